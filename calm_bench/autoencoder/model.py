@@ -1,0 +1,167 @@
+"""Encoder, decoder and their container.
+
+Shape legend: B any leading dimensions, K tokens of a chunk, H hidden size, Z latent size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from calm_bench import blockwise
+from calm_bench.config import Autoencoder as AutoencoderConfig
+from calm_bench.weights import load_weights, read_description, save_weights
+
+RMS_NORM_EPS = 1e-6
+
+
+class GatedBlock(nn.Module):
+    """Pre-norm residual SwiGLU block on [..., H]; no attention, so every row is on its own."""
+
+    def __init__(self, hidden_size: int, intermediate_size: int) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(hidden_size, eps=RMS_NORM_EPS)
+        self.gate_proj = nn.Linear(hidden_size, intermediate_size, bias=False)
+        self.up_proj = nn.Linear(hidden_size, intermediate_size, bias=False)
+        self.down_proj = nn.Linear(intermediate_size, hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = self.norm(x)
+        out: Tensor = x + self.down_proj(functional.silu(self.gate_proj(normed)) * self.up_proj(normed))
+        return out
+
+
+class Encoder(nn.Module):
+    """Chunks of token ids [B, K] to the posterior's mean and log standard deviation, each [B, Z]."""
+
+    def __init__(self, config: AutoencoderConfig, chunk_size: int, vocab_size: int) -> None:
+        super().__init__()
+        hidden, half = config.hidden_size, config.num_encoder_layers // 2
+        self.embedding = nn.Embedding(vocab_size, hidden)
+        self.token_blocks = nn.ModuleList(GatedBlock(hidden, config.intermediate_size) for _ in range(half))
+        self.squeeze = nn.Linear(chunk_size * hidden, hidden)
+        self.chunk_blocks = nn.ModuleList(GatedBlock(hidden, config.intermediate_size) for _ in range(half))
+        self.norm = nn.RMSNorm(hidden, eps=RMS_NORM_EPS)
+        self.to_latent = nn.Linear(hidden, 2 * config.latent_size)
+        # A dropped token becomes a vector of its own: writing an ordinary token's id would ask the model to
+        # reconstruct text it was shown as different text.
+        self.mask_embedding = nn.Parameter(torch.zeros(hidden)) if config.dropped_token == "mask" else None
+
+    def forward(self, chunks: Tensor, dropped: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Args: ``chunks`` [B, K] ids; ``dropped`` [B, K] bool, tokens to hide behind the mask embedding."""
+        x = self.embedding(chunks)
+        if dropped is not None and self.mask_embedding is not None:
+            x = torch.where(dropped.unsqueeze(-1), self.mask_embedding.to(x.dtype), x)
+        for block in self.token_blocks:
+            x = block(x)
+        x = self.squeeze(x.flatten(-2))
+        for block in self.chunk_blocks:
+            x = block(x)
+        mean, log_std = self.to_latent(self.norm(x)).chunk(2, dim=-1)
+        return mean, log_std
+
+
+class Decoder(nn.Module):
+    """Latents [B, Z] to one hidden vector per token, [B, K, H]; logits are its product with the embedding."""
+
+    def __init__(self, config: AutoencoderConfig, chunk_size: int) -> None:
+        super().__init__()
+        hidden, half = config.hidden_size, config.num_decoder_layers // 2
+        self.chunk_size = chunk_size
+        self.from_latent = nn.Linear(config.latent_size, hidden)
+        self.chunk_blocks = nn.ModuleList(GatedBlock(hidden, config.intermediate_size) for _ in range(half))
+        self.expand = nn.Linear(hidden, chunk_size * hidden)
+        self.token_blocks = nn.ModuleList(GatedBlock(hidden, config.intermediate_size) for _ in range(half))
+        self.norm = nn.RMSNorm(hidden, eps=RMS_NORM_EPS)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        x = self.from_latent(latents)
+        for block in self.chunk_blocks:
+            x = block(x)
+        x = self.expand(x).unflatten(-1, (self.chunk_size, -1))
+        for block in self.token_blocks:
+            x = block(x)
+        out: Tensor = self.norm(x)
+        return out
+
+
+class Autoencoder(nn.Module):
+    """Variational autoencoder of token chunks; the output projection is the encoder's embedding, one parameter."""
+
+    def __init__(self, config: AutoencoderConfig, chunk_size: int, vocab_size: int) -> None:
+        super().__init__()
+        self.config = config
+        self.chunk_size = chunk_size
+        self.vocab_size = vocab_size
+        self.latent_size = config.latent_size
+        self.encoder = Encoder(config, chunk_size, vocab_size)
+        self.decoder = Decoder(config, chunk_size)
+        self.apply(_initialise)
+
+    def encode(self, tokens: Tensor, dropped: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Posterior of every chunk: ids [..., n * K] -> mean and log_std, each [..., n, Z]."""
+        chunks = tokens.unflatten(-1, (-1, self.chunk_size))
+        mean, log_std = self.encoder(chunks, dropped)
+        return mean, log_std
+
+    def decoder_hidden(self, latents: Tensor) -> Tensor:
+        """[..., Z] -> [..., K, H], what the tied embedding turns into logits."""
+        hidden: Tensor = self.decoder(latents)
+        return hidden
+
+    def logits(self, latents: Tensor) -> Tensor:
+        """[..., Z] -> [..., K, V]; for inspection, since training and decoding never hold all of them."""
+        return functional.linear(self.decoder_hidden(latents), self.encoder.embedding.weight)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Most likely tokens: [..., Z] -> [..., K] ids."""
+        hidden = self.decoder_hidden(latents)
+        tokens = blockwise.argmax(hidden.reshape(-1, hidden.shape[-1]), self.encoder.embedding.weight)
+        return tokens.view(hidden.shape[:-1])
+
+    def save(self, folder: Path) -> None:
+        """Write ``config.json`` and ``model.safetensors`` into ``folder``."""
+        save_weights(self, folder, self.description())
+
+    def description(self) -> dict[str, object]:
+        architecture = self.config.model_dump(mode="json", exclude={"training", "chunk_size"})
+        return {
+            "model_type": "calm_bench_autoencoder",
+            "chunk_size": self.chunk_size,
+            "vocab_size": self.vocab_size,
+            "autoencoder": architecture,
+        }
+
+    @staticmethod
+    def from_description(description: dict[str, object]) -> Autoencoder:
+        """An untrained autoencoder of the described sizes."""
+        config = AutoencoderConfig.model_validate(description["autoencoder"])
+        return Autoencoder(config, int(str(description["chunk_size"])), int(str(description["vocab_size"])))
+
+
+def load_autoencoder(folder: Path, device: str = "cpu") -> Autoencoder:
+    """Read what :meth:`Autoencoder.save` wrote, in evaluation mode.
+
+    Raises:
+        WeightsError: the folder holds something else, or keys or shapes do not match.
+    """
+    model = Autoencoder.from_description(read_description(folder, "calm_bench_autoencoder"))
+    load_weights(model, folder)
+    return model.to(device).eval()
+
+
+def _initialise(module: nn.Module) -> None:
+    """Scale every matrix by its input width, so that a narrow model starts as distinct as a wide one.
+
+    The fixed 0.02 of the reference suits its 512 units; at 64 to 128 it leaves the embeddings of rare tokens so close
+    together that a short training never tells them apart.
+    """
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=module.in_features**-0.5)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)

@@ -1,0 +1,10 @@
+"""Generative heads: from a hidden state to samples of the next latent."""
+
+from __future__ import annotations
+
+from calm_bench.heads.base import Head
+from calm_bench.registry import Registry
+
+HEADS: Registry[type[Head]] = Registry("heads", {"energy": "calm_bench.heads.energy:EnergyHead"})
+
+__all__ = ["HEADS", "Head"]

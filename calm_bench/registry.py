@@ -1,0 +1,70 @@
+"""Named plug-ins, imported only when asked for."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class UnknownName(ValueError):
+    """A name that no plug-in has; the message lists the nearest ones."""
+
+
+def did_you_mean(name: str, known: list[str]) -> str:
+    """``; did you mean 'x'?`` for the nearest known name, else the list of all of them."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
+
+
+class Registry(Generic[T]):
+    """Maps names to objects given directly or as ``module:attribute``.
+
+    Other distributions add to it through the entry point group ``calm_bench.<kind>``.
+    """
+
+    def __init__(self, kind: str, built_in: dict[str, str]) -> None:
+        self.kind = kind
+        self._targets: dict[str, str | T] = dict(built_in)
+        self._entry_points_read = False
+
+    def register(self, name: str, target: T | str) -> None:
+        """Add ``target`` under ``name``.
+
+        Raises:
+            ValueError: the name is taken by something else.
+        """
+        if name in self._targets and self._targets[name] != target:
+            raise ValueError(f"{self.kind} {name!r} is already registered")
+        self._targets[name] = target
+
+    def names(self) -> list[str]:
+        self._read_entry_points()
+        return sorted(self._targets)
+
+    def get(self, name: str) -> T:
+        """The plug-in called ``name``, imported now.
+
+        Raises:
+            UnknownName: there is none; names the nearest.
+        """
+        self._read_entry_points()
+        try:
+            target = self._targets[name]
+        except KeyError:
+            raise UnknownName(f"unknown {self.kind} {name!r}{did_you_mean(name, self.names())}") from None
+        if isinstance(target, str):
+            module, _, attribute = target.partition(":")
+            loaded: T = getattr(import_module(module), attribute)
+            self._targets[name] = loaded
+            return loaded
+        return target
+
+    def _read_entry_points(self) -> None:
+        if not self._entry_points_read:
+            self._entry_points_read = True
+            for point in entry_points(group=f"calm_bench.{self.kind}"):
+                self._targets.setdefault(point.name, point.value)

@@ -1,0 +1,90 @@
+"""Train the autoencoder of one chunk size."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from calm_bench.autoencoder import Autoencoder
+from calm_bench.autoencoder.loss import autoencoder_loss
+from calm_bench.autoencoder.probe import accuracy
+from calm_bench.config import Experiment
+from calm_bench.flops import autoencoder_training_flops
+from calm_bench.seeding import derive
+from calm_bench.tokens import Batches, TokenStream, windows
+from calm_bench.training.loop import Loop, Trainee
+
+TOKENIZER_FOLDER = "tokenizer"
+
+
+def train_autoencoder(
+    experiment: Experiment, tokens_folder: Path, folder: Path, device: str, stop: Callable[[], bool]
+) -> dict[str, Any]:
+    """Train ``experiment.autoencoder`` at K = ``experiment.model.chunk_size``, or go on where ``folder`` stopped.
+
+    Writes ``model/``, ``metrics.jsonl`` and ``checkpoints/`` into ``folder``.
+
+    Returns:
+        Cost, losses, and ``accuracy``: the share of ``accuracy_tokens`` held-out test tokens that come back from a
+        latent drawn from the posterior.
+
+    Raises:
+        TrainingError: the loss broke.
+        Interrupted: ``stop`` said so.
+    """
+    config, chunk_size = experiment.autoencoder, experiment.model.chunk_size
+    stream = TokenStream.open(tokens_folder, "train")
+    model = _untrained(experiment, stream.vocab_size).to(device)
+    training = config.training
+    held_out = windows(
+        TokenStream.open(tokens_folder, "validation"),
+        training.sequence_length,
+        training.validation_batches * training.batch_size,
+    )
+
+    def loss(tokens: Tensor, noise: Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        chunks = tokens.reshape(-1, chunk_size)
+        token_uniform = torch.rand(chunks.shape, generator=noise, device=chunks.device)
+        latent = (len(chunks), config.latent_size)
+        latent_normal = torch.randn(latent, generator=noise, device=chunks.device)
+        latent_uniform = torch.rand(latent, generator=noise, device=chunks.device)
+        return autoencoder_loss(model, chunks, token_uniform, latent_normal, latent_uniform)
+
+    def validate(noise: Generator) -> dict[str, float]:
+        chunks = held_out.tokens.to(device).reshape(-1, chunk_size)
+        latent_normal = torch.randn((len(chunks), config.latent_size), generator=noise, device=chunks.device)
+        value, terms = autoencoder_loss(model, chunks, None, latent_normal, None)
+        share = accuracy(model, chunks, noise)
+        return {"loss": float(value), "accuracy": share.value} | {name: float(term) for name, term in terms.items()}
+
+    flops = autoencoder_training_flops(config, chunk_size, stream.vocab_size)
+    trainee = Trainee(model, loss, validate, flops.total)
+    batches = Batches(stream, training.batch_size, training.sequence_length, derive(experiment.seed, "data", "autoencoder"))
+    summary = Loop(trainee, batches, training, folder, derive(experiment.seed, "autoencoder"), device, stop).run()
+
+    model.eval()
+    test = windows(TokenStream.open(tokens_folder, "test"), training.sequence_length, None).tokens.reshape(-1, chunk_size)
+    share = accuracy(model, test, torch.Generator(device).manual_seed(derive(experiment.seed, "accuracy")))
+    model.save(folder / "model")
+    shutil.copytree(tokens_folder / TOKENIZER_FOLDER, folder / "model" / TOKENIZER_FOLDER, dirs_exist_ok=True)
+    return {
+        **dataclasses.asdict(summary),
+        "chunk_size": chunk_size,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "flops_by_part": {name: value * summary.tokens for name, value in flops.parts.items()},
+        "accuracy": share.value,
+        "accuracy_se": share.standard_error,
+        "accuracy_tokens": share.num_tokens,
+    }
+
+
+def _untrained(experiment: Experiment, vocab_size: int) -> Autoencoder:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(experiment.seed, "init", "autoencoder"))
+        return Autoencoder(experiment.autoencoder, experiment.model.chunk_size, vocab_size)

@@ -1,0 +1,270 @@
+"""The one training loop, for the autoencoder, the chunk model and the token model."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Generator, Tensor, nn
+
+from calm_bench.config import Training
+from calm_bench.seeding import generator
+from calm_bench.training.checkpoint import Checkpoints, Counters
+from calm_bench.training.optim import build_optimizer, learning_rate, total_steps
+from calm_bench.training.recorder import Recorder
+
+Loss = Callable[[Tensor, Generator], tuple[Tensor, dict[str, Tensor]]]
+
+
+class TrainingError(RuntimeError):
+    """A training that cannot go on."""
+
+
+class NonFiniteLoss(TrainingError):
+    """The loss or its gradient became NaN or infinite."""
+
+
+class Diverged(TrainingError):
+    """The loss rose far above where it began."""
+
+
+class Interrupted(Exception):  # noqa: N818  (not an error: the work is saved)
+    """The training was asked to stop, and saved a checkpoint to go on from."""
+
+
+class Batches(Protocol):
+    """An endless source of token batches [B, L] with a state that can be saved."""
+
+    def __next__(self) -> Tensor: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """What is trained: a module, its loss on a batch, its scores on held-out windows, and its price."""
+
+    module: nn.Module
+    loss: Loss
+    validate: Callable[[Generator], dict[str, float]]
+    flops_per_token: float
+    """Training FLOPs per token, forward and backward."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a training cost and where it ended."""
+
+    steps: int
+    tokens: int
+    training_flops: float
+    final_loss: float | None
+    validation: dict[str, float]
+    wall_time_s: float
+    tokens_per_second: float
+
+
+@dataclass
+class _Averages:
+    """Sums of scalars kept on the device: reading one every step would make a GPU wait for the CPU."""
+
+    sums: defaultdict[str, Tensor | float] = field(default_factory=lambda: defaultdict(float))
+    count: int = 0
+
+    def add(self, terms: dict[str, Tensor]) -> None:
+        self.count += 1
+        for name, value in terms.items():
+            self.sums[name] = self.sums[name] + value
+
+    def means(self) -> dict[str, float]:
+        return {name: float(value) / self.count for name, value in self.sums.items()}
+
+    def clear(self) -> None:
+        self.sums.clear()
+        self.count = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count, "sums": {name: float(value) for name, value in self.sums.items()}}
+
+    def load_state_dict(self, state: dict[str, Any], device: str) -> None:
+        self.count = state["count"]
+        # Back to fp32 tensors, so that the sums go on with the very roundings of an undisturbed run.
+        self.sums.update({name: torch.tensor(value, device=device) for name, value in state["sums"].items()})
+
+
+class Loop:
+    """A training in progress on ``folder``; :meth:`run` starts it or goes on where it was interrupted."""
+
+    def __init__(
+        self,
+        trainee: Trainee,
+        batches: Batches,
+        config: Training,
+        folder: Path,
+        seed: int,
+        device: str,
+        stop: Callable[[], bool],
+    ) -> None:
+        self.trainee, self.batches, self.config = trainee, batches, config
+        self.seed, self.device, self.stop = seed, device, stop
+        self.total_steps = total_steps(config, trainee.flops_per_token)
+        self.tokens_per_step = config.batch_size * config.sequence_length
+        self.parameters = [p for p in trainee.module.parameters() if p.requires_grad]
+        named = [(n, p) for n, p in trainee.module.named_parameters() if p.requires_grad]
+        self.optimizer = build_optimizer(named, config)
+        self.checkpoints = Checkpoints(folder / "checkpoints")
+        self.metrics_file = folder / "metrics.jsonl"
+        self.averages = _Averages()
+        self.step = 0
+        self.elapsed = 0.0
+        self.first_loss: float | None = None
+        self.latest_loss: float | None = None
+        self.validation: dict[str, float] = {}
+
+    def run(self) -> Summary:
+        """Train to the end of the budget.
+
+        Raises:
+            NonFiniteLoss: loss or gradient norm is NaN or infinite.
+            Diverged: the loss rose above ``divergence_factor`` times that of the first steps.
+            Interrupted: ``stop`` said so; a checkpoint was written.
+        """
+        metrics_size = self._resume()
+        with Recorder(self.metrics_file, metrics_size) as self.recorder:
+            self.resumed_at, self.clock = self.step, time.perf_counter()
+            self.elapsed_before = self.elapsed
+            while self.step < self.total_steps:
+                if self.stop():
+                    self._save()
+                    raise Interrupted(f"stopped after step {self.step} of {self.total_steps}")
+                self._train_step()
+                last = self.step == self.total_steps
+                if last or self.step % self.config.log_every == 0:
+                    self._log()
+                if last or self.step % self.config.validate_every == 0:
+                    self._validate()
+                if last or self.step % self.config.checkpoint_every == 0:
+                    self._save()
+            if not self.validation:
+                # The run had ended, but its result was not published: the last checkpoint holds the model.
+                self._validate()
+        return self._summary()
+
+    def _resume(self) -> int:
+        counters = self.checkpoints.restore(self.trainee.module, self.optimizer)
+        if counters is None:
+            return 0
+        self.step, self.elapsed = counters.step, counters.elapsed
+        self.first_loss, self.latest_loss = counters.progress["first_loss"], counters.progress["latest_loss"]
+        self.averages.load_state_dict(counters.progress["averages"], self.device)
+        self.batches.load_state_dict(counters.loader)
+        return counters.metrics_size
+
+    def _train_step(self) -> None:
+        self.trainee.module.train()
+        rate = learning_rate(self.config, self.step, self.total_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        micro_batches = next(self.batches).to(self.device).chunk(self.config.gradient_accumulation)
+        for index, tokens in enumerate(micro_batches):
+            noise = generator(self.seed, "noise", self.step, index, device=self.device)
+            with self._autocast():
+                loss, terms = self.trainee.loss(tokens, noise)
+            (loss / len(micro_batches)).backward()
+            self.averages.add({"loss": loss.detach(), **terms})
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm, error_if_nonfinite=False)
+        self.grad_norm = norm
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+
+    def _autocast(self) -> Any:
+        on_gpu = self.device.startswith("cuda")
+        if self.config.precision == "bf16" or (self.config.precision == "auto" and on_gpu):
+            return torch.autocast(device_type="cuda" if on_gpu else "cpu", dtype=torch.bfloat16)
+        return nullcontext()
+
+    def _log(self) -> None:
+        means = self.averages.means()
+        self._check(means)
+        self.averages.clear()
+        self.latest_loss = means["loss"]
+        now = time.perf_counter() - self.clock
+        self.elapsed = self.elapsed_before + now
+        self._record(
+            "train",
+            {
+                **means,
+                "learning_rate": self.optimizer.param_groups[0]["lr"],
+                "grad_norm": float(self.grad_norm),
+                "tokens_per_second": (self.step - self.resumed_at) * self.tokens_per_step / max(now, 1e-9),
+            },
+        )
+
+    def _check(self, means: dict[str, float]) -> None:
+        loss, norm = means["loss"], float(self.grad_norm)
+        where = f"at step {self.step} of {self.total_steps} (learning rate {self.optimizer.param_groups[0]['lr']:.2e})"
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise NonFiniteLoss(
+                f"loss {loss}, gradient norm {norm} {where}: lower training.learning_rate, raise "
+                "training.warmup_steps, or use training.precision=fp32"
+            )
+        if self.first_loss is None:
+            self.first_loss = loss
+        elif loss > self.config.divergence_factor * abs(self.first_loss):
+            raise Diverged(
+                f"loss {loss:.4g} {where} is more than {self.config.divergence_factor:g} times the first {self.first_loss:.4g}: "
+                "lower training.learning_rate or raise training.warmup_steps"
+            )
+
+    def _validate(self) -> None:
+        self.trainee.module.eval()
+        with torch.no_grad(), self._autocast():
+            self.validation = self.trainee.validate(generator(self.seed, "validation", device=self.device))
+        self._record("validation", self.validation)
+
+    def _save(self) -> None:
+        if self.averages.count:
+            # Never overwrite a good checkpoint with a broken model.
+            self._check(self.averages.means())
+        self.elapsed = self.elapsed_before + time.perf_counter() - self.clock
+        progress = {
+            "first_loss": self.first_loss,
+            "latest_loss": self.latest_loss,
+            "averages": self.averages.state_dict(),
+        }
+        counters = Counters(self.step, self.elapsed, self.recorder.sync(), progress, self.batches.state_dict())
+        self.checkpoints.save(self.trainee.module, self.optimizer, counters)
+
+    def _record(self, split: str, metrics: dict[str, float]) -> None:
+        tokens = self.step * self.tokens_per_step
+        self.recorder.write(
+            {
+                "step": self.step,
+                "total_steps": self.total_steps,
+                "tokens": tokens,
+                "flops": tokens * self.trainee.flops_per_token,
+                "time": round(self.elapsed, 3),
+                "split": split,
+                "metrics": metrics,
+            }
+        )
+
+    def _summary(self) -> Summary:
+        tokens = self.step * self.tokens_per_step
+        return Summary(
+            steps=self.step,
+            tokens=tokens,
+            training_flops=tokens * self.trainee.flops_per_token,
+            final_loss=self.latest_loss,
+            validation=self.validation,
+            wall_time_s=self.elapsed,
+            tokens_per_second=tokens / max(self.elapsed, 1e-9),
+        )
