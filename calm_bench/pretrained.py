@@ -101,7 +101,9 @@ def load_released_calm(folder: Path, autoencoder_folder: Path | None = None) -> 
     )
     own = {n: t for n, t in tensors.items() if not n.startswith(("ae_model.", "generative_head."))}
     model = Calm(model_config, autoencoder)
-    fill(model, _renamed(own, CALM_NAMES) | {f"autoencoder.{n}": t for n, t in autoencoder.state_dict().items()}, folder)
+    fill(
+        model, _renamed(own, CALM_NAMES) | {f"autoencoder.{n}": t for n, t in autoencoder.state_dict().items()}, folder
+    )
     return model.eval()
 
 

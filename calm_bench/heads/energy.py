@@ -108,6 +108,7 @@ class EnergyHead(Head):
         condition = self.hidden_norm(self.hidden_embedding(hidden))
         x = self.noise_norm(self.noise_embedding(noise))
         for block in self.blocks:
+            assert isinstance(block, EnergyBlock)
             x = block(x, block.condition(condition))
         out: Tensor = self.final(x)
         return out
@@ -117,7 +118,8 @@ class EnergyHead(Head):
         noise = torch.rand(
             (num_samples, *hidden.shape[:-1], self.config.noise_size), generator=generator, device=hidden.device
         )
-        return self(hidden, (noise - 0.5).to(hidden.dtype))
+        latents: Tensor = self(hidden, (noise - 0.5).to(hidden.dtype))
+        return latents
 
     def loss(
         self, hidden: Tensor, target_mean: Tensor, target_log_std: Tensor, generator: Generator | None = None

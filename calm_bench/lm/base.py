@@ -30,21 +30,21 @@ class ChunkLanguageModel(nn.Module, ABC):
         self.config = config
         self.chunk_size = config.chunk_size
         self.vocab_size = vocab_size
-        self.backbone = LlamaModel(
-            LlamaConfig(
-                vocab_size=vocab_size,
-                hidden_size=config.hidden_size,
-                intermediate_size=config.intermediate_size,
-                num_hidden_layers=config.num_layers,
-                num_attention_heads=config.num_attention_heads,
-                num_key_value_heads=config.key_value_heads,
-                max_position_embeddings=MAX_POSITIONS,
-                rms_norm_eps=RMS_NORM_EPS,
-                rope_theta=ROPE_THETA,
-                use_cache=False,
-                attn_implementation="sdpa",
-            )
-        )
+        settings: dict[str, Any] = {
+            "vocab_size": vocab_size,
+            "hidden_size": config.hidden_size,
+            "intermediate_size": config.intermediate_size,
+            "num_hidden_layers": config.num_layers,
+            "num_attention_heads": config.num_attention_heads,
+            "num_key_value_heads": config.key_value_heads,
+            "max_position_embeddings": MAX_POSITIONS,
+            "rms_norm_eps": RMS_NORM_EPS,
+            "rope_parameters": {"rope_type": "default", "rope_theta": ROPE_THETA},
+            "initializer_range": config.hidden_size**-0.5,
+            "use_cache": False,
+            "attn_implementation": "sdpa",
+        }
+        self.backbone = LlamaModel(LlamaConfig(**settings))
 
     @abstractmethod
     def embed(self, tokens: Tensor) -> Tensor:
@@ -84,4 +84,5 @@ def chunks_of(tokens: Tensor, chunk_size: int) -> Tensor:
     """
     if tokens.shape[-1] % chunk_size:
         raise ValueError(f"{tokens.shape[-1]} tokens are not a whole number of chunks of {chunk_size}")
-    return tokens.unflatten(-1, (tokens.shape[-1] // chunk_size, chunk_size))
+    chunks: Tensor = tokens.unflatten(-1, (tokens.shape[-1] // chunk_size, chunk_size))
+    return chunks

@@ -65,11 +65,15 @@ def train_autoencoder(
 
     flops = autoencoder_training_flops(config, chunk_size, stream.vocab_size)
     trainee = Trainee(model, loss, validate, flops.total)
-    batches = Batches(stream, training.batch_size, training.sequence_length, derive(experiment.seed, "data", "autoencoder"))
+    batches = Batches(
+        stream, training.batch_size, training.sequence_length, derive(experiment.seed, "data", "autoencoder")
+    )
     summary = Loop(trainee, batches, training, folder, derive(experiment.seed, "autoencoder"), device, stop).run()
 
     model.eval()
-    test = windows(TokenStream.open(tokens_folder, "test"), training.sequence_length, None).tokens.reshape(-1, chunk_size)
+    test = windows(TokenStream.open(tokens_folder, "test"), training.sequence_length, None).tokens.reshape(
+        -1, chunk_size
+    )
     share = accuracy(model, test, torch.Generator(device).manual_seed(derive(experiment.seed, "accuracy")))
     model.save(folder / "model")
     shutil.copytree(tokens_folder / TOKENIZER_FOLDER, folder / "model" / TOKENIZER_FOLDER, dirs_exist_ok=True)

@@ -12,14 +12,12 @@ from torch import Generator
 
 from calm_bench.autoencoder import load_autoencoder
 from calm_bench.config import Experiment
-from calm_bench.flops import inference_flops, training_flops
+from calm_bench.flops import DECODE_MODE, inference_flops, training_flops
 from calm_bench.lm.folder import build_language_model
 from calm_bench.seeding import derive
 from calm_bench.tokens import Batches, TokenStream, windows
 from calm_bench.training.autoencoder import TOKENIZER_FOLDER
 from calm_bench.training.loop import Loop, Trainee
-
-DECODE_MODE = "sample T=1"
 
 
 def train_language_model(
@@ -64,7 +62,9 @@ def train_language_model(
     context_steps = training.sequence_length // config.chunk_size
     flops = training_flops(config, experiment.autoencoder, stream.vocab_size, context_steps)
     trainee = Trainee(model, model.loss, validate, flops.total)
-    batches = Batches(stream, training.batch_size, training.sequence_length, derive(experiment.seed, "data", "language_model"))
+    batches = Batches(
+        stream, training.batch_size, training.sequence_length, derive(experiment.seed, "data", "language_model")
+    )
     summary = Loop(trainee, batches, training, folder, derive(experiment.seed, "language_model"), device, stop).run()
 
     model.eval().save(folder / "model")

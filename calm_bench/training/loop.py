@@ -15,9 +15,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from calm_bench.config import Training
+from calm_bench.flops import training_steps
 from calm_bench.seeding import generator
 from calm_bench.training.checkpoint import Checkpoints, Counters
-from calm_bench.training.optim import build_optimizer, learning_rate, total_steps
+from calm_bench.training.optim import build_optimizer, learning_rate
 from calm_bench.training.recorder import Recorder
 
 Loss = Callable[[Tensor, Generator], tuple[Tensor, dict[str, Tensor]]]
@@ -35,7 +36,7 @@ class Diverged(TrainingError):
     """The loss rose far above where it began."""
 
 
-class Interrupted(Exception):  # noqa: N818  (not an error: the work is saved)
+class Interrupted(Exception):
     """The training was asked to stop, and saved a checkpoint to go on from."""
 
 
@@ -114,7 +115,7 @@ class Loop:
     ) -> None:
         self.trainee, self.batches, self.config = trainee, batches, config
         self.seed, self.device, self.stop = seed, device, stop
-        self.total_steps = total_steps(config, trainee.flops_per_token)
+        self.total_steps = training_steps(config, trainee.flops_per_token)
         self.tokens_per_step = config.batch_size * config.sequence_length
         self.parameters = [p for p in trainee.module.parameters() if p.requires_grad]
         named = [(n, p) for n, p in trainee.module.named_parameters() if p.requires_grad]
@@ -142,7 +143,8 @@ class Loop:
             self.elapsed_before = self.elapsed
             while self.step < self.total_steps:
                 if self.stop():
-                    self._save()
+                    if self.step > self.resumed_at:
+                        self._save()
                     raise Interrupted(f"stopped after step {self.step} of {self.total_steps}")
                 self._train_step()
                 last = self.step == self.total_steps
@@ -220,8 +222,8 @@ class Loop:
             self.first_loss = loss
         elif loss > self.config.divergence_factor * abs(self.first_loss):
             raise Diverged(
-                f"loss {loss:.4g} {where} is more than {self.config.divergence_factor:g} times the first {self.first_loss:.4g}: "
-                "lower training.learning_rate or raise training.warmup_steps"
+                f"loss {loss:.4g} {where} is more than {self.config.divergence_factor:g} times the first "
+                f"{self.first_loss:.4g}: lower training.learning_rate or raise training.warmup_steps"
             )
 
     def _validate(self) -> None:

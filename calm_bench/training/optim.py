@@ -30,15 +30,3 @@ def learning_rate(config: Training, step: int, total_steps: int) -> float:
     progress = (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)
     remaining = 0.5 * (1 + math.cos(math.pi * progress)) if config.schedule == "cosine" else 1 - progress
     return config.learning_rate * (config.final_learning_rate + (1 - config.final_learning_rate) * remaining)
-
-
-def total_steps(config: Training, flops_per_token: float) -> int:
-    """Optimizer steps that the budget pays for, at least one.
-
-    Args:
-        flops_per_token: training FLOPs (forward and backward) per token, for ``num_flops`` budgets.
-    """
-    if config.num_steps is not None:
-        return config.num_steps
-    tokens = config.num_tokens if config.num_tokens is not None else (config.num_flops or 0.0) / flops_per_token
-    return max(1, round(tokens / (config.batch_size * config.sequence_length)))

@@ -1,0 +1,23 @@
+"""Corpora: documents from the standard library, local files, Hugging Face data sets or a language of known truth."""
+
+from __future__ import annotations
+
+from calm_bench.corpora.base import CorpusError, CorpusSource, Document, Skipped
+from calm_bench.corpora.source import CORPORA, corpus_dependencies, identity_config, source_name
+from calm_bench.corpora.write import SPLITS, CorpusReport, Split, read_documents, write_corpus
+
+__all__ = [
+    "CORPORA",
+    "SPLITS",
+    "CorpusError",
+    "CorpusReport",
+    "CorpusSource",
+    "Document",
+    "Skipped",
+    "Split",
+    "corpus_dependencies",
+    "identity_config",
+    "read_documents",
+    "source_name",
+    "write_corpus",
+]

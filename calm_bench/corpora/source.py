@@ -1,0 +1,74 @@
+"""From ``corpus.source`` to the plug-in that reads it, and to what enters the identity of a corpus stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from calm_bench.config import Corpus
+from calm_bench.corpora.base import CorpusError, CorpusSource
+from calm_bench.registry import Registry, did_you_mean
+
+CORPORA: Registry[CorpusSource] = Registry(
+    "corpora",
+    {
+        "stdlib": "calm_bench.corpora.stdlib:SOURCE",
+        "markov": "calm_bench.corpora.markov:SOURCE",
+        "local": "calm_bench.corpora.local:SOURCE",
+        "hf": "calm_bench.corpora.hugging_face:SOURCE",
+    },
+)
+"""Corpus sources by name; other distributions add theirs through the entry point group ``calm_bench.corpora``."""
+
+HUGGING_FACE_PREFIX = "hf:"
+NEEDS_ARGUMENT = {"local": "give the path itself, as in corpus.source=texts/", "hf": "give a name, as in hf:NAME"}
+SPLIT_FIELDS = ("max_documents", "validation_fraction", "test_fraction", "split_seed")
+
+
+def source_name(source: str) -> str:
+    """The name in ``CORPORA`` that reads ``corpus.source``: a registered name, ``hf:...``, or an existing path.
+
+    Raises:
+        CorpusError: it is none of them; names the nearest.
+    """
+    if source.startswith(HUGGING_FACE_PREFIX):
+        return "hf"
+    names = CORPORA.names()
+    if source in NEEDS_ARGUMENT:
+        if Path(source).exists():
+            return "local"
+        raise CorpusError(f"corpus.source={source} says only how to read: {NEEDS_ARGUMENT[source]}")
+    if source in names:
+        return source
+    if source and Path(source).expanduser().exists():
+        return "local"
+    by_name = [name for name in names if name not in NEEDS_ARGUMENT]
+    raise CorpusError(
+        f"corpus.source={source} is neither a corpus, an existing file or folder, nor hf:NAME"
+        f"{did_you_mean(source, by_name)}"
+    )
+
+
+def find_source(config: Corpus) -> CorpusSource:
+    """The plug-in that reads ``config``."""
+    return CORPORA.get(source_name(config.source))
+
+
+def identity_config(config: Corpus) -> dict[str, Any]:
+    """The settings that shape this corpus, as JSON: what another source would need is left out, and so are paths.
+
+    Together with :func:`corpus_dependencies` they determine every written byte.
+    """
+    name = source_name(config.source)
+    fields = (*CORPORA.get(name).fields, *SPLIT_FIELDS)
+    dumped = config.model_dump(mode="json")
+    return {"source": name, **{field: dumped[field] for field in fields}}
+
+
+def corpus_dependencies(config: Corpus) -> dict[str, Any]:
+    """What the content depends on beyond :func:`identity_config`: content digest, Python version, or revision.
+
+    Raises:
+        CorpusError: the source cannot be read or is not pinned.
+    """
+    return find_source(config).dependencies(config)

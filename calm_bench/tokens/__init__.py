@@ -1,0 +1,32 @@
+"""Tokens: tokenizers, shards on disk, and batches of packed sequences."""
+
+from __future__ import annotations
+
+from calm_bench.tokens.loader import Batches, Windows, windows
+from calm_bench.tokens.shards import TokensReport, write_tokens
+from calm_bench.tokens.stream import DamagedShard, TokenStream, read_manifest
+from calm_bench.tokens.tokenizer import (
+    ByteTokenizer,
+    Tokenizer,
+    TokenizerError,
+    TokensError,
+    build_tokenizer,
+    load_tokenizer,
+)
+
+__all__ = [
+    "Batches",
+    "ByteTokenizer",
+    "DamagedShard",
+    "TokenStream",
+    "Tokenizer",
+    "TokenizerError",
+    "TokensError",
+    "TokensReport",
+    "Windows",
+    "build_tokenizer",
+    "load_tokenizer",
+    "read_manifest",
+    "windows",
+    "write_tokens",
+]

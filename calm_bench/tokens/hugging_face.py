@@ -1,0 +1,98 @@
+"""Any tokenizer of transformers: a hub name or a local folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from calm_bench.registry import did_you_mean
+from calm_bench.tokens.tokenizer import TokenizerError, write_description
+
+OWN_NAMES = ["bytes", "bpe"]
+
+
+class HuggingFaceTokenizer:
+    """Wraps a transformers tokenizer: no BOS, no code from the hub, no limit on length."""
+
+    def __init__(self, backend: Any, name: str) -> None:
+        if backend.eos_token_id is None:
+            raise TokenizerError(
+                f"the tokenizer {name} has no EOS token, which must separate documents; "
+                "choose another, or set its eos_token and save it into a folder of your own"
+            )
+        # Only a warning about documents longer than some model's context hangs on it.
+        backend.model_max_length = int(1e30)
+        self._backend = backend
+        self.name = name
+        self.eos_id: int = backend.eos_token_id
+        vocabulary: dict[str, int] = backend.get_vocab()
+        # Ids may have gaps; an embedding needs a row up to the largest.
+        self.vocab_size: int = max(len(backend), max(vocabulary.values()) + 1)
+        self.digest: str = _digest(backend, vocabulary)
+
+    @classmethod
+    def from_pretrained(cls, name: str, revision: str | None = None) -> HuggingFaceTokenizer:
+        """The tokenizer ``name`` of the hub (at ``revision``) or in the folder ``name``.
+
+        Raises:
+            TokenizerError: there is none, it needs code of its own, or it has no EOS token.
+        """
+        from transformers import AutoTokenizer
+
+        folder = Path(name).expanduser()
+        try:
+            if folder.is_dir():
+                backend = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+            else:
+                backend = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+        except Exception as error:  # transformers and the hub client raise a dozen unrelated kinds
+            raise TokenizerError(
+                f"tokens.tokenizer={name} is not bytes, not bpe, and no Hugging Face tokenizer that can be "
+                f"loaded{did_you_mean(name, OWN_NAMES)} ({type(error).__name__}: {error})"
+            ) from error
+        # A local path says nothing about the tokenizer and must not reach results.
+        return cls(backend, folder.name if folder.is_dir() else name)
+
+    def encode(self, text: str) -> list[int]:
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        # split_special_tokens: the text "</s>" in a document is text, not an end.
+        encoded = self._backend(list(texts), add_special_tokens=False, split_special_tokens=True)
+        ids: list[list[int]] = encoded["input_ids"]
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        text: str = self._backend.decode(
+            [int(token) for token in ids], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    def save(self, folder: Path) -> None:
+        write_description(folder, self, "hugging_face")
+        self._backend.save_pretrained(str(folder))
+
+    @classmethod
+    def load(cls, folder: Path) -> HuggingFaceTokenizer:
+        """The tokenizer saved in ``folder``, under the name it was saved with."""
+        from calm_bench.tokens.tokenizer import DESCRIPTION
+
+        loaded = cls.from_pretrained(str(folder))
+        loaded.name = json.loads((folder / DESCRIPTION).read_text())["name"]
+        return loaded
+
+
+def _digest(backend: Any, vocabulary: dict[str, int]) -> str:
+    """A hash over vocabulary and special tokens, and over merges and rules where the fast backend shows them."""
+    content: dict[str, Any] = {"vocabulary": vocabulary, "eos": backend.eos_token}
+    fast = getattr(backend, "backend_tokenizer", None)
+    if fast is not None:
+        rules = json.loads(fast.to_str())
+        content["rules"] = {name: rules.get(name) for name in ("normalizer", "pre_tokenizer", "model", "added_tokens")}
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,172 @@
+"""Tokens read back: one long sequence per split, mapped from its shards without being loaded."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from calm_bench.corpora import Split
+from calm_bench.fingerprint import file_digest
+from calm_bench.tokens.tokenizer import TokensError
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+Ids = npt.NDArray[np.int64]
+
+
+class DamagedShard(TokensError):
+    """A file of the tokens that is missing or is not what was written; names it with expected and found hash."""
+
+    def __init__(self, path: Path, expected: str, found: str) -> None:
+        super().__init__(
+            f"{path} is damaged: expected {expected}, found {found}; delete its folder and write the tokens again"
+        )
+        self.path = path
+        self.expected = expected
+        self.found = found
+
+
+@dataclass(frozen=True)
+class TokenStream:
+    """The tokens of one split as one sequence, documents in order, one EOS after each.
+
+    Slicing copies only what it returns; the shards stay mapped and are shared between processes.
+    """
+
+    split: Split
+    vocab_size: int
+    eos_id: int
+    digest: str
+    """Identity of the split's content: a hash over the hashes of its files."""
+    _shards: tuple[npt.NDArray[Any], ...]
+    _starts: tuple[int, ...]
+    """First position of each shard, then the total length."""
+    _document_ends: Ids
+    """Position after each document's EOS."""
+
+    @classmethod
+    def open(cls, folder: Path, split: Split, verify: bool = True) -> TokenStream:
+        """Map the split ``split`` of what :func:`write_tokens` wrote into ``folder``.
+
+        Args:
+            verify: compare every file with its hash in the manifest, which reads it once; sizes are always compared.
+
+        Raises:
+            DamagedShard: a file is missing, truncated or changed.
+            TokensError: the folder has no manifest of this format, or no such split.
+        """
+        manifest = read_manifest(folder)
+        if split not in manifest["splits"]:
+            raise TokensError(f"{folder} has no split {split!r}; it has {', '.join(manifest['splits'])}")
+        described = manifest["splits"][split]
+        files = [*described["shards"], described["documents_file"]]
+        columns = [_map_column(folder, file, verify) for file in files]
+        *shards, document_ends = columns
+        starts = [0, *np.cumsum([len(shard) for shard in shards], dtype=np.int64).tolist()]
+        return cls(
+            split=split,
+            vocab_size=manifest["vocab_size"],
+            eos_id=manifest["eos_id"],
+            digest=described["digest"],
+            _shards=tuple(shards),
+            _starts=tuple(starts),
+            _document_ends=document_ends,
+        )
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    @property
+    def num_documents(self) -> int:
+        return len(self._document_ends)
+
+    @property
+    def document_ends(self) -> Ids:
+        """Position after each document's EOS, ``[D]``."""
+        return self._document_ends
+
+    def __getitem__(self, span: slice) -> Ids:
+        """``stream[a:b]``: the ids from ``a`` to before ``b`` as int64, with the slicing rules of a list."""
+        start, stop, step = span.indices(len(self))
+        if step != 1:
+            raise TokensError("a token stream is sliced in steps of 1")
+        out = np.empty(max(0, stop - start), dtype=np.int64)
+        self._copy(start, out)
+        return out
+
+    def gather(self, starts: Ids, length: int) -> Ids:
+        """``[len(starts), length]``: the windows of ``length`` tokens that begin at ``starts``."""
+        if len(starts) and not (int(starts.min()) >= 0 and int(starts.max()) + length <= len(self)):
+            raise IndexError(f"a window of {length} tokens at {starts} leaves the stream of {len(self)} tokens")
+        out = np.empty((len(starts), length), dtype=np.int64)
+        for row, start in zip(out, starts.tolist(), strict=True):
+            self._copy(start, row)
+        return out
+
+    def document_of(self, positions: npt.ArrayLike) -> Ids:
+        """Index of the document that each token position lies in; an EOS belongs to the document it ends."""
+        places = np.asarray(positions, dtype=np.int64)
+        if places.size and not (int(places.min()) >= 0 and int(places.max()) < len(self)):
+            raise IndexError(f"positions must lie in [0, {len(self)})")
+        return np.searchsorted(self._document_ends, places, side="right").astype(np.int64)
+
+    def _copy(self, start: int, out: Ids) -> None:
+        """Fill ``out`` with the tokens from ``start`` on, over as many shards as it takes."""
+        done = 0
+        shard = bisect_right(self._starts, start) - 1
+        while done < len(out):
+            offset = start + done - self._starts[shard]
+            piece = self._shards[shard][offset : offset + len(out) - done]
+            out[done : done + len(piece)] = piece
+            done += len(piece)
+            shard += 1
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder of tokens.
+
+    Raises:
+        TokensError: there is none, or one that this version does not read.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+        if manifest["format"] != FORMAT:
+            raise TokensError(f"{path} has format {manifest['format']}, this version reads {FORMAT}; write it again")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, TokensError):
+            raise
+        raise TokensError(f"{folder} holds no readable tokens ({path.name}: {error}); write them again") from error
+    return manifest
+
+
+def _map_column(folder: Path, described: dict[str, Any], verify: bool) -> npt.NDArray[Any]:
+    path = folder / described["file"]
+    if not path.is_file():
+        raise DamagedShard(path, f"sha256 {described['sha256']}", "no file")
+    if path.stat().st_size != described["size"]:
+        raise DamagedShard(
+            path,
+            f"sha256 {described['sha256']} ({described['size']} bytes)",
+            f"sha256 {file_digest(path)} ({path.stat().st_size} bytes)",
+        )
+    if verify and (found := file_digest(path)) != described["sha256"]:
+        raise DamagedShard(path, f"sha256 {described['sha256']}", f"sha256 {found}")
+    try:
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        column = reader.get_batch(0).column(0)
+    except (OSError, pa.ArrowException, IndexError) as error:
+        raise DamagedShard(path, f"sha256 {described['sha256']}", f"no Arrow file ({error})") from error
+    # Without copy the array borrows the mapped pages and keeps them alive.
+    values: npt.NDArray[Any] = column.to_numpy(zero_copy_only=True)
+    if len(values) != described["rows"]:
+        raise DamagedShard(path, f"{described['rows']} rows", f"{len(values)} rows")
+    return values

@@ -1,0 +1,193 @@
+"""Standard errors of scores that are ratios of sums over documents.
+
+Positions of one document are not independent, so the document is the unit: every quantity is first summed within its
+document (the cluster), and errors come from the variation between documents. BrierLM is a nonlinear function (a
+geometric mean) of N such ratios; the bootstrap handles it as it is, the delta method checks the bootstrap.
+
+Shape letters: D clusters, N Brier components, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from evals.brier import Floats, Integers, brierlm
+
+CONFIDENCE = 0.95
+NUM_RESAMPLES = 2000
+NORMAL_QUANTILE = 1.959963984540054
+"""Half the width of a 95 % interval, in standard errors of a normal distribution."""
+_WEIGHTS_AT_ONCE = 4_000_000
+
+
+@dataclass(frozen=True)
+class ClusterSums:
+    """Sums of per-position scores within clusters, the sufficient statistic of every estimate here."""
+
+    clusters: Integers
+    """``[D]`` increasing cluster indices."""
+    totals: Floats
+    """``[D, N]`` sum of each component over the cluster's positions."""
+    counts: Floats
+    """``[D]`` number of positions."""
+
+    @property
+    def means(self) -> Floats:
+        """``[N]`` mean of each component over all positions."""
+        means: Floats = self.totals.sum(axis=0) / self.counts.sum()
+        return means
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its standard error and 95 % interval."""
+
+    value: float
+    standard_error: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class BrierSummary:
+    """BrierLM and its components with their errors."""
+
+    brierlm: Estimate
+    components: Floats
+    """``[N]``"""
+    component_errors: Floats
+    """``[N]`` bootstrap standard errors."""
+    delta_errors: Floats
+    """``[N]`` closed-form standard errors of the components."""
+    brierlm_delta_error: float | None
+    """Closed-form standard error of BrierLM; undefined (None) where BrierLM is 0."""
+
+
+def cluster_sums(scores: Floats, clusters: Integers) -> ClusterSums:
+    """Sum ``scores`` (positions x N) within ``clusters`` (one index per position)."""
+    names, index = np.unique(clusters, return_inverse=True)
+    totals = np.zeros((len(names), scores.shape[1]))
+    np.add.at(totals, index, scores)
+    return ClusterSums(names, totals, np.bincount(index, minlength=len(names)).astype(np.float64))
+
+
+def summarise(sums: ClusterSums, match_value: float, seed: int, num_resamples: int = NUM_RESAMPLES) -> BrierSummary:
+    """BrierLM, its components, and the errors of both by reweighting clusters at random.
+
+    Matches of 4-grams may be few or none, and then the data alone understate what may have been missed, which the
+    fourth root magnifies. The interval's lower end is a quantile over reweighted data, its upper end one over the same
+    data with one more match added. For a count of M rare events these are the quantiles of Gamma(M) and Gamma(M + 1),
+    the exact limits of a Poisson mean (Garwood 1936); with many matches the one added changes nothing. Where the
+    interval reaches down to zero, the standard error is at least what its width means.
+
+    Args:
+        sums: the scores; at least three clusters.
+        match_value: what one sample that equals its target adds to a position's score, 2/S.
+        seed: of the random weights.
+        num_resamples: R; the error of the standard error itself is about 1/sqrt(2R).
+
+    Raises:
+        ValueError: fewer than three clusters, from which no error can be estimated this way.
+    """
+    components, num_positions = sums.means, sums.counts.sum()
+    blocks = _reweighted(sums, match_value, seed, num_resamples)
+    draws, added = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    tail = (1.0 - CONFIDENCE) / 2.0
+    scores = brierlm(draws)
+    low, high = float(np.quantile(scores, tail)), float(np.quantile(brierlm(draws + added), 1.0 - tail))
+    standard_error = float(scores.std(ddof=1))
+    if low == 0.0:
+        standard_error = max(standard_error, (high - low) / (2.0 * NORMAL_QUANTILE))
+    unseen = ~sums.totals.any(axis=0)
+    delta_errors, brierlm_delta_error = delta_standard_errors(sums)
+    return BrierSummary(
+        brierlm=Estimate(float(brierlm(components)), standard_error, (low, high)),
+        components=components,
+        component_errors=np.where(unseen, match_value / num_positions, draws.std(axis=0, ddof=1)),
+        delta_errors=delta_errors,
+        brierlm_delta_error=brierlm_delta_error,
+    )
+
+
+def delta_standard_errors(sums: ClusterSums) -> tuple[Floats, float | None]:
+    """Closed-form standard errors of the components ``[N]`` and of BrierLM (None where BrierLM is 0).
+
+    Linearised: the residual of cluster d is ``r_dn = T_dn - B_n C_d`` (T its total, C its count), the variance of
+    ``B_n`` is ``D/(D-1) sum_d r_dn^2 / (sum_d C_d)^2``, and with ``dG/dB_n = G / (N B_n)`` that of the geometric mean
+    G follows from ``sum_n (dG/dB_n) r_dn`` in the same way.
+
+    Raises:
+        ValueError: fewer than two clusters.
+    """
+    num_clusters = len(sums.counts)
+    if num_clusters < 2:
+        raise ValueError("a standard error needs at least two clusters")
+    components = sums.means
+    residuals = sums.totals - sums.counts[:, None] * components
+    scale = np.sqrt(num_clusters / (num_clusters - 1)) / sums.counts.sum()
+    errors: Floats = scale * np.sqrt((residuals**2).sum(axis=0))
+    score = float(brierlm(components))
+    if score == 0.0:
+        return errors, None
+    gradient = score / (len(components) * components)
+    return errors, float(scale * np.sqrt(((residuals @ gradient) ** 2).sum()))
+
+
+def paired_difference(
+    first: ClusterSums, second: ClusterSums, seed: int, num_resamples: int = NUM_RESAMPLES
+) -> Estimate:
+    """BrierLM of ``first`` minus that of ``second`` on the same positions.
+
+    Both are computed on the same resampled documents, so what makes a document easy or hard for both cancels and the
+    error is smaller than the two separate errors suggest.
+
+    Raises:
+        ValueError: fewer than two clusters, or the two were not scored on the same positions.
+    """
+    if not (np.array_equal(first.clusters, second.clusters) and np.array_equal(first.counts, second.counts)):
+        raise ValueError("a paired difference needs both models scored on the same documents and positions")
+    draws = np.concatenate(
+        [
+            brierlm(weights @ first.totals / count) - brierlm(weights @ second.totals / count)
+            for weights, _ in random_weights(len(first.counts), seed, num_resamples)
+            for count in [(weights @ first.counts)[:, None]]
+        ]
+    )
+    tail = (1.0 - CONFIDENCE) / 2.0
+    low, high = np.quantile(draws, [tail, 1.0 - tail])
+    return Estimate(
+        value=float(brierlm(first.means) - brierlm(second.means)),
+        standard_error=float(draws.std(ddof=1)),
+        interval=(float(low), float(high)),
+    )
+
+
+def random_weights(num_clusters: int, seed: int, num_resamples: int) -> Iterator[tuple[Floats, Floats]]:
+    """Blocks of random weights of the clusters, ``[r, D]``, and of one more event, ``[r]``.
+
+    The Bayesian bootstrap (Rubin 1981): Gamma variables instead of the counts of drawing with replacement, so that
+    few events do not make the distribution jump. With shape (D - 2)/D instead of 1 the variance of a reweighted mean
+    is the unbiased s^2/D.
+
+    Raises:
+        ValueError: fewer than three clusters.
+    """
+    if num_clusters < 3:
+        raise ValueError("errors by reweighting need at least three clusters")
+    generator = np.random.default_rng(seed)
+    block = max(1, _WEIGHTS_AT_ONCE // num_clusters)
+    for start in range(0, num_resamples, block):
+        size = min(block, num_resamples - start)
+        weights = generator.standard_gamma((num_clusters - 2) / num_clusters, (size, num_clusters))
+        yield weights, generator.standard_exponential(size)
+
+
+def _reweighted(
+    sums: ClusterSums, match_value: float, seed: int, num_resamples: int
+) -> Iterator[tuple[Floats, Floats]]:
+    """Blocks of reweighted component means ``[r, N]`` and of what one more match adds to them, ``[r, 1]``."""
+    for weights, event in random_weights(len(sums.counts), seed, num_resamples):
+        count = (weights @ sums.counts)[:, None]
+        yield weights @ sums.totals / count, match_value * event[:, None] / count

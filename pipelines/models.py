@@ -1,0 +1,103 @@
+"""Find a trained model: by its folder, or by the label it has on a leaderboard."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from calm_bench.overrides import ConfigurationError
+from calm_bench.registry import did_you_mean
+from pipelines.entry import Entry
+from pipelines.leaderboard import Leaderboard
+from pipelines.store import Store
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model's own folder, and what is known of its origin where a store trained it."""
+
+    folder: Path
+    """Holds ``config.json``, ``model.safetensors`` and ``tokenizer/``."""
+    corpus: dict[str, Any] | None = None
+    """The corpus settings it was trained with."""
+    evaluation: dict[str, Any] | None = None
+    """The protocol it was scored under, as settings of ``evaluation``."""
+
+
+def find_model(name: str, store: Store) -> TrainedModel:
+    """The model at the path ``name``, or called ``LABEL`` or ``STUDY/LABEL`` on a leaderboard of ``store``.
+
+    Raises:
+        ConfigurationError: there is none; says what there is.
+    """
+    given = Path(name).expanduser()
+    if given.is_dir():
+        for folder in (given / "model", given):
+            if (folder / "model.safetensors").is_file():
+                return _with_origin(folder.absolute())
+        raise ConfigurationError(f"{given} holds no model: neither it nor its folder 'model' has a model.safetensors")
+    entries = [entry for board in stored_leaderboards(store).values() for entry in board]
+    found = {entry.model_folder: entry for entry in entries if name in (entry.label, f"{entry.study}/{entry.label}")}
+    if len(found) > 1:
+        names = ", ".join(sorted(f"{entry.study}/{entry.label} in {folder}" for folder, entry in found.items()))
+        raise ConfigurationError(
+            f"{name!r} names {len(found)} models: {names}; give the study's name too, or the folder"
+        )
+    if not found:
+        known = sorted({_full_name(entry) for entry in entries})
+        hint = did_you_mean(name, known) if known else f"; no study has finished in the store {store.root}"
+        raise ConfigurationError(f"there is no model {name!r}, neither as a folder nor on a leaderboard{hint}")
+    return _with_origin(Path(next(iter(found))))
+
+
+def stored_leaderboards(store: Store) -> dict[Path, Leaderboard]:
+    """Every study's leaderboard in ``store``, by the study's folder.
+
+    Raises:
+        LeaderboardError: a file is not a leaderboard of this version.
+    """
+    files = sorted((store.root / "studies").glob("*/leaderboard.json"))
+    return {file.parent: Leaderboard.from_json(file.read_text(encoding="utf-8")) for file in files}
+
+
+def _full_name(entry: Entry) -> str:
+    return f"{entry.study}/{entry.label}"
+
+
+def _with_origin(folder: Path) -> TrainedModel:
+    """What the store around ``folder`` tells about it: root/stages/language_model/IDENTITY/model."""
+    description = folder.parent / "config.json"
+    stages = folder.parent.parent.parent
+    if folder.name != "model" or not description.is_file():
+        return TrainedModel(folder)
+    stage = json.loads(description.read_text(encoding="utf-8"))
+    if stage.get("kind") != "language_model":
+        return TrainedModel(folder)
+    tokens = _description(stages, stage["inputs"]["tokens"])
+    corpus = _description(stages, tokens["inputs"]["corpus"]) if tokens else None
+    return TrainedModel(
+        folder,
+        corpus=corpus["settings"]["corpus"] if corpus else None,
+        evaluation=_evaluation_of(stages, stage["identity"]),
+    )
+
+
+def _description(stages: Path, stage: dict[str, str]) -> dict[str, Any] | None:
+    path = stages / stage["kind"] / stage["identity"] / "config.json"
+    if not path.is_file():
+        return None
+    description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return description
+
+
+def _evaluation_of(stages: Path, identity: str) -> dict[str, Any] | None:
+    from calm_bench.config import Evaluation
+
+    for path in sorted((stages / "evaluation").glob("*/config.json")):
+        description = json.loads(path.read_text(encoding="utf-8"))
+        if description["inputs"]["language_model"]["identity"] == identity:
+            protocol = description["config"]["protocol"]
+            return {name: protocol[name] for name in Evaluation.model_fields if name in protocol}
+    return None

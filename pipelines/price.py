@@ -1,0 +1,104 @@
+"""What an experiment costs, from its description alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from calm_bench.config import Experiment, Tokens, Training
+from calm_bench.flops import (
+    Ledger,
+    autoencoder_parameter_count,
+    autoencoder_training_flops,
+    inference_flops,
+    parameter_count,
+    training_flops,
+    training_steps,
+)
+from calm_bench.overrides import ConfigurationError
+
+BYTES_VOCABULARY = 257
+KNOWN_VOCABULARIES = {"llama-3": 128256, "llama3": 128256, "llama-2": 32000, "gpt2": 50257}
+"""Vocabulary sizes by a part of the tokenizer's name, for pricing without a network."""
+
+
+@dataclass(frozen=True)
+class TrainingPrice:
+    """One training: its length and its FLOPs by part, and the parameters it trains."""
+
+    parameters: Ledger
+    steps: int
+    tokens: int
+    flops: Ledger
+    """Of the whole training."""
+
+
+@dataclass(frozen=True)
+class Price:
+    """An experiment: both trainings, and a generated token."""
+
+    vocab_size: int
+    autoencoder: TrainingPrice | None
+    model: TrainingPrice
+    inference: Ledger
+    """FLOPs per token in decode mode ``sample T=1``, with a full training context in the cache."""
+
+    @property
+    def training_flops(self) -> float:
+        """Language model and autoencoder."""
+        return self.model.flops.total + (0.0 if self.autoencoder is None else self.autoencoder.flops.total)
+
+
+def price_of(experiment: Experiment, vocab_size: int | None = None) -> Price:
+    """The price of one experiment, exact for its configuration: nothing is read, run or downloaded.
+
+    Args:
+        vocab_size: of the finished tokens; unset means :func:`assumed_vocab_size`.
+
+    Raises:
+        ConfigurationError: the vocabulary size of a Hugging Face tokenizer is not known without downloading it.
+    """
+    size = assumed_vocab_size(experiment.tokens) if vocab_size is None else vocab_size
+    model, autoencoder = experiment.model, experiment.autoencoder
+    steps = model.training.sequence_length // model.chunk_size
+    autoencoder_price = None
+    if model.kind == "calm":
+        autoencoder_price = _training(
+            autoencoder.training,
+            autoencoder_parameter_count(autoencoder, model.chunk_size, size),
+            autoencoder_training_flops(autoencoder, model.chunk_size, size),
+        )
+    return Price(
+        vocab_size=size,
+        autoencoder=autoencoder_price,
+        model=_training(
+            model.training,
+            parameter_count(model, autoencoder, size),
+            training_flops(model, autoencoder, size, steps),
+        ),
+        inference=inference_flops(model, autoencoder, size, steps),
+    )
+
+
+def assumed_vocab_size(tokens: Tokens) -> int:
+    """Vocabulary size for pricing: known for bytes and bpe, else ``tokens.vocab_size`` or by the tokenizer's name.
+
+    Raises:
+        ConfigurationError: none of these says it.
+    """
+    if tokens.tokenizer == "bytes":
+        return BYTES_VOCABULARY
+    if tokens.tokenizer == "bpe" or tokens.vocab_size != Tokens().vocab_size:
+        return tokens.vocab_size
+    for part, size in KNOWN_VOCABULARIES.items():
+        if part in tokens.tokenizer.lower():
+            return size
+    raise ConfigurationError(
+        f"tokens.vocab_size: the vocabulary of {tokens.tokenizer!r} is not known without downloading it; "
+        "set tokens.vocab_size to its size to price this study"
+    )
+
+
+def _training(training: Training, parameters: Ledger, flops_per_token: Ledger) -> TrainingPrice:
+    steps = training_steps(training, flops_per_token.total)
+    tokens = steps * training.batch_size * training.sequence_length
+    return TrainingPrice(parameters, steps, tokens, flops_per_token.times(tokens))

@@ -1,0 +1,73 @@
+"""Where a result came from: code, libraries, machine. Written beside results, never part of an identity."""
+
+from __future__ import annotations
+
+import platform
+import socket
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import calm_bench
+
+LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "pyarrow", "numpy", "ray", "optuna", "mlflow")
+
+
+def provenance(device: str, seed: int | None, wall_time_s: float, flops: float | None) -> dict[str, Any]:
+    """JSON-able record of one finished stage; ``device`` is ``cpu``, ``cuda`` or ``cuda:n``.
+
+    ``wall_time_s`` is that of the last attempt, ``flops`` the training FLOPs where the stage trains.
+    """
+    return {
+        "git": git_state(Path(calm_bench.__file__).parent),
+        "versions": {"calm-bench": calm_bench.__version__, "python": platform.python_version(), **library_versions()},
+        "device": device_name(device),
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "seed": seed,
+        "wall_time_s": wall_time_s,
+        "flops": flops,
+    }
+
+
+def device_name(device: str) -> str:
+    """The device with its model, as in ``cuda: NVIDIA H100``."""
+    if device.startswith("cuda"):
+        import torch
+
+        return f"{device}: {torch.cuda.get_device_name(device)}"
+    return f"{device}: {platform.processor() or platform.machine()}"
+
+
+@cache
+def library_versions() -> dict[str, str]:
+    """Installed versions of the libraries that results depend on."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit of the repository that ``folder`` is checked in to, and whether tracked files differ from it.
+
+    None when the code is installed rather than checked out, without a commit, or without git.
+    """
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        # A virtual environment may lie inside a repository of something else.
+        git("ls-files", "--error-unmatch", "__init__.py")
+        return {"commit": git("rev-parse", "HEAD"), "modified": bool(git("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,100 @@
+"""Where a study stands, kept up to date from its events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pipelines import events
+from pipelines.numbers import floored_percent, printable, with_error
+from pipelines.stage import Stage
+
+State = Literal["queued", "running", "cached", "done", "failed"]
+
+
+@dataclass
+class StageState:
+    """A stage's state and its latest numbers."""
+
+    name: str
+    state: State = "queued"
+    step: int = 0
+    total_steps: int | None = None
+    loss: float | None = None
+    tokens_per_second: float | None = None
+    outcome: str = ""
+    """One phrase: what came of it, or why it failed."""
+    _first: tuple[int, float] | None = None
+    _time: float = 0.0
+
+    def note(self, event: events.StageProgress) -> None:
+        self.state = "running"
+        self.step = max(self.step, event.step)
+        self.total_steps = event.total_steps or self.total_steps
+        if event.split == "train":
+            self.loss = event.metrics.get("loss", self.loss)
+            self.tokens_per_second = event.metrics.get("tokens_per_second", self.tokens_per_second)
+        self._first = self._first or (event.step, event.time)
+        self._time = max(self._time, event.time)
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Seconds to the last step at the pace so far, by the stage's own clock; None before there is a pace."""
+        if self._first is None or self.total_steps is None or self.step <= self._first[0]:
+            return None
+        pace = (self._time - self._first[1]) / (self.step - self._first[0])
+        return max(0, self.total_steps - self.step) * pace
+
+    @property
+    def fraction(self) -> float | None:
+        """Share of the steps done; None where a stage does not count steps."""
+        return min(1.0, self.step / self.total_steps) if self.total_steps else None
+
+
+@dataclass
+class StudyState:
+    """All stages in the order in which they were first heard of, and the trials."""
+
+    name: str = ""
+    num_trials: int = 0
+    complete: int = 0
+    failed: int = 0
+    stages: dict[Stage, StageState] = field(default_factory=dict)
+
+    def of(self, stage: Stage) -> StageState:
+        return self.stages.setdefault(stage, StageState(printable(str(stage))))
+
+    def note(self, event: events.Event) -> None:
+        """Take ``event`` into account."""
+        match event:
+            case events.StudyStarted():
+                self.name, self.num_trials = event.name, event.num_trials
+            case events.StageQueued():
+                self.of(event.stage).state = "queued"
+            case events.StageStarted():
+                self.of(event.stage).state = "running"
+            case events.StageProgress():
+                self.of(event.stage).note(event)
+            case events.StageCached() | events.StageFinished():
+                state = self.of(event.stage)
+                state.state = "cached" if isinstance(event, events.StageCached) else "done"
+                state.outcome = what_came_of(event.stage.kind, event.result)
+            case events.StageFailed():
+                state = self.of(event.stage)
+                state.state, state.outcome = "failed", printable(event.error)
+            case events.TrialFinished():
+                self.complete += 1
+            case events.TrialFailed():
+                self.failed += 1
+
+
+def what_came_of(kind: str, result: Mapping[str, Any]) -> str:
+    """The number of a stage's result that one wants to see first; empty for kinds that have none."""
+    if kind == "autoencoder" and "accuracy" in result:
+        return f"{floored_percent(result['accuracy'])} of held-out tokens reconstructed"
+    if kind == "language_model" and "final_loss" in result:
+        return f"final loss {result['final_loss']:.4g}"
+    if kind == "evaluation" and "brierlm" in result:
+        return f"BrierLM {with_error(result['brierlm'], result['brierlm_se'])}"
+    return ""

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from pipelines.lease import Leases
+
+HOLD = """
+import sys
+from pathlib import Path
+from pipelines.lease import Leases
+lease = Leases(Path(sys.argv[1])).acquire("thing")
+print("held" if lease else "taken", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_one_holder_at_a_time(tmp_path: Path) -> None:
+    first, second = Leases(tmp_path), Leases(tmp_path)
+    lease = first.acquire("thing")
+    assert lease is not None
+    assert second.acquire("thing") is None
+    assert second.holder("thing") is not None
+    other = second.acquire("other thing")
+    assert other is not None
+    other.release()
+    lease.release()
+    assert second.holder("thing") is None
+    with second.acquire("thing") or pytest.fail("a released lease is free"):
+        assert first.acquire("thing") is None
+
+
+def test_many_threads_get_one_lease(tmp_path: Path) -> None:
+    leases, taken = Leases(tmp_path), []
+    barrier = threading.Barrier(8)
+
+    def grab() -> None:
+        barrier.wait()
+        taken.append(leases.acquire("thing"))
+
+    threads = [threading.Thread(target=grab) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    held = [lease for lease in taken if lease is not None]
+    assert len(held) == 1
+    held[0].release()
+
+
+def test_a_killed_process_does_not_keep_its_lease(tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    leases = Leases(tmp_path)
+    assert leases.acquire("thing") is None
+    holder.kill()
+    holder.wait()
+    lease = leases.acquire("thing")
+    assert lease is not None
+    lease.release()
+
+
+def _pretend_to_be_elsewhere(path: Path, seconds_old: float) -> None:
+    """Make the lease look as if a process on another host had touched it last ``seconds_old`` ago."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"host": "elsewhere", "token": "theirs"}))
+    then = path.stat().st_mtime - seconds_old
+    os.utime(path, (then, then))
+
+
+def test_the_lease_of_another_host_expires(tmp_path: Path) -> None:
+    leases = Leases(tmp_path, expiry_s=60, heartbeat_s=20)
+    lease = leases.acquire("thing")
+    assert lease is not None
+    _pretend_to_be_elsewhere(tmp_path / "thing.json", seconds_old=50)
+    assert leases.acquire("thing") is None
+    _pretend_to_be_elsewhere(tmp_path / "thing.json", seconds_old=70)
+    taken_over = leases.acquire("thing")
+    assert taken_over is not None
+    lease.release()
+    assert leases.holder("thing") is not None, "releasing a lost lease must leave its new holder alone"
+    taken_over.release()
+
+
+def test_a_holder_notices_that_it_lost_its_lease(tmp_path: Path) -> None:
+    leases = Leases(tmp_path, expiry_s=60, heartbeat_s=0.01)
+    lease = leases.acquire("thing")
+    assert lease is not None
+    assert not lease.lost
+    _pretend_to_be_elsewhere(tmp_path / "thing.json", seconds_old=0)
+    lease._thread.join(timeout=60)
+    assert lease.lost
+    lease.release()
+    assert (tmp_path / "thing.json").exists()
+
+
+def test_a_heartbeat_slower_than_the_expiry_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot keep a lease"):
+        Leases(tmp_path, expiry_s=10, heartbeat_s=5)

@@ -1,0 +1,161 @@
+"""Generation: alignment of the prompt, conditioning by rejection, ends, and agreement with cache-free computation."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from calm_bench.autoencoder import Autoencoder
+from calm_bench.config import Autoencoder as AutoencoderConfig
+from calm_bench.config import LanguageModel as LanguageModelConfig
+from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel
+from calm_bench.sampling.generate import generate
+
+VOCAB_SIZE = 6
+EOS = 5
+
+
+def model_of(chunk_size: int, seed: int = 0) -> ChunkLanguageModel:
+    """A token model (chunk_size 0) or a chunk model with weights large enough to say something."""
+    torch.manual_seed(seed)
+    sizes = {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_layers": 2,
+        "kind": "calm" if chunk_size else "token",
+        "chunk_size": max(1, chunk_size),
+    }
+    config = LanguageModelConfig.model_validate(sizes)
+    model: ChunkLanguageModel
+    if chunk_size == 0:
+        model = TokenModel(config, VOCAB_SIZE)
+    else:
+        autoencoder = Autoencoder(
+            AutoencoderConfig(latent_size=8, hidden_size=16, intermediate_size=24), chunk_size, VOCAB_SIZE
+        )
+        model = Calm(config, autoencoder)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:  # a large bias would say the same whatever was read
+                parameter.add_(0.4 * torch.randn(parameter.shape))
+    return model.eval()
+
+
+def seeded(seed: int) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("chunk_size", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("prompt_length", [0, 1, 2, 5, 8])
+@pytest.mark.parametrize("max_new_tokens", [0, 1, 7])
+def test_length_is_exact_unless_the_text_ends(chunk_size: int, prompt_length: int, max_new_tokens: int) -> None:
+    prompt = [index % 4 for index in range(prompt_length)]
+    pieces: list[int] = []
+    found = generate(model_of(chunk_size), prompt, max_new_tokens, seeded(1), EOS, on_tokens=pieces.extend)
+    assert EOS not in found.tokens
+    assert pieces == found.tokens
+    assert len(found.tokens) < max_new_tokens if found.ended else len(found.tokens) == max_new_tokens
+    assert found.num_head_draws >= -(-len(found.tokens) // max(1, chunk_size))
+
+
+@pytest.mark.parametrize("chunk_size", [0, 2, 4])
+def test_cache_changes_nothing(chunk_size: int) -> None:
+    """The same draws as reading the whole text again for every chunk."""
+    model = model_of(chunk_size, seed=1)
+    prompt, longest = [0, 1, 2, 3, 4, 5, 1, 0], 0
+    # Whatever the untrained model likes to say, some token is rare enough, as the end, to let texts grow.
+    for seed, end in enumerate([0, 1, 2, 3, 4, 5]):
+        found = generate(model, prompt, 40, seeded(seed), end)
+        generator, text = seeded(seed), list(prompt)
+        while len(text) < len(prompt) + 40 and end not in text[len(prompt) :]:
+            with torch.no_grad():
+                hidden = model.hidden_states(torch.tensor([text]))[0, -1]
+                text += model.draw(hidden, 1, generator)[0].tolist()
+        expected = text[len(prompt) : len(prompt) + 40]
+        if end in expected:
+            expected = expected[: expected.index(end)]
+        assert found.tokens == expected
+        longest = max(longest, len(expected))
+    assert longest > max(1, chunk_size)  # at least one sampled chunk was read from the cache
+
+
+def test_end_inside_a_chunk_cuts_there() -> None:
+    model = model_of(4)
+    results = [generate(model, [0, 1, 2, 3], 64, seeded(seed), EOS) for seed in range(40)]
+    ended = [result for result in results if result.ended]
+    assert any(len(result.tokens) % 4 for result in ended)
+    assert all(EOS not in result.tokens for result in results)
+
+
+@pytest.mark.slow
+def test_left_over_prompt_tokens_condition_the_chunk_exactly() -> None:
+    """Next-token frequencies after a prompt of K + 2 tokens against conditional frequencies of free chunks."""
+    model = model_of(4)
+    context = [0, 1, 2, 3]
+    with torch.no_grad():
+        hidden = model.hidden_states(torch.tensor([context]))[0, -1]
+        chunks = model.draw(hidden, 50_000, seeded(0))
+    counts = Counter(map(tuple, chunks[:, :2].tolist()))
+    known = list(counts.most_common(3)[-1][0])
+    fitting = chunks[(chunks[:, :2] == torch.tensor(known)).all(1)][:, 2]
+    exact = torch.bincount(fitting, minlength=VOCAB_SIZE).double() / len(fitting)
+    num_runs = 300
+    results = [generate(model, context + known, 1, seeded(seed), EOS) for seed in range(num_runs)]
+    assert not any(result.fell_back for result in results)
+    tokens = torch.tensor([EOS if result.ended else result.tokens[0] for result in results])
+    frequency = torch.bincount(tokens, minlength=VOCAB_SIZE).double() / num_runs
+    error = (exact * (1 - exact) * (1 / num_runs + 1 / len(fitting))).sqrt()
+    assert ((frequency - exact).abs() <= 4 * error + 1e-9).all()
+    assert exact.max() < 0.95  # more than one continuation, or nothing was tested
+    draws = sum(result.num_head_draws for result in results) / num_runs
+    # Draws come in doubling batches: at least 1/p are needed on average, at most about four times as many made.
+    expected = len(chunks) / counts[tuple(known)]
+    assert 0.8 * expected < draws < 4 * expected
+
+
+class NeverZeroCalm(Calm):
+    """Never draws token 0, so a chunk cannot begin with it."""
+
+    def draw(self, hidden: Tensor, num_samples: int, generator: Generator | None = None) -> Tensor:
+        return super().draw(hidden, num_samples, generator).clamp(1, VOCAB_SIZE - 2)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "aligned"),
+    [([1, 2, 3, 4, 2, 0], [3, 4, 2, 0]), ([0, 2, 0], [EOS, 0, 2, 0]), ([0], [EOS, EOS, EOS, 0])],
+)
+def test_fallback_aligns_chunks_with_the_prompts_end(prompt: list[int], aligned: list[int]) -> None:
+    model = model_of(4)
+    model.__class__ = NeverZeroCalm
+    found = generate(model, prompt, 6, seeded(0), EOS, max_draws=10)
+    assert found.fell_back
+    assert found.num_head_draws == 12  # ten rejected, two used
+    generator = seeded(0)
+    with torch.no_grad():
+        # The rejected draws came from the same generator, in batches of 1, 2, 4 and the 3 left.
+        before = model.hidden_states(torch.tensor([prompt[:4] if len(prompt) > 4 else [EOS] * 4]))[0, -1]
+        for size in (1, 2, 4, 3):
+            model.draw(before, size, generator)
+        first = model.draw(model.hidden_states(torch.tensor([aligned]))[0, -1], 1, generator)[0].tolist()
+    assert found.tokens[:4] == first
+
+
+def test_same_seed_same_text() -> None:
+    model = model_of(2)
+    assert generate(model, [1], 20, seeded(5), EOS) == generate(model, [1], 20, seeded(5), EOS)
+    assert generate(model, [1], 20, seeded(5), EOS) != generate(model, [1], 20, seeded(6), EOS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([VOCAB_SIZE], 1), "token 6 is not in the model's vocabulary of 6"),
+        (([0], -1), "must not be negative"),
+    ],
+)
+def test_impossible_requests_are_refused(arguments: tuple[list[int], int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        generate(model_of(1), *arguments, seeded(0), EOS)

@@ -1,0 +1,91 @@
+"""What is declared and shipped: dependencies, data files, names, and the command that CI and README share."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("calm_bench", "evals", "pipelines")
+TRAINING_ONLY = {
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "datasets",
+    "numpy",
+    "pyarrow",
+    "pydantic",
+    "yaml",
+}
+"""All that ``calm_bench`` may import: what a GPU machine without the rest has."""
+DISTRIBUTIONS = {"yaml": "pyyaml"}
+"""Distribution of an import name where the two differ."""
+
+
+def imported(package: str) -> set[str]:
+    """Top-level names of other projects that the package imports, anywhere in a file."""
+    names: set[str] = set()
+    for path in (ROOT / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module.partition(".")[0])
+    return names - set(sys.stdlib_module_names) - set(PACKAGES)
+
+
+def declared() -> set[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    from packaging.requirements import Requirement
+
+    return {Requirement(text).name.lower() for text in project["dependencies"]}
+
+
+def pinned() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return {name.lower(): version for name, _, version in (line.partition("==") for line in lines) if version}
+
+
+def test_every_import_is_declared() -> None:
+    needed = {DISTRIBUTIONS.get(name, name).lower() for package in PACKAGES for name in imported(package)}
+    assert needed - declared() == set()
+
+
+def test_training_needs_only_torch_and_data_libraries() -> None:
+    assert imported("calm_bench") - TRAINING_ONLY == set()
+
+
+def test_every_dependency_is_pinned() -> None:
+    pins = pinned()
+    assert declared() - set(pins) == set()
+    assert pins["torch"] == "2.13.0", "without a local version, which exists on one index only"
+
+
+def test_ci_runs_what_the_readme_says() -> None:
+    command = (ROOT / ".ci" / "run").read_text(encoding="utf-8").strip().splitlines()[-1]
+    assert command in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["evals", "pipelines"])
+@pytest.mark.parametrize("kind", ["package", "module"])
+def test_a_foreign_package_of_the_same_name_is_refused(tmp_path: Path, name: str, kind: str) -> None:
+    path = tmp_path / name / "__init__.py" if kind == "package" else tmp_path / f"{name}.py"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("")
+    script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import calm_bench"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert f"the name {name!r} leads to {path.resolve()}" in done.stderr
+
+
+def test_a_folder_of_the_same_name_does_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "evals").mkdir()
+    script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import calm_bench, evals; print(evals.__file__)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert str(tmp_path) not in done.stdout

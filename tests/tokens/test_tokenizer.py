@@ -1,0 +1,131 @@
+"""All three kinds of tokenizer, real ones, made here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from calm_bench.config import Tokens
+from calm_bench.tokens import ByteTokenizer, Tokenizer, TokenizerError, build_tokenizer, load_tokenizer
+from calm_bench.tokens.bpe import END_OF_TEXT, BpeTokenizer
+
+TEXTS = [f"the quick brown fox number {number} jumps over the lazy dog, naïvely\n" for number in range(50)]
+STRANGE = f"  spaces\t\r\n🎉 é {END_OF_TEXT} \x00 end  "
+
+
+def make_bytes(folder: Path) -> Tokenizer:
+    return build_tokenizer(Tokens(tokenizer="bytes"), [])
+
+
+def make_bpe(folder: Path) -> Tokenizer:
+    return build_tokenizer(Tokens(tokenizer="bpe", vocab_size=300), TEXTS)
+
+
+def make_hugging_face(folder: Path, eos: str | None = END_OF_TEXT) -> Tokenizer:
+    from transformers import PreTrainedTokenizerFast
+
+    BpeTokenizer.train(TEXTS, 300).save(folder / "bpe")
+    backend = PreTrainedTokenizerFast(tokenizer_file=str(folder / "bpe" / "tokenizer.json"), eos_token=eos)
+    backend.add_special_tokens({"bos_token": "<s>"})
+    backend.save_pretrained(str(folder / "source-tokenizer"))
+    return build_tokenizer(Tokens(tokenizer=str(folder / "source-tokenizer")), [])
+
+
+@pytest.fixture(params=[make_bytes, make_bpe, make_hugging_face])
+def tokenizer(request: pytest.FixtureRequest, tmp_path: Path) -> Tokenizer:
+    make: Callable[[Path], Tokenizer] = request.param
+    return make(tmp_path)
+
+
+def test_it_keeps_the_contract(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    for text in (*TEXTS[:3], STRANGE, ""):
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids) == text
+        assert all(0 <= token < tokenizer.vocab_size for token in ids)
+        assert tokenizer.eos_id not in ids
+        assert tokenizer.decode([*ids, tokenizer.eos_id]) == text
+    assert tokenizer.encode_batch([*TEXTS[:3], ""]) == [*map(tokenizer.encode, TEXTS[:3]), []]
+    assert tokenizer.encode_batch([]) == []
+    assert 0 <= tokenizer.eos_id < tokenizer.vocab_size
+
+
+def test_saved_and_loaded_it_is_the_same(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path / "saved")
+    loaded = load_tokenizer(tmp_path / "saved")
+    for name in ("name", "vocab_size", "eos_id", "digest"):
+        assert getattr(loaded, name) == getattr(tokenizer, name)
+    assert loaded.encode(STRANGE) == tokenizer.encode(STRANGE)
+    loaded.save(tmp_path / "again")
+    assert load_tokenizer(tmp_path / "again").digest == tokenizer.digest
+    # A folder of ours is also a tokens.tokenizer setting.
+    assert build_tokenizer(Tokens(tokenizer=str(tmp_path / "saved")), []).digest == tokenizer.digest
+
+
+@given(st.text(max_size=60))
+@settings(max_examples=60, deadline=None)
+def test_bytes_and_bpe_lose_no_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return
+    for tokenizer in (ByteTokenizer(), TRAINED):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+TRAINED = BpeTokenizer.train(TEXTS, 300)
+
+
+def test_bytes_are_bytes() -> None:
+    tokenizer = ByteTokenizer()
+    assert tokenizer.encode("aé") == [97, 0xC3, 0xA9]
+    assert (tokenizer.vocab_size, tokenizer.eos_id) == (257, 256)
+    assert tokenizer.decode([97, 0xC3]) == "a\N{REPLACEMENT CHARACTER}"
+
+
+def test_bpe_learns_the_same_merges_each_time_and_stops_where_nothing_repeats() -> None:
+    assert BpeTokenizer.train(iter(TEXTS), 300).digest == TRAINED.digest
+    assert BpeTokenizer.train(TEXTS, 280).digest != TRAINED.digest
+    assert len(TRAINED.encode(TEXTS[0])) < len(TEXTS[0].encode())
+    assert TRAINED.vocab_size == 300
+    assert BpeTokenizer.train(["ab"], 5000).vocab_size < 300
+
+
+def test_a_tokenizer_without_eos_is_refused_and_says_so(tmp_path: Path) -> None:
+    with pytest.raises(TokenizerError, match="source-tokenizer has no EOS token"):
+        make_hugging_face(tmp_path, eos=None)
+
+
+def test_a_hugging_face_tokenizer_covers_added_tokens_and_shows_no_path(tmp_path: Path) -> None:
+    tokenizer = make_hugging_face(tmp_path)
+    assert tokenizer.name == "source-tokenizer"
+    assert tokenizer.vocab_size == 301
+    assert tokenizer.encode("<s>") != [300]
+
+
+def test_what_is_no_tokenizer_is_refused_with_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(TokenizerError, match="did you mean 'bytes'"):
+        build_tokenizer(Tokens(tokenizer="byte"), [])
+    with pytest.raises(TokenizerError, match=r"tokens\.tokenizer="):
+        build_tokenizer(Tokens(tokenizer=str(tmp_path)), [])
+
+
+def test_a_changed_or_missing_tokenizer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TokenizerError, match="holds no tokenizer"):
+        load_tokenizer(tmp_path)
+    TRAINED.save(tmp_path)
+    BpeTokenizer.train(TEXTS, 280).save(tmp_path / "other")
+    (tmp_path / "tokenizer.json").write_bytes((tmp_path / "other" / "tokenizer.json").read_bytes())
+    with pytest.raises(TokenizerError, match="damaged"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(TokenizerError, match="no readable tokenizer"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "calm_tokenizer.json").write_text(json.dumps({"kind": "unheard of"}))
+    with pytest.raises(TokenizerError, match="holds no tokenizer"):
+        load_tokenizer(tmp_path)
