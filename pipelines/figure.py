@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -77,7 +78,7 @@ def draw(leaderboard: Leaderboard, path: Path, file_format: str | None = None) -
 
 
 def _panel(axes: Axes, group: Group, cost: Cost, label: str) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter
+    from matplotlib.ticker import FixedLocator, NullFormatter
 
     axes.set_xscale("log")
     axes.set_xlabel(label, color=_INK)
@@ -124,7 +125,7 @@ def _panel(axes: Axes, group: Group, cost: Cost, label: str) -> None:
         )
     _limits(axes, entries, cost)
     low, high = axes.get_xlim()
-    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if high / low < 1000 else (1.0,)))
+    axes.xaxis.set_major_locator(FixedLocator(_marks(low, high)))
     axes.xaxis.set_major_formatter(_flops)
     axes.xaxis.set_minor_formatter(NullFormatter())
     if len(entries) <= LABELLED:
@@ -187,8 +188,17 @@ def _caption(group: Group) -> str:
     )
 
 
+def _marks(low: float, high: float) -> list[float]:
+    """Round numbers between ``low`` and ``high``; our own, since a locator falls back to linear marks on a short axis
+    and their labels would repeat."""
+    steps = (1, 1.5, 2, 3, 4, 5, 7) if high / low < 10 else (1, 2, 5) if high / low < 1000 else (1,)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
+
+
 def _flops(value: float, _position: float) -> str:
-    """``2e13``, with the exponent raised."""
-    mantissa, exponent = f"{value:.0e}".split("e")
-    raised = str(int(exponent)).translate(str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"))
+    """``2·10¹³``, ``1.5·10¹³``, ``10¹³``."""
+    exponent = math.floor(math.log10(value) + 1e-9)
+    mantissa = f"{value / 10.0**exponent:g}"
+    raised = str(exponent).translate(str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"))
     return f"10{raised}" if mantissa == "1" else f"{mantissa}·10{raised}"

@@ -7,6 +7,7 @@ identity cannot reach its result.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,11 +65,13 @@ def run_evaluation(stage: Stage, inputs: Inputs, folder: Path, device: str, stop
     protocol = Protocol.model_validate({**stage.config["protocol"], **digests})
     model = load_language_model(inputs["language_model"] / "model", device)
     stream = TokenStream.open(inputs["tokens"], protocol.split)
+    start = time.perf_counter()
     # It begins anew after an interruption, so lines of an earlier attempt would be told twice.
     with (folder / "metrics.jsonl").open("w") as metrics:
 
         def progress(done: int, total: int) -> None:
             record: dict[str, Any] = {"step": done, "total_steps": total, "split": protocol.split, "metrics": {}}
+            record["time"] = round(time.perf_counter() - start, 3)
             metrics.write(json.dumps(record) + "\n")
             metrics.flush()
             if stop():

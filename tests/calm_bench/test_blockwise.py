@@ -1,0 +1,48 @@
+"""Blocks change memory, never results."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from calm_bench import blockwise
+
+ROWS, WIDTH, VOCABULARY = 37, 8, 50
+
+
+@pytest.mark.parametrize("max_logits", [1, VOCABULARY, 7 * VOCABULARY, 1 << 20])
+def test_cross_entropy_and_its_gradients(max_logits: int) -> None:
+    torch.manual_seed(0)
+    hidden = torch.randn(ROWS, WIDTH, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(VOCABULARY, WIDTH, dtype=torch.float64, requires_grad=True)
+    targets = torch.randint(VOCABULARY, (ROWS,))
+    loss = blockwise.cross_entropy(hidden, weight, targets, max_logits)
+    plain = functional.cross_entropy(hidden @ weight.T, targets)
+    torch.testing.assert_close(loss.double(), plain, atol=1e-6, rtol=1e-6)
+    ours = torch.autograd.grad(loss, (hidden, weight))
+    theirs = torch.autograd.grad(plain, (hidden, weight))
+    torch.testing.assert_close(ours, theirs, atol=1e-7, rtol=1e-5)
+
+
+@pytest.mark.parametrize("max_logits", [1, 7 * VOCABULARY, 1 << 20])
+def test_argmax(max_logits: int) -> None:
+    torch.manual_seed(1)
+    hidden, weight = torch.randn(ROWS, WIDTH), torch.randn(VOCABULARY, WIDTH)
+    assert torch.equal(blockwise.argmax(hidden, weight, max_logits), (hidden @ weight.T).argmax(-1))
+
+
+def test_no_block_holds_more_logits_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = []
+    original = functional.linear
+
+    def watched(*arguments: torch.Tensor) -> torch.Tensor:
+        result = original(*arguments)
+        held.append(result.numel())
+        return result
+
+    monkeypatch.setattr(functional, "linear", watched)
+    hidden, weight = torch.randn(ROWS, WIDTH, requires_grad=True), torch.randn(VOCABULARY, WIDTH)
+    blockwise.cross_entropy(hidden, weight, torch.zeros(ROWS, dtype=torch.long), 5 * VOCABULARY).backward()
+    blockwise.argmax(hidden, weight, 5 * VOCABULARY)
+    assert max(held) <= 5 * VOCABULARY

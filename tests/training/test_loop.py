@@ -1,0 +1,190 @@
+"""One loop for three trainings: budgets, exact resumption, and stopping when the loss breaks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from calm_bench.config import Corpus, Experiment, Markov, Tokens
+from calm_bench.corpora import write_corpus
+from calm_bench.tokens import write_tokens
+from calm_bench.training import Diverged, Interrupted, NonFiniteLoss, train_autoencoder, train_language_model
+
+SETTINGS: dict[str, Any] = {
+    "autoencoder": {
+        "latent_size": 4,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "training": {"num_steps": 12, "batch_size": 4, "sequence_length": 32},
+    },
+    "model": {
+        "chunk_size": 2,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_layers": 1,
+        "num_attention_heads": 2,
+        "head": {"num_blocks": 1, "noise_size": 4, "num_samples": 2, "num_targets": 4},
+        "training": {"num_steps": 12, "batch_size": 4, "sequence_length": 32},
+    },
+}
+EVERY_FIVE = {"log_every": 5, "validate_every": 6, "checkpoint_every": 4, "warmup_steps": 2, "validation_batches": 1}
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tokens")
+    markov = Markov(num_documents=60, document_length=80)
+    write_corpus(Corpus(source="markov", markov=markov), folder / "corpus")
+    write_tokens(Tokens(), folder / "corpus", folder / "tokens")
+    return folder / "tokens"
+
+
+def experiment(kind: str = "calm", **training: Any) -> Experiment:
+    data = json.loads(json.dumps(SETTINGS))
+    data["model"]["kind"] = kind
+    for part in ("autoencoder", "model"):
+        data[part]["training"] |= EVERY_FIVE | training
+    return Experiment.model_validate(data)
+
+
+def never() -> bool:
+    return False
+
+
+def after(checks: int) -> Callable[[], bool]:
+    """A stop signal that comes at the given check, which is once a step."""
+    left = iter(range(checks))
+    return lambda: next(left, None) is None
+
+
+def trained(kind: str, what: Experiment, tokens: Path, autoencoder: Path, folder: Path, stop: Any = never) -> Any:
+    if kind == "autoencoder":
+        return train_autoencoder(what, tokens, folder, "cpu", stop)
+    return train_language_model(what, tokens, None if kind == "token" else autoencoder, folder, "cpu", stop)
+
+
+@pytest.fixture(scope="module")
+def autoencoder(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("autoencoder")
+    train_autoencoder(experiment(), tokens, folder, "cpu", never)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["autoencoder", "calm", "token"])
+@pytest.mark.parametrize("cut", [1, 4, 7, 12])
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_an_interrupted_training_ends_with_the_same_bits(
+    kind: str, cut: int, accumulation: int, tokens: Path, autoencoder: Path, tmp_path: Path
+) -> None:
+    what = experiment("token" if kind == "token" else "calm", gradient_accumulation=accumulation)
+    whole = trained(kind, what, tokens, autoencoder, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        trained(kind, what, tokens, autoencoder, tmp_path / "cut", after(cut - 1))
+    resumed = trained(kind, what, tokens, autoencoder, tmp_path / "cut")
+
+    weights = [load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "cut")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "cut")
+    timings = {"wall_time_s", "tokens_per_second"}
+    assert {k: v for k, v in whole.items() if k not in timings} == {k: v for k, v in resumed.items() if k not in timings}
+
+
+def test_stopping_again_before_the_first_new_step_keeps_the_checkpoint(tokens: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            train_language_model(experiment("token"), tokens, None, tmp_path, "cpu", after(3))
+    with pytest.raises(Interrupted):
+        train_language_model(experiment("token"), tokens, None, tmp_path, "cpu", after(0))
+    result = train_language_model(experiment("token"), tokens, None, tmp_path, "cpu", never)
+    assert result["steps"] == 12
+
+
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tokens: Path, tmp_path: Path) -> None:
+    whole = train_language_model(experiment("token"), tokens, None, tmp_path / "whole", "cpu", never)
+    with pytest.raises(Interrupted):
+        train_language_model(experiment("token"), tokens, None, tmp_path / "cut", "cpu", after(10))
+    newest = sorted((tmp_path / "cut" / "checkpoints").glob("*.safetensors"))[-1]
+    content = bytearray(newest.read_bytes())
+    content[-1] ^= 1
+    newest.write_bytes(bytes(content))
+    with pytest.warns(UserWarning, match=f"{newest.name} is damaged"):
+        resumed = train_language_model(experiment("token"), tokens, None, tmp_path / "cut", "cpu", never)
+    assert resumed["final_loss"] == whole["final_loss"]
+    assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
+
+
+def test_only_the_newest_checkpoints_are_kept(tokens: Path, tmp_path: Path) -> None:
+    train_language_model(experiment("token"), tokens, None, tmp_path, "cpu", never)
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == [f"step-{step:09d}.{ending}" for step in (8, 12) for ending in ("safetensors", "sha256")]
+
+
+@pytest.mark.parametrize(
+    ("budget", "steps"), [({"num_steps": 3}, 3), ({"num_steps": None, "num_tokens": 5 * 4 * 32}, 5)]
+)
+def test_budgets(budget: dict[str, Any], steps: int, tokens: Path, tmp_path: Path) -> None:
+    result = train_language_model(experiment("token", **budget), tokens, None, tmp_path, "cpu", never)
+    assert (result["steps"], result["tokens"]) == (steps, steps * 4 * 32)
+
+
+def test_equal_flops_cost_equal_flops(tokens: Path, autoencoder: Path, tmp_path: Path) -> None:
+    spent = {}
+    for kind in ("calm", "token"):
+        what = experiment(kind, num_steps=None, num_flops=5e7)
+        result = trained(kind, what, tokens, autoencoder, tmp_path / kind)
+        spent[kind] = result["training_flops"]
+        assert result["training_flops"] == pytest.approx(sum(result["flops_by_part"].values()))
+    one_step = 5e7 / 10
+    assert spent["calm"] == pytest.approx(5e7, abs=one_step)
+    assert spent["token"] == pytest.approx(5e7, abs=one_step)
+
+
+def test_fidelity_and_diversity_are_logged_apart(tokens: Path, autoencoder: Path, tmp_path: Path) -> None:
+    trained("calm", experiment(), tokens, autoencoder, tmp_path)
+    for record in metrics(tmp_path):
+        assert record["metrics"]["loss"] == pytest.approx(
+            record["metrics"]["fidelity"] - record["metrics"]["diversity"], rel=1e-5
+        )
+
+
+def test_training_learns(tokens: Path, tmp_path: Path) -> None:
+    what = experiment("token", num_steps=60, learning_rate=1e-2)
+    train_language_model(what, tokens, None, tmp_path, "cpu", never)
+    losses = [r["metrics"]["loss"] for r in metrics(tmp_path) if r["split"] == "validation"]
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_an_infinite_learning_rate_stops_with_advice(tokens: Path, tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteLoss, match="lower training.learning_rate"):
+        train_language_model(experiment("token", learning_rate=1e30), tokens, None, tmp_path, "cpu", never)
+    # What is broken never replaces a good checkpoint.
+    for path in (tmp_path / "checkpoints").glob("*.safetensors"):
+        assert all(tensor.isfinite().all() for tensor in load_file(path).values())
+
+
+def test_a_diverging_loss_stops_with_advice(tokens: Path, tmp_path: Path) -> None:
+    what = experiment("token", learning_rate=3.0, divergence_factor=1.01, warmup_steps=0, clip_norm=1e6, log_every=1)
+    with pytest.raises(Diverged, match=r"lower training\.learning_rate"):
+        train_language_model(what, tokens, None, tmp_path, "cpu", never)
+
+
+def test_the_frozen_autoencoder_stays_as_it_was(tokens: Path, autoencoder: Path, tmp_path: Path) -> None:
+    trained("calm", experiment(), tokens, autoencoder, tmp_path)
+    before = load_file(autoencoder / "model" / "model.safetensors")
+    after_training = load_file(tmp_path / "model" / "model.safetensors")
+    assert all(torch.equal(tensor, after_training[f"autoencoder.{name}"]) for name, tensor in before.items())
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """The records of a training, without what depends on the clock."""
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for record in records:
+        del record["time"]
+        record["metrics"].pop("tokens_per_second", None)
+    return records
