@@ -36,7 +36,7 @@ StudyName = Annotated[str, typer.Argument(metavar="[STUDY]", help="A shipped stu
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings that win over the study's.")
 ]
-StorePath = Annotated[Path | None, typer.Option("--store", help="Folder of all results [default: runs].")]
+StorePath = Annotated[Path | None, typer.Option("--store", help="Folder of all results; runs where unset.")]
 Device = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
 
 

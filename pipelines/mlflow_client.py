@@ -33,6 +33,8 @@ _DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    # MLflow sets its loggers up when it is imported; the level set below would be overwritten.
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
 }
 
 
@@ -48,7 +50,6 @@ def connect(uri: str) -> MlflowClient:
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=uri)

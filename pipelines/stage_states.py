@@ -91,6 +91,11 @@ class StudyState:
 
 def what_came_of(kind: str, result: Mapping[str, Any]) -> str:
     """The number of a stage's result that one wants to see first; empty for kinds that have none."""
+    if kind == "corpus" and "documents" in result:
+        megabytes = sum(result["bytes"].values()) / 1e6
+        skipped = [f"{count:,} x {printable(reason)}" for reason, count in result.get("skipped", {}).items()]
+        left_out = f"; left out: {', '.join(skipped)}" if skipped else ""
+        return f"{sum(result['documents'].values()):,} documents, {megabytes:.3g} MB{left_out}"
     if kind == "autoencoder" and "accuracy" in result:
         return f"{floored_percent(result['accuracy'])} of held-out tokens reconstructed"
     if kind == "language_model" and "final_loss" in result:
