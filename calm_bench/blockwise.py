@@ -14,6 +14,16 @@ from torch.utils.checkpoint import checkpoint
 MAX_LOGITS = 1 << 24
 """Logits held at once (64 MB in fp32)."""
 
+CACHED_LOGITS = 1 << 22
+"""The same where nothing is to be kept for a backward pass, on a CPU: 16 MB stay near its caches."""
+_MIN_ROWS = 128
+"""Fewer, and reading the weights takes longer than multiplying with them."""
+
+
+def decoding_rows(weight: Tensor) -> int:
+    """Rows whose logits with ``weight`` [vocabulary, width] are best made together when only their argmax is wanted."""
+    return max(_MIN_ROWS, (CACHED_LOGITS if weight.device.type == "cpu" else MAX_LOGITS) // weight.shape[0])
+
 
 def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, max_logits: int = MAX_LOGITS) -> Tensor:
     """Mean cross-entropy in nats of ``softmax(hidden @ weight.T)`` at ``targets``.
@@ -35,10 +45,13 @@ def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, max_logits: i
     return total / len(targets)
 
 
-def argmax(hidden: Tensor, weight: Tensor, max_logits: int = MAX_LOGITS) -> Tensor:
-    """Most likely token of every row: [rows, width] x [vocabulary, width] -> [rows]."""
-    rows = max(1, max_logits // weight.shape[0])
-    return torch.cat([functional.linear(block, weight).argmax(dim=-1) for block in hidden.split(rows)])
+def argmax(hidden: Tensor, weight: Tensor, max_logits: int | None = None) -> Tensor:
+    """Most likely token of every row: [rows, width] x [vocabulary, width] -> [rows].
+
+    ``max_logits`` are held at once; unset means :func:`decoding_rows` rows of them.
+    """
+    blocks = hidden.split(decoding_rows(weight) if max_logits is None else max(1, max_logits // weight.shape[0]))
+    return torch.cat([functional.linear(block, weight).argmax(dim=-1) for block in blocks])
 
 
 def _summed(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ forward; embedding look-ups, norms and activations are free. All FLOPs are per *
 they cost and are divided by K.
 
 Symbols: d hidden size of the backbone, K tokens of a chunk, V vocabulary, w head width, Z latent size, h hidden size of
-the autoencoder, N head samples and M target draws of the energy score.
+the autoencoder.
 """
 
 from __future__ import annotations
@@ -14,18 +14,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
 
 from calm_bench.config import Autoencoder, LanguageModel, Training
+from calm_bench.head_costs import FORWARD_AND_BACKWARD, Accounting, head_cost
 
-Accounting = Literal["implementation", "paper"]
-"""``implementation``: what the code here computes. A head block's product with the condition does not depend on the
-noise and is computed once a step, not once a sample; the frozen encoder's pass over the targets is included.
-
-``paper``: the paper's figures. Every sample runs each block in full; the encoder's pass (0.7 % of training) and the
-energy score itself are left out."""
-
-FORWARD_AND_BACKWARD = 3
 DECODE_MODE = "sample T=1"
 """What :func:`inference_flops` prices: one sample of the next chunk, at temperature 1, with a key-value cache."""
 
@@ -69,14 +61,12 @@ def training_flops(
     if model.kind == "token":
         return Ledger({**per_step, "logits": FORWARD_AND_BACKWARD * 2.0 * vocab_size * model.hidden_size})
     latent_size = _required(autoencoder).latent_size
-    head = model.head
+    head = head_cost(model.head, model.hidden_size, latent_size, accounting)
     per_step["input"] = FORWARD_AND_BACKWARD * _input(model)
-    per_step["head"] = FORWARD_AND_BACKWARD * _head(model, latent_size, head.num_samples, accounting)
+    per_step["head"] = head.training
     if accounting == "implementation":
         per_step["autoencoder_encoder"] = _encoder(_required(autoencoder), model.chunk_size)
-        pairs = head.num_samples * head.num_targets + head.num_samples * (head.num_samples - 1) / 2
-        # Only the samples get a gradient, so the backward pass costs as much as the forward.
-        per_step["energy_score"] = 2 * 2.0 * pairs * latent_size
+        per_step["energy_score"] = head.score
     return _per_token(per_step, model.chunk_size)
 
 
@@ -97,7 +87,7 @@ def inference_flops(
         return Ledger({**per_step, "logits": 2.0 * vocab_size * model.hidden_size})
     decoder = _required(autoencoder)
     per_step["input"] = _input(model)
-    per_step["head"] = _head(model, decoder.latent_size, 1, accounting)
+    per_step["head"] = head_cost(model.head, model.hidden_size, decoder.latent_size, accounting).inference
     per_step["autoencoder_decoder"] = _decoder(decoder, model.chunk_size)
     per_step["logits"] = _decoder_logits(decoder, model.chunk_size, vocab_size)
     return _per_token(per_step, model.chunk_size)
@@ -121,13 +111,9 @@ def parameter_count(model: LanguageModel, autoencoder: Autoencoder | None, vocab
     if model.kind == "token":
         return Ledger({**parts, "logits": float(vocab_size * d)})
     latent_size = _required(autoencoder).latent_size
-    width, noise_size = model.head.width or d, model.head.noise_size
     # Two linear layers with biases, then a LayerNorm with scale and shift.
     parts["input"] += (model.chunk_size * d + 1) * 2 * d + (2 * d + 1) * d + 2 * d
-    embeddings = (noise_size + 1) * width + (d + 1) * width + 4 * width
-    block = 6 * width * width + 5 * width + 2 * width
-    final = (width + 1) * width + (width + 1) * latent_size + 2 * width
-    parts["head"] = float(embeddings + model.head.num_blocks * block + final)
+    parts["head"] = float(head_cost(model.head, d, latent_size, "implementation").parameters)
     return Ledger(parts)
 
 
@@ -185,17 +171,6 @@ def _input(model: LanguageModel) -> float:
     """The chunk of K embeddings to one vector: K d -> 2 d -> d."""
     d = model.hidden_size
     return 2.0 * (model.chunk_size * d * 2 * d + 2 * d * d)
-
-
-def _head(model: LanguageModel, latent_size: int, num_samples: int, accounting: Accounting) -> float:
-    """Energy head, per step: [2w -> w -> w -> 2w -> w] in each block, w -> w -> Z at the end."""
-    width, blocks = model.head.width or model.hidden_size, model.head.num_blocks
-    once = model.hidden_size * width
-    each = model.head.noise_size * width + blocks * 6 * width * width + width * width + width * latent_size
-    if accounting == "implementation":
-        shared = blocks * width * width
-        once, each = once + shared, each - shared
-    return 2.0 * (once + num_samples * each)
 
 
 def _encoder(autoencoder: Autoencoder, chunk_size: int) -> float:

@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from calm_bench.config import Experiment
-from calm_bench.problems import ConfigurationError, check_path, explain, path_segments
+from calm_bench.problems import KIND, ConfigurationError, check_path, explain, path_segments
 
 __all__ = ["ConfigurationError", "apply_settings", "assign", "load_yaml", "merge", "parse_assignment", "validate"]
 
@@ -24,6 +24,9 @@ M = TypeVar("M", bound=BaseModel)
 
 BUDGETS = ("num_steps", "num_tokens", "num_flops")
 """Keys of a training of which one is set: setting one in a later layer unsets those of earlier layers."""
+
+HEAD = "head"
+"""A mapping whose fields depend on its ``kind``: a later layer that changes it starts from the new kind's defaults."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -115,7 +118,7 @@ def merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
         merged.update({name: None for name in BUDGETS if name in merged})
     for key, value in upper.items():
         below = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(below, dict):
+        if isinstance(value, Mapping) and isinstance(below, dict) and not _changes_kind(key, below, value):
             merged[key] = merge(below, value)
         else:
             merged[key] = copy.deepcopy(value)
@@ -138,15 +141,21 @@ def assign(data: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, An
             training = _descend(changed, segments[:-1], path)
             if isinstance(training, dict):
                 training.update({name: None for name in BUDGETS if name in training})
+        if segments[-2:] == [HEAD, KIND]:
+            head = _descend(changed, segments[:-1], path)
+            if isinstance(head, dict) and _changes_kind(HEAD, head, {KIND: settings[path]}):
+                head.clear()
     for path, segments in split.items():
         parent, last, value = _descend(changed, segments[:-1], path), segments[-1], copy.deepcopy(settings[path])
         if isinstance(parent, list):
             parent[_index(parent, last, path)] = value
-        elif isinstance(value, dict) and isinstance(parent.get(last), dict):
-            parent[last] = merge(parent[last], value)
         else:
-            parent[last] = value
+            parent.update(merge({last: parent.get(last)}, {last: value}))
     return changed
+
+
+def _changes_kind(key: str, below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:
+    return key == HEAD and KIND in below and above.get(KIND, below[KIND]) != below[KIND]
 
 
 def validate(model: type[M], data: Mapping[str, Any], origin: str = "") -> M:

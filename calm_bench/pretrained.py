@@ -1,52 +1,69 @@
 """Checkpoints of the reference implementation (the released ones too) as models of this project.
 
-A released folder holds ``config.json`` and either pickled ``pytorch_model*.bin`` or safetensors. Pickles are read with
-torch's tensors-only unpickler: one that carries anything else is refused by name. ``ae_path`` of the configuration
-names a folder on the authors' server and is ignored; a CALM checkpoint carries its autoencoder.
+A released folder holds ``config.json`` and its weights as pickled ``pytorch_model*.bin`` or safetensors, in one file or
+several. Pickles are read with torch's tensors-only unpickler: one that carries anything else is refused by name.
+``ae_path`` of the configuration names a folder on the authors' server and is ignored; a CALM checkpoint carries its
+autoencoder. :mod:`calm_bench.export` writes such folders.
 """
 
 from __future__ import annotations
 
 import json
-import pickle
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from safetensors.torch import load_file
+from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import LanguageModel as LanguageModelConfig
 from calm_bench.lm.calm import Calm
-from calm_bench.weights import CONFIG_FILE, WeightsError, fill
-
-AUTOENCODER_NAMES = (
-    (r"^encoder\.embed_tokens\.", "encoder.embedding."),
-    (r"^encoder\.squeeze_layer\.", "encoder.squeeze."),
-    (r"^encoder\.hidden_to_latent\.", "encoder.to_latent."),
-    (r"^decoder\.latent_to_hidden\.", "decoder.from_latent."),
-    (r"^decoder\.expand_layer\.", "decoder.expand."),
-    (r"\.mlp\.", "."),
-    (r"\.layernorm\.", ".norm."),
+from calm_bench.reference_names import (
+    ARCHITECTURES,
+    EMBEDDING,
+    HEAD,
+    HEAD_AGAIN,
+    INNER,
+    OUTPUT,
+    autoencoder_names,
+    calm_names,
 )
-CALM_NAMES = (
-    (r"^transformer\.", "backbone."),
-    (r"^embed_proj\.", "input_projection."),
-    (r"^mlp_generator\.", "head."),
-    (r"^head\.noise_embd\.", "head.noise_embedding."),
-    (r"^head\.hidden_embd\.", "head.hidden_embedding."),
-    (r"^head\.norm_(noise|hidden)\.", r"head.\1_norm."),
-    (r"^head\.mlp_blocks\.", "head.blocks."),
-    (r"^head\.final_layer\.", "head.final."),
-    (r"^(head\..*)\.in_ln\.", r"\1.norm."),
-    (r"^(head\.blocks\.\d+)\.linears\.0\.", r"\1.in_proj."),
-    (r"^(head\.blocks\.\d+)\.linears\.2\.", r"\1.mid_proj."),
-    (r"^(head\.blocks\.\d+)\.linears\.4\.", r"\1.out_proj."),
-    (r"^head\.final\.linears\.0\.", "head.final.in_proj."),
-    (r"^head\.final\.linears\.2\.", "head.final.out_proj."),
+from calm_bench.tensor_files import WeightsError, listed, read_tensors
+from calm_bench.weights import CONFIG_FILE, fill
+
+Description = TypeVar("Description", bound=BaseModel)
+
+CONSTANTS: dict[str, Any] = {
+    "attention_bias": False,
+    "hidden_act": "silu",
+    "mlp_bias": False,
+    "rms_norm_eps": 1e-6,
+    "rope_scaling": None,
+    "rope_theta": 10000.0,
+}
+"""Settings of the reference that are fixed here; a checkpoint with others would load and compute something else."""
+
+AUTOENCODER_SIZES = (
+    "hidden_size",
+    "intermediate_size",
+    "latent_size",
+    "num_decoder_layers",
+    "num_encoder_layers",
+    "patch_size",
+    "vocab_size",
+)
+CALM_SIZES = (
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "num_mlp_layers",
+    "num_samples",
+    "patch_size",
 )
 
 
@@ -56,31 +73,39 @@ def load_released_autoencoder(folder: Path) -> Autoencoder:
     Raises:
         WeightsError: a file is missing, carries code, or keys or shapes differ.
     """
-    config, tensors = _config(folder), _tensors(folder)
-    return _autoencoder(config, tensors, folder)
+    return _autoencoder(_config(folder), read_tensors(folder, pickles=True), folder)
 
 
-def load_released_calm(folder: Path, autoencoder_folder: Path | None = None) -> Calm:
-    """Read a reference CALM model with the energy head, in evaluation mode.
+def load_released_calm(
+    folder: Path, autoencoder_folder: Path | None = None, head: Mapping[str, Any] | None = None
+) -> Calm:
+    """Read a reference CALM model with an energy, diffusion or flow head, in evaluation mode.
 
     Args:
-        autoencoder_folder: a separate autoencoder for checkpoints that do not carry one.
+        autoencoder_folder: a separate autoencoder, read where the checkpoint carries none.
+        head: settings of the head to change, such as ``{"num_steps": 4}`` for a flow. A diffusion model samples as the
+            reference does unless ``{"start": 0.05}`` makes it begin where the signal can be told from the noise.
 
     Raises:
-        WeightsError: a file is missing, carries code, another head, or keys or shapes differ.
+        WeightsError: a file is missing, carries code, a head unknown here, or keys or shapes differ.
     """
-    config, tensors = _config(folder), _tensors(folder)
+    config, tensors = _config(folder), read_tensors(folder, pickles=True)
     architecture = (config.get("architectures") or ["EnergyTransformer"])[0]
-    if architecture != "EnergyTransformer":
-        raise WeightsError(f"{folder} holds a {architecture}; only EnergyTransformer can be read so far")
-    inner = {name.removeprefix("ae_model."): t for name, t in tensors.items() if name.startswith("ae_model.")}
+    if architecture not in ARCHITECTURES:
+        raise WeightsError(f"{folder} holds a {architecture}; those that can be read are {', '.join(ARCHITECTURES)}")
+    kind = ARCHITECTURES[architecture]
+    _check(config, folder, (*CALM_SIZES, *(["noise_size"] if kind == "energy" else [])))
+    inner = {name.removeprefix(INNER): tensor for name, tensor in tensors.items() if name.startswith(INNER)}
+    own = {name: tensor for name, tensor in tensors.items() if not name.startswith(INNER)}
     if inner:
-        autoencoder = _autoencoder(_inferred_autoencoder_config(config, inner), inner, folder)
+        autoencoder = _autoencoder(_inferred_autoencoder_config(config, inner, folder), inner, folder)
     elif autoencoder_folder is not None:
         autoencoder = load_released_autoencoder(autoencoder_folder)
+        _check_fit(config, autoencoder, folder, autoencoder_folder)
     else:
         raise WeightsError(f"{folder} carries no autoencoder: name its folder")
-    model_config = LanguageModelConfig.model_validate(
+    model_config = _validated(
+        LanguageModelConfig,
         {
             "kind": "calm",
             "chunk_size": config["patch_size"],
@@ -88,27 +113,35 @@ def load_released_calm(folder: Path, autoencoder_folder: Path | None = None) -> 
             "intermediate_size": config["intermediate_size"],
             "num_layers": config["num_hidden_layers"],
             "num_attention_heads": config["num_attention_heads"],
-            "num_key_value_heads": config["num_key_value_heads"],
-            "head": {
-                "kind": "energy",
-                "num_blocks": config["num_mlp_layers"],
-                "noise_size": config["noise_size"],
-                "num_samples": config["num_samples"],
-                "alpha": config.get("beta", 1.0),
-            },
+            "num_key_value_heads": config.get("num_key_value_heads"),
+            "head": {**_head(kind, config), **(head or {})},
             "training": {"num_steps": 1},
-        }
+        },
+        folder,
     )
-    own = {n: t for n, t in tensors.items() if not n.startswith(("ae_model.", "generative_head."))}
+    if kind == "energy":
+        again = {name: HEAD + name.removeprefix(HEAD_AGAIN) for name in own if name.startswith(HEAD_AGAIN)}
+        own = _untied(own, again, folder)
     model = Calm(model_config, autoencoder)
-    fill(
-        model, _renamed(own, CALM_NAMES) | {f"autoencoder.{n}": t for n, t in autoencoder.state_dict().items()}, folder
-    )
+    fill(model, own, folder, calm_names(model))
     return model.eval()
 
 
+def _head(kind: str, config: dict[str, Any]) -> dict[str, Any]:
+    """The head's settings; what the reference does not store is what its code has."""
+    shared = {"kind": kind, "num_blocks": config["num_mlp_layers"], "num_samples": config["num_samples"]}
+    if kind == "energy":
+        return {**shared, "noise_size": config["noise_size"], "alpha": config.get("beta", 1.0)}
+    shared["time_features"] = 256
+    if kind == "diffusion":
+        return {**shared, "objective": "noise", "sampler": "ancestral", "num_steps": 100}
+    return {**shared, "solver": "midpoint", "num_steps": 10, "time_levels": 1000, "skip": False}
+
+
 def _autoencoder(config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> Autoencoder:
-    description = AutoencoderConfig.model_validate(
+    _check(config, folder, AUTOENCODER_SIZES)
+    description = _validated(
+        AutoencoderConfig,
         {
             "latent_size": config["latent_size"],
             "hidden_size": config["hidden_size"],
@@ -120,77 +153,90 @@ def _autoencoder(config: dict[str, Any], tensors: dict[str, Tensor], folder: Pat
             "token_dropout": config.get("ae_dropout", 0.15),
             "latent_dropout": config.get("ae_dropout", 0.15),
             "dropped_token": 0,
-        }
+        },
+        folder,
     )
     model = Autoencoder(description, config["patch_size"], config["vocab_size"])
-    # The output projection is the embedding; safetensors copies of the reference may lack its second name.
-    tensors = {name: tensor for name, tensor in tensors.items() if name != "decoder.lm_head_weight"}
-    tensors = _renamed(tensors, AUTOENCODER_NAMES)
-    for side in ("encoder", "decoder"):
-        tensors = _split_stages(tensors, side, config[f"num_{side}_layers"] // 2)
-    fill(model, tensors, folder)
+    fill(model, _untied(tensors, {OUTPUT: EMBEDDING}, folder), folder, autoencoder_names(model))
     return model.eval()
 
 
-def _split_stages(tensors: dict[str, Tensor], side: str, half: int) -> dict[str, Tensor]:
-    """The reference numbers the blocks before and after squeeze or expand in one list."""
-    first, second = ("token_blocks", "chunk_blocks") if side == "encoder" else ("chunk_blocks", "token_blocks")
-
-    def rename(match: re.Match[str]) -> str:
-        index = int(match[1])
-        return f"{side}.{first}.{index}." if index < half else f"{side}.{second}.{index - half}."
-
-    return {re.sub(rf"^{side}\.{side}_layers\.(\d+)\.", rename, name): tensor for name, tensor in tensors.items()}
-
-
-def _inferred_autoencoder_config(config: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
+def _inferred_autoencoder_config(config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> dict[str, Any]:
     """A CALM checkpoint's configuration says nothing of its autoencoder's sizes; the shapes do."""
+
+    def shape(name: str) -> torch.Size:
+        if name not in tensors or tensors[name].dim() != 2:
+            raise WeightsError(f"{folder} does not fit: missing the matrix {INNER}{name}")
+        return tensors[name].shape
 
     def layers(side: str) -> int:
         found = [re.match(rf"{side}\.{side}_layers\.(\d+)\.", name) for name in tensors]
-        return 1 + max(int(match[1]) for match in found if match)
+        return 1 + max((int(match[1]) for match in found if match), default=0)
 
-    gate = tensors["encoder.encoder_layers.0.mlp.gate_proj.weight"]
+    intermediate_size, hidden_size = shape("encoder.encoder_layers.0.mlp.gate_proj.weight")
     return {
-        "latent_size": tensors["decoder.latent_to_hidden.weight"].shape[1],
-        "hidden_size": gate.shape[1],
-        "intermediate_size": gate.shape[0],
+        "latent_size": config.get("latent_size", shape("decoder.latent_to_hidden.weight")[1]),
+        "hidden_size": hidden_size,
+        "intermediate_size": intermediate_size,
         "num_encoder_layers": layers("encoder"),
         "num_decoder_layers": layers("decoder"),
         "patch_size": config["patch_size"],
-        "vocab_size": tensors["encoder.embed_tokens.weight"].shape[0],
+        "vocab_size": shape(EMBEDDING if EMBEDDING in tensors else OUTPUT)[0],
     }
 
 
-def _renamed(tensors: dict[str, Tensor], names: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
-    renamed = {}
-    for name, tensor in tensors.items():
-        for pattern, replacement in names:
-            name = re.sub(pattern, replacement, name)
-        renamed[name] = tensor
-    return renamed
+def _untied(tensors: dict[str, Tensor], ties: Mapping[str, str], folder: Path) -> dict[str, Tensor]:
+    """``tensors`` without the second names in ``ties`` (second name to first), which a copy may lack, or alone have."""
+    different = [
+        f"{second} differs from {first}, to which the reference ties it"
+        for second, first in ties.items()
+        if second in tensors and first in tensors and not torch.equal(tensors[second], tensors[first])
+    ]
+    if different:
+        raise WeightsError(f"{folder} does not fit: {listed(different)}")
+    moved = {first: tensors[second] for second, first in ties.items() if second in tensors}
+    return {name: tensor for name, tensor in tensors.items() if name not in ties} | moved
+
+
+def _check_fit(config: dict[str, Any], autoencoder: Autoencoder, folder: Path, autoencoder_folder: Path) -> None:
+    found = {
+        "latent_size": autoencoder.latent_size,
+        "patch_size": autoencoder.chunk_size,
+        "vocab_size": autoencoder.vocab_size,
+    }
+    problems = [
+        f"{name} is {value}, expected {config[name]}"
+        for name, value in found.items()
+        if config.get(name, value) != value
+    ]
+    if problems:
+        raise WeightsError(f"the autoencoder {autoencoder_folder} does not fit {folder}: {listed(problems)}")
+
+
+def _check(config: dict[str, Any], folder: Path, needed: tuple[str, ...]) -> None:
+    problems = [f"{name} is missing" for name in needed if name not in config]
+    problems += [
+        f"{name} is {config[name]!r}, but the models here have {value!r}"
+        for name, value in CONSTANTS.items()
+        if config.get(name, value) != value
+    ]
+    if problems:
+        raise WeightsError(f"{folder / CONFIG_FILE} cannot be used: {listed(problems)}")
+
+
+def _validated(kind: type[Description], settings: dict[str, Any], folder: Path) -> Description:
+    try:
+        return kind.model_validate(settings)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors()]
+        raise WeightsError(f"{folder / CONFIG_FILE} cannot be used: {listed(problems)}") from None
 
 
 def _config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG_FILE
     try:
-        return dict(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise WeightsError(f"{folder} has no {CONFIG_FILE}") from None
-
-
-def _tensors(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a folder's weight files; only tensors are ever unpickled."""
-    files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
-    if not files:
-        raise WeightsError(f"{folder} has neither model*.safetensors nor pytorch_model*.bin")
-    tensors: dict[str, Tensor] = {}
-    for file in files:
-        if file.suffix == ".safetensors":
-            tensors |= load_file(file)
-            continue
-        try:
-            loaded = torch.load(file, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            raise WeightsError(f"{file} carries more than tensors and is not loaded: {error}") from None
-        tensors |= loaded
-    return tensors
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"{path} is not a JSON object: {error}") from None

@@ -11,6 +11,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from calm_bench.registry import did_you_mean
+
+KIND = "kind"
+"""The field that says which of several models a mapping describes."""
 
 UNION_MEMBER = re.compile(r"[\[\]]|^(?:int|float|str|bool|none|constrained-.*)$")
 """Names that pydantic adds to an error's location for the member of a union that it tried."""
@@ -36,25 +42,28 @@ def field_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Dotted paths of all fields of ``model`` and of the models inside it."""
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}"
-        inner = _model_in(field.annotation)
-        if inner is not None and not _is_collection(field.annotation):
-            yield from field_paths(inner, f"{prefix}{name}.")
+        if not _is_collection(field.annotation):
+            members = _models_in(field.annotation)
+            yield from dict.fromkeys(path for member in members for path in field_paths(member, f"{prefix}{name}."))
 
 
 def check_path(model: type[BaseModel], path: str) -> None:
-    """Raise :class:`ConfigurationError` unless the dotted ``path`` names a field of ``model``; says the nearest one."""
-    here: type[BaseModel] | None = model
+    """Raise :class:`ConfigurationError` unless the dotted ``path`` names a field of ``model``; says the nearest one.
+
+    Where one of several models may stand, such as a head, a field of any of them will do: validation decides.
+    """
+    here: tuple[type[BaseModel], ...] = (model,)
     walked: list[str] = []
     for segment in path_segments(path):
-        if here is None:
+        if not here:
             raise ConfigurationError(f"unknown key {path!r}: {'.'.join(walked)} has no parts")
-        if segment not in here.model_fields:
+        annotations = [member.model_fields[segment].annotation for member in here if segment in member.model_fields]
+        if not annotations:
             raise ConfigurationError(f"unknown key {path!r}{_nearest(model, here, walked, path.split('.')[-1])}")
         walked.append(segment)
-        annotation = here.model_fields[segment].annotation
-        if _is_collection(annotation):
+        if any(map(_is_collection, annotations)):
             return  # list items and free-form mappings: validation decides
-        here = _model_in(annotation)
+        here = tuple(inner for annotation in annotations for inner in _models_in(annotation))
 
 
 def explain(model: type[BaseModel], error: ValidationError) -> list[str]:
@@ -69,6 +78,10 @@ def explain(model: type[BaseModel], error: ValidationError) -> list[str]:
             message = f"unknown key{_nearest(model, holder, walked, str(detail['loc'][-1]))}"
         elif detail["type"] == "missing":
             message = "is missing"
+        elif detail["type"] == "union_tag_invalid":
+            path = f"{path}.{KIND}"
+            kinds = [_kind(member) for member in _models_at(model, [str(part) for part in detail["loc"]])]
+            message = f"there is no {detail['ctx']['tag']!r}{did_you_mean(str(detail['ctx']['tag']), kinds)}"
         else:
             message = detail["msg"].removeprefix("Value error, ")
             given = detail.get("input")
@@ -80,43 +93,65 @@ def explain(model: type[BaseModel], error: ValidationError) -> list[str]:
     return [f"{path}: {line}" if path else line for path, line in lines.items()]
 
 
-def _locate(model: type[BaseModel], location: Sequence[str | int]) -> tuple[list[str], type[BaseModel]]:
-    """The parts of a path as written, and the innermost model on the way to its last part."""
+def _locate(model: type[BaseModel], location: Sequence[str | int]) -> tuple[list[str], tuple[type[BaseModel], ...]]:
+    """The parts of a path as written, and the innermost model (or the choice of models) on the way to its last part."""
     written: list[str] = []
-    here: type[BaseModel] | None = model
-    holder = model
+    here: tuple[type[BaseModel], ...] = (model,)
+    holder = here
     for position, segment in enumerate(location):
+        chosen = tuple(member for member in here if len(here) > 1 and _kind(member) == segment)
         if isinstance(segment, int):
             written.append(f"[{segment}]")
-        elif here is not None and (segment in here.model_fields or position == len(location) - 1):
+        elif chosen:
+            here = chosen
+        elif here and (_fields(here, segment) or position == len(location) - 1):
             written.append(f".{segment}")
             holder = here
-            field = here.model_fields.get(segment)
-            here = _model_in(field.annotation) if field is not None else None
-        elif here is None and not UNION_MEMBER.search(segment):
+            here = tuple(inner for field in _fields(here, segment) for inner in _models_in(field.annotation))
+        elif not here and not UNION_MEMBER.search(segment):
             written.append(f".{segment}")
     return written, holder
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model in an annotation such as ``Head``, ``Head | None``, ``tuple[Head, ...]``."""
+def _models_at(root: type[BaseModel], walked: Sequence[str]) -> tuple[type[BaseModel], ...]:
+    """The models that may stand at a path of field names."""
+    here: tuple[type[BaseModel], ...] = (root,)
+    for segment in walked:
+        here = tuple(inner for field in _fields(here, segment) for inner in _models_in(field.annotation))
+    return here
+
+
+def _fields(models: Sequence[type[BaseModel]], name: str) -> list[FieldInfo]:
+    return [member.model_fields[name] for member in models if name in member.model_fields]
+
+
+def _models_in(annotation: Any) -> tuple[type[BaseModel], ...]:
+    """The models in an annotation such as ``Training``, ``Head | None``, ``tuple[Parameter, ...]``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    inside = [_model_in(part) for part in getattr(annotation, "__args__", ())]
-    return next((part for part in inside if part is not None), None)
+        return (annotation,)
+    return tuple(model for part in getattr(annotation, "__args__", ()) for model in _models_in(part))
+
+
+def _kind(model: type[BaseModel]) -> str:
+    """The value of ``kind`` that chooses this model among others, or nothing."""
+    return str(model.model_fields[KIND].default) if KIND in model.model_fields else ""
 
 
 def _is_collection(annotation: Any) -> bool:
     return getattr(annotation, "__origin__", None) in (tuple, list, dict)
 
 
-def _nearest(root: type[BaseModel], holder: type[BaseModel], walked: Sequence[str], key: str) -> str:
+def _nearest(root: type[BaseModel], holders: Sequence[type[BaseModel]], walked: Sequence[str], key: str) -> str:
     """``; did you mean 'x'?`` with the field that ``key`` most likely stands for, else the fields at that place.
 
-    Looked for beside the key first, then under the same name elsewhere, then under a similar one elsewhere.
+    Looked for in the models of another kind at that place, beside the key, then under the same name elsewhere, then
+    under a similar one elsewhere.
     """
     prefix = "".join(part if part.startswith("[") else f".{part}" for part in walked).removeprefix(".")
-    fields = list(holder.model_fields)
+    kinds = [_kind(member) for member in _models_at(root, walked) if key in member.model_fields]
+    if kinds:
+        return f"; it belongs to {prefix}.{KIND}=" + " or ".join(kinds)
+    fields = list(dict.fromkeys(name for holder in holders for name in holder.model_fields))
     beside = difflib.get_close_matches(key, fields, n=1, cutoff=0.6) or [name for name in fields if key in name]
     if beside:
         return f"; did you mean {f'{prefix}.{beside[0]}'.removeprefix('.')!r}?"

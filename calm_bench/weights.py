@@ -6,22 +6,28 @@ safetensors cannot carry code, so loading a folder from anywhere runs nothing.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from calm_bench.atomic import write_bytes, write_with
+from calm_bench.tensor_files import SAFETENSORS as WEIGHTS_FILE
+from calm_bench.tensor_files import WeightsError, listed, read_tensors
+
+__all__ = [
+    "CONFIG_FILE",
+    "WEIGHTS_FILE",
+    "WeightsError",
+    "fill",
+    "load_weights",
+    "read_description",
+    "save_weights",
+]
 
 CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-MAX_LISTED = 8
-
-
-class WeightsError(ValueError):
-    """A folder does not hold the model that was asked for; the message lists what differs."""
 
 
 def save_weights(model: torch.nn.Module, folder: Path, description: dict[str, Any]) -> None:
@@ -55,34 +61,35 @@ def load_weights(model: torch.nn.Module, folder: Path) -> None:
     """Fill ``model`` from ``folder``, completely or not at all.
 
     Raises:
-        WeightsError: the file is missing or damaged, or keys or shapes differ; all differences are counted and the
+        WeightsError: a file is missing or damaged, or keys or shapes differ; all differences are counted and the
             first ones named.
     """
-    path = folder / WEIGHTS_FILE
-    try:
-        tensors = load_file(path)
-    except FileNotFoundError:
-        raise WeightsError(f"{folder} has no {WEIGHTS_FILE}") from None
-    except SafetensorError as error:
-        raise WeightsError(f"{path} is damaged: {error}") from None
-    fill(model, tensors, path)
+    fill(model, read_tensors(folder), folder)
 
 
-def fill(model: torch.nn.Module, tensors: dict[str, torch.Tensor], source: Path) -> None:
-    """Copy ``tensors`` into ``model``, which must have exactly these names and shapes.
+def fill(
+    model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], source: Path, names: Mapping[str, str] | None = None
+) -> None:
+    """Copy ``tensors`` into ``model``, completely or not at all: they must have exactly its names and shapes.
+
+    Args:
+        source: where the tensors are from, for messages.
+        names: what ``tensors`` calls the model's tensors; the model's tensors that are not in it are left alone.
 
     Raises:
-        WeightsError: names ``source`` and the first differences.
+        WeightsError: names ``source`` and the first differences, in the words of ``tensors``.
     """
-    expected = model.state_dict()
+    state = model.state_dict()
+    names = {name: name for name in state} if names is None else names
+    expected = {there: state[here] for here, there in names.items()}
     problems = [f"missing {name}" for name in expected if name not in tensors]
     problems += [f"unexpected {name}" for name in tensors if name not in expected]
-    problems += [
-        f"{name} has shape {list(tensor.shape)}, expected {list(expected[name].shape)}"
-        for name, tensor in tensors.items()
-        if name in expected and tensor.shape != expected[name].shape
-    ]
+    for name, wanted in expected.items():
+        found = tensors.get(name, wanted)
+        if found.shape != wanted.shape:
+            problems.append(f"{name} has shape {list(found.shape)}, expected {list(wanted.shape)}")
+        elif found.is_floating_point() != wanted.is_floating_point():
+            problems.append(f"{name} is of type {found.dtype}, expected {wanted.dtype}")
     if problems:
-        more = f" and {len(problems) - MAX_LISTED} more" if len(problems) > MAX_LISTED else ""
-        raise WeightsError(f"{source} does not fit: {'; '.join(problems[:MAX_LISTED])}{more}")
-    model.load_state_dict(tensors)
+        raise WeightsError(f"{source} does not fit: {listed(problems)}")
+    model.load_state_dict({here: tensors[there] for here, there in names.items()}, strict=False)

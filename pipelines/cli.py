@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -40,11 +41,25 @@ StorePath = Annotated[Path | None, typer.Option("--store", help="Folder of all r
 Device = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
 
 
+TokenizerName = Annotated[
+    str | None,
+    typer.Option("--tokenizer", help="Folder of a tokenizer, or bytes, where the model brings none or another one."),
+]
+AutoencoderFolder = Annotated[
+    Path | None, typer.Option("--autoencoder", help="Folder of a released model's autoencoder, if it carries none.")
+]
+
+
 class Format(StrEnum):
     table = "table"
     md = "md"
     csv = "csv"
     json = "json"
+
+
+class Method(StrEnum):
+    exact = "exact"
+    batch = "batch"
 
 
 @app.command()
@@ -148,9 +163,14 @@ def evaluate(
     ] = None,
     store: StorePath = None,
     device: Device = "cpu",
+    tokenizer: TokenizerName = None,
+    autoencoder: AutoencoderFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Score a trained model: BrierLM with its error, under the protocol it was trained and scored with or another."""
+    """Score a trained model, a released checkpoint too.
+
+    Prints BrierLM with its error, under the protocol the model was trained and scored with or another.
+    """
     import json
 
     from pipelines.models import find_model
@@ -160,7 +180,8 @@ def evaluate(
 
     _single_threaded()
     where = Store(store or "runs")
-    result = score_model(find_model(model, where), where, overrides or (), device)
+    found = replace(find_model(model, where), tokenizer=tokenizer, autoencoder=autoencoder)
+    result = score_model(found, where, overrides or (), device)
     if as_json:
         print(json.dumps(result.to_dict(), indent=2))
         return
@@ -177,22 +198,75 @@ def evaluate(
 
 
 @app.command()
+def probe(
+    model: Annotated[str, typer.Argument(help="An autoencoder's or CALM model's folder, or its label.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Of corpus.* and evaluation.split.")
+    ] = None,
+    tokens: Annotated[int | None, typer.Option("--tokens", min=1, help="Most tokens to read.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the sample and the noise.")] = 0,
+    store: StorePath = None,
+    device: Device = "cpu",
+    picture: Annotated[Path | None, typer.Option("--picture", help="Also draw it: a .png or .svg file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Probe an autoencoder: collapsed dimensions, accuracy against noise in the latent and against bits of it."""
+    import json
+
+    from pipelines.models import find_model
+    from pipelines.probing import print_probes, probe_model
+    from pipelines.store import Store
+
+    _single_threaded()
+    where = Store(store or "runs")
+    probes = probe_model(find_model(model, where), where, overrides or (), seed, tokens, device)
+    if as_json:
+        print(json.dumps(probes.to_dict(), indent=2))
+    else:
+        print_probes(probes, _console())
+    if picture is not None:
+        from pipelines.probe_figure import draw_probes
+
+        draw_probes(probes, picture)
+
+
+@app.command()
 def generate(
     model: Annotated[str, typer.Argument(help="A model's folder, or its label on a leaderboard of the store.")],
-    prompt: Annotated[str, typer.Option("--prompt", help="Text to continue.")] = "",
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option("--prompt", help="Text to continue; repeated, a batch. Token ids, if there is no tokenizer."),
+    ] = None,
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="Most new tokens.")] = 200,
+    temperature: Annotated[float, typer.Option("--temperature", help="Above 0, at most 1.")] = 1.0,
+    method: Annotated[Method, typer.Option("--method", help="Of temperatures below 1.")] = Method.exact,
+    candidates: Annotated[int, typer.Option("--candidates", help="N of the method batch.")] = 200,
+    max_draws: Annotated[int, typer.Option("--max-draws", help="Samples of one chunk before a fallback.")] = 4096,
     seed: Annotated[int, typer.Option("--seed", help="Of the samples.")] = 0,
     store: StorePath = None,
     device: Device = "cpu",
+    tokenizer: TokenizerName = None,
+    autoencoder: AutoencoderFolder = None,
 ) -> None:
-    """Continue a prompt with a trained model, at temperature 1."""
+    """Continue prompts with a trained model, a released checkpoint too. What it took is said on stderr."""
+    from calm_bench.overrides import ConfigurationError
+    from calm_bench.sampling.temperature import Decoding
     from pipelines.models import find_model
     from pipelines.store import Store
-    from pipelines.writing import continue_text
+    from pipelines.writing import continue_texts
 
     _single_threaded()
-    text = continue_text(find_model(model, Store(store or "runs")), prompt, tokens, seed, device, _say_on_stderr)
-    sys.stdout.write(prompt + text + "\n")
+    try:
+        decoding = Decoding(temperature, method.value, candidates, max_draws)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+    def write(text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    found = replace(find_model(model, Store(store or "runs")), tokenizer=tokenizer, autoencoder=autoencoder)
+    continue_texts(found, prompt or [""], tokens, seed, decoding, device, write, _say_on_stderr)
 
 
 @app.command()

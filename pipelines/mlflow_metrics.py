@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 TRAINED_KINDS = ("autoencoder", "language_model")
 """Stages that write ``metrics.jsonl``."""
 
-_NOT_BY_FLOPS = frozenset({"learning_rate", "grad_norm", "tokens_per_second"})
+_NOT_BY_FLOPS = frozenset(
+    {"learning_rate", "grad_norm", "grad_norm_head", "grad_norm_backbone", "plateau", "tokens_per_second"}
+)
 _ROW_METRICS = (
     "brierlm",
     "brierlm_se",
@@ -85,6 +87,28 @@ def row_metrics(entry: Entry) -> dict[str, float]:
     values |= {f"brier_{n}": value for n, value in enumerate(entry.brier, start=1)}
     values |= {f"brier_{n}_se": value for n, value in enumerate(entry.brier_se, start=1)}
     return {name: float(value) for name, value in values.items() if value is not None}
+
+
+def probe_metrics(probes: Mapping[str, Any], when: int) -> Iterator[Metric]:
+    """An autoencoder's probes: each curve a metric whose step is its level, bits or hundredths of noise.
+
+    Args:
+        probes: of the autoencoder's result; nothing where it has none.
+        when: milliseconds since 1970.
+    """
+    from mlflow.entities import Metric
+
+    if not probes:
+        return
+    collapsed = probes["collapsed"]
+    yield Metric("autoencoder_probe/collapsed_dimensions", float(collapsed["value"]), when, 0)
+    yield Metric("autoencoder_probe/posterior_std", float(probes["posterior_std"]), when, 0)
+    for curve, steps_per_level in (("bits", 1), ("noise", 100)):
+        for point in probes[curve]:
+            step = round(steps_per_level * point["level"])
+            accuracy = point["accuracy"]
+            yield Metric(f"autoencoder_probe/accuracy_{curve}", accuracy["value"], when, step)
+            yield Metric(f"autoencoder_probe/accuracy_{curve}_se", accuracy["standard_error"], when, step)
 
 
 def parameters_of(experiment: Experiment) -> dict[str, str]:

@@ -18,7 +18,15 @@ from calm_bench.config import Experiment, Study
 from calm_bench.fingerprint import identity as fingerprint
 from pipelines import mlflow_client as names
 from pipelines.entry import Entry, entry_from
-from pipelines.mlflow_metrics import TRAINED_KINDS, Line, metrics_of, parameters_of, read_lines, row_metrics
+from pipelines.mlflow_metrics import (
+    TRAINED_KINDS,
+    Line,
+    metrics_of,
+    parameters_of,
+    probe_metrics,
+    read_lines,
+    row_metrics,
+)
 from pipelines.numbers import printable
 from pipelines.stage import Stage
 from pipelines.tracking_address import masked
@@ -245,6 +253,8 @@ class StudyRuns:
 
         model_id = self._model_id(run, entry)
         when = run.info.start_time
+        probes = outcome.results.get("autoencoder", {}).get("probes", {})
+        self._client.log_batch(run_id, metrics=list(probe_metrics(probes, when)))
         self._client.log_batch(
             run_id,
             metrics=[

@@ -13,17 +13,24 @@ from pipelines.entry import Entry
 from pipelines.leaderboard import Leaderboard
 from pipelines.store import Store
 
+WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+"""Files of weights: this project's, and those that released checkpoints may have."""
+
 
 @dataclass(frozen=True)
 class TrainedModel:
     """A model's own folder, and what is known of its origin where a store trained it."""
 
     folder: Path
-    """Holds ``config.json``, ``model.safetensors`` and ``tokenizer/``."""
+    """Holds ``config.json``, weights, and ``tokenizer/`` if this project trained it."""
     corpus: dict[str, Any] | None = None
     """The corpus settings it was trained with."""
     evaluation: dict[str, Any] | None = None
     """The protocol it was scored under, as settings of ``evaluation``."""
+    tokenizer: str | None = None
+    """A ``tokens.tokenizer`` setting to use instead of what the folder holds."""
+    autoencoder: Path | None = None
+    """Folder of the autoencoder of a released checkpoint that carries none."""
 
 
 def find_model(name: str, store: Store) -> TrainedModel:
@@ -35,9 +42,11 @@ def find_model(name: str, store: Store) -> TrainedModel:
     given = Path(name).expanduser()
     if given.is_dir():
         for folder in (given / "model", given):
-            if (folder / "model.safetensors").is_file():
+            if any(any(folder.glob(pattern)) for pattern in WEIGHTS):
                 return _with_origin(folder.absolute())
-        raise ConfigurationError(f"{given} holds no model: neither it nor its folder 'model' has a model.safetensors")
+        raise ConfigurationError(
+            f"{given} holds no model: neither it nor its folder 'model' has weights ({' or '.join(WEIGHTS)})"
+        )
     entries = [entry for board in stored_leaderboards(store).values() for entry in board]
     found = {entry.model_folder: entry for entry in entries if name in (entry.label, f"{entry.study}/{entry.label}")}
     if len(found) > 1:
@@ -67,20 +76,20 @@ def _full_name(entry: Entry) -> str:
 
 
 def _with_origin(folder: Path) -> TrainedModel:
-    """What the store around ``folder`` tells about it: root/stages/language_model/IDENTITY/model."""
+    """What the store around ``folder`` tells about it: root/stages/KIND/IDENTITY/model."""
     description = folder.parent / "config.json"
     stages = folder.parent.parent.parent
     if folder.name != "model" or not description.is_file():
         return TrainedModel(folder)
     stage = json.loads(description.read_text(encoding="utf-8"))
-    if stage.get("kind") != "language_model":
+    if stage.get("kind") not in ("autoencoder", "language_model"):
         return TrainedModel(folder)
     tokens = _description(stages, stage["inputs"]["tokens"])
     corpus = _description(stages, tokens["inputs"]["corpus"]) if tokens else None
     return TrainedModel(
         folder,
         corpus=corpus["settings"]["corpus"] if corpus else None,
-        evaluation=_evaluation_of(stages, stage["identity"]),
+        evaluation=_evaluation_of(stages, stage["identity"]) if stage["kind"] == "language_model" else None,
     )
 
 

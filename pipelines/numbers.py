@@ -12,6 +12,11 @@ def with_error(value: float, error: float) -> str:
     return f"{value:.2f}±{error:.2f}" if error >= 0.005 or error == 0 else f"{value:.2f}±<0.01"
 
 
+def share_with_error(share: float, error: float) -> str:
+    """``99.95±0.02 %``."""
+    return f"{100 * share:.2f}±{100 * error:.2f} %" if error >= 5e-5 else f"{100 * share:.2f}±<0.01 %"
+
+
 def scientific(number: float) -> str:
     """``1.31e13``: one form at every size, because FLOPs in a column are compared with each other."""
     mantissa, exponent = f"{number:.2e}".split("e")

@@ -98,7 +98,10 @@ def _trees(plan: Plan) -> list[Tree]:
     nodes: dict[Stage, Tree] = {}
     for planned in plan.stages:
         text = Text.assemble(
-            printable(str(planned.stage)), "  ", (planned.state, STYLES[planned.state]), (_details(planned), "dim")
+            printable(str(planned.stage)),
+            "  ",
+            (planned.state, STYLES[planned.state]),
+            (_details(planned, plan), "dim"),
         )
         above = _parent(planned.stage)
         if above is None:
@@ -114,11 +117,13 @@ def _parent(stage: Stage) -> Stage | None:
     return inputs[-1] if inputs else None
 
 
-def _details(planned: PlannedStage) -> str:
+def _details(planned: PlannedStage, plan: Plan) -> str:
     details = [f"{scientific(planned.flops)} FLOPs"] if planned.flops else []
     if planned.shared:
         details.append(f"shared by {len(planned.trials)} trials")
-    return "".join(f", {detail}" for detail in [*details, planned.stage.identity])
+    elif planned.stage.kind == "language_model":
+        details.append(f"trial {printable(plan.trials[planned.trials[0]].label)}")
+    return "".join(f", {detail}" for detail in [*details, planned.stage.identity[:8]])
 
 
 def _prices(trials: list[PlannedTrial]) -> Table:

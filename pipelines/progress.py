@@ -43,6 +43,8 @@ class PlainProgress:
         self._state.note(event)
         if isinstance(event, events.StageProgress):
             state = self._state.of(event.stage)
+            if warning := state.take_warning():
+                self.message(warning)
             tenth = int(10 * (state.fraction or 0))
             if tenth <= self._tenths.get(event.stage, 0):
                 return
@@ -91,7 +93,10 @@ class RichProgress:
     def handle(self, event: events.Event) -> None:
         with self._lock:
             self._state.note(event)
-        if isinstance(event, events.TrialFinished):
+        if isinstance(event, events.StageProgress):
+            if warning := self._state.of(event.stage).take_warning():
+                self.message(warning, "yellow")
+        elif isinstance(event, events.TrialFinished):
             self.message(_said(event), "green")
         elif isinstance(event, events.TrialFailed):
             self.message(_said(event), "red")

@@ -63,7 +63,9 @@ def run_evaluation(stage: Stage, inputs: Inputs, folder: Path, device: str, stop
         "tokenizer_digest": _result(inputs["tokens"])["tokenizer_digest"],
     }
     protocol = Protocol.model_validate({**stage.config["protocol"], **digests})
-    model = load_language_model(inputs["language_model"] / "model", device)
+    # The study's own configuration names the head, so the folder it trained may have it imported.
+    head = stage.inputs["language_model"].config["model"].get("head", {})
+    model = load_language_model(inputs["language_model"] / "model", device, [head.get("target", "")])
     stream = TokenStream.open(inputs["tokens"], protocol.split)
     start = time.perf_counter()
     # It begins anew after an interruption, so lines of an earlier attempt would be told twice.
@@ -112,6 +114,6 @@ def _result(folder: Path) -> dict[str, Any]:
 
 CORPUS = StageKind("corpus", run_corpus, uses_torch=False, uses_device=False)
 TOKENS = StageKind("tokens", run_tokens, uses_torch=False, uses_device=False)
-AUTOENCODER = StageKind("autoencoder", run_autoencoder)
+AUTOENCODER = StageKind("autoencoder", run_autoencoder, revision=2)
 LANGUAGE_MODEL = StageKind("language_model", run_language_model)
 EVALUATION = StageKind("evaluation", run_evaluation)

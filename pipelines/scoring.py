@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +9,9 @@ from calm_bench.config import Corpus, Evaluation, Experiment
 from calm_bench.overrides import ConfigurationError, assign, parse_assignment, validate
 from calm_bench.problems import check_path
 from pipelines.models import TrainedModel
+from pipelines.opening import open_network, open_tokenizer, tokenizer_setting
 from pipelines.perform import perform
-from pipelines.stage import STAGE_KINDS
+from pipelines.stage import STAGE_KINDS, StageGraph
 from pipelines.stages import stages_for
 from pipelines.store import Store
 
@@ -40,23 +40,40 @@ def score_model(
         ConfigurationError: other keys, or values that do not fit.
         EvaluationError: the text is too short, or the protocol's positions do not fit the model's chunks.
     """
-    from calm_bench.lm import load_language_model
-    from calm_bench.tokens import TokenStream, load_tokenizer
+    from calm_bench.tokens import TokenStream
     from evals.evaluate import ModelSampler, evaluate_brierlm
     from evals.protocol import protocol_for
 
+    experiment, graph = prepare_text(model, store, overrides)
+    protocol = protocol_for(
+        experiment.evaluation,
+        corpus_digest=store.result(graph["corpus"])["digest"],
+        tokenizer_digest=open_tokenizer(experiment.tokens.tokenizer).digest,
+    )
+    stream = TokenStream.open(store.folder(graph["tokens"]), protocol.split)
+    network = open_network(model.folder, device, model.autoencoder)
+    if stream.vocab_size > network.vocab_size:
+        raise ConfigurationError(
+            f"the tokenizer has {stream.vocab_size} tokens, {model.folder} only {network.vocab_size}: "
+            "it is not the model's; --tokenizer names another"
+        )
+    return evaluate_brierlm(ModelSampler(network), stream, protocol, progress)
+
+
+def prepare_text(model: TrainedModel, store: Store, overrides: Sequence[str] = ()) -> tuple[Experiment, StageGraph]:
+    """The corpus that ``model`` was trained on, changed by ``overrides``, in the model's own tokens and in ``store``.
+
+    Returns:
+        The experiment of which corpus and evaluation are meant, and its stages; those of corpus and tokens are done.
+
+    Raises:
+        ConfigurationError: as :func:`score_model`.
+    """
     experiment = _experiment(model, overrides)
     graph = stages_for(experiment)
     for stage in (graph["corpus"], graph["tokens"]):
         perform(store, stage, STAGE_KINDS.get(stage.kind), "cpu", lambda: False)
-    protocol = protocol_for(
-        experiment.evaluation,
-        corpus_digest=store.result(graph["corpus"])["digest"],
-        tokenizer_digest=load_tokenizer(model.folder / "tokenizer").digest,
-    )
-    stream = TokenStream.open(store.folder(graph["tokens"]), protocol.split)
-    sampler = ModelSampler(load_language_model(model.folder, device))
-    return evaluate_brierlm(sampler, stream, protocol, progress)
+    return experiment, graph
 
 
 def _experiment(model: TrainedModel, overrides: Sequence[str]) -> Experiment:
@@ -83,13 +100,11 @@ def _experiment(model: TrainedModel, overrides: Sequence[str]) -> Experiment:
 
 
 def _tokenizer(model: TrainedModel) -> str:
-    """The model's own tokenizer as a ``tokens.tokenizer`` setting."""
-    from calm_bench.tokens.tokenizer import DESCRIPTION
-
-    path = model.folder / "tokenizer" / DESCRIPTION
-    try:
-        kind = json.loads(path.read_text(encoding="utf-8"))["kind"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigurationError(f"{model.folder} holds no tokenizer that can be read ({error})") from error
-    # Bytes are the same everywhere, so the tokens that the study wrote serve again.
-    return "bytes" if kind == "bytes" else str(path.parent)
+    """The model's own tokenizer as a ``tokens.tokenizer`` setting, or the one that was named instead."""
+    setting = model.tokenizer or tokenizer_setting(model.folder)
+    if setting is None:
+        raise ConfigurationError(
+            f"{model.folder} holds no tokenizer, and text cannot be scored without: copy the model's into it, or name "
+            "one (--tokenizer, a folder with a Hugging Face tokenizer, or bytes if the model's ids 0 to 255 are bytes)"
+        )
+    return setting

@@ -25,6 +25,9 @@ class StageState:
     tokens_per_second: float | None = None
     outcome: str = ""
     """One phrase: what came of it, or why it failed."""
+    plateau_at: int | None = None
+    """The step at which training first raised its plateau alarm."""
+    _warning: str = ""
     _first: tuple[int, float] | None = None
     _time: float = 0.0
 
@@ -35,8 +38,16 @@ class StageState:
         if event.split == "train":
             self.loss = event.metrics.get("loss", self.loss)
             self.tokens_per_second = event.metrics.get("tokens_per_second", self.tokens_per_second)
+            if self.plateau_at is None and event.metrics.get("plateau"):
+                self.plateau_at = event.step
+                self._warning = f"{self.name}: WARNING: {_plateau(event)}"
         self._first = self._first or (event.step, event.time)
         self._time = max(self._time, event.time)
+
+    def take_warning(self) -> str:
+        """What is new to warn of, once; mostly empty."""
+        warning, self._warning = self._warning, ""
+        return warning
 
     @property
     def remaining_s(self) -> float | None:
@@ -99,7 +110,18 @@ def what_came_of(kind: str, result: Mapping[str, Any]) -> str:
     if kind == "autoencoder" and "accuracy" in result:
         return f"{floored_percent(result['accuracy'])} of held-out tokens reconstructed"
     if kind == "language_model" and "final_loss" in result:
-        return f"final loss {result['final_loss']:.4g}"
+        plateau = f", {result['plateau_steps']:,} steps on a plateau" if result.get("plateau_steps") else ""
+        return f"final loss {result['final_loss']:.4g}{plateau}"
     if kind == "evaluation" and "brierlm" in result:
         return f"BrierLM {with_error(result['brierlm'], result['brierlm_se'])}"
     return ""
+
+
+def _plateau(event: events.StageProgress) -> str:
+    """In words, from the line of metrics that raised the alarm."""
+    metrics = event.metrics
+    return (
+        f"plateau at step {event.step:,}: fidelity {metrics['fidelity']:.4g} and diversity {metrics['diversity']:.4g} "
+        f"stay level; the loss is {metrics['loss']:.4g}, a head that ignores its context would score "
+        f"{metrics['unconditional']:.4g}; try another learning rate, a longer warm-up or a larger batch"
+    )

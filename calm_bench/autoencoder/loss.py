@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from calm_bench import blockwise
@@ -59,15 +58,3 @@ def autoencoder_loss(
     kl = clamped_kl(mean.float(), log_std.float(), config.kl_clamp)
     loss = model.chunk_size * reconstruction + config.kl_weight * kl
     return loss, {"reconstruction": reconstruction.detach(), "kl": kl.detach()}
-
-
-@torch.no_grad()
-def reconstructed(model: Autoencoder, tokens: Tensor, latent_normal: Tensor | None = None) -> Tensor:
-    """Which tokens come back: ids [chunks, K] -> bool [chunks, K].
-
-    Args:
-        latent_normal: [chunks, Z] draws of N(0, 1) for a latent from the posterior; ``None`` decodes its mean.
-    """
-    mean, log_std = model.encoder(tokens)
-    latents = mean if latent_normal is None else mean + latent_normal * log_std.exp()
-    return model.decode(latents) == tokens

@@ -117,10 +117,12 @@ class Autoencoder(nn.Module):
         return functional.linear(self.decoder_hidden(latents), self.encoder.embedding.weight)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Most likely tokens: [..., Z] -> [..., K] ids."""
-        hidden = self.decoder_hidden(latents)
-        tokens = blockwise.argmax(hidden.reshape(-1, hidden.shape[-1]), self.encoder.embedding.weight)
-        return tokens.view(hidden.shape[:-1])
+        """Most likely tokens: [..., Z] -> [..., K] ids, a block of chunks at a time, which bounds the memory."""
+        weight = self.encoder.embedding.weight
+        flat = latents.reshape(-1, latents.shape[-1])
+        chunks = max(1, blockwise.decoding_rows(weight) // self.chunk_size)
+        tokens = [blockwise.argmax(self.decoder_hidden(block).flatten(0, 1), weight) for block in flat.split(chunks)]
+        return torch.cat(tokens).view(*latents.shape[:-1], self.chunk_size)
 
     def save(self, folder: Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into ``folder``."""

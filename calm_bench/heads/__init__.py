@@ -5,6 +5,15 @@ from __future__ import annotations
 from calm_bench.heads.base import Head
 from calm_bench.registry import Registry
 
-HEADS: Registry[type[Head]] = Registry("heads", {"energy": "calm_bench.heads.energy:EnergyHead"})
+HEADS: Registry[type[Head]] = Registry(
+    "heads",
+    {
+        "energy": "calm_bench.heads.energy:EnergyHead",
+        "diffusion": "calm_bench.heads.diffusion:DiffusionHead",
+        "flow": "calm_bench.heads.flow:FlowHead",
+        "shortcut": "calm_bench.heads.shortcut:ShortcutHead",
+        "custom": "calm_bench.heads.custom:CustomHead",
+    },
+)
 
 __all__ = ["HEADS", "Head"]

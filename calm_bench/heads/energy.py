@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from calm_bench.config import EnergyHead as EnergyHeadConfig
 from calm_bench.heads.base import Head
+from calm_bench.heads.monitors import collapsed_share, unconditional_score
 
 LAYER_NORM_EPS = 1e-6
 
@@ -131,4 +132,7 @@ class EnergyHead(Head):
         with torch.autocast(device_type=hidden.device.type, enabled=False):
             fidelity, diversity = energy_terms(samples, target_mean, target_log_std, noise, self.config.alpha)
         terms = {"fidelity": fidelity.mean(), "diversity": diversity.mean()}
-        return terms["fidelity"] - terms["diversity"], {name: term.detach() for name, term in terms.items()}
+        loss = terms["fidelity"] - terms["diversity"]
+        terms["collapsed"] = collapsed_share(samples, target_log_std)
+        terms["unconditional"] = unconditional_score(target_mean, target_log_std, noise[0], self.config.alpha)
+        return loss, {name: term.detach() for name, term in terms.items()}

@@ -6,10 +6,11 @@ Shape legend: B sequences, n backbone steps (chunks), K tokens of a chunk, d hid
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Generator, Tensor, nn
 from transformers import LlamaConfig, LlamaModel
 
@@ -53,6 +54,14 @@ class ChunkLanguageModel(nn.Module, ABC):
     @abstractmethod
     def draw(self, hidden: Tensor, num_samples: int, generator: Generator | None = None) -> Tensor:
         """Independent samples of the next chunk at temperature 1: [..., d] -> ids [num_samples, ..., K]."""
+
+    def draw_rows(self, hidden: Tensor, num_samples: int, generators: Sequence[Generator]) -> Tensor:
+        """As :meth:`draw`, every row from a generator of its own: [R, d] -> ids [num_samples, R, K].
+
+        Row r is what ``draw(hidden[r], num_samples, generators[r])`` gives, whatever the other rows are.
+        """
+        rows = zip(hidden, generators, strict=True)
+        return torch.stack([self.draw(row, num_samples, generator) for row, generator in rows], dim=1)
 
     @abstractmethod
     def loss(self, tokens: Tensor, generator: Generator | None = None) -> tuple[Tensor, dict[str, Tensor]]:

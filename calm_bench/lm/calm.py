@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Generator, Tensor, nn
@@ -10,9 +11,19 @@ from torch import Generator, Tensor, nn
 from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import LanguageModel as LanguageModelConfig
 from calm_bench.heads import HEADS
+from calm_bench.heads.energy import EnergyHead
 from calm_bench.lm.base import ChunkLanguageModel, chunks_of
 
 LAYER_NORM_EPS = 1e-6
+
+
+@runtime_checkable
+class RowHead(Protocol):
+    """A head that can draw a whole batch although every row has a generator of its own."""
+
+    def sample_rows(self, hidden: Tensor, num_samples: int, generators: Sequence[Generator]) -> Tensor:
+        """Independent latents: [R, d] -> [num_samples, R, Z], row r from ``generators[r]`` alone."""
+        ...
 
 
 class Calm(ChunkLanguageModel):
@@ -50,6 +61,19 @@ class Calm(ChunkLanguageModel):
 
     def draw(self, hidden: Tensor, num_samples: int, generator: Generator | None = None) -> Tensor:
         return self.autoencoder.decode(self.head.sample(hidden, num_samples, generator))
+
+    def draw_rows(self, hidden: Tensor, num_samples: int, generators: Sequence[Generator]) -> Tensor:
+        if isinstance(self.head, RowHead):
+            latents = self.head.sample_rows(hidden, num_samples, generators)
+        elif isinstance(self.head, EnergyHead):
+            # Only the noise belongs to a row; the network sees all rows at once.
+            size = (num_samples, self.head.config.noise_size)
+            noise = [torch.rand(size, generator=generator, device=hidden.device) for generator in generators]
+            latents = self.head(hidden, (torch.stack(noise, dim=1) - 0.5).to(hidden.dtype))
+        else:
+            rows = zip(hidden, generators, strict=True)
+            latents = torch.stack([self.head.sample(row, num_samples, generator) for row, generator in rows], dim=1)
+        return self.autoencoder.decode(latents)
 
     def loss(self, tokens: Tensor, generator: Generator | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         hidden = self.hidden_states(tokens[:, : -self.chunk_size])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -37,6 +38,9 @@ class TokenModel(ChunkLanguageModel):
         ]
         return torch.cat(drawn).T.reshape(num_samples, *hidden.shape[:-1], 1)
 
+    def draw_rows(self, hidden: Tensor, num_samples: int, generators: Sequence[Generator]) -> Tensor:
+        return draw_tokens(self.probabilities(hidden), num_samples, generators)
+
     def loss(self, tokens: Tensor, generator: Generator | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         hidden = self.hidden_states(tokens[:, :-1])
         loss = blockwise.cross_entropy(hidden.flatten(0, 1), self.lm_head.weight, tokens[:, 1:].flatten())
@@ -48,3 +52,10 @@ class TokenModel(ChunkLanguageModel):
             "vocab_size": self.vocab_size,
             "model": self.config.model_dump(mode="json", exclude={"training", "head"}),
         }
+
+
+def draw_tokens(probabilities: Tensor, num_samples: int, generators: Sequence[Generator]) -> Tensor:
+    """Samples of every row's distribution from the row's own generator: [R, V] -> ids [num_samples, R, 1]."""
+    rows = zip(probabilities.split(1), generators, strict=True)
+    drawn = [torch.multinomial(row, num_samples, replacement=True, generator=generator) for row, generator in rows]
+    return torch.cat(drawn).T.unsqueeze(-1)

@@ -1,132 +1,204 @@
-"""Text from a prompt, chunk by chunk, with a key-value cache (temperature 1).
-
-Shape letters: K chunk size, d hidden size.
-"""
+"""Text from prompts, chunk by chunk, at any temperature in (0, 1]."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
-from transformers import DynamicCache
+from torch import Generator
 
 from calm_bench.lm.base import ChunkLanguageModel
+from calm_bench.sampling.reader import Reader
+from calm_bench.sampling.temperature import MAX_DRAWS, Decoding, Sampled, sample_chunks
 
-MAX_DRAWS = 4096
-"""Draws spent on a chunk that must begin with the prompt's last tokens before :func:`generate` falls back."""
-_DRAWS_AT_ONCE = 256
+__all__ = ["MAX_DRAWS", "Decoding", "Generated", "generate", "generate_batch"]
 
 
 @dataclass(frozen=True)
 class Generated:
-    """What :func:`generate` returns."""
+    """One row's text, and what it cost."""
 
     tokens: list[int]
     """The new tokens, without the end-of-text token."""
-    num_head_draws: int
-    """Chunks drawn, rejected ones included: the cost of the head and the decoder."""
-    fell_back: bool
-    """The prompt's last tokens were not reproduced within the allowed draws, and the chunks were aligned anew."""
     ended: bool
     """The model drew the end of the text; otherwise ``max_new_tokens`` stopped it."""
+    head_evaluations: int
+    """Samples of the head, rejected ones included; of the token model, steps."""
+    decoder_evaluations: int
+    """Latents decoded to tokens; none for the token model."""
+    fell_back: bool
+    """The prompt's last tokens were not reproduced within the allowed draws, and the chunks were aligned anew."""
+    num_approximated: int
+    """Chunks for which the exact temperature algorithm ran out of draws; see :class:`Decoding`."""
 
 
-@torch.no_grad()
+@dataclass
+class _Row:
+    """A text being written."""
+
+    index: int
+    prompt: list[int]
+    known: list[int]
+    """Tokens of the next chunk that the prompt already gives."""
+    text: list[int]
+    """What the model has read: whole chunks."""
+    tokens: list[int] = field(default_factory=list)
+    head_evaluations: int = 0
+    decoder_evaluations: int = 0
+    fell_back: bool = False
+    num_approximated: int = 0
+
+
 def generate(
     model: ChunkLanguageModel,
     prompt_ids: Sequence[int],
     max_new_tokens: int,
-    generator: torch.Generator,
+    generator: Generator,
     eos_id: int,
-    max_draws: int = MAX_DRAWS,
+    decoding: Decoding | None = None,
     on_tokens: Callable[[list[int]], None] | None = None,
 ) -> Generated:
-    """Continue ``prompt_ids`` by at most ``max_new_tokens`` tokens, or until the end of the text is drawn.
+    """:func:`generate_batch` of a single prompt; ``on_tokens`` gets each piece of new tokens as it is drawn, then an
+    empty one."""
+    report = None if on_tokens is None else lambda _, piece: on_tokens(piece)
+    return generate_batch(model, [prompt_ids], max_new_tokens, [generator], eos_id, decoding, report)[0]
 
-    Chunks are aligned with the prompt's start. Whole chunks of the prompt are read; if r < K tokens are left over, the
-    next chunk is drawn until it begins with these r tokens (exact conditioning by rejection). After ``max_draws``
-    failures the chunks are aligned with the prompt's end instead: its first r tokens are left out or, in a prompt
+
+@torch.no_grad()
+def generate_batch(
+    model: ChunkLanguageModel,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    generators: Sequence[Generator],
+    eos_id: int,
+    decoding: Decoding | None = None,
+    on_tokens: Callable[[int, list[int]], None] | None = None,
+) -> list[Generated]:
+    """Continue every prompt by at most ``max_new_tokens`` tokens, or until the end of the text is drawn.
+
+    Chunks are aligned with a prompt's start. Its whole chunks are read; if r < K tokens are left over, the next chunk
+    is sampled among those that begin with these r tokens, exactly, by rejection. If ``decoding.max_draws`` candidates
+    hold none, the chunks are aligned with the prompt's end instead: its first r tokens are left out or, in a prompt
     shorter than a chunk, end-of-text tokens fill the chunk from the left. The result says so.
 
     A text starts after the end of another, so a prompt without a whole chunk is preceded by a chunk of end-of-text
-    tokens.
+    tokens. A row that has ended leaves the batch.
 
     Args:
-        prompt_ids: any number of tokens, none included.
-        generator: on the model's device.
-        on_tokens: called with each piece of new tokens as it is drawn.
+        prompts: any number of tokens each, none included.
+        generators: one per prompt, on the model's device. A row's text is a function of its prompt and its generator,
+            up to the rounding of larger matrix products, whatever else is in the batch.
+        decoding: how chunks are sampled; at temperature 1 if unset.
+        on_tokens: called with a row's index and each piece of its new tokens as it is drawn, and with an empty piece
+            when the row has finished.
+
+    Returns:
+        One result per prompt, in order.
 
     Raises:
-        ValueError: a negative ``max_new_tokens``, ``max_draws`` below 1, or a token the model does not have.
+        ValueError: a negative ``max_new_tokens``, too few generators, or a token the model does not have.
     """
-    if max_new_tokens < 0 or max_draws < 1:
-        raise ValueError(f"max_new_tokens {max_new_tokens} must not be negative and max_draws {max_draws} at least 1")
-    foreign = [token for token in [*prompt_ids, eos_id] if not 0 <= token < model.vocab_size]
-    if foreign:
-        raise ValueError(f"token {foreign[0]} is not in the model's vocabulary of {model.vocab_size}")
-    if max_new_tokens == 0:
-        return Generated([], 0, fell_back=False, ended=False)
+    _check(model, prompts, max_new_tokens, generators, eos_id)
+    decoding = decoding or Decoding()
+    rows = [_row(index, list(prompt), model.chunk_size, eos_id) for index, prompt in enumerate(prompts)]
+    if max_new_tokens == 0 or not rows:
+        return [_generated(row, ended=False) for row in rows]
 
-    prompt, chunk_size = list(prompt_ids), model.chunk_size
-    left_over = len(prompt) % chunk_size
-    reader = _Reader(model)
-    hidden = reader.read(prompt[: len(prompt) - left_over] or [eos_id] * chunk_size)
-    num_draws, fell_back, known = 0, False, prompt[len(prompt) - left_over :]
-    tokens: list[int] = []
+    finished: dict[int, Generated] = {}
+    reader = Reader(model, [row.text for row in rows])
     while True:
-        chunk, draws = _draw_beginning_with(model, hidden, known, max_draws, generator)
-        num_draws += draws
-        if chunk is None:
-            fell_back = True
-            aligned = prompt[left_over:] if len(prompt) > chunk_size else [eos_id] * (chunk_size - left_over) + prompt
-            reader = _Reader(model)
-            hidden, known = reader.read(aligned), []
+        sampled = sample_chunks(
+            model, reader.hidden, decoding, [generators[row.index] for row in rows], [row.known for row in rows]
+        )
+        continuing = _extend(rows, sampled, max_new_tokens, eos_id, finished, on_tokens)
+        if not continuing:
+            return [finished[index] for index in range(len(prompts))]
+        realigned = [row for row in (rows[place] for place in continuing) if row.known]
+        for row in realigned:
+            _align_with_the_end(row, model.chunk_size, eos_id)
+        if realigned:
+            reader = Reader(model, [rows[place].text for place in continuing])
+        else:
+            chunks = sampled.chunks
+            if len(continuing) < len(rows):
+                reader.keep(continuing)
+                chunks = chunks[continuing]
+            reader.read(chunks)
+        rows = [rows[place] for place in continuing]
+
+
+def _row(index: int, prompt: list[int], chunk_size: int, eos_id: int) -> _Row:
+    whole = len(prompt) - len(prompt) % chunk_size
+    return _Row(index, prompt, known=prompt[whole:], text=prompt[:whole] or [eos_id] * chunk_size)
+
+
+def _extend(
+    rows: list[_Row],
+    sampled: Sampled,
+    max_new_tokens: int,
+    eos_id: int,
+    finished: dict[int, Generated],
+    on_tokens: Callable[[int, list[int]], None] | None,
+) -> list[int]:
+    """Add the sampled chunks to the rows; the places of those that go on. A row without a chunk keeps its ``known``."""
+    continuing = []
+    # One transfer for all that is read here: each would make a GPU wait.
+    flags = torch.stack(
+        [sampled.found, sampled.approximated, sampled.head_evaluations, sampled.decoder_evaluations], dim=1
+    )
+    values = torch.cat([flags.long(), sampled.chunks], dim=1).tolist()
+    for place, (row, (found, approximated, heads, decoders, *chunk)) in enumerate(zip(rows, values, strict=True)):
+        row.head_evaluations += heads
+        row.decoder_evaluations += decoders
+        row.num_approximated += approximated
+        if not found:
+            continuing.append(place)
             continue
-        piece = chunk[len(known) :][: max_new_tokens - len(tokens)]
+        piece = chunk[len(row.known) :][: max_new_tokens - len(row.tokens)]
+        row.text.extend(chunk)
+        row.known = []
         ended = eos_id in piece
         if ended:
             piece = piece[: piece.index(eos_id)]
-        tokens += piece
+        row.tokens += piece
         if piece and on_tokens is not None:
-            on_tokens(piece)
-        if ended or len(tokens) == max_new_tokens:
-            return Generated(tokens, num_draws, fell_back, ended)
-        hidden, known = reader.read(chunk), []
+            on_tokens(row.index, piece)
+        if ended or len(row.tokens) == max_new_tokens:
+            finished[row.index] = _generated(row, ended)
+            if on_tokens is not None:
+                on_tokens(row.index, [])
+        else:
+            continuing.append(place)
+    return continuing
 
 
-class _Reader:
-    """Feeds chunks to the backbone, remembering the earlier ones."""
-
-    def __init__(self, model: ChunkLanguageModel) -> None:
-        self._model = model
-        self._cache = DynamicCache(config=model.backbone.config)
-        self._device = next(model.parameters()).device
-
-    def read(self, tokens: Sequence[int]) -> Tensor:
-        """The hidden state ``[d]`` after whole chunks of ``tokens``."""
-        inputs = self._model.embed(torch.tensor([tokens], dtype=torch.long, device=self._device))
-        output = self._model.backbone(inputs_embeds=inputs, past_key_values=self._cache, use_cache=True)
-        hidden: Tensor = output.last_hidden_state[0, -1]
-        return hidden
+def _align_with_the_end(row: _Row, chunk_size: int, eos_id: int) -> None:
+    left_over = len(row.known)
+    if len(row.prompt) > chunk_size:
+        row.text = row.prompt[left_over:]
+    else:
+        row.text = [eos_id] * (chunk_size - left_over) + row.prompt
+    row.known, row.fell_back = [], True
 
 
-def _draw_beginning_with(
-    model: ChunkLanguageModel, hidden: Tensor, known: Sequence[int], max_draws: int, generator: torch.Generator
-) -> tuple[list[int] | None, int]:
-    """The first draw that begins with ``known``, or None, and the number of draws made."""
-    if not known:
-        return model.draw(hidden, 1, generator)[0].tolist(), 1
-    begin = torch.tensor(known, device=hidden.device)
-    num_draws, size = 0, 1
-    while num_draws < max_draws:
-        # Doubling: likely beginnings cost one draw, unlikely ones few calls.
-        size = min(size, _DRAWS_AT_ONCE, max_draws - num_draws)
-        chunks = model.draw(hidden, size, generator)  # [size, K]
-        num_draws += size
-        fitting = (chunks[:, : len(known)] == begin).all(dim=1).nonzero()
-        if len(fitting):
-            return chunks[fitting[0, 0]].tolist(), num_draws
-        size *= 2
-    return None, num_draws
+def _generated(row: _Row, ended: bool) -> Generated:
+    return Generated(
+        row.tokens, ended, row.head_evaluations, row.decoder_evaluations, row.fell_back, row.num_approximated
+    )
+
+
+def _check(
+    model: ChunkLanguageModel,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    generators: Sequence[Generator],
+    eos_id: int,
+) -> None:
+    if max_new_tokens < 0:
+        raise ValueError(f"max_new_tokens {max_new_tokens} must not be negative")
+    if len(generators) != len(prompts):
+        raise ValueError(f"{len(prompts)} prompts need as many generators, found {len(generators)}")
+    for token in [eos_id, *(token for prompt in prompts for token in prompt)]:
+        if not 0 <= token < model.vocab_size:
+            raise ValueError(f"token {token} is not in the model's vocabulary of {model.vocab_size}")

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from calm_bench.autoencoder import Autoencoder
 from calm_bench.autoencoder.loss import autoencoder_loss
-from calm_bench.autoencoder.probe import accuracy
+from calm_bench.autoencoder.probe import accuracy, probe
 from calm_bench.config import Experiment
 from calm_bench.flops import autoencoder_training_flops
 from calm_bench.seeding import derive
@@ -31,8 +31,8 @@ def train_autoencoder(
     Writes ``model/``, ``metrics.jsonl`` and ``checkpoints/`` into ``folder``.
 
     Returns:
-        Cost, losses, and ``accuracy``: the share of ``accuracy_tokens`` held-out test tokens that come back from a
-        latent drawn from the posterior.
+        Cost, losses, ``accuracy``: the share of ``accuracy_tokens`` held-out test tokens that come back from a latent
+        drawn from the posterior, and ``probes``: :class:`calm_bench.autoencoder.probe.Probes` on a sample of them.
 
     Raises:
         TrainingError: the loss broke.
@@ -85,6 +85,7 @@ def train_autoencoder(
         "accuracy": share.value,
         "accuracy_se": share.standard_error,
         "accuracy_tokens": share.num_tokens,
+        "probes": probe(model, test, derive(experiment.seed, "probes")).to_dict(),
     }
 
 

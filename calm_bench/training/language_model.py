@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import Generator
+from torch import Generator, nn
 
 from calm_bench.autoencoder import load_autoencoder
 from calm_bench.config import Experiment
 from calm_bench.flops import DECODE_MODE, inference_flops, training_flops
+from calm_bench.lm.base import ChunkLanguageModel
 from calm_bench.lm.folder import build_language_model
 from calm_bench.seeding import derive
 from calm_bench.tokens import Batches, TokenStream, windows
@@ -34,7 +35,8 @@ def train_language_model(
         autoencoder_folder: finished autoencoder stage; ``None`` for the token model.
 
     Returns:
-        Cost, losses, ``parameters`` (trained ones), and ``inference_flops_per_token`` in ``decode_mode``.
+        Cost, losses, ``parameters`` (trained ones), ``inference_flops_per_token`` in ``decode_mode``, and
+        ``plateau_steps``, the steps under the alarm of :mod:`calm_bench.training.plateau`.
 
     Raises:
         TrainingError: the loss broke.
@@ -61,7 +63,7 @@ def train_language_model(
 
     context_steps = training.sequence_length // config.chunk_size
     flops = training_flops(config, experiment.autoencoder, stream.vocab_size, context_steps)
-    trainee = Trainee(model, model.loss, validate, flops.total)
+    trainee = Trainee(model, model.loss, validate, flops.total, _parts(model))
     batches = Batches(
         stream, training.batch_size, training.sequence_length, derive(experiment.seed, "data", "language_model")
     )
@@ -80,3 +82,11 @@ def train_language_model(
         "inference_flops_by_part": dict(inference.parts),
         "decode_mode": DECODE_MODE,
     }
+
+
+def _parts(model: ChunkLanguageModel) -> dict[str, list[nn.Parameter]]:
+    """All that is trained in two: what turns a hidden state into a prediction, and what makes the hidden state."""
+    parts: dict[str, list[nn.Parameter]] = {"head": [], "backbone": []}
+    for name, parameter in model.trainable_parameters():
+        parts["head" if name.startswith(("head.", "lm_head.")) else "backbone"].append(parameter)
+    return parts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from calm_bench.flops import training_steps
 from calm_bench.seeding import generator
 from calm_bench.training.checkpoint import Checkpoints, Counters
 from calm_bench.training.optim import build_optimizer, learning_rate
+from calm_bench.training.plateau import PlateauAlarm
 from calm_bench.training.recorder import Recorder
 
 Loss = Callable[[Tensor, Generator], tuple[Tensor, dict[str, Tensor]]]
@@ -57,6 +58,8 @@ class Trainee:
     validate: Callable[[Generator], dict[str, float]]
     flops_per_token: float
     """Training FLOPs per token, forward and backward."""
+    parts: Mapping[str, Sequence[nn.Parameter]] = field(default_factory=dict)
+    """Parameters whose gradient norm is logged apart, by name."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ class Summary:
     validation: dict[str, float]
     wall_time_s: float
     tokens_per_second: float
+    plateau_steps: int
+    """Steps under the alarm of :mod:`calm_bench.training.plateau`; 0 for losses that it does not judge."""
 
 
 @dataclass
@@ -123,6 +128,8 @@ class Loop:
         self.checkpoints = Checkpoints(folder / "checkpoints")
         self.metrics_file = folder / "metrics.jsonl"
         self.averages = _Averages()
+        self.alarm = PlateauAlarm(self.total_steps, config.log_every, config.warmup_steps)
+        self.part_norms: dict[str, Tensor] = {}
         self.step = 0
         self.elapsed = 0.0
         self.first_loss: float | None = None
@@ -148,7 +155,7 @@ class Loop:
                     raise Interrupted(f"stopped after step {self.step} of {self.total_steps}")
                 self._train_step()
                 last = self.step == self.total_steps
-                if last or self.step % self.config.log_every == 0:
+                if self._is_logged(self.step):
                     self._log()
                 if last or self.step % self.config.validate_every == 0:
                     self._validate()
@@ -166,6 +173,8 @@ class Loop:
         self.step, self.elapsed = counters.step, counters.elapsed
         self.first_loss, self.latest_loss = counters.progress["first_loss"], counters.progress["latest_loss"]
         self.averages.load_state_dict(counters.progress["averages"], self.device)
+        if "alarm" in counters.progress:
+            self.alarm.load_state_dict(counters.progress["alarm"])
         self.batches.load_state_dict(counters.loader)
         return counters.metrics_size
 
@@ -181,11 +190,17 @@ class Loop:
                 loss, terms = self.trainee.loss(tokens, noise)
             (loss / len(micro_batches)).backward()
             self.averages.add({"loss": loss.detach(), **terms})
+        if self._is_logged(self.step + 1):
+            # Before clipping, like the norm of the whole; kept on the device until it is logged.
+            self.part_norms = {name: _gradient_norm(part) for name, part in self.trainee.parts.items()}
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm, error_if_nonfinite=False)
         self.grad_norm = norm
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
+
+    def _is_logged(self, step: int) -> bool:
+        return step == self.total_steps or step % self.config.log_every == 0
 
     def _autocast(self) -> Any:
         on_gpu = self.device.startswith("cuda")
@@ -200,12 +215,15 @@ class Loop:
         self.latest_loss = means["loss"]
         now = time.perf_counter() - self.clock
         self.elapsed = self.elapsed_before + now
+        is_on_plateau = self.alarm.note(self.step, means)
         self._record(
             "train",
             {
                 **means,
+                **({} if is_on_plateau is None else {"plateau": float(is_on_plateau)}),
                 "learning_rate": self.optimizer.param_groups[0]["lr"],
                 "grad_norm": float(self.grad_norm),
+                **{f"grad_norm_{name}": float(norm) for name, norm in self.part_norms.items()},
                 "tokens_per_second": (self.step - self.resumed_at) * self.tokens_per_step / max(now, 1e-9),
             },
         )
@@ -241,6 +259,7 @@ class Loop:
             "first_loss": self.first_loss,
             "latest_loss": self.latest_loss,
             "averages": self.averages.state_dict(),
+            "alarm": self.alarm.state_dict(),
         }
         counters = Counters(self.step, self.elapsed, self.recorder.sync(), progress, self.batches.state_dict())
         self.checkpoints.save(self.trainee.module, self.optimizer, counters)
@@ -269,4 +288,9 @@ class Loop:
             validation=self.validation,
             wall_time_s=self.elapsed,
             tokens_per_second=tokens / max(self.elapsed, 1e-9),
+            plateau_steps=self.alarm.steps,
         )
+
+
+def _gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
+    return nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])

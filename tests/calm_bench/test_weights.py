@@ -77,7 +77,8 @@ def test_differences_are_listed_and_nothing_is_half_loaded(tmp_path: Path) -> No
     save_file(tensors, tmp_path / "model.safetensors")
     with pytest.raises(WeightsError) as error:
         load_autoencoder(tmp_path)
-    for part in ("missing decoder.norm.weight", "unexpected stranger", "encoder.norm.weight has shape [9], expected [8]"):
+    shape = "encoder.norm.weight has shape [9], expected [8]"
+    for part in ("missing decoder.norm.weight", "unexpected stranger", shape):
         assert part in str(error.value)
 
 

@@ -135,7 +135,21 @@ def make_outcome(tmp_path: Path) -> Callable[..., TrialOutcome]:
         results: dict[str, dict[str, Any]] = {
             "corpus": {"digest": "cd" * 32},
             "tokens": {},
-            "autoencoder": {**training, "parameters": 143_000, "accuracy": 0.9995, "accuracy_tokens": 50_000},
+            "autoencoder": {
+                **training,
+                "parameters": 143_000,
+                "accuracy": 0.9995,
+                "accuracy_tokens": 50_000,
+                "probes": {
+                    "posterior_std": 0.3,
+                    "collapsed": {"value": 2},
+                    "noise": [{"level": 0.3, "accuracy": {"value": 0.99, "standard_error": 0.001}}],
+                    "bits": [
+                        {"level": 1.0, "accuracy": {"value": 0.5, "standard_error": 0.002}},
+                        {"level": 2.0, "accuracy": {"value": 0.9, "standard_error": 0.003}},
+                    ],
+                },
+            },
             "language_model": {
                 **training,
                 "parameters": 900_000,

@@ -184,6 +184,21 @@ def test_generate_continues_the_prompt_with_the_language_s_letters(calm_bench: C
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("on_ray")
+def test_probe_reads_an_autoencoder_by_label_and_by_folder(calm_bench: Command, folder: Path) -> None:
+    said = calm_bench("probe", "K=2", "--store", "on-ray", "--picture", "probe.svg").stdout
+    assert "Autoencoder of K = 2 tokens in 8 dimensions" in said
+    assert "Reconstructed" in said
+    assert "</svg>" in (folder / "probe.svg").read_text()
+    (autoencoder,) = (folder / "on-ray" / "stages" / "autoencoder").iterdir()
+    arguments = ["--tokens", "500", "--store", "on-ray", "--json"]
+    probes = [json.loads(calm_bench("probe", name, *arguments).stdout) for name in ("K=2", str(autoencoder))]
+    assert probes[0] == probes[1]
+    assert probes[0]["posterior"]["num_tokens"] == 500
+    assert "no autoencoder" in calm_bench("probe", "token", "--store", "on-ray", code=2).stderr
+
+
+@pytest.mark.slow
 def test_a_failing_trial_is_told_and_the_others_are_ranked(calm_bench: Command) -> None:
     settings = [
         "search.parameters[0].include=[token]",

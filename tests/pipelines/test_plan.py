@@ -104,12 +104,13 @@ def test_budget_in_flops_buys_that_many(tmp_path: Path) -> None:
     assert price.model.tokens == price.model.steps * 8 * 256
 
 
-def test_training_length_is_that_of_the_training_loop() -> None:
-    from calm_bench.training.optim import total_steps
-
-    for budget in ({"num_steps": 7}, {"num_tokens": 1e6}, {"num_flops": 3e11}):
-        training = Experiment.model_validate({"model": {"training": budget}}).model.training
-        assert training_steps(training, 1234.5) == total_steps(training, 1234.5)
+@pytest.mark.parametrize(
+    ("budget", "steps"),
+    [({"num_steps": 7}, 7), ({"num_tokens": 10.4 * 8 * 256}, 10), ({"num_flops": 3e8}, 119), ({"num_tokens": 1}, 1)],
+)
+def test_a_budget_is_rounded_to_whole_steps(budget: dict[str, float], steps: int) -> None:
+    training = Experiment.model_validate({"model": {"training": budget}}).model.training
+    assert training_steps(training, flops_per_token=1234.5) == steps
 
 
 def test_search_without_known_trials_is_priced_by_its_range(tmp_path: Path) -> None:
@@ -147,7 +148,8 @@ def test_paper_study_is_planned_and_priced_without_a_network(tmp_path: Path, mon
     assert token
     for trial in plan.trials:
         assert trial.price is not None
-        assert trial.price.model.tokens == pytest.approx(5e11, rel=0.02)
+        assert trial.price.model.tokens == pytest.approx(250_000 * 2.0e6, rel=0.05)
+        assert trial.price.model.steps == pytest.approx(250_000, rel=0.05)
     text = shown(plan)
     assert "H100 hours" in text
     assert "autoencoder K=4" in text

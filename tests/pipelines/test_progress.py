@@ -81,6 +81,25 @@ def test_plain_progress_is_one_line_an_event_and_one_a_tenth(make_outcome: Calla
     ]
 
 
+def on_plateau(number: int, is_on: bool) -> events.StageProgress:
+    terms = {"fidelity": 4.0, "diversity": 2.0, "unconditional": 2.0}
+    return step(number, number / 10, plateau=float(is_on), **terms)
+
+
+def test_a_plateau_is_warned_of_once() -> None:
+    told: list[events.Event] = [on_plateau(n, n in (300, 320, 400)) for n in range(20, 500, 20)]
+    # A resumed stage tells old lines again.
+    warnings = [line for line in plain([*told, *told]) if "WARNING" in line]
+    assert len(warnings) == 1
+    assert "language model K=4: WARNING: plateau at step 300" in warnings[0]
+
+    file = io.StringIO()
+    with RichProgress(Console(file=file, width=200, force_terminal=True, color_system=None)) as progress:
+        for event in told:
+            progress.handle(event)
+    assert file.getvalue().count("WARNING: plateau") == 1
+
+
 def test_a_line_stays_a_line_whatever_an_error_holds() -> None:
     lines = plain(
         [events.StageFailed(OTHER, "first\nsecond [bold] \x1b[2J and a very long explanation of what went wrong")]

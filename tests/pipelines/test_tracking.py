@@ -188,6 +188,14 @@ def test_a_study_is_in_mlflow_as_it_is_in_the_files(outcomes: list[TrialOutcome]
     assert len(client.get_metric_history(child.info.run_id, "autoencoder_train/loss")) == 100
     assert "by_gflops/train_learning_rate" not in child.data.metrics
 
+    # The autoencoder's probes, by level.
+    assert child.data.metrics["autoencoder_probe/collapsed_dimensions"] == 2
+    curve = client.get_metric_history(child.info.run_id, "autoencoder_probe/accuracy_bits")
+    assert [(point.step, point.value) for point in curve] == [(1, 0.5), (2, 0.9)]
+    curve = client.get_metric_history(child.info.run_id, "autoencoder_probe/accuracy_noise")
+    assert [(point.step, point.value) for point in curve] == [(30, 0.99)]
+    assert not any(name.startswith("autoencoder_probe") for name in runs["token"].data.metrics)
+
     # The row, the data set, the model with its score, the artifacts.
     row = entry_from(outcomes[1], STUDY)
     assert child.data.metrics["brierlm"] == row.brierlm

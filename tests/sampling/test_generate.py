@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import LanguageModel as LanguageModelConfig
 from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel
-from calm_bench.sampling.generate import generate
+from calm_bench.sampling.generate import Decoding, generate, generate_batch
+from calm_bench.sampling.reader import Reader
 
 VOCAB_SIZE = 6
 EOS = 5
@@ -58,7 +60,7 @@ def test_length_is_exact_unless_the_text_ends(chunk_size: int, prompt_length: in
     assert EOS not in found.tokens
     assert pieces == found.tokens
     assert len(found.tokens) < max_new_tokens if found.ended else len(found.tokens) == max_new_tokens
-    assert found.num_head_draws >= -(-len(found.tokens) // max(1, chunk_size))
+    assert found.head_evaluations >= -(-len(found.tokens) // max(1, chunk_size))
 
 
 @pytest.mark.parametrize("chunk_size", [0, 2, 4])
@@ -110,7 +112,7 @@ def test_left_over_prompt_tokens_condition_the_chunk_exactly() -> None:
     error = (exact * (1 - exact) * (1 / num_runs + 1 / len(fitting))).sqrt()
     assert ((frequency - exact).abs() <= 4 * error + 1e-9).all()
     assert exact.max() < 0.95  # more than one continuation, or nothing was tested
-    draws = sum(result.num_head_draws for result in results) / num_runs
+    draws = sum(result.head_evaluations for result in results) / num_runs
     # Draws come in doubling batches: at least 1/p are needed on average, at most about four times as many made.
     expected = len(chunks) / counts[tuple(known)]
     assert 0.8 * expected < draws < 4 * expected
@@ -122,6 +124,9 @@ class NeverZeroCalm(Calm):
     def draw(self, hidden: Tensor, num_samples: int, generator: Generator | None = None) -> Tensor:
         return super().draw(hidden, num_samples, generator).clamp(1, VOCAB_SIZE - 2)
 
+    def draw_rows(self, hidden: Tensor, num_samples: int, generators: Sequence[Generator]) -> Tensor:
+        return super().draw_rows(hidden, num_samples, generators).clamp(1, VOCAB_SIZE - 2)
+
 
 @pytest.mark.parametrize(
     ("prompt", "aligned"),
@@ -130,14 +135,14 @@ class NeverZeroCalm(Calm):
 def test_fallback_aligns_chunks_with_the_prompts_end(prompt: list[int], aligned: list[int]) -> None:
     model = model_of(4)
     model.__class__ = NeverZeroCalm
-    found = generate(model, prompt, 6, seeded(0), EOS, max_draws=10)
+    found = generate(model, prompt, 6, seeded(0), EOS, Decoding(max_draws=10))
     assert found.fell_back
-    assert found.num_head_draws == 12  # ten rejected, two used
+    assert found.head_evaluations == 12  # ten rejected, two used
     generator = seeded(0)
     with torch.no_grad():
-        # The rejected draws came from the same generator, in batches of 1, 2, 4 and the 3 left.
+        # The rejected draws came from the same generator, in batches of 1, 1, 2, 4 and the 2 left.
         before = model.hidden_states(torch.tensor([prompt[:4] if len(prompt) > 4 else [EOS] * 4]))[0, -1]
-        for size in (1, 2, 4, 3):
+        for size in (1, 1, 2, 4, 2):
             model.draw(before, size, generator)
         first = model.draw(model.hidden_states(torch.tensor([aligned]))[0, -1], 1, generator)[0].tolist()
     assert found.tokens[:4] == first
@@ -147,6 +152,75 @@ def test_same_seed_same_text() -> None:
     model = model_of(2)
     assert generate(model, [1], 20, seeded(5), EOS) == generate(model, [1], 20, seeded(5), EOS)
     assert generate(model, [1], 20, seeded(5), EOS) != generate(model, [1], 20, seeded(6), EOS)
+
+
+DECODINGS = [
+    Decoding(max_draws=64),
+    Decoding(0.6, max_draws=64),
+    Decoding(0.5, "batch", candidates=30, max_draws=90),
+]
+PROMPTS = [[0, 1, 2, 3, 4, 1, 2, 3, 0], [], [3, 2, 1, 0], [1], [2, 2, 0, 1, 3, 4]]
+
+
+@pytest.mark.parametrize("chunk_size", [0, 1, 3, 4])
+@pytest.mark.parametrize("decoding", DECODINGS)
+def test_a_batch_gives_each_row_what_it_would_get_alone(chunk_size: int, decoding: Decoding) -> None:
+    """Prompts of unequal lengths, with and without left-over tokens; rows end at different times."""
+    model = model_of(chunk_size, seed=2)
+    pieces: dict[int, list[list[int]]] = {row: [] for row in range(len(PROMPTS))}
+    together = generate_batch(
+        model, PROMPTS, 15, [seeded(row) for row in range(5)], EOS, decoding, lambda row, new: pieces[row].append(new)
+    )
+    alone = [generate(model, prompt, 15, seeded(row), EOS, decoding) for row, prompt in enumerate(PROMPTS)]
+    assert together == alone
+    assert [result.tokens for result in together] == [
+        [token for piece in own for token in piece] for own in pieces.values()
+    ]
+    assert all(own.index([]) == len(own) - 1 for own in pieces.values())  # the last piece says that it is the last
+    assert len({tuple(result.tokens) for result in together}) > 1
+
+
+def test_a_row_that_falls_back_leaves_the_others_alone() -> None:
+    model = model_of(4)
+    model.__class__ = NeverZeroCalm
+    prompts = [[1, 2, 3, 4, 2, 0], [1, 2, 3, 4], [0], [3, 2, 1, 4, 3, 2, 1, 4, 1]]
+    decoding = Decoding(max_draws=64)
+    together = generate_batch(model, prompts, 18, [seeded(row) for row in range(4)], EOS, decoding)
+    assert [result.fell_back for result in together] == [True, False, True, False]
+    assert together == [generate(model, p, 18, seeded(row), EOS, decoding) for row, p in enumerate(prompts)]
+
+
+def test_hidden_states_of_padded_rows_are_those_without_padding() -> None:
+    model = model_of(2)
+    texts = [[0, 1, 2, 3, 4, 0], [1, 2], [3, 3, 1, 0]]
+    reader = Reader(model, texts)
+    with torch.no_grad():
+        for text, hidden in zip(texts, reader.hidden, strict=True):
+            torch.testing.assert_close(hidden, model.hidden_states(torch.tensor([text]))[0, -1])
+        chunks = torch.tensor([[1, 1], [0, 4], [2, 3]])
+        reader.read(chunks)
+        reader.keep([2, 1])
+        reader.read(chunks[:2])
+        for text, more, hidden in zip([texts[2], texts[1]], [[2, 3, 1, 1], [0, 4, 0, 4]], reader.hidden, strict=True):
+            torch.testing.assert_close(hidden, model.hidden_states(torch.tensor([text + more]))[0, -1])
+
+
+def test_no_prompts_no_texts() -> None:
+    assert generate_batch(model_of(2), [], 5, [], EOS) == []
+    with pytest.raises(ValueError, match="2 prompts need as many generators, found 1"):
+        generate_batch(model_of(2), [[], []], 5, [seeded(0)], EOS)
+
+
+def test_low_temperature_repeats_itself_more() -> None:
+    """Collisions of two texts of the same prompt, which a lower temperature makes likelier."""
+    model = model_of(2, seed=3)
+    agree = []
+    for temperature in (1.0, 0.5, 0.25):
+        prompts = [[0, 1, 2, 3]] * 120
+        results = generate_batch(model, prompts, 4, [seeded(row) for row in range(120)], EOS, Decoding(temperature))
+        texts = Counter(tuple(result.tokens) for result in results)
+        agree.append(sum(count * (count - 1) for count in texts.values()) / (120 * 119))
+    assert agree[0] < agree[1] < agree[2]
 
 
 @pytest.mark.parametrize(

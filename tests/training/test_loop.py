@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,9 @@ def test_an_interrupted_training_ends_with_the_same_bits(
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert metrics(tmp_path / "whole") == metrics(tmp_path / "cut")
     timings = {"wall_time_s", "tokens_per_second"}
-    assert {k: v for k, v in whole.items() if k not in timings} == {k: v for k, v in resumed.items() if k not in timings}
+    assert {k: v for k, v in whole.items() if k not in timings} == {
+        k: v for k, v in resumed.items() if k not in timings
+    }
 
 
 def test_stopping_again_before_the_first_new_step_keeps_the_checkpoint(tokens: Path, tmp_path: Path) -> None:
@@ -153,6 +156,55 @@ def test_fidelity_and_diversity_are_logged_apart(tokens: Path, autoencoder: Path
         )
 
 
+@pytest.mark.parametrize("kind", ["calm", "token"])
+def test_gradient_norms_of_the_parts_make_up_the_whole(
+    kind: str, tokens: Path, autoencoder: Path, tmp_path: Path
+) -> None:
+    # A clip below every norm: what is logged is what the loss gave, not what was left of it.
+    trained(kind, experiment(kind, clip_norm=1e-3), tokens, autoencoder, tmp_path)
+    lines = [record["metrics"] for record in metrics(tmp_path) if record["split"] == "train"]
+    assert len(lines) == 3
+    for line in lines:
+        parts = [line["grad_norm_head"], line["grad_norm_backbone"]]
+        assert min(parts) > 0
+        assert math.hypot(*parts) == pytest.approx(line["grad_norm"], rel=1e-5)
+
+
+def test_the_autoencoder_is_probed(tokens: Path, tmp_path: Path) -> None:
+    result = train_autoencoder(experiment(), tokens, tmp_path, "cpu", never)
+    probes = json.loads(json.dumps(result["probes"]))
+    assert [point["level"] for point in probes["bits"]] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert len(probes["collapsed"]["kl"]) == probes["latent_size"] == 4
+    assert probes["posterior"]["num_tokens"] <= result["accuracy_tokens"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("concentration", "is_noise"), [(1e6, True), (0.05, False)])
+def test_the_plateau_alarm_sounds_on_noise_and_not_on_language(
+    concentration: float, is_noise: bool, tmp_path: Path
+) -> None:
+    """Letters that do not depend on the letters before them leave nothing to learn from a context."""
+    markov = Markov(alphabet_size=20, concentration=concentration, num_documents=200)
+    write_corpus(Corpus(source="markov", markov=markov), tmp_path / "corpus")
+    write_tokens(Tokens(), tmp_path / "corpus", tmp_path / "tokens")
+    training = {"batch_size": 8, "sequence_length": 64, "log_every": 10, "warmup_steps": 20, "validation_batches": 1}
+    what = Experiment.model_validate(
+        {
+            "autoencoder": {"latent_size": 16, "hidden_size": 32, "training": {**training, "num_steps": 100}},
+            "model": {
+                "chunk_size": 2,
+                "hidden_size": 32,
+                "num_layers": 1,
+                "head": {"num_blocks": 1, "num_samples": 4, "num_targets": 16},
+                "training": {**training, "num_steps": 250},
+            },
+        }
+    )
+    train_autoencoder(what, tmp_path / "tokens", tmp_path / "autoencoder", "cpu", never)
+    result = trained("calm", what, tmp_path / "tokens", tmp_path / "autoencoder", tmp_path / "model")
+    assert (result["plateau_steps"] > 0) is is_noise
+
+
 def test_training_learns(tokens: Path, tmp_path: Path) -> None:
     what = experiment("token", num_steps=60, learning_rate=1e-2)
     train_language_model(what, tokens, None, tmp_path, "cpu", never)
@@ -161,7 +213,7 @@ def test_training_learns(tokens: Path, tmp_path: Path) -> None:
 
 
 def test_an_infinite_learning_rate_stops_with_advice(tokens: Path, tmp_path: Path) -> None:
-    with pytest.raises(NonFiniteLoss, match="lower training.learning_rate"):
+    with pytest.raises(NonFiniteLoss, match=r"lower training\.learning_rate"):
         train_language_model(experiment("token", learning_rate=1e30), tokens, None, tmp_path, "cpu", never)
     # What is broken never replaces a good checkpoint.
     for path in (tmp_path / "checkpoints").glob("*.safetensors"):

@@ -1,0 +1,79 @@
+"""Untrained models of a stated size; speed does not depend on what weights say, except through how samples agree."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from calm_bench.autoencoder import Autoencoder
+from calm_bench.config import Autoencoder as AutoencoderConfig
+from calm_bench.config import LanguageModel as LanguageModelConfig
+from calm_bench.heads.energy import EnergyHead
+from calm_bench.lm import Calm, TokenModel
+
+WIDTH, LAYERS = 256, 4
+
+
+def settings(chunk_size: int) -> LanguageModelConfig:
+    """256 wide, 4 layers; the head has a block for every 4 layers, as in the paper."""
+    return LanguageModelConfig.model_validate(
+        {
+            "kind": "calm" if chunk_size > 1 else "token",
+            "chunk_size": chunk_size,
+            "hidden_size": WIDTH,
+            "intermediate_size": 688,
+            "num_layers": LAYERS,
+            "num_attention_heads": 4,
+            "head": {"kind": "energy", "num_blocks": LAYERS // 4},
+        }
+    )
+
+
+def calm(vocab_size: int, chunk_size: int = 4, autoencoder_width: int = WIDTH // 2) -> Calm:
+    """With an autoencoder half as wide as the backbone, as CALM-M's is."""
+    torch.manual_seed(0)
+    sizes = AutoencoderConfig(
+        latent_size=128, hidden_size=autoencoder_width, intermediate_size=5 * autoencoder_width // 2
+    )
+    model = Calm(settings(chunk_size), Autoencoder(sizes, chunk_size, vocab_size))
+    assert isinstance(model.head, EnergyHead)
+    torch.nn.init.normal_(model.head.final.out_proj.weight, std=WIDTH**-0.5)
+    return model.eval()
+
+
+def token_model(vocab_size: int) -> TokenModel:
+    torch.manual_seed(0)
+    return TokenModel(settings(1), vocab_size).eval()
+
+
+@torch.no_grad()
+def agreements(model: Calm, hidden: Tensor, num_samples: int = 200) -> Tensor:
+    """Probability that two samples of a row are the same chunk: [B, d] -> [B]."""
+    drawn = model.draw(hidden, num_samples, torch.Generator().manual_seed(0)).transpose(0, 1)  # [B, S, K]
+    counts = [own.unique(dim=0, return_counts=True)[1].double() for own in drawn]
+    return torch.stack([(c * (c - 1)).sum() for c in counts]) / (num_samples * (num_samples - 1))
+
+
+@torch.no_grad()
+def states_that_agree(model: Calm, wanted: float, batch: int) -> Tensor:
+    """Hidden states [batch, d] at each of which two samples agree about as often as ``wanted``.
+
+    The spread of the head's latents around a fixed one is set so that half of many random states agree more often,
+    and the states nearest to ``wanted`` are taken.
+    """
+    assert isinstance(model.head, EnergyHead)
+    generator = torch.Generator().manual_seed(1)
+    states = torch.randn((4 * batch, WIDTH), generator=generator)
+    final = model.head.final.out_proj
+    direction = torch.randn(final.weight.shape, generator=generator)
+    final.bias.copy_(torch.randn(final.bias.shape, generator=generator))
+    low, high = 1e-4, 1.0
+    for _ in range(10):
+        spread = (low * high) ** 0.5
+        final.weight.copy_(spread * direction)
+        if float(agreements(model, states[:batch]).median()) > wanted:
+            low = spread
+        else:
+            high = spread
+    nearest = (agreements(model, states) - wanted).abs().argsort()[:batch]
+    return states[nearest]

@@ -1,0 +1,70 @@
+"""A head from anywhere: a class that the configuration names, and what it costs by counting."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from calm_bench.config import CustomHead as CustomHeadConfig
+from calm_bench.heads.base import Head
+from calm_bench.registry import UnknownName
+
+FEW, MANY = 8, 16
+"""Positions of the two passes that are counted; their difference leaves out what a batch costs once."""
+
+
+class CustomHead(Head):
+    """Wraps ``target(hidden_size, latent_size, **options)``, which must keep the contract of :class:`Head`."""
+
+    def __init__(self, config: CustomHeadConfig, hidden_size: int, latent_size: int) -> None:
+        """
+        Raises:
+            UnknownName: nothing importable has the name ``target``.
+            TypeError: ``target`` is no class derived from :class:`Head`.
+        """
+        super().__init__()
+        self.config = config
+        head = _imported(config.target)
+        if not (isinstance(head, type) and issubclass(head, Head)):
+            raise TypeError(f"{config.target} is no class derived from calm_bench.heads.Head")
+        # A head chooses its own arguments beyond the two sizes.
+        self.inner: Head = head(hidden_size, latent_size, **config.options)
+
+    def loss(
+        self, hidden: Tensor, target_mean: Tensor, target_log_std: Tensor, generator: Generator | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.inner.loss(hidden, target_mean, target_log_std, generator)
+
+    def sample(self, hidden: Tensor, num_samples: int, generator: Generator | None = None) -> Tensor:
+        return self.inner.sample(hidden, num_samples, generator)
+
+
+def _imported(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UnknownName(f"model.head.target {target!r} cannot be imported: {error}") from error
+
+
+def counted_cost(config: CustomHeadConfig, hidden_size: int, latent_size: int) -> tuple[float, float, int]:
+    """FLOPs of training a position (forward and backward) and of one sample alone, and parameters, as torch counts."""
+    with torch.random.fork_rng(devices=[]):
+        head = CustomHead(config, hidden_size, latent_size)
+    generator = torch.Generator().manual_seed(0)
+
+    def trained(positions: int) -> int:
+        hidden = torch.randn(positions, hidden_size, generator=generator).requires_grad_()
+        target = torch.randn(positions, latent_size, generator=generator)
+        with FlopCounterMode(display=False) as counter:
+            head.loss(hidden, target, torch.zeros_like(target), generator)[0].backward()
+        return int(counter.get_total_flops())
+
+    training = (trained(MANY) - trained(FEW)) / (MANY - FEW)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        head.sample(torch.randn(1, hidden_size, generator=generator), 1, generator)
+    return training, float(counter.get_total_flops()), sum(p.numel() for p in head.parameters())

@@ -1,0 +1,117 @@
+"""The shortcut head: one network for steps of every length, so that one pass can go from noise to data.
+
+Frans et al., arXiv 2410.12557.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+from calm_bench.config import ShortcutHead as ShortcutHeadConfig
+from calm_bench.heads.adaln import AdaLNNetwork
+from calm_bench.heads.base import Head
+from calm_bench.heads.draws import normals_like, posterior_draws, spread_uniforms, start_noise
+
+TIME_SCALE = 1000.0
+"""Times and spans run from 0 to 1; the network reads them in the units of a diffusion's levels."""
+
+
+def variance(time: Tensor) -> Tensor:
+    """Of x_t, for data of unit variance."""
+    return time.square() + (1 - time).square()
+
+
+class ShortcutHead(Head):
+    """Learns s(x_t, t, h), with x_t + h s the point that the flow reaches h later; 0 is noise, 1 is data.
+
+    At h = 0 that is the velocity, learned by flow matching. A longer step, of 1, 1/2, 1/4, ..., must agree with two of
+    half its length, which the network itself makes; the shortest two are made with the velocity.
+    """
+
+    def __init__(self, config: ShortcutHeadConfig, hidden_size: int, latent_size: int) -> None:
+        super().__init__()
+        self.config, self.latent_size = config, latent_size
+        self.network = AdaLNNetwork(config, hidden_size, latent_size, latent_size, num_times=2)
+
+    def direction(self, x: Tensor, time: Tensor, span: Tensor, condition: Tensor) -> Tensor:
+        """s(x, time, span): [..., Z], [...], [...], embedded condition [..., w] -> [..., Z] in fp32."""
+        embedded = self.network.embed_times(time * TIME_SCALE, span * TIME_SCALE)
+        return self.network.denoise(x, embedded, condition) + self.skip(time, span).unsqueeze(-1) * x
+
+    @staticmethod
+    def skip(time: Tensor, span: Tensor) -> Tensor:
+        """The part of the direction that is linear in x: what it would be if the data were unit normals.
+
+        The network learns the rest and need not copy x. At span 0 this is the flow head's.
+        """
+        here = variance(time)
+        stretched = ((variance(time + span) / here).sqrt() - 1) / span.clamp_min(2**-20)
+        return torch.where(span > 0, stretched, (2 * time - 1) / here)
+
+    def loss(
+        self, hidden: Tensor, target_mean: Tensor, target_log_std: Tensor, generator: Generator | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        config = self.config
+        data = posterior_draws(config.num_samples, target_mean, target_log_std, generator)
+        noise = normals_like(data, generator)
+        time = spread_uniforms(config.num_samples - config.num_shortcuts, target_mean, generator)
+        level = torch.randint(
+            config.num_halvings,
+            (config.num_shortcuts, *target_mean.shape[:-1]),
+            generator=generator,
+            device=target_mean.device,
+        )
+        span = torch.exp2(-level.float())
+        # A step of length h starts at a multiple of h.
+        start = torch.rand(span.shape, generator=generator, device=span.device)
+        start = (start / span).floor() * span
+        errors = self.squared_errors(hidden, data, noise, time, start, span)
+        flow, shortcut = errors.split([len(time), len(start)])
+        terms = {"velocity_error": flow.detach().mean(), "shortcut_error": shortcut.detach().mean()}
+        return errors.mean(), terms
+
+    def squared_errors(
+        self, hidden: Tensor, data: Tensor, noise: Tensor, time: Tensor, start: Tensor, span: Tensor
+    ) -> Tensor:
+        """Mean squared errors over dimensions, of velocities and then of shortcuts.
+
+        Args:
+            hidden: [P, d].
+            data: [N, P, Z], and ``noise``.
+            time: [N - n, P] of the velocities.
+            start: [n, P] of the shortcuts, with ``span`` > 0.
+
+        Returns:
+            [N, P].
+        """
+        condition = self.network.embed_condition(hidden)
+        times, spans = torch.cat([time, start]), torch.cat([torch.zeros_like(time), span])
+        x = noise + times.unsqueeze(-1) * (data - noise)
+        target = data - noise
+        with torch.no_grad():
+            shortcut = self._two_halves(x[len(time) :], start, span, condition)
+        target = torch.cat([target[: len(time)], shortcut])
+        return (self.direction(x, times, spans, condition) - target).square().mean(dim=-1)
+
+    def _two_halves(self, x: Tensor, start: Tensor, span: Tensor, condition: Tensor) -> Tensor:
+        half = span / 2
+        shortest = 0.5**self.config.num_halvings
+        given = torch.where(half > shortest, half, 0.0)
+        first = self.direction(x, start, given, condition)
+        second = self.direction(x + half.unsqueeze(-1) * first, start + half, given, condition)
+        return (first + second) / 2
+
+    def sample(self, hidden: Tensor, num_samples: int, generator: Generator | None = None) -> Tensor:
+        return self.jump(hidden, start_noise(hidden, num_samples, self.latent_size, generator)).to(hidden.dtype)
+
+    def jump(self, hidden: Tensor, x: Tensor) -> Tensor:
+        """From noise x [S, ..., Z] to latents in equal steps, for ``hidden`` [..., d]."""
+        steps = self.config.num_steps
+        grid = torch.arange(steps, device=x.device) / steps
+        spans = torch.full_like(grid, 1 / steps)
+        embedded = self.network.embed_times(grid * TIME_SCALE, spans * TIME_SCALE)
+        condition = self.network.embed_condition(hidden)
+        for step, skip in zip(embedded, self.skip(grid, spans), strict=True):
+            x = x + (self.network.denoise(x, step, condition) + skip * x) / steps
+        return x

@@ -1,0 +1,175 @@
+"""Sampling the next chunk at a temperature, for a batch of hidden states.
+
+A chunk model has no likelihood, so its temperature is made of repeated samples: exactly (:mod:`.exact`), or from a pool
+of N candidates (:mod:`.batch`). The token model has probabilities, and its temperature is the usual scaling of logits.
+
+Shape letters: R rows, K tokens of a chunk, d hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+
+from calm_bench.lm.base import ChunkLanguageModel
+from calm_bench.lm.token import TokenModel, draw_tokens
+from calm_bench.sampling.batch import choose, draw_fitting_pool, draw_pool
+from calm_bench.sampling.exact import search
+from calm_bench.sampling.pool import Source, fitting
+from calm_bench.sampling.power import Power
+
+MAX_DRAWS = 4096
+"""Candidates drawn for one chunk of one row before a fallback."""
+CANDIDATES = 200
+"""N of the batch approximation, the reference's."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How chunks are sampled.
+
+    Raises:
+        ValueError: a temperature outside (0, 1] or numbers below 1.
+    """
+
+    temperature: float = 1.0
+    method: Literal["exact", "batch"] = "exact"
+    """At T = 1 both are a single sample."""
+    candidates: int = CANDIDATES
+    """N of the batch approximation."""
+    max_draws: int = MAX_DRAWS
+    """Candidates of one chunk before the exact algorithm gives up and chooses among them as the batch approximation
+    does. The same bound holds for finding chunks that begin with known tokens."""
+
+    def __post_init__(self) -> None:
+        Power.of_temperature(self.temperature)
+        if self.method not in ("exact", "batch"):
+            raise ValueError(f"method {self.method!r} is neither 'exact' nor 'batch'")
+        if self.candidates < 1 or self.max_draws < 1:
+            raise ValueError(f"candidates {self.candidates} and max_draws {self.max_draws} must be at least 1")
+
+    @property
+    def power(self) -> Power:
+        return Power.of_temperature(self.temperature)
+
+    @property
+    def label(self) -> str:
+        """As it stands beside a cost, for instance ``sample T=0.5 (batch of 200)``."""
+        if self.temperature == 1:
+            return "sample T=1"
+        how = "exact" if self.method == "exact" else f"batch of {self.candidates}"
+        return f"sample T={self.temperature:g} ({how})"
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One chunk per row, and what it cost."""
+
+    chunks: Tensor
+    """Long [R, K]; zeros in a row that is not ``found``."""
+    found: Tensor
+    """Bool [R]: false if no candidate began with the row's known tokens."""
+    approximated: Tensor
+    """Bool [R]: the exact algorithm accepted nothing within ``max_draws``, and the chunk was chosen among the
+    candidates by the batch approximation's weights."""
+    head_evaluations: Tensor
+    """Long [R]: samples of the head; of the token model, its logits."""
+    decoder_evaluations: Tensor
+    """Long [R]: latents decoded to tokens; none for the token model."""
+
+
+@torch.no_grad()
+def sample_chunks(
+    model: ChunkLanguageModel,
+    hidden: Tensor,
+    decoding: Decoding,
+    generators: Sequence[Generator],
+    begins: Sequence[Sequence[int]] | None = None,
+) -> Sampled:
+    """The next chunk of every row, from P(x)^(1/T) normalised over all chunks that begin with the row's known tokens.
+
+    Args:
+        hidden: [R, d].
+        generators: one per row, on the model's device. A row's chunk is a function of its hidden state and its own
+            generator, whatever else is in the batch.
+        begins: known first tokens of each row's chunk, fewer than K; None for none.
+
+    Raises:
+        ValueError: not one generator per row, or known tokens that fill a chunk.
+    """
+    known = [list(begin) for begin in begins] if begins is not None else [[] for _ in generators]
+    if not len(hidden) == len(generators) == len(known):
+        raise ValueError(f"{len(hidden)} rows need as many generators, found {len(generators)}")
+    if max(len(begin) for begin in known) >= model.chunk_size:
+        raise ValueError(f"fewer than {model.chunk_size} tokens of a chunk can be known before it is sampled")
+    if isinstance(model, TokenModel):
+        return _sample_tokens(model, hidden, decoding, generators)
+    return sample_from(_ModelSource(model, hidden, generators), known, decoding)
+
+
+def sample_from(source: Source, begins: list[list[int]], decoding: Decoding) -> Sampled:
+    """As :func:`sample_chunks`, from any source of candidates; one row per list of known tokens."""
+    if decoding.method == "batch" and decoding.temperature < 1:
+        return _sample_batch(source, begins, decoding)
+    result = search(source, begins, decoding.power, decoding.max_draws)
+    chunks, found = result.chunks, result.accepted.clone()
+    for row, pool in result.pools.items():
+        if len(pool):
+            chunks[row] = choose(pool[None], decoding.power, source.uniform([row], 1)[:, 0])[0]
+            found[row] = True
+    return Sampled(chunks, found, found & ~result.accepted, result.num_draws, result.num_draws)
+
+
+def _sample_batch(source: Source, begins: list[list[int]], decoding: Decoding) -> Sampled:
+    rows, power = list(range(len(begins))), decoding.power
+    free = [row for row in rows if not begins[row]]
+    results: dict[int, tuple[Tensor, int]] = {}
+    if free:
+        pool = draw_pool(source, free, decoding.candidates)
+        chosen = choose(pool, power, source.uniform(free, 1)[:, 0])
+        results |= {row: (chunk, decoding.candidates) for row, chunk in zip(free, chosen, strict=True)}
+    missing = []
+    for row in rows:
+        if begins[row]:
+            pool = draw_fitting_pool(source, row, begins[row], decoding.candidates, decoding.max_draws)
+            fits = fitting(pool, [begins[row]])
+            if bool(fits.any()):
+                chunk = choose(pool, power, source.uniform([row], 1)[:, 0], fits)[0]
+            else:
+                chunk = torch.zeros_like(pool[0, 0])
+                missing.append(row)
+            results[row] = (chunk, pool.shape[1])
+    chunks = torch.stack([results[row][0] for row in rows])
+    num_draws = torch.tensor([results[row][1] for row in rows], device=chunks.device)
+    found = torch.ones(len(rows), dtype=torch.bool, device=chunks.device)
+    found[missing] = False
+    return Sampled(chunks, found, torch.zeros_like(found), num_draws, num_draws)
+
+
+def _sample_tokens(model: TokenModel, hidden: Tensor, decoding: Decoding, generators: Sequence[Generator]) -> Sampled:
+    probabilities = model.probabilities(hidden)
+    if decoding.temperature < 1:
+        probabilities = (probabilities.log() * decoding.power.value).softmax(dim=-1)
+    chunks = draw_tokens(probabilities, 1, generators)[0]
+    ones = torch.ones(len(hidden), dtype=torch.long, device=hidden.device)
+    return Sampled(chunks, ones.bool(), torch.zeros_like(ones).bool(), ones, torch.zeros_like(ones))
+
+
+class _ModelSource:
+    """Candidates from a model's hidden states."""
+
+    def __init__(self, model: ChunkLanguageModel, hidden: Tensor, generators: Sequence[Generator]) -> None:
+        self._model, self._hidden, self._generators = model, hidden, generators
+
+    def chunks(self, rows: list[int], count: int) -> Tensor:
+        hidden = self._hidden if len(rows) == len(self._hidden) else self._hidden[rows]
+        return self._model.draw_rows(hidden, count, [self._generators[row] for row in rows]).transpose(0, 1)
+
+    def uniform(self, rows: list[int], count: int) -> Tensor:
+        device = self._hidden.device
+        drawn = [torch.rand(count, dtype=torch.float64, generator=self._generators[row], device=device) for row in rows]
+        return torch.stack(drawn)
