@@ -22,8 +22,8 @@ from torch import Tensor
 
 from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import Autoencoder as AutoencoderConfig
-from calm_bench.config import EnergyHead as EnergyHeadConfig
 from calm_bench.config import LanguageModel
+from calm_bench.head_config import EnergyHead as EnergyHeadConfig
 from calm_bench.heads.energy import EnergyHead
 from calm_bench.lm import Calm
 from calm_bench.lm.folder import build_language_model

@@ -1,25 +1,18 @@
-"""The typed, frozen description of an experiment and of a study.
+"""The typed, frozen description of an experiment.
 
 Nothing here imports torch: a description can be read, checked and priced on a machine that cannot train.
 What belongs to one experiment (:class:`Experiment`) determines its numbers and enters identities; what belongs to
-its execution (:class:`Execution`, :class:`Tracking`) never does.
+its execution (:mod:`calm_bench.study_config`) never does.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-PositiveInt = Annotated[int, Field(gt=0)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
-
-
-class Frozen(BaseModel):
-    """Immutable, and an unknown key is an error rather than a silent no-op."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+from calm_bench.frozen import Fraction, Frozen, NonNegativeInt, PositiveInt
+from calm_bench.head_config import EnergyHead, HeadConfig
 
 
 class Markov(Frozen):
@@ -129,101 +122,6 @@ class Autoencoder(Frozen):
     training: Training = Training(num_steps=1000)
 
 
-class EnergyHead(Frozen):
-    """The one-step head trained with the energy score (paper section 3.3)."""
-
-    kind: Literal["energy"] = "energy"
-    width: PositiveInt | None = None
-    """Hidden width; unset means the backbone's."""
-    num_blocks: PositiveInt = 2
-    noise_size: PositiveInt = 64
-    num_samples: Annotated[int, Field(ge=2)] = 8
-    """N, model samples per position in the energy score; its diversity term needs two."""
-    num_targets: PositiveInt = 100
-    """M, draws from the target chunk's posterior."""
-    alpha: Annotated[float, Field(gt=0, lt=2)] = 1.0
-    """Exponent of the distance; the score is strictly proper only inside (0, 2)."""
-
-
-class NetworkHead(Frozen):
-    """What the heads that move noise to data have in common: an MLP that a time and the hidden state modulate."""
-
-    width: PositiveInt | None = None
-    """Hidden width; unset means the backbone's."""
-    num_blocks: PositiveInt = 2
-    num_samples: PositiveInt = 4
-    """N, noised draws of the target a position is trained on; the paper's models have 8."""
-    time_features: Annotated[int, Field(ge=2, multiple_of=2)] = 64
-    """Sines and cosines that a time becomes before the network reads it; the paper's models have 256."""
-
-
-class DiffusionHead(NetworkHead):
-    """The many-step head that removes noise (paper section 3.2)."""
-
-    kind: Literal["diffusion"] = "diffusion"
-    objective: Literal["velocity", "noise"] = "velocity"
-    """What the network predicts. ``velocity`` ends in pure noise and divides by no vanishing signal; ``noise`` is the
-    reference's, with learned variances, whose first sampling step multiplies an error by hundreds."""
-    sampler: Literal["ancestral", "ddim"] = "ancestral"
-    """``ancestral`` draws fresh noise at every step; ``ddim`` draws only the start."""
-    num_steps: Annotated[int, Field(ge=2, le=1000)] = 25
-    """Network passes per sample; the paper's models have 100."""
-    start: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Sampling begins at the last time whose signal is at least this share of the standard deviation: 0.05 bounds an
-    error's factor at 20 where a ``noise`` network from the very end (0) has 20 000."""
-
-
-class FlowHead(NetworkHead):
-    """The many-step head that integrates a velocity from noise to data (flow matching on straight lines)."""
-
-    kind: Literal["flow"] = "flow"
-    solver: Literal["midpoint", "euler"] = "midpoint"
-    """``midpoint`` passes the network twice a step."""
-    num_steps: PositiveInt = 4
-    skip: bool = True
-    """Add to the network what is linear in its input, so that it need not copy it; the reference does not."""
-    time_levels: PositiveInt | None = None
-    """Round times down to this many levels before the network reads them; the reference has 1000."""
-
-
-class ShortcutHead(NetworkHead):
-    """The few-step head whose steps of any length agree with two of half the length (arXiv 2410.12557)."""
-
-    kind: Literal["shortcut"] = "shortcut"
-    num_shortcuts: PositiveInt = 1
-    """Of the N samples, those that learn a long step; the others learn the velocity."""
-    num_halvings: PositiveInt = 4
-    """Long steps have length 1, 1/2, 1/4, ...: so many lengths."""
-    num_steps: Literal[1, 2, 4, 8, 16, 32, 64] = 1
-    """Network passes per sample."""
-
-    @model_validator(mode="after")
-    def _every_step_is_learned(self) -> Self:
-        if self.num_shortcuts >= self.num_samples:
-            raise ValueError(
-                f"num_shortcuts {self.num_shortcuts} must stay below num_samples {self.num_samples}: "
-                "long steps are learned from velocities"
-            )
-        if self.num_steps > 2 ** (self.num_halvings - 1):
-            raise ValueError(f"num_halvings {self.num_halvings} trains no steps as short as 1/{self.num_steps}")
-        return self
-
-
-class CustomHead(Frozen):
-    """A head whose class is somewhere else: :mod:`calm_bench.heads.custom` says what it must be."""
-
-    kind: Literal["custom"] = "custom"
-    target: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
-    """``module:Class``, importable where the training runs."""
-    options: dict[str, Any] = {}
-    """Keyword arguments of the class, after the hidden size and the latent size."""
-    revision: int = 1
-    """Count up when the class changes: its code is not looked at to decide whether a trained model can be reused."""
-
-
-HeadConfig = Annotated[EnergyHead | DiffusionHead | FlowHead | ShortcutHead | CustomHead, Field(discriminator="kind")]
-
-
 class LanguageModel(Frozen):
     """A chunk model (``calm``) or the token-by-token baseline (``token``) on a Llama-style backbone."""
 
@@ -330,99 +228,3 @@ class Experiment(Frozen):
             if self.model.training.sequence_length < 2 * chunk_size:
                 raise ValueError("model.training.sequence_length holds fewer than two chunks: nothing to predict")
         return self
-
-
-class Parameter(Frozen):
-    """One dimension of a search: listed values, a range, or named bundles of settings."""
-
-    name: str
-    """A dotted path of the experiment (``values``, ``low``/``high``), or a free label (``choices``)."""
-    values: tuple[Any, ...] | None = None
-    low: float | None = None
-    high: float | None = None
-    log: bool = False
-    integer: bool = False
-    choices: dict[str, dict[str, Any]] | None = None
-    """Label -> settings by dotted path, applied together."""
-    include: tuple[str, ...] | None = None
-    """The choices to use; unset means all."""
-
-    @model_validator(mode="after")
-    def _exactly_one_form(self) -> Self:
-        forms = [self.values is not None, self.low is not None and self.high is not None, self.choices is not None]
-        if sum(forms) != 1:
-            raise ValueError(f"search parameter {self.name!r} needs exactly one of values, low with high, or choices")
-        if self.include is not None:
-            unknown = [label for label in self.include if label not in (self.choices or {})]
-            if unknown:
-                raise ValueError(
-                    f"search parameter {self.name!r} includes unknown choices {unknown}; "
-                    f"there are {list(self.choices or {})}"
-                )
-        return self
-
-
-class Objective(Frozen):
-    """A column of the leaderboard to be pushed up or down."""
-
-    metric: Literal["brierlm", "inference_flops_per_token", "training_flops", "validation_loss"] = "brierlm"
-    direction: Literal["maximize", "minimize"] = "maximize"
-
-
-class Search(Frozen):
-    """Which experiments a study consists of."""
-
-    sampler: Literal["grid", "tpe", "random"] = "grid"
-    parameters: tuple[Parameter, ...] = ()
-    num_trials: PositiveInt | None = None
-    """Number of trials of ``tpe`` and ``random``; a grid has as many as it has points."""
-    concurrent_trials: PositiveInt = 4
-    """How many trials ``tpe`` proposes beyond those whose results it knows. Part of the search and not of its
-    execution: what the sampler knows decides what it proposes, whatever runs where."""
-    objectives: tuple[Objective, ...] = (Objective(),)
-
-    @model_validator(mode="after")
-    def _sampler_fits_parameters(self) -> Self:
-        if self.sampler == "grid":
-            continuous = [p.name for p in self.parameters if p.low is not None]
-            if continuous:
-                raise ValueError(f"a grid needs listed values; {continuous} are ranges (use sampler: tpe)")
-        elif self.num_trials is None:
-            raise ValueError(f"sampler {self.sampler} needs num_trials")
-        return self
-
-
-class Execution(Frozen):
-    """How and where stages run; never part of an identity."""
-
-    backend: Literal["ray", "local"] = "ray"
-    address: str | None = None
-    """Address of an existing Ray cluster; unset starts a private one."""
-    cpus_per_stage: Annotated[float, Field(gt=0)] = 1.0
-    gpus_per_stage: Annotated[float, Field(ge=0)] = 0.0
-    max_parallel: PositiveInt | None = None
-    """Stages at once; unset means as many as the resources allow."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    store: str = "runs"
-
-
-class Tracking(Frozen):
-    """The mirror in MLflow; ``MLFLOW_TRACKING_URI`` is used where ``uri`` is unset, then a file in the store."""
-
-    enabled: bool = True
-    uri: str | None = None
-    experiment: str = "calm-bench"
-
-
-class Study(Experiment):
-    """A search over experiments, with its execution."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-    description: str = ""
-    search: Search = Search()
-    execution: Execution = Execution()
-    tracking: Tracking = Tracking()
-
-    def experiment(self) -> Experiment:
-        """The base experiment, without search and execution."""
-        return Experiment(**{name: getattr(self, name) for name in Experiment.model_fields})

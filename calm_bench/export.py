@@ -15,7 +15,7 @@ from torch import Tensor
 
 from calm_bench.atomic import write_bytes, write_with
 from calm_bench.autoencoder import Autoencoder
-from calm_bench.config import DiffusionHead, EnergyHead, FlowHead
+from calm_bench.head_config import DiffusionHead, EnergyHead, FlowHead
 from calm_bench.lm.base import MAX_POSITIONS, ChunkLanguageModel
 from calm_bench.lm.calm import Calm
 from calm_bench.pretrained import CONSTANTS

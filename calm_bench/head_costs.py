@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from calm_bench.config import (
+from calm_bench.head_config import (
     CustomHead,
     DiffusionHead,
     EnergyHead,

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from calm_bench.config import Evaluation, Frozen
+from calm_bench.config import Evaluation
 from calm_bench.fingerprint import identity
+from calm_bench.frozen import Frozen
 
 PositiveInt = Annotated[int, Field(gt=0)]
 

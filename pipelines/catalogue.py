@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calm_bench.config import Experiment, Parameter, Study
+from calm_bench.config import Experiment
 from calm_bench.overrides import ConfigurationError, assign, load_yaml, merge, parse_assignment, validate
 from calm_bench.problems import check_path
 from calm_bench.registry import did_you_mean
+from calm_bench.study_config import Parameter, Study
 
 SHIPPED = Path(__file__).parent / "studies"
 PRESET = "preset"

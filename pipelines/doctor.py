@@ -114,7 +114,7 @@ def _torch() -> Iterator[Finding]:
 
 
 def _tracking(store: Path) -> Iterator[Finding]:
-    from calm_bench.config import Tracking
+    from calm_bench.study_config import Tracking
     from pipelines.tracking_address import masked, tracking_uri
 
     uri = tracking_uri(Tracking(), store)
@@ -138,7 +138,8 @@ def _ray() -> Iterator[Finding]:
     """A private Ray runs a real stage: starting it and importing the packages in a worker is what can go wrong."""
     import ray
 
-    from calm_bench.config import Corpus, Execution, Experiment, Markov
+    from calm_bench.config import Corpus, Experiment, Markov
+    from calm_bench.study_config import Execution
     from pipelines.executor import ExecutorError, make_executor
     from pipelines.perform import StageError
     from pipelines.stages import stages_for

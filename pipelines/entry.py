@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict
 
-from calm_bench.config import Frozen, Study
+from calm_bench.frozen import Frozen
+from calm_bench.study_config import Study
 
 if TYPE_CHECKING:
     from pipelines.trial import TrialOutcome

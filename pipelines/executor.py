@@ -8,7 +8,7 @@ import threading
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-from calm_bench.config import Execution
+from calm_bench.study_config import Execution
 from pipelines.perform import StageError, perform
 from pipelines.stage import STAGE_KINDS, Interrupted, Stage, StageKind
 from pipelines.store import Store

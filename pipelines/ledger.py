@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from calm_bench.config import Search
 from calm_bench.seeding import derive
+from calm_bench.study_config import Search
 from pipelines.lease import locked
 from pipelines.search import Point, distributions, grid_points
 

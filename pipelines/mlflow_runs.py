@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import yaml
 
-from calm_bench.config import Experiment, Study
+from calm_bench.config import Experiment
 from calm_bench.fingerprint import identity as fingerprint
+from calm_bench.study_config import Study
 from pipelines import mlflow_client as names
 from pipelines.entry import Entry, entry_from
 from pipelines.mlflow_metrics import (

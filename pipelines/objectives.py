@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from calm_bench.config import Objective
+from calm_bench.study_config import Objective
 
 
 def objective_values(objectives: Sequence[Objective], results: Mapping[str, Mapping[str, Any]]) -> tuple[float, ...]:

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from calm_bench.config import Experiment, Parameter, Search, Study
+from calm_bench.config import Experiment
 from calm_bench.overrides import ConfigurationError, apply_settings
+from calm_bench.study_config import Parameter, Search, Study
 from pipelines.price import Price, price_of
 from pipelines.search import grid_points, label_of, settings_at
 from pipelines.stage import Stage, StageGraph

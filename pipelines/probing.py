@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from calm_bench.opening import open_autoencoder
 from calm_bench.overrides import ConfigurationError
 from pipelines.models import TrainedModel
 from pipelines.numbers import share_with_error
-from pipelines.opening import open_autoencoder
 from pipelines.scoring import prepare_text
 from pipelines.store import Store
 

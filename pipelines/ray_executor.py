@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from calm_bench.config import Execution
+from calm_bench.study_config import Execution
 from pipelines.executor import ExecutorError, available_cpus
 from pipelines.perform import StageError, StopFile, perform
 from pipelines.stage import STAGE_KINDS, Interrupted, Stage, StageKind

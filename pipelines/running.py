@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calm_bench.config import Study
+from calm_bench.study_config import Study
 from pipelines.entry import entry_from
 from pipelines.events import Listener, Listeners
 from pipelines.executor import make_executor

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from calm_bench.config import Corpus, Evaluation, Experiment
+from calm_bench.opening import open_network, open_tokenizer, tokenizer_setting
 from calm_bench.overrides import ConfigurationError, assign, parse_assignment, validate
 from calm_bench.problems import check_path
 from pipelines.models import TrainedModel
-from pipelines.opening import open_network, open_tokenizer, tokenizer_setting
 from pipelines.perform import perform
 from pipelines.stage import STAGE_KINDS, StageGraph
 from pipelines.stages import stages_for

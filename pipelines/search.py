@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from calm_bench.config import Parameter, Search
+from calm_bench.study_config import Parameter, Search
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -11,9 +11,10 @@ from typing import Any
 import yaml
 
 from calm_bench.atomic import write_bytes
-from calm_bench.config import Experiment, Study
+from calm_bench.config import Experiment
 from calm_bench.fingerprint import identity
 from calm_bench.overrides import apply_settings
+from calm_bench.study_config import Study
 from pipelines.events import (
     Listener,
     Listeners,

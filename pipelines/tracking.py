@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calm_bench.config import Experiment, Study, Tracking
+from calm_bench.config import Experiment
 from calm_bench.fingerprint import identity as fingerprint
 from calm_bench.overrides import apply_settings
+from calm_bench.study_config import Study, Tracking
 from pipelines.events import (
     Event,
     StageFailed,

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from calm_bench.config import Tracking
+from calm_bench.study_config import Tracking
 
 _USER_INFORMATION = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/\s'\"]+@")
 _SECRET_PARAMETER = re.compile(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from calm_bench.opening import Vocabulary, open_network, open_vocabulary
 from calm_bench.overrides import ConfigurationError
 from pipelines.models import TrainedModel
-from pipelines.opening import Vocabulary, open_network, open_vocabulary
 
 if TYPE_CHECKING:
     from calm_bench.sampling.generate import Decoding, Generated

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from calm_bench.config import NetworkHead
+from calm_bench.head_config import NetworkHead
 
 LAYER_NORM_EPS = 1e-6
 LONGEST_PERIOD = 10_000.0

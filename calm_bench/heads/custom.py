@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from calm_bench.config import CustomHead as CustomHeadConfig
+from calm_bench.head_config import CustomHead as CustomHeadConfig
 from calm_bench.heads.base import Head
 from calm_bench.registry import UnknownName
 

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from calm_bench.config import EnergyHead as EnergyHeadConfig
+from calm_bench.head_config import EnergyHead as EnergyHeadConfig
 from calm_bench.heads.base import Head
 from calm_bench.heads.monitors import collapsed_share, unconditional_score
 

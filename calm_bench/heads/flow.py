@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from calm_bench.config import FlowHead as FlowHeadConfig
+from calm_bench.head_config import FlowHead as FlowHeadConfig
 from calm_bench.heads.adaln import AdaLNNetwork
 from calm_bench.heads.base import Head
 from calm_bench.heads.draws import normals_like, posterior_draws, spread_uniforms, start_noise

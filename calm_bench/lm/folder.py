@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from calm_bench.autoencoder import Autoencoder
-from calm_bench.config import CustomHead
 from calm_bench.config import LanguageModel as LanguageModelConfig
+from calm_bench.head_config import CustomHead
 from calm_bench.lm.base import ChunkLanguageModel
 from calm_bench.lm.calm import Calm
 from calm_bench.lm.token import TokenModel

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from calm_bench.autoencoder import Autoencoder as AutoencoderModule
 from calm_bench.autoencoder.loss import autoencoder_loss
-from calm_bench.config import Autoencoder, EnergyHead, LanguageModel
+from calm_bench.config import Autoencoder, LanguageModel
 from calm_bench.flops import (
     Ledger,
     autoencoder_parameter_count,
@@ -22,6 +22,7 @@ from calm_bench.flops import (
     parameter_count,
     training_flops,
 )
+from calm_bench.head_config import EnergyHead
 from calm_bench.lm.calm import Calm
 from calm_bench.lm.token import TokenModel
 

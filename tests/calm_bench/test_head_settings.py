@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from calm_bench.config import DiffusionHead, EnergyHead, Experiment, FlowHead, LanguageModel
+from calm_bench.config import Experiment, LanguageModel
+from calm_bench.head_config import DiffusionHead, EnergyHead, FlowHead
 from calm_bench.overrides import ConfigurationError, apply_settings, assign, merge
 from pipelines.catalogue import resolve_study
 

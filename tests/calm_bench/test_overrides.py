@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from calm_bench.config import Experiment, Study
+from calm_bench.config import Experiment
 from calm_bench.overrides import (
     ConfigurationError,
     apply_settings,
@@ -14,6 +14,7 @@ from calm_bench.overrides import (
     parse_assignment,
     validate,
 )
+from calm_bench.study_config import Study
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from calm_bench.config import HeadConfig
+from calm_bench.head_config import HeadConfig
 from calm_bench.head_costs import head_cost
 from calm_bench.heads import HEADS, Head
 

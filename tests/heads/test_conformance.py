@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conformance import HeadConformance
 
-from calm_bench.config import DiffusionHead, EnergyHead, FlowHead, ShortcutHead
+from calm_bench.head_config import DiffusionHead, EnergyHead, FlowHead, ShortcutHead
 
 
 class TestEnergy(HeadConformance):

@@ -12,8 +12,9 @@ from torch.nn.functional import gaussian_nll_loss
 
 from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import Autoencoder as AutoencoderConfig
-from calm_bench.config import CustomHead, Experiment, LanguageModel
+from calm_bench.config import Experiment, LanguageModel
 from calm_bench.flops import training_flops
+from calm_bench.head_config import CustomHead
 from calm_bench.heads import HEADS, Head
 from calm_bench.lm import load_language_model
 from calm_bench.lm.folder import build_language_model

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from calm_bench.config import EnergyHead as EnergyHeadConfig
+from calm_bench.head_config import EnergyHead as EnergyHeadConfig
 from calm_bench.heads.energy import EnergyHead, energy_terms
 
 N, M, P, Z = 5, 30, 7, 6

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Generator
 
-from calm_bench.config import EnergyHead as EnergyHeadConfig
+from calm_bench.head_config import EnergyHead as EnergyHeadConfig
 from calm_bench.heads.energy import EnergyHead
 from calm_bench.heads.monitors import COLLAPSED_BELOW, collapsed_share, unconditional_score
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from calm_bench.config import DiffusionHead as DiffusionHeadConfig
-from calm_bench.config import FlowHead as FlowHeadConfig
-from calm_bench.config import ShortcutHead as ShortcutHeadConfig
+from calm_bench.head_config import DiffusionHead as DiffusionHeadConfig
+from calm_bench.head_config import FlowHead as FlowHeadConfig
+from calm_bench.head_config import ShortcutHead as ShortcutHeadConfig
 from calm_bench.heads.diffusion import DiffusionHead
 from calm_bench.heads.flow import FlowHead
 from calm_bench.heads.schedule import clipped_cosine, spaced_times, steps_through, zero_terminal_cosine

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from calm_bench.config import Experiment, Study
+from calm_bench.config import Experiment
 from calm_bench.overrides import apply_settings
+from calm_bench.study_config import Study
 from pipelines.entry import Entry
 from pipelines.stage import Stage, StageGraph
 from pipelines.trial import TrialOutcome

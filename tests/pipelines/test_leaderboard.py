@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from calm_bench.config import Study
+from calm_bench.study_config import Study
 from pipelines.entry import Entry, IncompleteOutcome, entry_from
 from pipelines.leaderboard import Leaderboard, LeaderboardError, write_leaderboard
 from pipelines.pareto import pareto_front

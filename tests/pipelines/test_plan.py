@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from calm_bench.config import Corpus, Experiment, Study, Tokens
+from calm_bench.config import Corpus, Experiment, Tokens
 from calm_bench.flops import training_flops, training_steps
 from calm_bench.overrides import ConfigurationError
+from calm_bench.study_config import Study
 from pipelines.catalogue import resolve_study
 from pipelines.plan import Plan, plan_study
 from pipelines.plan_render import print_plan, summary

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from calm_bench.config import Study
+from calm_bench.study_config import Study
 from pipelines import events
 from pipelines.progress import PlainProgress, RichProgress, progress_for
 from pipelines.stage import Stage

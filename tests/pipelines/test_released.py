@@ -16,8 +16,8 @@ from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import LanguageModel
 from calm_bench.export import export_reference
 from calm_bench.lm import Calm
+from calm_bench.opening import tokenizer_setting
 from pipelines.cli import main
-from pipelines.opening import tokenizer_setting
 
 GOLDEN = Path(os.environ.get("CALM_BENCH_GOLDEN", Path(__file__).parents[3] / "shared" / "golden"))
 SHORT = ["corpus.source=markov", "corpus.markov.num_documents=12", "corpus.markov.document_length=300"]

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from mlflow.entities import Run
 
-from calm_bench.config import Study, Tracking
+from calm_bench.study_config import Study, Tracking
 from pipelines.entry import Entry, entry_from
 from pipelines.events import (
     Event,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from calm_bench.config import Tracking
+from calm_bench.study_config import Tracking
 from pipelines.tracking_address import masked, tracking_uri
 
 

@@ -11,11 +11,11 @@ from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import LanguageModel as LanguageModelConfig
 from calm_bench.lm import Calm
+from calm_bench.opening import TokenIds, open_vocabulary
 from calm_bench.overrides import ConfigurationError
 from calm_bench.sampling.temperature import Decoding
 from calm_bench.tokens.tokenizer import ByteTokenizer, TokenizerError
 from pipelines.models import TrainedModel, find_model
-from pipelines.opening import TokenIds, open_vocabulary
 from pipelines.store import Store
 from pipelines.writing import continue_texts
 

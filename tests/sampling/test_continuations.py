@@ -10,8 +10,8 @@ from torch import Generator, Tensor
 
 from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import Autoencoder as AutoencoderConfig
-from calm_bench.config import EnergyHead
 from calm_bench.config import LanguageModel as LanguageModelConfig
+from calm_bench.head_config import EnergyHead
 from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel
 from calm_bench.sampling.continuations import sample_continuations
 

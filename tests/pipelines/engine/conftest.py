@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from calm_bench.config import Study
+from calm_bench.study_config import Study
 from pipelines.events import Event
 from pipelines.stage import STAGE_KINDS, Interrupted, Stage, StageKind
 from pipelines.store import Store

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from calm_bench.config import Search
+from calm_bench.study_config import Search
 from pipelines.ledger import Asked, Ledger
 
 GRID = Search.model_validate({"parameters": [{"name": "seed", "values": [0, 1, 2]}]})

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from calm_bench.config import Execution
+from calm_bench.study_config import Execution
 from pipelines.executor import ExecutorError, LocalExecutor, make_executor
 from pipelines.perform import StageError
 from pipelines.ray_executor import RayExecutor

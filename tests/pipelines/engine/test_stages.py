@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from calm_bench.config import Experiment, Study
+from calm_bench.config import Experiment
 from calm_bench.overrides import apply_settings
+from calm_bench.study_config import Study
 from pipelines.runners import autoencoder_experiment, language_model_experiment
 from pipelines.stages import stages_for
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from calm_bench.config import Experiment, Study
+from calm_bench.config import Experiment
+from calm_bench.study_config import Study
 from pipelines.events import (
     Event,
     StageCached,

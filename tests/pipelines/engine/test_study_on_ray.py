@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from calm_bench.config import Execution, Study
+from calm_bench.study_config import Execution, Study
 from pipelines.executor import LocalExecutor
 from pipelines.ray_executor import RayExecutor
 from pipelines.store import Store

@@ -1,0 +1,106 @@
+"""What a study adds to an experiment: a search over experiments, how it runs and where it is mirrored."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from calm_bench.config import Experiment
+from calm_bench.frozen import Frozen, PositiveInt
+
+
+class Parameter(Frozen):
+    """One dimension of a search: listed values, a range, or named bundles of settings."""
+
+    name: str
+    """A dotted path of the experiment (``values``, ``low``/``high``), or a free label (``choices``)."""
+    values: tuple[Any, ...] | None = None
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    integer: bool = False
+    choices: dict[str, dict[str, Any]] | None = None
+    """Label -> settings by dotted path, applied together."""
+    include: tuple[str, ...] | None = None
+    """The choices to use; unset means all."""
+
+    @model_validator(mode="after")
+    def _exactly_one_form(self) -> Self:
+        forms = [self.values is not None, self.low is not None and self.high is not None, self.choices is not None]
+        if sum(forms) != 1:
+            raise ValueError(f"search parameter {self.name!r} needs exactly one of values, low with high, or choices")
+        if self.include is not None:
+            unknown = [label for label in self.include if label not in (self.choices or {})]
+            if unknown:
+                raise ValueError(
+                    f"search parameter {self.name!r} includes unknown choices {unknown}; "
+                    f"there are {list(self.choices or {})}"
+                )
+        return self
+
+
+class Objective(Frozen):
+    """A column of the leaderboard to be pushed up or down."""
+
+    metric: Literal["brierlm", "inference_flops_per_token", "training_flops", "validation_loss"] = "brierlm"
+    direction: Literal["maximize", "minimize"] = "maximize"
+
+
+class Search(Frozen):
+    """Which experiments a study consists of."""
+
+    sampler: Literal["grid", "tpe", "random"] = "grid"
+    parameters: tuple[Parameter, ...] = ()
+    num_trials: PositiveInt | None = None
+    """Number of trials of ``tpe`` and ``random``; a grid has as many as it has points."""
+    concurrent_trials: PositiveInt = 4
+    """How many trials ``tpe`` proposes beyond those whose results it knows. Part of the search and not of its
+    execution: what the sampler knows decides what it proposes, whatever runs where."""
+    objectives: tuple[Objective, ...] = (Objective(),)
+
+    @model_validator(mode="after")
+    def _sampler_fits_parameters(self) -> Self:
+        if self.sampler == "grid":
+            continuous = [p.name for p in self.parameters if p.low is not None]
+            if continuous:
+                raise ValueError(f"a grid needs listed values; {continuous} are ranges (use sampler: tpe)")
+        elif self.num_trials is None:
+            raise ValueError(f"sampler {self.sampler} needs num_trials")
+        return self
+
+
+class Execution(Frozen):
+    """How and where stages run; never part of an identity."""
+
+    backend: Literal["ray", "local"] = "ray"
+    address: str | None = None
+    """Address of an existing Ray cluster; unset starts a private one."""
+    cpus_per_stage: Annotated[float, Field(gt=0)] = 1.0
+    gpus_per_stage: Annotated[float, Field(ge=0)] = 0.0
+    max_parallel: PositiveInt | None = None
+    """Stages at once; unset means as many as the resources allow."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    store: str = "runs"
+
+
+class Tracking(Frozen):
+    """The mirror in MLflow; ``MLFLOW_TRACKING_URI`` is used where ``uri`` is unset, then a file in the store."""
+
+    enabled: bool = True
+    uri: str | None = None
+    experiment: str = "calm-bench"
+
+
+class Study(Experiment):
+    """A search over experiments, with its execution."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    description: str = ""
+    search: Search = Search()
+    execution: Execution = Execution()
+    tracking: Tracking = Tracking()
+
+    def experiment(self) -> Experiment:
+        """The base experiment, without search and execution."""
+        return Experiment(**{name: getattr(self, name) for name in Experiment.model_fields})

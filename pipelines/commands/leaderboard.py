@@ -1,0 +1,62 @@
+"""The leaderboard of finished studies."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.commands.options import (
+    StorePath,
+    console,
+)
+
+
+class Format(StrEnum):
+    table = "table"
+    md = "md"
+    csv = "csv"
+    json = "json"
+
+
+def leaderboard(
+    studies: Annotated[list[str] | None, typer.Argument(help="Names of studies [default: all].")] = None,
+    store: StorePath = None,
+    format: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.table,
+    picture: Annotated[Path | None, typer.Option("--picture", help="Also draw it: a .png or .svg file.")] = None,
+    mlflow: Annotated[str | None, typer.Option("--mlflow", help="Read from this tracking URI, not from files.")] = None,
+    experiment: Annotated[str, typer.Option("--experiment", help="Of MLflow.")] = "calm-bench",
+) -> None:
+    """Print the leaderboard of all studies in the store, or in MLflow."""
+    from calm_bench.overrides import ConfigurationError
+    from calm_bench.registry import did_you_mean
+    from pipelines.leaderboard import Leaderboard
+    from pipelines.models import stored_leaderboards
+    from pipelines.render import markdown, print_table
+    from pipelines.store import Store
+
+    if mlflow is not None:
+        from pipelines.mlflow_client import entries_from_mlflow
+
+        entries = entries_from_mlflow(mlflow, experiment)
+    else:
+        entries = [entry for board in stored_leaderboards(Store(store or "runs")).values() for entry in board]
+    known = sorted({entry.study for entry in entries})
+    for name in studies or ():
+        if name not in known:
+            raise ConfigurationError(f"no finished study {name!r}{did_you_mean(name, known) if known else ''}")
+    board = Leaderboard(entry for entry in entries if not studies or entry.study in studies)
+    if format is Format.table:
+        print_table(board, console())
+    else:
+        texts = {Format.md: markdown, Format.csv: Leaderboard.to_csv, Format.json: Leaderboard.to_json}
+        sys.stdout.write(texts[format](board))
+    if picture is not None:
+        from pipelines.figure import draw
+
+        if not board.groups:
+            raise ConfigurationError("there are no rows to draw: run a study first")
+        draw(board, picture)
