@@ -62,9 +62,10 @@ def plain_loss(model: Calm, tokens: Tensor, generator: torch.Generator) -> Tenso
     mean, log_std = mean.flatten(0, 1), log_std.flatten(0, 1)
     config = model.head.config
     assert isinstance(model.head, EnergyHead)
-    uniform = torch.rand((config.num_samples, len(hidden), config.noise_size), generator=generator)
+    size = (config.num_samples, len(hidden), config.noise_size)
+    uniform = torch.rand(size, generator=generator, device=hidden.device)
     samples = plain_head(model.head, hidden, uniform - 0.5)
-    noise = torch.randn((config.num_targets, *mean.shape), generator=generator)
+    noise = torch.randn((config.num_targets, *mean.shape), generator=generator, device=mean.device)
     return plain_score(samples, mean, log_std, noise)
 
 

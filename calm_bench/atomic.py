@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -30,3 +31,8 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` atomically."""
     write_with(path, lambda temporary: temporary.write_bytes(content))
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether ``path`` is named like a file that :func:`write_with` left unfinished when its process was killed."""
+    return re.fullmatch(r"\..+\.[a-z0-9_]{8}", path.name) is not None and path.is_file()

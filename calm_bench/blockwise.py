@@ -54,5 +54,29 @@ def argmax(hidden: Tensor, weight: Tensor, max_logits: int | None = None) -> Ten
     return torch.cat([functional.linear(block, weight).argmax(dim=-1) for block in blocks])
 
 
+@torch.no_grad()
+def log_probabilities_and_argmax(
+    hidden: Tensor, weight: Tensor, targets: Tensor, max_logits: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Logarithms of ``softmax(hidden @ weight.T)`` at ``targets``, fp32, and :func:`argmax` from the same logits.
+
+    Args:
+        hidden: [rows, width].
+        weight: [vocabulary, width].
+        targets: [rows], token ids.
+        max_logits: logits held at once; unset means :func:`decoding_rows` rows of them.
+
+    Returns:
+        Two [rows].
+    """
+    size = decoding_rows(weight) if max_logits is None else max(1, max_logits // weight.shape[0])
+    found, likeliest = [], []
+    for block, wanted in zip(hidden.split(size), targets.split(size), strict=True):
+        logits = functional.linear(block, weight).float()
+        found.append(-functional.cross_entropy(logits, wanted, reduction="none"))
+        likeliest.append(logits.argmax(dim=-1))
+    return torch.cat(found), torch.cat(likeliest)
+
+
 def _summed(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     return functional.cross_entropy(functional.linear(hidden, weight).float(), targets, reduction="sum")

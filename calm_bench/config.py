@@ -14,6 +14,10 @@ from pydantic import Field, model_validator
 from calm_bench.frozen import Fraction, Frozen, NonNegativeInt, PositiveInt
 from calm_bench.head_config import EnergyHead, HeadConfig
 
+RMS_NORM_EPS = 1e-6
+ROPE_THETA = 10000.0
+"""Both the reference's."""
+
 
 class Markov(Frozen):
     """The synthetic language of ``corpus.source=markov``: a random chain whose exact scores are known."""
@@ -119,6 +123,8 @@ class Autoencoder(Frozen):
     latent_dropout: Fraction = 0.15
     dropped_token: Literal["mask"] | NonNegativeInt = "mask"
     """What a dropped input token becomes: a learned mask embedding, or a token id (the released models used 0)."""
+    rms_norm_eps: Annotated[float, Field(gt=0, exclude_if=lambda eps: eps == RMS_NORM_EPS)] = RMS_NORM_EPS
+    """Another value is for checkpoints that were trained with it. The usual one is left out of identities and files."""
     training: Training = Training(num_steps=1000)
 
 
@@ -133,6 +139,10 @@ class LanguageModel(Frozen):
     num_attention_heads: PositiveInt = 4
     num_key_value_heads: PositiveInt | None = None
     """Unset means as many as attention heads (no grouping)."""
+    rope_theta: Annotated[float, Field(gt=0, exclude_if=lambda theta: theta == ROPE_THETA)] = ROPE_THETA
+    """Base of the rotary positions. Here and below, another value is for checkpoints that were trained with it; the
+    usual one is left out of identities and files."""
+    rms_norm_eps: Annotated[float, Field(gt=0, exclude_if=lambda eps: eps == RMS_NORM_EPS)] = RMS_NORM_EPS
     head: HeadConfig = EnergyHead()
     training: Training = Training(num_steps=1000)
 
@@ -164,23 +174,64 @@ class LanguageModel(Frozen):
 class Evaluation(Frozen):
     """The protocol of BrierLM. Everything here moves the score, so all of it enters the protocol hash."""
 
+    protocol: Literal["matched", "paper"] = "matched"
+    """``matched``: the same target positions for every model, so that all can be ranked. ``paper``: the positions of
+    the reference implementation, which differ by K, and two samples each; the settings of ``matched`` are not read."""
     split: Literal["validation", "test"] = "test"
     context_length: PositiveInt = 256
     """Tokens of one scored window; a target never sees further back than its window's start."""
     first_position: PositiveInt = 32
-    """First scored position of a window, so that every target has at least this much left context."""
+    """First scored position of a window, so that every target has at least this much left context (``matched``)."""
     position_stride: PositiveInt = 8
-    """Distance between scored positions; a multiple of every compared K gives all models the same targets."""
+    """Distance between scored positions; a multiple of every compared K gives all models the same targets
+    (``matched``)."""
     num_samples: Annotated[int, Field(ge=2)] = 8
-    """S, independent continuations per position; all pairs of them are used."""
+    """S, independent continuations per position (``matched``); exact probabilities of a token model take fewer."""
     max_windows: PositiveInt | None = None
     seed: int = 0
 
     @model_validator(mode="after")
     def _positions_exist(self) -> Self:
-        if self.first_position + 4 > self.context_length:
+        if self.protocol == "matched" and self.first_position + 4 > self.context_length:
             raise ValueError(f"first_position {self.first_position} leaves no 4-gram in {self.context_length} tokens")
         return self
+
+
+class Trajectory(Frozen):
+    """Models kept along the training of the language model, each scored: how quality grows with compute."""
+
+    snapshots: Annotated[int, Field(ge=2)] = 8
+    """How many, at equal FLOPs apart; the last is the finished model."""
+    num_samples: PositiveInt = 32
+    """Draws of the latent per chunk behind a chunk model's bound on its cross-entropy."""
+    max_windows: PositiveInt | None = 100
+    """Windows of the evaluation's split on which the cross-entropy is taken."""
+
+
+class Samples(Frozen):
+    """Text that a trained model writes, to be read beside its scores."""
+
+    num_prompts: NonNegativeInt = 2
+    """Beginnings of held-out documents to continue; 0 leaves the text out."""
+    prompt_tokens: PositiveInt = 64
+    num_tokens: PositiveInt = 160
+    """Tokens to write after a prompt."""
+    temperatures: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0, 0.5)
+    candidates: PositiveInt = 200
+    """N of the batch approximation that temperatures below 1 are drawn by."""
+
+
+class Benchmarks(Frozen):
+    """Tasks of lm-eval that a trained model is scored on, beside BrierLM."""
+
+    tasks: tuple[str, ...] = ()
+    limit: PositiveInt | None = None
+    """Documents per task; unset means all."""
+    scorer: str | None = None
+    """How a model without likelihood compares choices; unset means what its kind does best."""
+    num_samples: PositiveInt = 64
+    """Draws of the latent per chunk, from which a score without likelihood is estimated."""
+    seed: int = 0
 
 
 class Experiment(Frozen):
@@ -192,6 +243,10 @@ class Experiment(Frozen):
     autoencoder: Autoencoder = Autoencoder()
     model: LanguageModel = LanguageModel()
     evaluation: Evaluation = Evaluation()
+    samples: Samples = Samples()
+    benchmarks: Benchmarks = Benchmarks()
+    trajectory: Trajectory | None = None
+    """Unset keeps and scores the finished model only."""
 
     @model_validator(mode="before")
     @classmethod
@@ -216,13 +271,15 @@ class Experiment(Frozen):
                     f"model.chunk_size is {chunk_size} but autoencoder.chunk_size is {self.autoencoder.chunk_size}: "
                     "leave autoencoder.chunk_size unset to follow the model"
                 )
-            for path, length in (
-                ("model.training.sequence_length", self.model.training.sequence_length),
-                ("autoencoder.training.sequence_length", self.autoencoder.training.sequence_length),
-                ("evaluation.context_length", self.evaluation.context_length),
-                ("evaluation.first_position", self.evaluation.first_position),
-                ("evaluation.position_stride", self.evaluation.position_stride),
-            ):
+            lengths = {
+                "model.training.sequence_length": self.model.training.sequence_length,
+                "autoencoder.training.sequence_length": self.autoencoder.training.sequence_length,
+                "evaluation.context_length": self.evaluation.context_length,
+            }
+            if self.evaluation.protocol == "matched":
+                lengths["evaluation.first_position"] = self.evaluation.first_position
+                lengths["evaluation.position_stride"] = self.evaluation.position_stride
+            for path, length in lengths.items():
                 if length % chunk_size:
                     raise ValueError(f"{path} {length} is not a multiple of model.chunk_size {chunk_size}")
             if self.model.training.sequence_length < 2 * chunk_size:

@@ -111,7 +111,7 @@ def calm_tensors(model: Calm) -> dict[str, Tensor]:
 def _autoencoder_config(model: Autoencoder) -> dict[str, Any]:
     config = model.config
     return {
-        **{name: CONSTANTS[name] for name in ("hidden_act", "mlp_bias", "rms_norm_eps")},
+        **{name: CONSTANTS[name] for name in ("hidden_act", "mlp_bias")},
         "ae_dropout": config.token_dropout,
         "architectures": ["Autoencoder"],
         "hidden_size": config.hidden_size,
@@ -124,6 +124,7 @@ def _autoencoder_config(model: Autoencoder) -> dict[str, Any]:
         "num_decoder_layers": config.num_decoder_layers,
         "num_encoder_layers": config.num_encoder_layers,
         "patch_size": model.chunk_size,
+        "rms_norm_eps": config.rms_norm_eps,
         "tie_word_embeddings": False,
         "torch_dtype": _dtype(model),
         "vocab_size": model.vocab_size,
@@ -181,6 +182,8 @@ def _calm_config(model: Calm) -> tuple[dict[str, Any], list[str]]:
         "num_hidden_layers": config.num_layers,
         "num_key_value_heads": config.key_value_heads,
         "patch_size": config.chunk_size,
+        "rms_norm_eps": config.rms_norm_eps,
+        "rope_theta": config.rope_theta,
         "tie_word_embeddings": False,
         "torch_dtype": _dtype(model),
         "use_cache": True,

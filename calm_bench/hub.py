@@ -7,6 +7,12 @@
 Importing this module registers the model types ``calm_bench_calm``, ``calm_bench_token`` and
 ``calm_bench_autoencoder``. Files and tensor names are those that training writes: folders of either origin are read by
 ``AutoModel`` and by :func:`calm_bench.lm.load_language_model` alike.
+
+``AutoModelForCausalLM`` does not know them, on purpose. Whatever loads a model through it (generate, Trainer, lm-eval's
+``hf`` model) takes the logits of the next token from its output, one position a token. A chunk model has no
+likelihood, reads a chunk a position, and its loss is no cross-entropy: it would answer such a caller with nothing, or
+with numbers that look like others and are not. An error at loading is better. Text comes from
+:func:`calm_bench.sampling.generate.generate`, scores from ``evals``.
 """
 
 from __future__ import annotations

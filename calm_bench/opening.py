@@ -65,8 +65,11 @@ def open_network(folder: Path, device: str, autoencoder: Path | None = None) -> 
     return load_released_calm(folder, autoencoder).to(device)
 
 
-def open_autoencoder(folder: Path, device: str) -> Autoencoder:
+def open_autoencoder(folder: Path, device: str, separate: Path | None = None) -> Autoencoder:
     """The autoencoder of a model folder, in evaluation mode: the folder's own, or the one inside a CALM model.
+
+    Args:
+        separate: folder of the autoencoder of a released CALM checkpoint that carries none.
 
     Raises:
         WeightsError: the folder cannot be read.
@@ -82,7 +85,7 @@ def open_autoencoder(folder: Path, device: str) -> Autoencoder:
         return load_autoencoder(folder, device)
     if "Autoencoder" in (description.get("architectures") or ()):
         return load_released_autoencoder(folder).to(device)
-    network = open_network(folder, device)
+    network = open_network(folder, device, separate)
     if not isinstance(network, Calm):
         raise ConfigurationError(f"{folder} holds a token model, which has no autoencoder to probe")
     return network.autoencoder

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from calm_bench.autoencoder import Autoencoder
+from calm_bench.config import RMS_NORM_EPS, ROPE_THETA
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import LanguageModel as LanguageModelConfig
 from calm_bench.lm.calm import Calm
@@ -41,9 +42,7 @@ CONSTANTS: dict[str, Any] = {
     "attention_bias": False,
     "hidden_act": "silu",
     "mlp_bias": False,
-    "rms_norm_eps": 1e-6,
     "rope_scaling": None,
-    "rope_theta": 10000.0,
 }
 """Settings of the reference that are fixed here; a checkpoint with others would load and compute something else."""
 
@@ -114,6 +113,8 @@ def load_released_calm(
             "num_layers": config["num_hidden_layers"],
             "num_attention_heads": config["num_attention_heads"],
             "num_key_value_heads": config.get("num_key_value_heads"),
+            "rope_theta": _rope_theta(config, folder),
+            "rms_norm_eps": config.get("rms_norm_eps", RMS_NORM_EPS),
             "head": {**_head(kind, config), **(head or {})},
             "training": {"num_steps": 1},
         },
@@ -138,6 +139,18 @@ def _head(kind: str, config: dict[str, Any]) -> dict[str, Any]:
     return {**shared, "solver": "midpoint", "num_steps": 10, "time_levels": 1000, "skip": False}
 
 
+def _rope_theta(config: dict[str, Any], folder: Path) -> float:
+    """Under its own name, or where transformers 5 writes it."""
+    parameters = config.get("rope_parameters") or {}
+    kind = parameters.get("rope_type", "default")
+    if kind != "default":
+        raise WeightsError(
+            f"{folder / CONFIG_FILE} cannot be used: rope_type is {kind!r}, but the models here have none"
+        )
+    theta: float = parameters.get("rope_theta", config.get("rope_theta", ROPE_THETA))
+    return theta
+
+
 def _autoencoder(config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> Autoencoder:
     _check(config, folder, AUTOENCODER_SIZES)
     description = _validated(
@@ -153,6 +166,7 @@ def _autoencoder(config: dict[str, Any], tensors: dict[str, Tensor], folder: Pat
             "token_dropout": config.get("ae_dropout", 0.15),
             "latent_dropout": config.get("ae_dropout", 0.15),
             "dropped_token": 0,
+            "rms_norm_eps": config.get("rms_norm_eps", RMS_NORM_EPS),
         },
         folder,
     )
@@ -162,7 +176,10 @@ def _autoencoder(config: dict[str, Any], tensors: dict[str, Tensor], folder: Pat
 
 
 def _inferred_autoencoder_config(config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> dict[str, Any]:
-    """A CALM checkpoint's configuration says nothing of its autoencoder's sizes; the shapes do."""
+    """A CALM checkpoint's configuration says nothing of its autoencoder's sizes; the shapes do.
+
+    Nothing says its ``rms_norm_eps``, so it is taken to be the reference's, whatever the model's is.
+    """
 
     def shape(name: str) -> torch.Size:
         if name not in tensors or tensors[name].dim() != 2:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from calm_bench.config import Experiment
-from calm_bench.frozen import Frozen, PositiveInt
+from calm_bench.frozen import Frozen, NonNegativeInt, PositiveInt
 
 
 class Parameter(Frozen):
@@ -47,6 +47,26 @@ class Objective(Frozen):
     direction: Literal["maximize", "minimize"] = "maximize"
 
 
+class Constraint(Frozen):
+    """A bound that a trial should keep. One that breaks it is shown as such, and is no example to ``tpe``."""
+
+    metric: Literal["autoencoder_accuracy", "brierlm", "inference_flops_per_token", "parameters", "training_flops"]
+    """``autoencoder_accuracy`` is the share of held-out tokens that come back; a token model has none to break."""
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Self:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError(f"the constraint on {self.metric} needs exactly one of at_least and at_most")
+        return self
+
+    def __str__(self) -> str:
+        if self.at_least is not None:
+            return f"{self.metric} >= {self.at_least:.6g}"
+        return f"{self.metric} <= {self.at_most:.6g}"
+
+
 class Search(Frozen):
     """Which experiments a study consists of."""
 
@@ -58,6 +78,22 @@ class Search(Frozen):
     """How many trials ``tpe`` proposes beyond those whose results it knows. Part of the search and not of its
     execution: what the sampler knows decides what it proposes, whatever runs where."""
     objectives: tuple[Objective, ...] = (Objective(),)
+    constraints: tuple[Constraint, ...] = ()
+    pruner: Literal["none", "median", "halving"] = "none"
+    """Stop language models that are worse, in validation loss at the same training FLOPs, than the median of the
+    trials before them, or than the better half. Compared are trials whose losses mean the same:
+    :mod:`pipelines.pruning` says which."""
+    rungs: Annotated[int, Field(ge=1, le=16)] = 4
+    """Where a pruner compares: at 1/2, 1/4, 1/8, ... of the base experiment's training FLOPs, so many of them."""
+
+    @model_validator(mode="after")
+    def _one_objective_to_prune_by(self) -> Self:
+        if self.pruner != "none" and len(self.objectives) != 1:
+            raise ValueError(
+                f"pruner {self.pruner} needs one objective, not {len(self.objectives)}: a trial that is worse in one "
+                "may be better in another (search.pruner=none)"
+            )
+        return self
 
     @model_validator(mode="after")
     def _sampler_fits_parameters(self) -> Self:
@@ -80,6 +116,13 @@ class Execution(Frozen):
     gpus_per_stage: Annotated[float, Field(ge=0)] = 0.0
     max_parallel: PositiveInt | None = None
     """Stages at once; unset means as many as the resources allow."""
+    memory_per_stage: Annotated[float, Field(gt=0)] | None = None
+    """GiB that a stage declares to Ray, so that no more run on a node than fit; unset declares nothing."""
+    retries: NonNegativeInt = 1
+    """How often a stage is tried again, from its last checkpoint, that was let down by a worker, a node, a disk or a
+    network. Then the trial is recorded as failed and the study goes on. What would fail again is not tried again."""
+    keep_checkpoints: PositiveInt = 2
+    """Newest checkpoints of a running training that are kept, beside the one of the lowest validation loss."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     store: str = "runs"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol
 
@@ -11,29 +11,33 @@ import numpy as np
 
 from calm_bench.seeding import derive
 from evals import protocol as protocols
-from evals.brier import Floats, Integers, brier_scores
-from evals.samplers import ContinuationSampler, MarkovSampler, ModelSampler
+from evals.brier import Floats, Integers
+from evals.estimators import Estimator, PositionScores, estimator_for, samples_used, score_windows, value_of_a_match
+from evals.markov import MarkovSampler
+from evals.protocol import EvaluationError
+from evals.samplers import ModelSampler, Sampler
+from evals.sampling_noise import SamplingNoise, total_noise
 from evals.stats import ClusterSums, cluster_sums, summarise
+from evals.sums import ScoredSums
 
 __all__ = [
     "BrierResult",
-    "ContinuationSampler",
+    "Estimator",
     "EvaluationError",
     "MarkovSampler",
     "ModelSampler",
+    "Sampler",
     "TokenSource",
     "evaluate_brierlm",
 ]
+
+ErrorUnit = Literal["document", "window"]
 
 MIN_DOCUMENTS = 10
 """Below this many documents a standard error between documents is mostly noise, and windows take their place."""
 MIN_CLUSTERS = 3
 DECODE_MODE = "sample T=1"
 WINDOWS_AT_ONCE = 16
-
-
-class EvaluationError(ValueError):
-    """The protocol cannot be carried out on this text or this model; the message says what to change."""
 
 
 class TokenSource(Protocol):
@@ -49,6 +53,21 @@ class TokenSource(Protocol):
     def document_of(self, positions: Integers, /) -> Integers: ...
 
 
+class Rules(Protocol):
+    """What the protocols of tokens (:mod:`evals.protocol`) and of text (:mod:`evals.text_protocol`) share."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def ngram_lengths(self) -> tuple[int, ...]: ...
+
+    @property
+    def hash(self) -> str: ...
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True)
 class BrierResult:
     """A BrierLM value with everything needed to judge and compare it."""
@@ -61,118 +80,209 @@ class BrierResult:
     """Brier-n as fractions, for the n of the protocol."""
     brier_se: tuple[float, ...]
     brierlm_se_delta: float | None
-    """Closed-form standard error beside the bootstrap one; None where BrierLM is 0."""
+    """Closed-form standard error of BrierLM; None where BrierLM is 0."""
     num_positions: int
     num_windows: int
     num_documents: int
     num_samples: int
-    error_unit: Literal["document", "window"]
+    """Continuations drawn at every position."""
+    error_unit: ErrorUnit
     """What was resampled. With few documents it is windows, and the error speaks of this text, not of other texts."""
-    protocol: protocols.Protocol
+    protocol: Rules
     protocol_hash: str
     wall_time_s: float
     sums: ClusterSums = field(repr=False)
     """Per-cluster sums, for paired comparison (:func:`evals.stats.paired_difference`); not part of the dict."""
+    estimator: Estimator = "all-pairs"
+    """How the expectation was estimated (:mod:`evals.estimators`); values of all estimators may be compared."""
+    brier_se_delta: tuple[float, ...] = ()
+    """Closed-form standard errors of Brier-n beside the bootstrap ones."""
+    noise: SamplingNoise | None = field(default=None, repr=False)
+    """What more samples would take away, for :mod:`evals.sample_size`; None if two samples cannot tell."""
+
+    @property
+    def scored(self) -> ScoredSums:
+        """The sums with what they are sums of, to be saved and compared."""
+        return ScoredSums(
+            sums=self.sums,
+            noise=self.noise,
+            ngram_lengths=self.protocol.ngram_lengths,
+            protocol_hash=self.protocol_hash,
+            estimator=self.estimator,
+            num_samples=self.num_samples,
+            error_unit=self.error_unit,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; tuples become lists."""
-        plain: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "sums"}
+        plain: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("sums", "noise")}
         plain["protocol"] = self.protocol.model_dump(mode="json")
         return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
 
 def evaluate_brierlm(
-    sampler: ContinuationSampler,
+    sampler: Sampler,
     stream: TokenSource,
     protocol: protocols.Protocol,
     progress: Callable[[int, int], None] | None = None,
     windows_at_once: int = WINDOWS_AT_ONCE,
+    estimator: Estimator | None = None,
 ) -> BrierResult:
     """Score ``sampler`` on ``stream``, the tokens of the protocol's split.
 
     The stream is cut into windows of ``context_length`` tokens; a last incomplete one is left out. With
     ``max_windows`` the scored windows are spread evenly over the stream. The text is scored as packed: an
-    end-of-text token is a token like others, and an n-gram may run over it into the next document; a position belongs
-    to the document of its n-gram's first token.
+    end-of-text token is a token like others, and an n-gram may run over it into the next document, which is how a
+    document shorter than n tokens is scored; a position belongs to the document of its n-gram's first token.
 
     Args:
         progress: called with (windows done, windows in all).
         windows_at_once: affects speed and memory. Each window has a random stream of its own, so the result is the
             same up to rounding in matrix products of other sizes.
+        estimator: unset means the one of least variance that the model allows; under ``paper``, the paper's.
 
     Raises:
-        EvaluationError: text too short, positions the chunk size does not reach, or another vocabulary.
+        EvaluationError: text too short, positions the chunk size does not reach, another vocabulary, an estimator
+            that needs probabilities of a model without, or NaN in what the model computes.
     """
-    _check(sampler, stream, protocol)
+    check_protocol(sampler, stream, protocol)
+    estimator = estimator_for(sampler, protocol, estimator)
     begun = time.perf_counter()
-    starts = _window_starts(len(stream), protocol.context_length, protocol.max_windows)
+    starts = window_starts(len(stream), protocol.context_length, protocol.max_windows)
     if len(starts) < MIN_CLUSTERS:
         raise EvaluationError(
             f"the {protocol.split} split has {len(stream)} tokens and max_windows is {protocol.max_windows}: scoring "
             f"needs {MIN_CLUSTERS} windows of {protocol.context_length} tokens or more; lower "
             f"evaluation.context_length or raise corpus.{protocol.split}_fraction"
         )
-    offsets = np.array(protocol.positions, dtype=np.int64)
-    scores, documents = [], []
-    for batch in _batches(starts, windows_at_once):
-        windows = np.stack([stream[start : start + protocol.context_length] for start in batch.tolist()])
-        scores.append(_score(sampler, windows.astype(np.int64), offsets, batch.tolist(), protocol))
-        documents.append(stream.document_of((batch[:, None] + offsets).ravel()))
-        if progress is not None:
-            progress(sum(map(len, scores)), len(starts))
-
-    per_position = np.concatenate(scores).reshape(-1, len(protocol.ngram_lengths))
-    document = np.concatenate(documents)
-    num_documents = len(np.unique(document))
-    by_document = num_documents >= MIN_DOCUMENTS
-    sums = cluster_sums(per_position, document if by_document else np.repeat(np.arange(len(starts)), len(offsets)))
-    summary = summarise(sums, match_value=2.0 / protocol.num_samples, seed=derive(protocol.seed, "bootstrap"))
+    scoring = Scoring(sampler, stream, protocol, estimator)
+    scores, noise = scoring.score(
+        starts, protocol.context_length, protocol.positions, starts, windows_at_once, progress
+    )
+    targets = (starts[:, None] + np.array(protocol.positions)).ravel()
+    clusters = clusters_of(stream, targets, np.repeat(np.arange(len(starts)), len(protocol.positions)))
+    sums = cluster_sums(scores, clusters.index)
+    summary = summarise(
+        sums,
+        match_value=value_of_a_match(estimator, protocol.num_samples),
+        seed=derive(protocol.seed, "bootstrap"),
+    )
     return BrierResult(
         brierlm=summary.brierlm.value,
         brierlm_se=summary.brierlm.standard_error,
         interval=summary.brierlm.interval,
         brier=tuple(summary.components.tolist()),
         brier_se=tuple(summary.component_errors.tolist()),
+        brier_se_delta=tuple(summary.delta_errors.tolist()),
         brierlm_se_delta=summary.brierlm_delta_error,
-        num_positions=len(per_position),
+        num_positions=len(scores),
         num_windows=len(starts),
-        num_documents=num_documents,
-        num_samples=protocol.num_samples,
-        error_unit="document" if by_document else "window",
+        num_documents=clusters.num_documents,
+        num_samples=samples_used(estimator, protocol.num_samples),
+        estimator=estimator,
+        error_unit=clusters.unit,
         protocol=protocol,
         protocol_hash=protocol.hash,
         wall_time_s=time.perf_counter() - begun,
         sums=sums,
+        noise=noise,
     )
 
 
-def _score(
-    sampler: ContinuationSampler,
-    windows: Integers,
-    offsets: Integers,
-    starts: Sequence[int],
-    protocol: protocols.Protocol,
-) -> Floats:
-    """``[W, P, N]`` per-position Brier-n of a batch of windows."""
-    targets = windows[:, offsets[:, None] + np.arange(protocol.horizon)]
-    seeds = [derive(protocol.seed, "continuations", start) for start in starts]
-    samples = sampler.sample(windows, offsets.tolist(), protocol.num_samples, protocol.horizon, seeds)
-    return brier_scores(samples, targets, protocol.ngram_lengths)
+@dataclass(frozen=True)
+class Scoring:
+    """How the n-grams of a stream are scored."""
+
+    sampler: Sampler
+    stream: TokenSource
+    protocol: protocols.Protocol
+    estimator: Estimator
+
+    def score(
+        self,
+        starts: Integers,
+        length: int,
+        positions: Sequence[int],
+        numbers: Integers,
+        at_once: int,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> tuple[Floats, SamplingNoise | None]:
+        """Brier-n of all ``positions`` in the windows of ``length`` tokens at ``starts [W]``.
+
+        Args:
+            numbers: ``[W]``, of each window's random stream.
+            at_once: windows scored together.
+
+        Returns:
+            ``[W * P, N]``, and the sampling noise of their sum.
+
+        Raises:
+            EvaluationError: the model computed NaN; names the window.
+        """
+        parts = []
+        for begin in range(0, len(starts), at_once):
+            batch = slice(begin, begin + at_once)
+            parts.append(self._batch(starts[batch], length, positions, numbers[batch]))
+            if progress is not None:
+                progress(min(begin + at_once, len(starts)), len(starts))
+        num_components = len(self.protocol.ngram_lengths)
+        scores = np.concatenate([part.scores.reshape(-1, num_components) for part in parts])
+        return scores, total_noise([part.noise for part in parts])
+
+    def _batch(self, starts: Integers, length: int, positions: Sequence[int], numbers: Integers) -> PositionScores:
+        from calm_bench.lm.base import NotFinite
+
+        windows = np.stack([self.stream[start : start + length] for start in starts.tolist()]).astype(np.int64)
+        seeds = [derive(self.protocol.seed, "continuations", number) for number in numbers.tolist()]
+        rules = self.protocol.num_samples, self.protocol.ngram_lengths
+        try:
+            return score_windows(self.sampler, windows, positions, *rules, seeds, self.estimator)
+        except NotFinite as error:
+            first, last = int(starts[0]), int(starts[-1]) + length - 1
+            for start, window, seed in zip(starts.tolist(), windows, seeds, strict=True):
+                try:
+                    score_windows(self.sampler, window[None], positions, *rules, [seed], self.estimator)
+                except NotFinite:
+                    first, last = start, start + length - 1
+                    break
+            raise EvaluationError(
+                f"no score can be given: in the window of tokens {first} to {last} of the {self.protocol.split} split "
+                f"{error}"
+            ) from error
 
 
-def _window_starts(num_tokens: int, length: int, max_windows: int | None) -> Integers:
+@dataclass(frozen=True)
+class Clusters:
+    """What is resampled as a whole."""
+
+    index: Integers
+    """Cluster of each target."""
+    unit: ErrorUnit
+    num_documents: int
+
+
+def clusters_of(stream: TokenSource, targets: Integers, windows: Integers) -> Clusters:
+    """The documents of the positions ``targets`` of ``stream``, or their ``windows`` where documents are too few."""
+    documents = stream.document_of(targets)
+    num_documents = len(np.unique(documents))
+    if num_documents >= MIN_DOCUMENTS:
+        return Clusters(documents, "document", num_documents)
+    return Clusters(windows, "window", num_documents)
+
+
+def window_starts(num_tokens: int, length: int, max_windows: int | None) -> Integers:
+    """First positions of the scored windows, spread over the text."""
     available = num_tokens // length
     count = available if max_windows is None else min(available, max_windows)
     # Spread out rather than the first ones: more documents, hence a smaller error.
     return np.arange(count, dtype=np.int64) * available // max(count, 1) * length
 
 
-def _batches(starts: Integers, size: int) -> Iterator[Integers]:
-    for begin in range(0, len(starts), size):
-        yield starts[begin : begin + size]
-
-
-def _check(sampler: ContinuationSampler, stream: TokenSource, protocol: protocols.Protocol) -> None:
+def check_protocol(sampler: Sampler, stream: TokenSource, protocol: protocols.Protocol) -> None:
+    """
+    Raises:
+        EvaluationError: ``sampler`` cannot be scored on ``stream`` under ``protocol``.
+    """
     if protocol.decode_mode != DECODE_MODE:
         raise EvaluationError(f"decode_mode {protocol.decode_mode!r} cannot be scored; there is {DECODE_MODE!r}")
     for name in ("first_position", "position_stride"):

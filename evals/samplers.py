@@ -1,45 +1,148 @@
-"""What BrierLM can be measured on: anything that draws independent continuations of a text."""
+"""What BrierLM can be measured on: anything that draws independent continuations of a text.
+
+:class:`Sampler` is all that a model must offer. Two optional methods make scoring cheaper, and the functions of this
+module use them where they exist: ``continue_windows`` continues one text at many positions without reading it anew
+for each, ``trace_windows`` tells exact probabilities.
+
+Shape letters: W windows, L tokens, P positions, S samples, H tokens drawn, C contexts.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 
+from calm_bench.seeding import derive
 from evals.brier import Floats, Integers
 
 if TYPE_CHECKING:
-    from calm_bench.corpora.markov import MarkovLanguage
+    import torch
+
     from calm_bench.lm.base import ChunkLanguageModel
 
+TOKENS_AT_ONCE = 1 << 16
+"""Tokens of the contexts, counted once per sample, that :meth:`ModelSampler.sample` reads together."""
 
-class ContinuationSampler(Protocol):
+
+class Sampler(Protocol):
     """Draws continuations at temperature 1; token models, chunk models and known languages alike."""
-
-    @property
-    def chunk_size(self) -> int:
-        """K: it can continue a text at multiples of K only."""
-        ...
 
     @property
     def vocab_size(self) -> int: ...
 
-    def sample(
-        self, windows: Integers, positions: Sequence[int], num_samples: int, horizon: int, seeds: Sequence[int]
+    @property
+    def chunk_size(self) -> int:
+        """K: windows are continued at multiples of K only; 1 if at any position."""
+        ...
+
+    def sample(self, contexts: Sequence[Integers], num_samples: int, horizon: int, seeds: Sequence[int]) -> Integers:
+        """``[C, S, H]`` independent continuations of every context, token ids ``[L_c]`` of any, unequal lengths.
+
+        Context c's continuations depend on ``seeds[c]`` and its own tokens, not on the rest of the batch.
+        """
+        ...
+
+
+@runtime_checkable
+class WindowSampler(Protocol):
+    """A :class:`Sampler` that reads a window once and continues it at many positions."""
+
+    def continue_windows(
+        self,
+        windows: Integers,
+        positions: Sequence[int],
+        num_samples: int,
+        horizon: int,
+        seeds: Sequence[int],
+        targets: Integers | None = None,
     ) -> Integers:
         """``[W, P, S, H]`` independent continuations of ``windows[w, :t]`` (``[W, L]``) for every position t.
 
         Window w's continuations depend on ``seeds[w]`` and its own tokens, not on the rest of the batch.
+
+        Args:
+            targets: ``[W, P, H]``, the tokens that follow. With them a sample need not be continued once it can
+                equal neither them nor another sample of its position; tokens not drawn are -1.
         """
         ...
+
+
+class Traces(NamedTuple):
+    """Exact probabilities along targets and along drawn continuations."""
+
+    target: Floats
+    """``[W, P, H]``: probability of each target token given the text and the targets before it."""
+    tokens: Integers
+    """``[W, P, S, H - 1]``: the drawn continuations."""
+    collision: Floats
+    """``[W, P, S, H]``: ``sum_v p(v)^2`` of the next token after the first 0 to H - 1 drawn ones."""
+
+
+@runtime_checkable
+class ProbabilitySampler(Protocol):
+    """A :class:`Sampler` that knows its probabilities; token by token they take no sampling."""
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether :meth:`trace_windows` can be called; a model that is read from a folder may be of either kind."""
+        ...
+
+    def trace_windows(
+        self,
+        windows: Integers,
+        positions: Sequence[int],
+        num_samples: int,
+        horizon: int,
+        seeds: Sequence[int],
+        squared: bool,
+    ) -> Traces:
+        """Continue ``windows[w, :t]`` for every position t, and tell the probabilities on the way.
+
+        Window w's traces depend on ``seeds[w]`` and its own tokens, not on the rest of the batch.
+
+        Args:
+            windows: ``[W, L]``, targets included: t + H <= L.
+            squared: draw tokens with probability proportional to ``p(v)^2`` instead of ``p(v)``.
+        """
+        ...
+
+
+def has_probabilities(sampler: Sampler) -> TypeGuard[ProbabilitySampler]:
+    """Whether exact probabilities can be had from ``sampler``."""
+    return isinstance(sampler, ProbabilitySampler) and sampler.has_probabilities
+
+
+def continue_windows(
+    sampler: Sampler,
+    windows: Integers,
+    positions: Sequence[int],
+    num_samples: int,
+    horizon: int,
+    seeds: Sequence[int],
+    targets: Integers | None = None,
+) -> Integers:
+    """:meth:`WindowSampler.continue_windows` of any sampler; one without it reads every prefix as a context."""
+    if isinstance(sampler, WindowSampler):
+        return sampler.continue_windows(windows, positions, num_samples, horizon, seeds, targets)
+    contexts = [window[:position] for window in windows for position in positions]
+    own = [derive(seed, "position", position) for seed in seeds for position in positions]
+    drawn = sampler.sample(contexts, num_samples, horizon, own)
+    return drawn.reshape(len(windows), len(positions), num_samples, horizon)
 
 
 class ModelSampler:
     """A trained language model, in evaluation mode."""
 
-    def __init__(self, model: ChunkLanguageModel) -> None:
+    def __init__(self, model: ChunkLanguageModel, eos_id: int | None = None) -> None:
+        """
+        Args:
+            eos_id: end of a text, which precedes a context shorter than a chunk; only :meth:`sample` needs it.
+        """
         self._model = model.eval()
+        self._eos_id = eos_id
+        self._decoder_is_checked = False
 
     @property
     def chunk_size(self) -> int:
@@ -49,70 +152,141 @@ class ModelSampler:
     def vocab_size(self) -> int:
         return self._model.vocab_size
 
-    def sample(
-        self, windows: Integers, positions: Sequence[int], num_samples: int, horizon: int, seeds: Sequence[int]
+    def sample(self, contexts: Sequence[Integers], num_samples: int, horizon: int, seeds: Sequence[int]) -> Integers:
+        """See :class:`Sampler`.
+
+        Chunks are aligned with a context's end: up to K - 1 of its first tokens are left out. A context shorter than
+        a chunk, an empty one too, is filled up in front with end-of-text tokens.
+
+        Raises:
+            ValueError: a context shorter than a chunk, and no ``eos_id`` was given; a token that the model does not
+                have; or numbers of contexts and seeds that differ.
+            NotFinite: the model computed NaN.
+        """
+        if len(seeds) != len(contexts):
+            raise ValueError(f"{len(contexts)} contexts need as many seeds, found {len(seeds)}")
+        texts = [self._whole_chunks(context) for context in contexts]
+        drawn = np.empty((len(texts), num_samples, horizon), dtype=np.int64)
+        # Contexts of similar length share a batch, so that little is padded.
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        while order:
+            size = max(1, TOKENS_AT_ONCE // (num_samples * len(texts[order[-1]])))
+            batch, order = order[-size:], order[:-size]
+            drawn[batch] = self._sample([texts[c] for c in batch], num_samples, horizon, [seeds[c] for c in batch])
+        return drawn
+
+    def continue_windows(
+        self,
+        windows: Integers,
+        positions: Sequence[int],
+        num_samples: int,
+        horizon: int,
+        seeds: Sequence[int],
+        targets: Integers | None = None,
     ) -> Integers:
         import torch
 
         from calm_bench.sampling.continuations import sample_continuations
 
-        device = next(self._model.parameters()).device
-        generators = [torch.Generator(device=device).manual_seed(seed) for seed in seeds]
+        self._check_decoder()
         drawn = sample_continuations(
-            self._model, torch.from_numpy(windows), positions, num_samples, horizon, generators
+            self._model,
+            torch.from_numpy(windows),
+            positions,
+            num_samples,
+            horizon,
+            self._generators(seeds),
+            None if targets is None else torch.from_numpy(targets),
         )
         continuations: Integers = drawn.cpu().numpy()
         return continuations
 
+    @property
+    def has_probabilities(self) -> bool:
+        from calm_bench.lm.token import TokenModel
 
-class MarkovSampler:
-    """A synthetic language as the model of itself, on byte tokens: the reference whose exact Brier-n is known.
+        return isinstance(self._model, TokenModel)
 
-    The end of a document is no part of the language, so no end is ever drawn, and a text that follows one is taken as
-    the beginning of a new document. Exact scores hold for n-grams that no end interrupts.
-    """
-
-    chunk_size = 1
-    vocab_size = 257
-    _END = 256
-
-    def __init__(self, language: MarkovLanguage) -> None:
-        self._language = language
-        self._order = language.transition.ndim - 1
-        self._letters = np.frombuffer(language.letters.encode(), dtype=np.uint8).astype(np.int64)
-        self._code_of = np.full(self.vocab_size, -1, dtype=np.int64)
-        self._code_of[self._letters] = np.arange(len(self._letters))
-
-    def sample(
-        self, windows: Integers, positions: Sequence[int], num_samples: int, horizon: int, seeds: Sequence[int]
-    ) -> Integers:
-        """See :class:`ContinuationSampler`.
+    def trace_windows(
+        self,
+        windows: Integers,
+        positions: Sequence[int],
+        num_samples: int,
+        horizon: int,
+        seeds: Sequence[int],
+        squared: bool,
+    ) -> Traces:
+        """See :class:`ProbabilitySampler`.
 
         Raises:
-            ValueError: the text holds tokens that are neither letters of the language nor ends of documents.
+            ValueError: a chunk model, which has no probabilities.
+            NotFinite: the model computed NaN.
         """
-        if ((self._code_of[windows] < 0) & (windows != self._END)).any():
-            raise ValueError(f"the text holds tokens other than the bytes of {self._language.letters!r}")
-        shape = (len(windows), len(positions), num_samples)
-        uniform = np.stack([np.random.default_rng(seed).random((*shape[1:], horizon)) for seed in seeds])
-        # The letters before each position, -1 where there are none of the same document; [W, P, S, order + H].
-        text = np.full((*shape, self._order + horizon), -1, dtype=np.int64)
-        for index, position in enumerate(positions):
-            known = self._code_of[windows[:, max(0, position - self._order) : position]]
-            lost = np.logical_or.accumulate(known[:, ::-1] < 0, axis=1)[:, ::-1]
-            text[:, index, :, self._order - known.shape[1] : self._order] = np.where(lost, -1, known)[:, None]
-        for step in range(horizon):
-            context = text[..., step : step + self._order]
-            text[..., self._order + step] = self._next(context, uniform[..., step])
-        return self._letters[text[..., self._order :]]
+        import torch
 
-    def _next(self, context: Integers, uniform: Floats) -> Integers:
-        """Codes drawn after ``context [..., order]``, whose unknown letters, -1, come first."""
-        codes = np.empty(uniform.shape, dtype=np.int64)
-        num_known = (context >= 0).sum(axis=-1)
-        for known in np.unique(num_known).tolist():
-            here = num_known == known
-            cumulative = self._language.next_probabilities(context[here][:, self._order - known :]).cumsum(axis=-1)
-            # Scaled by the last entry, which rounding may leave just below 1.
-            codes[here] = (cumulative <= (uniform[here] * cumulative[:, -1])[:, None]).sum(axis=-1)
-        return codes
+        from calm_bench.lm.token import TokenModel
+        from calm_bench.sampling.traces import trace_continuations
+
+        if not isinstance(self._model, TokenModel):
+            raise ValueError("a chunk model has no probabilities; only samples can score it")
+        text, generators = torch.from_numpy(windows), self._generators(seeds)
+        traced = trace_continuations(self._model, text, positions, num_samples, horizon, generators, squared)
+        target, tokens, collision = (part.cpu().numpy() for part in traced)
+        return Traces(target.astype(np.float64), tokens, collision.astype(np.float64))
+
+    def _sample(self, texts: Sequence[list[int]], num_samples: int, horizon: int, seeds: Sequence[int]) -> Integers:
+        import torch
+
+        from calm_bench import blockwise
+        from calm_bench.sampling.reader import Reader
+
+        generators = self._generators(seeds)
+        rows = max(1, blockwise.MAX_LOGITS // self.vocab_size)
+
+        def draw(hidden: torch.Tensor, count: int, own: list[torch.Generator]) -> torch.Tensor:
+            blocks = range(0, len(hidden), rows)
+            parts = [self._model.draw_rows(hidden[b : b + rows], count, own[b : b + rows]) for b in blocks]
+            return torch.cat(parts, dim=1).transpose(0, 1)  # [rows, count, K]
+
+        self._check_decoder()
+        with torch.no_grad():
+            reader = Reader(self._model, texts)
+            chunks = [draw(reader.hidden, num_samples, generators).flatten(0, 1)]  # [C * S, K]
+            if horizon > self.chunk_size:
+                reader.keep([row for row in range(len(texts)) for _ in range(num_samples)])
+                own = [generator for generator in generators for _ in range(num_samples)]
+                while len(chunks) * self.chunk_size < horizon:
+                    reader.read(chunks[-1])
+                    chunks.append(draw(reader.hidden, 1, own)[:, 0])
+            drawn = torch.cat(chunks, dim=1)[:, :horizon].unflatten(0, (len(texts), num_samples))
+        continuations: Integers = drawn.cpu().numpy()
+        return continuations
+
+    def _whole_chunks(self, context: Integers) -> list[int]:
+        tokens: list[int] = np.asarray(context, dtype=np.int64).tolist()
+        if tokens and not 0 <= min(tokens) <= max(tokens) < self.vocab_size:
+            raise ValueError(f"tokens {min(tokens)} to {max(tokens)} are not in the vocabulary of {self.vocab_size}")
+        if len(tokens) >= self.chunk_size:
+            return tokens[len(tokens) % self.chunk_size :]
+        if self._eos_id is None:
+            raise ValueError(
+                f"a context of {len(tokens)} tokens is shorter than the model's chunk of {self.chunk_size}: give "
+                "ModelSampler the end-of-text token (eos_id) that is to precede it"
+            )
+        return [self._eos_id] * (self.chunk_size - len(tokens)) + tokens
+
+    def _check_decoder(self) -> None:
+        """Once, because what a decoder of NaN decodes to would be ordinary tokens: an argmax never fails."""
+        from calm_bench.lm.base import require_finite
+        from calm_bench.lm.calm import Calm
+
+        if not self._decoder_is_checked and isinstance(self._model, Calm):
+            for name, parameter in self._model.autoencoder.named_parameters():
+                require_finite(parameter, f"autoencoder's weights ({name})")
+        self._decoder_is_checked = True
+
+    def _generators(self, seeds: Sequence[int]) -> list[torch.Generator]:
+        import torch
+
+        device = next(self._model.parameters()).device
+        return [torch.Generator(device=device).manual_seed(seed) for seed in seeds]

@@ -51,6 +51,17 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Comparison(Estimate):
+    """A difference between two models on common positions."""
+
+    delta_error: float | None
+    """Closed-form standard error beside the bootstrap one; None where one of the two scores is 0."""
+    components: tuple[float, ...]
+    """Differences of Brier-n."""
+    component_errors: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class BrierSummary:
     """BrierLM and its components with their errors."""
 
@@ -121,46 +132,64 @@ def delta_standard_errors(sums: ClusterSums) -> tuple[Floats, float | None]:
     Raises:
         ValueError: fewer than two clusters.
     """
-    num_clusters = len(sums.counts)
-    if num_clusters < 2:
-        raise ValueError("a standard error needs at least two clusters")
-    components = sums.means
-    residuals = sums.totals - sums.counts[:, None] * components
-    scale = np.sqrt(num_clusters / (num_clusters - 1)) / sums.counts.sum()
-    errors: Floats = scale * np.sqrt((residuals**2).sum(axis=0))
+    gradient = brierlm_gradient(sums.means)
+    errors = _standard_error(residuals(sums), sums.counts)
+    return errors, None if gradient is None else float(_standard_error(residuals(sums) @ gradient, sums.counts))
+
+
+def brierlm_gradient(components: Floats) -> Floats | None:
+    """Derivative of BrierLM with respect to each of the ``components [N]``; None where BrierLM is 0."""
     score = float(brierlm(components))
-    if score == 0.0:
-        return errors, None
-    gradient = score / (len(components) * components)
-    return errors, float(scale * np.sqrt(((residuals @ gradient) ** 2).sum()))
+    return score / (len(components) * components) if score else None
+
+
+def residuals(sums: ClusterSums) -> Floats:
+    """``[D, N]``: what each cluster's totals differ by from the mean of all, times its count."""
+    return sums.totals - sums.counts[:, None] * sums.means
+
+
+def _standard_error(residual: Floats, counts: Floats) -> Floats:
+    """Of means over all positions, from the residuals ``[D, ...]`` of their clusters."""
+    if len(counts) < 2:
+        raise ValueError("a standard error needs at least two clusters")
+    scale = np.sqrt(len(counts) / (len(counts) - 1)) / counts.sum()
+    errors: Floats = scale * np.sqrt((residual**2).sum(axis=0))
+    return errors
 
 
 def paired_difference(
     first: ClusterSums, second: ClusterSums, seed: int, num_resamples: int = NUM_RESAMPLES
-) -> Estimate:
+) -> Comparison:
     """BrierLM of ``first`` minus that of ``second`` on the same positions.
 
     Both are computed on the same resampled documents, so what makes a document easy or hard for both cancels and the
     error is smaller than the two separate errors suggest.
 
     Raises:
-        ValueError: fewer than two clusters, or the two were not scored on the same positions.
+        ValueError: fewer than three clusters, or the two were not scored on the same positions.
     """
     if not (np.array_equal(first.clusters, second.clusters) and np.array_equal(first.counts, second.counts)):
         raise ValueError("a paired difference needs both models scored on the same documents and positions")
-    draws = np.concatenate(
-        [
-            brierlm(weights @ first.totals / count) - brierlm(weights @ second.totals / count)
-            for weights, _ in random_weights(len(first.counts), seed, num_resamples)
-            for count in [(weights @ first.counts)[:, None]]
-        ]
-    )
+    scores, components = [], []
+    for weights, _ in random_weights(len(first.counts), seed, num_resamples):
+        count = (weights @ first.counts)[:, None]
+        here, there = weights @ first.totals / count, weights @ second.totals / count
+        scores.append(brierlm(here) - brierlm(there))
+        components.append(here - there)
+    draws = np.concatenate(scores)
     tail = (1.0 - CONFIDENCE) / 2.0
     low, high = np.quantile(draws, [tail, 1.0 - tail])
-    return Estimate(
+    ours, theirs = brierlm_gradient(first.means), brierlm_gradient(second.means)
+    delta_error = None
+    if ours is not None and theirs is not None:
+        delta_error = float(_standard_error(residuals(first) @ ours - residuals(second) @ theirs, first.counts))
+    return Comparison(
         value=float(brierlm(first.means) - brierlm(second.means)),
         standard_error=float(draws.std(ddof=1)),
         interval=(float(low), float(high)),
+        delta_error=delta_error,
+        components=tuple((first.means - second.means).tolist()),
+        component_errors=tuple(np.concatenate(components).std(axis=0, ddof=1).tolist()),
     )
 
 

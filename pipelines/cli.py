@@ -11,7 +11,19 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pipelines.commands import doctor, evaluate, generate, leaderboard, probe, study
+from pipelines.commands import (
+    compare,
+    context_sweep,
+    doctor,
+    evaluate,
+    generate,
+    leaderboard,
+    lm_eval,
+    probe,
+    sample_size,
+    store,
+    study,
+)
 
 INTERRUPTED = 130
 """Exit code by which shells know Ctrl-C."""
@@ -30,9 +42,14 @@ app.command()(study.run)
 app.command()(study.plan)
 app.command()(leaderboard.leaderboard)
 app.command("eval")(evaluate.evaluate)
+app.command("lm-eval", context_settings=lm_eval.SETTINGS)(lm_eval.lm_eval)
+app.command()(compare.compare)
+app.command("context-sweep")(context_sweep.context_sweep)
+app.command("sample-size")(sample_size.sample_size)
 app.command()(probe.probe)
 app.command()(generate.generate)
 app.command()(study.studies)
+app.add_typer(store.app)
 app.command()(doctor.doctor)
 
 
@@ -92,8 +109,25 @@ def _told(error: Exception) -> tuple[str, int]:
     return f"{name}: {text} (calm-bench --debug {' '.join(sys.argv[1:])} shows where)", 1
 
 
-_USAGE_ERRORS = {"ConfigurationError", "CorpusError", "TokenizerError", "TokensError", "UnknownName", "EvaluationError"}
-_RUN_ERRORS = {"DamagedShard", "ExecutorError", "LeaderboardError", "StageError", "TrackingError", "WeightsError"}
+_USAGE_ERRORS = {
+    "ConfigurationError",
+    "CorpusError",
+    "TokenizerError",
+    "TokensError",
+    "UnknownName",
+    "EvaluationError",
+    "MissingData",
+}
+_RUN_ERRORS = {
+    "DamagedShard",
+    "ExecutorError",
+    "LeaderboardError",
+    "NotFinite",
+    "StageError",
+    "StoreError",
+    "TrackingError",
+    "WeightsError",
+}
 
 
 def _complain(message: str, code: int) -> int:

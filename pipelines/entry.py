@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict
 
+from calm_bench.fingerprint import identity
 from calm_bench.frozen import Frozen
 from calm_bench.study_config import Study
+from pipelines.task_score import TaskScore
 
 if TYPE_CHECKING:
+    from calm_bench.config import Experiment
     from pipelines.trial import TrialOutcome
 
 Four = tuple[float, float, float, float]
@@ -36,6 +39,12 @@ class Entry(Frozen):
     chunk_size: int
     head: str | None = None
     seed: int
+    seeds: tuple[int, ...] = ()
+    """Of a row that stands for several seeds of one configuration (:mod:`pipelines.pooling`)."""
+    seed_error: float | None = None
+    """The part of ``brierlm_se`` that is due to seeds, in such a row."""
+    configuration: str = ""
+    """Identity of the experiment without its seed: rows in which it is equal differ by chance alone."""
     parameters: int
     """Trained parameters of the language model, without the frozen autoencoder (as in the paper's Table 1)."""
     autoencoder_parameters: int = 0
@@ -48,8 +57,11 @@ class Entry(Frozen):
     num_positions: int
     num_documents: int
     num_samples: int
+    estimator: str = "all-pairs"
+    """How Brier-n was estimated; all estimators have one expectation, so it does not keep rows apart."""
     protocol_hash: str
     """Rows are comparable only where this is equal."""
+    tasks: tuple[TaskScore, ...] = ()
     training_flops: float
     """Of the language model alone."""
     autoencoder_training_flops: float = 0.0
@@ -103,6 +115,7 @@ def entry_from(outcome: TrialOutcome, study: Study) -> Entry:
         chunk_size=experiment.model.chunk_size,
         head=None if is_token else experiment.model.head.kind,
         seed=experiment.seed,
+        configuration=_configuration(experiment, corpus["digest"]),
         parameters=int(model["parameters"]),
         autoencoder_parameters=0 if autoencoder is None else int(autoencoder["parameters"]),
         autoencoder_accuracy=None if autoencoder is None else float(autoencoder["accuracy"]),
@@ -113,7 +126,9 @@ def entry_from(outcome: TrialOutcome, study: Study) -> Entry:
         num_positions=score["num_positions"],
         num_documents=score["num_documents"],
         num_samples=score["num_samples"],
+        estimator=score.get("estimator", "all-pairs"),
         protocol_hash=score["protocol_hash"],
+        tasks=tuple(TaskScore.model_validate(task) for task in outcome.results.get("benchmarks", {}).get("tasks", ())),
         training_flops=training_flops,
         autoencoder_training_flops=autoencoder_flops,
         total_training_flops=training_flops + autoencoder_flops,
@@ -127,6 +142,11 @@ def entry_from(outcome: TrialOutcome, study: Study) -> Entry:
         model_identity=graph["language_model"].identity,
         model_folder=str(folder / "model"),
     )
+
+
+def _configuration(experiment: Experiment, corpus_digest: str) -> str:
+    sections = {"tokens", "model"} | ({"autoencoder"} if experiment.model.kind == "calm" else set())
+    return identity([corpus_digest, experiment.model_dump(mode="json", include=sections)])
 
 
 class _Result(dict[str, Any]):

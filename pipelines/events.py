@@ -103,6 +103,24 @@ class StageFailed:
 
 
 @dataclass(frozen=True)
+class StageRetried:
+    """The stage was let down by something that may pass, and is tried again from its last checkpoint."""
+
+    stage: Stage
+    error: str
+    attempt: int
+    """Which of ``retries`` this is, from 1."""
+    retries: int
+
+
+@dataclass(frozen=True)
+class StageDropped:
+    """No trial needs the stage any more: it is not begun, or was asked to end and keeps what it had reached."""
+
+    stage: Stage
+
+
+@dataclass(frozen=True)
 class TrialStarted:
     """A trial's stages are known."""
 
@@ -121,7 +139,7 @@ class TrialFinished:
 
 @dataclass(frozen=True)
 class TrialFailed:
-    """A trial failed or was invalid; ``outcome.error`` says why."""
+    """A trial failed, was invalid or was pruned; ``outcome.error`` says why."""
 
     outcome: TrialOutcome
 
@@ -136,6 +154,8 @@ Event = (
     | StageCached
     | StageFinished
     | StageFailed
+    | StageRetried
+    | StageDropped
     | TrialStarted
     | TrialFinished
     | TrialFailed

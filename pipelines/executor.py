@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import queue
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Protocol
 
 from calm_bench.study_config import Execution
+from pipelines.failures import cause_of
 from pipelines.perform import StageError, perform
 from pipelines.stage import STAGE_KINDS, Interrupted, Stage, StageKind
 from pipelines.store import Store
@@ -31,6 +33,9 @@ class Executor(Protocol):
     def stop(self) -> None:
         """Ask every stage, running or waiting, to save its state and end with Interrupted. Returns at once."""
 
+    def stop_stage(self, stage: Stage) -> None:
+        """Ask one stage to do so. Returns at once."""
+
     def close(self) -> None:
         """Let go of all workers without waiting for them."""
 
@@ -38,7 +43,7 @@ class Executor(Protocol):
 def make_executor(execution: Execution, store: Store) -> Executor:
     """The executor that ``execution.backend`` names; nothing is started before the first stage is submitted."""
     if execution.backend == "local":
-        return LocalExecutor(store, execution.device)
+        return LocalExecutor(store, execution.device, execution.keep_checkpoints)
     from pipelines.ray_executor import RayExecutor
 
     return RayExecutor(store, execution)
@@ -58,10 +63,12 @@ class LocalExecutor:
 
     parallelism = 1
 
-    def __init__(self, store: Store, device: str = "auto") -> None:
+    def __init__(self, store: Store, device: str = "auto", keep_checkpoints: int | None = None) -> None:
         self._store = store
         self._device = device
+        self._keep_checkpoints = keep_checkpoints
         self._stopped = threading.Event()
+        self._unwanted: set[Stage] = set()
         self._queue: queue.SimpleQueue[tuple[Stage, StageKind, Future[dict[str, Any]]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -69,12 +76,17 @@ class LocalExecutor:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="stages", daemon=True)
             self._thread.start()
+        # What an earlier try of it was stopped by must not stop this one.
+        self._unwanted.discard(stage)
         future: Future[dict[str, Any]] = Future()
         self._queue.put((stage, STAGE_KINDS.get(stage.kind), future))
         return future
 
     def stop(self) -> None:
         self._stopped.set()
+
+    def stop_stage(self, stage: Stage) -> None:
+        self._unwanted.add(stage)
 
     def close(self) -> None:
         self.stop()
@@ -84,11 +96,14 @@ class LocalExecutor:
         while (item := self._queue.get()) is not None:
             stage, kind, future = item
             try:
-                result = perform(self._store, stage, kind, self._device, self._stopped.is_set)
+                result = perform(self._store, stage, kind, self._device, self._stop(stage), self._keep_checkpoints)
             except (StageError, Interrupted) as error:
                 future.set_exception(error)
             except BaseException as error:
                 # Nobody else watches this thread: an error of the store itself must reach the driver too.
-                future.set_exception(StageError(f"{stage}: {type(error).__name__}: {error}"))
+                future.set_exception(StageError(f"{stage}: {type(error).__name__}: {error}", cause=cause_of(error)))
             else:
                 future.set_result(result)
+
+    def _stop(self, stage: Stage) -> Callable[[], bool]:
+        return lambda: self._stopped.is_set() or stage in self._unwanted

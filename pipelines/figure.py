@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from pipelines.drawing import FAINT, INK, MARKERS, PALETTE, canvas, quiet, write
 from pipelines.leaderboard import Group, Leaderboard
 from pipelines.numbers import printable
 
@@ -15,19 +16,9 @@ if TYPE_CHECKING:
     from pipelines.entry import Entry
     from pipelines.leaderboard import Cost
 
-# Okabe and Ito's palette: told apart with any of the common colour-vision deficiencies, and each family has a marker
-# of its own besides.
-_STYLES = {
-    "token": ("#000000", "s"),
-    "K=1": ("#E69F00", "^"),
-    "K=2": ("#009E73", "D"),
-    "K=4": ("#0072B2", "o"),
-    "K=8": ("#D55E00", "v"),
-    "K=16": ("#CC79A7", "P"),
-}
-_OTHER = ("#56B4E9", "X")
-_INK = "#333333"
-_FAINT = "#9a9a9a"
+_FAMILIES = ("token", "K=1", "K=2", "K=4", "K=8", "K=16")
+_STYLES = dict(zip(_FAMILIES, zip(PALETTE, MARKERS, strict=True), strict=False))
+_OTHER = (PALETTE[-1], MARKERS[-1])
 
 LABELLED = 8
 """Up to this many points carry their label; beyond, the legend alone tells the families apart."""
@@ -45,54 +36,36 @@ def draw(leaderboard: Leaderboard, path: Path, file_format: str | None = None) -
     """
     if not leaderboard.groups:
         raise ValueError("an empty leaderboard has no picture")
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    # Not pyplot: it keeps global state and would choose a window system. Salt: the same rows give the same SVG.
-    settings: dict[Any, Any] = {
-        "svg.hashsalt": "calm-bench",
-        "font.size": 10,
-        "axes.edgecolor": _FAINT,
-        "text.parse_math": False,
-    }
-    with matplotlib.rc_context(settings):
-        rows = len(leaderboard.groups)
-        figure = Figure(figsize=(11, 4.7 * rows), layout="constrained", facecolor="white")
-        FigureCanvasAgg(figure)
+    rows = len(leaderboard.groups)
+    with canvas(11, 4.7 * rows) as figure:
         panels = figure.subfigures(rows, 1, squeeze=False)
         for panel, group in zip(panels[:, 0], leaderboard.groups, strict=True):
             left, right = panel.subplots(1, 2, sharey=True)
             _panel(left, group, "total_training_flops", "training FLOPs (language model and autoencoder)")
             modes = " or ".join(sorted({printable(entry.decode_mode) for entry in group.entries}))
             _panel(right, group, "inference_flops_per_token", f"inference FLOPs per token ({modes})")
-            left.set_ylabel("BrierLM (higher is better)", color=_INK)
+            left.set_ylabel("BrierLM (higher is better)", color=INK)
             studies = ", ".join(sorted({printable(entry.study) for entry in group.entries}))
             panel.suptitle(
-                f"{studies}: score against compute", x=0.01, ha="left", fontsize=13, weight="bold", color=_INK
+                f"{studies}: score against compute", x=0.01, ha="left", fontsize=13, weight="bold", color=INK
             )
             panel.supxlabel(_caption(group), x=0.01, ha="left", fontsize=8, color="#666666")
             _legend(left, group)
-        metadata = {"Date": None} if (file_format or path.suffix.lstrip(".")) == "svg" else None
-        figure.savefig(path, format=file_format, dpi=160, metadata=metadata)
+        write(figure, path, file_format)
 
 
 def _panel(axes: Axes, group: Group, cost: Cost, label: str) -> None:
     from matplotlib.ticker import FixedLocator, NullFormatter
 
     axes.set_xscale("log")
-    axes.set_xlabel(label, color=_INK)
-    axes.grid(True, which="major", color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(colors=_INK, which="both")
+    quiet(axes, label)
     # A log axis without a price at zero.
     entries = [entry for entry in group.entries if getattr(entry, cost) > 0]
     front = [entry for entry in group.front(cost) if getattr(entry, cost) > 0]
     axes.plot(
         [getattr(entry, cost) for entry in front],
         [entry.brierlm for entry in front],
-        color=_FAINT,
+        color=FAINT,
         linewidth=1.4,
         linestyle=(0, (4, 2)),
         zorder=1,
@@ -156,7 +129,7 @@ def _annotate(axes: Axes, entry: Entry, cost: Cost) -> None:
         xytext=(6, 5) if is_low else (8, -11),
         textcoords="offset points",
         fontsize=9.5,
-        color=_INK,
+        color=INK,
         zorder=4,
     )
 
@@ -167,7 +140,7 @@ def _legend(axes: Axes, group: Group) -> None:
 
     entries = group.entries
     corner: Literal["upper left", "best"] = "upper left"
-    handles = [Line2D([], [], color=_FAINT, linestyle=(0, (4, 2)), label="Pareto front")]
+    handles = [Line2D([], [], color=FAINT, linestyle=(0, (4, 2)), label="Pareto front")]
     if len(entries) > LABELLED or any(entry.label != entry.family for entry in entries):
         corner = "best"
         sizes = {entry.family: (entry.kind == "calm", entry.chunk_size) for entry in entries}
@@ -176,7 +149,7 @@ def _legend(axes: Axes, group: Group) -> None:
             handles.append(
                 Line2D([], [], color=colour, marker=marker, linestyle="", markeredgecolor="white", label=family)
             )
-    axes.legend(handles=handles, frameon=False, fontsize=9, labelcolor=_INK, loc=corner)
+    axes.legend(handles=handles, frameon=False, fontsize=9, labelcolor=INK, loc=corner)
 
 
 def _caption(group: Group) -> str:

@@ -17,9 +17,12 @@ from pydantic import ValidationError
 from calm_bench.atomic import write_bytes, write_with
 from pipelines.entry import Entry
 from pipelines.pareto import pareto_front
+from pipelines.ranks import shared_ranks
 
 FORMAT = "calm-bench leaderboard"
 VERSION = 1
+TASK = "task_"
+"""Columns of a CSV file that hold scores of lm-eval tasks begin with this."""
 
 Cost = Literal["total_training_flops", "training_flops", "inference_flops_per_token", "wall_time_s", "parameters"]
 
@@ -34,6 +37,11 @@ class Group:
 
     protocol_hash: str
     entries: tuple[Entry, ...]
+
+    @cached_property
+    def ranks(self) -> tuple[int, ...]:
+        """Of the rows in their order; rows that do not differ significantly share one."""
+        return tuple(shared_ranks([(entry.brierlm, entry.brierlm_se) for entry in self.entries]))
 
     def front(self, cost: Cost = "total_training_flops") -> tuple[Entry, ...]:
         """The rows that no other row beats in BrierLM for the same or less ``cost``, cheapest first."""
@@ -106,9 +114,11 @@ class Leaderboard:
     def to_csv(self) -> str:
         """One line a row, all fields; Brier-1..4 and their errors in columns of their own."""
         rows = [
-            {"rank": rank, **_flat(entry)} for group in self.groups for rank, entry in enumerate(group.entries, start=1)
+            {"rank": rank, **_flat(entry)}
+            for group in self.groups
+            for rank, entry in zip(group.ranks, group.entries, strict=True)
         ]
-        columns = ["rank", *_columns()]
+        columns = ["rank", *_columns(), *sorted({name for row in rows for name in row if name.startswith(TASK)})]
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
@@ -150,6 +160,11 @@ def _flat(entry: Entry) -> dict[str, Any]:
         if name in ("brier", "brier_se"):
             stem, _, suffix = name.partition("_")
             flat |= {f"{stem}_{n}{'_' + suffix if suffix else ''}": part for n, part in enumerate(value, start=1)}
+        elif name == "seeds":
+            flat[name] = " ".join(map(str, value))
+        elif name == "tasks":
+            for score in entry.tasks:
+                flat |= {f"{TASK}{score.name}": score.value, f"{TASK}{score.name}_se": score.standard_error}
         else:
             flat[name] = value
     return flat
@@ -162,6 +177,6 @@ def _columns() -> list[str]:
             columns += [f"brier_{n}" for n in range(1, 5)]
         elif name == "brier_se":
             columns += [f"brier_{n}_se" for n in range(1, 5)]
-        else:
+        elif name != "tasks":
             columns.append(name)
     return columns

@@ -36,6 +36,9 @@ class Holder:
     token: str
     """Unique to this lease."""
 
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host.partition(' ')[0]}"
+
     def is_gone(self) -> bool:
         """Whether the process is known not to exist; always False for one on another host."""
         import psutil
@@ -129,6 +132,21 @@ class Leases:
             return None
         with locked(self._guard):
             return self._live_holder(path)
+
+    def sweep(self, delete: bool = True) -> list[Path]:
+        """Files that dead processes left: leases that nobody holds any more, and half-written ones. Deletes them."""
+        if not self._folder.is_dir():
+            return []
+        with locked(self._guard):
+            # Half-written ones exist under the guard only, so whatever is seen here has lost its writer.
+            dead = [
+                path
+                for path in sorted(self._folder.iterdir())
+                if path != self._guard and (path.suffix != ".json" or self._live_holder(path) is None)
+            ]
+            for path in dead if delete else ():
+                path.unlink()
+        return dead
 
     def _live_holder(self, path: Path) -> Holder | None:
         holder = _read(path)

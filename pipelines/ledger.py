@@ -6,8 +6,8 @@ once trials 0 to n - ``concurrent_trials`` are told, in that order and no furthe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -23,14 +23,34 @@ STARTUP_TRIALS = 6
 """Trials of ``tpe`` that are drawn at random before the model of the space is worth asking."""
 
 
+AskedState = Literal["open", "complete", "failed", "pruned"]
+
+
 @dataclass(frozen=True)
 class Asked:
     """A trial as the ledger knows it."""
 
     number: int
     point: Point
-    state: Literal["open", "complete", "failed"]
+    state: AskedState
     error: str | None = None
+    """Why it failed or was pruned."""
+    rungs: Mapping[int, float] = field(default_factory=dict)
+    """Validation loss by rung of the pruner, as it was told."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """The end of a trial: its objectives, or why it has none."""
+
+    values: Sequence[float] | None = None
+    error: str | None = None
+    pruned: bool = False
+    """Stopped because it was worse than others, and not by an error."""
+    constraints: Mapping[str, float] = field(default_factory=dict)
+    """By how much each is broken; zero or less is kept."""
+    rungs: Mapping[int, float] = field(default_factory=dict)
+    """Validation loss by rung of the pruner."""
 
 
 class Ledger:
@@ -53,7 +73,7 @@ class Ledger:
         self._search = search
         self._seed = seed
         self._space = distributions(search)
-        self._untold: dict[int, tuple[Sequence[float] | None, str | None]] = {}
+        self._untold: dict[int, Told] = {}
         self._given: set[int] = set()
         with locked(self._guard):
             _drop_half_line(path)
@@ -87,12 +107,12 @@ class Ledger:
         self._given.update(asked.number for asked in new)
         return new
 
-    def tell(self, number: int, values: Sequence[float] | None, error: str | None = None) -> None:
-        """Record the objectives of a trial, or, with ``values`` None, the error it failed with."""
-        self._untold[number] = (values, error)
+    def tell(self, number: int, told: Told) -> None:
+        """Record what became of a trial."""
+        self._untold[number] = told
         for ready in list(self._ready()):
             with locked(self._guard):
-                self._record(ready, *self._untold.pop(ready))
+                self._record(ready, self._untold.pop(ready))
                 # Before the next is told: a proposal must not depend on who happened to finish together.
                 self._ask()
 
@@ -128,19 +148,26 @@ class Ledger:
             else:
                 return
 
-    def _record(self, number: int, values: Sequence[float] | None, error: str | None) -> None:
+    def _record(self, number: int, told: Told) -> None:
         import optuna
         from optuna.trial import TrialState
 
-        trial = self._frozen()[number]
-        if trial.state.is_finished():
+        frozen = self._frozen()[number]
+        if frozen.state.is_finished():
             return
-        if values is None:
-            # Before the state, so that no failed trial is ever seen without its reason.
-            optuna.trial.Trial(self._study, trial._trial_id).set_user_attr("error", error or "unknown")
-            self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
-        else:
-            self._study.tell(number, list(values), skip_if_finished=True)
+        # All of it before the state, so that no trial is ever seen as ended without its reason.
+        trial = optuna.trial.Trial(self._study, frozen._trial_id)
+        for rung, loss in sorted(told.rungs.items()):
+            if rung not in frozen.intermediate_values:
+                trial.report(loss, rung)
+        for name, excess in told.constraints.items():
+            trial.set_constraint(name, excess)
+        if told.values is not None:
+            self._study.tell(number, list(told.values), skip_if_finished=True)
+            return
+        trial.set_user_attr("error", told.error or "unknown")
+        state = TrialState.PRUNED if told.pruned else TrialState.FAIL
+        self._study.tell(number, state=state, skip_if_finished=True)
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         """The sampler of trial ``number``; seeded by it, so that a restarted driver proposes what the first would."""
@@ -190,11 +217,14 @@ class Ledger:
 def _asked(trial: optuna.trial.FrozenTrial) -> Asked:
     from optuna.trial import TrialState
 
-    if trial.state == TrialState.COMPLETE:
-        return Asked(trial.number, dict(trial.params), "complete")
-    if trial.state in (TrialState.FAIL, TrialState.PRUNED):
-        return Asked(trial.number, dict(trial.params), "failed", str(trial.user_attrs.get("error", "unknown")))
-    return Asked(trial.number, dict(trial.params), "open")
+    states: dict[TrialState, AskedState] = {
+        TrialState.COMPLETE: "complete",
+        TrialState.FAIL: "failed",
+        TrialState.PRUNED: "pruned",
+    }
+    state: AskedState = states.get(trial.state, "open")
+    error = str(trial.user_attrs.get("error", "unknown")) if state in ("failed", "pruned") else None
+    return Asked(trial.number, dict(trial.params), state, error, dict(trial.intermediate_values))
 
 
 def _drop_half_line(path: Path) -> None:

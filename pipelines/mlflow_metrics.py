@@ -25,6 +25,9 @@ _NOT_BY_FLOPS = frozenset(
 _ROW_METRICS = (
     "brierlm",
     "brierlm_se",
+    "num_positions",
+    "num_documents",
+    "num_samples",
     "autoencoder_accuracy",
     "parameters",
     "autoencoder_parameters",
@@ -86,6 +89,9 @@ def row_metrics(entry: Entry) -> dict[str, float]:
     values = {name: getattr(entry, name) for name in _ROW_METRICS}
     values |= {f"brier_{n}": value for n, value in enumerate(entry.brier, start=1)}
     values |= {f"brier_{n}_se": value for n, value in enumerate(entry.brier_se, start=1)}
+    for score in entry.tasks:
+        name = f"task/{score.name.replace(' ', '/')}"
+        values |= {name: score.value, f"{name}_se": score.standard_error, f"{name}_draws_se": score.monte_carlo_error}
     return {name: float(value) for name, value in values.items() if value is not None}
 
 

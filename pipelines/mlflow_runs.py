@@ -46,6 +46,14 @@ DESCRIBED = "calm_bench.described"
 ERROR = "calm_bench.error"
 LEADERBOARD = "calm_bench.leaderboard"
 
+READ_BESIDE_THE_ROW = (
+    ("evaluation", "result.json"),
+    ("samples", "samples.md"),
+    ("benchmarks", "result.json"),
+    ("trajectory", "result.json"),
+)
+"""Files of finished stages that become artifacts: protocols with errors and sample counts, and what a model writes."""
+
 _METRICS_PER_BATCH = 900
 """MLflow takes 1000 metrics, parameters and tags in one request."""
 _PARAMETERS_PER_BATCH = 100
@@ -252,6 +260,9 @@ class StudyRuns:
         tags = [InputTag("mlflow.data.context", "training and evaluation")]
         self._client.log_inputs(run_id, datasets=[DatasetInput(dataset, tags)])
 
+        for kind, name in READ_BESIDE_THE_ROW:
+            if kind in outcome.folders and (outcome.folders[kind] / name).is_file():
+                self._client.log_artifact(run_id, str(outcome.folders[kind] / name), kind)
         model_id = self._model_id(run, entry)
         when = run.info.start_time
         probes = outcome.results.get("autoencoder", {}).get("probes", {})

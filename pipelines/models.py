@@ -13,6 +13,8 @@ from pipelines.entry import Entry
 from pipelines.leaderboard import Leaderboard
 from pipelines.store import Store
 
+SEED_MARK = "@"
+"""``K=4@1`` is the model of seed 1."""
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 """Files of weights: this project's, and those that released checkpoints may have."""
 
@@ -34,7 +36,8 @@ class TrainedModel:
 
 
 def find_model(name: str, store: Store) -> TrainedModel:
-    """The model at the path ``name``, or called ``LABEL`` or ``STUDY/LABEL`` on a leaderboard of ``store``.
+    """The model at the path ``name``, or called ``LABEL`` or ``STUDY/LABEL`` on a leaderboard of ``store``,
+    with ``@SEED`` behind it where there are several.
 
     Raises:
         ConfigurationError: there is none; says what there is.
@@ -48,17 +51,35 @@ def find_model(name: str, store: Store) -> TrainedModel:
             f"{given} holds no model: neither it nor its folder 'model' has weights ({' or '.join(WEIGHTS)})"
         )
     entries = [entry for board in stored_leaderboards(store).values() for entry in board]
-    found = {entry.model_folder: entry for entry in entries if name in (entry.label, f"{entry.study}/{entry.label}")}
+    label, _, seed = name.rpartition(SEED_MARK) if SEED_MARK in name else (name, "", "")
+    found = {
+        entry.model_folder: entry
+        for entry in entries
+        if label in (entry.label, f"{entry.study}/{entry.label}") and seed in ("", str(entry.seed))
+    }
     if len(found) > 1:
-        names = ", ".join(sorted(f"{entry.study}/{entry.label} in {folder}" for folder, entry in found.items()))
+        names = ", ".join(
+            sorted(f"{_full_name(entry)}{SEED_MARK}{entry.seed} in {path}" for path, entry in found.items())
+        )
         raise ConfigurationError(
-            f"{name!r} names {len(found)} models: {names}; give the study's name too, or the folder"
+            f"{name!r} names {len(found)} models: {names}; give study and seed too, as written here, or the folder"
         )
     if not found:
         known = sorted({_full_name(entry) for entry in entries})
         hint = did_you_mean(name, known) if known else f"; no study has finished in the store {store.root}"
         raise ConfigurationError(f"there is no model {name!r}, neither as a folder nor on a leaderboard{hint}")
     return _with_origin(Path(next(iter(found))))
+
+
+def is_transformers_model(folder: Path) -> bool:
+    """Whether ``folder`` holds a causal language model of transformers, rather than one of this project's kinds."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    try:
+        description = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(description, dict) and description.get("model_type") in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 
 def stored_leaderboards(store: Store) -> dict[Path, Leaderboard]:
@@ -102,11 +123,10 @@ def _description(stages: Path, stage: dict[str, str]) -> dict[str, Any] | None:
 
 
 def _evaluation_of(stages: Path, identity: str) -> dict[str, Any] | None:
-    from calm_bench.config import Evaluation
+    from evals.protocol import evaluation_settings
 
     for path in sorted((stages / "evaluation").glob("*/config.json")):
         description = json.loads(path.read_text(encoding="utf-8"))
         if description["inputs"]["language_model"]["identity"] == identity:
-            protocol = description["config"]["protocol"]
-            return {name: protocol[name] for name in Evaluation.model_fields if name in protocol}
+            return evaluation_settings(description["config"]["protocol"])
     return None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pipelines.drawing import INK, PALETTE, canvas, quiet, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,23 +14,13 @@ if TYPE_CHECKING:
 
     from calm_bench.autoencoder.probe import AccuracyAt, Probes
 
-_LINE = "#0072B2"
-_MARK = "#D55E00"
-_INK = "#333333"
-_FAINT = "#9a9a9a"
+_LINE = PALETTE[3]
+_MARK = PALETTE[4]
 
 
 def draw_probes(probes: Probes, path: Path) -> None:
     """Write the picture to ``path``, in the format of its suffix. Bars are one standard error over chunks."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    # Not pyplot: it keeps global state and would choose a window system. Salt: the same numbers give the same SVG.
-    settings: dict[Any, Any] = {"svg.hashsalt": "calm-bench", "font.size": 10, "axes.edgecolor": _FAINT}
-    with matplotlib.rc_context(settings):
-        figure = Figure(figsize=(13, 4.2), layout="constrained", facecolor="white")
-        FigureCanvasAgg(figure)
+    with canvas(13, 4.2) as figure:
         noise, bits, dimensions = figure.subplots(1, 3)
         _curve(noise, probes.noise, "standard deviation of the noise added to the latent (prior: 1)")
         noise.axvline(probes.posterior_std, color=_MARK, linewidth=1.2, linestyle=(0, (4, 2)))
@@ -41,13 +33,13 @@ def draw_probes(probes: Probes, path: Path) -> None:
             color=_MARK,
             fontsize=9,
         )
-        noise.set_ylabel("tokens reconstructed", color=_INK)
+        noise.set_ylabel("tokens reconstructed", color=INK)
         _curve(bits, probes.bits, "bits per latent dimension")
         bits.set_xticks([point.level for point in probes.bits])
         per_token = probes.latent_size / probes.chunk_size
         upper = bits.secondary_xaxis("top", functions=(lambda b: b * per_token, lambda b: b / per_token))
-        upper.set_xlabel("bits per token", color=_INK)
-        upper.tick_params(colors=_INK)
+        upper.set_xlabel("bits per token", color=INK)
+        upper.tick_params(colors=INK)
         _dimensions(dimensions, probes)
         figure.suptitle(
             f"Autoencoder of K = {probes.chunk_size} tokens, {probes.latent_size} dimensions "
@@ -56,10 +48,9 @@ def draw_probes(probes: Probes, path: Path) -> None:
             ha="left",
             fontsize=13,
             weight="bold",
-            color=_INK,
+            color=INK,
         )
-        metadata = {"Date": None} if path.suffix == ".svg" else None
-        figure.savefig(path, dpi=160, metadata=metadata)
+        write(figure, path)
 
 
 def _curve(axes: Axes, points: Sequence[AccuracyAt], label: str) -> None:
@@ -74,7 +65,7 @@ def _curve(axes: Axes, points: Sequence[AccuracyAt], label: str) -> None:
     )
     axes.set_ylim(0, 1.03)
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
-    _plain(axes, label)
+    quiet(axes, label, grid="y")
 
 
 def _dimensions(axes: Axes, probes: Probes) -> None:
@@ -82,13 +73,5 @@ def _dimensions(axes: Axes, probes: Probes) -> None:
     axes.bar(range(1, len(kl) + 1), kl, width=0.8, color=_LINE)
     axes.axhline(probes.collapsed.threshold, color=_MARK, linewidth=1.2, linestyle=(0, (4, 2)))
     axes.set_title(f"{probes.collapsed.value} collapsed", fontsize=10, color=_MARK, loc="right")
-    axes.set_ylabel("KL(posterior || prior), nats a chunk", color=_INK)
-    _plain(axes, "latent dimensions, by what they say")
-
-
-def _plain(axes: Axes, label: str) -> None:
-    axes.set_xlabel(label, color=_INK)
-    axes.grid(True, axis="y", color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(colors=_INK)
+    axes.set_ylabel("KL(posterior || prior), nats a chunk", color=INK)
+    quiet(axes, "latent dimensions, by what they say", grid="y")

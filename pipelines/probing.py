@@ -44,13 +44,13 @@ def probe_model(
     from calm_bench.autoencoder.probe import PROBE_TOKENS, probe
     from calm_bench.tokens import TokenStream, windows
 
-    autoencoder = open_autoencoder(model.folder, device)
+    autoencoder = open_autoencoder(model.folder, device, model.autoencoder)
     experiment, graph = prepare_text(model, store, overrides)
     stream = TokenStream.open(store.folder(graph["tokens"]), experiment.evaluation.split)
-    if stream.vocab_size != autoencoder.vocab_size:
+    if stream.vocab_size > autoencoder.vocab_size:
         raise ConfigurationError(
-            f"the text has {stream.vocab_size} kinds of tokens, the autoencoder knows {autoencoder.vocab_size}: "
-            "its tokenizer is another"
+            f"the tokenizer has {stream.vocab_size} tokens, the autoencoder of {model.folder} only "
+            f"{autoencoder.vocab_size}: it is not the model's; --tokenizer names another"
         )
     chunks = windows(stream, autoencoder.chunk_size, None).tokens
     try:

@@ -99,8 +99,8 @@ class RichProgress:
         elif isinstance(event, events.TrialFinished):
             self.message(_said(event), "green")
         elif isinstance(event, events.TrialFailed):
-            self.message(_said(event), "red")
-        elif isinstance(event, events.StudyStopping):
+            self.message(_said(event), "yellow" if event.outcome.state == "pruned" else "red")
+        elif isinstance(event, events.StudyStopping | events.StageRetried):
             self.message(_said(event), "yellow")
 
     def table(self) -> RenderableType:
@@ -150,6 +150,7 @@ class RichProgress:
         cached = sum(stage.state == "cached" for stage in stages)
         parts = [f"{state.complete} of {state.num_trials} trials done"]
         parts += [f"{state.failed} failed"] if state.failed else []
+        parts += [f"{state.pruned} pruned"] if state.pruned else []
         parts += [f"stages: {done} done, {cached} from the store, {waiting} waiting"]
         parts += [duration(time.monotonic() - self._start)]
         return f"{printable(state.name)}: " + "; ".join(parts)
@@ -176,8 +177,10 @@ def _said(event: events.Event) -> str:
         case events.StudyStopping():
             return f"stopping: {event.reason}"
         case events.StudyFinished():
-            failed = sum(outcome.state != "complete" for outcome in event.outcomes)
-            return f"study finished: {len(event.outcomes) - failed} trials complete, {failed} failed"
+            complete = sum(outcome.state == "complete" for outcome in event.outcomes)
+            pruned = sum(outcome.state == "pruned" for outcome in event.outcomes)
+            told = f"study finished: {complete} trials complete, {len(event.outcomes) - complete - pruned} failed"
+            return f"{told}, {pruned} pruned" if pruned else told
         case events.StageQueued():
             return f"{event.stage}: queued"
         case events.StageStarted():
@@ -189,12 +192,15 @@ def _said(event: events.Event) -> str:
             return _with_outcome(told, what_came_of(event.stage.kind, event.result))
         case events.StageFailed():
             return f"{event.stage}: FAILED: {event.error}"
+        case events.StageRetried():
+            return f"{event.stage}: try {event.attempt} of {event.retries} more from its last checkpoint: {event.error}"
         case events.TrialStarted():
             return f"trial {event.number} ({event.label}): started"
         case events.TrialFinished():
             outcome = event.outcome
             score = what_came_of("evaluation", outcome.results.get("evaluation", {}))
-            return _with_outcome(f"trial {outcome.number} ({outcome.label}): complete", score)
+            told = _with_outcome(f"trial {outcome.number} ({outcome.label}): complete", score)
+            return _with_outcome(told, ", ".join(f"violates {broken}" for broken in outcome.violations))
         case events.TrialFailed():
             outcome = event.outcome
             return f"trial {outcome.number} ({outcome.label}): {outcome.state.upper()}: {outcome.error}"

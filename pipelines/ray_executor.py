@@ -15,22 +15,22 @@ from typing import Any
 
 from calm_bench.study_config import Execution
 from pipelines.executor import ExecutorError, available_cpus
-from pipelines.perform import StageError, StopFile, perform
+from pipelines.failures import Cause, kernel_kills, memory_report
+from pipelines.perform import StageError, StopFiles, perform
 from pipelines.stage import STAGE_KINDS, Interrupted, Stage, StageKind
 from pipelines.store import Store
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Results are small and artifacts travel through the store, so Ray's usual third of the memory is not needed."""
 
-LOST_WORKER_RETRIES = 2
-"""How often Ray runs a stage again, from its last checkpoint, after its worker or node died."""
+GIB = 2**30
 
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 """One thread per worker; Ray itself would give as many as the stage has CPUs."""
 
 
 class RayExecutor:
-    """Runs stages as Ray tasks with the CPUs and GPUs that ``execution`` declares.
+    """Runs stages as Ray tasks with the CPUs, GPUs and memory that ``execution`` declares.
 
     Ray starts with the first stage submitted, so a study that is wholly cached does not pay for it. Workers are told
     to stop through a file in the store, which they share with the driver anyway.
@@ -39,7 +39,7 @@ class RayExecutor:
     def __init__(self, store: Store, execution: Execution) -> None:
         self._store = store
         self._execution = execution
-        self._stop_file = store.root / "stop" / uuid.uuid4().hex
+        self._name = uuid.uuid4().hex
         self._started = False
         self._closed = False
 
@@ -49,6 +49,7 @@ class RayExecutor:
             return self._execution.max_parallel
         per_stage = self._execution.cpus_per_stage
         if self._execution.address is None:
+            # Ray itself holds back what does not fit for want of memory or a GPU.
             return max(1, int(available_cpus() / per_stage))
         # Some waiting stages let an autoscaling cluster see that more nodes are wanted.
         return max(1, 2 * int(self._resources().get("CPU", 0) / per_stage))
@@ -59,21 +60,38 @@ class RayExecutor:
 
         kind = STAGE_KINDS.get(stage.kind)
         gpus = self._execution.gpus_per_stage if kind.uses_device else 0.0
+        memory = self._execution.memory_per_stage
         task = ray.remote(_perform).options(
             name=str(stage),
             num_cpus=self._execution.cpus_per_stage,
             num_gpus=gpus,
-            max_retries=LOST_WORKER_RETRIES,
+            memory=None if memory is None else int(memory * GIB),
+            # The study itself tries again: Ray would do so for want of memory too, and nobody would hear of it.
+            max_retries=0,
         )
         device = self._execution.device if gpus else "cpu"
-        reference = task.remote(self._store, stage, kind, device, self._stop_file)
+        stop_files = (self._stop_file(), self._stop_file(stage))
+        # What an earlier try of the stage was stopped by must not stop this one.
+        stop_files[1].unlink(missing_ok=True)
+        kills = kernel_kills()
+        reference = task.remote(self._store, stage, kind, device, stop_files, self._execution.keep_checkpoints)
         future: Future[dict[str, Any]] = Future()
-        reference.future().add_done_callback(lambda done: _pass_on(done, future, stage))
+        reference.future().add_done_callback(lambda done: _pass_on(done, future, stage, kills))
         return future
 
     def stop(self) -> None:
-        self._stop_file.parent.mkdir(parents=True, exist_ok=True)
-        self._stop_file.touch()
+        self._touch(self._stop_file())
+
+    def stop_stage(self, stage: Stage) -> None:
+        self._touch(self._stop_file(stage))
+
+    def _stop_file(self, stage: Stage | None = None) -> Path:
+        name = self._name if stage is None else f"{self._name}-{stage.name}"
+        return self._store.root / "stop" / name
+
+    def _touch(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
 
     def close(self) -> None:
         if self._closed:
@@ -83,7 +101,8 @@ class RayExecutor:
             import ray
 
             ray.shutdown()
-        self._stop_file.unlink(missing_ok=True)
+        for path in (self._store.root / "stop").glob(f"{self._name}*"):
+            path.unlink(missing_ok=True)
 
     def _start(self) -> None:
         if self._started:
@@ -116,11 +135,18 @@ class RayExecutor:
                 ) from error
         self._started = True
         found = self._resources()
-        for resource, needed in (("CPU", execution.cpus_per_stage), ("GPU", execution.gpus_per_stage)):
-            if execution.address is None and found.get(resource, 0.0) < needed:
+        needs = {
+            "CPU": (execution.cpus_per_stage, "cpus_per_stage"),
+            "GPU": (execution.gpus_per_stage, "gpus_per_stage"),
+            "memory": ((execution.memory_per_stage or 0.0) * GIB, "memory_per_stage"),
+        }
+        for resource, (needed, setting) in needs.items():
+            available = found.get(resource, 0.0)
+            if execution.address is None and available < needed:
+                unit, name = (GIB, "GiB of memory") if resource == "memory" else (1, resource)
                 raise ExecutorError(
-                    f"a stage needs {needed:g} {resource} and Ray found {found.get(resource, 0.0):g}: lower "
-                    f"execution.{resource.lower()}s_per_stage, or give the address of a cluster in execution.address"
+                    f"a stage needs {needed / unit:.4g} {name} and Ray found {available / unit:.4g}: lower "
+                    f"execution.{setting}, or give the address of a cluster in execution.address"
                 )
 
     def _resources(self) -> dict[str, float]:
@@ -132,35 +158,54 @@ class RayExecutor:
 
 
 def _perform(
-    store: Store, stage: Stage, kind: StageKind, device: str, stop_file: Path
+    store: Store, stage: Stage, kind: StageKind, device: str, stop_files: tuple[Path, ...], keep_checkpoints: int
 ) -> dict[str, Any] | StageError | Interrupted:
     """In the worker. Expected errors are returned: raised ones would come back wrapped in a Ray exception."""
     os.environ.update(THREADS)
     try:
-        return perform(store, stage, kind, device, StopFile(stop_file))
+        return perform(store, stage, kind, device, StopFiles(*stop_files), keep_checkpoints)
     except (StageError, Interrupted) as error:
         # The traceback stays here: its frames cannot travel, its text already does.
         return error.with_traceback(None)
 
 
-def _pass_on(done: Future[Any], future: Future[dict[str, Any]], stage: Stage) -> None:
+def _pass_on(done: Future[Any], future: Future[dict[str, Any]], stage: Stage, kills_before: int) -> None:
     """Fill ``future`` with what came back from Ray."""
     error = done.exception()
-    if error is None:
-        answer = done.result()
-        if isinstance(answer, Exception):
-            future.set_exception(answer)
-        else:
-            future.set_result(answer)
+    if error is not None:
+        future.set_exception(_lost(stage, error, kernel_kills() > kills_before))
+    elif isinstance(answer := done.result(), Exception):
+        future.set_exception(answer)
     else:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else ""
-        future.set_exception(
-            StageError(
-                f"{stage}: its Ray worker was lost or could not start ({type(error).__name__}: {first_line}). "
-                "What it had saved is kept; the same command continues from there.",
-                str(error),
-            )
-        )
+        future.set_result(answer)
+
+
+def _lost(stage: Stage, error: BaseException, kernel_killed: bool) -> StageError:
+    """What Ray tells of a stage whose worker gave no answer."""
+    import ray.exceptions as of_ray
+
+    first_line = next(iter(str(error).strip().splitlines()), "")
+    named = f"{type(error).__name__}: {first_line}"
+    if isinstance(error, of_ray.OutOfMemoryError):
+        return StageError(f"{stage}: out of memory ({named}); {memory_report(stage)}", str(error), "memory")
+    if isinstance(error, of_ray.WorkerCrashedError) and kernel_killed:
+        killed = "its worker was killed while the kernel was short of memory"
+        return StageError(f"{stage}: out of memory ({killed}); {memory_report(stage)}", str(error), "memory")
+    passing = (
+        of_ray.WorkerCrashedError,
+        of_ray.NodeDiedError,
+        of_ray.LocalRayletDiedError,
+        of_ray.ObjectLostError,
+        of_ray.OutOfDiskError,
+        of_ray.RpcError,
+    )
+    cause: Cause = "passing" if isinstance(error, passing) else "permanent"
+    return StageError(
+        f"{stage}: its Ray worker was lost or could not start ({named}). "
+        "What it had saved is kept; --retry-failed continues from there.",
+        str(error),
+        cause,
+    )
 
 
 def _private_environment() -> dict[str, str]:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pipelines.leaderboard import Group, Leaderboard
-from pipelines.numbers import compact, duration, floored_percent, printable, scientific, with_error
+from pipelines.numbers import MISSING, compact, duration, floored_percent, printable, scientific, with_error
+from pipelines.task_score import EXACT
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from pipelines.entry import Entry
+    from pipelines.task_score import TaskScore
 
 EMPTY = "The leaderboard is empty: no trial has been scored yet."
 ON_THE_FRONT = "*"
 LABEL_WIDTH = 28
 """Terminal columns after which a label folds onto another line."""
+PERCENTAGES = frozenset({"acc", "acc_norm", "best_acc", "exact_match"})
 GAP = 2
 """Spaces between two columns of a terminal table."""
 
@@ -45,7 +49,7 @@ def _part(n: int) -> Column:
 
 MODEL = Column("Model", lambda entry: printable(entry.label), justify="left")
 STUDY = Column("Study", lambda entry: printable(entry.study), justify="left")
-SEED = Column("Seed", lambda entry: str(entry.seed))
+SEED = Column("Seed", lambda entry: ", ".join(map(str, entry.seeds or [entry.seed])))
 SCORE = Column("BrierLM", lambda entry: with_error(entry.brierlm, entry.brierlm_se))
 PARTS = [_part(n) for n in range(1, 5)]
 COSTS = [
@@ -93,14 +97,14 @@ def markdown(leaderboard: Leaderboard) -> str:
         return EMPTY + "\n"
     blocks = []
     for group in leaderboard.groups:
-        columns = [MODEL, *_distinguishing(group), SCORE, *PARTS, *COSTS]
+        columns = [MODEL, *_distinguishing(group), SCORE, *PARTS, *_tasks(group), *COSTS]
         fronts = _fronts(group)
-        headings = [column.heading.replace("-\n", "").replace("\n", " ") for column in columns]
+        headings = [_escaped(column.heading.replace("-\n", "").replace("\n", " ")) for column in columns]
         lines = [
             "| # | " + " | ".join(headings) + " |",
             "| --: | " + " | ".join(":--" if column.justify == "left" else "--:" for column in columns) + " |",
         ]
-        for rank, entry in enumerate(group.entries, start=1):
+        for rank, entry in zip(group.ranks, group.entries, strict=True):
             cells = [_escaped(column.cell(entry) + _mark(column, entry, fronts)) for column in columns]
             lines.append(f"| {rank} | " + " | ".join(cells) + " |")
         blocks.append("\n".join(lines) + "\n\n" + _escaped(caption(group)) + "\n")
@@ -112,17 +116,32 @@ def markdown(leaderboard: Leaderboard) -> str:
 def caption(group: Group) -> str:
     """What the numbers mean and what they were measured with."""
     entries = group.entries
-    seeds = sorted({entry.seed for entry in entries})
+    seeds = sorted({seed for entry in entries for seed in entry.seeds or [entry.seed]})
+    errors = "documents and seeds" if any(entry.seeds for entry in entries) else "documents"
     modes = sorted({printable(entry.decode_mode) for entry in entries})
     return (
-        f"BrierLM and Brier-n times 100, higher is better, ± one standard error over documents: "
+        f"BrierLM and Brier-n times 100, higher is better, ± one standard error over {errors}: "
         f"{_spread([entry.num_positions for entry in entries])} positions "
         f"in {_spread([entry.num_documents for entry in entries])} documents, "
         f"{_spread([entry.num_samples for entry in entries])} samples at each; protocol {group.protocol_hash}; "
         f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}. "
+        "Rows that do not differ significantly (5 % level) share a rank. "
         f"Autoencoder: held-out tokens it reconstructs. Training FLOPs and time include the autoencoder's. "
         f"FLOPs / token: inference by {' or '.join(modes)}. "
+        f"{_tasks_caption(entries)}"
         f"{ON_THE_FRONT} on the Pareto front: no row scores as high for less."
+    )
+
+
+def _tasks_caption(entries: tuple[Entry, ...]) -> str:
+    scores = [score for entry in entries for score in entry.tasks]
+    if not scores:
+        return ""
+    scorers = sorted({printable(score.scorer) for score in scores} - {EXACT})
+    compared = f"; without a likelihood, choices are compared by {' or '.join(scorers)}" if scorers else ""
+    return (
+        f"Accuracies times 100, ± one standard error over {_spread([score.num_documents for score in scores])} "
+        f"documents{compared}. "
     )
 
 
@@ -130,14 +149,39 @@ def _distinguishing(group: Group) -> list[Column]:
     """Columns that are needed only where the rows differ in them."""
     several: list[tuple[Column, int]] = [
         (STUDY, len({entry.study for entry in group.entries})),
-        (SEED, len({entry.seed for entry in group.entries})),
+        (SEED, len({seed for entry in group.entries for seed in entry.seeds or [entry.seed]})),
     ]
     return [column for column, count in several if count > 1]
 
 
+def _tasks(group: Group) -> list[Column]:
+    """A column for every task that a row was scored on; a task under several protocols has a column for each."""
+    found = sorted({(score.name, score.protocol_hash) for entry in group.entries for score in entry.tasks})
+    several = {name for name, count in Counter(name for name, _ in found).items() if count > 1}
+    return [_task(name, protocol, name in several) for name, protocol in found]
+
+
+def _task(name: str, protocol: str, is_one_of_several: bool) -> Column:
+    def cell(entry: Entry) -> str:
+        for score in entry.tasks:
+            if (score.name, score.protocol_hash) == (name, protocol):
+                return task_value(score)
+        return MISSING
+
+    return Column(printable(name).replace(" ", "\n") + (f"\n{protocol[:6]}" if is_one_of_several else ""), cell)
+
+
+def task_value(score: TaskScore) -> str:
+    """Accuracies times 100 as the leaderboard shows scores; other metrics as they are."""
+    scale = 100.0 if score.metric in PERCENTAGES else 1.0
+    if score.standard_error is None:
+        return f"{scale * score.value:.2f}"
+    return with_error(scale * score.value, scale * score.standard_error)
+
+
 def _fitting(group: Group, width: int) -> list[list[Column]]:
     """The columns, cut into as many tables as the width demands."""
-    every = [*_distinguishing(group), SCORE, *PARTS, *COSTS]
+    every = [*_distinguishing(group), SCORE, *PARTS, *_tasks(group), *COSTS]
     rank = len(str(len(group.entries)))
     fixed = rank + GAP + min(LABEL_WIDTH, MODEL.width(group.entries))
 
@@ -147,7 +191,7 @@ def _fitting(group: Group, width: int) -> list[list[Column]]:
     if fits(every):
         return [every]
     tables: list[list[Column]] = []
-    for part in ([*_distinguishing(group), SCORE, *COSTS], PARTS):
+    for part in filter(None, ([*_distinguishing(group), SCORE, *COSTS], PARTS, _tasks(group))):
         tables.append([])
         for column in part:
             if tables[-1] and not fits([*tables[-1], column]):
@@ -167,7 +211,7 @@ def _table(group: Group, columns: list[Column]) -> RenderableType:
     grid.add_column(MODEL.heading, max_width=LABEL_WIDTH, overflow="fold")
     for column in columns:
         grid.add_column(column.heading, justify=column.justify, no_wrap=True)
-    for rank, entry in enumerate(group.entries, start=1):
+    for rank, entry in zip(group.ranks, group.entries, strict=True):
         # Text, not str: a label is not markup, whatever brackets it has.
         cells = [Text(str(rank)), Text(MODEL.cell(entry))]
         for column in columns:

@@ -10,10 +10,14 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from calm_bench.config import Autoencoder, Corpus, Experiment, LanguageModel, Tokens
+from calm_bench.config import Autoencoder, Corpus, Experiment, LanguageModel, Tokens, Trajectory
 from pipelines.stage import Interrupted, Stage, StageKind
+from pipelines.trained import load_trained
+
+if TYPE_CHECKING:
+    from evals.protocol import Protocol
 
 Inputs = Mapping[str, Path]
 Stop = Callable[[], bool]
@@ -53,19 +57,12 @@ def run_language_model(stage: Stage, inputs: Inputs, folder: Path, device: str, 
 
 
 def run_evaluation(stage: Stage, inputs: Inputs, folder: Path, device: str, stop: Stop) -> dict[str, Any]:
-    from calm_bench.lm import load_language_model
     from calm_bench.tokens import TokenStream
     from evals.evaluate import ModelSampler, evaluate_brierlm
-    from evals.protocol import Protocol
+    from evals.sums import FILE, save_sums
 
-    digests = {
-        "corpus_digest": _result(inputs["corpus"])["digest"],
-        "tokenizer_digest": _result(inputs["tokens"])["tokenizer_digest"],
-    }
-    protocol = Protocol.model_validate({**stage.config["protocol"], **digests})
-    # The study's own configuration names the head, so the folder it trained may have it imported.
-    head = stage.inputs["language_model"].config["model"].get("head", {})
-    model = load_language_model(inputs["language_model"] / "model", device, [head.get("target", "")])
+    protocol = protocol_of(stage, inputs)
+    model = load_trained(stage, inputs["language_model"] / "model", device)
     stream = TokenStream.open(inputs["tokens"], protocol.split)
     start = time.perf_counter()
     # It begins anew after an interruption, so lines of an earlier attempt would be told twice.
@@ -79,7 +76,9 @@ def run_evaluation(stage: Stage, inputs: Inputs, folder: Path, device: str, stop
             if stop():
                 raise Interrupted(f"stopped after window {done} of {total}")
 
-        return evaluate_brierlm(ModelSampler(model), stream, protocol, progress).to_dict()
+        result = evaluate_brierlm(ModelSampler(model), stream, protocol, progress)
+    save_sums(result.scored, folder / FILE)
+    return result.to_dict()
 
 
 def autoencoder_experiment(stage: Stage) -> Experiment:
@@ -96,18 +95,31 @@ def autoencoder_experiment(stage: Stage) -> Experiment:
 def language_model_experiment(stage: Stage) -> Experiment:
     """The part of an experiment that a language-model stage and its autoencoder know."""
     model = stage.config["model"]
+    known: dict[str, Any] = {"seed": stage.config["seed"]}
+    if "snapshots" in stage.config:
+        known["trajectory"] = Trajectory(snapshots=stage.config["snapshots"])
     if model["kind"] == "token":
-        return Experiment.model_construct(
-            seed=stage.config["seed"], model=LanguageModel.model_validate({**model, "chunk_size": 1})
-        )
+        return Experiment.model_construct(**known, model=LanguageModel.model_validate({**model, "chunk_size": 1}))
     return Experiment.model_construct(
-        seed=stage.config["seed"],
+        **known,
         autoencoder=Autoencoder.model_validate(stage.inputs["autoencoder"].config["autoencoder"]),
         model=LanguageModel.model_validate(model),
     )
 
 
-def _result(folder: Path) -> dict[str, Any]:
+def protocol_of(stage: Stage, inputs: Inputs) -> Protocol:
+    """The protocol that a stage is to score under, on the text that it reads."""
+    from evals.protocol import Protocol
+
+    digests = {
+        "corpus_digest": result_of(inputs["corpus"])["digest"],
+        "tokenizer_digest": result_of(inputs["tokens"])["tokenizer_digest"],
+    }
+    return Protocol.model_validate({**stage.config["protocol"], **digests})
+
+
+def result_of(folder: Path) -> dict[str, Any]:
+    """What a finished stage returned."""
     result: dict[str, Any] = json.loads((folder / "result.json").read_text())
     return result
 
@@ -116,4 +128,4 @@ CORPUS = StageKind("corpus", run_corpus, uses_torch=False, uses_device=False)
 TOKENS = StageKind("tokens", run_tokens, uses_torch=False, uses_device=False)
 AUTOENCODER = StageKind("autoencoder", run_autoencoder, revision=2)
 LANGUAGE_MODEL = StageKind("language_model", run_language_model)
-EVALUATION = StageKind("evaluation", run_evaluation)
+EVALUATION = StageKind("evaluation", run_evaluation, revision=2)

@@ -14,6 +14,7 @@ from pipelines.leaderboard import Leaderboard, write_leaderboard
 from pipelines.store import Store
 from pipelines.study import run_study, study_folder, study_identity
 from pipelines.tracking import MlflowMirror
+from pipelines.trajectories import summary, trajectories_of, write_trajectories
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,10 +34,12 @@ class Report:
     """The leaderboard by file suffix: json, md, csv, png, svg."""
     mlflow: str | None
     """Address of the mirror without credentials, or ``None`` where tracking is off."""
+    correlations: tuple[str, ...] = ()
+    """How BrierLM goes with cross-entropy along the trainings, a line each, where the study asks for it."""
 
     @property
     def failed(self) -> tuple[TrialOutcome, ...]:
-        return tuple(outcome for outcome in self.outcomes if outcome.state != "complete")
+        return tuple(outcome for outcome in self.outcomes if outcome.state in ("failed", "invalid"))
 
 
 def run_and_report(study: Study, console: Console, retry_failed: bool = False) -> Report:
@@ -61,11 +64,14 @@ def run_and_report(study: Study, console: Console, retry_failed: bool = False) -
             outcomes = run_study(study, store, executor, Listeners(listeners), retry_failed=retry_failed)
         leaderboard = Leaderboard(entry_from(outcome, study) for outcome in outcomes if outcome.state == "complete")
         files = write_leaderboard(leaderboard, study_folder(study, store))
+        trajectories = trajectories_of(outcomes)
+        pictures = write_trajectories(trajectories, study_folder(study, store))
         if mirror is not None:
-            mirror.publish(leaderboard, markdown(leaderboard), files.values())
+            mirror.publish(leaderboard, markdown(leaderboard), [*files.values(), *pictures])
     finally:
         executor.close()
         if mirror is not None:
             mirror.close()
     address = None if mirror is None else mirror.address
-    return Report(tuple(outcomes), leaderboard, study_folder(study, store), files, address)
+    found = tuple(summary(trajectories))
+    return Report(tuple(outcomes), leaderboard, study_folder(study, store), files, address, found)

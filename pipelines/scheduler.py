@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
@@ -11,9 +12,11 @@ from typing import Any
 from pipelines.events import (
     Listener,
     StageCached,
+    StageDropped,
     StageFailed,
     StageFinished,
     StageQueued,
+    StageRetried,
     StageStarted,
 )
 from pipelines.executor import Executor
@@ -32,18 +35,28 @@ class _Running:
     follower: Follower
     submitted: float = field(default_factory=monotonic)
     started: float | None = None
+    unwanted: bool = False
+    """Asked to end, since no trial needs it any more."""
+    wanted_again: int | None = None
+    """Length of the longest chain from it, where a trial needs it after all."""
 
 
 class Scheduler:
-    """The stages of all trials of a study, whichever trial brought them."""
+    """The stages of all trials of a study, whichever trial brought them.
 
-    def __init__(self, store: Store, executor: Executor, listener: Listener) -> None:
+    Args:
+        retries: how often a stage is tried again that was let down by something that may pass.
+    """
+
+    def __init__(self, store: Store, executor: Executor, listener: Listener, retries: int = 0) -> None:
         self._store = store
         self._executor = executor
         self._listener = listener
         self._waiting: dict[Stage, int] = {}
         """Stage -> number of stages in the longest chain from it to the end of a trial."""
         self._running: dict[Stage, _Running] = {}
+        self._retries = retries
+        self._retried: Counter[Stage] = Counter()
         self.results: dict[Stage, dict[str, Any]] = {}
         self.errors: dict[Stage, str] = {}
         self._stopping = False
@@ -57,7 +70,10 @@ class Scheduler:
                 continue
             if stage in self._waiting:
                 self._waiting[stage] = max(self._waiting[stage], lengths[stage])
-            elif stage not in self._running and stage not in self.errors:
+            elif stage in self._running:
+                if self._running[stage].unwanted:
+                    self._running[stage].wanted_again = lengths[stage]
+            elif stage not in self.errors:
                 if self._store.is_done(stage):
                     self.results[stage] = self._store.result(stage)
                     self._listener.handle(StageCached(stage, self._store.folder(stage), self.results[stage]))
@@ -103,9 +119,18 @@ class Scheduler:
         return not self._running
 
     def drop(self, keep: Iterable[StageGraph]) -> None:
-        """Forget waiting stages that none of the graphs in ``keep`` needs: their trials have failed."""
+        """Forget waiting stages that none of the graphs in ``keep`` needs, and ask running ones to end.
+
+        Their trials have failed or were pruned; what the running ones had reached stays in their work folders.
+        """
         needed = {stage for graph in keep for stage in graph.stages}
-        self._waiting = {stage: length for stage, length in self._waiting.items() if stage in needed}
+        for stage in [stage for stage in self._waiting if stage not in needed]:
+            del self._waiting[stage]
+            self._listener.handle(StageDropped(stage))
+        for stage, running in self._running.items():
+            if stage not in needed and not running.unwanted:
+                running.unwanted = True
+                self._executor.stop_stage(stage)
 
     def _is_ready(self, stage: Stage) -> bool:
         return all(source in self.results for source in stage.inputs.values())
@@ -122,14 +147,36 @@ class Scheduler:
         try:
             self.results[stage] = running.future.result()
         except Interrupted:
-            # Its state is saved; it waits for the next run of the study.
+            # Its state is saved; it waits for the next run of the study, or goes on at once.
+            if running.wanted_again is not None and not self._stopping:
+                self._waiting[stage] = running.wanted_again
+            elif running.unwanted:
+                self._listener.handle(StageDropped(stage))
             return
         except StageError as error:
-            self.errors[stage] = str(error)
-            self._listener.handle(StageFailed(stage, str(error)))
+            if running.unwanted or not self._try_again(stage, error):
+                self.errors[stage] = str(error)
+                self._listener.handle(StageFailed(stage, str(error)))
             return
         seconds = monotonic() - (running.started or running.submitted)
         self._listener.handle(StageFinished(stage, self._store.folder(stage), self.results[stage], seconds))
+
+    def _try_again(self, stage: Stage, error: StageError) -> bool:
+        """Queue a failed stage once more if that may help; returns whether."""
+        if error.cause != "passing" or self._stopping or self._retried[stage] >= self._retries:
+            return False
+        self._retried[stage] += 1
+        self._listener.handle(StageRetried(stage, str(error), self._retried[stage], self._retries))
+        self._queue_again(stage, 1)
+        return True
+
+    def _queue_again(self, stage: Stage, length: int) -> None:
+        """Queue ``stage``, and those of its inputs that were set aside as damaged before it."""
+        self._waiting[stage] = length
+        for source in stage.inputs.values():
+            if source in self.results and not self._store.is_done(source):
+                del self.results[source]
+                self._queue_again(source, length + 1)
 
 
 def _chain_lengths(graph: StageGraph) -> dict[Stage, int]:

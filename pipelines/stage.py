@@ -138,6 +138,9 @@ STAGE_KINDS: Registry[StageKind] = Registry(
         "autoencoder": "pipelines.runners:AUTOENCODER",
         "language_model": "pipelines.runners:LANGUAGE_MODEL",
         "evaluation": "pipelines.runners:EVALUATION",
+        "samples": "pipelines.sample_texts:SAMPLES",
+        "benchmarks": "pipelines.task_scores:BENCHMARKS",
+        "trajectory": "pipelines.trajectory:TRAJECTORY",
     },
 )
 """Kinds by name; a distribution adds its own through the entry point group ``calm_bench.stage``."""

@@ -71,6 +71,7 @@ class StudyState:
     num_trials: int = 0
     complete: int = 0
     failed: int = 0
+    pruned: int = 0
     stages: dict[Stage, StageState] = field(default_factory=dict)
 
     def of(self, stage: Stage) -> StageState:
@@ -85,6 +86,10 @@ class StudyState:
                 self.of(event.stage).state = "queued"
             case events.StageStarted():
                 self.of(event.stage).state = "running"
+            case events.StageDropped():
+                self.stages.pop(event.stage, None)
+            case events.StageRetried():
+                self.of(event.stage).state = "queued"
             case events.StageProgress():
                 self.of(event.stage).note(event)
             case events.StageCached() | events.StageFinished():
@@ -97,7 +102,10 @@ class StudyState:
             case events.TrialFinished():
                 self.complete += 1
             case events.TrialFailed():
-                self.failed += 1
+                if event.outcome.state == "pruned":
+                    self.pruned += 1
+                else:
+                    self.failed += 1
 
 
 def what_came_of(kind: str, result: Mapping[str, Any]) -> str:
@@ -114,6 +122,14 @@ def what_came_of(kind: str, result: Mapping[str, Any]) -> str:
         return f"final loss {result['final_loss']:.4g}{plateau}"
     if kind == "evaluation" and "brierlm" in result:
         return f"BrierLM {with_error(result['brierlm'], result['brierlm_se'])}"
+    if kind == "benchmarks" and "tasks" in result:
+        return ", ".join(
+            f"{printable(score['task'])} {score['metric']} {score['value']:.3g}" for score in result["tasks"]
+        )
+    if kind == "trajectory" and result.get("points"):
+        return f"{len(result['points'])} models scored"
+    if kind == "samples" and "texts" in result:
+        return f"{len(result['texts'])} texts"
     return ""
 
 

@@ -7,7 +7,7 @@ autoencoder for all language models of one chunk size, one set of tokens for all
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,11 @@ def stages_for(experiment: Experiment, corpus_identity: CorpusIdentity | None = 
             label=f"autoencoder K={model.chunk_size}",
         )
         stages.append(inputs["autoencoder"])
+    # Only where they are asked for, so that asking for none trains the same model as ever.
+    snapshots = {"snapshots": experiment.trajectory.snapshots} if experiment.trajectory else {}
     language_model = _stage(
         "language_model",
-        config={"seed": experiment.seed, "model": _model_identity(model)},
+        config={"seed": experiment.seed, "model": _model_identity(model), **snapshots},
         inputs=inputs,
         label="token model" if model.kind == "token" else f"language model K={model.chunk_size}",
     )
@@ -66,7 +68,34 @@ def stages_for(experiment: Experiment, corpus_identity: CorpusIdentity | None = 
         inputs={"corpus": corpus, "tokens": tokens, "language_model": language_model},
         label=f"evaluation of the {language_model.label}",
     )
-    return StageGraph((*stages, language_model, evaluation))
+    return StageGraph((*stages, language_model, evaluation, *_extras(experiment, evaluation)))
+
+
+def _extras(experiment: Experiment, evaluation: Stage) -> Iterator[Stage]:
+    """What an experiment asks for beside its score."""
+    corpus, tokens, model = (evaluation.inputs[name] for name in ("corpus", "tokens", "language_model"))
+    samples, benchmarks, trajectory = experiment.samples, experiment.benchmarks, experiment.trajectory
+    if samples.num_prompts:
+        yield _stage(
+            "samples",
+            config={"seed": experiment.seed, "samples": samples.model_dump(mode="json")},
+            inputs={"tokens": tokens, "language_model": model},
+            label=f"text by the {model.label}",
+        )
+    if benchmarks.tasks:
+        yield _stage(
+            "benchmarks",
+            config={"benchmarks": benchmarks.model_dump(mode="json")},
+            inputs={"corpus": corpus, "tokens": tokens, "language_model": model},
+            label=f"tasks of the {model.label}",
+        )
+    if trajectory is not None:
+        yield _stage(
+            "trajectory",
+            config={**evaluation.config, "trajectory": trajectory.model_dump(mode="json")},
+            inputs={"corpus": corpus, "tokens": tokens, "language_model": model},
+            label=f"trajectory of the {model.label}",
+        )
 
 
 def corpus_identity_of(corpus: Corpus) -> dict[str, Any]:
@@ -107,10 +136,11 @@ def _model_identity(model: LanguageModel) -> dict[str, Any]:
 
 
 def _protocol_identity(experiment: Experiment) -> dict[str, Any]:
-    """The whole protocol, with its estimator's version, except the digests that the input stages will tell."""
+    """The whole protocol, except the digests that the input stages will tell."""
     from evals.protocol import protocol_for
 
-    protocol = protocol_for(experiment.evaluation, corpus_digest="", tokenizer_digest="")
+    chunk_size = None if experiment.model.kind == "token" else experiment.model.chunk_size
+    protocol = protocol_for(experiment.evaluation, corpus_digest="", tokenizer_digest="", chunk_size=chunk_size)
     return protocol.model_dump(mode="json", exclude={"corpus_digest", "tokenizer_digest"})
 
 

@@ -1,7 +1,9 @@
 """The store: finished stages by identity, and work in progress.
 
-    <root>/stages/<kind>/<identity>/   finished: config.json, result.json, provenance.json, metrics.jsonl, artifacts
+    <root>/stages/<kind>/<identity>/   finished: config.json, result.json, provenance.json, metrics.jsonl, artifacts,
+                                       and files.json, which holds the hashes of all of them
     <root>/work/<kind>-<identity>/     unfinished; kept over crashes so that training continues where it was
+    <root>/damaged/                    stages that were found damaged and are made anew; `calm-bench store gc` clears it
     <root>/leases/                     who works on what
     <root>/studies/<name>-<identity>/  journals and leaderboards
 
@@ -19,11 +21,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from calm_bench.atomic import write_bytes
-from pipelines.lease import EXPIRY_S, HEARTBEAT_S, Lease, Leases
+from calm_bench.atomic import is_temporary, write_bytes
+from pipelines.intact import find_damage, record_files
+from pipelines.lease import EXPIRY_S, HEARTBEAT_S, Holder, Lease, Leases
 from pipelines.stage import Stage
 
 ATTEMPTS = "attempts.jsonl"
+ERROR = "error.txt"
+"""The traceback of the last attempt that failed, in the work folder."""
 
 
 class Store:
@@ -31,7 +36,7 @@ class Store:
 
     def __init__(self, root: Path | str, expiry_s: float = EXPIRY_S, heartbeat_s: float = HEARTBEAT_S) -> None:
         self.root = Path(root).absolute()
-        self._leases = Leases(self.root / "leases", expiry_s, heartbeat_s)
+        self.leases = Leases(self.root / "leases", expiry_s, heartbeat_s)
 
     def folder(self, stage: Stage) -> Path:
         """Where the finished stage is, or will be."""
@@ -55,11 +60,15 @@ class Store:
 
     def claim(self, stage: Stage) -> Lease | None:
         """The exclusive right to work on ``stage`` (a context manager), or None while a live process has it."""
-        return self._leases.acquire(stage.name)
+        return self.leases.acquire(stage.name)
 
     def is_claimed(self, stage: Stage) -> bool:
         """Whether a live process works on ``stage``."""
-        return self._leases.holder(stage.name) is not None
+        return self.holder(stage) is not None
+
+    def holder(self, stage: Stage) -> Holder | None:
+        """The live process that works on ``stage``, if any."""
+        return self.leases.holder(stage.name)
 
     def open_work(self, stage: Stage, device: str) -> Path:
         """The work folder, made or found as an earlier attempt left it; notes this attempt."""
@@ -87,13 +96,14 @@ class Store:
         attempts = work / ATTEMPTS
         history = [json.loads(line) for line in attempts.read_text().splitlines()] if attempts.exists() else []
         write_json(work / "provenance.json", {**provenance, "attempts": history})
-        for name in (*scratch, ATTEMPTS):
-            path = work / name
+        left_by_killed = [path for path in work.rglob(".*") if is_temporary(path)]
+        for path in (*left_by_killed, *(work / name for name in (*scratch, ATTEMPTS, ERROR))):
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
         write_json(work / "result.json", result)
+        record_files(work)
         _flush_tree(work)
         final.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -105,6 +115,32 @@ class Store:
             shutil.rmtree(work)
         _flush(final.parent)
         return self.result(stage)
+
+    def damage(self, stage: Stage) -> list[str]:
+        """What keeps ``stage`` from being read: files that are missing or changed; reads all of them.
+
+        Empty for an intact stage, and for one without recorded hashes as long as its result is there.
+        """
+        if not self.is_done(stage):
+            return ["it is not in the store"]
+        return find_damage(self.folder(stage)) or []
+
+    def set_aside(self, stage: Stage) -> Path | None:
+        """Move a damaged finished stage out of the way, so that it is made anew; returns where to.
+
+        None where another process has done so, or works on it.
+        """
+        lease = self.claim(stage)
+        if lease is None:
+            return None
+        with lease:
+            place = self.root / "damaged" / f"{stage.name}-{time.time_ns():x}"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self.folder(stage).rename(place)
+            except FileNotFoundError:
+                return None
+            return place
 
 
 def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:

@@ -27,8 +27,10 @@ from pipelines.events import (
 )
 from pipelines.executor import Executor
 from pipelines.interrupt import polite_stop
-from pipelines.ledger import Asked, Ledger
-from pipelines.objectives import objective_values
+from pipelines.ledger import Asked, Ledger, Told
+from pipelines.objectives import constraint_excesses, objective_values, violations
+from pipelines.price import price_of
+from pipelines.pruning import Pruner
 from pipelines.scheduler import Scheduler
 from pipelines.search import label_of, settings_at
 from pipelines.stage import StageGraph
@@ -101,11 +103,13 @@ def run_study(
                 run.scheduler.stop()
             if not stopping:
                 run.take_up_new_trials()
+                run.write_trials()
                 run.scheduler.submit()
             if not run.open or (stopping and run.scheduler.is_idle):
                 break
             run.scheduler.wait()
             run.finish_trials()
+            run.write_trials()
     run.write_trials()
     if len(run.outcomes) < ledger.num_trials:
         raise StudyInterrupted(
@@ -141,20 +145,26 @@ class _Run:
     ) -> None:
         self.study = study
         self.store = store
+        self.pruner = None
+        if study.search.pruner != "none":
+            self.pruner = Pruner(study.search, price_of(study.experiment()).model.flops.total)
+            listener = Listeners([self.pruner, listener])
         self.listener = listener
         self.folder = folder
         self.graph_for = graph_for
         self.ledger = ledger
-        self.scheduler = Scheduler(store, executor, listener)
+        self.scheduler = Scheduler(store, executor, listener, study.execution.retries)
         self.open: dict[int, _Open] = {}
         self.outcomes: dict[int, TrialOutcome] = {}
         self._base = study.experiment()
+        self._changed = True
 
     def take_up_new_trials(self) -> None:
         """Take up what the search proposes; cached and invalid trials end here and may bring further proposals."""
         while new := self.ledger.new_trials():
             for asked in new:
                 self._take_up(asked)
+            self._changed = True
             self.finish_trials()
 
     def _take_up(self, asked: Asked) -> None:
@@ -170,27 +180,43 @@ class _Run:
             self._fail(asked, replace(outcome, state="invalid", error=str(error)))
             return
         outcome = replace(outcome, experiment=experiment, graph=graph)
-        if asked.state == "failed":
-            self._fail(asked, self._with_results(replace(outcome, state="failed", error=asked.error)))
+        if self.pruner is not None and asked.state != "open":
+            self.pruner.add_ended(asked.number, experiment, graph, asked.rungs, asked.state == "pruned")
+        elif self.pruner is not None:
+            self.pruner.add(asked.number, experiment, graph)
+        if asked.state in ("failed", "pruned"):
+            self._fail(asked, self._with_results(replace(outcome, state=asked.state, error=asked.error)))
             return
         self.listener.handle(TrialStarted(asked.number, label, settings, graph))
         cached = self.scheduler.add(graph)
         self.open[asked.number] = _Open(asked, replace(outcome, cached=cached), graph)
 
     def finish_trials(self) -> None:
-        """Close the trials whose stages are all done, or of which one failed."""
+        """Close the trials whose stages are all done, of which one failed, or that are pruned."""
+        if self.pruner is not None:
+            for number, trial in self.open.items():
+                if self.scheduler.failure(trial.graph) is not None:
+                    self.pruner.end(number)
+            self.pruner.judge()
         for number, trial in list(self.open.items()):
             error = self.scheduler.failure(trial.graph)
+            verdict = self.pruner.verdict(number) if self.pruner is not None and trial.asked.state == "open" else None
             if error is not None:
-                del self.open[number]
-                self.scheduler.drop(keep=[other.graph for other in self.open.values()])
-                self._fail(trial.asked, self._with_results(replace(trial.outcome, state="failed", error=error)))
-            elif all(stage in self.scheduler.results for stage in trial.graph.stages):
+                self._close(number, replace(trial.outcome, state="failed", error=error))
+            elif verdict is not None:
+                self._close(number, replace(trial.outcome, state="pruned", error=verdict))
+            elif self._is_judged(trial) and all(stage in self.scheduler.results for stage in trial.graph.stages):
                 del self.open[number]
                 self._complete(trial)
 
     def write_trials(self) -> None:
-        """Write ``trials.json``: what the study consists of, for people and for tools without Optuna."""
+        """Write ``trials.json``: what the study consists of, for people and for tools without Optuna.
+
+        Before a stage is begun it is listed there, so that ``calm-bench store gc`` knows who needs it.
+        """
+        if not self._changed:
+            return
+        self._changed = False
         trials = []
         for number in sorted({*self.outcomes, *self.open}):
             outcome = self.outcomes[number] if number in self.outcomes else self.open[number].outcome
@@ -203,27 +229,48 @@ class _Run:
                     "state": outcome.state if number in self.outcomes else "open",
                     "error": outcome.error,
                     "values": list(outcome.values),
+                    "violations": list(outcome.violations),
                     "stages": {stage.kind: stage.identity for stage in stages},
                 }
             )
         write_json(self.folder / "trials.json", trials)
 
+    def _close(self, number: int, outcome: TrialOutcome) -> None:
+        """End a trial before its last stage, and stop what only it needed."""
+        trial = self.open.pop(number)
+        self.scheduler.drop(keep=[other.graph for other in self.open.values()])
+        self._fail(trial.asked, self._with_results(outcome))
+
     def _complete(self, trial: _Open) -> None:
+        search = self.study.search
         outcome = self._with_results(trial.outcome)
-        values = objective_values(self.study.search.objectives, outcome.results)
-        outcome = replace(outcome, values=values)
+        values = objective_values(search.objectives, outcome.results)
+        broken = violations(search.constraints, outcome.results)
+        outcome = replace(outcome, values=values, violations=broken)
         self.outcomes[outcome.number] = outcome
         if trial.asked.state == "open":
-            self.ledger.tell(outcome.number, values)
-        self.write_trials()
+            excesses = constraint_excesses(search.constraints, outcome.results)
+            constraints = {str(constraint): excess for constraint, excess in excesses.items()}
+            told = Told(values, constraints=constraints, rungs=self._rungs(outcome.number))
+            self.ledger.tell(outcome.number, told)
+        self._changed = True
         self.listener.handle(TrialFinished(outcome))
 
     def _fail(self, asked: Asked, outcome: TrialOutcome) -> None:
         self.outcomes[outcome.number] = outcome
         if asked.state == "open":
-            self.ledger.tell(outcome.number, None, outcome.error)
-        self.write_trials()
+            pruned = outcome.state == "pruned"
+            told = Told(error=outcome.error, pruned=pruned, rungs=self._rungs(outcome.number))
+            self.ledger.tell(outcome.number, told)
+        self._changed = True
         self.listener.handle(TrialFailed(outcome))
+
+    def _is_judged(self, trial: _Open) -> bool:
+        """Whether the pruner is done with a trial."""
+        return self.pruner is None or trial.asked.state != "open" or self.pruner.is_judged(trial.asked.number)
+
+    def _rungs(self, number: int) -> dict[int, float]:
+        return {} if self.pruner is None else self.pruner.losses(number)
 
     def _with_results(self, outcome: TrialOutcome) -> TrialOutcome:
         """``outcome`` with what its stages have reached."""

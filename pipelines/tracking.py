@@ -17,6 +17,7 @@ from calm_bench.overrides import apply_settings
 from calm_bench.study_config import Study, Tracking
 from pipelines.events import (
     Event,
+    StageDropped,
     StageFailed,
     StageFinished,
     StageProgress,
@@ -169,7 +170,7 @@ class MlflowMirror:
         elif isinstance(item, StageStarted):
             self._running.add(item.stage)
             self._has_worked = True
-        elif isinstance(item, StageFinished | StageFailed):
+        elif isinstance(item, StageFinished | StageFailed | StageDropped):
             self._running.discard(item.stage)
             self._histories.pop(item.stage, None)
         elif isinstance(item, StageProgress):

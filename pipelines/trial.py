@@ -10,8 +10,9 @@ from typing import Any, Literal
 from calm_bench.config import Experiment
 from pipelines.stage import StageGraph
 
-TrialState = Literal["complete", "failed", "invalid"]
-"""``invalid``: the settings do not fit together, so nothing of the trial was run."""
+TrialState = Literal["complete", "failed", "invalid", "pruned"]
+"""``invalid``: the settings do not fit together, so nothing of the trial was run. ``pruned``: its language model was
+worse than those of other trials at equal FLOPs."""
 
 
 @dataclass(frozen=True)
@@ -34,5 +35,7 @@ class TrialOutcome:
     folders: Mapping[str, Path] = field(default_factory=dict)
     values: tuple[float, ...] = ()
     """Objectives of a complete trial, in the order of ``search.objectives``."""
+    violations: tuple[str, ...] = ()
+    """The constraints of the search that a complete trial breaks, each with the value found."""
     cached: bool = False
     """True when this run found everything done and computed nothing for the trial."""

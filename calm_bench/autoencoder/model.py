@@ -15,15 +15,13 @@ from calm_bench import blockwise
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.weights import load_weights, read_description, save_weights
 
-RMS_NORM_EPS = 1e-6
-
 
 class GatedBlock(nn.Module):
     """Pre-norm residual SwiGLU block on [..., H]; no attention, so every row is on its own."""
 
-    def __init__(self, hidden_size: int, intermediate_size: int) -> None:
+    def __init__(self, hidden_size: int, intermediate_size: int, eps: float) -> None:
         super().__init__()
-        self.norm = nn.RMSNorm(hidden_size, eps=RMS_NORM_EPS)
+        self.norm = nn.RMSNorm(hidden_size, eps=eps)
         self.gate_proj = nn.Linear(hidden_size, intermediate_size, bias=False)
         self.up_proj = nn.Linear(hidden_size, intermediate_size, bias=False)
         self.down_proj = nn.Linear(intermediate_size, hidden_size, bias=False)
@@ -39,12 +37,12 @@ class Encoder(nn.Module):
 
     def __init__(self, config: AutoencoderConfig, chunk_size: int, vocab_size: int) -> None:
         super().__init__()
-        hidden, half = config.hidden_size, config.num_encoder_layers // 2
+        hidden, half, eps = config.hidden_size, config.num_encoder_layers // 2, config.rms_norm_eps
         self.embedding = nn.Embedding(vocab_size, hidden)
-        self.token_blocks = nn.ModuleList(GatedBlock(hidden, config.intermediate_size) for _ in range(half))
+        self.token_blocks = nn.ModuleList(GatedBlock(hidden, config.intermediate_size, eps) for _ in range(half))
         self.squeeze = nn.Linear(chunk_size * hidden, hidden)
-        self.chunk_blocks = nn.ModuleList(GatedBlock(hidden, config.intermediate_size) for _ in range(half))
-        self.norm = nn.RMSNorm(hidden, eps=RMS_NORM_EPS)
+        self.chunk_blocks = nn.ModuleList(GatedBlock(hidden, config.intermediate_size, eps) for _ in range(half))
+        self.norm = nn.RMSNorm(hidden, eps=eps)
         self.to_latent = nn.Linear(hidden, 2 * config.latent_size)
         # A dropped token becomes a vector of its own: writing an ordinary token's id would ask the model to
         # reconstruct text it was shown as different text.
@@ -69,19 +67,30 @@ class Decoder(nn.Module):
 
     def __init__(self, config: AutoencoderConfig, chunk_size: int) -> None:
         super().__init__()
-        hidden, half = config.hidden_size, config.num_decoder_layers // 2
+        hidden, half, eps = config.hidden_size, config.num_decoder_layers // 2, config.rms_norm_eps
         self.chunk_size = chunk_size
         self.from_latent = nn.Linear(config.latent_size, hidden)
-        self.chunk_blocks = nn.ModuleList(GatedBlock(hidden, config.intermediate_size) for _ in range(half))
+        self.chunk_blocks = nn.ModuleList(GatedBlock(hidden, config.intermediate_size, eps) for _ in range(half))
         self.expand = nn.Linear(hidden, chunk_size * hidden)
-        self.token_blocks = nn.ModuleList(GatedBlock(hidden, config.intermediate_size) for _ in range(half))
-        self.norm = nn.RMSNorm(hidden, eps=RMS_NORM_EPS)
+        self.token_blocks = nn.ModuleList(GatedBlock(hidden, config.intermediate_size, eps) for _ in range(half))
+        self.norm = nn.RMSNorm(hidden, eps=eps)
 
     def forward(self, latents: Tensor) -> Tensor:
-        x = self.from_latent(latents)
+        return self._tokens(self.expand(self.chunk(latents)).unflatten(-1, (self.chunk_size, -1)))
+
+    def chunk(self, latents: Tensor) -> Tensor:
+        """The part that the tokens share: [B, Z] -> [B, H]."""
+        x: Tensor = self.from_latent(latents)
         for block in self.chunk_blocks:
             x = block(x)
-        x = self.expand(x).unflatten(-1, (self.chunk_size, -1))
+        return x
+
+    def token(self, chunk: Tensor, index: int) -> Tensor:
+        """One token's hidden vector, from what :meth:`chunk` gives: [B, H] -> [B, H]."""
+        own = slice(index * chunk.shape[-1], (index + 1) * chunk.shape[-1])
+        return self._tokens(functional.linear(chunk, self.expand.weight[own], self.expand.bias[own]))
+
+    def _tokens(self, x: Tensor) -> Tensor:
         for block in self.token_blocks:
             x = block(x)
         out: Tensor = self.norm(x)
@@ -123,6 +132,19 @@ class Autoencoder(nn.Module):
         chunks = max(1, blockwise.decoding_rows(weight) // self.chunk_size)
         tokens = [blockwise.argmax(self.decoder_hidden(block).flatten(0, 1), weight) for block in flat.split(chunks)]
         return torch.cat(tokens).view(*latents.shape[:-1], self.chunk_size)
+
+    def log_likelihoods(self, latents: Tensor, tokens: Tensor) -> Tensor:
+        """``log prod_k p(x_k | z)`` of chunks: latents [..., Z] and ids [..., K] -> [...], fp32; no gradient."""
+        hidden = self.decoder_hidden(latents.flatten(0, -2)).flatten(0, 1)
+        weight = self.encoder.embedding.weight
+        each, _ = blockwise.log_probabilities_and_argmax(hidden, weight, tokens.flatten())
+        return each.view(tokens.shape).sum(dim=-1)
+
+    def decode_token(self, chunk: Tensor, index: int) -> Tensor:
+        """Most likely token at one place of each chunk, from ``decoder.chunk(latents)``: [rows, H] -> [rows] ids."""
+        weight = self.encoder.embedding.weight
+        blocks = chunk.split(blockwise.decoding_rows(weight))
+        return torch.cat([blockwise.argmax(self.decoder.token(block, index), weight) for block in blocks])
 
     def save(self, folder: Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into ``folder``."""

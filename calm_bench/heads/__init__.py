@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from calm_bench.heads.base import Head
+from calm_bench.heads.base import Head, NoiseHead
 from calm_bench.registry import Registry
 
 HEADS: Registry[type[Head]] = Registry(
@@ -16,4 +16,4 @@ HEADS: Registry[type[Head]] = Registry(
     },
 )
 
-__all__ = ["HEADS", "Head"]
+__all__ = ["HEADS", "Head", "NoiseHead"]

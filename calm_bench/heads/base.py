@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from torch import Generator, Tensor, nn
+
+from calm_bench.heads.noise import Noise, OneSource, RowSources
 
 
 class Head(nn.Module, ABC):
@@ -32,3 +35,28 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def sample(self, hidden: Tensor, num_samples: int, generator: Generator | None = None) -> Tensor:
         """Independent latents: [..., d] -> [num_samples, ..., Z]."""
+
+    def sample_from(self, hidden: Tensor, noise: Noise) -> Tensor:
+        """One latent for every sample that ``noise`` serves: [..., d] -> [..., Z], broadcast to the batch of ``noise``.
+
+        Here :meth:`sample` is called once for each generator. A :class:`NoiseHead` needs one pass for all.
+        """
+        return noise.through(self.sample, hidden)
+
+    def sample_rows(self, hidden: Tensor, num_samples: int, generators: Sequence[Generator]) -> Tensor:
+        """Every row's latents from a generator of its own: [R, d] -> [num_samples, R, Z].
+
+        Row r is what ``sample(hidden[r], num_samples, generators[r])`` gives, whatever the other rows are.
+        """
+        return self.sample_from(hidden, RowSources(hidden, num_samples, generators))
+
+
+class NoiseHead(Head):
+    """A head whose samples are a function of the hidden state and of numbers from :class:`Noise`: write that function
+    as ``sample_from``, and batches whose rows have generators of their own take one pass."""
+
+    @abstractmethod
+    def sample_from(self, hidden: Tensor, noise: Noise) -> Tensor: ...
+
+    def sample(self, hidden: Tensor, num_samples: int, generator: Generator | None = None) -> Tensor:
+        return self.sample_from(hidden, OneSource(hidden, num_samples, generator))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from calm_bench.head_config import CustomHead as CustomHeadConfig
 from calm_bench.heads.base import Head
+from calm_bench.heads.noise import Noise
 from calm_bench.registry import UnknownName
 
 FEW, MANY = 8, 16
@@ -41,6 +43,12 @@ class CustomHead(Head):
 
     def sample(self, hidden: Tensor, num_samples: int, generator: Generator | None = None) -> Tensor:
         return self.inner.sample(hidden, num_samples, generator)
+
+    def sample_from(self, hidden: Tensor, noise: Noise) -> Tensor:
+        return self.inner.sample_from(hidden, noise)
+
+    def sample_rows(self, hidden: Tensor, num_samples: int, generators: Sequence[Generator]) -> Tensor:
+        return self.inner.sample_rows(hidden, num_samples, generators)
 
 
 def _imported(target: str) -> Any:

@@ -10,8 +10,9 @@ from torch import Generator, Tensor
 
 from calm_bench.head_config import DiffusionHead as DiffusionHeadConfig
 from calm_bench.heads.adaln import AdaLNNetwork
-from calm_bench.heads.base import Head
-from calm_bench.heads.draws import normals_like, posterior_draws, spread_uniforms, start_noise
+from calm_bench.heads.base import NoiseHead
+from calm_bench.heads.draws import normals_like, posterior_draws, spread_uniforms
+from calm_bench.heads.noise import Noise
 from calm_bench.heads.schedule import (
     NUM_TIMES,
     Steps,
@@ -26,7 +27,7 @@ LAST_BIN = 0.999
 TINY = 1e-12
 
 
-class DiffusionHead(Head):
+class DiffusionHead(NoiseHead):
     """Predicts the velocity ``signal * e - noise * x_0``, or the noise e with a variance.
 
     The velocity's estimate of the data, ``signal * x_t - noise * v``, multiplies no error of the network by more than
@@ -73,9 +74,9 @@ class DiffusionHead(Head):
             "variational": _variational_bits(at, time, data, x, predicted.detach(), fraction),
         }
 
-    def sample(self, hidden: Tensor, num_samples: int, generator: Generator | None = None) -> Tensor:
-        start = start_noise(hidden, num_samples, self.latent_size, generator)
-        return self.reverse(hidden, start, lambda x: normals_like(x, generator)).to(hidden.dtype)
+    def sample_from(self, hidden: Tensor, noise: Noise) -> Tensor:
+        start = noise.normal(self.latent_size)
+        return self.reverse(hidden, start, lambda _: noise.normal(self.latent_size)).to(hidden.dtype)
 
     def reverse(self, hidden: Tensor, x: Tensor, draw: Callable[[Tensor], Tensor]) -> Tensor:
         """From noise x [S, ..., Z] to latents, for ``hidden`` [..., d].

@@ -27,8 +27,3 @@ def posterior_draws(num_samples: int, mean: Tensor, log_std: Tensor, generator: 
 def normals_like(x: Tensor, generator: Generator | None) -> Tensor:
     """Standard normals of the shape of ``x``, in fp32."""
     return torch.randn(x.shape, generator=generator, device=x.device)
-
-
-def start_noise(hidden: Tensor, num_samples: int, latent_size: int, generator: Generator | None) -> Tensor:
-    """The pure noise that samples grow from: [S, ..., Z] in fp32 for ``hidden`` [..., d]."""
-    return torch.randn((num_samples, *hidden.shape[:-1], latent_size), generator=generator, device=hidden.device)

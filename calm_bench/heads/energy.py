@@ -7,8 +7,9 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from calm_bench.head_config import EnergyHead as EnergyHeadConfig
-from calm_bench.heads.base import Head
+from calm_bench.heads.base import NoiseHead
 from calm_bench.heads.monitors import collapsed_share, unconditional_score
+from calm_bench.heads.noise import Noise
 
 LAYER_NORM_EPS = 1e-6
 
@@ -85,7 +86,7 @@ class FinalLayer(nn.Module):
         return out
 
 
-class EnergyHead(Head):
+class EnergyHead(NoiseHead):
     """Maps (hidden state, uniform noise) to a latent."""
 
     def __init__(self, config: EnergyHeadConfig, hidden_size: int, latent_size: int) -> None:
@@ -114,12 +115,8 @@ class EnergyHead(Head):
         out: Tensor = self.final(x)
         return out
 
-    def sample(self, hidden: Tensor, num_samples: int, generator: Generator | None = None) -> Tensor:
-        # fp32 always: bf16 uniforms have 256 distinct values, which makes duplicates of "independent" noise.
-        noise = torch.rand(
-            (num_samples, *hidden.shape[:-1], self.config.noise_size), generator=generator, device=hidden.device
-        )
-        latents: Tensor = self(hidden, (noise - 0.5).to(hidden.dtype))
+    def sample_from(self, hidden: Tensor, noise: Noise) -> Tensor:
+        latents: Tensor = self(hidden, (noise.uniform(self.config.noise_size) - 0.5).to(hidden.dtype))
         return latents
 
     def loss(

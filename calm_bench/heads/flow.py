@@ -7,14 +7,15 @@ from torch import Generator, Tensor
 
 from calm_bench.head_config import FlowHead as FlowHeadConfig
 from calm_bench.heads.adaln import AdaLNNetwork
-from calm_bench.heads.base import Head
-from calm_bench.heads.draws import normals_like, posterior_draws, spread_uniforms, start_noise
+from calm_bench.heads.base import NoiseHead
+from calm_bench.heads.draws import normals_like, posterior_draws, spread_uniforms
+from calm_bench.heads.noise import Noise
 
 TIME_SCALE = 1000.0
 """Times run from 0 (noise) to 1 (data); the network reads them in the units of a diffusion's levels."""
 
 
-class FlowHead(Head):
+class FlowHead(NoiseHead):
     """Learns v = x_1 - x_0 along x_t = (1 - t) x_0 + t x_1, from noise x_0 to a draw x_1 of the target's posterior."""
 
     def __init__(self, config: FlowHeadConfig, hidden_size: int, latent_size: int) -> None:
@@ -53,8 +54,8 @@ class FlowHead(Head):
         loss = self.squared_errors(hidden, data, normals_like(data, generator), time).mean()
         return loss, {"velocity_error": loss.detach()}
 
-    def sample(self, hidden: Tensor, num_samples: int, generator: Generator | None = None) -> Tensor:
-        return self.integrate(hidden, start_noise(hidden, num_samples, self.latent_size, generator)).to(hidden.dtype)
+    def sample_from(self, hidden: Tensor, noise: Noise) -> Tensor:
+        return self.integrate(hidden, noise.normal(self.latent_size)).to(hidden.dtype)
 
     def integrate(self, hidden: Tensor, x: Tensor) -> Tensor:
         """Follow the velocity from noise x [S, ..., Z] at time 0 to time 1, for ``hidden`` [..., d]."""

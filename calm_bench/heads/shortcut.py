@@ -10,8 +10,9 @@ from torch import Generator, Tensor
 
 from calm_bench.head_config import ShortcutHead as ShortcutHeadConfig
 from calm_bench.heads.adaln import AdaLNNetwork
-from calm_bench.heads.base import Head
-from calm_bench.heads.draws import normals_like, posterior_draws, spread_uniforms, start_noise
+from calm_bench.heads.base import NoiseHead
+from calm_bench.heads.draws import normals_like, posterior_draws, spread_uniforms
+from calm_bench.heads.noise import Noise
 
 TIME_SCALE = 1000.0
 """Times and spans run from 0 to 1; the network reads them in the units of a diffusion's levels."""
@@ -22,7 +23,7 @@ def variance(time: Tensor) -> Tensor:
     return time.square() + (1 - time).square()
 
 
-class ShortcutHead(Head):
+class ShortcutHead(NoiseHead):
     """Learns s(x_t, t, h), with x_t + h s the point that the flow reaches h later; 0 is noise, 1 is data.
 
     At h = 0 that is the velocity, learned by flow matching. A longer step, of 1, 1/2, 1/4, ..., must agree with two of
@@ -102,8 +103,8 @@ class ShortcutHead(Head):
         second = self.direction(x + half.unsqueeze(-1) * first, start + half, given, condition)
         return (first + second) / 2
 
-    def sample(self, hidden: Tensor, num_samples: int, generator: Generator | None = None) -> Tensor:
-        return self.jump(hidden, start_noise(hidden, num_samples, self.latent_size, generator)).to(hidden.dtype)
+    def sample_from(self, hidden: Tensor, noise: Noise) -> Tensor:
+        return self.jump(hidden, noise.normal(self.latent_size)).to(hidden.dtype)
 
     def jump(self, hidden: Tensor, x: Tensor) -> Tensor:
         """From noise x [S, ..., Z] to latents in equal steps, for ``hidden`` [..., d]."""

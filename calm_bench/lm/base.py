@@ -8,19 +8,53 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Generator, Tensor, nn
 from transformers import LlamaConfig, LlamaModel
 
 from calm_bench.config import LanguageModel as LanguageModelConfig
+from calm_bench.heads.noise import Noise, OneSource, RowSources
 from calm_bench.weights import save_weights
 
-RMS_NORM_EPS = 1e-6
-ROPE_THETA = 10000.0
+if TYPE_CHECKING:
+    from transformers import DynamicCache
+
+    from calm_bench.sampling.tree import Text
+
 MAX_POSITIONS = 1 << 17
 """Rotary positions need no table, so this only keeps transformers from complaining."""
+
+
+class NotFinite(ArithmeticError):
+    """A model computed NaN or infinity, so what would be drawn from it means nothing."""
+
+
+def require_finite(values: Tensor, what: str) -> None:
+    """
+    Raises:
+        NotFinite: some of ``values`` are not.
+    """
+    if not bool(values.isfinite().all()):
+        raise NotFinite(f"the model's {what} are not finite: its weights are damaged, or its training diverged")
+
+
+class Draft(ABC):
+    """Chunks that have been drawn, one of each of Q samples, but whose tokens are computed when they are asked for."""
+
+    @abstractmethod
+    def token(self, index: int, samples: Tensor) -> Tensor:
+        """Token ``index`` of the chunks of ``samples``, Long [q] of Q: ids [q]."""
+
+
+class DrawnChunks(Draft):
+    """All tokens at once: ids [Q, K]."""
+
+    def __init__(self, chunks: Tensor) -> None:
+        self._chunks = chunks
+
+    def token(self, index: int, samples: Tensor) -> Tensor:
+        return self._chunks[samples, index]
 
 
 class ChunkLanguageModel(nn.Module, ABC):
@@ -39,8 +73,8 @@ class ChunkLanguageModel(nn.Module, ABC):
             "num_attention_heads": config.num_attention_heads,
             "num_key_value_heads": config.key_value_heads,
             "max_position_embeddings": MAX_POSITIONS,
-            "rms_norm_eps": RMS_NORM_EPS,
-            "rope_parameters": {"rope_type": "default", "rope_theta": ROPE_THETA},
+            "rms_norm_eps": config.rms_norm_eps,
+            "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
             "initializer_range": config.hidden_size**-0.5,
             "use_cache": False,
             "attn_implementation": "sdpa",
@@ -52,16 +86,40 @@ class ChunkLanguageModel(nn.Module, ABC):
         """Inputs of the backbone: ids [..., n * K] -> [..., n, d]."""
 
     @abstractmethod
+    def draw_from(self, hidden: Tensor, noise: Noise) -> Tensor:
+        """Samples of the next chunk at temperature 1: [..., d] -> ids [S, ..., K] for the S samples of ``noise``.
+
+        Raises:
+            NotFinite: the model gives NaN or infinity.
+        """
+
     def draw(self, hidden: Tensor, num_samples: int, generator: Generator | None = None) -> Tensor:
         """Independent samples of the next chunk at temperature 1: [..., d] -> ids [num_samples, ..., K]."""
+        return self.draw_from(hidden, OneSource(hidden, num_samples, generator))
 
     def draw_rows(self, hidden: Tensor, num_samples: int, generators: Sequence[Generator]) -> Tensor:
         """As :meth:`draw`, every row from a generator of its own: [R, d] -> ids [num_samples, R, K].
 
         Row r is what ``draw(hidden[r], num_samples, generators[r])`` gives, whatever the other rows are.
         """
-        rows = zip(hidden, generators, strict=True)
-        return torch.stack([self.draw(row, num_samples, generator) for row, generator in rows], dim=1)
+        return self.draw_from(hidden, RowSources(hidden, num_samples, generators))
+
+    def draw_each(self, hidden: Tensor, state: Tensor, noise: Noise) -> Tensor:
+        """One sample each of Q samples that share N hidden states: [N, d] and Long [Q] -> ids [Q, K].
+
+        Args:
+            state: the row of ``hidden`` that each sample continues.
+            noise: serves Q samples.
+        """
+        return self.draw_from(hidden[state], noise)
+
+    def draft(self, hidden: Tensor, noise: Noise) -> Draft:
+        """As :meth:`draw_from`, for when not all tokens are needed: [..., d] -> samples in the order [S, ...]."""
+        return DrawnChunks(self.draw_from(hidden, noise).reshape(-1, self.chunk_size))
+
+    def draft_each(self, hidden: Tensor, state: Tensor, noise: Noise) -> Draft:
+        """As :meth:`draw_each`, for when not all tokens are needed."""
+        return DrawnChunks(self.draw_each(hidden, state, noise))
 
     @abstractmethod
     def loss(self, tokens: Tensor, generator: Generator | None = None) -> tuple[Tensor, dict[str, Tensor]]:
@@ -75,6 +133,18 @@ class ChunkLanguageModel(nn.Module, ABC):
         """ids [B, n * K] -> [B, n, d]; position p has read chunks 0 to p and predicts chunk p + 1."""
         hidden: Tensor = self.backbone(inputs_embeds=self.embed(tokens)).last_hidden_state
         return hidden
+
+    def read_text(self, tokens: Tensor) -> Text:
+        """Read ids [B, n * K] once, to continue them at many positions; without gradients."""
+        from calm_bench.sampling.tree import Text
+
+        return Text(self.backbone, self.embed(tokens))
+
+    def read_step(self, inputs: Tensor, positions: Tensor, cache: DynamicCache, mask: Tensor | None) -> Tensor:
+        """Read one more input of every row (:func:`calm_bench.sampling.step.step`); without gradients."""
+        from calm_bench.sampling.step import step
+
+        return step(self.backbone, inputs, positions, cache, mask)
 
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Named parameters that training changes; leaves a frozen autoencoder out."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Self
 
 import torch
 from torch import Generator, Tensor, nn
@@ -11,19 +11,21 @@ from torch import Generator, Tensor, nn
 from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import LanguageModel as LanguageModelConfig
 from calm_bench.heads import HEADS
-from calm_bench.heads.energy import EnergyHead
-from calm_bench.lm.base import ChunkLanguageModel, chunks_of
+from calm_bench.heads.noise import Noise
+from calm_bench.lm.base import ChunkLanguageModel, Draft, chunks_of, require_finite
 
 LAYER_NORM_EPS = 1e-6
 
 
-@runtime_checkable
-class RowHead(Protocol):
-    """A head that can draw a whole batch although every row has a generator of its own."""
+class DrawnLatents(Draft):
+    """Latents [Q, Z] of which each token is decoded by itself: at a large vocabulary most of the cost of a sample."""
 
-    def sample_rows(self, hidden: Tensor, num_samples: int, generators: Sequence[Generator]) -> Tensor:
-        """Independent latents: [R, d] -> [num_samples, R, Z], row r from ``generators[r]`` alone."""
-        ...
+    def __init__(self, autoencoder: Autoencoder, latents: Tensor) -> None:
+        self._autoencoder = autoencoder
+        self._chunks = autoencoder.decoder.chunk(latents)
+
+    def token(self, index: int, samples: Tensor) -> Tensor:
+        return self._autoencoder.decode_token(self._chunks[samples], index)
 
 
 class Calm(ChunkLanguageModel):
@@ -59,20 +61,27 @@ class Calm(ChunkLanguageModel):
         projected: Tensor = self.input_projection(embedded.flatten(-2))
         return projected
 
-    def draw(self, hidden: Tensor, num_samples: int, generator: Generator | None = None) -> Tensor:
-        return self.autoencoder.decode(self.head.sample(hidden, num_samples, generator))
+    def draw_from(self, hidden: Tensor, noise: Noise) -> Tensor:
+        return self._decoded(self.latents_from(hidden, noise))
+
+    def latents_from(self, hidden: Tensor, noise: Noise) -> Tensor:
+        """Samples of the next latent: [..., d] -> [S, ..., Z] for the S samples of ``noise``."""
+        return self.head.sample_from(hidden, noise)
 
     def draw_rows(self, hidden: Tensor, num_samples: int, generators: Sequence[Generator]) -> Tensor:
-        if isinstance(self.head, RowHead):
-            latents = self.head.sample_rows(hidden, num_samples, generators)
-        elif isinstance(self.head, EnergyHead):
-            # Only the noise belongs to a row; the network sees all rows at once.
-            size = (num_samples, self.head.config.noise_size)
-            noise = [torch.rand(size, generator=generator, device=hidden.device) for generator in generators]
-            latents = self.head(hidden, (torch.stack(noise, dim=1) - 0.5).to(hidden.dtype))
-        else:
-            rows = zip(hidden, generators, strict=True)
-            latents = torch.stack([self.head.sample(row, num_samples, generator) for row, generator in rows], dim=1)
+        # A head may have a way of its own.
+        return self._decoded(self.head.sample_rows(hidden, num_samples, generators))
+
+    def draft(self, hidden: Tensor, noise: Noise) -> Draft:
+        latents = self.latents_from(hidden, noise)
+        require_finite(latents, "latents")
+        return DrawnLatents(self.autoencoder, latents.flatten(0, -2))
+
+    def draft_each(self, hidden: Tensor, state: Tensor, noise: Noise) -> Draft:
+        return self.draft(hidden[state], noise)
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        require_finite(latents, "latents")
         return self.autoencoder.decode(latents)
 
     def loss(self, tokens: Tensor, generator: Generator | None = None) -> tuple[Tensor, dict[str, Tensor]]:

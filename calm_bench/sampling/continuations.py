@@ -1,12 +1,19 @@
 """Independent continuations of a text at many positions at once.
 
 The text is read once, teacher-forced. The first sampled chunk of a position needs nothing more: it is drawn from the
-hidden state that has read the text before the position. Later chunks of all (position, sample) pairs, the nodes, go
-through the backbone together: a node attends to its position's prefix in the cached text and to its own earlier
-chunks, to nothing else, which a 4-D attention mask says (tree attention).
+hidden state that has read the text before the position. Later chunks go through the backbone together, for all windows
+and many positions: :mod:`.tree`. Three things keep this small:
 
-Shape letters: W windows, L tokens, P positions, S samples, H tokens drawn, K chunk size, d hidden size, Q nodes of a
-block (its positions x S).
+- samples of a position that agree so far share one pass of the backbone;
+- with targets, a sample that agrees neither with the target nor with any other sample of its position is given up,
+  inside a chunk too, whose tokens are decoded one after the other;
+- positions are taken a block at a time, and vocabulary-sized results a block of rows at a time, so that memory does not
+  grow with the length of the text times the vocabulary.
+
+None of them changes what is drawn: :mod:`.window_noise` says where random numbers come from.
+
+Shape letters: W windows, L tokens, P positions, p positions of a block, S samples, H tokens drawn, K chunk size, d
+hidden size, N nodes (distinct beginnings), Q samples that go on.
 """
 
 from __future__ import annotations
@@ -15,13 +22,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
-from calm_bench.lm.base import ChunkLanguageModel
+from calm_bench.lm.base import ChunkLanguageModel, require_finite
+from calm_bench.sampling.agreement import Agreement
+from calm_bench.sampling.tree import Text
+from calm_bench.sampling.window_noise import Units
 
-BLOCK_NODES = 128
-"""Nodes whose later chunks are computed together. Each attends, masked, to all of its block: large blocks waste
-attention, small ones launch many small operations."""
+BLOCK_SAMPLES = 4096
+"""Samples that are continued together, unless a single unit of every window has more."""
 
 
 @torch.no_grad()
@@ -32,7 +40,8 @@ def sample_continuations(
     num_samples: int,
     horizon: int,
     generators: Sequence[torch.Generator],
-    block_nodes: int = BLOCK_NODES,
+    targets: Tensor | None = None,
+    block_samples: int = BLOCK_SAMPLES,
 ) -> Tensor:
     """Continue ``windows[w, :t]`` by ``horizon`` tokens, ``num_samples`` times for every position t.
 
@@ -41,87 +50,88 @@ def sample_continuations(
         positions: increasing multiples of K, each with K <= t <= L.
         num_samples: S.
         horizon: H; the last chunk is drawn whole and cut.
-        generators: one per window, on the model's device. A window's continuations are a function of its own
-            generator (and of ``block_nodes``), whatever else is in the batch.
+        generators: one per window, on the model's device. A window's continuations are a function of its tokens and its
+            own generator, up to the rounding of larger matrix products, whatever else is in the batch.
+        targets: Long ``[W, P, H]``, the true continuations. A sample that differs from the target and from every other
+            sample of its position is not continued, since no longer n-gram of it can match anything: its later tokens
+            are -1. All others are those drawn without targets.
+        block_samples: affects speed and memory only.
 
     Returns:
         Long ``[W, P, S, H]``, on the model's device.
 
     Raises:
-        ValueError: positions that a model of this chunk size cannot continue, or too few generators.
+        ValueError: positions that a model of this chunk size cannot continue, too few generators, or other targets.
+        NotFinite: the model gives NaN or infinity.
     """
     chunk_size = model.chunk_size
-    _check(windows, positions, chunk_size, num_samples, horizon, generators)
+    _check(windows, positions, chunk_size, num_samples, horizon, generators, targets)
     device = next(model.parameters()).device
-    read = torch.tensor([position // chunk_size for position in positions], device=device)
-    text = windows[:, : positions[-1]].to(device)
-    cache = DynamicCache(config=model.backbone.config)
-    hidden = model.backbone(inputs_embeds=model.embed(text), past_key_values=cache, use_cache=True).last_hidden_state
-
-    first = _draw(model, hidden[:, read - 1], num_samples, generators).transpose(1, 2)  # [W, P, S, K]
     num_chunks = -(-horizon // chunk_size)
-    if num_chunks == 1:
-        return first[..., :horizon]
+    units = Units(generators, len(positions), num_samples, num_chunks)
+    text = model.read_text(windows[:, : positions[-1]].to(device))
+    require_finite(text.hidden, "hidden states")
+    wanted = None if targets is None else targets.to(device)
+    read = torch.tensor([position // chunk_size for position in positions], device=device)
 
-    per_block = max(1, block_nodes // num_samples)
-    later = []
-    # From the last positions to the first, so that the cached text only ever has to be shortened.
-    for start in reversed(range(0, len(positions), per_block)):
-        block = slice(start, start + per_block)
-        later.append(_continue(model, first[:, block], read[block], num_chunks, cache, generators))
-    return torch.cat([first, torch.cat(later[::-1], dim=1)], dim=-1)[..., :horizon]
+    per_unit = len(windows) * units.positions * num_samples
+    per_block = units.positions * max(1, block_samples // per_unit)
+    parts = []
+    for begin in range(0, len(positions), per_block):
+        block = slice(begin, min(begin + per_block, len(positions)))
+        own = None if wanted is None else wanted[:, block]
+        parts.append(_continue(model, text, block, read[block], num_samples, horizon, units, own))
+    return torch.cat(parts, dim=1)
 
 
 def _continue(
     model: ChunkLanguageModel,
-    chunks: Tensor,
+    text: Text,
+    block: slice,
     read: Tensor,
-    num_chunks: int,
-    cache: DynamicCache,
-    generators: Sequence[torch.Generator],
+    num_samples: int,
+    horizon: int,
+    units: Units,
+    targets: Tensor | None,
 ) -> Tensor:
-    """The chunks after the first, ``[W, p, S, (num_chunks - 1) * K]``, of a block of p positions.
+    """Long ``[W, p, S, H]``; ``read`` [p] are the backbone's steps before each position."""
+    chunk_size = model.chunk_size
+    hidden = text.hidden[:, read - 1]  # [W, p, d]
+    num_windows, num_positions, _ = hidden.shape
+    num_rows = num_windows * num_positions
+    window = torch.arange(num_rows, device=hidden.device) // num_positions
+    prefix = read.repeat(num_windows)
+    wanted = None if targets is None else targets.flatten(0, 1)
+    agreement = Agreement(num_rows, num_samples, horizon, wanted, hidden.device)
 
-    ``chunks [W, p, S, K]`` are the first ones, ``read [p]`` the backbone steps of each position's prefix. Leaves
-    ``cache`` holding the text up to the block's longest prefix.
-    """
-    num_windows, num_positions, num_samples, chunk_size = chunks.shape
-    longest = int(read[-1])
-    _shorten(cache, longest)
-    prefix = read.repeat_interleave(num_samples)  # [Q]
-    num_nodes = len(prefix)
-    sees_text = torch.arange(longest, device=read.device) < prefix[:, None]  # [Q, longest]
-    sees_itself = torch.eye(num_nodes, dtype=torch.bool, device=read.device)
-    node = chunks.reshape(num_windows, num_nodes, chunk_size)
-    drawn = []
-    for step in range(num_chunks - 1):
-        inputs = model.embed(node.flatten(1))  # [W, Q, d]
-        allowed = torch.cat([sees_text, sees_itself.repeat(1, step + 1)], dim=1)
-        # Additive rather than boolean, which every attention implementation reads alike.
-        mask = torch.zeros(allowed.shape, dtype=inputs.dtype, device=inputs.device)
-        mask = mask.masked_fill(~allowed, torch.finfo(inputs.dtype).min)[None, None]
-        hidden = model.backbone(
-            inputs_embeds=inputs,
-            attention_mask=mask,
-            position_ids=(prefix + step)[None],
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
-        node = _draw(model, hidden, 1, generators)[:, 0]
-        drawn.append(node.unflatten(1, (num_positions, num_samples)))
-    _shorten(cache, longest)
-    return torch.cat(drawn, dim=-1)
-
-
-def _draw(model: ChunkLanguageModel, hidden: Tensor, num_samples: int, generators: Sequence[torch.Generator]) -> Tensor:
-    """``[W, num_samples, ..., K]`` from ``hidden [W, ..., d]``, each window from its own generator."""
-    return torch.stack(
-        [model.draw(own, num_samples, generator) for own, generator in zip(hidden, generators, strict=True)]
-    )
-
-
-def _shorten(cache: DynamicCache, length: int) -> None:
-    cache.crop(length - cache.get_seq_length())  # transformers counts what to remove, as a negative number
+    # Drafts of the first chunk are in the order [S, W x p], all others in the order of the samples that go on.
+    draft = model.draft(hidden.flatten(0, 1), units.noise(block, 0))
+    samples = torch.arange(num_rows * num_samples, device=hidden.device)
+    order = samples % num_samples * num_rows + samples // num_samples
+    nodes = text.nodes()
+    node_of = torch.zeros((num_rows, num_samples), dtype=torch.long, device=hidden.device)
+    for chunk, begin in enumerate(range(0, horizon, chunk_size)):
+        if chunk:
+            samples = agreement.samples()
+            if len(samples) == 0:
+                break
+            leader = agreement.leader()
+            leads = agreement.goes_on & (leader == torch.arange(num_samples, device=hidden.device))
+            row, place = leads.nonzero(as_tuple=True)  # [N], in the order of windows
+            inputs = model.embed(agreement.tokens[row, place, begin - chunk_size : begin]).squeeze(-2)
+            states = nodes.descend(node_of[row, place], inputs, window[row], prefix[row])
+            number = torch.zeros_like(node_of)
+            number[row, place] = torch.arange(len(row), device=hidden.device)
+            node_of = number.gather(1, leader)
+            draft = model.draft_each(states, node_of.flatten()[samples], units.noise(block, chunk, samples))
+            order = torch.arange(len(samples), device=hidden.device)
+        for index in range(min(chunk_size, horizon - begin)):
+            if index and targets is not None:
+                still = agreement.goes_on.flatten()[samples]
+                samples, order = samples[still], order[still]
+            agreement.add(begin + index, samples, draft.token(index, order))
+    drawn: Tensor = agreement.tokens.unflatten(0, (num_windows, num_positions))
+    return drawn
 
 
 def _check(
@@ -131,6 +141,7 @@ def _check(
     num_samples: int,
     horizon: int,
     generators: Sequence[torch.Generator],
+    targets: Tensor | None,
 ) -> None:
     if not positions or list(positions) != sorted(set(positions)):
         raise ValueError("positions must be increasing and not empty")
@@ -146,3 +157,6 @@ def _check(
         raise ValueError(f"num_samples {num_samples} and horizon {horizon} must be positive")
     if len(generators) != len(windows):
         raise ValueError(f"{len(windows)} windows need as many generators, found {len(generators)}")
+    expected = (len(windows), len(positions), horizon)
+    if targets is not None and tuple(targets.shape) != expected:
+        raise ValueError(f"targets {list(targets.shape)} do not belong to continuations of shape {list(expected)}")

@@ -74,6 +74,7 @@ def generate_batch(
     eos_id: int,
     decoding: Decoding | None = None,
     on_tokens: Callable[[int, list[int]], None] | None = None,
+    stop: Callable[[int, list[int]], bool] | None = None,
 ) -> list[Generated]:
     """Continue every prompt by at most ``max_new_tokens`` tokens, or until the end of the text is drawn.
 
@@ -92,6 +93,7 @@ def generate_batch(
         decoding: how chunks are sampled; at temperature 1 if unset.
         on_tokens: called with a row's index and each piece of its new tokens as it is drawn, and with an empty piece
             when the row has finished.
+        stop: asked, after each piece, with a row's index and all of its new tokens, whether they are enough.
 
     Returns:
         One result per prompt, in order.
@@ -111,7 +113,7 @@ def generate_batch(
         sampled = sample_chunks(
             model, reader.hidden, decoding, [generators[row.index] for row in rows], [row.known for row in rows]
         )
-        continuing = _extend(rows, sampled, max_new_tokens, eos_id, finished, on_tokens)
+        continuing = _extend(rows, sampled, max_new_tokens, eos_id, finished, on_tokens, stop)
         if not continuing:
             return [finished[index] for index in range(len(prompts))]
         realigned = [row for row in (rows[place] for place in continuing) if row.known]
@@ -140,6 +142,7 @@ def _extend(
     eos_id: int,
     finished: dict[int, Generated],
     on_tokens: Callable[[int, list[int]], None] | None,
+    stop: Callable[[int, list[int]], bool] | None,
 ) -> list[int]:
     """Add the sampled chunks to the rows; the places of those that go on. A row without a chunk keeps its ``known``."""
     continuing = []
@@ -164,7 +167,8 @@ def _extend(
         row.tokens += piece
         if piece and on_tokens is not None:
             on_tokens(row.index, piece)
-        if ended or len(row.tokens) == max_new_tokens:
+        enough = stop is not None and stop(row.index, row.tokens)
+        if ended or enough or len(row.tokens) == max_new_tokens:
             finished[row.index] = _generated(row, ended)
             if on_tokens is not None:
                 on_tokens(row.index, [])

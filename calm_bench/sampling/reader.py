@@ -34,13 +34,14 @@ class Reader:
         # Without padding, attention needs no mask, which is its fast case.
         self._mask = (index >= start).long() if any(padding) else None
         self._next = num_chunks - start  # [R, 1]
-        self.hidden = self._step(tokens, (index - start).clamp_min(0))
+        self.hidden = self._read_all(tokens, (index - start).clamp_min(0))
 
     def read(self, chunks: Tensor) -> None:
         """Go on by one chunk per row: Long [R, K]. Afterwards ``hidden`` [R, d] has read it."""
         if self._mask is not None:
             self._mask = torch.cat([self._mask, self._mask.new_ones((len(chunks), 1))], dim=1)
-        self.hidden = self._step(chunks, self._next)
+        inputs = self._model.embed(chunks).squeeze(1)
+        self.hidden = self._model.read_step(inputs, self._next, self._cache, self._mask)
         self._next = self._next + 1
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -51,7 +52,7 @@ class Reader:
         if self._mask is not None:
             self._mask = self._mask[index]
 
-    def _step(self, tokens: Tensor, positions: Tensor) -> Tensor:
+    def _read_all(self, tokens: Tensor, positions: Tensor) -> Tensor:
         output = self._model.backbone(
             inputs_embeds=self._model.embed(tokens),
             attention_mask=self._mask,

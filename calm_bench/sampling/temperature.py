@@ -151,10 +151,8 @@ def _sample_batch(source: Source, begins: list[list[int]], decoding: Decoding) -
 
 
 def _sample_tokens(model: TokenModel, hidden: Tensor, decoding: Decoding, generators: Sequence[Generator]) -> Sampled:
-    probabilities = model.probabilities(hidden)
-    if decoding.temperature < 1:
-        probabilities = (probabilities.log() * decoding.power.value).softmax(dim=-1)
-    chunks = draw_tokens(probabilities, 1, generators)[0]
+    logits = model.lm_head(hidden).float() * decoding.power.value
+    chunks = draw_tokens(logits, 1, generators)[0]
     ones = torch.ones(len(hidden), dtype=torch.long, device=hidden.device)
     return Sampled(chunks, ones.bool(), torch.zeros_like(ones).bool(), ones, torch.zeros_like(ones))
 

@@ -19,6 +19,7 @@ from calm_bench.seeding import derive
 from calm_bench.tokens import Batches, TokenStream, windows
 from calm_bench.training.autoencoder import TOKENIZER_FOLDER
 from calm_bench.training.loop import Loop, Trainee
+from calm_bench.training.snapshots import Snapshots
 
 
 def train_language_model(
@@ -63,7 +64,8 @@ def train_language_model(
 
     context_steps = training.sequence_length // config.chunk_size
     flops = training_flops(config, experiment.autoencoder, stream.vocab_size, context_steps)
-    trainee = Trainee(model, model.loss, validate, flops.total, _parts(model))
+    snapshots = Snapshots(folder, experiment.trajectory.snapshots if experiment.trajectory else 0, model.save)
+    trainee = Trainee(model, model.loss, validate, flops.total, _parts(model), snapshots.note)
     batches = Batches(
         stream, training.batch_size, training.sequence_length, derive(experiment.seed, "data", "language_model")
     )

@@ -60,6 +60,8 @@ class Trainee:
     """Training FLOPs per token, forward and backward."""
     parts: Mapping[str, Sequence[nn.Parameter]] = field(default_factory=dict)
     """Parameters whose gradient norm is logged apart, by name."""
+    after_step: Callable[[int, int], None] = lambda step, total_steps: None
+    """Called with every step that was taken and the number of all; leaves the module as it is."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,7 @@ class Loop:
         self.first_loss: float | None = None
         self.latest_loss: float | None = None
         self.validation: dict[str, float] = {}
+        self.validated_at: int | None = None
 
     def run(self) -> Summary:
         """Train to the end of the budget.
@@ -154,6 +157,7 @@ class Loop:
                         self._save()
                     raise Interrupted(f"stopped after step {self.step} of {self.total_steps}")
                 self._train_step()
+                self.trainee.after_step(self.step, self.total_steps)
                 last = self.step == self.total_steps
                 if self._is_logged(self.step):
                     self._log()
@@ -248,6 +252,7 @@ class Loop:
         self.trainee.module.eval()
         with torch.no_grad(), self._autocast():
             self.validation = self.trainee.validate(generator(self.seed, "validation", device=self.device))
+        self.validated_at = self.step
         self._record("validation", self.validation)
 
     def _save(self) -> None:
@@ -261,7 +266,10 @@ class Loop:
             "averages": self.averages.state_dict(),
             "alarm": self.alarm.state_dict(),
         }
-        counters = Counters(self.step, self.elapsed, self.recorder.sync(), progress, self.batches.state_dict())
+        validation_loss = self.validation.get("loss") if self.validated_at == self.step else None
+        counters = Counters(
+            self.step, self.elapsed, self.recorder.sync(), progress, self.batches.state_dict(), validation_loss
+        )
         self.checkpoints.save(self.trainee.module, self.optimizer, counters)
 
     def _record(self, split: str, metrics: dict[str, float]) -> None:

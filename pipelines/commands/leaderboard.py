@@ -12,6 +12,7 @@ import typer
 from pipelines.commands.options import (
     StorePath,
     console,
+    error_console,
 )
 
 
@@ -29,12 +30,17 @@ def leaderboard(
     picture: Annotated[Path | None, typer.Option("--picture", help="Also draw it: a .png or .svg file.")] = None,
     mlflow: Annotated[str | None, typer.Option("--mlflow", help="Read from this tracking URI, not from files.")] = None,
     experiment: Annotated[str, typer.Option("--experiment", help="Of MLflow.")] = "calm-bench",
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", help="An older leaderboard.json: say what got better or worse since.")
+    ] = None,
+    pool: Annotated[bool, typer.Option("--pool/--every-seed", help="One row for all seeds of a configuration.")] = True,
 ) -> None:
     """Print the leaderboard of all studies in the store, or in MLflow."""
     from calm_bench.overrides import ConfigurationError
     from calm_bench.registry import did_you_mean
     from pipelines.leaderboard import Leaderboard
     from pipelines.models import stored_leaderboards
+    from pipelines.pooling import pooled
     from pipelines.render import markdown, print_table
     from pipelines.store import Store
 
@@ -48,12 +54,22 @@ def leaderboard(
     for name in studies or ():
         if name not in known:
             raise ConfigurationError(f"no finished study {name!r}{did_you_mean(name, known) if known else ''}")
-    board = Leaderboard(entry for entry in entries if not studies or entry.study in studies)
+    chosen = [entry for entry in entries if not studies or entry.study in studies]
+    board = Leaderboard(pooled(chosen) if pool else chosen)
     if format is Format.table:
         print_table(board, console())
     else:
         texts = {Format.md: markdown, Format.csv: Leaderboard.to_csv, Format.json: Leaderboard.to_json}
         sys.stdout.write(texts[format](board))
+    if baseline is not None:
+        from pipelines.baseline import changes_table, compare_boards
+
+        if not baseline.is_file():
+            raise ConfigurationError(f"there is no leaderboard {baseline} to compare with")
+        before = list(Leaderboard.from_json(baseline.read_text(encoding="utf-8")))
+        screen = console() if format is Format.table else error_console()
+        screen.print()
+        screen.print(changes_table(compare_boards(pooled(before) if pool else before, board)))
     if picture is not None:
         from pipelines.figure import draw
 

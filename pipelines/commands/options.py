@@ -57,6 +57,13 @@ def console() -> Console:
     return Console()
 
 
+def error_console() -> Console:
+    """Where people read what must not mix with results in a pipe."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
 def say(screen: Console, text: str, style: str = "") -> None:
     """Print text that is not markup, unbroken, so that paths can be copied."""
     from rich.text import Text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +11,10 @@ import typer
 
 from pipelines.commands.options import (
     AsJson,
+    AutoencoderFolder,
     Device,
     StorePath,
+    TokenizerName,
     console,
     single_threaded,
 )
@@ -26,6 +29,8 @@ def probe(
     seed: Annotated[int, typer.Option("--seed", help="Of the sample and the noise.")] = 0,
     store: StorePath = None,
     device: Device = "cpu",
+    tokenizer: TokenizerName = None,
+    autoencoder: AutoencoderFolder = None,
     picture: Annotated[Path | None, typer.Option("--picture", help="Also draw it: a .png or .svg file.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -36,7 +41,8 @@ def probe(
 
     single_threaded()
     where = Store(store or "runs")
-    probes = probe_model(find_model(model, where), where, overrides or (), seed, tokens, device)
+    found = replace(find_model(model, where), tokenizer=tokenizer, autoencoder=autoencoder)
+    probes = probe_model(found, where, overrides or (), seed, tokens, device)
     if as_json:
         print(json.dumps(probes.to_dict(), indent=2))
     else:

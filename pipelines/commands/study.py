@@ -29,6 +29,8 @@ def run(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed trials again.")] = False,
 ) -> None:
     """Run a study: train, score, and print its leaderboard. What is in the store already is not run again."""
+    from pipelines.leaderboard import Leaderboard
+    from pipelines.pooling import pooled
     from pipelines.render import print_table
     from pipelines.running import run_and_report
 
@@ -36,14 +38,25 @@ def run(
     resolved = named_study(study, overrides, store, local)
     report = run_and_report(resolved, screen, retry_failed)
     screen.print()
-    print_table(report.leaderboard, screen)
+    print_table(Leaderboard(pooled(report.leaderboard)), screen)
     screen.print()
+    if report.correlations:
+        say(screen, "BrierLM against cross-entropy along training, with 95 % intervals")
+        for line in report.correlations:
+            say(screen, f"  {line}")
+        screen.print()
     say(screen, f"Results      {report.folder}")
     for name, suffix in (("Leaderboard", "md"), ("Picture", "png")):
         if suffix in report.files:
             say(screen, f"{name:12} {report.files[suffix]}")
     if report.mlflow is not None:
         say(screen, f"MLflow       {report.mlflow}")
+    for outcome in report.outcomes:
+        if outcome.state == "pruned":
+            say(screen, f"Trial {outcome.number} ({outcome.label}) pruned: {outcome.error}", style="yellow")
+        elif outcome.violations:
+            broken = ", ".join(outcome.violations)
+            say(screen, f"Trial {outcome.number} ({outcome.label}) violates {broken}", style="yellow")
     for outcome in report.failed:
         say(screen, f"Trial {outcome.number} ({outcome.label}) {outcome.state}: {outcome.error}", style="red")
     if report.failed:

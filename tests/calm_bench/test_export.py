@@ -15,7 +15,7 @@ from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import LanguageModel
 from calm_bench.export import ExportError, Format, export_reference
-from calm_bench.lm import Calm, TokenModel
+from calm_bench.lm import Calm, TokenModel, load_language_model
 from calm_bench.pretrained import load_released_autoencoder, load_released_calm
 from calm_bench.weights import WeightsError
 
@@ -52,6 +52,33 @@ def test_autoencoder(format: Format, tmp_path: Path) -> None:
     assert loaded.config == model.config.model_copy(update={"training": loaded.config.training})
     config = json.loads((tmp_path / "config.json").read_text())
     assert (config["eos_token_id"], config["pad_token_id"]) == (5, 5)
+
+
+def test_positions_and_norms_of_other_checkpoints(tmp_path: Path) -> None:
+    model = build_calm(rms_norm_eps=1e-3)
+    usual, tokens = model.hidden_states(torch.arange(12)[None]), torch.arange(12)[None]
+    settings = {"rope_theta": 5e5, "rms_norm_eps": 1e-2}
+    other = Calm(model.config.model_copy(update=settings), model.autoencoder).eval()
+    other.load_state_dict(model.state_dict())
+    expected = other.hidden_states(tokens)
+    assert not torch.isclose(expected, usual).all()
+    export_reference(other, tmp_path, eos_id=5, ae_path="elsewhere")
+    export_reference(other.autoencoder, tmp_path / "inner")
+    loaded = load_released_calm(tmp_path)
+    assert torch.equal(loaded.hidden_states(tokens), expected)
+    assert torch.equal(
+        load_released_autoencoder(tmp_path / "inner").encode(tokens)[0], model.autoencoder.encode(tokens)[0]
+    )
+    # In files and identities of this project they appear only where they are unusual.
+    other.save(tmp_path / "own")
+    assert torch.equal(load_language_model(tmp_path / "own").hidden_states(tokens), expected)
+    assert other.description()["model"].keys() - model.description()["model"].keys() == settings.keys()
+    # transformers 5 writes the base of the positions elsewhere.
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    config["rope_parameters"] = {"rope_type": "default", "rope_theta": config.pop("rope_theta")}
+    path.write_text(json.dumps(config))
+    assert torch.equal(load_released_calm(tmp_path).hidden_states(tokens), expected)
 
 
 @pytest.mark.parametrize("format", ["bin", "safetensors"])
@@ -164,7 +191,8 @@ def test_differences_are_listed_in_the_references_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rope_theta": 5e5}, "rope_theta is 500000.0, but the models here have 10000.0"),
+        ({"rope_scaling": {"factor": 8}}, "rope_scaling is .*, but the models here have None"),
+        ({"rope_parameters": {"rope_type": "llama3"}}, "rope_type is 'llama3'"),
         ({"patch_size": None}, "patch_size"),
         ({"num_attention_heads": 3}, "num_attention_heads"),
         ({"architectures": ["LlamaForCausalLM"]}, "holds a LlamaForCausalLM"),

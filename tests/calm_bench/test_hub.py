@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from calm_bench.autoencoder import Autoencoder, load_autoencoder
 from calm_bench.config import Autoencoder as AutoencoderConfig
@@ -138,6 +138,12 @@ def test_a_folder_that_does_not_fit_is_refused(change: str, tmp_path: Path) -> N
     name = "stranger" if change == "unexpected" else r"head\.final\.in_proj\.weight"
     with pytest.raises(WeightsError, match=f"{change} {name}"):
         AutoModel.from_pretrained(tmp_path)
+
+
+def test_nothing_takes_a_chunk_model_for_a_model_with_logits(tmp_path: Path) -> None:
+    build("calm").save(tmp_path)
+    with pytest.raises(ValueError, match="CalmBenchCalmConfig"):
+        AutoModelForCausalLM.from_pretrained(tmp_path)
 
 
 def test_classes_load_by_name(tmp_path: Path) -> None:

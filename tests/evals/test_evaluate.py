@@ -9,72 +9,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from markov_texts import (
+    LETTERS,
+    Documents,
+    OnlySamples,
+    blurred,
+    expected_components,
+    fresh_text,
+    language,
+    protocol,
+    text_of,
+)
 
-from calm_bench.config import Corpus, Evaluation, LanguageModel, Markov, Tokens
+from calm_bench.config import Corpus, LanguageModel, Markov, Tokens
 from calm_bench.corpora import write_corpus
 from calm_bench.corpora.markov import MarkovLanguage
 from calm_bench.lm import TokenModel
 from calm_bench.tokens import TokenStream, write_tokens
-from evals.brier import Integers, brierlm
+from evals.brier import brierlm
 from evals.evaluate import EvaluationError, MarkovSampler, ModelSampler, TokenSource, evaluate_brierlm
-from evals.protocol import Protocol, protocol_for
+from evals.protocol import Protocol
 from evals.stats import paired_difference
-
-LETTERS = 41
-"""Document length; with its end a document fills a window of 42 exactly."""
-
-
-class Documents:
-    """Documents of equal length in memory, each followed by an end."""
-
-    vocab_size = 257
-
-    def __init__(self, codes: Integers, vocab_size: int = 257) -> None:
-        self.vocab_size = vocab_size
-        end = np.full((len(codes), 1), vocab_size - 1)
-        self.length = codes.shape[1] + 1
-        self.tokens = np.concatenate([codes, end], axis=1).ravel().astype(np.int64)
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def __getitem__(self, span: slice, /) -> Integers:
-        return self.tokens[span]
-
-    def document_of(self, positions: Integers, /) -> Integers:
-        return positions // self.length
-
-
-def protocol(**changes: object) -> Protocol:
-    settings = {"context_length": LETTERS + 1, "first_position": 4, "position_stride": 8, "num_samples": 4}
-    return protocol_for(Evaluation.model_validate(settings | changes), "corpus", "tokenizer")
-
-
-def language(order: int = 1, alphabet_size: int = 6, concentration: float = 0.3, seed: int = 0) -> MarkovLanguage:
-    return MarkovLanguage(Markov(order=order, alphabet_size=alphabet_size, concentration=concentration, seed=seed))
-
-
-def text_of(truth: MarkovLanguage, num_documents: int) -> Documents:
-    codes = np.stack([truth.sample_codes(document, LETTERS) for document in range(num_documents)])
-    return Documents(codes + ord("a"))
-
-
-def fresh_text(truth: MarkovLanguage, num_documents: int, seed: int) -> Documents:
-    """As :func:`text_of`, all documents at once and from another stream: fast enough for many replications."""
-    uniform = np.random.default_rng(seed).random((num_documents, LETTERS))
-    codes = np.empty((num_documents, 0), dtype=np.int64)
-    for letter in range(LETTERS):
-        cumulative = truth.next_probabilities(codes).cumsum(axis=-1)
-        drawn = (cumulative[:, :-1] <= uniform[:, letter, None]).sum(axis=-1)
-        codes = np.concatenate([codes, drawn[:, None]], axis=1)
-    return Documents(codes + ord("a"))
-
-
-def blurred(truth: MarkovLanguage, share: float) -> MarkovLanguage:
-    """The language with ``share`` of every distribution spread evenly."""
-    wrong = MarkovLanguage(truth.config)
-    wrong.transition = (1 - share) * truth.transition + share / len(truth.letters)
-    return wrong
+from evals.sums import compare
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
@@ -106,12 +62,13 @@ def test_on_files_of_the_real_corpus(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_intervals_cover_and_standard_errors_are_the_true_spread() -> None:
-    """Four hundred independent texts of one language, each evaluated on its own."""
+@pytest.mark.parametrize("kind", [MarkovSampler, OnlySamples])
+def test_intervals_cover_and_standard_errors_are_the_true_spread(kind: type[MarkovSampler]) -> None:
+    """Four hundred independent texts of one language, each evaluated on its own, exactly and from samples."""
     truth = language(alphabet_size=4, concentration=0.5)
     exact = np.array([truth.exact_brier(n) for n in (1, 2, 3, 4)])
     score, replications, size = float(brierlm(exact)), 400, 100
-    sampler = MarkovSampler(truth)
+    sampler = kind(truth)
     results = [
         evaluate_brierlm(sampler, fresh_text(truth, size, seed), protocol(seed=seed), windows_at_once=size)
         for seed in range(replications)
@@ -130,6 +87,34 @@ def test_intervals_cover_and_standard_errors_are_the_true_spread() -> None:
     np.testing.assert_allclose(np.sqrt((errors**2).mean(axis=0)), spread, rtol=0.12)
     scores = [result.brierlm for result in results]
     assert np.mean([result.brierlm_se for result in results]) == pytest.approx(np.std(scores, ddof=1), rel=0.12)
+    for result in results[:40]:
+        np.testing.assert_allclose(result.brier_se_delta, result.brier_se, rtol=0.15)
+        assert result.brierlm_se_delta == pytest.approx(result.brierlm_se, rel=0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [MarkovSampler, OnlySamples])
+def test_intervals_of_paired_differences_cover(kind: type[MarkovSampler]) -> None:
+    """The difference between the truth and a slightly wrong model is known."""
+    truth = language(alphabet_size=4, concentration=0.5)
+    model = blurred(truth, 0.1)
+    difference = float(brierlm(expected_components(truth, truth)) - brierlm(expected_components(truth, model)))
+    assert expected_components(truth, truth) == pytest.approx([truth.exact_brier(n) for n in (1, 2, 3, 4)])
+    replications, size = 200, 60
+    found, spread = [], []
+    for seed in range(replications):
+        text, rules = fresh_text(truth, size, seed), protocol(seed=seed, num_samples=8)
+        right, wrong = (evaluate_brierlm(kind(m), text, rules, windows_at_once=size) for m in (truth, model))
+        found.append(compare(right.scored, wrong.scored))
+        spread.append(np.hypot(right.brierlm_se, wrong.brierlm_se))
+    covered = np.mean([low <= difference <= high for low, high in (one.interval for one in found)])
+    # Binomial standard deviation of the coverage: 1.5 %.
+    assert 0.91 <= covered <= 0.985
+    values, errors = np.array([[one.value, one.standard_error] for one in found]).T
+    assert abs(values.mean() - difference) < 3.5 * values.std(ddof=1) / np.sqrt(replications)
+    assert errors.mean() == pytest.approx(values.std(ddof=1), rel=0.12)
+    assert [one.delta_error for one in found] == pytest.approx(errors, rel=0.25)
+    assert errors.mean() < 0.6 * np.mean(spread)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5])
@@ -225,7 +210,9 @@ def test_dict_is_json_and_complete() -> None:
     assert Protocol.model_validate(plain["protocol"]) == protocol()
     assert plain["protocol_hash"] == protocol().hash
     assert set(plain) >= {"brierlm", "brierlm_se", "brier", "brier_se", "interval", "num_positions", "num_documents"}
-    assert "sums" not in plain
+    assert (plain["estimator"], plain["protocol"]["name"]) == ("exact", "matched")
+    assert not {"sums", "noise"} & set(plain)
+    assert len(plain["brier_se_delta"]) == 4
     assert (len(plain["brier"]), len(plain["brier_se"]), len(plain["interval"])) == (4, 4, 2)
 
 
@@ -263,3 +250,85 @@ def test_another_vocabulary_or_decode_mode_is_refused() -> None:
 def test_text_of_another_language_is_refused() -> None:
     with pytest.raises(ValueError, match="other than the bytes of 'abc'"):
         evaluate_brierlm(MarkovSampler(language(alphabet_size=3)), text_of(language(), 20), protocol())
+
+
+@pytest.mark.parametrize("kind", [MarkovSampler, OnlySamples])
+def test_the_protocol_of_the_paper(kind: type[MarkovSampler]) -> None:
+    truth = language()
+    text, rules = text_of(truth, 600), protocol(protocol="paper")
+    result = evaluate_brierlm(kind(truth), text, rules)
+    exact = np.array([truth.exact_brier(n) for n in (1, 2, 3, 4)])
+    assert result.estimator == ("two-prefix" if kind is MarkovSampler else "teacher-forced")
+    assert result.num_samples == 2
+    assert result.num_positions == 600 * (LETTERS + 1 - 4)
+    # The last n-grams of a document run over its end, which the language never draws.
+    assert np.abs((np.array(result.brier) / exact - 1)[:2]).max() < 0.1
+    assert result.brierlm < 1.05 * brierlm(exact)
+
+
+def test_estimators_agree_within_their_errors_and_can_be_chosen() -> None:
+    truth = language()
+    text = text_of(truth, 300)
+    exact = evaluate_brierlm(MarkovSampler(truth), text, protocol(num_samples=8))
+    pairs = evaluate_brierlm(MarkovSampler(truth), text, protocol(num_samples=8), estimator="all-pairs")
+    two = evaluate_brierlm(MarkovSampler(truth), text, protocol(num_samples=8), estimator="two-sample")
+    assert (exact.estimator, pairs.estimator, two.estimator) == ("exact", "all-pairs", "two-sample")
+    assert (exact.num_samples, pairs.num_samples, two.num_samples) == (2, 8, 2)
+    assert exact.protocol_hash == pairs.protocol_hash == two.protocol_hash
+    assert exact.brierlm_se < pairs.brierlm_se < two.brierlm_se
+    for other in (pairs, two):
+        difference = compare(exact.scored, other.scored)
+        assert abs(difference.value) < 3 * difference.standard_error
+    with pytest.raises(EvaluationError, match="needs a model's probabilities"):
+        evaluate_brierlm(OnlySamples(truth), text, protocol(), estimator="exact")
+
+
+@pytest.mark.parametrize("part", ["backbone.layers.0.mlp.up_proj.weight", "lm_head.weight"])
+def test_nan_in_a_models_output_is_an_error_that_names_the_window(part: str) -> None:
+    torch.manual_seed(0)
+    config = LanguageModel(
+        kind="token", chunk_size=1, hidden_size=16, intermediate_size=24, num_layers=1, num_attention_heads=2
+    )
+    text = text_of(language(), 20)
+    sampler = ModelSampler(TokenModel(config, 257))
+    assert evaluate_brierlm(sampler, text, protocol()).num_positions == 100
+    broken = TokenModel(config, 257)
+    with torch.no_grad():
+        broken.get_parameter(part)[0, 0] = torch.nan
+    with pytest.raises(EvaluationError, match=r"no score .* window of tokens 0 to 41 of the test split .* not finite"):
+        evaluate_brierlm(ModelSampler(broken), text, protocol())
+
+
+def test_nan_from_a_single_token_names_the_window_that_holds_it() -> None:
+    """Whose embedding is NaN: the windows before and after it could be scored."""
+    torch.manual_seed(0)
+    config = LanguageModel(
+        kind="token", chunk_size=1, hidden_size=16, intermediate_size=24, num_layers=1, num_attention_heads=2
+    )
+    model, text = TokenModel(config, 257), text_of(language(), 20)
+    text.tokens[5 * 42 + 3] = 0
+    with torch.no_grad():
+        model.backbone.embed_tokens.weight[0] = torch.nan
+    # Of single tokens nothing that was drawn is read.
+    rules = protocol().model_copy(update={"ngram_lengths": (1,)})
+    with pytest.raises(EvaluationError, match="window of tokens 210 to 251 of the test split"):
+        evaluate_brierlm(ModelSampler(model), text, rules)
+
+
+@pytest.mark.parametrize("kind", [MarkovSampler, OnlySamples])
+def test_documents_shorter_than_the_ngrams(kind: type[MarkovSampler]) -> None:
+    """Two letters and an end: every position is scored, but no 3-gram can be right, so the score is 0."""
+    truth = language()
+    codes = np.stack([truth.sample_codes(document, 2) for document in range(400)]) + ord("a")
+    result = evaluate_brierlm(kind(truth), Documents(codes), protocol(position_stride=1))
+    assert result.num_positions == result.num_windows * (LETTERS + 1 - 4 - 4 + 1)
+    assert result.brier[0] > 0
+    assert max(result.brier[2:]) < 0
+    assert result.brierlm == 0.0
+    assert result.brierlm_se_delta is None
+
+
+def test_a_text_shorter_than_a_window_is_refused() -> None:
+    text = Documents(np.zeros((1, 1)))
+    with pytest.raises(EvaluationError, match=r"2 tokens .* needs 3 windows of 42 tokens"):
+        evaluate_brierlm(MarkovSampler(language()), text, protocol())

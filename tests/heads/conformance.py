@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from calm_bench.head_config import HeadConfig
 from calm_bench.head_costs import head_cost
 from calm_bench.heads import HEADS, Head
+from calm_bench.sampling.window_noise import Units
 
 P, D, Z = 7, 10, 3
 """Positions, hidden size, latent size: no two alike, and P unlike any number of samples."""
@@ -116,6 +117,29 @@ class HeadConformance:
         samples, changed = head.sample(hidden, 4, seeded(0)), head.sample(others, 4, seeded(0))
         torch.testing.assert_close(changed[:, 0], samples[:, 0])
         assert not torch.isclose(changed[:, 1:], samples[:, 1:]).all()
+
+    def test_a_row_with_a_generator_of_its_own_is_as_if_alone(self) -> None:
+        head, hidden = self.build(), torch.randn(P, D)
+        rows = head.sample_rows(hidden, 4, [seeded(row) for row in range(P)])
+        assert rows.shape == (4, P, Z)
+        for row in range(P):
+            torch.testing.assert_close(rows[:, row], head.sample(hidden[row], 4, seeded(row)))
+        others = head.sample_rows(hidden[3:], 4, [seeded(row) for row in range(3, P)])
+        torch.testing.assert_close(others, rows[:, 3:])
+        with pytest.raises(ValueError, match=f"{P} rows need as many generators, found 2"):
+            head.sample_rows(hidden, 4, [seeded(0), seeded(1)])
+
+    def test_a_sample_of_a_window_does_not_depend_on_which_others_go_on(self) -> None:
+        head, hidden = self.build(), torch.randn(2 * P * 3, D)  # 2 windows, P positions, 3 samples
+
+        def draw(chosen: list[int]) -> Tensor:
+            units = Units([seeded(0), seeded(1)], P, 3, num_chunks=2)
+            return head.sample_from(hidden[chosen], units.noise(slice(0, P), 1, torch.tensor(chosen)))
+
+        everything = draw(list(range(len(hidden))))
+        assert everything.shape == (len(hidden), Z)
+        some = [0, 4, 5, 20, 21, 40]
+        torch.testing.assert_close(draw(some), everything[some])
 
     def test_bfloat16_weights(self) -> None:
         head = self.build()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+import torch
 from conformance import HeadConformance
+from torch import Tensor
 
-from calm_bench.head_config import DiffusionHead, EnergyHead, FlowHead, ShortcutHead
+from calm_bench.head_config import DiffusionHead, EnergyHead, FlowHead, HeadConfig, ShortcutHead
+from calm_bench.heads import HEADS
 
 
 class TestEnergy(HeadConformance):
@@ -47,3 +51,20 @@ class TestShortcut(HeadConformance):
 
 class TestShortcutInFourSteps(HeadConformance):
     config = ShortcutHead(width=14, num_samples=6, time_features=16, num_steps=4)
+
+
+@pytest.mark.parametrize("head", [DiffusionHead(), DiffusionHead(sampler="ddim"), FlowHead(), ShortcutHead()])
+def test_rows_with_generators_of_their_own_share_one_pass(head: HeadConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = HEADS.get(head.kind)(head, 6, 4)  # type: ignore[call-arg]
+    rows: list[int] = []
+    denoise = built.network.denoise
+
+    def counted(x: Tensor, *rest: Tensor) -> Tensor:
+        rows.append(x.shape[1])
+        return denoise(x, *rest)
+
+    monkeypatch.setattr(built.network, "denoise", counted)
+    built.sample(torch.zeros(6), 2, torch.Generator())
+    alone = len(rows)
+    built.sample_rows(torch.zeros(9, 6), 2, [torch.Generator() for _ in range(9)])
+    assert rows[alone:] == [9] * alone

@@ -8,8 +8,11 @@ import torch
 from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import LanguageModel
+from calm_bench.heads.noise import OneSource
 from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel
+from calm_bench.lm.base import NotFinite
 from calm_bench.lm.folder import build_language_model
+from calm_bench.lm.token import select_tokens
 
 VOCAB_SIZE = 23
 
@@ -81,3 +84,30 @@ def test_chunk_sizes_must_agree() -> None:
 def test_tokens_that_fill_no_whole_chunk_are_refused() -> None:
     with pytest.raises(ValueError, match="7 tokens are not a whole number of chunks of 2"):
         model(2).embed(torch.zeros(1, 7, dtype=torch.long))
+
+
+def test_numbers_select_tokens_by_the_cumulative_distribution() -> None:
+    logits = torch.tensor([[0.1, 0.0, 0.4, 0.5, 0.0], [1.0, 0.0, 0.0, 0.0, 0.0]]).log()
+    uniform = torch.tensor(
+        [[0.0, 0.0999, 0.1001, 0.4999, 0.5001, 1 - 2**-24], [0.0, 0.5, 0.9, 0.99, 0.999, 1 - 2**-24]]
+    )
+    assert select_tokens(logits, uniform).tolist() == [[0, 0, 2, 2, 3, 3], [0] * 6]
+    for wrong in (torch.nan, torch.inf):
+        with pytest.raises(NotFinite, match="logits are not finite"):
+            select_tokens(torch.tensor([[0.0, wrong]]), uniform[:1])
+
+
+def test_samples_that_share_a_state_are_drawn_as_if_it_were_theirs_alone() -> None:
+    torch.manual_seed(0)
+    config = LanguageModel(kind="token", hidden_size=8, intermediate_size=12, num_layers=1, num_attention_heads=2)
+    model = TokenModel(config, 40)
+    hidden, state = 5 * torch.randn(4, 8), torch.tensor([2, 0, 0, 2, 3, 0])  # nobody has state 1
+
+    class OneEach(OneSource):
+        def uniform(self, width: int) -> torch.Tensor:
+            return super().uniform(width)[0]
+
+    found = model.draw_each(hidden, state, OneEach(hidden[state], 1, torch.Generator().manual_seed(1)))
+    expected = model.draw_from(hidden[state], OneSource(hidden[state], 1, torch.Generator().manual_seed(1)))[0]
+    assert torch.equal(found, expected)
+    assert len(found.unique()) > 1

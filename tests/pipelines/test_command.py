@@ -153,7 +153,7 @@ def test_the_plan_priced_what_the_run_paid(calm_bench: Command) -> None:
 @pytest.mark.usefixtures("on_ray")
 def test_eval_repeats_the_score_of_the_run(calm_bench: Command) -> None:
     row = rows(calm_bench, "--store", "on-ray")["K=2"]
-    result = json.loads(calm_bench("eval", "tiny/K=2", "--store", "on-ray", "--json").stdout)
+    result = json.loads(calm_bench("eval", "tiny/K=2", "--store", "on-ray", "--json").stdout)["brierlm"]["matched"]
     for name in ("brierlm", "brierlm_se", "brier", "brier_se", "protocol_hash", "num_positions"):
         assert result[name] == row[name]
 

@@ -49,6 +49,7 @@ def test_a_shared_stage_stands_and_costs_once(tmp_path: Path) -> None:
         "autoencoder": 1,
         "language_model": 3,
         "evaluation": 3,
+        "samples": 3,
     }
     users = {planned.stage.kind: planned.trials for planned in plan.stages if planned.shared}
     assert users == {"corpus": (0, 1, 2), "tokens": (0, 1, 2), "autoencoder": (1, 2)}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -53,6 +55,27 @@ def test_bytes_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     ids = capsys.readouterr().out.split()
     assert ids[:2] == ["97", "98"]
     assert all(0 <= int(token) < 257 for token in ids)
+
+
+def probed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    command(monkeypatch, "probe", *arguments, "--json", "--tokens", "200", *SHORT[:3])
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_autoencoders_are_probed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """By itself, inside a CALM model, and beside one that carries none: the same probes."""
+    model, store = released(tmp_path / "model"), ["--store", str(tmp_path / "runs"), "--tokenizer", "bytes"]
+    alone = probed(monkeypatch, capsys, str(model / "autoencoder"), *store)
+    assert (alone["chunk_size"], alone["latent_size"], alone["posterior"]["num_tokens"]) == (2, 8, 200)
+    assert probed(monkeypatch, capsys, str(model), *store) == alone
+    weights = model / "pytorch_model.bin"
+    tensors = torch.load(weights, weights_only=True)
+    torch.save({name: tensor for name, tensor in tensors.items() if not name.startswith("ae_model.")}, weights)
+    separate = ["--autoencoder", str(model / "autoencoder")]
+    assert probed(monkeypatch, capsys, str(model), *store, *separate) == alone
 
 
 @pytest.mark.parametrize("place", ["model", "model/tokenizer", "elsewhere"])

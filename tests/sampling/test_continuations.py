@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
 from torch import Generator, Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from calm_bench import blockwise
 from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import LanguageModel as LanguageModelConfig
 from calm_bench.head_config import EnergyHead
+from calm_bench.heads.noise import Noise
 from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel
+from calm_bench.lm.base import NotFinite
+from calm_bench.sampling import window_noise
 from calm_bench.sampling.continuations import sample_continuations
+from calm_bench.sampling.tree import Nodes
+from evals.brier import brier_scores
 
 VOCAB_SIZE = 11
 LENGTH = 16
@@ -46,17 +55,24 @@ def config(kind: str, chunk_size: int) -> LanguageModelConfig:
 class RankedTokenModel(TokenModel):
     """Sample s is the s-th most likely token: deterministic, yet the samples of a position differ."""
 
-    def draw(self, hidden: Tensor, num_samples: int, generator: Generator | None = None) -> Tensor:
+    def draw_from(self, hidden: Tensor, noise: Noise) -> Tensor:
+        num_samples = len(noise.uniform(1))
         return self.probabilities(hidden).topk(num_samples).indices.movedim(-1, 0)[..., None]
+
+    def draw_each(self, hidden: Tensor, state: Tensor, noise: Noise) -> Tensor:
+        return self.probabilities(hidden[state]).argmax(-1, keepdim=True)
 
 
 class FixedNoiseCalm(Calm):
     """Sample s uses the s-th of a fixed list of noises."""
 
-    def draw(self, hidden: Tensor, num_samples: int, generator: Generator | None = None) -> Tensor:
-        noise = torch.rand(8, self.config.head.noise_size, generator=Generator().manual_seed(5)) - 0.5
-        noise = 3 * noise[:num_samples].view(num_samples, *[1] * (hidden.ndim - 1), -1)
-        return self.autoencoder.decode(self.head(hidden, noise.expand(num_samples, *hidden.shape[:-1], -1)))
+    def latents_from(self, hidden: Tensor, noise: Noise) -> Tensor:
+        batch = noise.uniform(1).shape[:-1]
+        fixed = torch.rand(8, self.config.head.noise_size, generator=Generator().manual_seed(5)) - 0.5
+        if len(batch) < hidden.ndim:  # one sample of each row
+            return self.head(hidden, 3 * fixed[:1].expand(*batch, -1))
+        fixed = 3 * fixed[: batch[0]].view(batch[0], *[1] * (hidden.ndim - 1), -1)
+        return self.head(hidden, fixed.expand(*batch, -1))
 
 
 def deterministic_model(chunk_size: int) -> ChunkLanguageModel:
@@ -71,6 +87,19 @@ def deterministic_model(chunk_size: int) -> ChunkLanguageModel:
     return model.eval()
 
 
+def random_model(chunk_size: int) -> ChunkLanguageModel:
+    """A token model for 0."""
+    torch.manual_seed(0)
+    model: ChunkLanguageModel
+    if chunk_size == 0:
+        model = TokenModel(config("token", 1), VOCAB_SIZE)
+    else:
+        sizes = AutoencoderConfig(latent_size=8, hidden_size=16, intermediate_size=24)
+        model = Calm(config("calm", chunk_size), Autoencoder(sizes, chunk_size, VOCAB_SIZE))
+    spread_weights(model, seed=1)
+    return model.eval()
+
+
 def one_by_one(model: ChunkLanguageModel, prefix: Tensor, sample: int, num_samples: int, horizon: int) -> list[int]:
     text = prefix[None]
     while text.shape[1] < len(prefix) + horizon:
@@ -81,15 +110,15 @@ def one_by_one(model: ChunkLanguageModel, prefix: Tensor, sample: int, num_sampl
     return continuation
 
 
-@pytest.mark.parametrize("block_nodes", [1, 9, 64])
+@pytest.mark.parametrize("block_samples", [1, 64])
 @pytest.mark.parametrize("chunk_size", [0, 1, 2, 3, 4, 8])
-def test_agrees_with_one_prefix_at_a_time(chunk_size: int, block_nodes: int) -> None:
+def test_agrees_with_one_prefix_at_a_time(chunk_size: int, block_samples: int) -> None:
     model = deterministic_model(chunk_size)
     step = max(chunk_size, 1)
     windows = torch.randint(VOCAB_SIZE, (2, LENGTH), generator=Generator().manual_seed(0))
     positions = list(range(step, LENGTH + 1, step))
     generators = [Generator(), Generator()]
-    found = sample_continuations(model, windows, positions, 3, 4, generators, block_nodes=block_nodes)
+    found = sample_continuations(model, windows, positions, 3, 4, generators, block_samples=block_samples)
     assert found.shape == (2, len(positions), 3, 4)
     with torch.no_grad():
         expected = [
@@ -104,13 +133,7 @@ def test_agrees_with_one_prefix_at_a_time(chunk_size: int, block_nodes: int) -> 
 
 @pytest.mark.parametrize("chunk_size", [0, 2])
 def test_a_window_does_not_depend_on_its_batch(chunk_size: int) -> None:
-    torch.manual_seed(0)
-    model: ChunkLanguageModel
-    if chunk_size == 0:
-        model = TokenModel(config("token", 1), VOCAB_SIZE)
-    else:
-        model = Calm(config("calm", 2), Autoencoder(AutoencoderConfig(latent_size=8), 2, VOCAB_SIZE))
-    spread_weights(model, seed=1)
+    model = random_model(chunk_size)
     windows = torch.randint(VOCAB_SIZE, (5, LENGTH), generator=Generator().manual_seed(0))
 
     def draw(which: list[int]) -> Tensor:
@@ -121,6 +144,97 @@ def test_a_window_does_not_depend_on_its_batch(chunk_size: int) -> None:
     assert torch.equal(together[[3]], draw([3]))
     assert torch.equal(together[[4, 1]], draw([4, 1]))
     assert not torch.equal(together[0], together[1])
+
+
+@pytest.mark.parametrize("chunk_size", [0, 1, 2, 3, 4, 8])
+def test_stopping_changes_no_token_that_is_drawn_and_no_score(chunk_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sample stops at its first token that agrees neither with the target nor with another sample."""
+    monkeypatch.setattr(window_noise, "UNIT_SAMPLES", 12)  # several units, the last one incomplete
+    model = random_model(chunk_size)
+    step = max(chunk_size, 1)
+    windows = torch.randint(VOCAB_SIZE, (3, LENGTH + 5), generator=Generator().manual_seed(0))
+    positions = list(range(step, LENGTH + 1, step))
+    targets = torch.stack([windows[:, position : position + 5] for position in positions], dim=1)
+
+    def draw(wanted: Tensor | None, block_samples: int = 64) -> Tensor:
+        generators = [Generator().manual_seed(100 + window) for window in range(3)]
+        return sample_continuations(model, windows, positions, 5, 5, generators, wanted, block_samples)
+
+    complete, stopped = draw(None), draw(targets)
+    assert (complete >= 0).all()
+    assert torch.equal(draw(None, 1), complete)
+    assert torch.equal(draw(targets, 1), stopped)
+    assert torch.equal(stopped.where(stopped >= 0, complete), complete)
+    for sample, texts in enumerate(complete.unbind(2)):
+        others = torch.cat([complete[:, :, :sample], complete[:, :, sample + 1 :], targets[:, :, None]], dim=2)
+        alike = (others == texts[:, :, None]).long().cumprod(dim=-1).any(dim=2)
+        goes_on = torch.cat([torch.ones_like(alike[..., :1]), alike[..., :-1]], dim=-1)
+        assert torch.equal(stopped[:, :, sample] >= 0, goes_on)
+    assert 0.1 < (stopped < 0).float().mean() < 0.9
+    scores = [brier_scores(found.numpy(), targets.numpy(), (1, 2, 3, 4, 5)) for found in (complete, stopped)]
+    assert (scores[0] == scores[1]).all()
+
+
+def test_samples_that_agree_share_a_pass_of_the_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model(0)
+    passes: list[int] = []
+    descend = Nodes.descend
+
+    def counted(self: Nodes, parent: Tensor, inputs: Tensor, *rest: Tensor) -> Tensor:
+        passes.append(len(inputs))
+        return descend(self, parent, inputs, *rest)
+
+    monkeypatch.setattr(Nodes, "descend", counted)
+    windows = torch.randint(VOCAB_SIZE, (2, LENGTH), generator=Generator().manual_seed(0))
+    generators = [Generator().manual_seed(0), Generator().manual_seed(1)]
+    found = sample_continuations(model, windows, [3, 6, 9], 50, 3, generators)
+    distinct = [sum(len(own.unique(dim=0)) for own in found[..., :n].flatten(0, 1)) for n in (1, 2)]
+    assert passes == distinct
+    assert distinct[0] <= 2 * 3 * VOCAB_SIZE < distinct[1] < 2 * 3 * 50
+
+
+@pytest.mark.parametrize("chunk_size", [0, 2])
+def test_memory_grows_with_the_block_and_not_with_text_times_vocabulary(chunk_size: int) -> None:
+    """The largest tensor is one block of logits, whatever the length; those of all positions would be several."""
+    vocabulary = 20_000
+    torch.manual_seed(0)
+    model: ChunkLanguageModel = TokenModel(config("token", 1), vocabulary)
+    if chunk_size:
+        sizes = AutoencoderConfig(latent_size=8, hidden_size=16, intermediate_size=24)
+        model = Calm(config("calm", chunk_size), Autoencoder(sizes, chunk_size, vocabulary))
+    step, largest = max(chunk_size, 1), []
+    for length in (300, 600):
+        windows = torch.randint(vocabulary, (1, length), generator=Generator().manual_seed(0))
+        with LargestTensor() as seen:
+            sample_continuations(model, windows, range(step, length, step), 2, 4, [Generator()], block_samples=1)
+        largest.append(seen.numel)
+    rows = blockwise.decoding_rows(model.backbone.embed_tokens.weight)
+    assert largest == [rows * vocabulary] * 2
+    assert rows < 300
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the largest tensor that any operation gives."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                self.numel = max(self.numel, tensor.numel())
+        return result
+
+
+@pytest.mark.parametrize("chunk_size", [0, 2])
+def test_what_is_not_finite_is_refused(chunk_size: int) -> None:
+    windows = torch.zeros((1, LENGTH), dtype=torch.long)
+    for name in ["backbone.norm.weight", "head.final.out_proj.bias" if chunk_size else "lm_head.weight"]:
+        model = random_model(chunk_size)
+        with torch.no_grad():
+            model.get_parameter(name).fill_(torch.nan)
+        with pytest.raises(NotFinite, match="not finite"):
+            sample_continuations(model, windows, [4, 8], 2, 4, [Generator()])
 
 
 def test_frequencies_are_the_models_probabilities() -> None:
@@ -170,6 +284,12 @@ def test_impossible_positions_are_refused(positions: list[int], message: str) ->
     windows = torch.zeros((1, LENGTH), dtype=torch.long)
     with pytest.raises(ValueError, match=message):
         sample_continuations(model, windows, positions, 2, 4, [Generator()])
+
+
+def test_targets_must_belong_to_the_continuations() -> None:
+    windows = torch.zeros((1, 8), dtype=torch.long)
+    with pytest.raises(ValueError, match=r"targets \[1, 2, 4\] do not belong to continuations of shape \[1, 1, 4\]"):
+        sample_continuations(deterministic_model(1), windows, [4], 2, 4, [Generator()], windows.view(1, 2, 4))
 
 
 def test_every_window_needs_a_generator() -> None:

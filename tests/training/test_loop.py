@@ -12,10 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from calm_bench.config import Corpus, Experiment, Markov, Tokens
+from calm_bench.config import Corpus, Experiment, Markov, Tokens, Trajectory
 from calm_bench.corpora import write_corpus
 from calm_bench.tokens import write_tokens
 from calm_bench.training import Diverged, Interrupted, NonFiniteLoss, train_autoencoder, train_language_model
+from calm_bench.training.snapshots import kept_snapshots
 
 SETTINGS: dict[str, Any] = {
     "autoencoder": {
@@ -96,6 +97,26 @@ def test_an_interrupted_training_ends_with_the_same_bits(
     assert {k: v for k, v in whole.items() if k not in timings} == {
         k: v for k, v in resumed.items() if k not in timings
     }
+
+
+@pytest.mark.parametrize("kind", ["calm", "token"])
+def test_models_kept_along_the_way_are_those_of_an_undisturbed_training(
+    kind: str, tokens: Path, autoencoder: Path, tmp_path: Path
+) -> None:
+    what = experiment(kind).model_copy(update={"trajectory": Trajectory(snapshots=4)})
+    trained(kind, what, tokens, autoencoder, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        trained(kind, what, tokens, autoencoder, tmp_path / "cut", after(7))
+    trained(kind, what, tokens, autoencoder, tmp_path / "cut")
+    whole, cut = (kept_snapshots(tmp_path / name) for name in ("whole", "cut"))
+    assert list(whole) == list(cut) == [3, 6, 9, 12]
+    for step, folder in whole.items():
+        weights = [load_file(place / "model.safetensors") for place in (folder, cut[step])]
+        assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    finished = load_file(tmp_path / "whole" / "model" / "model.safetensors")
+    last, first = (load_file(whole[step] / "model.safetensors") for step in (12, 3))
+    assert all(torch.equal(last[name], finished[name]) for name in finished)
+    assert not all(torch.equal(first[name], finished[name]) for name in finished)
 
 
 def test_stopping_again_before_the_first_new_step_keeps_the_checkpoint(tokens: Path, tmp_path: Path) -> None:

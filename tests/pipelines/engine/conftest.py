@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -14,8 +15,11 @@ import pytest
 
 from calm_bench.study_config import Study
 from pipelines.events import Event
+from pipelines.executor import LocalExecutor
 from pipelines.stage import STAGE_KINDS, Interrupted, Stage, StageKind
 from pipelines.store import Store
+from pipelines.study import run_study
+from pipelines.trial import TrialOutcome
 
 
 def run_draw(
@@ -70,11 +74,39 @@ def run_mortal(
     return {"value": 2.0}
 
 
+def run_unlucky(
+    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
+) -> dict[str, Any]:
+    """Meets a full disk as often as its seed says, and goes on from what it had."""
+    tries = folder / "checkpoints" / "tries"
+    tries.parent.mkdir(exist_ok=True)
+    done = len(tries.read_text()) if tries.exists() else 0
+    if done < stage.config["seed"]:
+        tries.write_text("x" * (done + 1))
+        raise OSError(errno.ENOSPC, "No space left on device")
+    return {"value": float(done)}
+
+
+def run_greedy(
+    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
+) -> dict[str, Any]:
+    """Asks for more memory than any machine has."""
+    import torch
+
+    (folder / "tries").write_text("x" * (1 + len(list(folder.glob("tries")))))
+    torch.empty(2**60, dtype=torch.uint8)
+    return {}
+
+
 KINDS = [
     StageKind("draw", run_draw),
+    StageKind("second", run_draw),
+    StageKind("third", run_draw),
     StageKind("fail", run_fail),
     StageKind("patient", run_patient, uses_torch=False),
     StageKind("mortal", run_mortal, uses_torch=False),
+    StageKind("unlucky", run_unlucky, uses_torch=False),
+    StageKind("greedy", run_greedy),
 ]
 
 
@@ -150,8 +182,23 @@ def tiny_study() -> Callable[..., Study]:
             "autoencoder": {"latent_size": 8, **size, "training": training},
             "model": {**size, "num_layers": 1, "num_attention_heads": 2, "head": head, "training": training},
             "evaluation": {"context_length": 32, "first_position": 8, "num_samples": 2},
+            "samples": {"num_prompts": 0},
             "search": {"parameters": [{"name": "model", "choices": choices}]},
         }
         return Study.model_validate(description | sections)
 
     return make
+
+
+@pytest.fixture
+def run(store: Store) -> Callable[..., list[TrialOutcome]]:
+    """Run a study in this process."""
+
+    def run(study: Study, listener: Any = None, **options: Any) -> list[TrialOutcome]:
+        executor = LocalExecutor(store, "cpu")
+        try:
+            return run_study(study, store, executor, listener, **options)
+        finally:
+            executor.close()
+
+    return run

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 
+import psutil
 import pytest
 
 from calm_bench.study_config import Execution
@@ -46,8 +47,26 @@ def test_stages_on_ray(store: Store, toy: Toy, tmp_path_factory: pytest.TempPath
             failed.result()
         assert "run_fail" in caught.value.details
 
-        # A dead worker's lease is taken over at once, and its work continued.
-        assert killed.result() == {"value": 2.0}
+        # A dead worker is told as something that may pass; its lease is free at once, and its work is continued.
+        with pytest.raises(StageError, match="mortal: its Ray worker was lost") as caught:
+            killed.result()
+        assert caught.value.cause == "passing"
+        assert not store.is_claimed(toy("mortal"))
+        assert executor.submit(toy("mortal")).result() == {"value": 2.0}
+
+        greedy = executor.submit(toy("greedy"))
+        with pytest.raises(StageError, match="greedy: out of memory") as caught:
+            greedy.result()
+        assert caught.value.cause == "memory"
+
+        # One stage is asked to end, the others go on.
+        other = executor.submit(toy("patient", seed=1))
+        while not store.is_claimed(toy("patient", seed=1)):
+            time.sleep(0.01)
+        executor.stop_stage(toy("patient", seed=1))
+        with pytest.raises(Interrupted):
+            other.result()
+        assert executor.submit(toy("patient", seed=1)).result() == {"value": 1.0}
 
         while not store.is_claimed(toy("patient")):
             time.sleep(0.01)
@@ -71,6 +90,38 @@ def test_ray_is_not_started_for_nothing(store: Store) -> None:
     assert executor.parallelism == 3
     executor.close()
     assert not ray.is_initialized()
+
+
+@pytest.mark.slow
+def test_stages_that_do_not_fit_run_one_after_the_other_or_not_at_all(store: Store, toy: Toy) -> None:
+    """Memory is declared in Ray's terms, so Ray can be asked what is left of it."""
+    import ray
+
+    gib = psutil.virtual_memory().total / 2**30
+    executor = RayExecutor(store, Execution(memory_per_stage=gib * 0.55, cpus_per_stage=0.1, max_parallel=4))
+    try:
+        running = executor.submit(toy("patient", seed=1))
+        while not store.is_claimed(toy("patient", seed=1)):
+            time.sleep(0.01)
+        deadline = time.monotonic() + 30
+        while ray.available_resources()["memory"] > ray.cluster_resources()["memory"] - gib * 0.49 * 2**30:
+            assert time.monotonic() < deadline, "the stage's memory is not taken"
+            time.sleep(0.05)
+        waiting = executor.submit(toy("patient", seed=2))
+        time.sleep(1.0)
+        assert not store.is_claimed(toy("patient", seed=2)), "a second one does not fit beside the first"
+        executor.stop()
+        for future in (running, waiting):
+            with pytest.raises(Interrupted):
+                future.result()
+    finally:
+        executor.close()
+    executor = RayExecutor(store, Execution(memory_per_stage=10 * gib))
+    try:
+        with pytest.raises(ExecutorError, match=r"GiB of memory and Ray found .*lower execution\.memory_per_stage"):
+            executor.submit(toy("draw"))
+    finally:
+        executor.close()
 
 
 def test_a_gpu_must_be_asked_for(store: Store, toy: Toy) -> None:

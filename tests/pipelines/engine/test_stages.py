@@ -12,12 +12,12 @@ from calm_bench.study_config import Study
 from pipelines.runners import autoencoder_experiment, language_model_experiment
 from pipelines.stages import stages_for
 
-ALL = ["corpus", "tokens", "autoencoder", "language_model", "evaluation"]
+ALL = ["corpus", "tokens", "autoencoder", "language_model", "evaluation", "samples"]
 
 
 @pytest.fixture
 def base(tiny_study: Callable[..., Study]) -> Experiment:
-    return tiny_study().experiment()
+    return tiny_study(samples={}).experiment()
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,8 @@ def base(tiny_study: Callable[..., Study]) -> Experiment:
         ({"model.chunk_size": 2}, ALL[2:]),
         ({"model.head.alpha": 1.5}, ALL[3:]),
         ({"model.training.learning_rate": 1e-4}, ALL[3:]),
-        ({"evaluation.seed": 3}, ALL[4:]),
+        ({"evaluation.seed": 3}, ["evaluation"]),
+        ({"samples.num_tokens": 5}, ["samples"]),
     ],
 )
 def test_a_setting_changes_the_stages_that_depend_on_it(
@@ -45,8 +46,26 @@ def test_a_setting_changes_the_stages_that_depend_on_it(
 def test_token_models_need_no_autoencoder_and_do_not_depend_on_one(base: Experiment) -> None:
     token = apply_settings(base, {"model.kind": "token"})
     other = apply_settings(token, {"autoencoder.latent_size": 4, "model.head.alpha": 1.5})
-    assert list(stages_for(token)) == ["corpus", "tokens", "language_model", "evaluation"]
+    assert list(stages_for(token)) == ["corpus", "tokens", "language_model", "evaluation", "samples"]
     assert stages_for(token)["evaluation"] == stages_for(other)["evaluation"]
+
+
+def test_what_is_asked_for_beside_the_score_is_a_stage_of_its_own(base: Experiment) -> None:
+    plain = stages_for(apply_settings(base, {"samples.num_prompts": 0}))
+    assert list(plain) == ALL[:5]
+    tasks = stages_for(apply_settings(base, {"benchmarks.tasks": ["stdlib_choice"]}))
+    assert list(tasks) == [*ALL, "benchmarks"]
+    assert tasks["language_model"] == plain["language_model"]
+    path = stages_for(apply_settings(base, {"trajectory": {"snapshots": 3}}))
+    assert list(path) == [*ALL, "trajectory"]
+    # A training that keeps models along the way leaves another folder behind.
+    assert path["language_model"] != plain["language_model"]
+    longer = stages_for(apply_settings(base, {"trajectory": {"snapshots": 3, "num_samples": 7}}))
+    assert longer["language_model"] == path["language_model"]
+    assert longer["trajectory"] != path["trajectory"]
+    trajectory = language_model_experiment(path["language_model"]).trajectory
+    assert trajectory is not None
+    assert trajectory.snapshots == 3
 
 
 def test_a_corpus_is_named_by_content_not_by_place(

@@ -23,7 +23,7 @@ def test_publishing_moves_the_whole_work_folder(store: Store, toy: Toy) -> None:
     folder = store.folder(stage)
     assert stored == store.result(stage) == {"value": [1, 2]}
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-    assert names == ["config.json", "model", "model/weights", "provenance.json", "result.json"]
+    assert names == ["config.json", "files.json", "model", "model/weights", "provenance.json", "result.json"]
     assert not work.exists()
     assert json.loads((folder / "config.json").read_text())["config"] == {"seed": 3}
     provenance = json.loads((folder / "provenance.json").read_text())

@@ -35,20 +35,6 @@ from pipelines.trial import TrialOutcome
 TinyStudy = Callable[..., Study]
 
 
-@pytest.fixture
-def run(store: Store) -> Callable[..., list[TrialOutcome]]:
-    """Run a study in this process."""
-
-    def run(study: Study, listener: Any = None, **options: Any) -> list[TrialOutcome]:
-        executor = LocalExecutor(store, "cpu")
-        try:
-            return run_study(study, store, executor, listener, **options)
-        finally:
-            executor.close()
-
-    return run
-
-
 def _search(**choices: dict[str, Any]) -> dict[str, Any]:
     return {"parameters": [{"name": "model", "choices": choices}]}
 

@@ -1,0 +1,180 @@
+"""A causal language model of transformers taken apart, so that it reads like our token model.
+
+Shape letters: W windows, L tokens, R rows, N nodes (:mod:`calm_bench.sampling.tree`), V vocabulary, d hidden size.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, LlamaModel
+
+from calm_bench.lm.token import TokenModel
+from calm_bench.sampling.reader import Reader
+from calm_bench.sampling.tree import Nodes, Text
+
+LOGGER = logging.getLogger(__name__)
+
+TRIAL_TOKENS = 6
+
+
+class BatchedModel(TokenModel):
+    """Backbone and output projection of ``model``, whose parameters it shares, for the ids below ``vocab_size``."""
+
+    def __init__(self, model: Any, vocab_size: int) -> None:
+        """
+        Raises:
+            TypeError: the model's output is no plain projection.
+        """
+        nn.Module.__init__(self)
+        head = model.get_output_embeddings()
+        if not isinstance(head, nn.Linear) or head.bias is not None:
+            raise TypeError(f"the output of {type(model).__name__} is not a linear projection without bias")
+        self.chunk_size = 1
+        self.backbone = model.base_model
+        self.lm_head = nn.Linear(head.in_features, vocab_size, bias=False, device="meta")
+        # A view of the model's own rows.
+        self.lm_head.weight = nn.Parameter(head.weight.detach()[:vocab_size], requires_grad=False)
+        self.vocab_size = vocab_size
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        embedded: Tensor = self.backbone.get_input_embeddings()(tokens)
+        return embedded
+
+    # Our own code for trees and single steps is written for Llama, and faster than what every architecture takes.
+
+    def read_text(self, tokens: Tensor) -> Text:
+        return super().read_text(tokens) if type(self.backbone) is LlamaModel else MaskedText(self, tokens)
+
+    def read_step(self, inputs: Tensor, positions: Tensor, cache: DynamicCache, mask: Tensor | None) -> Tensor:
+        if type(self.backbone) is LlamaModel:
+            return super().read_step(inputs, positions, cache, mask)
+        output = self.backbone(
+            inputs_embeds=inputs[:, None],
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        hidden: Tensor = output.last_hidden_state[:, -1]
+        return hidden
+
+
+class MaskedText(Text):
+    """Windows read by a backbone of any architecture, whose cache also takes the nodes."""
+
+    def __init__(self, model: BatchedModel, tokens: Tensor) -> None:
+        self.backbone = model.backbone
+        self.cache = DynamicCache(config=self.backbone.config)
+        output = self.backbone(inputs_embeds=model.embed(tokens), past_key_values=self.cache, use_cache=True)
+        self.hidden = output.last_hidden_state
+
+    def nodes(self) -> MaskedNodes:
+        return MaskedNodes(self)
+
+
+class MaskedNodes(Nodes):
+    """Nodes that one 4-D mask keeps apart: each sees its text before its position, its ancestors and itself."""
+
+    def __init__(self, text: MaskedText) -> None:
+        self._text = text
+        self._length = text.hidden.shape[1]
+        self._depth = 0
+        cache = text.cache
+        cache.crop(self._length - cache.get_seq_length())  # transformers counts what to remove, as a negative number
+        self._sees: Tensor | None = None
+        """[W, nodes of the depth before, cached steps]"""
+        self._place = torch.empty(0, dtype=torch.long)
+        """Long [N]: place of each node of the depth before in its window."""
+
+    def descend(self, parent: Tensor, inputs: Tensor, window: Tensor, prefix: Tensor) -> Tensor:
+        text = self._text
+        assert isinstance(text, MaskedText)
+        num_windows, device = len(text.hidden), inputs.device
+        count = torch.bincount(window, minlength=num_windows)
+        place = torch.arange(len(window), device=device) - (count.cumsum(0) - count)[window]
+        most = int(count.max())
+
+        # Windows with fewer nodes are filled up with nodes that see the first step of the text and nothing else.
+        beyond = 0 if self._sees is None else self._sees.shape[-1] - self._length
+        sees = torch.zeros((num_windows, most, self._length + beyond), dtype=torch.bool, device=device)
+        sees[..., 0] = True
+        if self._sees is None:
+            sees[window, place] = torch.arange(self._length, device=device) < prefix[:, None]
+        else:
+            sees[window, place] = self._sees[window, self._place[parent]]
+        itself = torch.eye(most, dtype=torch.bool, device=device).expand(num_windows, -1, -1)
+        self._sees, self._place = torch.cat([sees, itself], dim=-1), place
+
+        embedded = inputs.new_zeros((num_windows, most, inputs.shape[-1]))
+        embedded[window, place] = inputs
+        positions = torch.zeros((num_windows, most), dtype=torch.long, device=device)
+        positions[window, place] = prefix + self._depth
+        # Additive rather than boolean, which every attention implementation reads alike.
+        mask = torch.zeros(self._sees.shape, dtype=inputs.dtype, device=device)
+        mask = mask.masked_fill(~self._sees, torch.finfo(inputs.dtype).min)[:, None]
+        output = text.backbone(
+            inputs_embeds=embedded,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=text.cache,
+            use_cache=True,
+        )
+        self._depth += 1
+        hidden: Tensor = output.last_hidden_state[window, place]
+        return hidden
+
+
+@torch.no_grad()
+def batched_model(model: Any, vocab_size: int, max_positions: int | None) -> BatchedModel | None:
+    """``model`` taken apart, or None if its parts do not give the logits of the whole.
+
+    Tried are all ways in which samplers read: embedded inputs, texts of unequal length padded in front, and nodes
+    that continue different prefixes of one cached text; each against texts that the model itself reads alone.
+    """
+    if max_positions is not None and max_positions < TRIAL_TOKENS:
+        return None
+    # Attention over a sliding window is a mask of the model's own, which a few tokens would not show.
+    if any(getattr(layer, "is_sliding", False) for layer in DynamicCache(config=model.config).layers):
+        return None
+    generator = torch.Generator().manual_seed(0)
+    text = torch.randint(vocab_size, (TRIAL_TOKENS,), generator=generator).to(model.device)
+    alone = torch.cat([model(input_ids=text[None, : end + 1]).logits[:, -1, :vocab_size] for end in range(len(text))])
+    expected = torch.cat([alone, alone[[1, 3]], alone[[3, 5]]]).float()
+    try:
+        batched = BatchedModel(model, vocab_size)
+        found = torch.cat([_whole(batched, text), _padded(batched, text), _nodes(batched, text)]).float()
+    except Exception as error:  # architectures refuse such inputs in as many ways as there are
+        LOGGER.info("%s is read one position at a time: %s", type(model).__name__, error)
+        return None
+    tolerance = 1e-4 if alone.dtype == torch.float32 else 5e-2
+    if not (found - expected).abs().max() <= tolerance * expected.std():
+        LOGGER.info("%s is read one position at a time: in batches it gives other logits", type(model).__name__)
+        return None
+    return batched
+
+
+def _whole(batched: BatchedModel, text: Tensor) -> Tensor:
+    logits: Tensor = batched.lm_head(batched.hidden_states(text[None])[0])
+    return logits
+
+
+def _padded(batched: BatchedModel, text: Tensor) -> Tensor:
+    """After 2 and 4 tokens, of which the last is read in a step of its own."""
+    reader = Reader(batched, [text[:1].tolist(), text[:3].tolist()])
+    reader.read(text[[1, 3]][:, None])
+    logits: Tensor = batched.lm_head(reader.hidden)
+    return logits
+
+
+def _nodes(batched: BatchedModel, text: Tensor) -> Tensor:
+    """After 4 and 6 tokens: the second step from nodes that continue the first 2 and 4."""
+    nodes = batched.read_text(text[None, :4]).nodes()
+    window, prefix = torch.zeros_like(text[:2]), torch.tensor([2, 4], device=text.device)
+    itself = torch.arange(2, device=text.device)
+    nodes.descend(itself, batched.embed(text[prefix]), window, prefix)
+    logits: Tensor = batched.lm_head(nodes.descend(itself, batched.embed(text[prefix + 1]), window, prefix))
+    return logits

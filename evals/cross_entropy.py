@@ -1,0 +1,134 @@
+"""Cross-entropy of held-out text: exact for a token model, an upper bound for a chunk model.
+
+A chunk model has no likelihood of its own, but its head and its autoencoder's decoder together define one: the
+probability of a chunk x is the mean of ``prod_k p(x_k | z)`` over latents z that the head draws. With S draws the
+logarithm of that mean is, in expectation, at most the true one (Jensen), so the cross-entropy computed here is an upper
+bound in expectation that tightens as S grows.
+
+Shape letters: W windows, L tokens, n chunks, K tokens of a chunk, S draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from calm_bench.seeding import derive
+from evals.brier import Floats, Integers
+from evals.stats import cluster_sums, delta_standard_errors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from calm_bench.lm.base import ChunkLanguageModel
+    from evals.evaluate import TokenSource
+
+LATENTS_AT_ONCE = 16384
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Nats per token of held-out text, with its standard error over documents."""
+
+    value: float
+    standard_error: float
+    kind: Literal["exact", "bound"]
+    num_tokens: int
+    num_documents: int
+    num_samples: int
+    """Draws per chunk behind a bound; 0 where exact."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self)
+
+
+def cross_entropy(
+    model: ChunkLanguageModel,
+    stream: TokenSource,
+    starts: Sequence[int],
+    context_length: int,
+    first_position: int,
+    num_samples: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> CrossEntropy:
+    """Of the tokens from ``first_position`` to the end of each window of ``context_length`` tokens.
+
+    Args:
+        model: in evaluation mode.
+        starts: of the windows in ``stream``; each window's draws have a random stream of their own.
+        first_position: a multiple of K.
+        num_samples: S; not used by a token model.
+        progress: called with (windows done, windows in all).
+
+    Raises:
+        ValueError: positions that are not multiples of K, no windows, text of one document only, or a model whose
+            likelihood is not finite.
+    """
+    import torch
+
+    from calm_bench.lm.token import TokenModel
+
+    if first_position % model.chunk_size or context_length % model.chunk_size or first_position < model.chunk_size:
+        raise ValueError(
+            f"first_position {first_position} and context_length {context_length} must be multiples of the chunk size "
+            f"{model.chunk_size}, and not 0"
+        )
+    if not starts:
+        raise ValueError("there are no windows to take a cross-entropy of")
+    is_exact = isinstance(model, TokenModel)
+    losses: list[Floats] = []
+    documents: list[Integers] = []
+    for done, start in enumerate(starts, start=1):
+        tokens = torch.from_numpy(stream[start : start + context_length]).to(next(model.parameters()).device)
+        values = chunk_log_likelihoods(model, tokens, first_position, num_samples, derive(seed, "cross-entropy", start))
+        losses.append(-values.double().cpu().numpy())
+        places = np.arange(first_position, context_length, model.chunk_size)
+        documents.append(stream.document_of(start + places))
+        if progress is not None:
+            progress(done, len(starts))
+    per_chunk = np.concatenate(losses)
+    if not np.isfinite(per_chunk).all():
+        raise ValueError("the model gives held-out text a likelihood that is not finite")
+    sums = cluster_sums(per_chunk[:, None], np.concatenate(documents))
+    if len(sums.counts) < 2:
+        raise ValueError("an error needs text of two documents or more")
+    errors, _ = delta_standard_errors(sums)
+    return CrossEntropy(
+        value=float(sums.means[0]) / model.chunk_size,
+        standard_error=float(errors[0]) / model.chunk_size,
+        kind="exact" if is_exact else "bound",
+        num_tokens=len(per_chunk) * model.chunk_size,
+        num_documents=len(sums.counts),
+        num_samples=0 if is_exact else num_samples,
+    )
+
+
+def chunk_log_likelihoods(
+    model: ChunkLanguageModel, tokens: Tensor, first_position: int, num_samples: int, seed: int
+) -> Tensor:
+    """``[n]`` log-likelihood of each chunk of ``tokens [L]`` from ``first_position`` on, given all before it."""
+    import torch
+
+    from calm_bench.lm.calm import Calm
+    from calm_bench.lm.token import TokenModel
+
+    with torch.no_grad():
+        size = model.chunk_size
+        hidden = model.hidden_states(tokens[None, :-size])[0, first_position // size - 1 :]
+        targets = tokens[first_position:].view(-1, size)
+        if isinstance(model, TokenModel):
+            return model.log_probabilities(hidden, targets[:, 0])
+        assert isinstance(model, Calm)
+        generator = torch.Generator(device=tokens.device).manual_seed(seed)
+        found = []
+        rows = max(1, LATENTS_AT_ONCE // num_samples)
+        for block, block_targets in zip(hidden.split(rows), targets.split(rows), strict=True):
+            latents = model.head.sample(block, num_samples, generator)  # [S, n, Z]
+            found.append(model.autoencoder.log_likelihoods(latents, block_targets.expand(num_samples, -1, -1)))
+        return torch.cat(found, dim=1).logsumexp(dim=0) - math.log(num_samples)

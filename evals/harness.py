@@ -1,0 +1,343 @@
+"""Our models inside lm-eval: text generation by the sampler, likelihoods by a scorer.
+
+Importing this imports lm-eval; :func:`register` makes the model known to it as ``calm-bench``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+
+import torch
+from lm_eval.api.model import LM
+
+from calm_bench.lm.base import ChunkLanguageModel, NotFinite
+from calm_bench.lm.calm import Calm
+from calm_bench.opening import Vocabulary, open_network, open_tokenizer, open_vocabulary, tokenizer_setting
+from calm_bench.overrides import ConfigurationError
+from calm_bench.registry import did_you_mean
+from calm_bench.seeding import generator
+from evals.generation_requests import GenerationRequest, read_request
+from evals.protocol import EvaluationError
+from evals.scorers import DEFAULT_SCORER, EXACT, SCORERS
+from evals.scorers.scoring import Score, Text, score_texts
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+
+    from evals.samplers import ModelSampler
+
+NAME = "calm-bench"
+"""What lm-eval calls the model."""
+
+Alignment = Literal["start", "continuation"]
+ROWS_AT_ONCE = 32
+"""Texts that are generated together."""
+_FROM_LM_EVAL = ("batch_size", "max_batch_size")
+"""What lm-eval hands to every model. Batches here follow from memory, and results do not depend on them."""
+
+
+@dataclass(frozen=True)
+class HarnessSettings:
+    """How requests of lm-eval are answered.
+
+    Raises:
+        ConfigurationError: values that cannot be used.
+        UnknownName: a scorer that does not exist.
+    """
+
+    scorer: str | None = None
+    """Of chunk models; unset means the one that ranks best. Token models are exact and take none but ``exact``."""
+    num_samples: int = 64
+    """Draws of each chunk for a score, and candidates of each chunk for greedy generation."""
+    max_length: int = 1024
+    """Tokens that are read at most; of longer contexts the last ones."""
+    alignment: Alignment = "continuation"
+    """From where chunks are counted. ``start``: the context's first token, as in generation, so that most continuations
+    begin inside a chunk, conditioned on its known tokens. ``continuation``: the continuation's first token; up to K - 1
+    of the context's first tokens are left out, or end-of-text tokens are put before a context shorter than a chunk."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.scorer not in (None, EXACT):
+            SCORERS.get(str(self.scorer))
+        if self.alignment not in get_args(Alignment):
+            raise ConfigurationError(f"alignment {self.alignment!r} is neither of {', '.join(get_args(Alignment))}")
+        if self.num_samples < 2:
+            raise ConfigurationError(f"num_samples {self.num_samples} is too few: an error needs two draws or more")
+        if self.max_length < 1:
+            raise ConfigurationError(f"max_length {self.max_length} is not a number of tokens to read")
+
+
+class CalmBenchLM(LM):  # type: ignore[misc]
+    """A trained model of this project, or a released checkpoint, as a model of lm-eval.
+
+    Every random number is seeded by the text of its request, so neither order nor batches matter; equal requests in one
+    call are numbered, so that repeats are independent samples.
+    """
+
+    def __init__(
+        self, network: ChunkLanguageModel, vocabulary: Vocabulary, settings: HarnessSettings | None = None
+    ) -> None:
+        """
+        Raises:
+            ConfigurationError: a chunk model with the scorer ``exact``, or a token model with another.
+        """
+        super().__init__()
+        self.settings = settings or HarnessSettings()
+        self.network, self.vocabulary = network.eval(), vocabulary
+        self.scorer = _scorer_name(network, self.settings.scorer)
+        self.scores: dict[tuple[str, str], Score] = {}
+        """Scores with their Monte Carlo errors, by (context, continuation); by (``""``, text) of rolling ones."""
+        self._device = next(network.parameters()).device
+
+    @classmethod
+    def create_from_arg_obj(
+        cls, arg_dict: Mapping[str, Any], additional_config: Mapping[str, Any] | None = None
+    ) -> Self:
+        """As lm-eval calls it, with its ``model_args``.
+
+        ``pretrained`` is a model's folder; ``tokenizer``, ``autoencoder`` and ``device`` are those of ``calm-bench
+        eval``; the others are fields of :class:`HarnessSettings`.
+
+        Raises:
+            ConfigurationError: no folder, or an argument that does not exist.
+            WeightsError, TokenizerError: the folder cannot be read.
+        """
+        given = {key: value for key, value in {**(additional_config or {}), **arg_dict}.items() if value is not None}
+        for name in _FROM_LM_EVAL:
+            given.pop(name, None)
+        device, autoencoder = given.pop("device", "cpu"), given.pop("autoencoder", None)
+        if "device" not in arg_dict and not torch.cuda.is_available():
+            # lm-eval's command asks for a GPU unless told otherwise.
+            device = "cpu"
+        tokenizer, folder = given.pop("tokenizer", None), given.pop("pretrained", None)
+        known = [field.name for field in fields(HarnessSettings)]
+        for name in given:
+            if name not in known:
+                raise ConfigurationError(f"model_args has no {name!r}{did_you_mean(name, known)}")
+        if folder is None:
+            raise ConfigurationError("model_args needs the model's folder: pretrained=FOLDER")
+        where = Path(str(folder)).expanduser()
+        if (where / "model" / "config.json").is_file():
+            where = where / "model"
+        network = open_network(where, str(device), Path(autoencoder).expanduser() if autoencoder else None)
+        return cls(network, _vocabulary(where, tokenizer), HarnessSettings(**given))
+
+    @classmethod
+    def create_from_arg_string(cls, arg_string: str, additional_config: Mapping[str, Any] | None = None) -> Self:
+        """:meth:`create_from_arg_obj` of ``key=value,key=value``."""
+        from lm_eval.utils import simple_parse_args_string
+
+        return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
+
+    @property
+    def token_sampler(self) -> tuple[ModelSampler, Vocabulary]:
+        """For tasks that ask for samples of tokens (:mod:`evals.adapters.lm_eval_requests`)."""
+        from evals.samplers import ModelSampler
+
+        return ModelSampler(self.network, self.vocabulary.eos_id), self.vocabulary
+
+    @property
+    def num_samples(self) -> int:
+        """Draws of each chunk behind a score; 0 where scores are exact."""
+        return 0 if self.scorer == EXACT else self.settings.num_samples
+
+    def get_model_info(self) -> dict[str, Any]:
+        """What lm-eval writes into its results."""
+        return {"scorer": self.scorer, "num_samples": self.num_samples, **self._reading}
+
+    @property
+    def _reading(self) -> dict[str, Any]:
+        return {name: getattr(self.settings, name) for name in ("max_length", "alignment", "seed")}
+
+    def loglikelihood(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """A score for every (context, continuation), and whether the continuation is the model's first choice.
+
+        The score is exact for a token model, else the scorer's. Space at a context's end is moved to the continuation,
+        as lm-eval's own models do it. An empty context is the beginning of a text, after the end of another; an empty
+        continuation is certain: 0.
+
+        Raises:
+            EvaluationError: a continuation that is longer than ``max_length`` leaves to be read.
+        """
+        pairs = [tuple(request.args) for request in requests]
+        texts = [self._text(context, continuation) for context, continuation in pairs]
+        scores = self._score(texts, self.scorer)
+        self.scores |= dict(zip(pairs, scores, strict=True))
+        answers = [(score.value, score.is_greedy) for score in scores]
+        for pair, answer in zip(pairs, answers, strict=True):
+            self.cache_hook.add_partial("loglikelihood", pair, answer)
+        return answers
+
+    def loglikelihood_rolling(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Log-likelihood of whole texts in nats: exact for a token model, else the scorer ``decoder``'s.
+
+        The latter is a lower bound in expectation (:func:`evals.scorers.decoder.decoder`), whichever scorer is set:
+        the others do not estimate a likelihood. Texts longer than ``max_length`` are read in windows, as lm-eval's own
+        models do it: each token is scored once, after at least one chunk, the last window after as much as fits.
+        """
+        strings = [request.args[0] for request in requests]
+        parts = [self._windows(string) for string in strings]
+        windows = [text for own in parts for text in own]
+        scores = iter(self._score(windows, EXACT if self.scorer == EXACT else "decoder"))
+        found = []
+        for string, own in zip(strings, parts, strict=True):
+            score = _total([next(scores) for _ in own], self.num_samples)
+            self.scores["", string] = score
+            self.cache_hook.add_partial("loglikelihood_rolling", (string,), score.value)
+            found.append(score.value)
+        return found
+
+    def generate_until(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Texts up to a stop string, the end of the text, or ``max_gen_toks``.
+
+        Greedy requests (no ``do_sample``, or temperature 0) get the most frequent of ``num_samples`` samples of each
+        chunk: a chunk model cannot name its likeliest chunk, and this finds it as the number grows. A token model gets
+        its likeliest token.
+
+        Raises:
+            EvaluationError: settings that a sampler cannot follow, such as ``top_p``.
+        """
+        read = [read_request(*request.args) for request in requests]
+        seen: Counter[GenerationRequest] = Counter()
+        numbers = []
+        for request in read:
+            numbers.append(seen[request])
+            seen[request] += 1
+        texts = [""] * len(read)
+        for settings in dict.fromkeys(request.settings for request in read):
+            places = [place for place, request in enumerate(read) if request.settings == settings]
+            for begin in range(0, len(places), ROWS_AT_ONCE):
+                batch = places[begin : begin + ROWS_AT_ONCE]
+                written = self._generate([read[place] for place in batch], [numbers[place] for place in batch])
+                for place, text in zip(batch, written, strict=True):
+                    texts[place] = text
+        for request, text in zip(requests, texts, strict=True):
+            self.cache_hook.add_partial("generate_until", request.args, text)
+        return texts
+
+    def _generate(self, requests: Sequence[GenerationRequest], numbers: Sequence[int]) -> list[str]:
+        from calm_bench.sampling.generate import generate_batch
+
+        settings = requests[0].settings
+        decoding = settings.decoding(isinstance(self.network, Calm), self.settings.num_samples)
+        prompts = [self._last(self.vocabulary.encode(request.context), settings.max_tokens) for request in requests]
+        generators = [
+            generator(self.settings.seed, "generate", request.context, number, device=self._device)
+            for request, number in zip(requests, numbers, strict=True)
+        ]
+
+        def stop(row: int, tokens: list[int]) -> bool:
+            return requests[row].is_complete(self.vocabulary.decode(tokens))
+
+        try:
+            written = generate_batch(
+                self.network, prompts, settings.max_tokens, generators, self.vocabulary.eos_id, decoding, stop=stop
+            )
+        except NotFinite as error:
+            raise EvaluationError(f"no text can be written: {error}") from error
+        return [
+            request.cut(self.vocabulary.decode(result.tokens))
+            for request, result in zip(requests, written, strict=True)
+        ]
+
+    def _score(self, texts: Sequence[Text], scorer: str) -> list[Score]:
+        # Equal texts have equal scores: the unconditional choices of a task, for instance.
+        different = list(dict.fromkeys(texts))
+        function = None if scorer == EXACT else SCORERS.get(scorer)
+        try:
+            scores = score_texts(self.network, different, function, self.settings.num_samples, self.settings.seed)
+        except NotFinite as error:
+            raise EvaluationError(f"no score can be given: {error}") from error
+        found = dict(zip(different, scores, strict=True))
+        return [found[text] for text in texts]
+
+    def _text(self, context: str, continuation: str) -> Text:
+        stripped = context.rstrip()
+        before = self.vocabulary.encode(stripped)
+        whole = self.vocabulary.encode(context + continuation)
+        # A token may reach over the border; then it belongs to the continuation.
+        shared = next((place for place, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b), len(before))
+        given, asked = whole[:shared], whole[shared:]
+        if not continuation:
+            given, asked = whole, []
+        size = self.network.chunk_size
+        if len(asked) > self._room - size:
+            raise EvaluationError(
+                f"a continuation of {len(asked)} tokens cannot be scored within {self._room} tokens, of which a chunk "
+                f"of {size} stands before it: raise max_length"
+            )
+        given = self._last(given, len(asked))
+        if self.settings.alignment == "continuation":
+            given = given[len(given) % size :] if len(given) >= size else self._padding(size - len(given)) + given
+        elif len(given) < size:
+            given = self._padding(size) + given
+        return Text((*given, *asked), len(given), context)
+
+    def _windows(self, string: str) -> list[Text]:
+        tokens, size = self.vocabulary.encode(string), self.network.chunk_size
+        length = max(size, self._room - size)
+        padded = [*self._padding(size), *tokens]
+        windows = []
+        for begin in range(size, len(padded), length):
+            end = min(begin + length, len(padded))
+            first = begin - size
+            if end == len(padded):
+                first = max(0, first - (length - (end - begin)) // size * size)
+            windows.append(Text(tuple(padded[first:end]), begin - first, f"{string}\x1frolling\x1f{begin}"))
+        return windows
+
+    @property
+    def _room(self) -> int:
+        """``max_length`` in whole chunks, two at least."""
+        size = self.network.chunk_size
+        return max(2, self.settings.max_length // size) * size
+
+    def _last(self, tokens: list[int], more: int) -> list[int]:
+        """The last ``tokens`` that leave room for ``more``, with the same alignment of chunks."""
+        size = self.network.chunk_size
+        excess = len(tokens) - max(size, self._room - more)
+        return tokens[-(-excess // size) * size :] if excess > 0 else tokens
+
+    def _padding(self, count: int) -> list[int]:
+        return [self.vocabulary.eos_id] * count
+
+
+def register() -> None:
+    """Make ``calm-bench`` a model of lm-eval; its own models must be registered first, or ``hf`` would be missing."""
+    import lm_eval.models
+    from lm_eval.api.registry import model_registry, register_model
+
+    assert lm_eval.models is not None
+    if NAME not in model_registry:
+        register_model(NAME)(CalmBenchLM)
+
+
+def _scorer_name(network: ChunkLanguageModel, name: str | None) -> str:
+    is_exact = not isinstance(network, Calm)
+    if name is None:
+        return EXACT if is_exact else DEFAULT_SCORER
+    if is_exact != (name == EXACT):
+        kind = "a token model has exact likelihoods" if is_exact else "a chunk model has no exact likelihood"
+        names = EXACT if is_exact else ", ".join(SCORERS.names())
+        raise ConfigurationError(f"{kind}, so its scorer cannot be {name!r}: leave it unset, or take {names}")
+    return name
+
+
+def _vocabulary(folder: Path, tokenizer: str | None) -> Vocabulary:
+    setting = tokenizer or tokenizer_setting(folder)
+    return open_vocabulary(folder) if setting is None else open_tokenizer(str(setting))
+
+
+def _total(scores: Sequence[Score], num_samples: int) -> Score:
+    return Score(
+        sum(score.value for score in scores),
+        sum(score.standard_error**2 for score in scores) ** 0.5,
+        num_samples,
+        sum(score.num_chunks for score in scores),
+        all(score.is_greedy for score in scores),
+    )

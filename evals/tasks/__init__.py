@@ -1,0 +1,17 @@
+"""Tasks of lm-eval that come with the package, as files which lm-eval reads by themselves.
+
+They need no network: their documents are made from held-out text of the standard library, or from a language of known
+truth. ``lm-eval --include_path`` takes :data:`TASKS_FOLDER`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+TASKS_FOLDER = Path(__file__).parent
+"""The folder of the task files, ``<task>.yaml``."""
+
+
+def shipped_tasks() -> list[str]:
+    """Names of the tasks that come with the package, sorted."""
+    return sorted(path.stem for path in TASKS_FOLDER.glob("*.yaml"))

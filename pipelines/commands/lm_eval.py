@@ -1,0 +1,44 @@
+"""lm-eval's own command, with our models and tasks in it."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+OWN_PATH = "--include_path"
+_WITH_TASKS = ("run", "ls", "validate")
+
+SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+"""All arguments, ``--help`` included, are lm-eval's."""
+
+
+def lm_eval(context: typer.Context) -> None:
+    """Run lm-eval's command with our models (--model calm-bench --model_args pretrained=FOLDER,scorer=...) and tasks.
+
+    All arguments are lm-eval's. An --include_path of your own takes the place of ours.
+    """
+    from evals.harness import register
+
+    register()
+    from lm_eval.__main__ import cli_evaluate
+
+    before = sys.argv
+    # lm-eval reads the command line itself.
+    sys.argv = ["lm-eval", *with_our_tasks(context.args)]
+    try:
+        cli_evaluate()
+    finally:
+        sys.argv = before
+
+
+def with_our_tasks(arguments: list[str]) -> list[str]:
+    """lm-eval's arguments, told of our task files unless they name others."""
+    from evals.tasks import TASKS_FOLDER
+
+    asks_for_help = not arguments or any(argument in ("-h", "--help") for argument in arguments)
+    named = any(argument == OWN_PATH or argument.startswith(f"{OWN_PATH}=") for argument in arguments)
+    without_command = arguments[:1] and arguments[0].startswith("-")
+    if asks_for_help or named or not (without_command or arguments[0] in _WITH_TASKS):
+        return arguments
+    return [*arguments, OWN_PATH, str(TASKS_FOLDER)]

@@ -1,0 +1,54 @@
+"""What all pictures share: colours that are told apart, a quiet frame, files that are the same for the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#333333"
+FAINT = "#9a9a9a"
+PALETTE = ("#000000", "#E69F00", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#56B4E9")
+"""Okabe and Ito's: told apart with any of the common colour-vision deficiencies."""
+MARKERS = ("s", "^", "D", "o", "v", "P", "X")
+"""One for each colour, for those who see no colours."""
+
+
+@contextmanager
+def canvas(width: float, height: float) -> Iterator[Figure]:
+    """An empty figure of that size in inches; text in it is never read as formulas."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # Not pyplot: it keeps global state and would choose a window system. Salt: the same rows give the same SVG.
+    settings: dict[Any, Any] = {
+        "svg.hashsalt": "calm-bench",
+        "font.size": 10,
+        "axes.edgecolor": FAINT,
+        "text.parse_math": False,
+    }
+    with matplotlib.rc_context(settings):
+        figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+        FigureCanvasAgg(figure)
+        yield figure
+
+
+def write(figure: Figure, path: Path, file_format: str | None = None) -> None:
+    """Save as ``file_format`` (``png``, ``svg``, ``pdf``; unset: by the path's suffix), without a date."""
+    metadata = {"Date": None} if (file_format or path.suffix.lstrip(".")) == "svg" else None
+    figure.savefig(path, format=file_format, dpi=160, metadata=metadata)
+
+
+def quiet(axes: Axes, label: str, grid: Any = "both") -> None:
+    """A grid behind the data, no frame at the top and at the right, and a label below."""
+    axes.set_xlabel(label, color=INK)
+    axes.grid(True, which="major", axis=grid, color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=INK, which="both")

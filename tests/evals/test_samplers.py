@@ -1,0 +1,153 @@
+"""Continuations of single contexts: alignment, empty contexts, batches, and what stands in for a missing fast path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+
+from calm_bench.autoencoder import Autoencoder
+from calm_bench.config import Autoencoder as AutoencoderConfig
+from calm_bench.config import LanguageModel, Markov
+from calm_bench.corpora.markov import MarkovLanguage
+from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel
+from calm_bench.lm.base import NotFinite
+from evals.brier import Integers
+from evals.markov import MarkovSampler
+from evals.samplers import ModelSampler, continue_windows, has_probabilities
+
+VOCAB_SIZE = 11
+END = 10
+
+
+def model(chunk_size: int) -> ChunkLanguageModel:
+    """A token model for 0, else a chunk model."""
+    torch.manual_seed(chunk_size)
+    kind = "token" if chunk_size == 0 else "calm"
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_layers": 2, "num_attention_heads": 2}
+    config = LanguageModel.model_validate({"kind": kind, "chunk_size": max(chunk_size, 1), **sizes})
+    made: ChunkLanguageModel
+    if chunk_size == 0:
+        made = TokenModel(config, VOCAB_SIZE)
+    else:
+        made = Calm(config, Autoencoder(AutoencoderConfig(latent_size=8), chunk_size, VOCAB_SIZE))
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.ndim > 1:
+                parameter.add_(0.4 * torch.randn(parameter.shape))
+    return made
+
+
+def contexts(*lengths: int) -> list[Integers]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, VOCAB_SIZE, length) for length in lengths]
+
+
+@pytest.mark.parametrize("chunk_size", [0, 1, 2, 4])
+def test_a_context_gets_what_it_would_get_alone(chunk_size: int) -> None:
+    sampler = ModelSampler(model(chunk_size), eos_id=END)
+    texts, seeds = contexts(9, 3, 0, 16, 4, 1), [5, 6, 7, 8, 9, 10]
+    together = sampler.sample(texts, 3, 6, seeds)
+    assert together.shape == (6, 3, 6)
+    for index, (text, seed) in enumerate(zip(texts, seeds, strict=True)):
+        np.testing.assert_array_equal(sampler.sample([text], 3, 6, [seed])[0], together[index])
+    np.testing.assert_array_equal(sampler.sample(texts[::-1], 3, 6, seeds[::-1]), together[::-1])
+    assert len({tuple(row) for row in together.reshape(-1, 6).tolist()}) > 6
+
+
+@pytest.mark.parametrize("chunk_size", [0, 2, 4])
+def test_small_batches_change_nothing(chunk_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler, texts = ModelSampler(model(chunk_size), eos_id=END), contexts(8, 5, 12, 4)
+    expected = sampler.sample(texts, 2, 5, [1, 2, 3, 4])
+    monkeypatch.setattr("evals.samplers.TOKENS_AT_ONCE", 1)
+    np.testing.assert_array_equal(sampler.sample(texts, 2, 5, [1, 2, 3, 4]), expected)
+
+
+def test_chunks_end_where_the_context_ends() -> None:
+    sampler = ModelSampler(model(4), eos_id=END)
+    long, short = contexts(11, 3)
+    whole = sampler.sample([long[3:]], 2, 5, [0])
+    np.testing.assert_array_equal(sampler.sample([long], 2, 5, [0]), whole)
+    filled = np.concatenate([[END], short])
+    np.testing.assert_array_equal(sampler.sample([short], 2, 5, [0]), sampler.sample([filled], 2, 5, [0]))
+    empty = np.array([], dtype=np.int64)
+    np.testing.assert_array_equal(sampler.sample([empty], 2, 5, [0]), sampler.sample([np.full(4, END)], 2, 5, [0]))
+
+
+@pytest.mark.parametrize("chunk_size", [0, 2])
+def test_sampling_a_context_and_continuing_a_window_have_the_same_distribution(chunk_size: int) -> None:
+    sampler, (text,) = ModelSampler(model(chunk_size)), contexts(6)
+    one = sampler.sample([text], 3000, 3, [0])[0]
+    other = sampler.continue_windows(text[None], [6], 3000, 3, [1])[0, 0]
+    for step in range(3):
+        found = np.stack([np.bincount(drawn[:, step], minlength=VOCAB_SIZE) for drawn in (one, other)]) / 3000
+        assert np.abs(found[0] - found[1]).max() < 4 * (0.5 / 3000) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("eos_id", "text", "seeds", "message"),
+    [
+        (None, [1, 2], [0], "a context of 2 tokens is shorter than the model's chunk of 4: give ModelSampler"),
+        (None, [], [0], "a context of 0 tokens"),
+        (END, [1, 11, 2, 3], [0], "not in the vocabulary of 11"),
+        (END, [1, -1, 2, 3], [0], "not in the vocabulary of 11"),
+        (END, [1, 2, 3, 4], [0, 1], "1 contexts need as many seeds, found 2"),
+    ],
+)
+def test_what_cannot_be_continued_is_refused(
+    eos_id: int | None, text: list[int], seeds: list[int], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        ModelSampler(model(4), eos_id).sample([np.array(text, dtype=np.int64)], 2, 4, seeds)
+
+
+@pytest.mark.parametrize(
+    "part", ["backbone.norm.weight", "head.final.out_proj.weight", "autoencoder.decoder.norm.weight"]
+)
+def test_nan_anywhere_in_a_chunk_model_is_an_error(part: str) -> None:
+    broken = model(2)
+    with torch.no_grad():
+        broken.get_parameter(part).view(-1)[0] = torch.nan
+    sampler, texts = ModelSampler(broken), contexts(6, 6)
+    with pytest.raises(NotFinite, match="not finite"):
+        sampler.sample(texts, 2, 4, [0, 1])
+    with pytest.raises(NotFinite, match="not finite"):
+        sampler.continue_windows(np.stack(texts), [2, 4], 2, 2, [0, 1])
+
+
+class OnlySample:
+    """Nothing but the small protocol."""
+
+    vocab_size, chunk_size = 257, 1
+
+    def __init__(self, inner: MarkovSampler) -> None:
+        self._inner = inner
+
+    def sample(self, contexts: Sequence[Integers], num_samples: int, horizon: int, seeds: Sequence[int]) -> Integers:
+        return self._inner.sample(contexts, num_samples, horizon, seeds)
+
+
+def test_a_sampler_without_windows_reads_every_prefix() -> None:
+    language = MarkovLanguage(Markov(order=2, alphabet_size=3))
+    known, plain = MarkovSampler(language), OnlySample(MarkovSampler(language))
+    windows = np.stack([language.sample_codes(document, 12) for document in range(3)]) + ord("a")
+    found = continue_windows(plain, windows, [1, 5, 9], 2000, 2, [1, 2, 3])
+    assert found.shape == (3, 3, 2000, 2)
+    assert has_probabilities(known)
+    assert not has_probabilities(plain)
+    for w, p in np.ndindex(3, 3):
+        position = [1, 5, 9][p]
+        context = windows[w, max(0, position - 2) : position] - ord("a")
+        share = np.bincount(found[w, p, :, 0] - ord("a"), minlength=3) / 2000
+        np.testing.assert_allclose(share, language.next_probabilities(context), atol=0.05)
+    alone = continue_windows(plain, windows[1:2], [5], 2000, 2, [2])
+    np.testing.assert_array_equal(alone[0, 0], found[1, 1])
+
+
+def test_a_known_language_begins_a_document_after_an_empty_context() -> None:
+    language = MarkovLanguage(Markov(order=2, alphabet_size=3))
+    drawn = MarkovSampler(language).sample([np.array([], dtype=np.int64), np.array([97, 98, 99])], 4000, 1, [0, 1])
+    share = np.bincount(drawn[0, :, 0] - ord("a"), minlength=3) / 4000
+    np.testing.assert_allclose(share, language.stationary.sum(axis=0), atol=0.04)

@@ -1,0 +1,117 @@
+"""The fault matrix on Ray: killed workers, a killed driver, Ctrl-C in a terminal, a lost node."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+from calm_bench.study_config import Execution, Study
+from pipelines.events import Event, StageRetried
+from pipelines.ray_executor import RayExecutor
+from pipelines.store import Store
+from tests.faults.conftest import Outcome, begun, finish, wait_for, worker_of
+
+pytestmark = pytest.mark.slow
+
+Command = Callable[..., subprocess.Popen[str]]
+KINDS = ("autoencoder", "language_model", "evaluation")
+
+
+class Retries:
+    """Listens for stages that were tried again."""
+
+    def __init__(self) -> None:
+        self.kinds: set[str] = set()
+        self.errors: list[str] = []
+
+    def handle(self, event: Event) -> None:
+        if isinstance(event, StageRetried):
+            self.kinds.add(event.stage.kind)
+            self.errors.append(event.error)
+
+
+def _kill_one_of_each_kind(store: Store, killed: list[str]) -> None:
+    def kill(kind: str) -> bool:
+        folder = begun(store, kind)
+        if folder is not None:
+            os.kill(worker_of(store, folder), signal.SIGKILL)
+        return folder is not None
+
+    for kind in KINDS:
+        wait_for(functools.partial(kill, kind), f"{kind} is under way")
+        killed.append(kind)
+
+
+def test_a_worker_killed_in_every_kind_of_stage(study: Study, store: Store, undisturbed: Outcome) -> None:
+    listener, killed = Retries(), list[str]()
+    killer = threading.Thread(target=_kill_one_of_each_kind, args=(store, killed))
+    killer.start()
+    outcome = finish(study, store, RayExecutor(store, Execution(device="cpu")), listener)
+    killer.join()
+    assert killed == list(KINDS)
+    assert listener.kinds == set(KINDS)
+    assert outcome == undisturbed
+
+
+def _is_agent(process: psutil.Process) -> bool:
+    """Ray's two agents, which do no work, try for a minute to tell a dead server that their node has died."""
+    return "Agent" in process.name()
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_driver_that_is_told_to_stop_or_killed(
+    number: signal.Signals, study: Study, store: Store, command: Command, undisturbed: Outcome
+) -> None:
+    """SIGINT goes to all processes of the terminal, SIGKILL to the driver alone; what it had started ends with it."""
+    driver = command()
+    wait_for(lambda: begun(store, "language_model"), "a language model has a checkpoint", of=driver)
+    started = [process for process in psutil.Process(driver.pid).children(recursive=True) if not _is_agent(process)]
+    assert len(started) > 3
+    if number == signal.SIGINT:
+        os.killpg(driver.pid, number)
+    else:
+        driver.kill()
+    said, _ = driver.communicate(timeout=60)
+    assert driver.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL), said
+    wait_for(lambda: not any(_is_alive(process) for process in started), "no process of Ray is left")
+    assert finish(study, store) == undisturbed
+
+
+def test_a_lost_node(study: Study, store: Store, undisturbed: Outcome) -> None:
+    """Two nodes of a cluster that the study connects to; the one that trains the language model goes."""
+    from ray.cluster_utils import Cluster
+
+    quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+    head = {"num_cpus": 0, "object_store_memory": 80 * 2**20, "_system_config": quick, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        nodes = [cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20) for _ in range(2)]
+        listener = Retries()
+
+        def lose_a_node() -> None:
+            folder = wait_for(lambda: begun(store, "language_model"), "a language model has a checkpoint")
+            raylet = psutil.Process(worker_of(store, folder)).parent()
+            assert raylet is not None
+            (node,) = [node for node in nodes if node.all_processes["raylet"][0].process.pid == raylet.pid]
+            cluster.remove_node(node, allow_graceful=False)
+
+        loser = threading.Thread(target=lose_a_node)
+        loser.start()
+        execution = Execution(address=cluster.address, device="cpu")
+        outcome = finish(study, store, RayExecutor(store, execution), listener)
+        loser.join()
+    finally:
+        cluster.shutdown()
+    assert "language_model" in listener.kinds
+    assert outcome == undisturbed

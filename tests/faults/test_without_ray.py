@@ -1,0 +1,154 @@
+"""The fault matrix where one process does all the work: damaged files, a full disk, Ctrl-C, two drivers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from calm_bench.study_config import Study
+from pipelines.events import Event, StageProgress, StageRetried
+from pipelines.executor import LocalExecutor
+from pipelines.store import Store
+from pipelines.study import StudyInterrupted, run_study
+from tests.faults.conftest import Outcome, begun, finish, wait_for, weights, written_leaderboard
+
+pytestmark = pytest.mark.slow
+
+Command = Callable[..., subprocess.Popen[str]]
+
+
+class Listener:
+    """Stops the study politely in the middle of a stage; remembers what was retried."""
+
+    def __init__(self, kind: str = "") -> None:
+        self.kind = kind
+        self.retried: list[StageRetried] = []
+
+    def handle(self, event: Event) -> None:
+        if isinstance(event, StageRetried):
+            self.retried.append(event)
+        if isinstance(event, StageProgress) and event.stage.kind == self.kind and event.step >= 20:
+            self.kind = ""
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def _interrupt(study: Study, store: Store, kind: str) -> Path:
+    """Run the study until a stage of ``kind`` is half done; returns its work folder."""
+    executor = LocalExecutor(store, "cpu")
+    with pytest.raises(StudyInterrupted):
+        run_study(study, store, executor, Listener(kind))
+    executor.close()
+    return wait_for(lambda: begun(store, kind), f"{kind} has a checkpoint")
+
+
+def test_a_truncated_checkpoint(study: Study, store: Store, undisturbed: Outcome) -> None:
+    folder = _interrupt(study, store, "language_model")
+    newest = sorted(folder.glob("checkpoints/*.safetensors"))[-1]
+    os.truncate(newest, newest.stat().st_size // 2)
+    with pytest.warns(UserWarning, match=f"{re.escape(newest.name)} is damaged or incomplete"):
+        assert finish(study, store) == undisturbed
+
+
+def test_a_flipped_bit_in_a_shard(study: Study, store: Store, undisturbed: Outcome) -> None:
+    _interrupt(study, store, "language_model")
+    (shard,) = (store.root / "stages" / "tokens").glob("*/train/shard-*.arrow")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    listener = Listener()
+    assert finish(study, store, listener=listener) == undisturbed
+    assert any("train/shard-00000.arrow has other content" in event.error for event in listener.retried)
+    (aside,) = (store.root / "damaged").iterdir()
+    assert aside.name.startswith("tokens-")
+
+
+def test_a_flipped_bit_in_the_weights_of_an_autoencoder(study: Study, store: Store, undisturbed: Outcome) -> None:
+    _interrupt(study, store, "language_model")
+    for model in (store.root / "stages" / "autoencoder").glob("*/model/model.safetensors"):
+        content = bytearray(model.read_bytes())
+        content[-9] ^= 64
+        model.write_bytes(content)
+    assert finish(study, store) == undisturbed
+
+
+FULL_DISK = """
+import json, resource, sys, warnings, yaml
+from pathlib import Path
+from calm_bench.study_config import Study
+from pipelines.events import StageProgress, StageRetried
+from pipelines.executor import LocalExecutor
+from pipelines.store import Store
+from pipelines.study import run_study
+
+class Disk:
+    full, retried = False, []
+    def handle(self, event):
+        if isinstance(event, StageProgress) and event.stage.kind == "language_model" and not self.retried:
+            self.limit(20_000)
+        if isinstance(event, StageRetried):
+            self.limit(resource.RLIM_INFINITY)
+            self.retried.append(event.error)
+    def limit(self, size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+study = Study.model_validate(yaml.safe_load(Path(sys.argv[1]).read_text()))
+store = Store(sys.argv[2])
+disk = Disk()
+outcomes = run_study(study, store, LocalExecutor(store, "cpu"), disk)
+print(json.dumps({"states": [outcome.state for outcome in outcomes], "retried": disk.retried}))
+"""
+
+
+def test_a_disk_that_is_full_at_a_checkpoint(study: Study, store: Store, undisturbed: Outcome, tmp_path: Path) -> None:
+    """No file of the process may grow beyond 20 kB, which a checkpoint does, until its failure was told."""
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False))
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(file), str(store.root)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["states"] == ["complete", "complete"]
+    assert len(told["retried"]) == 1
+    assert re.search("(?i)file too large", told["retried"][0])
+    assert finish(study, store) == undisturbed
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_driver_that_is_told_to_stop_or_killed(
+    number: signal.Signals, study: Study, store: Store, command: Command, undisturbed: Outcome
+) -> None:
+    driver = command("--local")
+    wait_for(lambda: begun(store, "language_model"), "a language model has a checkpoint", of=driver)
+    os.killpg(driver.pid, number)
+    said, _ = driver.communicate(timeout=60)
+    if number == signal.SIGINT:
+        assert driver.returncode == 130
+        assert "The same command goes on from there" in said
+    else:
+        assert driver.returncode == -signal.SIGKILL
+    again = command("--local")
+    said, _ = again.communicate(timeout=120)
+    assert again.returncode == 0, said
+    assert written_leaderboard(store) == undisturbed.leaderboard
+    assert weights(store) == undisturbed.weights
+
+
+def test_two_drivers_on_one_store(store: Store, command: Command, undisturbed: Outcome) -> None:
+    drivers = [command("--local"), command("--local")]
+    said = [driver.communicate(timeout=120)[0] for driver in drivers]
+    assert [driver.returncode for driver in drivers] == [0, 0], said
+    assert written_leaderboard(store) == undisturbed.leaderboard
+    assert weights(store) == undisturbed.weights
+    for folder in (store.root / "stages").glob("*/*"):
+        attempts = json.loads((folder / "provenance.json").read_text())["attempts"]
+        assert len(attempts) == 1, f"{folder} was worked on by {attempts}"

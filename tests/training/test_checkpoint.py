@@ -1,0 +1,80 @@
+"""What is kept of a training, and what is read of it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from calm_bench.training.checkpoint import Checkpoints, Counters, keeping
+
+
+def _model(value: float) -> tuple[nn.Module, torch.optim.Optimizer]:
+    model = nn.Linear(2, 1)
+    nn.init.constant_(model.weight, value)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(2)).sum().backward()
+    optimizer.step()
+    return model, optimizer
+
+
+def _save(checkpoints: Checkpoints, step: int, loss: float | None = None) -> nn.Module:
+    model, optimizer = _model(float(step))
+    checkpoints.save(model, optimizer, Counters(step, 1.0, 0, {}, {}, loss))
+    return model
+
+
+def _steps(folder: Path) -> list[int]:
+    """Of the checkpoints that are there, each with its digest and nothing else."""
+    found = sorted(folder.glob("step-*.safetensors"))
+    assert sorted(folder.iterdir()) == sorted([*found, *(path.with_suffix(".sha256") for path in found)])
+    return [int(path.stem.removeprefix("step-")) for path in found]
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.best() is None
+    kept = []
+    for step, loss in enumerate([3.0, 1.0, None, 2.0, 1.5, 0.5, 1.0, 0.5], start=1):
+        _save(checkpoints, step, loss)
+        kept.append(_steps(tmp_path))
+    assert kept == [[1], [1, 2], [2, 3], [2, 3, 4], [2, 4, 5], [5, 6], [6, 7], [7, 8]]
+    assert checkpoints.best() == tmp_path / "step-000000008.safetensors", "the newer of equals"
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_how_many_are_kept_can_be_said(tmp_path: Path, count: int) -> None:
+    with keeping(count):
+        checkpoints = Checkpoints(tmp_path)
+    for step in range(1, 6):
+        _save(checkpoints, step)
+    assert _steps(tmp_path) == list(range(6 - count, 6))
+    assert Checkpoints(tmp_path).keep == 2, "outside the block nothing has changed"
+    with pytest.raises(ValueError, match="at least one checkpoint"), keeping(0):
+        pass
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "without its digest"])
+def test_a_damaged_one_is_passed_over(tmp_path: Path, damage: str) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    before = _save(checkpoints, 1, 1.0)
+    _save(checkpoints, 2, 0.5)
+    path = tmp_path / "step-000000002.safetensors"
+    content = bytearray(path.read_bytes())
+    if damage == "cut":
+        path.write_bytes(content[:50])
+    elif damage == "flipped":
+        content[-3] ^= 1
+        path.write_bytes(content)
+    else:
+        path.with_suffix(".sha256").unlink()
+    model, optimizer = _model(0.0)
+    with pytest.warns(UserWarning, match=r"step-000000002.safetensors is damaged or incomplete"):
+        counters = checkpoints.restore(model, optimizer)
+    assert counters is not None
+    assert counters.step == 1
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), before.parameters(), strict=True))
+    _save(checkpoints, 3, 2.0)
+    assert checkpoints.best() is not None
