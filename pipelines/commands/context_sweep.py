@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from evals.context_sweep import ContextSweep
 
 SHORTEST = 16
+WIDE = 100
+"""Terminal columns from which the components have room, too."""
 
 
 def context_sweep(
@@ -52,7 +54,7 @@ def context_sweep(
     else:
         screen = console()
         for name, sweep in sweeps.items():
-            screen.print(_table(name, sweep))
+            screen.print(_table(name, sweep, screen.width))
             say(
                 screen,
                 f"times 100, ± one standard error over {sweep.error_unit}s; difference to the longest context, paired, "
@@ -80,7 +82,7 @@ def _lengths(text: str | None, longest: int, chunk_size: int) -> list[int]:
         raise ConfigurationError(f"--lengths takes numbers of tokens by comma, such as 32,128, not {text!r}") from None
 
 
-def _table(name: str, sweep: ContextSweep) -> RenderableType:
+def _table(name: str, sweep: ContextSweep, width: int) -> RenderableType:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -90,17 +92,18 @@ def _table(name: str, sweep: ContextSweep) -> RenderableType:
     grid = Table(
         title=Text(printable(name)), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False
     )
-    headings = ("Context", "BrierLM", *(f"Brier-{n}" for n in sweep.protocol.ngram_lengths), "Difference", "95 %")
-    for heading in headings:
+    lengths = sweep.protocol.ngram_lengths if width >= WIDE else ()
+    for heading in ("Context", "BrierLM", "Difference", "95 %", *(f"Brier-{n}" for n in lengths)):
         grid.add_column(heading, justify="right", no_wrap=True)
     for point in sweep.points:
         low, high = point.difference_interval
         is_longest = point is sweep.points[-1]
+        parts = zip(lengths, point.brier, point.brier_se, strict=False)
         grid.add_row(
             f"{point.context_length:,}",
             with_error(point.brierlm, point.brierlm_se),
-            *(with_error(100 * value, 100 * error) for value, error in zip(point.brier, point.brier_se, strict=True)),
             "" if is_longest else with_error(point.difference, point.difference_se),
             "" if is_longest else f"{low:.2f} to {high:.2f}",
+            *(with_error(100 * value, 100 * error) for _, value, error in parts),
         )
     return grid

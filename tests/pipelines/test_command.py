@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from calm_bench.overrides import ConfigurationError
+from pipelines.cli import app
 from pipelines.models import find_model
 from pipelines.scoring import score_model
 from pipelines.store import Store
@@ -244,3 +246,71 @@ def test_shipped_studies_are_listed_and_shown(calm_bench: Command) -> None:
     for name in ("k-ablation", "smoke", "tune-head", "paper-k-ablation"):
         assert name in listed
     assert "name: smoke" in calm_bench("studies", "--show", "smoke").stdout
+
+
+def in_process(*arguments: str, code: int = 0) -> str:
+    """Output of a command that needs no process of its own."""
+    done = CliRunner().invoke(app, list(arguments))
+    assert done.exit_code == code, (done.output, done.exception)
+    return done.output
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("on_ray")
+def test_two_models_are_compared_in_pairs_without_scoring_again(calm_bench: Command, folder: Path) -> None:
+    store, picked = str(folder / "on-ray"), rows(calm_bench, "--store", "on-ray")
+    evaluations = sorted((folder / "on-ray" / "stages" / "evaluation").iterdir())
+    found = json.loads(in_process("compare", "token", "tiny/K=2", "--store", store, "--json"))
+    assert found["value"] == pytest.approx(picked["token"]["brierlm"] - picked["K=2"]["brierlm"])
+    assert found["protocol_hash"] == picked["token"]["protocol_hash"]
+    assert found["interval"][0] <= found["value"] <= found["interval"][1]
+    assert sorted((folder / "on-ray" / "stages" / "evaluation").iterdir()) == evaluations
+    itself = json.loads(in_process("compare", "token", "token@0", "--store", store, "--json"))
+    assert (itself["value"], itself["standard_error"]) == (0, 0)
+    assert "may be chance" in in_process("compare", "token", "token", "--store", store)
+    refused = CliRunner().invoke(app, ["compare", "token", "token@7", "--store", store])
+    assert "there is no model 'token@7'" in str(refused.exception)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("on_ray")
+def test_context_sweep(folder: Path, tmp_path: Path) -> None:
+    store, picture = str(folder / "on-ray"), tmp_path / "sweep.png"
+    settings = ("evaluation.max_windows=20", "--store", store)
+    found = json.loads(
+        in_process(
+            "context-sweep", "token,tiny/K=2", "--lengths", "8,32", *settings, "--json", "--picture", str(picture)
+        )
+    )
+    assert list(found) == ["token", "tiny/K=2"]
+    for sweep in found.values():
+        assert [point["context_length"] for point in sweep["points"]] == [8, 32]
+        assert sweep["points"][1]["difference"] == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "Difference" in in_process("context-sweep", "token", *settings)
+    refused = CliRunner().invoke(app, ["context-sweep", "token", "--lengths", "8,many", *settings])
+    assert "numbers of tokens" in str(refused.exception)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("on_ray")
+def test_sample_size(folder: Path) -> None:
+    store = str(folder / "on-ray")
+    sizes = json.loads(in_process("sample-size", "token", "--error", "0.05", "--store", store, "--json"))
+    assert all(size["standard_error"] <= 0.05 for size in sizes)
+    finer = json.loads(in_process("sample-size", "token", "--error", "0.01", "--store", store, "--json"))
+    assert finer[0]["num_documents"] > sizes[0]["num_documents"]
+    assert "Documents" in in_process("sample-size", "token", "--error", "0.5", "--store", store)
+    refused = CliRunner().invoke(app, ["sample-size", "token", "--error", "0", "--store", store])
+    assert "must be positive" in str(refused.exception)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("on_ray")
+def test_a_leaderboard_against_an_older_one(calm_bench: Command, folder: Path, tmp_path: Path) -> None:
+    store, old = str(folder / "on-ray"), tmp_path / "old.json"
+    old.write_text(in_process("leaderboard", "--store", store, "--format", "json"))
+    changes = in_process("leaderboard", "--store", store, "--baseline", str(old))
+    assert changes.count("neither") == 3
+    refused = CliRunner().invoke(app, ["leaderboard", "--store", store, "--baseline", str(tmp_path / "none.json")])
+    assert "there is no leaderboard" in str(refused.exception)
