@@ -114,7 +114,7 @@ def print_report(report: EvaluationReport, console: Console) -> None:
         console.print(Text(f"Left out: {reason}", style="yellow"), soft_wrap=True)
 
 
-HASH_DIGITS = 8
+HASH_DIGITS = 7
 """Of a protocol's 16, so that a row fits on a line of 80."""
 CAPTION = (
     "BrierLM and Brier-n times 100. ± text: one standard error over documents, which holds the noise of the draws too; "
