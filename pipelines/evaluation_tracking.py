@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calm_bench.study_config import Tracking
+from pipelines.evaluation_report import EvaluationReport, protocol_name
 from pipelines.mlflow_client import ROLE, connect, experiment_id
 from pipelines.sample_texts import as_markdown
 from pipelines.tracking_address import masked, tracking_uri
@@ -15,7 +16,6 @@ from pipelines.tracking_address import masked, tracking_uri
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from pipelines.evaluation_report import EvaluationReport, protocol_name
 
 EVALUATION = "evaluation"
 """Value of the tag ``calm_bench.role``."""

@@ -160,9 +160,9 @@ def test_eval_prints_and_tracks_everything(
     model, store = saved(kind, tmp_path / "model"), tmp_path / "runs"
     arguments = [str(model), "--store", str(store), *SHORT, "--tasks", "markov_choice", "--limit", "4"]
     assert command(monkeypatch, "eval", *arguments, "--samples", "4") == 0
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr()
     for part in ("BrierLM", "matched", "paper", "markov_choice", "best_acc", "MLflow"):
-        assert part in printed
+        assert part in printed.out, printed.err
 
     from mlflow import MlflowClient
 
