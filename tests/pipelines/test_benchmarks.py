@@ -243,3 +243,17 @@ def test_lm_eval_is_told_of_our_tasks() -> None:
     own = ["run", "--include_path", "mine"]
     assert with_our_tasks(own) == own
     assert with_our_tasks([]) == []
+
+
+@pytest.mark.slow
+def test_bytes_are_a_unit_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    model, store = saved("calm", tmp_path / "model"), tmp_path / "runs"
+    settings = [setting.replace("documents=12", "documents=80") for setting in SHORT]
+    arguments = [str(model), "--store", str(store), *settings, "--protocols", "matched,bytes", "--json", "--no-track"]
+    assert command(monkeypatch, "eval", *arguments) == 0
+    found = json.loads(capsys.readouterr().out)["brierlm"]
+    assert found["bytes"]["protocol"]["unit"] == "bytes"
+    assert found["bytes"]["num_positions"] > 0
+    assert found["bytes"]["protocol_hash"] != found["matched"]["protocol_hash"]
