@@ -82,7 +82,7 @@ class Search(Frozen):
     pruner: Literal["none", "median", "halving"] = "none"
     """Stop language models that are worse, in validation loss at the same training FLOPs, than the median of the
     trials before them, or than the better half. Compared are trials whose losses mean the same:
-    :mod:`pipelines.pruning` says which."""
+    :mod:`pipelines.sweep.pruning` says which."""
     rungs: Annotated[int, Field(ge=1, le=16)] = 4
     """Where a pruner compares: at 1/2, 1/4, 1/8, ... of the base experiment's training FLOPs, so many of them."""
 

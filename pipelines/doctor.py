@@ -92,7 +92,7 @@ def _store(store: Path) -> Iterator[Finding]:
 def _machine() -> Iterator[Finding]:
     import psutil
 
-    from pipelines.executor import available_cpus
+    from pipelines.engine.executor import available_cpus
 
     free = psutil.virtual_memory().available
     text = f"{available_cpus()} CPUs, {free / GIB:.1f} GiB memory free"
@@ -115,7 +115,7 @@ def _torch() -> Iterator[Finding]:
 
 def _tracking(store: Path) -> Iterator[Finding]:
     from calm_bench.study_config import Tracking
-    from pipelines.tracking_address import masked, tracking_uri
+    from pipelines.mirror.address import masked, tracking_uri
 
     uri = tracking_uri(Tracking(), store)
     if not uri.startswith(("http://", "https://")):
@@ -140,10 +140,10 @@ def _ray() -> Iterator[Finding]:
 
     from calm_bench.config import Corpus, Experiment, Markov
     from calm_bench.study_config import Execution
-    from pipelines.executor import ExecutorError, make_executor
-    from pipelines.perform import StageError
-    from pipelines.stages import stages_for
-    from pipelines.store import Store
+    from pipelines.engine.executor import ExecutorError, make_executor
+    from pipelines.engine.perform import StageError
+    from pipelines.stages.graph import stages_for
+    from pipelines.store.store import Store
 
     experiment = Experiment(corpus=Corpus(source="markov", markov=Markov(num_documents=20, document_length=20)))
     begun = time.monotonic()

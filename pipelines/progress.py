@@ -7,9 +7,9 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from pipelines import events
-from pipelines.numbers import compact, duration, printable
-from pipelines.stage_states import StageState, StudyState, what_came_of
+from pipelines.engine import events
+from pipelines.engine.stage_states import StageState, StudyState, what_came_of
+from pipelines.leaderboard.numbers import compact, duration, printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -20,7 +20,7 @@ _STYLES = {"running": "cyan", "queued": "dim", "done": "green", "cached": "green
 
 
 class PlainProgress:
-    """One line an event (:class:`pipelines.events.Listener`); of a stage's steps, one line each tenth of the way."""
+    """One line an event (:class:`~pipelines.engine.events.Listener`); of a stage, one line each tenth of the way."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

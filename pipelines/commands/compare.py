@@ -27,11 +27,11 @@ def compare(
     not scored again.
     """
     from evals.sums import compare as compare_sums
-    from pipelines.models import find_model
-    from pipelines.numbers import with_error
-    from pipelines.scoring import Scoring
-    from pipelines.store import Store
-    from pipelines.stored_sums import sums_of
+    from pipelines.leaderboard.numbers import with_error
+    from pipelines.scoring.models import find_model
+    from pipelines.scoring.scoring import Scoring
+    from pipelines.scoring.stored_sums import sums_of
+    from pipelines.store.store import Store
 
     single_threaded()
     where = Store(store or "runs")

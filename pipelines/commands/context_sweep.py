@@ -36,10 +36,10 @@ def context_sweep(
 ) -> None:
     """Score the same targets with more and more context before them."""
     from evals.context_sweep import sweep_context
-    from pipelines.context_figure import draw_sweeps
-    from pipelines.models import find_model
-    from pipelines.scoring import Scoring
-    from pipelines.store import Store
+    from pipelines.scoring.context_figure import draw_sweeps
+    from pipelines.scoring.models import find_model
+    from pipelines.scoring.scoring import Scoring
+    from pipelines.store.store import Store
 
     single_threaded()
     where = Store(store or "runs")
@@ -87,7 +87,7 @@ def _table(name: str, sweep: ContextSweep, width: int) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    from pipelines.numbers import printable, with_error
+    from pipelines.leaderboard.numbers import printable, with_error
 
     grid = Table(
         title=Text(printable(name)), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False

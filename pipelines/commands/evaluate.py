@@ -60,11 +60,11 @@ def evaluate(
 
     Prints BrierLM under both protocols and the tasks, each with its errors, sample counts and protocol.
     """
-    from pipelines.evaluating import Wanted, evaluate_model
-    from pipelines.evaluation_report import print_report
-    from pipelines.evaluation_tracking import track_evaluation
-    from pipelines.models import find_model
-    from pipelines.store import Store
+    from pipelines.mirror.evaluation import track_evaluation
+    from pipelines.scoring.evaluating import Wanted, evaluate_model
+    from pipelines.scoring.evaluation_report import print_report
+    from pipelines.scoring.models import find_model
+    from pipelines.store.store import Store
 
     wanted = Wanted.of(protocols, tasks, limit, scorer, samples, max_length, alignment, texts=track)
     single_threaded()

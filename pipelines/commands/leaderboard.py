@@ -38,14 +38,14 @@ def leaderboard(
     """Print the leaderboard of all studies in the store, or in MLflow."""
     from calm_bench.overrides import ConfigurationError
     from calm_bench.registry import did_you_mean
-    from pipelines.leaderboard import Leaderboard
-    from pipelines.models import stored_leaderboards
-    from pipelines.pooling import pooled
-    from pipelines.render import markdown, print_table
-    from pipelines.store import Store
+    from pipelines.leaderboard.leaderboard import Leaderboard
+    from pipelines.leaderboard.pooling import pooled
+    from pipelines.leaderboard.render import markdown, print_table
+    from pipelines.scoring.models import stored_leaderboards
+    from pipelines.store.store import Store
 
     if mlflow is not None:
-        from pipelines.mlflow_client import entries_from_mlflow
+        from pipelines.mirror.client import entries_from_mlflow
 
         entries = entries_from_mlflow(mlflow, experiment)
     else:
@@ -62,7 +62,7 @@ def leaderboard(
         texts = {Format.md: markdown, Format.csv: Leaderboard.to_csv, Format.json: Leaderboard.to_json}
         sys.stdout.write(texts[format](board))
     if baseline is not None:
-        from pipelines.baseline import changes_table, compare_boards
+        from pipelines.leaderboard.baseline import changes_table, compare_boards
 
         if not baseline.is_file():
             raise ConfigurationError(f"there is no leaderboard {baseline} to compare with")
@@ -71,7 +71,7 @@ def leaderboard(
         screen.print()
         screen.print(changes_table(compare_boards(pooled(before) if pool else before, board)))
     if picture is not None:
-        from pipelines.figure import draw
+        from pipelines.leaderboard.figure import draw
 
         if not board.groups:
             raise ConfigurationError("there are no rows to draw: run a study first")

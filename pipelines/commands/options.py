@@ -33,7 +33,7 @@ AutoencoderFolder = Annotated[
 
 def named_study(name: str, overrides: list[str] | None, store: Path | None, local: bool = False) -> Study:
     """The study of that name or file with its overrides, and what options change in its execution."""
-    from pipelines.catalogue import resolve_study
+    from pipelines.sweep.catalogue import resolve_study
 
     settings = list(overrides or ())
     if "=" in name and not Path(name).exists():

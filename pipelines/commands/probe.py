@@ -35,9 +35,9 @@ def probe(
     as_json: AsJson = False,
 ) -> None:
     """Probe an autoencoder: collapsed dimensions, accuracy against noise in the latent and against bits of it."""
-    from pipelines.models import find_model
-    from pipelines.probing import print_probes, probe_model
-    from pipelines.store import Store
+    from pipelines.scoring.models import find_model
+    from pipelines.scoring.probing import print_probes, probe_model
+    from pipelines.store.store import Store
 
     single_threaded()
     where = Store(store or "runs")
@@ -48,6 +48,6 @@ def probe(
     else:
         print_probes(probes, console())
     if picture is not None:
-        from pipelines.probe_figure import draw_probes
+        from pipelines.scoring.probe_figure import draw_probes
 
         draw_probes(probes, picture)

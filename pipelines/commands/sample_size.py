@@ -23,10 +23,10 @@ def sample_size(
     """Say how many documents and samples per position a standard error takes, from a pilot score of the model."""
     from calm_bench.overrides import ConfigurationError
     from evals.sample_size import sample_sizes
-    from pipelines.models import find_model
-    from pipelines.scoring import Scoring
-    from pipelines.store import Store
-    from pipelines.stored_sums import sums_of
+    from pipelines.scoring.models import find_model
+    from pipelines.scoring.scoring import Scoring
+    from pipelines.scoring.stored_sums import sums_of
+    from pipelines.store.store import Store
 
     single_threaded()
     where = Store(store or "runs")

@@ -12,8 +12,8 @@ from pipelines.commands.options import AsJson, StorePath, console, say
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipelines.inventory import StoredStage
-    from pipelines.store import Store
+    from pipelines.store.inventory import StoredStage
+    from pipelines.store.store import Store
 
 app = typer.Typer(
     name="store",
@@ -26,8 +26,8 @@ app = typer.Typer(
 @app.command()
 def ls(store: StorePath = None, as_json: AsJson = False) -> None:
     """List the stages: size, age, which studies need them, and who works on them."""
-    from pipelines.inventory import stored_stages
-    from pipelines.store_render import stage_dict, stage_table, totals
+    from pipelines.store.inventory import stored_stages
+    from pipelines.store.render import stage_dict, stage_table, totals
 
     opened = _open(store)
     stages = stored_stages(opened)
@@ -45,8 +45,8 @@ def ls(store: StorePath = None, as_json: AsJson = False) -> None:
 @app.command()
 def verify(store: StorePath = None, as_json: AsJson = False) -> None:
     """Read every finished stage and compare it with the hashes that were recorded when it was published."""
-    from pipelines.intact import find_damage
-    from pipelines.inventory import stored_stages
+    from pipelines.store.intact import find_damage
+    from pipelines.store.inventory import stored_stages
 
     opened = _open(store)
     damaged: list[tuple[StoredStage, list[str]]] = []
@@ -94,8 +94,8 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Find what no study in the store needs, and work that nobody will go on with; remove it with --delete."""
-    from pipelines.store_render import size, waste_dict, waste_table
-    from pipelines.sweeping import find_waste, remove
+    from pipelines.store.render import size, waste_dict, waste_table
+    from pipelines.store.sweeping import find_waste, remove
 
     opened = _open(store)
     waste = find_waste(opened)
@@ -120,7 +120,7 @@ def gc(
 
 def _open(path: Path | None) -> Store:
     from calm_bench.overrides import ConfigurationError
-    from pipelines.store import Store
+    from pipelines.store.store import Store
 
     opened = Store((path or _default()).expanduser())
     if not opened.root.is_dir():

@@ -29,10 +29,10 @@ def run(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed trials again.")] = False,
 ) -> None:
     """Run a study: train, score, and print its leaderboard. What is in the store already is not run again."""
-    from pipelines.leaderboard import Leaderboard
-    from pipelines.pooling import pooled
-    from pipelines.render import print_table
-    from pipelines.running import run_and_report
+    from pipelines.leaderboard.leaderboard import Leaderboard
+    from pipelines.leaderboard.pooling import pooled
+    from pipelines.leaderboard.render import print_table
+    from pipelines.sweep.running import run_and_report
 
     screen = console()
     resolved = named_study(study, overrides, store, local)
@@ -70,9 +70,9 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Say what a study will do and what it will cost, without doing it."""
-    from pipelines.plan import plan_study
-    from pipelines.plan_render import print_plan
-    from pipelines.store import Store
+    from pipelines.planning.plan import plan_study
+    from pipelines.planning.render import print_plan
+    from pipelines.store.store import Store
 
     resolved = named_study(study, overrides, store)
     planned = plan_study(resolved, Store(Path(resolved.execution.store).expanduser()))
@@ -86,10 +86,10 @@ def studies(
     show: Annotated[str | None, typer.Option("--show", help="Print this study's complete configuration.")] = None,
 ) -> None:
     """List the studies that come with the package."""
-    from pipelines.catalogue import resolve_study, shipped_studies
+    from pipelines.sweep.catalogue import resolve_study, shipped_studies
 
     if show is not None:
-        from pipelines.study import resolved_yaml
+        from pipelines.sweep.study import resolved_yaml
 
         sys.stdout.write(resolved_yaml(resolve_study(show)))
         return

@@ -20,12 +20,12 @@ import yaml
 
 from calm_bench.fingerprint import file_digest
 from calm_bench.study_config import Study
-from pipelines.entry import entry_from
-from pipelines.executor import Executor, LocalExecutor
-from pipelines.intact import find_damage
-from pipelines.leaderboard import Leaderboard
-from pipelines.store import Store
-from pipelines.study import run_study
+from pipelines.engine.executor import Executor, LocalExecutor
+from pipelines.leaderboard.entry import entry_from
+from pipelines.leaderboard.leaderboard import Leaderboard
+from pipelines.store.intact import find_damage
+from pipelines.store.store import Store
+from pipelines.sweep.study import run_study
 
 TRAINING = {
     "batch_size": 4,

@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from calm_bench.study_config import Execution, Study
-from pipelines.events import Event, StageRetried
-from pipelines.ray_executor import RayExecutor
-from pipelines.store import Store
+from pipelines.engine.events import Event, StageRetried
+from pipelines.engine.ray_executor import RayExecutor
+from pipelines.store.store import Store
 from tests.faults.conftest import Outcome, begun, finish, wait_for, worker_of
 
 pytestmark = pytest.mark.slow

@@ -15,10 +15,10 @@ import pytest
 import yaml
 
 from calm_bench.study_config import Study
-from pipelines.events import Event, StageProgress, StageRetried
-from pipelines.executor import LocalExecutor
-from pipelines.store import Store
-from pipelines.study import StudyInterrupted, run_study
+from pipelines.engine.events import Event, StageProgress, StageRetried
+from pipelines.engine.executor import LocalExecutor
+from pipelines.store.store import Store
+from pipelines.sweep.study import StudyInterrupted, run_study
 from tests.faults.conftest import Outcome, begun, finish, wait_for, weights, written_leaderboard
 
 pytestmark = pytest.mark.slow
@@ -84,10 +84,10 @@ FULL_DISK = """
 import json, resource, sys, warnings, yaml
 from pathlib import Path
 from calm_bench.study_config import Study
-from pipelines.events import StageProgress, StageRetried
-from pipelines.executor import LocalExecutor
-from pipelines.store import Store
-from pipelines.study import run_study
+from pipelines.engine.events import StageProgress, StageRetried
+from pipelines.engine.executor import LocalExecutor
+from pipelines.store.store import Store
+from pipelines.sweep.study import run_study
 
 class Disk:
     full, retried = False, []

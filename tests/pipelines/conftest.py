@@ -13,9 +13,9 @@ import pytest
 from calm_bench.config import Experiment
 from calm_bench.overrides import apply_settings
 from calm_bench.study_config import Study
-from pipelines.entry import Entry
-from pipelines.stage import Stage, StageGraph
-from pipelines.trial import TrialOutcome
+from pipelines.leaderboard.entry import Entry
+from pipelines.stages.stage import Stage, StageGraph
+from pipelines.sweep.trial import TrialOutcome
 
 
 def entry(**changes: Any) -> Entry:

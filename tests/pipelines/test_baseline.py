@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from pipelines.baseline import changes_table, compare_boards
-from pipelines.entry import Entry
+from pipelines.leaderboard.baseline import changes_table, compare_boards
+from pipelines.leaderboard.entry import Entry
 
 Make = Callable[..., Entry]
 

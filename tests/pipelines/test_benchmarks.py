@@ -21,10 +21,10 @@ from calm_bench.registry import UnknownName
 from calm_bench.tokens.tokenizer import ByteTokenizer
 from evals.choices import accuracy_error, mean_error, ratio_error
 from evals.harness import CalmBenchLM, HarnessSettings
-from pipelines.benchmarks import run_tasks
 from pipelines.cli import main
 from pipelines.commands.lm_eval import with_our_tasks
-from pipelines.task_loading import MissingData, load_tasks
+from pipelines.scoring.benchmarks import run_tasks
+from pipelines.scoring.task_loading import MissingData, load_tasks
 
 MARKOV = Corpus.model_validate({"source": "markov", "markov": {"num_documents": 40, "document_length": 120}})
 METADATA: dict[str, Any] = {"corpus": MARKOV.model_dump(mode="json")}

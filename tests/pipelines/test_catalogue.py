@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from calm_bench.overrides import ConfigurationError
-from pipelines.catalogue import resolve_study, shipped_studies
-from pipelines.search import grid_points, settings_at
-from pipelines.study import resolved_yaml
+from pipelines.sweep.catalogue import resolve_study, shipped_studies
+from pipelines.sweep.space import grid_points, settings_at
+from pipelines.sweep.study import resolved_yaml
 
 
 def written(folder: Path, content: dict[str, object], name: str = "mine") -> str:

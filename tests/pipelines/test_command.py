@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from calm_bench.overrides import ConfigurationError
 from pipelines.cli import app
-from pipelines.models import find_model
-from pipelines.scoring import score_model
-from pipelines.store import Store
+from pipelines.scoring.models import find_model
+from pipelines.scoring.scoring import score_model
+from pipelines.store.store import Store
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipelines.entry import Entry
-from pipelines.figure import draw
-from pipelines.leaderboard import Leaderboard
+from pipelines.leaderboard.entry import Entry
+from pipelines.leaderboard.figure import draw
+from pipelines.leaderboard.leaderboard import Leaderboard
 
 
 def svg_texts(path: Path) -> str:

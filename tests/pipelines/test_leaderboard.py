@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from calm_bench.study_config import Study
-from pipelines.entry import Entry, IncompleteOutcome, entry_from
-from pipelines.leaderboard import Leaderboard, LeaderboardError, write_leaderboard
-from pipelines.pareto import pareto_front
-from pipelines.trial import TrialOutcome
+from pipelines.leaderboard.entry import Entry, IncompleteOutcome, entry_from
+from pipelines.leaderboard.leaderboard import Leaderboard, LeaderboardError, write_leaderboard
+from pipelines.leaderboard.pareto import pareto_front
+from pipelines.sweep.trial import TrialOutcome
 
 
 def dominated_by_any(point: tuple[float, float], points: list[tuple[float, float]]) -> bool:

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from pipelines.entry import Entry
-from pipelines.leaderboard import Leaderboard
-from pipelines.numbers import compact, duration, floored_percent, printable, scientific, with_error
-from pipelines.render import caption, markdown, print_table
+from pipelines.leaderboard.entry import Entry
+from pipelines.leaderboard.leaderboard import Leaderboard
+from pipelines.leaderboard.numbers import compact, duration, floored_percent, printable, scientific, with_error
+from pipelines.leaderboard.render import caption, markdown, print_table
 
 
 def printed(leaderboard: Leaderboard, width: int) -> list[str]:

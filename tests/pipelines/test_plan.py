@@ -15,11 +15,11 @@ from calm_bench.config import Corpus, Experiment, Tokens
 from calm_bench.flops import training_flops, training_steps
 from calm_bench.overrides import ConfigurationError
 from calm_bench.study_config import Study
-from pipelines.catalogue import resolve_study
-from pipelines.plan import Plan, plan_study
-from pipelines.plan_render import print_plan, summary
-from pipelines.price import assumed_vocab_size, price_of
-from pipelines.store import Store
+from pipelines.planning.plan import Plan, plan_study
+from pipelines.planning.price import assumed_vocab_size, price_of
+from pipelines.planning.render import print_plan, summary
+from pipelines.store.store import Store
+from pipelines.sweep.catalogue import resolve_study
 
 CHOICES = {
     "token": {"model.kind": "token"},

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from pipelines.entry import Entry
-from pipelines.leaderboard import Leaderboard
-from pipelines.pooling import pooled
-from pipelines.render import markdown
+from pipelines.leaderboard.entry import Entry
+from pipelines.leaderboard.leaderboard import Leaderboard
+from pipelines.leaderboard.pooling import pooled
+from pipelines.leaderboard.render import markdown
 
 Make = Callable[..., Entry]
 

@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 
 from calm_bench.study_config import Study
-from pipelines import events
+from pipelines.engine import events
+from pipelines.engine.stage_states import StudyState
 from pipelines.progress import PlainProgress, RichProgress, progress_for
-from pipelines.stage import Stage
-from pipelines.stage_states import StudyState
-from pipelines.trial import TrialOutcome
+from pipelines.stages.stage import Stage
+from pipelines.sweep.trial import TrialOutcome
 
 STUDY = Study(name="s")
 MODEL = Stage("language_model", 1, {}, label="language model K=4")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.ranks import SIGNIFICANT, shared_ranks
+from pipelines.leaderboard.ranks import SIGNIFICANT, shared_ranks
 
 ROWS = st.lists(st.tuples(st.floats(-50, 100), st.floats(0, 10)), max_size=12)
 

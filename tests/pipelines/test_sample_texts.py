@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from calm_bench.tokens import TokenStream
-from pipelines.sample_texts import as_markdown, prompts_of
+from pipelines.stages.sample_texts import as_markdown, prompts_of
 
 
 def stream(lengths: list[int]) -> TokenStream:

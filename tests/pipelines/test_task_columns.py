@@ -9,11 +9,11 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from pipelines.entry import Entry
-from pipelines.leaderboard import Leaderboard
-from pipelines.mlflow_metrics import row_metrics
-from pipelines.render import caption, markdown, print_table
-from pipelines.task_score import TaskScore
+from pipelines.leaderboard.entry import Entry
+from pipelines.leaderboard.leaderboard import Leaderboard
+from pipelines.leaderboard.render import caption, markdown, print_table
+from pipelines.mirror.metrics import row_metrics
+from pipelines.scoring.task_score import TaskScore
 
 
 def score(task: str = "stdlib_choice", value: float = 0.4, **changes: object) -> TaskScore:

@@ -18,8 +18,7 @@ import pytest
 from mlflow.entities import Run
 
 from calm_bench.study_config import Study, Tracking
-from pipelines.entry import Entry, entry_from
-from pipelines.events import (
+from pipelines.engine.events import (
     Event,
     StageFinished,
     StageProgress,
@@ -30,13 +29,14 @@ from pipelines.events import (
     TrialFinished,
     TrialStarted,
 )
-from pipelines.leaderboard import Leaderboard, write_leaderboard
-from pipelines.mlflow_client import TrackingError, connect, entries_from_mlflow
-from pipelines.mlflow_metrics import TRAINED_KINDS, read_lines
-from pipelines.render import markdown
-from pipelines.system_metrics import SystemMetrics
-from pipelines.tracking import MlflowMirror
-from pipelines.trial import TrialOutcome
+from pipelines.leaderboard.entry import Entry, entry_from
+from pipelines.leaderboard.leaderboard import Leaderboard, write_leaderboard
+from pipelines.leaderboard.render import markdown
+from pipelines.mirror.client import TrackingError, connect, entries_from_mlflow
+from pipelines.mirror.metrics import TRAINED_KINDS, read_lines
+from pipelines.mirror.system_metrics import SystemMetrics
+from pipelines.mirror.tracking import MlflowMirror
+from pipelines.sweep.trial import TrialOutcome
 
 IDENTITY = "5f" * 8
 STUDY = Study(name="k-ablation", description="Chunk sizes compared.")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from calm_bench.study_config import Tracking
-from pipelines.tracking_address import masked, tracking_uri
+from pipelines.mirror.address import masked, tracking_uri
 
 
 def test_the_address_is_the_studys_then_the_environments_then_the_stores(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.trajectories import Point, Trajectory, correlations, summary, write_trajectories
+from pipelines.leaderboard.trajectories import Point, Trajectory, correlations, summary, write_trajectories
 
 
 def trajectory(label: str, scores: list[float], kind: str = "exact", protocol: str = "p") -> Trajectory:

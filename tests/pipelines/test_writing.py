@@ -15,9 +15,9 @@ from calm_bench.opening import TokenIds, open_vocabulary
 from calm_bench.overrides import ConfigurationError
 from calm_bench.sampling.temperature import Decoding
 from calm_bench.tokens.tokenizer import ByteTokenizer, TokenizerError
-from pipelines.models import TrainedModel, find_model
-from pipelines.store import Store
-from pipelines.writing import continue_texts
+from pipelines.scoring.models import TrainedModel, find_model
+from pipelines.scoring.writing import continue_texts
+from pipelines.store.store import Store
 
 
 @pytest.fixture

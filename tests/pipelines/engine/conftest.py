@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from calm_bench.study_config import Study
-from pipelines.events import Event
-from pipelines.executor import LocalExecutor
-from pipelines.stage import STAGE_KINDS, Interrupted, Stage, StageKind
-from pipelines.store import Store
-from pipelines.study import run_study
-from pipelines.trial import TrialOutcome
+from pipelines.engine.events import Event
+from pipelines.engine.executor import LocalExecutor
+from pipelines.stages.stage import STAGE_KINDS, Interrupted, Stage, StageKind
+from pipelines.store.store import Store
+from pipelines.sweep.study import run_study
+from pipelines.sweep.trial import TrialOutcome
 
 
 def run_draw(

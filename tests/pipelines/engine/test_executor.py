@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from pipelines.executor import LocalExecutor
-from pipelines.perform import StageError
-from pipelines.stage import Interrupted, Stage
-from pipelines.store import Store
+from pipelines.engine.executor import LocalExecutor
+from pipelines.engine.perform import StageError
+from pipelines.stages.stage import Interrupted, Stage
+from pipelines.store.store import Store
 
 Toy = Callable[..., Stage]
 

@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from pipelines.follow import Follower
-from pipelines.stage import Stage
+from pipelines.engine.follow import Follower
+from pipelines.stages.stage import Stage
 
 
 def _line(step: int) -> str:

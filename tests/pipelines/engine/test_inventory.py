@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 
 from calm_bench.study_config import Study
 from pipelines.cli import app
-from pipelines.intact import find_damage
-from pipelines.inventory import StoreError, stored_stages, study_records
-from pipelines.stage import Stage
-from pipelines.store import Store
-from pipelines.store_render import age, size
-from pipelines.study import study_folder
-from pipelines.sweeping import find_waste, remove
+from pipelines.stages.stage import Stage
+from pipelines.store.intact import find_damage
+from pipelines.store.inventory import StoreError, stored_stages, study_records
+from pipelines.store.render import age, size
+from pipelines.store.store import Store
+from pipelines.store.sweeping import find_waste, remove
+from pipelines.sweep.study import study_folder
 
 Toy = Callable[..., Stage]
 
@@ -156,7 +156,7 @@ def test_nothing_is_called_needless_while_a_study_cannot_be_read(store: Store, t
 def test_a_study_says_what_it_needs_before_it_begins(
     run: Callable[..., list[Any]], store: Store, tiny_study: Callable[..., Study], recorder: Any
 ) -> None:
-    from pipelines.events import StageStarted
+    from pipelines.engine.events import StageStarted
 
     study = tiny_study(search={"parameters": [{"name": "model.kind", "values": ["token"]}]})
     seen: list[set[str]] = []

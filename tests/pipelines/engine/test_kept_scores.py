@@ -9,7 +9,7 @@ import pytest
 from calm_bench.study_config import Study
 from evals.protocol import EvaluationError
 from evals.sums import FILE, ScoredSums, compare, load_sums
-from pipelines.trial import TrialOutcome
+from pipelines.sweep.trial import TrialOutcome
 
 Run = Callable[..., list[TrialOutcome]]
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.lease import Leases
+from pipelines.store.lease import Leases
 
 HOLD = """
 import sys
 from pathlib import Path
-from pipelines.lease import Leases
+from pipelines.store.lease import Leases
 lease = Leases(Path(sys.argv[1])).acquire("thing")
 print("held" if lease else "taken", flush=True)
 sys.stdin.read()

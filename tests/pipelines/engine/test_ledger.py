@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from calm_bench.study_config import Search
-from pipelines.ledger import Asked, Ledger, Told
+from pipelines.sweep.ledger import Asked, Ledger, Told
 
 GRID = Search.model_validate({"parameters": [{"name": "seed", "values": [0, 1, 2]}]})
 RANGES: list[dict[str, Any]] = [

@@ -11,11 +11,11 @@ from optuna.storages.journal import JournalFileBackend
 from pydantic import ValidationError
 
 from calm_bench.study_config import Constraint, Search, Study
-from pipelines.events import StageFinished
-from pipelines.ledger import Ledger, Told
-from pipelines.objectives import constraint_excesses, violations
-from pipelines.store import Store
-from pipelines.study import study_folder
+from pipelines.engine.events import StageFinished
+from pipelines.store.store import Store
+from pipelines.sweep.ledger import Ledger, Told
+from pipelines.sweep.objectives import constraint_excesses, violations
+from pipelines.sweep.study import study_folder
 
 ACCURATE = Constraint(metric="autoencoder_accuracy", at_least=0.999)
 CHEAP = Constraint(metric="inference_flops_per_token", at_most=1e6)

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from calm_bench.config import Experiment
 from calm_bench.overrides import apply_settings
 from calm_bench.study_config import Search, Study
-from pipelines.events import Event, StageCached, StageDropped, StageFinished, StageProgress
-from pipelines.pruning import RULES, Pruner
-from pipelines.stage import Stage, StageGraph
+from pipelines.engine.events import Event, StageCached, StageDropped, StageFinished, StageProgress
+from pipelines.stages.stage import Stage, StageGraph
+from pipelines.sweep.pruning import RULES, Pruner
 
 LOSSES = {0: 3.0, 1: 2.0, 2: 2.5, 3: 4.0, 4: 3.5, 5: 1.0, 6: 2.7, 7: 2.2}
 """Final loss by trial; a curve falls to it from 9."""
@@ -146,8 +146,8 @@ def test_a_study_stops_the_worse_trial(
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    from pipelines.inventory import stored_stages
-    from pipelines.study import study_folder
+    from pipelines.store.inventory import stored_stages
+    from pipelines.sweep.study import study_folder
 
     study = _pruned_study(tiny_study)
     listener = recorder()

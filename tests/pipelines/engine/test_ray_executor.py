@@ -11,11 +11,11 @@ import psutil
 import pytest
 
 from calm_bench.study_config import Execution
-from pipelines.executor import ExecutorError, LocalExecutor, make_executor
-from pipelines.perform import StageError
-from pipelines.ray_executor import RayExecutor
-from pipelines.stage import Interrupted, Stage
-from pipelines.store import Store
+from pipelines.engine.executor import ExecutorError, LocalExecutor, make_executor
+from pipelines.engine.perform import StageError
+from pipelines.engine.ray_executor import RayExecutor
+from pipelines.stages.stage import Interrupted, Stage
+from pipelines.store.store import Store
 
 Toy = Callable[..., Stage]
 

@@ -11,14 +11,14 @@ import torch
 from safetensors import SafetensorError
 
 from calm_bench.study_config import Study
-from pipelines.events import StageFailed, StageFinished, StageRetried
-from pipelines.executor import LocalExecutor
-from pipelines.failures import cause_of, memory_report
-from pipelines.perform import StageError
-from pipelines.scheduler import Scheduler
-from pipelines.stage import Stage, StageGraph
-from pipelines.stages import stages_for
-from pipelines.store import Store
+from pipelines.engine.events import StageFailed, StageFinished, StageRetried
+from pipelines.engine.executor import LocalExecutor
+from pipelines.engine.failures import cause_of, memory_report
+from pipelines.engine.perform import StageError
+from pipelines.engine.scheduler import Scheduler
+from pipelines.stages.graph import stages_for
+from pipelines.stages.stage import Stage, StageGraph
+from pipelines.store.store import Store
 
 Toy = Callable[..., Stage]
 

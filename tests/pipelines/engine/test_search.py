@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from calm_bench.study_config import Search
-from pipelines.search import distributions, grid_points, label_of, settings_at
+from pipelines.sweep.space import distributions, grid_points, label_of, settings_at
 
 CHOICES = {"token": {"model.kind": "token"}, "K=2": {"model.chunk_size": 2, "seed": 5}, "K=8": {"model.chunk_size": 8}}
 

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from pipelines.stage import Stage, StageGraph
+from pipelines.stages.stage import Stage, StageGraph
 
 
 def test_identity_follows_content_and_inputs_only() -> None:

@@ -9,8 +9,8 @@ import pytest
 from calm_bench.config import Experiment
 from calm_bench.overrides import apply_settings
 from calm_bench.study_config import Study
-from pipelines.runners import autoencoder_experiment, language_model_experiment
-from pipelines.stages import stages_for
+from pipelines.stages.graph import stages_for
+from pipelines.stages.runners import autoencoder_experiment, language_model_experiment
 
 ALL = ["corpus", "tokens", "autoencoder", "language_model", "evaluation", "samples"]
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from pipelines.stage import Stage
-from pipelines.store import Store
+from pipelines.stages.stage import Stage
+from pipelines.store.store import Store
 
 Toy = Callable[..., Stage]
 

@@ -14,7 +14,7 @@ import yaml
 
 from calm_bench.config import Experiment
 from calm_bench.study_config import Study
-from pipelines.events import (
+from pipelines.engine.events import (
     Event,
     StageCached,
     StageFinished,
@@ -25,12 +25,12 @@ from pipelines.events import (
     StudyStopping,
     TrialFinished,
 )
-from pipelines.executor import LocalExecutor
-from pipelines.stage import Stage, StageGraph
-from pipelines.stages import stages_for
-from pipelines.store import Store
-from pipelines.study import StudyInterrupted, run_study, study_folder, study_identity
-from pipelines.trial import TrialOutcome
+from pipelines.engine.executor import LocalExecutor
+from pipelines.stages.graph import stages_for
+from pipelines.stages.stage import Stage, StageGraph
+from pipelines.store.store import Store
+from pipelines.sweep.study import StudyInterrupted, run_study, study_folder, study_identity
+from pipelines.sweep.trial import TrialOutcome
 
 TinyStudy = Callable[..., Study]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from calm_bench.study_config import Execution, Study
-from pipelines.executor import LocalExecutor
-from pipelines.ray_executor import RayExecutor
-from pipelines.store import Store
-from pipelines.study import run_study
+from pipelines.engine.executor import LocalExecutor
+from pipelines.engine.ray_executor import RayExecutor
+from pipelines.store.store import Store
+from pipelines.sweep.study import run_study
 
 
 def _weights(store: Store) -> dict[str, str]:

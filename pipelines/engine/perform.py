@@ -1,0 +1,193 @@
+"""Carry out one stage: what a worker does, in this process and on Ray alike."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from calm_bench.atomic import write_bytes
+from pipelines.engine.failures import Cause, cause_of, memory_report
+from pipelines.stages.stage import Interrupted, Stage, StageKind
+from pipelines.store.lease import Lease
+from pipelines.store.provenance import provenance
+from pipelines.store.store import ERROR, Store
+
+WAIT_S = 0.2
+
+CHECKED_WHEN_OPENED = {"corpus", "tokens"}
+"""Kinds of inputs that can be large and that their readers compare with hashes of their own."""
+
+_HOPELESS = {"NonFiniteLoss", "Diverged"}
+"""Errors that no damaged input explains."""
+
+
+class StageError(Exception):
+    """A stage failed. Carries text only, so that it crosses process borders whatever the error was."""
+
+    def __init__(self, message: str, details: str = "", cause: Cause = "permanent") -> None:
+        super().__init__(message, details, cause)
+        self.message = message
+        self.details = details
+        """The traceback in the worker."""
+        self.cause: Cause = cause
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class DamagedInput(Exception):
+    """A stage that this one reads is missing or not what was published. It is set aside, to be made anew."""
+
+
+class StopFiles:
+    """``stop()`` for workers in other processes: true once one of the files exists.
+
+    They are looked for a few times a second only.
+    """
+
+    def __init__(self, *paths: Path, every_s: float = 0.25) -> None:
+        self._paths = paths
+        self._every_s = every_s
+        self._next = 0.0
+        self._stopped = False
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if not self._stopped and now >= self._next:
+            self._next = now + self._every_s
+            self._stopped = any(path.exists() for path in self._paths)
+        return self._stopped
+
+
+def perform(
+    store: Store,
+    stage: Stage,
+    kind: StageKind,
+    device: str,
+    stop: Callable[[], bool],
+    keep_checkpoints: int | None = None,
+) -> dict[str, Any]:
+    """The result of ``stage``: from the store, from another process that works on it, or computed and published here.
+
+    Args:
+        device: ``auto`` (a GPU if this process sees one), ``cpu`` or ``cuda``.
+        stop: true when the stage should save its state and end.
+        keep_checkpoints: how many a training keeps; unset means :data:`calm_bench.training.checkpoint.KEEP`.
+
+    Raises:
+        Interrupted: ``stop()`` turned true.
+        StageError: the stage raised; the message says what and where the traceback is kept. Inputs that turned out to
+            be damaged are set aside by then, and ``cause`` is ``passing``.
+    """
+    while not store.is_done(stage):
+        if stop():
+            raise Interrupted(f"{stage} was stopped before it started")
+        lease = store.claim(stage)
+        if lease is None:
+            time.sleep(WAIT_S)
+            continue
+        with lease:
+            # It may have been published between the look and the claim.
+            if store.is_done(stage):
+                break
+            try:
+                with _keeping(kind, keep_checkpoints):
+                    return _run(store, stage, kind, device, _either(stop, lease))
+            except Interrupted:
+                # A lease is lost when this process slept for long; whoever has it now will finish the stage.
+                if not lease.lost or stop():
+                    raise
+    return store.result(stage)
+
+
+def _either(stop: Callable[[], bool], lease: Lease) -> Callable[[], bool]:
+    return lambda: stop() or lease.lost
+
+
+def _run(store: Store, stage: Stage, kind: StageKind, device: str, stop: Callable[[], bool]) -> dict[str, Any]:
+    work = store.work_folder(stage)
+    try:
+        device = _prepare(kind, device)
+        work = store.open_work(stage, device)
+        _check([source for source in stage.inputs.values() if source.kind not in CHECKED_WHEN_OPENED], store)
+        inputs = {name: store.folder(source) for name, source in stage.inputs.items()}
+        started = time.perf_counter()
+        try:
+            result = kind.run(stage, inputs, work, device, stop)
+        except Exception as error:
+            if not isinstance(error, Interrupted) and type(error).__name__ not in _HOPELESS:
+                # What failed may have read something broken, which no further try could mend.
+                _check(stage.inputs.values(), store, error)
+            raise
+        wall_time_s = time.perf_counter() - started
+        record = provenance(device, stage.config.get("seed"), wall_time_s, result.get("training_flops"))
+        return store.publish(stage, result, record, kind.scratch)
+    except Interrupted:
+        raise
+    except Exception as error:
+        raise _told(stage, work, error) from error
+
+
+def _check(sources: Iterable[Stage], store: Store, error: Exception | None = None) -> None:
+    """Set aside the damaged ones of the finished stages ``sources``.
+
+    Raises:
+        DamagedInput: there are some.
+    """
+    found = []
+    for source in sources:
+        if damage := store.damage(source):
+            place = store.set_aside(source)
+            moved = "" if place is None else f" (moved to {place})"
+            found.append(f"{source} is damaged: {'; '.join(damage)}{moved}")
+    if found:
+        raise DamagedInput(". ".join(found)) from error
+
+
+def _told(stage: Stage, work: Path, error: Exception) -> StageError:
+    """``error`` in words, with the traceback kept in the work folder."""
+    details = traceback.format_exc()
+    where = ""
+    # The disk may be full, which must not hide what happened.
+    with suppress(OSError):
+        if work.is_dir():
+            write_bytes(work / ERROR, details.encode())
+            where = f" (traceback in {work / ERROR})"
+    cause = "passing" if isinstance(error, DamagedInput) else cause_of(error)
+    if cause == "memory":
+        first_line = next(iter(str(error).splitlines()), "")
+        message = f"{stage}: out of memory ({type(error).__name__}: {first_line}); {memory_report(stage)}{where}"
+        return StageError(message, details, cause)
+    return StageError(f"{stage}: {type(error).__name__}: {error}{where}", details, cause)
+
+
+@contextmanager
+def _keeping(kind: StageKind, count: int | None) -> Iterator[None]:
+    """Let the trainings inside the block keep ``count`` checkpoints."""
+    if count is None or not kind.uses_torch:
+        yield
+        return
+    from calm_bench.training.checkpoint import keeping
+
+    with keeping(count):
+        yield
+
+
+def _prepare(kind: StageKind, device: str) -> str:
+    """One thread per worker, whoever runs it: parallel stages do not fight for cores and sums have one order."""
+    if not kind.uses_torch:
+        return "cpu"
+    import torch
+
+    torch.set_num_threads(1)
+    if not kind.uses_device:
+        return "cpu"
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("no GPU is visible to this worker: set execution.gpus_per_stage=1, or execution.device=cpu")
+    return device

@@ -1,0 +1,1 @@
+"""What a study will do and what it will cost, before anything is launched."""

@@ -1,0 +1,224 @@
+"""What a study will do and what it will cost, before anything is launched."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from calm_bench.config import Experiment
+from calm_bench.overrides import ConfigurationError, apply_settings
+from calm_bench.study_config import Parameter, Search, Study
+from pipelines.planning.price import Price, price_of
+from pipelines.stages.graph import corpus_identity_of, stages_for
+from pipelines.stages.stage import Stage, StageGraph
+from pipelines.store.store import Store
+from pipelines.sweep.space import grid_points, label_of, settings_at
+
+StageState = Literal["cached", "begun", "new"]
+"""``begun``: interrupted or running now, and continued from its last checkpoint."""
+
+SAMPLED_POINTS = 200
+"""Points of a search space that are priced where its trials are not known before it runs."""
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage of the study, with the trials that need it and the FLOPs of running it."""
+
+    stage: Stage
+    state: StageState
+    trials: tuple[int, ...]
+    flops: float
+
+    @property
+    def shared(self) -> bool:
+        return len(self.trials) > 1
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """A point of the search; ``error`` says why it cannot be run, and then it has neither stages nor price."""
+
+    number: int
+    label: str
+    settings: Mapping[str, Any]
+    graph: StageGraph | None = None
+    price: Price | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class PriceRange:
+    """Training FLOPs of one trial over the points of a search space whose trials are chosen as it runs."""
+
+    num_trials: int
+    lowest: float
+    median: float
+    highest: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is known about a study beforehand.
+
+    A grid's trials are all known. For ``tpe`` and ``random`` the base experiment stands in ``trials`` as an example
+    and ``sampled`` holds the prices over the search space.
+    """
+
+    study: Study
+    trials: tuple[PlannedTrial, ...]
+    stages: tuple[PlannedStage, ...]
+    sampled: PriceRange | None = None
+
+    @property
+    def flops(self) -> float:
+        """Training FLOPs of all stages of the listed trials, each stage once."""
+        return sum(planned.flops for planned in self.stages)
+
+    @property
+    def flops_to_run(self) -> float:
+        """The same without what is in the store already; a begun stage counts in full."""
+        return sum(planned.flops for planned in self.stages if planned.state != "cached")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON of the plan: trials with their prices by part, stages with their states."""
+        return {
+            "study": self.study.name,
+            "training_flops": self.flops,
+            "training_flops_to_run": self.flops_to_run,
+            "trials": [_trial_dict(trial) for trial in self.trials],
+            "stages": [
+                {
+                    "kind": planned.stage.kind,
+                    "identity": planned.stage.identity,
+                    "label": str(planned.stage),
+                    "state": planned.state,
+                    "trials": list(planned.trials),
+                    "training_flops": planned.flops,
+                }
+                for planned in self.stages
+            ],
+            "sampled": None if self.sampled is None else vars(self.sampled),
+        }
+
+
+def plan_study(study: Study, store: Store) -> Plan:
+    """Expand, price and look up every trial of ``study``; trains, downloads and writes nothing.
+
+    Raises:
+        ConfigurationError: the price cannot be told from the configuration.
+        CorpusError: the corpus is unknown, unreadable, or not pinned.
+    """
+    # A local corpus is named by its content: read it once, not once a trial.
+    corpus_identity = functools.cache(corpus_identity_of)
+    base = study.experiment()
+    search = study.search
+    is_grid = search.sampler == "grid"
+    if is_grid:
+        points = [(settings_at(search, point), label_of(search, point, study.name)) for point in grid_points(search)]
+    else:
+        points = [({}, "base experiment")]
+    trials = []
+    for number, (settings, label) in enumerate(points):
+        try:
+            experiment = apply_settings(base, settings)
+        except ConfigurationError as error:
+            trials.append(PlannedTrial(number, label, settings, error=str(error)))
+            continue
+        graph = stages_for(experiment, corpus_identity)
+        price = price_of(experiment, _known_vocab_size(graph, store))
+        trials.append(PlannedTrial(number, label, settings, graph, price))
+    sampled = None if is_grid else _sampled_prices(study, base)
+    return Plan(study, tuple(trials), tuple(_stages(trials, store)), sampled)
+
+
+def _stages(trials: list[PlannedTrial], store: Store) -> Iterator[PlannedStage]:
+    users: dict[Stage, list[int]] = {}
+    flops: dict[Stage, float] = {}
+    for trial in trials:
+        if trial.graph is None or trial.price is None:
+            continue
+        for stage in trial.graph.stages:
+            users.setdefault(stage, []).append(trial.number)
+            if stage.kind == "autoencoder" and trial.price.autoencoder is not None:
+                flops[stage] = trial.price.autoencoder.flops.total
+            elif stage.kind == "language_model":
+                flops[stage] = trial.price.model.flops.total
+    for stage, numbers in users.items():
+        state: StageState = "new"
+        if store.is_done(stage):
+            state = "cached"
+        elif store.work_folder(stage).exists():
+            state = "begun"
+        yield PlannedStage(stage, state, tuple(numbers), flops.get(stage, 0.0))
+
+
+def _known_vocab_size(graph: StageGraph, store: Store) -> int | None:
+    tokens = graph["tokens"]
+    return int(store.result(tokens)["vocab_size"]) if store.is_done(tokens) else None
+
+
+def _sampled_prices(study: Study, base: Experiment) -> PriceRange:
+    """Prices at points drawn evenly from the search space; impossible combinations are left out.
+
+    Raises:
+        ConfigurationError: not one of the points is a possible experiment.
+    """
+    chance = random.Random(0)
+    prices: list[float] = []
+    error: ConfigurationError | None = None
+    for _ in range(SAMPLED_POINTS):
+        point = {parameter.name: _draw(parameter, chance) for parameter in study.search.parameters}
+        try:
+            prices.append(price_of(apply_settings(base, settings_at(study.search, point))).training_flops)
+        except ConfigurationError as refused:
+            error = refused
+    if not prices:
+        raise ConfigurationError(f"no point of the search space is a possible experiment: {error}")
+    prices.sort()
+    return PriceRange(study.search.num_trials or 0, prices[0], prices[len(prices) // 2], prices[-1])
+
+
+def _draw(parameter: Parameter, chance: random.Random) -> Any:
+    if parameter.low is None or parameter.high is None:
+        options = grid_points(Search(parameters=(parameter,)))
+        return chance.choice(options)[parameter.name]
+    if parameter.log:
+        value = parameter.low * (parameter.high / parameter.low) ** chance.random()
+    else:
+        value = parameter.low + (parameter.high - parameter.low) * chance.random()
+    return round(value) if parameter.integer else value
+
+
+def _trial_dict(trial: PlannedTrial) -> dict[str, Any]:
+    price = trial.price
+    found: dict[str, Any] = {
+        "number": trial.number,
+        "label": trial.label,
+        "settings": dict(trial.settings),
+        "error": trial.error,
+    }
+    if price is None or trial.graph is None:
+        return found
+    trainings = {"autoencoder": price.autoencoder, "language_model": price.model}
+    return found | {
+        "vocab_size": price.vocab_size,
+        "stages": {stage.kind: stage.identity for stage in trial.graph.stages},
+        "training_flops": price.training_flops,
+        "inference_flops_per_token": price.inference.total,
+        "inference_flops_by_part": dict(price.inference.parts),
+        "trainings": {
+            name: {
+                "parameters": training.parameters.total,
+                "steps": training.steps,
+                "tokens": training.tokens,
+                "flops": training.flops.total,
+                "flops_by_part": dict(training.flops.parts),
+            }
+            for name, training in trainings.items()
+            if training is not None
+        },
+    }

@@ -1,0 +1,1 @@
+"""Trained models of any origin: find them, score them, probe them, let them write."""

@@ -1,0 +1,126 @@
+"""What ``calm-bench eval`` is asked for, and the report that answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+
+from calm_bench.overrides import ConfigurationError
+from calm_bench.registry import did_you_mean
+from pipelines.scoring.evaluation_report import EvaluationReport
+
+if TYPE_CHECKING:
+    from pipelines.scoring.models import TrainedModel
+    from pipelines.store.store import Store
+
+ProtocolName = Literal["matched", "paper", "words", "bytes"]
+"""``words`` and ``bytes`` count these instead of tokens, so that models with different tokenizers compare."""
+OFFLINE = "offline"
+"""Stands for all tasks of this package that need no network, BrierLM's left out."""
+OFFLINE_TASKS = ("stdlib_choice", "stdlib_last_word", "stdlib_bits", "markov_choice")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Scores to be had."""
+
+    protocols: tuple[ProtocolName, ...] = ("matched", "paper")
+    tasks: tuple[str, ...] = ()
+    limit: int | None = None
+    scorer: str | None = None
+    num_samples: int = 64
+    max_length: int | None = None
+    """Tokens read for a task; unset means the context length of the evaluation."""
+    alignment: str = "continuation"
+    texts: bool = True
+    """Whether the model is to write, too."""
+
+    @staticmethod
+    def of(
+        protocols: str,
+        tasks: str,
+        limit: int | None,
+        scorer: str | None,
+        num_samples: int,
+        max_length: int | None,
+        alignment: str,
+        texts: bool,
+    ) -> Wanted:
+        """From lists separated by commas.
+
+        Raises:
+            ConfigurationError: an unknown protocol, or nothing to be done.
+        """
+        names = [name for name in _names(protocols) if name != "none"]
+        known = get_args(ProtocolName)
+        for name in names:
+            if name not in known:
+                raise ConfigurationError(f"unknown protocol {name!r}{did_you_mean(name, list(known))}")
+        wanted = [one for name in _names(tasks) for one in (OFFLINE_TASKS if name == OFFLINE else (name,))]
+        if not names and not wanted:
+            raise ConfigurationError("neither a protocol nor a task is named, so there is nothing to score")
+        return Wanted(
+            tuple(cast(list[ProtocolName], names)),
+            tuple(dict.fromkeys(wanted)),
+            limit,
+            scorer,
+            num_samples,
+            max_length,
+            alignment,
+            texts,
+        )
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """For MLflow."""
+        names = ("limit", "scorer", "num_samples", "max_length", "alignment")
+        given = {name: getattr(self, name) for name in names}
+        return {"protocols": ",".join(self.protocols), "tasks": ",".join(self.tasks), **given}
+
+
+def evaluate_model(
+    name: str, model: TrainedModel, store: Store, overrides: Sequence[str], device: str, wanted: Wanted
+) -> EvaluationReport:
+    """All that is ``wanted`` of ``model``, called ``name``.
+
+    A protocol that the model or the text does not allow is left out, with its reason, if another gives a number.
+
+    Raises:
+        ConfigurationError, EvaluationError, UnknownName: as :class:`pipelines.scoring.scoring.Scoring`.
+    """
+    from evals.protocol import EvaluationError
+    from pipelines.scoring.scoring import Scoring
+
+    settings = None
+    if wanted.tasks:
+        from evals.harness import HarnessSettings
+
+        # Checked before minutes are spent on anything else.
+        settings = HarnessSettings(
+            scorer=wanted.scorer, num_samples=wanted.num_samples, alignment=cast(Any, wanted.alignment)
+        )
+    scoring = Scoring(model, store, overrides, device)
+    tasks = []
+    if settings is not None:
+        from dataclasses import replace
+
+        length = wanted.max_length or scoring.experiment.evaluation.context_length
+        tasks = scoring.tasks(wanted.tasks, wanted.limit, replace(settings, max_length=length))
+    results, left_out = [], []
+    for protocol in wanted.protocols:
+        try:
+            if protocol == "words" or protocol == "bytes":
+                results.append(scoring.text_brierlm(protocol))
+            else:
+                results.append(scoring.brierlm(protocol))
+        except EvaluationError as error:
+            if protocol == wanted.protocols[-1] and not results and not tasks:
+                raise
+            left_out.append(f"protocol {protocol}: {error}")
+    texts = scoring.texts() if wanted.texts else []
+    return EvaluationReport(name, results, tasks, texts, left_out)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

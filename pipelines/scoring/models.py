@@ -1,0 +1,132 @@
+"""Find a trained model: by its folder, or by the label it has on a leaderboard."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from calm_bench.overrides import ConfigurationError
+from calm_bench.registry import did_you_mean
+from pipelines.leaderboard.entry import Entry
+from pipelines.leaderboard.leaderboard import Leaderboard
+from pipelines.store.store import Store
+
+SEED_MARK = "@"
+"""``K=4@1`` is the model of seed 1."""
+WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+"""Files of weights: this project's, and those that released checkpoints may have."""
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model's own folder, and what is known of its origin where a store trained it."""
+
+    folder: Path
+    """Holds ``config.json``, weights, and ``tokenizer/`` if this project trained it."""
+    corpus: dict[str, Any] | None = None
+    """The corpus settings it was trained with."""
+    evaluation: dict[str, Any] | None = None
+    """The protocol it was scored under, as settings of ``evaluation``."""
+    tokenizer: str | None = None
+    """A ``tokens.tokenizer`` setting to use instead of what the folder holds."""
+    autoencoder: Path | None = None
+    """Folder of the autoencoder of a released checkpoint that carries none."""
+
+
+def find_model(name: str, store: Store) -> TrainedModel:
+    """The model at the path ``name``, or called ``LABEL`` or ``STUDY/LABEL`` on a leaderboard of ``store``,
+    with ``@SEED`` behind it where there are several.
+
+    Raises:
+        ConfigurationError: there is none; says what there is.
+    """
+    given = Path(name).expanduser()
+    if given.is_dir():
+        for folder in (given / "model", given):
+            if any(any(folder.glob(pattern)) for pattern in WEIGHTS):
+                return _with_origin(folder.absolute())
+        raise ConfigurationError(
+            f"{given} holds no model: neither it nor its folder 'model' has weights ({' or '.join(WEIGHTS)})"
+        )
+    entries = [entry for board in stored_leaderboards(store).values() for entry in board]
+    label, _, seed = name.rpartition(SEED_MARK) if SEED_MARK in name else (name, "", "")
+    found = {
+        entry.model_folder: entry
+        for entry in entries
+        if label in (entry.label, f"{entry.study}/{entry.label}") and seed in ("", str(entry.seed))
+    }
+    if len(found) > 1:
+        names = ", ".join(
+            sorted(f"{_full_name(entry)}{SEED_MARK}{entry.seed} in {path}" for path, entry in found.items())
+        )
+        raise ConfigurationError(
+            f"{name!r} names {len(found)} models: {names}; give study and seed too, as written here, or the folder"
+        )
+    if not found:
+        known = sorted({_full_name(entry) for entry in entries})
+        hint = did_you_mean(name, known) if known else f"; no study has finished in the store {store.root}"
+        raise ConfigurationError(f"there is no model {name!r}, neither as a folder nor on a leaderboard{hint}")
+    return _with_origin(Path(next(iter(found))))
+
+
+def is_transformers_model(folder: Path) -> bool:
+    """Whether ``folder`` holds a causal language model of transformers, rather than one of this project's kinds."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    try:
+        description = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(description, dict) and description.get("model_type") in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+
+def stored_leaderboards(store: Store) -> dict[Path, Leaderboard]:
+    """Every study's leaderboard in ``store``, by the study's folder.
+
+    Raises:
+        LeaderboardError: a file is not a leaderboard of this version.
+    """
+    files = sorted((store.root / "studies").glob("*/leaderboard.json"))
+    return {file.parent: Leaderboard.from_json(file.read_text(encoding="utf-8")) for file in files}
+
+
+def _full_name(entry: Entry) -> str:
+    return f"{entry.study}/{entry.label}"
+
+
+def _with_origin(folder: Path) -> TrainedModel:
+    """What the store around ``folder`` tells about it: root/stages/KIND/IDENTITY/model."""
+    description = folder.parent / "config.json"
+    stages = folder.parent.parent.parent
+    if folder.name != "model" or not description.is_file():
+        return TrainedModel(folder)
+    stage = json.loads(description.read_text(encoding="utf-8"))
+    if stage.get("kind") not in ("autoencoder", "language_model"):
+        return TrainedModel(folder)
+    tokens = _description(stages, stage["inputs"]["tokens"])
+    corpus = _description(stages, tokens["inputs"]["corpus"]) if tokens else None
+    return TrainedModel(
+        folder,
+        corpus=corpus["settings"]["corpus"] if corpus else None,
+        evaluation=_evaluation_of(stages, stage["identity"]) if stage["kind"] == "language_model" else None,
+    )
+
+
+def _description(stages: Path, stage: dict[str, str]) -> dict[str, Any] | None:
+    path = stages / stage["kind"] / stage["identity"] / "config.json"
+    if not path.is_file():
+        return None
+    description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return description
+
+
+def _evaluation_of(stages: Path, identity: str) -> dict[str, Any] | None:
+    from evals.protocol import evaluation_settings
+
+    for path in sorted((stages / "evaluation").glob("*/config.json")):
+        description = json.loads(path.read_text(encoding="utf-8"))
+        if description["inputs"]["language_model"]["identity"] == identity:
+            return evaluation_settings(description["config"]["protocol"])
+    return None

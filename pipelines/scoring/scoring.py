@@ -1,0 +1,313 @@
+"""Score a trained model on any text: what ``calm-bench eval`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from calm_bench.config import Corpus, Evaluation, Experiment, Samples
+from calm_bench.opening import open_network, open_tokenizer, tokenizer_setting
+from calm_bench.overrides import ConfigurationError, assign, parse_assignment, validate
+from calm_bench.problems import check_path
+from pipelines.engine.perform import perform
+from pipelines.scoring.models import TrainedModel, is_transformers_model
+from pipelines.stages.graph import stages_for
+from pipelines.stages.stage import STAGE_KINDS, StageGraph
+from pipelines.store.store import Store
+
+if TYPE_CHECKING:
+    from lm_eval.api.model import LM
+
+    from calm_bench.lm.base import ChunkLanguageModel
+    from calm_bench.tokens import TokenStream
+    from calm_bench.tokens.tokenizer import Tokenizer
+    from evals.adapters.hugging_face import HuggingFaceSampler
+    from evals.evaluate import BrierResult
+    from evals.harness import HarnessSettings
+    from evals.protocol import Protocol
+    from evals.samplers import ModelSampler
+    from pipelines.scoring.task_score import TaskScore
+
+SETTABLE = ("corpus", "evaluation")
+TEXT_POSITIONS = 16
+"""Positions of each document where words or bytes are counted: more documents tell more than more positions."""
+ROWS_OF_HF = 8
+"""Texts that lm-eval's model ``hf`` reads together."""
+
+
+def score_model(
+    model: TrainedModel,
+    store: Store,
+    overrides: Sequence[str] = (),
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> BrierResult:
+    """BrierLM of ``model`` under the protocol it was scored with before, changed by ``overrides``.
+
+    A model without known origin is scored on the default corpus under the default protocol. Text is tokenised with the
+    model's own tokenizer; corpus and tokens are kept in ``store``.
+
+    Args:
+        overrides: assignments to ``corpus.*`` and ``evaluation.*``.
+
+    Raises:
+        ConfigurationError: other keys, or values that do not fit.
+        EvaluationError: the text is too short, or the protocol's positions do not fit the model's chunks.
+    """
+    return Scoring(model, store, overrides, device).brierlm(None, progress)
+
+
+class Scoring:
+    """A trained model, opened once, and the text that it is scored on."""
+
+    def __init__(self, model: TrainedModel, store: Store, overrides: Sequence[str] = (), device: str = "cpu") -> None:
+        """
+        Args:
+            model: of this project, a released checkpoint, or a causal model of transformers in a folder.
+            overrides: assignments to ``corpus.*`` and ``evaluation.*``.
+
+        Raises:
+            ConfigurationError: as :func:`score_model`.
+            WeightsError, TokenizerError: the model's folder cannot be read.
+        """
+        self.model, self.device = model, device
+        self._store = store
+        self.experiment, self._graph = prepare_text(model, store, overrides)
+        if self.stream.vocab_size > self.sampler.vocab_size:
+            raise ConfigurationError(
+                f"the tokenizer has {self.stream.vocab_size} tokens, {model.folder} only {self.sampler.vocab_size}: "
+                "it is not the model's; --tokenizer names another"
+            )
+
+    @cached_property
+    def network(self) -> ChunkLanguageModel | None:
+        """The model, if it is one of this project's kinds."""
+        if is_transformers_model(self.model.folder):
+            return None
+        return open_network(self.model.folder, self.device, self.model.autoencoder)
+
+    @cached_property
+    def sampler(self) -> ModelSampler | HuggingFaceSampler:
+        """What BrierLM is measured on."""
+        if self.network is not None:
+            from evals.samplers import ModelSampler
+
+            return ModelSampler(self.network, self.tokenizer.eos_id)
+        from evals.adapters.hugging_face import HuggingFaceSampler
+
+        opened = HuggingFaceSampler.open(self.model.folder, device=self.device)
+        # The text's tokenizer: the model's own in the reading of this project, or the one that was named.
+        return HuggingFaceSampler(opened.model, self.tokenizer)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        return open_tokenizer(self.experiment.tokens.tokenizer)
+
+    @cached_property
+    def stream(self) -> TokenStream:
+        """The tokens of the split that is scored."""
+        from calm_bench.tokens import TokenStream
+
+        return TokenStream.open(self._store.folder(self._graph["tokens"]), self.experiment.evaluation.split)
+
+    def protocol(self, name: Literal["matched", "paper"] | None = None) -> Protocol:
+        """The protocol called ``name`` on this text; unset means the one of ``evaluation.protocol``.
+
+        Raises:
+            EvaluationError: ``paper`` with windows that are no whole number of chunks, or too short.
+        """
+        from evals.protocol import protocol_for
+        from evals.samplers import has_probabilities
+
+        evaluation = self.experiment.evaluation
+        if name is not None:
+            evaluation = evaluation.model_copy(update={"protocol": name})
+        is_token_model = self.network is None or has_probabilities(self.sampler)
+        return protocol_for(
+            evaluation,
+            corpus_digest=self._store.result(self._graph["corpus"])["digest"],
+            tokenizer_digest=self.tokenizer.digest,
+            chunk_size=None if is_token_model else self.sampler.chunk_size,
+        )
+
+    def brierlm(
+        self, protocol: Literal["matched", "paper"] | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> BrierResult:
+        """BrierLM under ``protocol``; unset means the one of ``evaluation.protocol``.
+
+        Raises:
+            EvaluationError: the text is too short, or the protocol's positions do not fit the model's chunks.
+        """
+        from evals.evaluate import evaluate_brierlm
+
+        return evaluate_brierlm(self.sampler, self.stream, self.protocol(protocol), progress)
+
+    def text_brierlm(
+        self, unit: Literal["words", "bytes"], progress: Callable[[int, int], None] | None = None
+    ) -> BrierResult:
+        """BrierLM over the next words or bytes of the split's documents, comparable between tokenizers.
+
+        Samples and seed are those of ``evaluation``; the rest is the default of :mod:`evals.text_protocol`.
+
+        Raises:
+            EvaluationError: documents too short, or contexts longer than the model's positions.
+        """
+        from calm_bench.corpora import read_documents
+        from evals.adapters.token_text import TokenTextSampler
+        from evals.text_brier import evaluate_text_brierlm, text_protocol_for
+
+        evaluation = self.experiment.evaluation
+        documents = list(read_documents(self._store.folder(self._graph["corpus"]), evaluation.split))
+        settings = {"unit": unit, "num_samples": evaluation.num_samples, "seed": evaluation.seed}
+        protocol = text_protocol_for(documents, **settings, max_positions=TEXT_POSITIONS)
+        sampler = TokenTextSampler(self.sampler, self.tokenizer, getattr(self.sampler, "prefix", ()))
+        return evaluate_text_brierlm(sampler, documents, protocol, progress)
+
+    def tasks(
+        self, specifications: Sequence[str], limit: int | None = None, settings: HarnessSettings | None = None
+    ) -> list[TaskScore]:
+        """Scores of lm-eval tasks; a model of transformers is lm-eval's own ``hf`` then.
+
+        Args:
+            settings: of :class:`evals.harness.CalmBenchLM`; ``hf`` has likelihoods and takes no scorer.
+
+        Raises:
+            ConfigurationError, EvaluationError, UnknownName: as :func:`pipelines.scoring.benchmarks.run_tasks`.
+        """
+        from pipelines.scoring.benchmarks import run_tasks
+
+        corpus = self.experiment.corpus
+        metadata = {
+            "corpus": corpus.model_dump(mode="json"),
+            "corpus_folder": str(self._store.folder(self._graph["corpus"])),
+        }
+        return run_tasks(self._lm(settings), specifications, limit, metadata)
+
+    def texts(self, settings: Samples | None = None) -> list[dict[str, Any]]:
+        """What the model writes after beginnings of held-out documents, at every temperature of ``settings``."""
+        from pipelines.stages.sample_texts import prompts_of, write_texts
+
+        settings = settings or Samples()
+        prompts = prompts_of(self.stream, settings.num_prompts, settings.prompt_tokens)
+        seed = self.experiment.evaluation.seed
+        written = []
+        for temperature in settings.temperatures:
+            if self.network is None:
+                written += _written_by_transformers(self.sampler, self.tokenizer, prompts, temperature, settings, seed)
+            else:
+                written += write_texts(self.network, self.tokenizer, prompts, temperature, settings, seed, self.device)
+        return written
+
+    def _lm(self, settings: HarnessSettings | None) -> LM:
+        if self.network is not None:
+            from evals.harness import CalmBenchLM
+
+            return CalmBenchLM(self.network, self.tokenizer, settings)
+        if settings is not None and settings.scorer not in (None, "exact"):
+            raise ConfigurationError("a model of transformers has exact likelihoods: leave --scorer out")
+        if self.experiment.tokens.tokenizer == "bytes":
+            raise ConfigurationError(
+                "lm-eval's model hf needs a Hugging Face tokenizer: save the model's into its folder, or name one "
+                "(--tokenizer FOLDER)"
+            )
+        import lm_eval.models  # registers hf before anything else is registered
+        from lm_eval.api.registry import get_model
+
+        assert lm_eval.models is not None
+        return get_model("hf")(
+            pretrained=str(self.model.folder),
+            tokenizer=self.experiment.tokens.tokenizer,
+            device=self.device,
+            dtype="float32" if self.device == "cpu" else "auto",
+            batch_size=ROWS_OF_HF,
+            trust_remote_code=False,
+        )
+
+
+def prepare_text(model: TrainedModel, store: Store, overrides: Sequence[str] = ()) -> tuple[Experiment, StageGraph]:
+    """The corpus that ``model`` was trained on, changed by ``overrides``, in the model's own tokens and in ``store``.
+
+    Returns:
+        The experiment of which corpus and evaluation are meant, and its stages; those of corpus and tokens are done.
+
+    Raises:
+        ConfigurationError: as :func:`score_model`.
+    """
+    experiment = _experiment(model, overrides)
+    graph = stages_for(experiment)
+    for stage in (graph["corpus"], graph["tokens"]):
+        perform(store, stage, STAGE_KINDS.get(stage.kind), "cpu", lambda: False)
+    return experiment, graph
+
+
+def _experiment(model: TrainedModel, overrides: Sequence[str]) -> Experiment:
+    settings: dict[str, Any] = {}
+    for text in overrides:
+        key, value = parse_assignment(text)
+        check_path(Experiment, key)
+        if key.split(".")[0] not in SETTABLE:
+            raise ConfigurationError(f"{key} cannot be changed in a trained model; corpus.* and evaluation.* can")
+        settings[key] = value
+    base = {
+        "corpus": model.corpus or Corpus().model_dump(mode="json"),
+        "evaluation": model.evaluation or Evaluation().model_dump(mode="json"),
+    }
+    changed = assign(base, settings)
+    return Experiment.model_construct(
+        corpus=validate(Corpus, changed["corpus"], "corpus"),
+        evaluation=validate(Evaluation, changed["evaluation"], "evaluation"),
+        tokens=Experiment().tokens.model_copy(update={"tokenizer": _tokenizer(model)}),
+        model=Experiment().model,
+        autoencoder=Experiment().autoencoder,
+        seed=0,
+    )
+
+
+def _tokenizer(model: TrainedModel) -> str:
+    """The model's own tokenizer as a ``tokens.tokenizer`` setting, or the one that was named instead."""
+    setting = model.tokenizer or tokenizer_setting(model.folder)
+    if setting is None:
+        raise ConfigurationError(
+            f"{model.folder} holds no tokenizer, and text cannot be scored without: copy the model's into it, or name "
+            "one (--tokenizer, a folder with a Hugging Face tokenizer, or bytes if the model's ids 0 to 255 are bytes)"
+        )
+    return setting
+
+
+def _written_by_transformers(
+    sampler: Any, tokenizer: Tokenizer, prompts: list[list[int]], temperature: float, settings: Samples, seed: int
+) -> list[dict[str, Any]]:
+    """As :func:`pipelines.stages.sample_texts.write_texts`, by the model's own ``generate``."""
+    import torch
+
+    from calm_bench.seeding import derive
+
+    written = []
+    for place, prompt in enumerate(prompts):
+        room = settings.num_tokens if sampler.max_positions is None else sampler.max_positions - len(prompt)
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(derive(seed, "samples", place))
+            ids = sampler.model.generate(
+                torch.tensor([prompt], device=sampler.model.device),
+                attention_mask=torch.ones((1, len(prompt)), dtype=torch.long, device=sampler.model.device),
+                do_sample=True,
+                temperature=temperature,
+                top_k=0,
+                max_new_tokens=max(1, min(settings.num_tokens, room)),
+                eos_token_id=tokenizer.eos_id,
+                pad_token_id=tokenizer.eos_id,
+            )[0, len(prompt) :].tolist()
+        ended = tokenizer.eos_id in ids
+        ids = ids[: ids.index(tokenizer.eos_id)] if ended else ids
+        written.append(
+            {
+                "temperature": temperature,
+                "prompt": tokenizer.decode(prompt),
+                "text": tokenizer.decode(ids),
+                "num_tokens": len(ids),
+                "ended": ended,
+                "head_evaluations": len(ids),
+            }
+        )
+    return written

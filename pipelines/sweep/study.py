@@ -1,0 +1,292 @@
+"""Run a study: trials from the search, stages from the trials, results back to the search."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from calm_bench.atomic import write_bytes
+from calm_bench.config import Experiment
+from calm_bench.fingerprint import identity
+from calm_bench.overrides import apply_settings
+from calm_bench.study_config import Study
+from pipelines.engine.events import (
+    Listener,
+    Listeners,
+    StudyFinished,
+    StudyStarted,
+    StudyStopping,
+    TrialFailed,
+    TrialFinished,
+    TrialStarted,
+)
+from pipelines.engine.executor import Executor
+from pipelines.engine.interrupt import polite_stop
+from pipelines.engine.scheduler import Scheduler
+from pipelines.mirror.address import masked
+from pipelines.planning.price import price_of
+from pipelines.stages.graph import CorpusIdentity, corpus_identity_of, stages_for
+from pipelines.stages.stage import StageGraph
+from pipelines.store.store import Store, write_json
+from pipelines.sweep.ledger import Asked, Ledger, Told
+from pipelines.sweep.objectives import constraint_excesses, objective_values, violations
+from pipelines.sweep.pruning import Pruner
+from pipelines.sweep.space import label_of, settings_at
+from pipelines.sweep.trial import TrialOutcome
+
+GraphFor = Callable[[Experiment], StageGraph]
+
+__all__ = ["GraphFor", "StudyInterrupted", "TrialOutcome", "run_study", "study_folder", "study_identity"]
+
+
+class StudyInterrupted(Exception):
+    """The study was stopped before its end; the message says how to go on."""
+
+
+def study_identity(study: Study, corpus_identity: CorpusIdentity = corpus_identity_of) -> str:
+    """16 hex digits of what the trials of a study and their numbers depend on.
+
+    Where and how it runs does not enter, nor ``search.num_trials``: a longer search continues a shorter one.
+    """
+    experiment = study.experiment().model_dump(mode="json") | {"corpus": corpus_identity(study.corpus)}
+    search = study.search.model_dump(mode="json", exclude={"num_trials"})
+    return identity({"name": study.name, "experiment": experiment, "search": search})
+
+
+def study_folder(study: Study, store: Store, corpus_identity: CorpusIdentity = corpus_identity_of) -> Path:
+    """Where the study keeps its journal, its resolved configuration, ``trials.json`` and the leaderboard."""
+    return store.root / "studies" / f"{study.name}-{study_identity(study, corpus_identity)}"
+
+
+def run_study(
+    study: Study,
+    store: Store,
+    executor: Executor,
+    listener: Listener | None = None,
+    *,
+    graph_for: GraphFor | None = None,
+    retry_failed: bool = False,
+) -> list[TrialOutcome]:
+    """Bring every trial of ``study`` to its end, and return them by number.
+
+    What the store holds is not computed again: a finished study asks and trains nothing. Trials that a killed driver
+    left running are taken up. A trial that fails is recorded and the others go on.
+
+    Args:
+        graph_for: the stages of an experiment; other than :func:`pipelines.stages.graph.stages_for` elsewhere.
+        retry_failed: run trials again that failed in an earlier run.
+
+    Raises:
+        StudyInterrupted: Ctrl-C or SIGTERM; stages saved their state.
+        ExecutorError: stages cannot be run as configured.
+        CorpusError, ConfigurationError: the base experiment itself cannot be described.
+    """
+    corpus_identity = functools.cache(corpus_identity_of)
+    graph_for = graph_for or functools.partial(stages_for, corpus_identity=corpus_identity)
+    name = study_identity(study, corpus_identity)
+    folder = study_folder(study, store, corpus_identity)
+    write_bytes(folder / "study.yaml", resolved_yaml(study).encode())
+    ledger = Ledger(folder / "optuna.journal", study.name, study.search, study.seed, retry_failed)
+    run = _Run(study, store, executor, listener or Listeners(), folder, graph_for, ledger)
+    run.listener.handle(StudyStarted(study.name, name, folder, ledger.num_trials))
+    with polite_stop() as request:
+        stopping = False
+        while True:
+            if request and not stopping:
+                stopping = True
+                run.listener.handle(StudyStopping(str(request.reason)))
+                run.scheduler.stop()
+            if not stopping:
+                run.take_up_new_trials()
+                run.write_trials()
+                run.scheduler.submit()
+            if not run.open or (stopping and run.scheduler.is_idle):
+                break
+            run.scheduler.wait()
+            run.finish_trials()
+            run.write_trials()
+    run.write_trials()
+    if len(run.outcomes) < ledger.num_trials:
+        raise StudyInterrupted(
+            f"stopped by {request.reason}: {len(run.outcomes)} of {ledger.num_trials} trials have ended, and what the "
+            f"others had reached is kept in {store.root}. The same command goes on from there."
+        )
+    outcomes = sorted(run.outcomes.values(), key=lambda outcome: outcome.number)
+    run.listener.handle(StudyFinished(tuple(outcomes)))
+    return outcomes
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A trial that is under way."""
+
+    asked: Asked
+    outcome: TrialOutcome
+    graph: StageGraph
+
+
+class _Run:
+    """One call of :func:`run_study`."""
+
+    def __init__(
+        self,
+        study: Study,
+        store: Store,
+        executor: Executor,
+        listener: Listener,
+        folder: Path,
+        graph_for: GraphFor,
+        ledger: Ledger,
+    ) -> None:
+        self.study = study
+        self.store = store
+        self.pruner = None
+        if study.search.pruner != "none":
+            self.pruner = Pruner(study.search, price_of(study.experiment()).model.flops.total)
+            listener = Listeners([self.pruner, listener])
+        self.listener = listener
+        self.folder = folder
+        self.graph_for = graph_for
+        self.ledger = ledger
+        self.scheduler = Scheduler(store, executor, listener, study.execution.retries)
+        self.open: dict[int, _Open] = {}
+        self.outcomes: dict[int, TrialOutcome] = {}
+        self._base = study.experiment()
+        self._changed = True
+
+    def take_up_new_trials(self) -> None:
+        """Take up what the search proposes; cached and invalid trials end here and may bring further proposals."""
+        while new := self.ledger.new_trials():
+            for asked in new:
+                self._take_up(asked)
+            self._changed = True
+            self.finish_trials()
+
+    def _take_up(self, asked: Asked) -> None:
+        """Describe a trial's stages and queue those that are not done; or record why there are none."""
+        settings = settings_at(self.study.search, asked.point)
+        label = label_of(self.study.search, asked.point, self.study.name)
+        outcome = TrialOutcome(asked.number, label, settings, "complete")
+        try:
+            experiment = apply_settings(self._base, settings)
+            graph = self.graph_for(experiment)
+        except ValueError as error:
+            # Only settings can be at fault here: the base experiment was valid before the study began.
+            self._fail(asked, replace(outcome, state="invalid", error=str(error)))
+            return
+        outcome = replace(outcome, experiment=experiment, graph=graph)
+        if self.pruner is not None and asked.state != "open":
+            self.pruner.add_ended(asked.number, experiment, graph, asked.rungs, asked.state == "pruned")
+        elif self.pruner is not None:
+            self.pruner.add(asked.number, experiment, graph)
+        if asked.state in ("failed", "pruned"):
+            self._fail(asked, self._with_results(replace(outcome, state=asked.state, error=asked.error)))
+            return
+        self.listener.handle(TrialStarted(asked.number, label, settings, graph))
+        cached = self.scheduler.add(graph)
+        self.open[asked.number] = _Open(asked, replace(outcome, cached=cached), graph)
+
+    def finish_trials(self) -> None:
+        """Close the trials whose stages are all done, of which one failed, or that are pruned."""
+        if self.pruner is not None:
+            for number, trial in self.open.items():
+                if self.scheduler.failure(trial.graph) is not None:
+                    self.pruner.end(number)
+            self.pruner.judge()
+        for number, trial in list(self.open.items()):
+            error = self.scheduler.failure(trial.graph)
+            verdict = self.pruner.verdict(number) if self.pruner is not None and trial.asked.state == "open" else None
+            if error is not None:
+                self._close(number, replace(trial.outcome, state="failed", error=error))
+            elif verdict is not None:
+                self._close(number, replace(trial.outcome, state="pruned", error=verdict))
+            elif self._is_judged(trial) and all(stage in self.scheduler.results for stage in trial.graph.stages):
+                del self.open[number]
+                self._complete(trial)
+
+    def write_trials(self) -> None:
+        """Write ``trials.json``: what the study consists of, for people and for tools without Optuna.
+
+        Before a stage is begun it is listed there, so that ``calm-bench store gc`` knows who needs it.
+        """
+        if not self._changed:
+            return
+        self._changed = False
+        trials = []
+        for number in sorted({*self.outcomes, *self.open}):
+            outcome = self.outcomes[number] if number in self.outcomes else self.open[number].outcome
+            stages = outcome.graph.stages if outcome.graph else ()
+            trials.append(
+                {
+                    "number": number,
+                    "label": outcome.label,
+                    "settings": dict(outcome.settings),
+                    "state": outcome.state if number in self.outcomes else "open",
+                    "error": outcome.error,
+                    "values": list(outcome.values),
+                    "violations": list(outcome.violations),
+                    "stages": {stage.kind: stage.identity for stage in stages},
+                }
+            )
+        write_json(self.folder / "trials.json", trials)
+
+    def _close(self, number: int, outcome: TrialOutcome) -> None:
+        """End a trial before its last stage, and stop what only it needed."""
+        trial = self.open.pop(number)
+        self.scheduler.drop(keep=[other.graph for other in self.open.values()])
+        self._fail(trial.asked, self._with_results(outcome))
+
+    def _complete(self, trial: _Open) -> None:
+        search = self.study.search
+        outcome = self._with_results(trial.outcome)
+        values = objective_values(search.objectives, outcome.results)
+        broken = violations(search.constraints, outcome.results)
+        outcome = replace(outcome, values=values, violations=broken)
+        self.outcomes[outcome.number] = outcome
+        if trial.asked.state == "open":
+            excesses = constraint_excesses(search.constraints, outcome.results)
+            constraints = {str(constraint): excess for constraint, excess in excesses.items()}
+            told = Told(values, constraints=constraints, rungs=self._rungs(outcome.number))
+            self.ledger.tell(outcome.number, told)
+        self._changed = True
+        self.listener.handle(TrialFinished(outcome))
+
+    def _fail(self, asked: Asked, outcome: TrialOutcome) -> None:
+        self.outcomes[outcome.number] = outcome
+        if asked.state == "open":
+            pruned = outcome.state == "pruned"
+            told = Told(error=outcome.error, pruned=pruned, rungs=self._rungs(outcome.number))
+            self.ledger.tell(outcome.number, told)
+        self._changed = True
+        self.listener.handle(TrialFailed(outcome))
+
+    def _is_judged(self, trial: _Open) -> bool:
+        """Whether the pruner is done with a trial."""
+        return self.pruner is None or trial.asked.state != "open" or self.pruner.is_judged(trial.asked.number)
+
+    def _rungs(self, number: int) -> dict[int, float]:
+        return {} if self.pruner is None else self.pruner.losses(number)
+
+    def _with_results(self, outcome: TrialOutcome) -> TrialOutcome:
+        """``outcome`` with what its stages have reached."""
+        results: dict[str, dict[str, Any]] = {}
+        folders: dict[str, Path] = {}
+        for stage in outcome.graph.stages if outcome.graph else ():
+            if self.store.is_done(stage):
+                results[stage.kind] = self.store.result(stage)
+                folders[stage.kind] = self.store.folder(stage)
+        return replace(outcome, results=results, folders=folders)
+
+
+def resolved_yaml(study: Study) -> str:
+    """The complete configuration of a study, defaults included, as YAML; passwords in addresses are masked."""
+    resolved = study.model_dump(mode="json")
+    for section, key in (("tracking", "uri"), ("execution", "address")):
+        if resolved[section][key] is not None:
+            resolved[section][key] = masked(resolved[section][key])
+    return yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
