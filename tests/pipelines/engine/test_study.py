@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,29 @@ def test_trials_that_differ_in_the_model_share_an_autoencoder(
     run(tiny_study(search=_search(**heads)), listener)
     assert listener.kinds_of(StageFinished).count("autoencoder") == 1
     assert listener.kinds_of(StageFinished).count("language_model") == 2
+
+
+def test_an_ablation_with_three_seeds_trains_an_autoencoder_once_per_k_and_seed(
+    run: Callable[..., list[TrialOutcome]], tiny_study: TinyStudy, recorder: Any
+) -> None:
+    choices = {
+        "token": {"model.kind": "token"},
+        "K=1": {"model.chunk_size": 1},
+        "K=2": {"model.chunk_size": 2},
+        "K=2 smooth": {"model.chunk_size": 2, "model.head.alpha": 1.5},
+    }
+    search = {"parameters": [{"name": "model", "choices": choices}, {"name": "seed", "values": [0, 1, 2]}]}
+    listener = recorder()
+    outcomes = run(tiny_study(search=search), listener)
+    assert {outcome.state for outcome in outcomes} == {"complete"}
+    trained = Counter(
+        (event.stage.config["autoencoder"]["chunk_size"], event.stage.config["seed"])
+        for event in listener.events
+        if isinstance(event, StageStarted) and event.stage.kind == "autoencoder"
+    )
+    assert trained == Counter({(chunk_size, seed): 1 for chunk_size in (1, 2) for seed in (0, 1, 2)})
+    started = Counter(listener.kinds_of(StageStarted))
+    assert started == {"corpus": 1, "tokens": 1, "autoencoder": 6, "language_model": 12, "evaluation": 12}
 
 
 def test_a_failed_and_an_invalid_trial_leave_the_others_alone(
