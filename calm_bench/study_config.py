@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from calm_bench.budget import parse_budget
 from calm_bench.config import Experiment
 from calm_bench.frozen import Frozen, NonNegativeInt, PositiveInt
+
+LENGTHS = tuple(f"model.training.{name}" for name in ("num_steps", "num_tokens", "num_flops"))
+"""Paths of an experiment that say how long its language model is trained."""
 
 
 class Parameter(Frozen):
@@ -106,14 +110,39 @@ class Search(Frozen):
         return self
 
 
+def paths_set(search: Search) -> list[str]:
+    """The dotted paths that the points of ``search`` set, those inside bundled mappings too."""
+    found: list[str] = []
+    for parameter in search.parameters:
+        bundles: list[dict[str, Any]] = [{parameter.name: None}]
+        if parameter.choices is not None:
+            bundles = [parameter.choices[label] for label in parameter.include or parameter.choices]
+        for settings in bundles:
+            found += [path for key, value in settings.items() for path in _leaves(key, value)]
+    return found
+
+
+def _leaves(path: str, value: Any) -> list[str]:
+    if not isinstance(value, dict):
+        return [path]
+    return [leaf for key, inner in value.items() for leaf in _leaves(f"{path}.{key}", inner)]
+
+
 class Execution(Frozen):
     """How and where stages run; never part of an identity."""
 
     backend: Literal["ray", "local"] = "ray"
     address: str | None = None
     """Address of an existing Ray cluster; unset starts a private one."""
+    workers: PositiveInt = 1
+    """Processes that share one training, through Ray Train; each gets what the settings per stage say. Their number
+    changes no result beyond the rounding of sums. Stages that are no trainings have one."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """What several workers hold of a language model: ``ddp`` all of it, ``fsdp`` a part of its weights, gradients and
+    optimizer state each, for models that do not fit otherwise."""
     cpus_per_stage: Annotated[float, Field(gt=0)] = 1.0
     gpus_per_stage: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs of a stage, fractions too; for stages that gain from one."""
     max_parallel: PositiveInt | None = None
     """Stages at once; unset means as many as the resources allow."""
     memory_per_stage: Annotated[float, Field(gt=0)] | None = None
@@ -125,6 +154,20 @@ class Execution(Frozen):
     """Newest checkpoints of a running training that are kept, beside the one of the lowest validation loss."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     store: str = "runs"
+    """Folder of all results, shared between hosts or not, or an address that fsspec can write to (``s3://bucket/path``).
+    An address holds no credentials: they come from the environment."""
+    optuna_storage: str | None = None
+    """PostgreSQL database for the trials, ``postgresql://USER:PASSWORD@HOST/DATABASE``, where drivers share no folder
+    that locks files; ``CALM_BENCH_OPTUNA_STORAGE`` is used where unset, then a journal in the store."""
+
+    @model_validator(mode="after")
+    def _workers_share_no_gpu(self) -> Self:
+        if self.workers > 1 and 0 < self.gpus_per_stage < 1:
+            raise ValueError(
+                f"workers={self.workers} with gpus_per_stage={self.gpus_per_stage:g}: workers of one training need a "
+                "GPU each (gpus_per_stage=1), or none"
+            )
+        return self
 
 
 class Tracking(Frozen):
@@ -140,9 +183,31 @@ class Study(Experiment):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     description: str = ""
+    budget: Annotated[str | None, Field(exclude_if=lambda budget: budget is None)] = None
+    """``equal-flops``, ``equal-total-flops`` (the autoencoder's training is paid from it), ``equal-tokens`` or
+    ``equal-time``: how long every language model is trained, whatever its K and head. The amount is what the base
+    experiment's ``model.training`` pays for, or stands behind the word (``equal-tokens 5e6``, ``equal-time 10min``).
+    Unset trains each as it is configured."""
     search: Search = Search()
     execution: Execution = Execution()
     tracking: Tracking = Tracking()
+
+    @field_validator("budget")
+    @classmethod
+    def _budget_is_known(cls, budget: str | None) -> str | None:
+        return None if budget is None else str(parse_budget(budget))
+
+    @model_validator(mode="after")
+    def _one_who_says_how_long(self) -> Self:
+        if self.budget is None:
+            return self
+        for path in paths_set(self.search):
+            if path in LENGTHS:
+                raise ValueError(
+                    f"the search sets {path}, which budget: {self.budget} decides for every trial: leave one of the "
+                    "two out"
+                )
+        return self
 
     def experiment(self) -> Experiment:
         """The base experiment, without search and execution."""

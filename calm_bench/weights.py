@@ -24,6 +24,7 @@ __all__ = [
     "fill",
     "load_weights",
     "read_description",
+    "save_tensors",
     "save_weights",
 ]
 
@@ -32,8 +33,13 @@ CONFIG_FILE = "config.json"
 
 def save_weights(model: torch.nn.Module, folder: Path, description: dict[str, Any]) -> None:
     """Write ``model``'s tensors and ``description`` into ``folder``, each file whole or not at all."""
+    save_tensors({name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}, folder, description)
+
+
+def save_tensors(state: Mapping[str, torch.Tensor], folder: Path, description: dict[str, Any]) -> None:
+    """As :func:`save_weights`, from tensors on the CPU that are a model's whole state."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {name: tensor.contiguous() for name, tensor in state.items()}
     write_with(folder / WEIGHTS_FILE, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
     write_bytes(folder / CONFIG_FILE, json.dumps(description, indent=2, sort_keys=True).encode())
 

@@ -11,6 +11,9 @@ from mkdocs.structure.files import File, Files
 _ROLE = re.compile(r":(?:class|func|meth|mod|data|attr|exc):<code>~?([^<]+)</code>")
 """A cross-reference as docstrings write it, after Markdown has turned its backquotes into code."""
 
+_LIST_OF_COMMANDS = re.compile(r"\*\*Commands\*\*:\n\n(?:\* .*\n)+\n?")
+"""The page's own table of contents lists them, without cutting their descriptions short."""
+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the page of commands, made from the command line itself."""
@@ -31,4 +34,5 @@ def _commands() -> str:
 
     command = typer.main.get_command(app)
     with typer.Context(command, info_name="calm-bench") as context:
-        return get_docs_for_click(obj=command, ctx=context, name="calm-bench", title="Commands")
+        text = get_docs_for_click(obj=command, ctx=context, name="calm-bench", title="Commands")
+    return _LIST_OF_COMMANDS.sub("", text)

@@ -19,14 +19,20 @@ from pipelines.commands import (
     generate,
     leaderboard,
     lm_eval,
+    mlflow,
     probe,
+    report,
     sample_size,
     store,
     study,
+    ui,
+    watch,
 )
 
 INTERRUPTED = 130
 """Exit code by which shells know Ctrl-C."""
+OVER_BUDGET = 3
+"""Exit code of a study that would cost more than ``--budget`` allows."""
 
 app = typer.Typer(
     name="calm-bench",
@@ -40,7 +46,9 @@ app = typer.Typer(
 
 app.command()(study.run)
 app.command()(study.plan)
+app.command()(watch.watch)
 app.command()(leaderboard.leaderboard)
+app.command()(report.report)
 app.command("eval")(evaluate.evaluate)
 app.command("lm-eval", context_settings=lm_eval.SETTINGS)(lm_eval.lm_eval)
 app.command()(compare.compare)
@@ -50,6 +58,8 @@ app.command()(probe.probe)
 app.command()(generate.generate)
 app.command()(study.studies)
 app.add_typer(store.app)
+app.add_typer(mlflow.app)
+app.command()(ui.ui)
 app.command()(doctor.doctor)
 
 
@@ -73,8 +83,8 @@ _DEBUG = "CALM_BENCH_DEBUG"
 def main() -> None:
     """Run the command; an error is one message on stderr.
 
-    Exit codes: 0 done; 1 something failed while it ran; 2 the command or a configuration cannot be used; 130
-    interrupted.
+    Exit codes: 0 done; 1 something failed while it ran; 2 the command or a configuration cannot be used; 3 it
+    would cost more than ``--budget``; 130 interrupted.
     """
     try:
         app()
@@ -103,7 +113,11 @@ def _told(error: Exception) -> tuple[str, int]:
     if name in _USAGE_ERRORS:
         return text, 2
     if name == "StudyInterrupted":
-        return text, INTERRUPTED
+        from pipelines.engine.interrupt import this_command
+
+        return f"{text}\n{this_command()}", INTERRUPTED
+    if name == "OverBudget":
+        return text, OVER_BUDGET
     if name in _RUN_ERRORS:
         return text, 1
     return f"{name}: {text} (calm-bench --debug {' '.join(sys.argv[1:])} shows where)", 1
@@ -122,14 +136,22 @@ _RUN_ERRORS = {
     "DamagedShard",
     "ExecutorError",
     "LeaderboardError",
+    "MeasuringFailed",
     "NotFinite",
+    "PostgresqlError",
     "StageError",
+    "DamagedStage",
     "StoreError",
+    "StoreForbidden",
+    "StoreUnreachable",
+    "StudyBusy",
     "TrackingError",
     "WeightsError",
 }
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"calm-bench: {message}", file=sys.stderr)
+    from pipelines.mirror.address import masked
+
+    print(f"calm-bench: {masked(message)}", file=sys.stderr)
     return code

@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal
 
+from pipelines.store.opening import open_store
+
 GIB = 2**30
 LITTLE_MEMORY = 3 * GIB
 LITTLE_DISK = 2 * GIB
@@ -29,7 +31,7 @@ class Finding:
     text: str
 
 
-def examine(store: Path) -> Iterator[Finding]:
+def examine(store: str | Path | None) -> Iterator[Finding]:
     """Run all checks, cheap ones first; a check that breaks is a finding, not an exception."""
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "python": _python,
@@ -37,7 +39,8 @@ def examine(store: Path) -> Iterator[Finding]:
         "store": lambda: _store(store),
         "machine": _machine,
         "torch": _torch,
-        "mlflow": lambda: _tracking(store),
+        "mlflow": lambda: _tracking(open_store(store).root),
+        "optuna": _trials,
         "ray": _ray,
     }
     for topic, check in checks.items():
@@ -77,15 +80,19 @@ def _packages() -> Iterator[Finding]:
         yield Finding("packages", "ok", ", ".join(found))
 
 
-def _store(store: Path) -> Iterator[Finding]:
-    existing = store.expanduser().absolute()
+def _store(store: str | Path | None) -> Iterator[Finding]:
+    opened = open_store(store)
+    opened.try_out()
+    existing = opened.root
     while not existing.exists():
         existing = existing.parent
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        yield Finding("store", "error", f"{existing} cannot be written to; choose another folder with --store")
+        advice = "choose another folder with --store, or with CALM_BENCH_CACHE for copies of a remote one"
+        yield Finding("store", "error", f"{existing} cannot be written to; {advice}")
         return
     free = shutil.disk_usage(existing).free
-    text = f"{store.absolute()}, {free / GIB:.1f} GiB free"
+    where = opened.place if opened.place == str(opened.root) else f"{opened.place}, worked on in {opened.root}"
+    text = f"{where}, {free / GIB:.1f} GiB free"
     yield Finding("store", "ok" if free > LITTLE_DISK else "warning", text)
 
 
@@ -132,6 +139,25 @@ def _tracking(store: Path) -> Iterator[Finding]:
     except OSError as error:
         text = f"{masked(uri)} does not answer ({error}); studies run all the same and send their numbers later"
         yield Finding("mlflow", "warning", text)
+
+
+def _trials() -> Iterator[Finding]:
+    """Where Optuna keeps trials, unless a study says otherwise."""
+    from calm_bench.overrides import ConfigurationError
+    from calm_bench.study_config import Execution
+    from pipelines.mirror.address import masked
+    from pipelines.postgresql import PostgresqlError
+    from pipelines.sweep.trial_storage import VARIABLE, Database, trial_storage
+
+    try:
+        storage = trial_storage(Execution(), Path(), "doctor")
+        if isinstance(storage, Database):
+            storage.try_out()
+            yield Finding("optuna", "ok", f"{masked(os.environ[VARIABLE])} answers")
+        else:
+            yield Finding("optuna", "ok", "trials in a journal in the store")
+    except (ConfigurationError, PostgresqlError) as error:
+        yield Finding("optuna", "error", str(error))
 
 
 def _ray() -> Iterator[Finding]:

@@ -16,6 +16,11 @@ class Head(nn.Module, ABC):
     Shape legend: P positions (any leading dimensions, flattened), d hidden size of the backbone, Z latent size.
     """
 
+    draws_by_rows = False
+    """Whether ``loss`` takes every random number from :func:`calm_bench.row_noise.draw`, with P as the dimension, and
+    is a mean over P: several workers can then share the rows of one micro-batch. Of other heads they share whole
+    micro-batches."""
+
     @abstractmethod
     def loss(
         self, hidden: Tensor, target_mean: Tensor, target_log_std: Tensor, generator: Generator | None = None

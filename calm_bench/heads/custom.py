@@ -35,6 +35,7 @@ class CustomHead(Head):
             raise TypeError(f"{config.target} is no class derived from calm_bench.heads.Head")
         # A head chooses its own arguments beyond the two sizes.
         self.inner: Head = head(hidden_size, latent_size, **config.options)
+        self.draws_by_rows = self.inner.draws_by_rows
 
     def loss(
         self, hidden: Tensor, target_mean: Tensor, target_log_std: Tensor, generator: Generator | None = None

@@ -35,6 +35,8 @@ class DiffusionHead(NoiseHead):
     from the noise instead divides by ``signal``, which is 5e-5 at the reference's last time.
     """
 
+    draws_by_rows = True
+
     def __init__(self, config: DiffusionHeadConfig, hidden_size: int, latent_size: int) -> None:
         super().__init__()
         self.config, self.latent_size = config, latent_size

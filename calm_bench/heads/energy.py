@@ -10,6 +10,7 @@ from calm_bench.head_config import EnergyHead as EnergyHeadConfig
 from calm_bench.heads.base import NoiseHead
 from calm_bench.heads.monitors import collapsed_share, unconditional_score
 from calm_bench.heads.noise import Noise
+from calm_bench.row_noise import all_rows, draw
 
 LAYER_NORM_EPS = 1e-6
 
@@ -89,6 +90,8 @@ class FinalLayer(nn.Module):
 class EnergyHead(NoiseHead):
     """Maps (hidden state, uniform noise) to a latent."""
 
+    draws_by_rows = True
+
     def __init__(self, config: EnergyHeadConfig, hidden_size: int, latent_size: int) -> None:
         super().__init__()
         width = config.width or hidden_size
@@ -123,13 +126,12 @@ class EnergyHead(NoiseHead):
         self, hidden: Tensor, target_mean: Tensor, target_log_std: Tensor, generator: Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         samples = self.sample(hidden, self.config.num_samples, generator)
-        noise = torch.randn(
-            (self.config.num_targets, *target_mean.shape), generator=generator, device=target_mean.device
-        )
+        noise = draw(torch.randn, (self.config.num_targets, *target_mean.shape), 1, generator, target_mean.device)
         with torch.autocast(device_type=hidden.device.type, enabled=False):
             fidelity, diversity = energy_terms(samples, target_mean, target_log_std, noise, self.config.alpha)
         terms = {"fidelity": fidelity.mean(), "diversity": diversity.mean()}
         loss = terms["fidelity"] - terms["diversity"]
         terms["collapsed"] = collapsed_share(samples, target_log_std)
-        terms["unconditional"] = unconditional_score(target_mean, target_log_std, noise[0], self.config.alpha)
+        mean, log_std, normal = all_rows(generator, target_mean, target_log_std, noise[0])
+        terms["unconditional"] = unconditional_score(mean, log_std, normal, self.config.alpha)
         return loss, {name: term.detach() for name, term in terms.items()}

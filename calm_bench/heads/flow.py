@@ -18,6 +18,8 @@ TIME_SCALE = 1000.0
 class FlowHead(NoiseHead):
     """Learns v = x_1 - x_0 along x_t = (1 - t) x_0 + t x_1, from noise x_0 to a draw x_1 of the target's posterior."""
 
+    draws_by_rows = True
+
     def __init__(self, config: FlowHeadConfig, hidden_size: int, latent_size: int) -> None:
         super().__init__()
         self.config, self.latent_size = config, latent_size

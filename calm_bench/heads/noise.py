@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Generator, Tensor
 
+from calm_bench.row_noise import draw
+
 Sampler = Callable[[Tensor, int, Generator | None], Tensor]
 """:meth:`calm_bench.heads.base.Head.sample`."""
 
@@ -53,7 +55,7 @@ class OneSource(Noise):
         return sample(hidden, self._shape[0], self._generator)
 
     def _drawn(self, kind: Callable[..., Tensor], width: int) -> Tensor:
-        return kind((*self._shape, width), generator=self._generator, device=self._device)
+        return draw(kind, (*self._shape, width), 1, self._generator, self._device)
 
 
 class RowSources(Noise):

@@ -5,6 +5,8 @@ Frans et al., arXiv 2410.12557.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Generator, Tensor
 
@@ -13,6 +15,7 @@ from calm_bench.heads.adaln import AdaLNNetwork
 from calm_bench.heads.base import NoiseHead
 from calm_bench.heads.draws import normals_like, posterior_draws, spread_uniforms
 from calm_bench.heads.noise import Noise
+from calm_bench.row_noise import draw
 
 TIME_SCALE = 1000.0
 """Times and spans run from 0 to 1; the network reads them in the units of a diffusion's levels."""
@@ -29,6 +32,8 @@ class ShortcutHead(NoiseHead):
     At h = 0 that is the velocity, learned by flow matching. A longer step, of 1, 1/2, 1/4, ..., must agree with two of
     half its length, which the network itself makes; the shortest two are made with the velocity.
     """
+
+    draws_by_rows = True
 
     def __init__(self, config: ShortcutHeadConfig, hidden_size: int, latent_size: int) -> None:
         super().__init__()
@@ -57,15 +62,11 @@ class ShortcutHead(NoiseHead):
         data = posterior_draws(config.num_samples, target_mean, target_log_std, generator)
         noise = normals_like(data, generator)
         time = spread_uniforms(config.num_samples - config.num_shortcuts, target_mean, generator)
-        level = torch.randint(
-            config.num_halvings,
-            (config.num_shortcuts, *target_mean.shape[:-1]),
-            generator=generator,
-            device=target_mean.device,
-        )
+        positions = (config.num_shortcuts, *target_mean.shape[:-1])
+        level = draw(partial(torch.randint, config.num_halvings), positions, 1, generator, target_mean.device)
         span = torch.exp2(-level.float())
         # A step of length h starts at a multiple of h.
-        start = torch.rand(span.shape, generator=generator, device=span.device)
+        start = draw(torch.rand, positions, 1, generator, span.device)
         start = (start / span).floor() * span
         errors = self.squared_errors(hidden, data, noise, time, start, span)
         flow, shortcut = errors.split([len(time), len(start)])

@@ -150,6 +150,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def _map_column(folder: Path, described: dict[str, Any], verify: bool) -> npt.NDArray[Any]:
     path = folder / described["file"]
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise TokensError(f"{folder / MANIFEST} names {path}, which is outside its folder; write the tokens again")
     if not path.is_file():
         raise DamagedShard(path, f"sha256 {described['sha256']}", "no file")
     if path.stat().st_size != described["size"]:

@@ -16,9 +16,11 @@ from calm_bench.autoencoder.loss import autoencoder_loss
 from calm_bench.autoencoder.probe import accuracy, probe
 from calm_bench.config import Experiment
 from calm_bench.flops import autoencoder_training_flops
+from calm_bench.row_noise import draw
 from calm_bench.seeding import derive
 from calm_bench.tokens import Batches, TokenStream, windows
-from calm_bench.training.loop import Loop, Trainee
+from calm_bench.training.loop import Loop, Loss, Trainee
+from calm_bench.training.parallel import current_workers
 
 TOKENIZER_FOLDER = "tokenizer"
 
@@ -28,11 +30,13 @@ def train_autoencoder(
 ) -> dict[str, Any]:
     """Train ``experiment.autoencoder`` at K = ``experiment.model.chunk_size``, or go on where ``folder`` stopped.
 
-    Writes ``model/``, ``metrics.jsonl`` and ``checkpoints/`` into ``folder``.
+    Writes ``model/``, ``metrics.jsonl`` and ``checkpoints/`` into ``folder``. Several workers
+    (:mod:`calm_bench.training.parallel`) all call it; the first of them writes, and measures in the end.
 
     Returns:
         Cost, losses, ``accuracy``: the share of ``accuracy_tokens`` held-out test tokens that come back from a latent
         drawn from the posterior, and ``probes``: :class:`calm_bench.autoencoder.probe.Probes` on a sample of them.
+        Of workers other than the first, nothing.
 
     Raises:
         TrainingError: the loss broke.
@@ -40,21 +44,13 @@ def train_autoencoder(
     """
     config, chunk_size = experiment.autoencoder, experiment.model.chunk_size
     stream = TokenStream.open(tokens_folder, "train")
-    model = _untrained(experiment, stream.vocab_size).to(device)
+    model = untrained(experiment, stream.vocab_size).to(device)
     training = config.training
     held_out = windows(
         TokenStream.open(tokens_folder, "validation"),
         training.sequence_length,
         training.validation_batches * training.batch_size,
     )
-
-    def loss(tokens: Tensor, noise: Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        chunks = tokens.reshape(-1, chunk_size)
-        token_uniform = torch.rand(chunks.shape, generator=noise, device=chunks.device)
-        latent = (len(chunks), config.latent_size)
-        latent_normal = torch.randn(latent, generator=noise, device=chunks.device)
-        latent_uniform = torch.rand(latent, generator=noise, device=chunks.device)
-        return autoencoder_loss(model, chunks, token_uniform, latent_normal, latent_uniform)
 
     def validate(noise: Generator) -> dict[str, float]:
         chunks = held_out.tokens.to(device).reshape(-1, chunk_size)
@@ -64,12 +60,14 @@ def train_autoencoder(
         return {"loss": float(value), "accuracy": share.value} | {name: float(term) for name, term in terms.items()}
 
     flops = autoencoder_training_flops(config, chunk_size, stream.vocab_size)
-    trainee = Trainee(model, loss, validate, flops.total)
+    trainee = Trainee(model, training_loss(model), validate, flops.total)
     batches = Batches(
         stream, training.batch_size, training.sequence_length, derive(experiment.seed, "data", "autoencoder")
     )
     summary = Loop(trainee, batches, training, folder, derive(experiment.seed, "autoencoder"), device, stop).run()
 
+    if not current_workers().is_first:
+        return {}
     model.eval()
     test = windows(TokenStream.open(tokens_folder, "test"), training.sequence_length, None).tokens.reshape(
         -1, chunk_size
@@ -89,7 +87,22 @@ def train_autoencoder(
     }
 
 
-def _untrained(experiment: Experiment, vocab_size: int) -> Autoencoder:
+def training_loss(model: Autoencoder) -> Loss:
+    """The loss of ``model`` on token batches [B, L], with dropout and the posterior's draw from the given noise."""
+
+    def loss(tokens: Tensor, noise: Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        chunks = tokens.reshape(-1, model.chunk_size)
+        token_uniform = draw(torch.rand, chunks.shape, 0, noise, chunks.device)
+        latent = (len(chunks), model.latent_size)
+        latent_normal = draw(torch.randn, latent, 0, noise, chunks.device)
+        latent_uniform = draw(torch.rand, latent, 0, noise, chunks.device)
+        return autoencoder_loss(model, chunks, token_uniform, latent_normal, latent_uniform)
+
+    return loss
+
+
+def untrained(experiment: Experiment, vocab_size: int) -> Autoencoder:
+    """The autoencoder of ``experiment`` before its first step; its weights depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(experiment.seed, "init", "autoencoder"))
         return Autoencoder(experiment.autoencoder, experiment.model.chunk_size, vocab_size)

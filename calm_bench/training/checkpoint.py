@@ -22,9 +22,14 @@ from torch import Tensor, nn
 
 from calm_bench.atomic import write_bytes, write_with
 from calm_bench.fingerprint import file_digest
+from calm_bench.training.parallel import current_workers, divided_like, whole_tensor
 
 KEEP = 2
 """Newest checkpoints of a training that are kept, unless :func:`keeping` says otherwise."""
+
+_PREFIX = "step-"
+_NONE = -1
+"""The step of no checkpoint."""
 
 _keep: ContextVar[int] = ContextVar("keep", default=KEEP)
 
@@ -72,12 +77,24 @@ class Checkpoints:
         self.keep = _keep.get() if keep is None else keep
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, counters: Counters) -> None:
-        """Write a checkpoint, then drop all but the newest and the one of the lowest validation loss."""
+        """Write a checkpoint, then drop all but the newest and the one of the lowest validation loss.
+
+        Of several workers all must call it: the first one writes what the others may have in pieces.
+        """
         tensors = {f"model.{name}": tensor for name, tensor in _trained_state(model).items()}
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        path = self.folder / f"step-{counters.step:09d}.safetensors"
+        is_first = current_workers().is_first
+        for name in list(tensors):
+            # One at a time, so that a worker never holds the whole of a model that is divided.
+            whole = whole_tensor(tensors.pop(name).detach())
+            if is_first:
+                tensors[name] = whole.cpu().contiguous()
+        if is_first:
+            self._write(tensors, counters)
+
+    def _write(self, tensors: dict[str, Tensor], counters: Counters) -> None:
+        path = self._path(counters.step)
         metadata = {"counters": json.dumps(vars(counters))}
         write_with(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
         write_bytes(path.with_suffix(".sha256"), file_digest(path).encode())
@@ -95,23 +112,32 @@ class Checkpoints:
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Counters | None:
         """Load the newest intact checkpoint into ``model`` and ``optimizer``; ``None`` where there is none.
 
-        A damaged one is passed over with a warning.
+        A damaged one is passed over with a warning. Workers that share a training all read the one that the first of
+        them has found, however many had written it.
         """
+        workers = current_workers()
+        step = workers.told(self._newest_intact() if workers.is_first else 0)
+        if step == _NONE:
+            return None
+        with safe_open(self._path(step), framework="pt") as file:
+            counters = Counters(**json.loads(file.metadata()["counters"]))
+            _restore_model(model, file)
+            _restore_optimizer(optimizer, file)
+        return counters
+
+    def _newest_intact(self) -> int:
         for path in reversed(self._files()):
             digest = path.with_suffix(".sha256")
-            if not digest.exists() or digest.read_text() != file_digest(path):
-                warnings.warn(f"{path} is damaged or incomplete: going back to the checkpoint before it", stacklevel=2)
-                continue
-            with safe_open(path, framework="pt") as file:
-                counters = Counters(**json.loads(file.metadata()["counters"]))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            _restore_model(model, tensors)
-            _restore_optimizer(optimizer, tensors)
-            return counters
-        return None
+            if digest.exists() and digest.read_text() == file_digest(path):
+                return int(path.stem.removeprefix(_PREFIX))
+            warnings.warn(f"{path} is damaged or incomplete: going back to the checkpoint before it", stacklevel=3)
+        return _NONE
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"{_PREFIX}{step:09d}.safetensors"
 
     def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("step-*.safetensors"))
+        return sorted(self.folder.glob(f"{_PREFIX}*.safetensors"))
 
 
 def _validation_loss(path: Path) -> float | None:
@@ -130,16 +156,24 @@ def _trained_state(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
 
 
-def _restore_model(model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    state = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
-    model.load_state_dict({**model.state_dict(), **state})
+def _restore_model(model: nn.Module, file: Any) -> None:
+    state = model.state_dict()
+    for name in file.keys():  # noqa: SIM118
+        kind, _, own = name.partition(".")
+        if kind == "model":
+            state[own] = divided_like(file.get_tensor(name), state[own])
+    model.load_state_dict(state)
 
 
-def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def _restore_optimizer(optimizer: torch.optim.Optimizer, file: Any) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
+    for name in file.keys():  # noqa: SIM118
         kind, _, rest = name.partition(".")
         if kind == "optimizer":
             index, _, field = rest.partition(".")
-            state.setdefault(int(index), {})[field] = value
+            value, parameter = file.get_tensor(name), parameters[int(index)]
+            # Counts of steps are scalars, which every worker has.
+            own = divided_like(value, parameter) if value.shape == parameter.shape else value
+            state.setdefault(int(index), {})[field] = own
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -8,18 +8,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import Generator, nn
+from torch import Generator
 
 from calm_bench.autoencoder import load_autoencoder
 from calm_bench.config import Experiment
 from calm_bench.flops import DECODE_MODE, inference_flops, training_flops
+from calm_bench.head_config import CustomHead
 from calm_bench.lm.base import ChunkLanguageModel
+from calm_bench.lm.calm import Calm
 from calm_bench.lm.folder import build_language_model
 from calm_bench.seeding import derive
 from calm_bench.tokens import Batches, TokenStream, windows
 from calm_bench.training.autoencoder import TOKENIZER_FOLDER
 from calm_bench.training.loop import Loop, Trainee
+from calm_bench.training.parallel import current_workers, whole_state
 from calm_bench.training.snapshots import Snapshots
+from calm_bench.weights import save_tensors
 
 
 def train_language_model(
@@ -31,6 +35,8 @@ def train_language_model(
     stop: Callable[[], bool],
 ) -> dict[str, Any]:
     """Train ``experiment.model``, or go on where ``folder`` stopped.
+
+    Several workers (:mod:`calm_bench.training.parallel`) all call it; the first of them writes.
 
     Args:
         autoencoder_folder: finished autoencoder stage; ``None`` for the token model.
@@ -64,15 +70,33 @@ def train_language_model(
 
     context_steps = training.sequence_length // config.chunk_size
     flops = training_flops(config, experiment.autoencoder, stream.vocab_size, context_steps)
-    snapshots = Snapshots(folder, experiment.trajectory.snapshots if experiment.trajectory else 0, model.save)
-    trainee = Trainee(model, model.loss, validate, flops.total, _parts(model), snapshots.note)
+    workers = current_workers()
+
+    def save(place: Path) -> None:
+        state = whole_state(model)
+        if workers.is_first:
+            save_tensors(state, place, model.description())
+
+    count = experiment.trajectory.snapshots if experiment.trajectory else 0
+    trainee = Trainee(
+        model,
+        model.loss,
+        validate,
+        flops.total,
+        _parts(model),
+        after_step=Snapshots(folder, count, save, workers.is_first).note,
+        draws_by_rows=model.head.draws_by_rows if isinstance(model, Calm) else True,
+        skips_parameters=isinstance(config.head, CustomHead),
+        units=list(model.backbone.layers),
+    )
     batches = Batches(
         stream, training.batch_size, training.sequence_length, derive(experiment.seed, "data", "language_model")
     )
     summary = Loop(trainee, batches, training, folder, derive(experiment.seed, "language_model"), device, stop).run()
 
-    model.eval().save(folder / "model")
-    shutil.copytree(tokens_folder / TOKENIZER_FOLDER, folder / "model" / TOKENIZER_FOLDER, dirs_exist_ok=True)
+    save(folder / "model")
+    if workers.is_first:
+        shutil.copytree(tokens_folder / TOKENIZER_FOLDER, folder / "model" / TOKENIZER_FOLDER, dirs_exist_ok=True)
     inference = inference_flops(config, experiment.autoencoder, stream.vocab_size, context_steps)
     return {
         **dataclasses.asdict(summary),
@@ -86,9 +110,9 @@ def train_language_model(
     }
 
 
-def _parts(model: ChunkLanguageModel) -> dict[str, list[nn.Parameter]]:
+def _parts(model: ChunkLanguageModel) -> dict[str, list[str]]:
     """All that is trained in two: what turns a hidden state into a prediction, and what makes the hidden state."""
-    parts: dict[str, list[nn.Parameter]] = {"head": [], "backbone": []}
-    for name, parameter in model.trainable_parameters():
-        parts["head" if name.startswith(("head.", "lm_head.")) else "backbone"].append(parameter)
+    parts: dict[str, list[str]] = {"head": [], "backbone": []}
+    for name, _ in model.trainable_parameters():
+        parts["head" if name.startswith(("head.", "lm_head.")) else "backbone"].append(name)
     return parts

@@ -19,8 +19,9 @@ from calm_bench.flops import training_steps
 from calm_bench.seeding import generator
 from calm_bench.training.checkpoint import Checkpoints, Counters
 from calm_bench.training.optim import build_optimizer, learning_rate
+from calm_bench.training.parallel import current_workers, whole_tensor
 from calm_bench.training.plateau import PlateauAlarm
-from calm_bench.training.recorder import Recorder
+from calm_bench.training.recorder import Recorder, Silence
 
 Loss = Callable[[Tensor, Generator], tuple[Tensor, dict[str, Tensor]]]
 
@@ -58,10 +59,16 @@ class Trainee:
     validate: Callable[[Generator], dict[str, float]]
     flops_per_token: float
     """Training FLOPs per token, forward and backward."""
-    parts: Mapping[str, Sequence[nn.Parameter]] = field(default_factory=dict)
-    """Parameters whose gradient norm is logged apart, by name."""
+    parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Names of parameters whose gradient norm is logged apart, by the name of the part."""
     after_step: Callable[[int, int], None] = lambda step, total_steps: None
     """Called with every step that was taken and the number of all; leaves the module as it is."""
+    draws_by_rows: bool = True
+    """Whether ``loss`` is a mean over rows and draws all noise by :func:`calm_bench.row_noise.draw`."""
+    skips_parameters: bool = False
+    """Whether a step may leave trained parameters without a gradient."""
+    units: Sequence[nn.Module] = ()
+    """Parts of the module that are called one after the other, which workers may then hold in pieces."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +93,9 @@ class _Averages:
     sums: defaultdict[str, Tensor | float] = field(default_factory=lambda: defaultdict(float))
     count: int = 0
 
-    def add(self, terms: dict[str, Tensor]) -> None:
-        self.count += 1
+    def add(self, terms: dict[str, Tensor], count: int = 1) -> None:
+        """Args: ``terms``, each the sum of ``count`` values."""
+        self.count += count
         for name, value in terms.items():
             self.sums[name] = self.sums[name] + value
 
@@ -124,9 +132,12 @@ class Loop:
         self.seed, self.device, self.stop = seed, device, stop
         self.total_steps = training_steps(config, trainee.flops_per_token)
         self.tokens_per_step = config.batch_size * config.sequence_length
-        self.parameters = [p for p in trainee.module.parameters() if p.requires_grad]
-        named = [(n, p) for n, p in trainee.module.named_parameters() if p.requires_grad]
-        self.optimizer = build_optimizer(named, config)
+        self.workers = current_workers()
+        self.workers.prepare(trainee.module, trainee.units, trainee.skips_parameters)
+        named = {n: p for n, p in trainee.module.named_parameters() if p.requires_grad}
+        self.parameters = list(named.values())
+        self.parts = {part: [named[name] for name in names] for part, names in trainee.parts.items()}
+        self.optimizer = build_optimizer(named.items(), config)
         self.checkpoints = Checkpoints(folder / "checkpoints")
         self.metrics_file = folder / "metrics.jsonl"
         self.averages = _Averages()
@@ -148,15 +159,15 @@ class Loop:
             Interrupted: ``stop`` said so; a checkpoint was written.
         """
         metrics_size = self._resume()
-        with Recorder(self.metrics_file, metrics_size) as self.recorder:
+        with self._opened(metrics_size) as self.recorder:
             self.resumed_at, self.clock = self.step, time.perf_counter()
             self.elapsed_before = self.elapsed
             while self.step < self.total_steps:
-                if self.stop():
+                if self.workers.any(self.stop()):
                     if self.step > self.resumed_at:
                         self._save()
                     raise Interrupted(f"stopped after step {self.step} of {self.total_steps}")
-                self._train_step()
+                self.train_step()
                 self.trainee.after_step(self.step, self.total_steps)
                 last = self.step == self.total_steps
                 if self._is_logged(self.step):
@@ -167,8 +178,11 @@ class Loop:
                     self._save()
             if not self.validation:
                 # The run had ended, but its result was not published: the last checkpoint holds the model.
-                self._validate()
+                self.validation = self._scores()
         return self._summary()
+
+    def _opened(self, metrics_size: int) -> Recorder:
+        return Recorder(self.metrics_file, metrics_size) if self.workers.is_first else Silence()
 
     def _resume(self) -> int:
         counters = self.checkpoints.restore(self.trainee.module, self.optimizer)
@@ -182,23 +196,28 @@ class Loop:
         self.batches.load_state_dict(counters.loader)
         return counters.metrics_size
 
-    def _train_step(self) -> None:
+    def train_step(self) -> None:
+        """Take one optimizer step, without logging, validating or saving."""
         self.trainee.module.train()
         rate = learning_rate(self.config, self.step, self.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        micro_batches = next(self.batches).to(self.device).chunk(self.config.gradient_accumulation)
-        for index, tokens in enumerate(micro_batches):
-            noise = generator(self.seed, "noise", self.step, index, device=self.device)
-            with self._autocast():
-                loss, terms = self.trainee.loss(tokens, noise)
-            (loss / len(micro_batches)).backward()
-            self.averages.add({"loss": loss.detach(), **terms})
+        parts, told = self.config.gradient_accumulation, []
+        shares = self.workers.shares(next(self.batches).to(self.device), parts, self.trainee.draws_by_rows)
+        for share in shares:
+            noise = self.workers.noise(share, self.seed, self.step, self.device)
+            with self.workers.last(share is shares[-1]):
+                with self._autocast():
+                    loss, terms = self.workers.call(self.trainee.loss, share.tokens, noise)
+                (loss * (share.fraction * self.workers.size) / parts).backward()
+            told.append((share, {"loss": loss.detach(), **terms}))
+        for terms, count in self.workers.totals(told, parts):
+            self.averages.add(terms, count)
         if self._is_logged(self.step + 1):
             # Before clipping, like the norm of the whole; kept on the device until it is logged.
-            self.part_norms = {name: _gradient_norm(part) for name, part in self.trainee.parts.items()}
+            self.part_norms = {name: _gradient_norm(part) for name, part in self.parts.items()}
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm, error_if_nonfinite=False)
-        self.grad_norm = norm
+        self.grad_norm = whole_tensor(norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
@@ -214,7 +233,8 @@ class Loop:
 
     def _log(self) -> None:
         means = self.averages.means()
-        self._check(means)
+        self._check_finite(means["loss"])
+        self._check_level(means["loss"])
         self.averages.clear()
         self.latest_loss = means["loss"]
         now = time.perf_counter() - self.clock
@@ -232,33 +252,43 @@ class Loop:
             },
         )
 
-    def _check(self, means: dict[str, float]) -> None:
-        loss, norm = means["loss"], float(self.grad_norm)
-        where = f"at step {self.step} of {self.total_steps} (learning rate {self.optimizer.param_groups[0]['lr']:.2e})"
+    def _check_finite(self, loss: float) -> None:
+        norm = float(self.grad_norm)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise NonFiniteLoss(
-                f"loss {loss}, gradient norm {norm} {where}: lower training.learning_rate, raise "
+                f"loss {loss}, gradient norm {norm} {self._where()}: lower training.learning_rate, raise "
                 "training.warmup_steps, or use training.precision=fp32"
             )
+
+    def _check_level(self, loss: float) -> None:
+        """Of a whole window of logging: what a stop cuts off must not decide."""
         if self.first_loss is None:
             self.first_loss = loss
         elif loss > self.config.divergence_factor * abs(self.first_loss):
             raise Diverged(
-                f"loss {loss:.4g} {where} is more than {self.config.divergence_factor:g} times the first "
+                f"loss {loss:.4g} {self._where()} is more than {self.config.divergence_factor:g} times the first "
                 f"{self.first_loss:.4g}: lower training.learning_rate or raise training.warmup_steps"
             )
 
+    def _where(self) -> str:
+        rate = self.optimizer.param_groups[0]["lr"]
+        return f"at step {self.step} of {self.total_steps} (learning rate {rate:.2e})"
+
     def _validate(self) -> None:
-        self.trainee.module.eval()
-        with torch.no_grad(), self._autocast():
-            self.validation = self.trainee.validate(generator(self.seed, "validation", device=self.device))
+        self.validation = self._scores()
         self.validated_at = self.step
         self._record("validation", self.validation)
+
+    def _scores(self) -> dict[str, float]:
+        self.trainee.module.eval()
+        with torch.no_grad(), self._autocast():
+            noise = generator(self.seed, "validation", device=self.device)
+            return self.workers.evaluate(self.trainee.validate, noise)
 
     def _save(self) -> None:
         if self.averages.count:
             # Never overwrite a good checkpoint with a broken model.
-            self._check(self.averages.means())
+            self._check_finite(self.averages.means()["loss"])
         self.elapsed = self.elapsed_before + time.perf_counter() - self.clock
         progress = {
             "first_loss": self.first_loss,
@@ -301,4 +331,5 @@ class Loop:
 
 
 def _gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
-    return nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    return whole_tensor(nn.utils.get_total_norm(gradients))

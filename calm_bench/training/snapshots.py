@@ -12,16 +12,18 @@ FOLDER = "snapshots"
 class Snapshots:
     """Saves a model at ``count`` equally spaced steps, hence equal FLOPs; the last one is the finished model's step."""
 
-    def __init__(self, folder: Path, count: int, save: Callable[[Path], None]) -> None:
+    def __init__(self, folder: Path, count: int, save: Callable[[Path], None], writes: bool = True) -> None:
         """
         Args:
             folder: of the training; the models go into its folder ``snapshots``.
             count: 0 keeps none.
             save: writes the model as it is now into a folder.
+            writes: False on workers whose part in it is that they call ``save`` too.
         """
         self._folder = folder / FOLDER
         self._count = count
         self._save = save
+        self._writes = writes
 
     def steps(self, total_steps: int) -> tuple[int, ...]:
         """After which steps a model is kept, increasing; fewer than ``count`` in a shorter training."""
@@ -33,6 +35,9 @@ class Snapshots:
             return
         final = self._folder / f"step-{step:09d}"
         temporary = final.with_suffix(".incomplete")
+        if not self._writes:
+            self._save(temporary)
+            return
         for old in (temporary, final):
             if old.is_dir():
                 shutil.rmtree(old)

@@ -31,10 +31,10 @@ def compare(
     from pipelines.scoring.models import find_model
     from pipelines.scoring.scoring import Scoring
     from pipelines.scoring.stored_sums import sums_of
-    from pipelines.store.store import Store
+    from pipelines.store.opening import open_store
 
     single_threaded()
-    where = Store(store or "runs")
+    where = open_store(store)
     one, other = (
         sums_of(Scoring(find_model(name, where), where, overrides or (), device), where) for name in (first, second)
     )

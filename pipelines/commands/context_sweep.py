@@ -27,7 +27,7 @@ def context_sweep(
     ] = None,
     lengths: Annotated[
         str | None,
-        typer.Option("--lengths", help="Tokens of context, by comma [default: powers of two up to the protocol's]."),
+        typer.Option("--lengths", help="Tokens of context, by comma (default: powers of two up to the protocol's)."),
     ] = None,
     store: StorePath = None,
     device: Device = "cpu",
@@ -39,10 +39,10 @@ def context_sweep(
     from pipelines.scoring.context_figure import draw_sweeps
     from pipelines.scoring.models import find_model
     from pipelines.scoring.scoring import Scoring
-    from pipelines.store.store import Store
+    from pipelines.store.opening import open_store
 
     single_threaded()
-    where = Store(store or "runs")
+    where = open_store(store)
     sweeps: dict[str, ContextSweep] = {}
     for name in models.split(","):
         scoring = Scoring(find_model(name, where), where, overrides or (), device)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import typer
 
 from pipelines.commands.options import (
@@ -20,7 +18,7 @@ def doctor(store: StorePath = None) -> None:
     screen = console()
     styles = {"ok": "green", "warning": "yellow", "error": "red"}
     failed = False
-    for finding in examine(store or Path("runs")):
+    for finding in examine(store):
         screen.print(f"[{styles[finding.level]}]{finding.level:8}[/] ", end="")
         say(screen, f"{finding.topic}: {finding.text}")
         failed = failed or finding.level == "error"

@@ -37,11 +37,11 @@ def evaluate(
     ] = "",
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Documents of each task.")] = None,
     scorer: Annotated[
-        str | None, typer.Option("--scorer", help="What stands in for a chunk model's likelihood [default: the best].")
+        str | None, typer.Option("--scorer", help="What stands in for a chunk model's likelihood (default: the best).")
     ] = None,
     samples: Annotated[int, typer.Option("--samples", min=2, help="Draws of each chunk for a task's scores.")] = 64,
     max_length: Annotated[
-        int | None, typer.Option("--max-length", min=1, help="Tokens read [default: evaluation.context_length].")
+        int | None, typer.Option("--max-length", min=1, help="Tokens read (default: evaluation.context_length).")
     ] = None,
     alignment: Annotated[
         str, typer.Option("--alignment", help="Where a task's chunks begin: at the continuation, or at the start.")
@@ -64,11 +64,11 @@ def evaluate(
     from pipelines.scoring.evaluating import Wanted, evaluate_model
     from pipelines.scoring.evaluation_report import print_report
     from pipelines.scoring.models import find_model
-    from pipelines.store.store import Store
+    from pipelines.store.opening import open_store
 
     wanted = Wanted.of(protocols, tasks, limit, scorer, samples, max_length, alignment, texts=track)
     single_threaded()
-    where = Store(store or "runs")
+    where = open_store(store)
     found = replace(find_model(model, where), tokenizer=tokenizer, autoencoder=autoencoder)
     report = evaluate_model(model, found, where, overrides or (), device, wanted)
     if as_json:

@@ -46,7 +46,7 @@ def generate(
     from calm_bench.sampling.temperature import Decoding
     from pipelines.scoring.models import find_model
     from pipelines.scoring.writing import continue_texts
-    from pipelines.store.store import Store
+    from pipelines.store.opening import open_store
 
     single_threaded()
     try:
@@ -58,5 +58,5 @@ def generate(
         sys.stdout.write(text)
         sys.stdout.flush()
 
-    found = replace(find_model(model, Store(store or "runs")), tokenizer=tokenizer, autoencoder=autoencoder)
+    found = replace(find_model(model, open_store(store)), tokenizer=tokenizer, autoencoder=autoencoder)
     continue_texts(found, prompt or [""], tokens, seed, decoding, device, write, say_on_stderr)

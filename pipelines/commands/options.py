@@ -19,7 +19,10 @@ StudyName = Annotated[str, typer.Argument(metavar="[STUDY]", help="A shipped stu
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings that win over the study's.")
 ]
-StorePath = Annotated[Path | None, typer.Option("--store", help="Folder of all results; runs where unset.")]
+StorePath = Annotated[
+    str | None,
+    typer.Option("--store", help="Folder of all results, or an address such as s3://bucket/path; runs where unset."),
+]
 Device = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TokenizerName = Annotated[
@@ -31,7 +34,7 @@ AutoencoderFolder = Annotated[
 ]
 
 
-def named_study(name: str, overrides: list[str] | None, store: Path | None, local: bool = False) -> Study:
+def named_study(name: str, overrides: list[str] | None, store: str | None, local: bool = False) -> Study:
     """The study of that name or file with its overrides, and what options change in its execution."""
     from pipelines.sweep.catalogue import resolve_study
 
@@ -44,7 +47,7 @@ def named_study(name: str, overrides: list[str] | None, store: Path | None, loca
     execution = resolved.execution
     changes: dict[str, str] = {}
     if store is not None:
-        changes["store"] = str(store)
+        changes["store"] = store
     if local:
         changes["backend"] = "local"
     return resolved.model_copy(update={"execution": execution.model_copy(update=changes)})

@@ -37,10 +37,10 @@ def probe(
     """Probe an autoencoder: collapsed dimensions, accuracy against noise in the latent and against bits of it."""
     from pipelines.scoring.models import find_model
     from pipelines.scoring.probing import print_probes, probe_model
-    from pipelines.store.store import Store
+    from pipelines.store.opening import open_store
 
     single_threaded()
-    where = Store(store or "runs")
+    where = open_store(store)
     found = replace(find_model(model, where), tokenizer=tokenizer, autoencoder=autoencoder)
     probes = probe_model(found, where, overrides or (), seed, tokens, device)
     if as_json:

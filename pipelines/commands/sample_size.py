@@ -26,10 +26,10 @@ def sample_size(
     from pipelines.scoring.models import find_model
     from pipelines.scoring.scoring import Scoring
     from pipelines.scoring.stored_sums import sums_of
-    from pipelines.store.store import Store
+    from pipelines.store.opening import open_store
 
     single_threaded()
-    where = Store(store or "runs")
+    where = open_store(store)
     pilot = sums_of(Scoring(find_model(model, where), where, overrides or (), device), where)
     try:
         sizes = sample_sizes(pilot, error)

@@ -10,8 +10,6 @@ import typer
 from pipelines.commands.options import AsJson, StorePath, console, say
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pipelines.store.inventory import StoredStage
     from pipelines.store.store import Store
 
@@ -39,13 +37,12 @@ def ls(store: StorePath = None, as_json: AsJson = False) -> None:
     if stages:
         screen.print(stage_table(stages))
         screen.print()
-    say(screen, f"{opened.root}: {totals(stages)}")
+    say(screen, f"{opened.place}: {totals(stages)}")
 
 
 @app.command()
 def verify(store: StorePath = None, as_json: AsJson = False) -> None:
     """Read every finished stage and compare it with the hashes that were recorded when it was published."""
-    from pipelines.store.intact import find_damage
     from pipelines.store.inventory import stored_stages
 
     opened = _open(store)
@@ -55,7 +52,7 @@ def verify(store: StorePath = None, as_json: AsJson = False) -> None:
     for stage in stored_stages(opened):
         if stage.state != "done":
             continue
-        damage = find_damage(stage.folder)
+        damage = opened.verify(stage.kind, stage.identity)
         if damage is None:
             unrecorded.append(stage)
         elif damage:
@@ -75,7 +72,7 @@ def verify(store: StorePath = None, as_json: AsJson = False) -> None:
         )
     else:
         screen = console()
-        say(screen, f"{opened.root}: {intact} finished stages are intact, {len(damaged)} are damaged")
+        say(screen, f"{opened.place}: {intact} finished stages are intact, {len(damaged)} are damaged")
         if unrecorded:
             say(screen, f"{len(unrecorded)} were published without hashes by an older version; nothing tells of these")
         for stage, damage in damaged:
@@ -111,26 +108,18 @@ def gc(
         screen.print(waste_table(waste))
         screen.print()
     if not waste:
-        say(screen, f"{opened.root}: studies or processes need all that is there")
+        say(screen, f"{opened.place}: studies or processes need all that is there")
     elif delete:
-        say(screen, f"{opened.root}: removed {size(total)}")
+        say(screen, f"{opened.place}: removed {size(total)}")
     else:
-        say(screen, f"{opened.root}: {size(total)} could go; nothing was removed, --delete does it")
+        say(screen, f"{opened.place}: {size(total)} could go; nothing was removed, --delete does it")
 
 
-def _open(path: Path | None) -> Store:
+def _open(where: str | None) -> Store:
     from calm_bench.overrides import ConfigurationError
-    from pipelines.store.store import Store
+    from pipelines.store.opening import open_store
 
-    opened = Store((path or _default()).expanduser())
-    if not opened.root.is_dir():
-        raise ConfigurationError(f"there is no store {opened.root}: --store names the folder of another")
+    opened = open_store(where)
+    if not opened.exists():
+        raise ConfigurationError(f"there is no store {opened.place}: --store names another")
     return opened
-
-
-def _default() -> Path:
-    from pathlib import Path
-
-    from calm_bench.study_config import Execution
-
-    return Path(Execution().store)

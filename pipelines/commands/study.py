@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,7 +17,22 @@ from pipelines.commands.options import (
     console,
     named_study,
     say,
+    say_on_stderr,
 )
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from calm_bench.study_config import Study
+    from pipelines.planning.forecast import Forecast
+    from pipelines.sweep.running import Report
+
+BudgetLimit = Annotated[
+    str | None,
+    typer.Option(
+        "--budget", help="Refuse to start (exit code 3) what costs more: 2h, 1e15 (training FLOPs), 500gpu-hours."
+    ),
+]
 
 
 def run(
@@ -27,6 +41,13 @@ def run(
     store: StorePath = None,
     local: Annotated[bool, typer.Option("--local", help="Run in this process, without Ray.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed trials again.")] = False,
+    budget: BudgetLimit = None,
+    machine: Annotated[str, typer.Option("--machine", help="Where it will run, for --budget: local, or h100x8.")] = (
+        "local"
+    ),
+    no_calibration: Annotated[
+        bool, typer.Option("--no-calibration", help="Do not measure this machine before a long run.")
+    ] = False,
 ) -> None:
     """Run a study: train, score, and print its leaderboard. What is in the store already is not run again."""
     from pipelines.leaderboard.leaderboard import Leaderboard
@@ -36,21 +57,37 @@ def run(
 
     screen = console()
     resolved = named_study(study, overrides, store, local)
-    report = run_and_report(resolved, screen, retry_failed)
-    screen.print()
-    print_table(Leaderboard(pooled(report.leaderboard)), screen)
-    screen.print()
+    expected = _forecast_of(resolved, screen, budget, machine, no_calibration)
+
+    def show(leaderboard: Leaderboard) -> None:
+        screen.print()
+        print_table(Leaderboard(pooled(leaderboard)), screen)
+        screen.print()
+
+    report = run_and_report(resolved, screen, retry_failed, expected, show)
     if report.correlations:
         say(screen, "BrierLM against cross-entropy along training, with 95 % intervals")
         for line in report.correlations:
             say(screen, f"  {line}")
         screen.print()
+    for sentence in _headlines(report):
+        say(screen, f"- {sentence}")
+    screen.print()
+    if "://" in resolved.execution.store:
+        say(screen, f"Store        {resolved.execution.store}; on this machine:")
     say(screen, f"Results      {report.folder}")
     for name, suffix in (("Leaderboard", "md"), ("Picture", "png")):
         if suffix in report.files:
             say(screen, f"{name:12} {report.files[suffix]}")
+    if report.page is not None:
+        say(screen, f"Report       {report.page}")
     if report.mlflow is not None:
         say(screen, f"MLflow       {report.mlflow}")
+    if report.expected is not None:
+        first, *others = report.expected.lines()
+        say(screen, f"Time         {first}")
+        for line in others:
+            say(screen, f"           {line}")
     for outcome in report.outcomes:
         if outcome.state == "pruned":
             say(screen, f"Trial {outcome.number} ({outcome.label}) pruned: {outcome.error}", style="yellow")
@@ -63,23 +100,65 @@ def run(
         raise typer.Exit(1)
 
 
+def _headlines(report: Report) -> list[str]:
+    """The answers of the headline, where there are rows."""
+    from pipelines.leaderboard.headline import headlines
+    from pipelines.leaderboard.trajectories import read_trajectories
+
+    found = headlines(report.leaderboard, read_trajectories(report.folder))
+    return [sentence for one in found for sentence in one.brief]
+
+
 def plan(
     study: StudyName = DEFAULT_STUDY,
     overrides: Overrides = None,
     store: StorePath = None,
+    machines: Annotated[
+        list[str] | None,
+        typer.Option("--machine", help="Where it would run: local, or GPUs as h100 or h100x8. Several may be given."),
+    ] = None,
+    mfu: Annotated[
+        float | None, typer.Option("--mfu", help="Share of a GPU's peak rate that training reaches; 0.4 where unset.")
+    ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Measure this machine first: a few real steps of the study's models.")
+    ] = False,
+    budget: BudgetLimit = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a study will do and what it will cost, without doing it."""
-    from pipelines.planning.plan import plan_study
+    """Say what a study will do and what it will cost, without doing it.
+
+    Starts nothing; only --calibrate works for some seconds. Exit code 3: it costs more than --budget.
+    """
+    from calm_bench.overrides import ConfigurationError
+    from pipelines.planning.estimate import estimate
+    from pipelines.planning.forecast import SpeedBook, default_machines
+    from pipelines.planning.limit import check_limit, parse_limit
+    from pipelines.planning.machines import machine_named
+    from pipelines.planning.plan import plan_study, shapes_in
     from pipelines.planning.render import print_plan
-    from pipelines.store.store import Store
+    from pipelines.store.opening import open_store
 
     resolved = named_study(study, overrides, store)
-    planned = plan_study(resolved, Store(Path(resolved.execution.store).expanduser()))
+    limit = None if budget is None else parse_limit(budget)
+    opened = open_store(resolved.execution.store)
+    names = machines or default_machines(resolved.execution)
+    books = [SpeedBook(machine_named(name, resolved.execution, mfu), say_on_stderr) for name in names]
+    planned = plan_study(resolved, opened, books[0].known)
+    if calibrate:
+        here = [book for book in books if book.machine.is_this]
+        if not here:
+            raise ConfigurationError("--calibrate measures this machine: name it too (--machine local)")
+        for book in here:
+            book.measure(shapes_in(planned), again=True)
+        planned = plan_study(resolved, opened, books[0].known)
+    estimates = [estimate(planned, opened, book.machine, book.calibration) for book in books]
     if as_json:
-        print(json.dumps(planned.to_dict(), indent=2))
+        print(json.dumps(planned.to_dict() | {"estimates": [each.to_dict() for each in estimates]}, indent=2))
     else:
-        print_plan(planned, console())
+        print_plan(planned, console(), estimates)
+    if limit is not None:
+        check_limit(limit, planned, estimates[0])
 
 
 def studies(
@@ -97,3 +176,24 @@ def studies(
     width = max((len(study.name) for study in found), default=0)
     for study in found:
         say(console(), f"{study.name:{width}}  {' '.join(study.description.split())}")
+
+
+def _forecast_of(
+    study: Study, screen: Console, budget: str | None, machine: str, no_calibration: bool
+) -> Forecast | None:
+    """What a run is expected to take; None where that cannot be told and nothing depends on it."""
+    from calm_bench.overrides import ConfigurationError
+    from pipelines.planning.forecast import forecast
+    from pipelines.planning.limit import parse_limit
+    from pipelines.store.opening import open_store
+
+    limit = None if budget is None else parse_limit(budget)
+    store = open_store(study.execution.store)
+    try:
+        return forecast(study, store, lambda text: say(screen, text, style="dim"), limit, machine, not no_calibration)
+    except ConfigurationError as error:
+        if limit is not None or study.budget is not None:
+            raise
+        # Such as a tokenizer whose vocabulary is not known before it is downloaded.
+        say(screen, f"no estimate: {error}", style="dim")
+        return None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from calm_bench.study_config import Objective
 from pipelines.stages.stage import Stage, StageGraph
 from pipelines.sweep.trial import TrialOutcome
 
@@ -23,6 +24,7 @@ class StudyStarted:
     identity: str
     folder: Path
     num_trials: int
+    objectives: tuple[Objective, ...] = (Objective(),)
 
 
 @dataclass(frozen=True)

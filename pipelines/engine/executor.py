@@ -43,6 +43,11 @@ class Executor(Protocol):
 def make_executor(execution: Execution, store: Store) -> Executor:
     """The executor that ``execution.backend`` names; nothing is started before the first stage is submitted."""
     if execution.backend == "local":
+        if execution.workers > 1:
+            raise ExecutorError(
+                f"execution.workers={execution.workers} needs Ray, which starts several workers for one training: use "
+                "execution.backend=ray (without --local), or execution.workers=1"
+            )
         return LocalExecutor(store, execution.device, execution.keep_checkpoints)
     from pipelines.engine.ray_executor import RayExecutor
 

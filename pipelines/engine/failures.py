@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -20,9 +21,37 @@ _IO_TEXTS = ("i/o error", "no space left on device", "disk quota exceeded", "fil
 """How libraries that raise no OSError tell of one."""
 
 
+class WorkerFailed(Exception):
+    """What failed in another process, in words only, so that it crosses its border whatever the error was."""
+
+    def __init__(self, name: str, text: str, details: str, cause: Cause) -> None:
+        super().__init__(name, text, details, cause)
+        self.name = name
+        """Class of the error."""
+        self.text = text
+        self.details = details
+        """The traceback there."""
+        self.cause: Cause = cause
+
+    @staticmethod
+    def of(error: BaseException) -> WorkerFailed:
+        """The words of ``error``, which is being handled."""
+        return WorkerFailed(type(error).__name__, str(error), traceback.format_exc(), cause_of(error))
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def name_of(error: BaseException) -> str:
+    """The class of ``error``, here or where it was raised."""
+    return error.name if isinstance(error, WorkerFailed) else type(error).__name__
+
+
 def cause_of(error: BaseException) -> Cause:
     """What kind of failure ``error`` is, by itself or by what it was raised from."""
     chain = list(_chain(error))
+    if told := [link.cause for link in chain if isinstance(link, WorkerFailed)]:
+        return told[0]
     if any(_is_memory(link) for link in chain):
         return "memory"
     if any(_is_passing(link) for link in chain):

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from calm_bench.atomic import write_bytes
-from pipelines.engine.failures import Cause, cause_of, memory_report
+from pipelines.engine.crew import Crew
+from pipelines.engine.failures import Cause, WorkerFailed, cause_of, memory_report, name_of
+from pipelines.mirror.address import masked
 from pipelines.stages.stage import Interrupted, Stage, StageKind
-from pipelines.store.lease import Lease
+from pipelines.store.flags import Flag
+from pipelines.store.lease import Tenure
 from pipelines.store.provenance import provenance
 from pipelines.store.store import ERROR, Store
-
-WAIT_S = 0.2
 
 CHECKED_WHEN_OPENED = {"corpus", "tokens"}
 """Kinds of inputs that can be large and that their readers compare with hashes of their own."""
@@ -44,13 +45,13 @@ class DamagedInput(Exception):
 
 
 class StopFiles:
-    """``stop()`` for workers in other processes: true once one of the files exists.
+    """``stop()`` for workers in other processes: true once one of the flags is raised.
 
-    They are looked for a few times a second only.
+    They are looked for every so often only: a few times a second on a file system.
     """
 
-    def __init__(self, *paths: Path, every_s: float = 0.25) -> None:
-        self._paths = paths
+    def __init__(self, *flags: Flag, every_s: float = 0.25) -> None:
+        self._flags = flags
         self._every_s = every_s
         self._next = 0.0
         self._stopped = False
@@ -59,7 +60,7 @@ class StopFiles:
         now = time.monotonic()
         if not self._stopped and now >= self._next:
             self._next = now + self._every_s
-            self._stopped = any(path.exists() for path in self._paths)
+            self._stopped = any(flag.exists() for flag in self._flags)
         return self._stopped
 
 
@@ -70,6 +71,7 @@ def perform(
     device: str,
     stop: Callable[[], bool],
     keep_checkpoints: int | None = None,
+    crew: Crew | None = None,
 ) -> dict[str, Any]:
     """The result of ``stage``: from the store, from another process that works on it, or computed and published here.
 
@@ -77,6 +79,7 @@ def perform(
         device: ``auto`` (a GPU if this process sees one), ``cpu`` or ``cuda``.
         stop: true when the stage should save its state and end.
         keep_checkpoints: how many a training keeps; unset means :data:`calm_bench.training.checkpoint.KEEP`.
+        crew: workers of Ray that do the stage's work, while this process supervises; unset means this process.
 
     Raises:
         Interrupted: ``stop()`` turned true.
@@ -88,15 +91,14 @@ def perform(
             raise Interrupted(f"{stage} was stopped before it started")
         lease = store.claim(stage)
         if lease is None:
-            time.sleep(WAIT_S)
+            time.sleep(store.wait_s)
             continue
         with lease:
             # It may have been published between the look and the claim.
             if store.is_done(stage):
                 break
             try:
-                with _keeping(kind, keep_checkpoints):
-                    return _run(store, stage, kind, device, _either(stop, lease))
+                return _run(store, stage, kind, device, _either(stop, lease), keep_checkpoints, crew)
             except Interrupted:
                 # A lease is lost when this process slept for long; whoever has it now will finish the stage.
                 if not lease.lost or stop():
@@ -104,27 +106,46 @@ def perform(
     return store.result(stage)
 
 
-def _either(stop: Callable[[], bool], lease: Lease) -> Callable[[], bool]:
+def _either(stop: Callable[[], bool], lease: Tenure) -> Callable[[], bool]:
     return lambda: stop() or lease.lost
 
 
-def _run(store: Store, stage: Stage, kind: StageKind, device: str, stop: Callable[[], bool]) -> dict[str, Any]:
+def _run(
+    store: Store,
+    stage: Stage,
+    kind: StageKind,
+    device: str,
+    stop: Callable[[], bool],
+    keep_checkpoints: int | None,
+    crew: Crew | None,
+) -> dict[str, Any]:
     work = store.work_folder(stage)
     try:
-        device = _prepare(kind, device)
+        if crew is None:
+            device = prepare_process(kind, device)
         work = store.open_work(stage, device)
-        _check([source for source in stage.inputs.values() if source.kind not in CHECKED_WHEN_OPENED], store)
+        sources = stage.inputs.values()
+        _check([s for s in sources if s.kind not in CHECKED_WHEN_OPENED or not store.is_here(s)], store)
         inputs = {name: store.folder(source) for name, source in stage.inputs.items()}
         started = time.perf_counter()
         try:
-            result = kind.run(stage, inputs, work, device, stop)
+            if crew is None:
+                with keeping_checkpoints(kind, keep_checkpoints):
+                    result = kind.run(stage, inputs, work, device, stop)
+            else:
+                from pipelines.engine.ray_train import run_with_crew
+
+                result, hardware = run_with_crew(crew, stage, kind, inputs, work, device, stop, keep_checkpoints)
         except Exception as error:
-            if not isinstance(error, Interrupted) and type(error).__name__ not in _HOPELESS:
+            if not isinstance(error, Interrupted) and name_of(error) not in _HOPELESS:
                 # What failed may have read something broken, which no further try could mend.
                 _check(stage.inputs.values(), store, error)
             raise
         wall_time_s = time.perf_counter() - started
-        record = provenance(device, stage.config.get("seed"), wall_time_s, result.get("training_flops"))
+        seen = device if crew is None else "cpu"
+        record = provenance(seen, stage.config.get("seed"), wall_time_s, result.get("training_flops"))
+        if crew is not None:
+            record |= {"device": hardware, "workers": crew.size, "strategy": crew.strategy}
         return store.publish(stage, result, record, kind.scratch)
     except Interrupted:
         raise
@@ -150,7 +171,7 @@ def _check(sources: Iterable[Stage], store: Store, error: Exception | None = Non
 
 def _told(stage: Stage, work: Path, error: Exception) -> StageError:
     """``error`` in words, with the traceback kept in the work folder."""
-    details = traceback.format_exc()
+    details = masked(error.details if isinstance(error, WorkerFailed) else traceback.format_exc())
     where = ""
     # The disk may be full, which must not hide what happened.
     with suppress(OSError):
@@ -160,13 +181,13 @@ def _told(stage: Stage, work: Path, error: Exception) -> StageError:
     cause = "passing" if isinstance(error, DamagedInput) else cause_of(error)
     if cause == "memory":
         first_line = next(iter(str(error).splitlines()), "")
-        message = f"{stage}: out of memory ({type(error).__name__}: {first_line}); {memory_report(stage)}{where}"
-        return StageError(message, details, cause)
-    return StageError(f"{stage}: {type(error).__name__}: {error}{where}", details, cause)
+        message = f"{stage}: out of memory ({name_of(error)}: {first_line}); {memory_report(stage)}{where}"
+        return StageError(masked(message), details, cause)
+    return StageError(masked(f"{stage}: {name_of(error)}: {error}{where}"), details, cause)
 
 
 @contextmanager
-def _keeping(kind: StageKind, count: int | None) -> Iterator[None]:
+def keeping_checkpoints(kind: StageKind, count: int | None) -> Iterator[None]:
     """Let the trainings inside the block keep ``count`` checkpoints."""
     if count is None or not kind.uses_torch:
         yield
@@ -177,8 +198,11 @@ def _keeping(kind: StageKind, count: int | None) -> Iterator[None]:
         yield
 
 
-def _prepare(kind: StageKind, device: str) -> str:
-    """One thread per worker, whoever runs it: parallel stages do not fight for cores and sums have one order."""
+def prepare_process(kind: StageKind, device: str) -> str:
+    """The device that ``device`` means here.
+
+    One thread per worker, whoever runs it: parallel stages do not fight for cores and sums have one order.
+    """
     if not kind.uses_torch:
         return "cpu"
     import torch

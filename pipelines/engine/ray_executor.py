@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import threading
@@ -14,19 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from calm_bench.study_config import Execution
+from pipelines.engine.crew import GIB, Crew, crew_of
 from pipelines.engine.executor import ExecutorError, available_cpus
 from pipelines.engine.failures import Cause, kernel_kills, memory_report
 from pipelines.engine.perform import StageError, StopFiles, perform
+from pipelines.engine.ray_train import THREADS
 from pipelines.stages.stage import STAGE_KINDS, Interrupted, Stage, StageKind
 from pipelines.store.store import Store
 
+ONE_HOST = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray's variable for whether nodes may join from other hosts; where they may not, it listens on loopback only."""
+
 OBJECT_STORE_BYTES = 100 * 2**20
 """Results are small and artifacts travel through the store, so Ray's usual third of the memory is not needed."""
-
-GIB = 2**30
-
-THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-"""One thread per worker; Ray itself would give as many as the stage has CPUs."""
 
 
 class RayExecutor:
@@ -61,37 +62,36 @@ class RayExecutor:
         kind = STAGE_KINDS.get(stage.kind)
         gpus = self._execution.gpus_per_stage if kind.uses_device else 0.0
         memory = self._execution.memory_per_stage
+        crew = crew_of(kind, self._execution, on_one_node=self._store.place != str(self._store.root))
+        if crew is not None:
+            # What the stage needs its workers take; the task only waits for them.
+            memory = None
         task = ray.remote(_perform).options(
             name=str(stage),
-            num_cpus=self._execution.cpus_per_stage,
-            num_gpus=gpus,
+            num_cpus=self._execution.cpus_per_stage if crew is None else 0,
+            num_gpus=gpus if crew is None else 0,
             memory=None if memory is None else int(memory * GIB),
             # The study itself tries again: Ray would do so for want of memory too, and nobody would hear of it.
             max_retries=0,
         )
         device = self._execution.device if gpus else "cpu"
-        stop_files = (self._stop_file(), self._stop_file(stage))
+        flags = (self._flag(), self._flag(stage))
         # What an earlier try of the stage was stopped by must not stop this one.
-        stop_files[1].unlink(missing_ok=True)
+        self._store.flag(flags[1]).unlink(missing_ok=True)
         kills = kernel_kills()
-        reference = task.remote(self._store, stage, kind, device, stop_files, self._execution.keep_checkpoints)
+        reference = task.remote(self._store, stage, kind, device, flags, self._execution.keep_checkpoints, crew)
         future: Future[dict[str, Any]] = Future()
         reference.future().add_done_callback(lambda done: _pass_on(done, future, stage, kills))
         return future
 
     def stop(self) -> None:
-        self._touch(self._stop_file())
+        self._store.raise_flag(self._flag())
 
     def stop_stage(self, stage: Stage) -> None:
-        self._touch(self._stop_file(stage))
+        self._store.raise_flag(self._flag(stage))
 
-    def _stop_file(self, stage: Stage | None = None) -> Path:
-        name = self._name if stage is None else f"{self._name}-{stage.name}"
-        return self._store.root / "stop" / name
-
-    def _touch(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+    def _flag(self, stage: Stage | None = None) -> str:
+        return self._name if stage is None else f"{self._name}-{stage.name}"
 
     def close(self) -> None:
         if self._closed:
@@ -101,8 +101,7 @@ class RayExecutor:
             import ray
 
             ray.shutdown()
-        for path in (self._store.root / "stop").glob(f"{self._name}*"):
-            path.unlink(missing_ok=True)
+        self._store.lower_flags(self._name)
 
     def _start(self) -> None:
         if self._started:
@@ -118,14 +117,15 @@ class RayExecutor:
             quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
             try:
                 if execution.address is None:
-                    # Not left unset: Ray would then join an instance that somebody else started on this machine.
-                    ray.init(
-                        "local",
-                        num_cpus=max(available_cpus(), int(execution.cpus_per_stage)),
-                        include_dashboard=False,
-                        object_store_memory=OBJECT_STORE_BYTES,
-                        **quiet,
-                    )
+                    with _on_loopback():
+                        # Not left unset: Ray would then join an instance that somebody else started on this machine.
+                        ray.init(
+                            "local",
+                            num_cpus=max(available_cpus(), math.ceil(execution.workers * execution.cpus_per_stage)),
+                            include_dashboard=False,
+                            object_store_memory=OBJECT_STORE_BYTES,
+                            **quiet,
+                        )
                 else:
                     ray.init(execution.address, runtime_env=_travelling_code(), **quiet)
             except Exception as error:
@@ -135,10 +135,11 @@ class RayExecutor:
                 ) from error
         self._started = True
         found = self._resources()
+        workers = execution.workers
         needs = {
-            "CPU": (execution.cpus_per_stage, "cpus_per_stage"),
-            "GPU": (execution.gpus_per_stage, "gpus_per_stage"),
-            "memory": ((execution.memory_per_stage or 0.0) * GIB, "memory_per_stage"),
+            "CPU": (workers * execution.cpus_per_stage, "cpus_per_stage"),
+            "GPU": (workers * execution.gpus_per_stage, "gpus_per_stage"),
+            "memory": (workers * (execution.memory_per_stage or 0.0) * GIB, "memory_per_stage"),
         }
         for resource, (needed, setting) in needs.items():
             available = found.get(resource, 0.0)
@@ -146,7 +147,8 @@ class RayExecutor:
                 unit, name = (GIB, "GiB of memory") if resource == "memory" else (1, resource)
                 raise ExecutorError(
                     f"a stage needs {needed / unit:.4g} {name} and Ray found {available / unit:.4g}: lower "
-                    f"execution.{setting}, or give the address of a cluster in execution.address"
+                    f"execution.{setting}{' or execution.workers' if workers > 1 else ''}, or give the address of a "
+                    "cluster in execution.address"
                 )
 
     def _resources(self) -> dict[str, float]:
@@ -158,12 +160,19 @@ class RayExecutor:
 
 
 def _perform(
-    store: Store, stage: Stage, kind: StageKind, device: str, stop_files: tuple[Path, ...], keep_checkpoints: int
+    store: Store,
+    stage: Stage,
+    kind: StageKind,
+    device: str,
+    flags: tuple[str, ...],
+    keep_checkpoints: int,
+    crew: Crew | None,
 ) -> dict[str, Any] | StageError | Interrupted:
     """In the worker. Expected errors are returned: raised ones would come back wrapped in a Ray exception."""
     os.environ.update(THREADS)
     try:
-        return perform(store, stage, kind, device, StopFiles(*stop_files), keep_checkpoints)
+        stop = StopFiles(*map(store.flag, flags), every_s=store.flags_every_s)
+        return perform(store, stage, kind, device, stop, keep_checkpoints, crew)
     except (StageError, Interrupted) as error:
         # The traceback stays here: its frames cannot travel, its text already does.
         return error.with_traceback(None)
@@ -211,7 +220,9 @@ def _lost(stage: Stage, error: BaseException, kernel_killed: bool) -> StageError
 def _private_environment() -> dict[str, str]:
     """What the processes of a private Ray inherit."""
     return {
-        # Nobody but this process talks to it, over loopback.
+        # Nobody but this process talks to it, over loopback, where alone it listens: as on other systems, although
+        # Linux could have clusters. Its servers run what they are sent, so all the machine's addresses will not do.
+        ONE_HOST: "0",
         "RAY_AUTH_MODE": "disabled",
         "RAY_USAGE_STATS_ENABLED": "0",
         # A stage that declared no GPU must not see one, or its numbers would depend on where it lands.
@@ -245,6 +256,19 @@ def _own_signal_handlers() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread() and before is not None:
             signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """What :data:`ONE_HOST` says to Ray, for a process that had imported it before the variable was set."""
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager

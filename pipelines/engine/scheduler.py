@@ -60,6 +60,8 @@ class Scheduler:
         self.results: dict[Stage, dict[str, Any]] = {}
         self.errors: dict[Stage, str] = {}
         self._stopping = False
+        self.num_ended = 0
+        """How many stages have ended: while it stays, no trial has come to its end."""
 
     def add(self, graph: StageGraph) -> bool:
         """Take up the stages of a trial; returns whether all of them were done before."""
@@ -89,7 +91,8 @@ class Scheduler:
 
     def submit(self) -> None:
         """Hand ready stages to the executor, as many as it can run."""
-        if self._stopping:
+        # Before all else: to look through thousands of waiting stages every second is work too.
+        if self._stopping or not self._waiting or len(self._running) >= self._executor.parallelism:
             return
         ready = [stage for stage in self._waiting if self._is_ready(stage)]
         ready.sort(key=lambda stage: -self._waiting[stage])
@@ -107,6 +110,7 @@ class Scheduler:
             self._look(stage, running)
             if running.future.done():
                 del self._running[stage]
+                self.num_ended += 1
                 self._end(stage, running)
 
     def stop(self) -> None:
@@ -137,6 +141,8 @@ class Scheduler:
 
     def _look(self, stage: Stage, running: _Running) -> None:
         done = running.future.done()
+        if done:
+            self._store.refresh(stage)
         if running.started is None and (done or self._store.is_claimed(stage)):
             running.started = running.submitted if done else monotonic()
             self._listener.handle(StageStarted(stage, self._store.work_folder(stage)))
@@ -174,6 +180,7 @@ class Scheduler:
         """Queue ``stage``, and those of its inputs that were set aside as damaged before it."""
         self._waiting[stage] = length
         for source in stage.inputs.values():
+            self._store.refresh(source)
             if source in self.results and not self._store.is_done(source):
                 del self.results[source]
                 self._queue_again(source, length + 1)

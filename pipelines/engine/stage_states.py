@@ -1,14 +1,13 @@
-"""Where a study stands, kept up to date from its events."""
+"""Where one stage stands, kept up to date from the study's events."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pipelines.engine import events
 from pipelines.leaderboard.numbers import floored_percent, printable, with_error
-from pipelines.stages.stage import Stage
 
 State = Literal["queued", "running", "cached", "done", "failed"]
 
@@ -18,13 +17,22 @@ class StageState:
     """A stage's state and its latest numbers."""
 
     name: str
+    kind: str = ""
     state: State = "queued"
     step: int = 0
     total_steps: int | None = None
     loss: float | None = None
     tokens_per_second: float | None = None
+    retries: int = 0
+    """How often it was tried again."""
     outcome: str = ""
     """One phrase: what came of it, or why it failed."""
+    planned_flops: float = 0.0
+    """Training FLOPs of all its steps; of a finished stage, those that it took. 0 for a stage that trains nothing."""
+    expected_s: float | None = None
+    """What the plan expects it to take; None where it does not tell."""
+    wall_time_s: float = 0.0
+    """Of a stage that this driver saw through: from its start to its end."""
     plateau_at: int | None = None
     """The step at which training first raised its plateau alarm."""
     _warning: str = ""
@@ -32,7 +40,6 @@ class StageState:
     _time: float = 0.0
 
     def note(self, event: events.StageProgress) -> None:
-        self.state = "running"
         self.step = max(self.step, event.step)
         self.total_steps = event.total_steps or self.total_steps
         if event.split == "train":
@@ -62,50 +69,10 @@ class StageState:
         """Share of the steps done; None where a stage does not count steps."""
         return min(1.0, self.step / self.total_steps) if self.total_steps else None
 
-
-@dataclass
-class StudyState:
-    """All stages in the order in which they were first heard of, and the trials."""
-
-    name: str = ""
-    num_trials: int = 0
-    complete: int = 0
-    failed: int = 0
-    pruned: int = 0
-    stages: dict[Stage, StageState] = field(default_factory=dict)
-
-    def of(self, stage: Stage) -> StageState:
-        return self.stages.setdefault(stage, StageState(printable(str(stage))))
-
-    def note(self, event: events.Event) -> None:
-        """Take ``event`` into account."""
-        match event:
-            case events.StudyStarted():
-                self.name, self.num_trials = event.name, event.num_trials
-            case events.StageQueued():
-                self.of(event.stage).state = "queued"
-            case events.StageStarted():
-                self.of(event.stage).state = "running"
-            case events.StageDropped():
-                self.stages.pop(event.stage, None)
-            case events.StageRetried():
-                self.of(event.stage).state = "queued"
-            case events.StageProgress():
-                self.of(event.stage).note(event)
-            case events.StageCached() | events.StageFinished():
-                state = self.of(event.stage)
-                state.state = "cached" if isinstance(event, events.StageCached) else "done"
-                state.outcome = what_came_of(event.stage.kind, event.result)
-            case events.StageFailed():
-                state = self.of(event.stage)
-                state.state, state.outcome = "failed", printable(event.error)
-            case events.TrialFinished():
-                self.complete += 1
-            case events.TrialFailed():
-                if event.outcome.state == "pruned":
-                    self.pruned += 1
-                else:
-                    self.failed += 1
+    @property
+    def flops(self) -> float:
+        """Training FLOPs that it has spent."""
+        return self.planned_flops * (1.0 if self.state in ("cached", "done") else self.fraction or 0.0)
 
 
 def what_came_of(kind: str, result: Mapping[str, Any]) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pipelines.leaderboard.entry import Entry
 from pipelines.leaderboard.numbers import printable, with_error
+from pipelines.leaderboard.pairing import difference
 from pipelines.leaderboard.ranks import SIGNIFICANT
 
 if TYPE_CHECKING:
@@ -32,16 +32,16 @@ class Change:
         """BrierLM after minus before, with the joint standard error; None where one of the two is missing."""
         if self.before is None or self.after is None:
             return None
-        error = math.hypot(self.before.brierlm_se, self.after.brierlm_se)
-        return self.after.brierlm - self.before.brierlm, error
+        value, error, _ = difference(self.after, self.before)
+        return value, error
 
 
 def compare_boards(before: Iterable[Entry], after: Iterable[Entry]) -> list[Change]:
     """Every row of either leaderboard, matched by protocol, study, label and seeds; best score first.
 
     Rows under different protocols are never compared: such a row is ``gone`` in one and ``new`` in the other. Equal
-    numbers are ``neither``; a difference counts from the 5 % level on. As both rows were scored on the same text, the
-    joint error is an upper one.
+    numbers are ``neither``; a difference counts from the 5 % level on, with documents paired where both rows hold their
+    scores; else the joint error is an upper one, as both were scored on the same text.
     """
     old, new = ({_key(entry): entry for entry in entries} for entries in (before, after))
     changes = [_change(key, old.get(key), new.get(key)) for key in old.keys() | new.keys()]

@@ -10,6 +10,8 @@ from pydantic import ConfigDict
 from calm_bench.fingerprint import identity
 from calm_bench.frozen import Frozen
 from calm_bench.study_config import Study
+from pipelines.leaderboard.pairing import stored_replicates
+from pipelines.planning.budgets import stated_budget
 from pipelines.scoring.task_score import TaskScore
 
 if TYPE_CHECKING:
@@ -54,6 +56,9 @@ class Entry(Frozen):
     brier_se: Four
     brierlm: float
     brierlm_se: float
+    replicates: str = ""
+    """BrierLM with each group of documents left out (:mod:`evals.replicates`), by which two rows are compared in pairs;
+    empty where the evaluation kept no sums."""
     num_positions: int
     num_documents: int
     num_samples: int
@@ -73,9 +78,15 @@ class Entry(Frozen):
     total_wall_time_s: float
     tokens: float
     """Training tokens of the language model."""
+    budget: str | None = None
+    """What is equal among the language models of the study, with its amount (:mod:`calm_bench.budget`), as in
+    ``equal-flops 3.5e+12``; ``None`` where each is trained as it is configured."""
     tokens_per_second: float
     corpus_digest: str
     model_identity: str
+    """Of the stage that trained it. A row that stands for several seeds has the first one's."""
+    model_identities: tuple[str, ...] = ()
+    """Of a row that stands for several seeds, one for each."""
     model_folder: str
 
     @property
@@ -123,6 +134,7 @@ def entry_from(outcome: TrialOutcome, study: Study) -> Entry:
         brier_se=score["brier_se"],
         brierlm=score["brierlm"],
         brierlm_se=score["brierlm_se"],
+        replicates=stored_replicates(outcome.folders.get("evaluation"), score["protocol_hash"]),
         num_positions=score["num_positions"],
         num_documents=score["num_documents"],
         num_samples=score["num_samples"],
@@ -137,10 +149,11 @@ def entry_from(outcome: TrialOutcome, study: Study) -> Entry:
         wall_time_s=wall_time_s,
         total_wall_time_s=wall_time_s + (0.0 if autoencoder is None else float(autoencoder["wall_time_s"])),
         tokens=float(model["tokens"]),
+        budget=stated_budget(study),
         tokens_per_second=float(model["tokens_per_second"]),
         corpus_digest=corpus["digest"],
         model_identity=graph["language_model"].identity,
-        model_folder=str(folder / "model"),
+        model_folder=f"{outcome.addresses.get('language_model', folder)}/model",
     )
 
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from calm_bench.atomic import write_bytes, write_with
 from pipelines.leaderboard.entry import Entry
+from pipelines.leaderboard.pairing import Differences, differences
 from pipelines.leaderboard.pareto import pareto_front
 from pipelines.leaderboard.ranks import shared_ranks
 
@@ -23,6 +24,8 @@ FORMAT = "calm-bench leaderboard"
 VERSION = 1
 TASK = "task_"
 """Columns of a CSV file that hold scores of lm-eval tasks begin with this."""
+NOT_IN_CSV = ("replicates",)
+"""Fields that only programs read, and they read JSON."""
 
 Cost = Literal["total_training_flops", "training_flops", "inference_flops_per_token", "wall_time_s", "parameters"]
 
@@ -39,9 +42,15 @@ class Group:
     entries: tuple[Entry, ...]
 
     @cached_property
+    def differences(self) -> Differences:
+        """The errors of the differences between any two rows."""
+        return differences(self.entries)
+
+    @cached_property
     def ranks(self) -> tuple[int, ...]:
         """Of the rows in their order; rows that do not differ significantly share one."""
-        return tuple(shared_ranks([(entry.brierlm, entry.brierlm_se) for entry in self.entries]))
+        scores = [(entry.brierlm, entry.brierlm_se) for entry in self.entries]
+        return tuple(shared_ranks(scores, self.differences.errors))
 
     def front(self, cost: Cost = "total_training_flops") -> tuple[Entry, ...]:
         """The rows that no other row beats in BrierLM for the same or less ``cost``, cheapest first."""
@@ -160,12 +169,12 @@ def _flat(entry: Entry) -> dict[str, Any]:
         if name in ("brier", "brier_se"):
             stem, _, suffix = name.partition("_")
             flat |= {f"{stem}_{n}{'_' + suffix if suffix else ''}": part for n, part in enumerate(value, start=1)}
-        elif name == "seeds":
+        elif name in ("seeds", "model_identities"):
             flat[name] = " ".join(map(str, value))
         elif name == "tasks":
             for score in entry.tasks:
                 flat |= {f"{TASK}{score.name}": score.value, f"{TASK}{score.name}_se": score.standard_error}
-        else:
+        elif name not in NOT_IN_CSV:
             flat[name] = value
     return flat
 
@@ -177,6 +186,6 @@ def _columns() -> list[str]:
             columns += [f"brier_{n}" for n in range(1, 5)]
         elif name == "brier_se":
             columns += [f"brier_{n}_se" for n in range(1, 5)]
-        elif name != "tasks":
+        elif name not in ("tasks", *NOT_IN_CSV):
             columns.append(name)
     return columns

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pipelines.leaderboard.ranks import SIGNIFICANT
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
 
 
 def pareto_front(points: Sequence[tuple[float | None, float | None]]) -> list[bool]:
@@ -11,7 +20,7 @@ def pareto_front(points: Sequence[tuple[float | None, float | None]]) -> list[bo
 
     Equal points stand or fall together. A point with a missing or not finite number is never on the front and
     dominates nobody. The order of the points does not matter. Standard errors are not considered: two points on
-    the front may differ by less than their errors.
+    the front may differ by less than their errors: :func:`pareto_front_within_errors`.
     """
     complete = [
         (cost, -score, index)
@@ -27,3 +36,30 @@ def pareto_front(points: Sequence[tuple[float | None, float | None]]) -> list[bo
             best = (cost, negative_score)
             front[index] = True
     return front
+
+
+def pareto_front_within_errors(values: Sequence[Floats], errors: Sequence[Floats]) -> list[bool]:
+    """For each of n points, whether no other one beats it beyond the errors.
+
+    To beat, a point must be better by more than the errors leave open (5 % level) in every column that has errors, and
+    at least as good in the others, and better in one. So this front holds the plain one, and with it those that may
+    belong to it.
+
+    Args:
+        values: of each column ``[n]``, higher being better; NaN where a point has none.
+        errors: of each column ``[n, n]``, standard errors of the differences.
+    """
+    import numpy as np
+
+    beaten = np.ones((len(values[0]), len(values[0])), dtype=bool)
+    is_better = np.zeros_like(beaten)
+    complete = np.ones(len(values[0]), dtype=bool)
+    for column, error in zip(values, errors, strict=True):
+        complete &= np.isfinite(column)
+        # gap[i, j]: what j is better by than i.
+        with np.errstate(invalid="ignore"):
+            gap = column[None, :] - column[:, None]
+        beaten &= (gap > SIGNIFICANT * error) | ((error == 0) & (gap >= 0))
+        is_better |= gap > 0
+    beaten &= is_better & complete[None, :]
+    return [bool(flag) for flag in complete & ~beaten.any(axis=1)]

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean, variance
 
 from pipelines.leaderboard.entry import Entry
+from pipelines.leaderboard.pairing import mean_of
 from pipelines.scoring.task_score import TaskScore
 
 _MEANS = (
@@ -36,20 +37,25 @@ def pooled(entries: Iterable[Entry]) -> list[Entry]:
     """
     groups: dict[tuple[str, str], dict[int, Entry]] = defaultdict(dict)
     alone = []
-    for entry in sorted(entries, key=lambda entry: (entry.study, entry.trial, entry.model_dump_json())):
+    for entry in sorted(entries, key=_in_order):
         if entry.configuration and not entry.seeds:
             groups[entry.protocol_hash, entry.configuration].setdefault(entry.seed, entry)
         else:
             alone.append(entry)
-    return alone + [_pool([rows[seed] for seed in sorted(rows)]) for rows in groups.values()]
+    together = [_pool([rows[seed] for seed in sorted(rows)]) for rows in groups.values()]
+    return sorted(alone + together, key=_in_order)
+
+
+def _in_order(entry: Entry) -> tuple[str, int, str]:
+    return entry.study, entry.trial, entry.model_dump_json()
 
 
 def _pool(rows: Sequence[Entry]) -> Entry:
     first = rows[0]
     if len(rows) == 1:
         return first
-    score, error, seed_error = _joint([(row.brierlm, row.brierlm_se) for row in rows])
-    parts = [_joint([(row.brier[n], row.brier_se[n]) for row in rows]) for n in range(4)]
+    score, error, seed_error = joint([(row.brierlm, row.brierlm_se) for row in rows])
+    parts = [joint([(row.brier[n], row.brier_se[n]) for row in rows]) for n in range(4)]
     means = {
         name: fmean(getattr(row, name) for row in rows)
         for name in _MEANS
@@ -64,6 +70,8 @@ def _pool(rows: Sequence[Entry]) -> Entry:
             "seed_error": seed_error,
             "brierlm": score,
             "brierlm_se": error,
+            "replicates": mean_of(rows),
+            "model_identities": tuple(row.model_identity for row in rows),
             "brier": tuple(part[0] for part in parts),
             "brier_se": tuple(part[1] for part in parts),
             "tasks": tuple(_tasks(rows)),
@@ -71,7 +79,7 @@ def _pool(rows: Sequence[Entry]) -> Entry:
     )
 
 
-def _joint(scores: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
+def joint(scores: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
     """Mean, its error, and the part of the error that is due to seeds."""
     seed_error = math.sqrt(variance(value for value, _ in scores) / len(scores))
     return (
@@ -95,7 +103,7 @@ def _tasks(rows: Sequence[Entry]) -> Iterable[TaskScore]:
         errors = [score.standard_error for score in scores if score.standard_error is not None]
         drawn = [score.monte_carlo_error for score in scores if score.monte_carlo_error is not None]
         known = len(errors) == len(rows)
-        value, error, _ = _joint([(score.value, score.standard_error or 0.0) for score in scores])
+        value, error, _ = joint([(score.value, score.standard_error or 0.0) for score in scores])
         update = {
             "value": value,
             "standard_error": error if known else None,

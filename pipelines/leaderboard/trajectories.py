@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from pipelines.leaderboard.numbers import printable
 from pipelines.store.store import write_json
 
 if TYPE_CHECKING:
+    from pipelines.store.store import Store
     from pipelines.sweep.trial import TrialOutcome
 
 NAME = "trajectory"
@@ -27,6 +29,8 @@ class Point:
     cross_entropy_se: float
     brierlm: float
     brierlm_se: float
+    replicates: str = ""
+    """The score with each group of documents left out (:mod:`evals.replicates`), where it was kept."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Trajectory:
     comparable: tuple[str, str]
     """Protocol of the scores and identity of the text behind the cross-entropies."""
     points: tuple[Point, ...]
+    model_identity: str = ""
+    """Of the finished model, as in its leaderboard row."""
 
     @property
     def scored(self) -> tuple[Point, ...]:
@@ -53,7 +59,8 @@ def trajectories_of(outcomes: Iterable[TrialOutcome]) -> list[Trajectory]:
     for outcome in outcomes:
         result = outcome.results.get(NAME)
         if result is not None:
-            found.append(_trajectory(outcome.number, outcome.label, result))
+            identity = "" if outcome.graph is None else outcome.graph["language_model"].identity
+            found.append(_trajectory(outcome.number, outcome.label, result, identity))
     return found
 
 
@@ -76,6 +83,8 @@ def write_trajectories(trajectories: Sequence[Trajectory], folder: Path) -> list
             "label": trajectory.label,
             "cross_entropy_kind": trajectory.cross_entropy_kind,
             "protocol_hash": trajectory.comparable[0],
+            "cross_entropy_text": trajectory.comparable[1],
+            "model_identity": trajectory.model_identity,
             "points": [vars(point) for point in trajectory.points],
         }
         for trajectory in trajectories
@@ -84,6 +93,30 @@ def write_trajectories(trajectories: Sequence[Trajectory], folder: Path) -> list
     write_json(table, {"trajectories": rows, "correlations": correlations(trajectories)})
     write_with(picture, lambda temporary: draw(trajectories, temporary, "png"))
     return [table, picture]
+
+
+def read_trajectories(folder: Path) -> list[Trajectory]:
+    """What :func:`write_trajectories` left in a study's ``folder``; nothing where it left nothing that can be read."""
+    try:
+        rows = json.loads((folder / f"{NAME}.json").read_text(encoding="utf-8"))["trajectories"]
+        return [
+            Trajectory(
+                row["trial"],
+                row["label"],
+                row["cross_entropy_kind"],
+                (row["protocol_hash"], row.get("cross_entropy_text", "")),
+                tuple(Point(**point) for point in row["points"]),
+                row.get("model_identity", ""),
+            )
+            for row in rows
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def stored_trajectories(store: Store) -> list[Trajectory]:
+    """Of all studies in ``store``."""
+    return [trajectory for folder in store.study_folders() for trajectory in read_trajectories(folder)]
 
 
 def summary(trajectories: Sequence[Trajectory]) -> list[str]:
@@ -130,7 +163,7 @@ def draw(trajectories: Sequence[Trajectory], path: Path, file_format: str | None
         write(figure, path, file_format)
 
 
-def _trajectory(number: int, label: str, result: Mapping[str, Any]) -> Trajectory:
+def _trajectory(number: int, label: str, result: Mapping[str, Any], model_identity: str) -> Trajectory:
     points = tuple(
         Point(
             training_flops=point["training_flops"],
@@ -138,11 +171,14 @@ def _trajectory(number: int, label: str, result: Mapping[str, Any]) -> Trajector
             cross_entropy_se=point["cross_entropy"]["standard_error"],
             brierlm=point["score"]["brierlm"],
             brierlm_se=point["score"]["brierlm_se"],
+            replicates=point.get("replicates", ""),
         )
         for point in result["points"]
     )
     kind = result["points"][-1]["cross_entropy"]["kind"]
-    return Trajectory(number, label, kind, (result["protocol_hash"], result["cross_entropy_text"]), points)
+    return Trajectory(
+        number, label, kind, (result["protocol_hash"], result["cross_entropy_text"]), points, model_identity
+    )
 
 
 def _correlation(points: Sequence[Point]) -> dict[str, Any]:

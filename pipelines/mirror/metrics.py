@@ -19,27 +19,30 @@ if TYPE_CHECKING:
 TRAINED_KINDS = ("autoencoder", "language_model")
 """Stages that write ``metrics.jsonl``."""
 
-_NOT_BY_FLOPS = frozenset(
-    {"learning_rate", "grad_norm", "grad_norm_head", "grad_norm_backbone", "plateau", "tokens_per_second"}
-)
-_ROW_METRICS = (
-    "brierlm",
-    "brierlm_se",
-    "num_positions",
-    "num_documents",
-    "num_samples",
-    "autoencoder_accuracy",
-    "parameters",
-    "autoencoder_parameters",
-    "training_flops",
-    "autoencoder_training_flops",
-    "total_training_flops",
-    "inference_flops_per_token",
-    "wall_time_s",
-    "total_wall_time_s",
-    "tokens",
-    "tokens_per_second",
-)
+_OF_THE_OPTIMIZER = frozenset({"learning_rate", "grad_norm", "grad_norm_head", "grad_norm_backbone", "plateau"})
+_OF_THE_MACHINE = frozenset({"tokens_per_second"})
+_BY_FLOPS = frozenset({"loss", "brierlm"})
+_ROW_METRICS = {
+    # What people sort runs by stands first and without a prefix, as MLflow shows it: a chart for each name, a section
+    # for each prefix.
+    "brierlm": "brierlm",
+    "total_training_flops": "total_training_flops",
+    "inference_flops_per_token": "inference_flops_per_token",
+    "parameters": "parameters",
+    "autoencoder_accuracy": "autoencoder_accuracy",
+    "brierlm_se": "error/brierlm",
+    "training_flops": "cost/training_flops",
+    "autoencoder_training_flops": "cost/autoencoder_training_flops",
+    "wall_time_s": "cost/wall_time_s",
+    "total_wall_time_s": "cost/total_wall_time_s",
+    "tokens": "cost/tokens",
+    "tokens_per_second": "cost/tokens_per_second",
+    "autoencoder_parameters": "cost/autoencoder_parameters",
+    "num_positions": "count/positions",
+    "num_documents": "count/documents",
+    "num_samples": "count/samples",
+}
+"""Field of a row -> metric."""
 
 
 @dataclass(frozen=True)
@@ -54,22 +57,25 @@ class Line:
     metrics: Mapping[str, float]
 
 
+def line_from(kind: str, row: Mapping[str, Any]) -> Line:
+    """The line that a stage of ``kind`` wrote as ``row``."""
+    return Line(kind, row["split"], int(row["step"]), float(row["flops"]), float(row["time"]), row["metrics"])
+
+
 def read_lines(kind: str, folder: Path) -> list[Line]:
     """All whole lines of ``folder/metrics.jsonl``; none where a stage has no such file."""
     path = folder / "metrics.jsonl"
     if not path.exists():
         return []
-    rows = [json.loads(text) for text in path.read_text(encoding="utf-8").split("\n") if text.endswith("}")]
-    return [
-        Line(kind, row["split"], int(row["step"]), float(row["flops"]), float(row["time"]), row["metrics"])
-        for row in rows
-    ]
+    return [line_from(kind, json.loads(text)) for text in path.read_text("utf-8").split("\n") if text.endswith("}")]
 
 
 def metrics_of(line: Line, start_ms: int) -> Iterator[Metric]:
-    """The line's values by step and, for the language model's losses, by GFLOPs spent in training it.
+    """The line's values by step and, for the language model's loss, by GFLOPs spent in training it.
 
-    The run's start and the line's own time, not the clock, date them: a line sent twice must be the same row.
+    Args:
+        start_ms: of the stage. It and the line's own time, not the clock, date them: a line that is sent twice must
+            be the same row.
     """
     from mlflow.entities import Metric
 
@@ -79,19 +85,24 @@ def metrics_of(line: Line, start_ms: int) -> Iterator[Metric]:
     for name, value in line.metrics.items():
         if value is None:
             continue
-        yield Metric(f"{prefix}{line.split}/{name}", float(value), when, line.step)
-        if not prefix and name not in _NOT_BY_FLOPS:
+        section = "optimizer" if name in _OF_THE_OPTIMIZER else "machine" if name in _OF_THE_MACHINE else line.split
+        yield Metric(f"{prefix}{section}/{name}", float(value), when, line.step)
+        if not prefix and name in _BY_FLOPS:
             yield Metric(f"by_gflops/{line.split}_{name}", float(value), when, by_gflops)
 
 
 def row_metrics(entry: Entry) -> dict[str, float]:
     """The numbers of a leaderboard row under the names they have in MLflow."""
-    values = {name: getattr(entry, name) for name in _ROW_METRICS}
-    values |= {f"brier_{n}": value for n, value in enumerate(entry.brier, start=1)}
-    values |= {f"brier_{n}_se": value for n, value in enumerate(entry.brier_se, start=1)}
+    values = {metric: getattr(entry, name) for name, metric in _ROW_METRICS.items()}
+    values |= {f"brier/brier_{n}": value for n, value in enumerate(entry.brier, start=1)}
+    values |= {f"error/brier_{n}": value for n, value in enumerate(entry.brier_se, start=1)}
     for score in entry.tasks:
-        name = f"task/{score.name.replace(' ', '/')}"
-        values |= {name: score.value, f"{name}_se": score.standard_error, f"{name}_draws_se": score.monte_carlo_error}
+        name = "_".join(score.name.split())
+        values |= {
+            f"task/{name}": score.value,
+            f"error/{name}": score.standard_error,
+            f"error/{name}_draws": score.monte_carlo_error,
+        }
     return {name: float(value) for name, value in values.items() if value is not None}
 
 

@@ -6,13 +6,13 @@ import queue
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calm_bench.config import Experiment
-from calm_bench.fingerprint import identity as fingerprint
 from calm_bench.overrides import apply_settings
 from calm_bench.study_config import Study, Tracking
 from pipelines.engine.events import (
@@ -27,25 +27,29 @@ from pipelines.engine.events import (
     TrialFinished,
     TrialStarted,
 )
+from pipelines.leaderboard.entry import entry_from
 from pipelines.leaderboard.leaderboard import Leaderboard
 from pipelines.mirror.address import masked, tracking_uri
-from pipelines.mirror.client import connect, experiment_id
-from pipelines.mirror.metrics import TRAINED_KINDS, Line
-from pipelines.mirror.runs import StudyRuns, Trial
-from pipelines.mirror.system_metrics import SystemMetrics
+from pipelines.mirror.client import check_presence, connect, experiment_id, lease_name
+from pipelines.mirror.record import write_record
+from pipelines.mirror.runs import StudyRuns
+from pipelines.mirror.system_metrics import SystemLog, SystemMetrics
+from pipelines.mirror.times import StagePlace
+from pipelines.mirror.trials import Trial, TrialEnd
 
 if TYPE_CHECKING:
     from pipelines.stages.stage import Stage, StageGraph
+    from pipelines.store.lease import Tenure
+    from pipelines.store.store import Store
     from pipelines.sweep.trial import TrialOutcome
 
-_MOST_SAMPLES = 10_000
-"""System samples kept while MLflow is away: more than a day of them."""
+LAST_TRY_S = 15.0
+"""How long the end of a study waits for a tracking server that was away the last time it was asked."""
 
 
 @dataclass(frozen=True)
 class _Publish:
     leaderboard: Leaderboard
-    text: str
     files: tuple[Path, ...]
 
 
@@ -57,14 +61,17 @@ class _Close:
 class MlflowMirror:
     """Listens to a study and repeats it in MLflow (:class:`pipelines.engine.events.Listener`).
 
-    The store's files are the truth. What cannot be sent is tried again every ``retry_interval_s`` seconds and at the
-    end; if it still fails, running the same command again sends what is missing, and only that.
+    The store's files are the truth: events only say that there is something new in them, so nothing piles up while
+    MLflow is away. What could not be sent is tried again every ``retry_interval_s`` seconds and at the end; if it still
+    fails, the same command or ``calm-bench mlflow sync`` sends what is missing, and only that.
+
+    Of several drivers of one study one is the writer; another takes over when it ends.
     """
 
     def __init__(
         self,
         tracking: Tracking,
-        store_root: Path,
+        store: Store,
         study: Study,
         identity: str,
         notify: Callable[[str], None] | None = None,
@@ -73,9 +80,10 @@ class MlflowMirror:
         retry_interval_s: float = 30.0,
         system_metrics: SystemMetrics | None = None,
     ) -> None:
-        self._uri = tracking_uri(tracking, store_root)
+        self._uri = tracking_uri(tracking, store.root)
         self._experiment = tracking.experiment
-        self._artifacts = store_root / "mlartifacts"
+        self._store = store
+        self._folder = self._store.root / "studies" / f"{study.name}-{identity}"
         self._study = study
         self._identity = identity
         self._notify = notify or _to_stderr
@@ -84,16 +92,20 @@ class MlflowMirror:
 
         self._queue: queue.SimpleQueue[Event | _Publish | _Close] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._lease: Tenure | None = None
         self._warned: set[str] = set()
         self._all_sent = True
+        self._parts_sent = 0
 
         # Below: touched by the writer's thread only.
         self._runs: StudyRuns | None = None
+        self._is_away = False
+        self._all_understood = True
         self._trials: dict[str, Trial] = {}
-        self._histories: dict[Stage, list[Line]] = {}
+        self._by_stage: dict[str, list[Trial]] = defaultdict(list)
         self._publish: _Publish | None = None
         self._system = system_metrics or SystemMetrics()
-        self._samples: list[tuple[int, dict[str, float]]] = []
+        self._log = SystemLog(self._folder)
         self._running: set[Stage] = set()
         self._has_worked = False
         self._finished: tuple[TrialOutcome, ...] | None = None
@@ -107,53 +119,91 @@ class MlflowMirror:
         """Take note of ``event``; returns at once."""
         self._put(event)
 
-    def publish(self, leaderboard: Leaderboard, text: str, files: Iterable[Path]) -> None:
-        """Attach the leaderboard's ``files`` to the study's run, and ``text`` (Markdown) as its description."""
-        self._put(_Publish(leaderboard, text, tuple(files)))
+    def publish(self, leaderboard: Leaderboard, files: Iterable[Path]) -> None:
+        """Attach the leaderboard's ``files`` to the study's run, and show it as the run's description."""
+        self._put(_Publish(leaderboard, tuple(files)))
 
     def close(self, timeout_s: float = 60.0) -> bool:
-        """Send what is left, for ``timeout_s`` seconds at most; whether all has arrived."""
+        """Send what is left; whether all has arrived.
+
+        Args:
+            timeout_s: how long to wait for MLflow to take one more part; less where it was away before.
+        """
         if self._thread is None:
             return True
         self._queue.put(_Close())
-        self._thread.join(timeout_s)
+        patience = timeout_s if self._all_sent else min(timeout_s, LAST_TRY_S)
+        parts, deadline = self._parts_sent, time.monotonic() + patience
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            self._thread.join(0.2)
+            if parts != self._parts_sent:
+                parts, deadline = self._parts_sent, time.monotonic() + timeout_s
         if self._thread.is_alive():
             self._warn("it takes too long to answer")
+            self._release()
             return False
         return self._all_sent
 
     def _put(self, item: Event | _Publish) -> None:
         self._queue.put(item)
         if self._thread is None:
+            now = time.time_ns() // 1_000_000
             # A daemon, so that a server which does not answer cannot keep the process alive.
-            self._thread = threading.Thread(target=self._work, name="mlflow-mirror", daemon=True)
+            self._thread = threading.Thread(target=self._work, args=(now,), name="mlflow-mirror", daemon=True)
             self._thread.start()
 
-    def _work(self) -> None:
+    def _work(self, begun: int) -> None:
         next_flush = 0.0
+        self._guarded(self._log.begin, begun)
         while True:
             items = self._wait()
             closing = any(isinstance(item, _Close) for item in items)
             for item in items:
-                self._guarded(self._note, item)
+                self._all_understood &= self._guarded(self._note, item)
             self._guarded(self._sample)
             if closing or time.monotonic() >= next_flush:
-                self._all_sent = self._guarded(self._flush, closing)
+                self._all_sent = self._try_to_flush(closing) and self._all_understood
                 pause = self._flush_interval_s if self._all_sent else self._retry_interval_s
                 next_flush = time.monotonic() + pause
             if closing:
+                self._release()
                 return
 
-    def _guarded(self, step: Callable[..., bool | None], *arguments: object) -> bool:
-        """Call ``step``; whether it neither raised nor answered False.
-
-        Whatever MLflow, its database driver or the network raises, the study goes on without the mirror.
-        """
+    def _guarded(self, step: Callable[..., None], *arguments: object) -> bool:
+        """Call ``step``; whether it did not raise. Whatever it raises, the study goes on without the mirror."""
         try:
-            return step(*arguments) is not False
+            step(*arguments)
         except Exception as error:
             self._warn(f"{type(error).__name__}: {error}")
             return False
+        return True
+
+    def _try_to_flush(self, closing: bool) -> bool:
+        """Send what is new; whether all of it was taken, by this driver or by another one that is the writer."""
+        try:
+            if not self._is_writer():
+                return True
+            taken = self._flush(closing)
+        except Exception as error:  # MLflow, its database driver or the network may raise anything
+            # What of the last request has arrived is not known: the next try looks first.
+            self._runs = None
+            self._say_away(error, closing)
+            return False
+        if self._is_away:
+            self._is_away = False
+            self._notify(f"MLflow at {self.address} answers again and has what it missed")
+        return taken
+
+    def _is_writer(self) -> bool:
+        if self._lease is None or self._lease.lost:
+            self._lease = self._store.leases.acquire(lease_name(self._uri, self._identity))
+            self._runs = None
+        return self._lease is not None
+
+    def _release(self) -> None:
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            self._guarded(lease.release)
 
     def _wait(self) -> list[Event | _Publish | _Close]:
         items: list[Event | _Publish | _Close] = []
@@ -167,14 +217,15 @@ class MlflowMirror:
     def _note(self, item: Event | _Publish | _Close) -> None:
         if isinstance(item, TrialStarted):
             self._trial(item.number, item.label, item.graph, apply_settings(self._study.experiment(), item.settings))
+        elif isinstance(item, StageProgress):
+            self._touch(item.stage)
         elif isinstance(item, StageStarted):
             self._running.add(item.stage)
             self._has_worked = True
+            self._touch(item.stage)
         elif isinstance(item, StageFinished | StageFailed | StageDropped):
             self._running.discard(item.stage)
-            self._histories.pop(item.stage, None)
-        elif isinstance(item, StageProgress):
-            self._progress(item)
+            self._touch(item.stage)
         elif isinstance(item, TrialFinished | TrialFailed):
             self._outcome(item.outcome)
         elif isinstance(item, StudyFinished):
@@ -185,42 +236,41 @@ class MlflowMirror:
             self._publish = item
 
     def _trial(self, number: int, label: str, graph: StageGraph | None, experiment: Experiment | None) -> Trial:
-        # With the last stage's identity, because equal settings on another corpus or Python are another result.
-        key = f"{number}/{graph.stages[-1].identity if graph else 'invalid'}"
+        stages = {
+            stage.kind: StagePlace.in_store(self._store.root, stage.kind, stage.identity)
+            for stage in (graph.stages if graph else ())
+        }
+        key = Trial.key_of(number, stages)
         if key not in self._trials:
-            stages = frozenset(graph.values() if graph else ())
-            # A stage that another trial has started already: this one needs its first lines as well.
-            lines = [line for stage in stages for line in self._histories.get(stage, [])]
-            self._trials[key] = Trial(number, label, key, experiment, stages, lines)
+            self._trials[key] = Trial(number, label, key, experiment, stages)
+            for stage in graph.stages if graph else ():
+                self._by_stage[stage.name].append(self._trials[key])
         return self._trials[key]
 
     def _outcome(self, outcome: TrialOutcome) -> None:
         trial = self._trial(outcome.number, outcome.label, outcome.graph, outcome.experiment)
-        if trial.outcome is None:
-            trial.outcome = outcome
+        if trial.end is None:
+            entry = entry_from(outcome, self._study) if outcome.state == "complete" else None
+            trial.end = TrialEnd(
+                outcome.state, outcome.error, outcome.violations, entry, outcome.results, outcome.folders
+            )
             trial.changed = True
 
-    def _progress(self, event: StageProgress) -> None:
-        if event.stage.kind not in TRAINED_KINDS:
-            return
-        line = Line(event.stage.kind, event.split, event.step, event.flops, event.time, event.metrics)
-        self._histories.setdefault(event.stage, []).append(line)
-        for trial in self._trials.values():
-            if trial.outcome is None and event.stage in trial.stages:
-                trial.lines.append(line)
-                trial.changed = True
+    def _touch(self, stage: Stage) -> None:
+        for trial in self._by_stage[stage.name]:
+            trial.changed |= trial.end is None
 
     def _sample(self) -> None:
-        if self._running and (values := self._system.sample()):
-            self._samples = [*self._samples[-_MOST_SAMPLES:], (time.time_ns() // 1_000_000, values)]
+        if self._running and self._lease is not None and (values := self._system.sample()):
+            self._log.add(time.time_ns() // 1_000_000, values)
 
     def _flush(self, closing: bool) -> bool:
         """Send everything that has changed; False if some of it was refused, raises if MLflow is away."""
         if self._runs is None:
-            client = connect(self._uri)
-            self._runs = StudyRuns(
-                client, experiment_id(client, self._experiment, self._uri, self._artifacts), self._study, self._identity
-            )
+            self._log.rewind()
+            self._runs = self._connect()
+        else:
+            check_presence(self._uri)
         runs = self._runs
         if self._has_worked:
             runs.set_working()
@@ -235,25 +285,47 @@ class MlflowMirror:
                 if not runs.is_reachable():
                     raise
                 # MLflow is there but does not take this trial; the others must not wait for it.
+                runs.forget(trial)
                 refused = True
                 self._warn(f"trial {trial.number} ({trial.label}): {type(error).__name__}: {error}")
-        if self._samples:
-            runs.push_system(self._samples)
-            self._samples = []
+        runs.push_system(self._log.new())
         if self._publish is not None:
-            publish = self._publish
-            runs.push_leaderboard(fingerprint(publish.leaderboard.to_json()), publish.text, publish.files)
+            runs.push_leaderboard(self._publish.leaderboard, self._publish.files, self._trials.values())
             self._publish = None
         if closing:
             self._end(runs)
+        write_record(self._folder, self.address, runs)
         return not refused
+
+    def _connect(self) -> StudyRuns:
+        client = connect(self._uri)
+        experiment = experiment_id(client, self._experiment, self._uri, self._store.root / "mlartifacts")
+        start = self._log.start() or time.time_ns() // 1_000_000
+        return StudyRuns(client, experiment, self._study, self._identity, start, self._count_part)
+
+    def _count_part(self) -> None:
+        self._parts_sent += 1
 
     def _end(self, runs: StudyRuns) -> None:
         if self._finished is None:
-            runs.end("KILLED", [trial for trial in self._trials.values() if trial.outcome is None])
+            runs.end("KILLED", self._trials.values())
         else:
             some = any(outcome.state == "complete" for outcome in self._finished)
-            runs.end("FINISHED" if some else "FAILED", [])
+            runs.end("FINISHED" if some else "FAILED", self._trials.values())
+
+    def _say_away(self, error: Exception, closing: bool) -> None:
+        """Tell of each absence once, and of its not having ended by the end."""
+        reason = masked(f"{type(error).__name__}: {error}")[:500]
+        if not self._is_away:
+            self._is_away = True
+            self._notify(
+                f"MLflow at {self.address} could not be written: {reason}. The study goes on; its results are in the "
+                "store, and what is missing is sent when MLflow answers again."
+            )
+        if closing:
+            self._notify(
+                f"MLflow at {self.address} does not have all of this study: {self._way_out()} sends what is missing."
+            )
 
     def _warn(self, reason: str) -> None:
         """Say it once for each reason's kind, with the way out."""
@@ -263,8 +335,11 @@ class MlflowMirror:
         self._warned.add(kind)
         self._notify(
             f"MLflow at {self.address} could not be written: {masked(reason)[:500]}. The study goes on; its results "
-            f"are in the store, and the same command sends what is missing when it runs again."
+            f"are in the store, and {self._way_out()} sends what is missing."
         )
+
+    def _way_out(self) -> str:
+        return f"calm-bench mlflow sync {self._study.name} --store {self._store.place}"
 
 
 def _to_stderr(message: str) -> None:

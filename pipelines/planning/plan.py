@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from calm_bench.budget import Budget
 from calm_bench.config import Experiment
 from calm_bench.overrides import ConfigurationError, apply_settings
 from calm_bench.study_config import Parameter, Search, Study
+from pipelines.planning.budgets import BudgetRule, rule_for
 from pipelines.planning.price import Price, price_of
-from pipelines.stages.graph import corpus_identity_of, stages_for
+from pipelines.planning.shapes import Shape, Speed, shapes_of
+from pipelines.planning.stage_costs import assumed_speed
+from pipelines.stages.graph import CorpusIdentity, corpus_identity_of, stages_for
 from pipelines.stages.stage import Stage, StageGraph
 from pipelines.store.store import Store
 from pipelines.sweep.space import grid_points, label_of, settings_at
+from pipelines.sweep.study import study_folder
 
 StageState = Literal["cached", "begun", "new"]
 """``begun``: interrupted or running now, and continued from its last checkpoint."""
 
 SAMPLED_POINTS = 200
 """Points of a search space that are priced where its trials are not known before it runs."""
+MOST_DRAWN = 60
+"""Trials of such a search that are played through; the time of a longer one goes by their number."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,8 @@ class PlannedTrial:
     graph: StageGraph | None = None
     price: Price | None = None
     error: str | None = None
+    experiment: Experiment | None = None
+    """As the trial trains it, the study's budget applied."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,8 @@ class PriceRange:
     lowest: float
     median: float
     highest: float
+    total: float = 0.0
+    """Of a whole search drawn from the space, shared autoencoders once."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +76,17 @@ class Plan:
     """All that is known about a study beforehand.
 
     A grid's trials are all known. For ``tpe`` and ``random`` the base experiment stands in ``trials`` as an example
-    and ``sampled`` holds the prices over the search space.
+    and ``sampled`` holds the prices over the search space; ``drawn`` are as many trials as it will have, drawn evenly
+    from the space.
     """
 
     study: Study
     trials: tuple[PlannedTrial, ...]
     stages: tuple[PlannedStage, ...]
     sampled: PriceRange | None = None
+    drawn: tuple[PlannedTrial, ...] = ()
+    budget: Budget | None = None
+    """What is equal among the language models, with its amount; None where each is trained as configured."""
 
     @property
     def flops(self) -> float:
@@ -87,6 +102,7 @@ class Plan:
         """JSON of the plan: trials with their prices by part, stages with their states."""
         return {
             "study": self.study.name,
+            "budget": None if self.budget is None else {"equal": self.budget.equal, "amount": self.budget.amount},
             "training_flops": self.flops,
             "training_flops_to_run": self.flops_to_run,
             "trials": [_trial_dict(trial) for trial in self.trials],
@@ -105,8 +121,12 @@ class Plan:
         }
 
 
-def plan_study(study: Study, store: Store) -> Plan:
+def plan_study(study: Study, store: Store, speed_of: Callable[[Shape], Speed] | None = None) -> Plan:
     """Expand, price and look up every trial of ``study``; trains, downloads and writes nothing.
+
+    Args:
+        speed_of: by which ``budget: equal-time`` becomes steps, where the study has not been started; unset means
+            what one CPU core is assumed to reach.
 
     Raises:
         ConfigurationError: the price cannot be told from the configuration.
@@ -114,25 +134,57 @@ def plan_study(study: Study, store: Store) -> Plan:
     """
     # A local corpus is named by its content: read it once, not once a trial.
     corpus_identity = functools.cache(corpus_identity_of)
-    base = study.experiment()
+    folder = study_folder(study, store, corpus_identity)
+    rule = rule_for(study, folder, speed_of or assumed_speed, writes=False)
     search = study.search
-    is_grid = search.sampler == "grid"
-    if is_grid:
+    expand = _Expansion(study, store, rule, corpus_identity)
+    if search.sampler == "grid":
         points = [(settings_at(search, point), label_of(search, point, study.name)) for point in grid_points(search)]
     else:
         points = [({}, "base experiment")]
-    trials = []
-    for number, (settings, label) in enumerate(points):
+    trials = [expand(number, label, settings) for number, (settings, label) in enumerate(points)]
+    stages = tuple(_stages(trials, store))
+    if search.sampler == "grid":
+        return Plan(study, tuple(trials), stages, budget=rule.budget)
+    sampled, drawn = _sampled(study, expand)
+    return Plan(study, tuple(trials), stages, sampled, drawn, rule.budget)
+
+
+@dataclass(frozen=True)
+class _Expansion:
+    """From a point of the search to its trial."""
+
+    study: Study
+    store: Store
+    rule: BudgetRule
+    corpus_identity: CorpusIdentity
+
+    def __call__(self, number: int, label: str, settings: Mapping[str, Any]) -> PlannedTrial:
         try:
-            experiment = apply_settings(base, settings)
+            experiment = self.rule(apply_settings(self.study.experiment(), settings))
         except ConfigurationError as error:
-            trials.append(PlannedTrial(number, label, settings, error=str(error)))
+            return PlannedTrial(number, label, settings, error=str(error))
+        graph = stages_for(experiment, self.corpus_identity)
+        price = price_of(experiment, _known_vocab_size(graph, self.store))
+        return PlannedTrial(number, label, settings, graph, price, experiment=experiment)
+
+
+def shapes_in(plan: Plan, only_to_run: bool = False) -> list[Shape]:
+    """The models of a plan's trials, each once; of a search with unknown trials, also of points of its space.
+
+    Args:
+        only_to_run: leave out trials that are wholly in the store.
+    """
+    done = {planned.stage for planned in plan.stages if planned.state == "cached"}
+    found: dict[str, Shape] = {}
+    for trial in (*plan.trials, *plan.drawn):
+        if trial.price is None or trial.experiment is None or trial.graph is None:
             continue
-        graph = stages_for(experiment, corpus_identity)
-        price = price_of(experiment, _known_vocab_size(graph, store))
-        trials.append(PlannedTrial(number, label, settings, graph, price))
-    sampled = None if is_grid else _sampled_prices(study, base)
-    return Plan(study, tuple(trials), tuple(_stages(trials, store)), sampled)
+        if only_to_run and all(stage in done for stage in trial.graph.stages):
+            continue
+        for shape in shapes_of(trial.experiment, trial.price.vocab_size):
+            found.setdefault(shape.identity, shape)
+    return list(found.values())
 
 
 def _stages(trials: list[PlannedTrial], store: Store) -> Iterator[PlannedStage]:
@@ -151,7 +203,7 @@ def _stages(trials: list[PlannedTrial], store: Store) -> Iterator[PlannedStage]:
         state: StageState = "new"
         if store.is_done(stage):
             state = "cached"
-        elif store.work_folder(stage).exists():
+        elif store.is_begun(stage):
             state = "begun"
         yield PlannedStage(stage, state, tuple(numbers), flops.get(stage, 0.0))
 
@@ -161,25 +213,40 @@ def _known_vocab_size(graph: StageGraph, store: Store) -> int | None:
     return int(store.result(tokens)["vocab_size"]) if store.is_done(tokens) else None
 
 
-def _sampled_prices(study: Study, base: Experiment) -> PriceRange:
-    """Prices at points drawn evenly from the search space; impossible combinations are left out.
+def _sampled(study: Study, expand: _Expansion) -> tuple[PriceRange, tuple[PlannedTrial, ...]]:
+    """Prices at points drawn evenly from the search space, and as many of the trials as the search will have.
+
+    Impossible combinations are left out.
 
     Raises:
         ConfigurationError: not one of the points is a possible experiment.
     """
     chance = random.Random(0)
+    search, wanted = study.search, study.search.num_trials or 0
+    base = study.experiment()
     prices: list[float] = []
+    drawn: list[PlannedTrial] = []
     error: ConfigurationError | None = None
     for _ in range(SAMPLED_POINTS):
-        point = {parameter.name: _draw(parameter, chance) for parameter in study.search.parameters}
+        point = {parameter.name: _draw(parameter, chance) for parameter in search.parameters}
+        settings = settings_at(search, point)
+        if len(drawn) < min(wanted, MOST_DRAWN):
+            trial = expand(len(drawn), label_of(search, point, study.name), settings)
+            if trial.price is None:
+                error = ConfigurationError(trial.error or "")
+                continue
+            drawn.append(trial)
+            prices.append(trial.price.training_flops)
+            continue
         try:
-            prices.append(price_of(apply_settings(base, settings_at(study.search, point))).training_flops)
+            prices.append(price_of(expand.rule(apply_settings(base, settings))).training_flops)
         except ConfigurationError as refused:
             error = refused
     if not prices:
         raise ConfigurationError(f"no point of the search space is a possible experiment: {error}")
+    total = sum(planned.flops for planned in _stages(drawn, expand.store)) * wanted / max(len(drawn), 1)
     prices.sort()
-    return PriceRange(study.search.num_trials or 0, prices[0], prices[len(prices) // 2], prices[-1])
+    return PriceRange(wanted, prices[0], prices[len(prices) // 2], prices[-1], total), tuple(drawn)
 
 
 def _draw(parameter: Parameter, chance: random.Random) -> Any:

@@ -46,7 +46,7 @@ def find_model(name: str, store: Store) -> TrainedModel:
     if given.is_dir():
         for folder in (given / "model", given):
             if any(any(folder.glob(pattern)) for pattern in WEIGHTS):
-                return _with_origin(folder.absolute())
+                return _with_origin(folder.absolute(), _store_around(folder.absolute()))
         raise ConfigurationError(
             f"{given} holds no model: neither it nor its folder 'model' has weights ({' or '.join(WEIGHTS)})"
         )
@@ -66,9 +66,12 @@ def find_model(name: str, store: Store) -> TrainedModel:
         )
     if not found:
         known = sorted({_full_name(entry) for entry in entries})
-        hint = did_you_mean(name, known) if known else f"; no study has finished in the store {store.root}"
+        hint = did_you_mean(name, known) if known else f"; no study has finished in the store {store.place}"
         raise ConfigurationError(f"there is no model {name!r}, neither as a folder nor on a leaderboard{hint}")
-    return _with_origin(Path(next(iter(found))))
+    entry = next(iter(found.values()))
+    # The store may have moved since, or be no folder at all: its own stage counts.
+    kept = store.find_folder("language_model", entry.model_identity)
+    return _with_origin(Path(entry.model_folder) if kept is None else kept / "model", store)
 
 
 def is_transformers_model(folder: Path) -> bool:
@@ -88,45 +91,44 @@ def stored_leaderboards(store: Store) -> dict[Path, Leaderboard]:
     Raises:
         LeaderboardError: a file is not a leaderboard of this version.
     """
-    files = sorted((store.root / "studies").glob("*/leaderboard.json"))
-    return {file.parent: Leaderboard.from_json(file.read_text(encoding="utf-8")) for file in files}
+    files = (folder / "leaderboard.json" for folder in store.study_folders())
+    return {file.parent: Leaderboard.from_json(file.read_text(encoding="utf-8")) for file in files if file.is_file()}
 
 
 def _full_name(entry: Entry) -> str:
     return f"{entry.study}/{entry.label}"
 
 
-def _with_origin(folder: Path) -> TrainedModel:
-    """What the store around ``folder`` tells about it: root/stages/KIND/IDENTITY/model."""
+def _store_around(folder: Path) -> Store:
+    """The store that ``folder`` lies in, if it is ``root/stages/KIND/IDENTITY/model``."""
+    return Store(folder.parent.parent.parent.parent)
+
+
+def _with_origin(folder: Path, store: Store) -> TrainedModel:
+    """What ``store`` tells about the model in ``folder``, if that is the ``model`` of one of its stages."""
     description = folder.parent / "config.json"
-    stages = folder.parent.parent.parent
     if folder.name != "model" or not description.is_file():
         return TrainedModel(folder)
     stage = json.loads(description.read_text(encoding="utf-8"))
     if stage.get("kind") not in ("autoencoder", "language_model"):
         return TrainedModel(folder)
-    tokens = _description(stages, stage["inputs"]["tokens"])
-    corpus = _description(stages, tokens["inputs"]["corpus"]) if tokens else None
+    tokens = _description(store, stage["inputs"]["tokens"])
+    corpus = _description(store, tokens["inputs"]["corpus"]) if tokens else None
     return TrainedModel(
         folder,
         corpus=corpus["settings"]["corpus"] if corpus else None,
-        evaluation=_evaluation_of(stages, stage["identity"]) if stage["kind"] == "language_model" else None,
+        evaluation=_evaluation_of(store, stage["identity"]) if stage["kind"] == "language_model" else None,
     )
 
 
-def _description(stages: Path, stage: dict[str, str]) -> dict[str, Any] | None:
-    path = stages / stage["kind"] / stage["identity"] / "config.json"
-    if not path.is_file():
-        return None
-    description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return description
+def _description(store: Store, stage: dict[str, str]) -> dict[str, Any] | None:
+    return store.description(stage["kind"], stage["identity"])
 
 
-def _evaluation_of(stages: Path, identity: str) -> dict[str, Any] | None:
+def _evaluation_of(store: Store, identity: str) -> dict[str, Any] | None:
     from evals.protocol import evaluation_settings
 
-    for path in sorted((stages / "evaluation").glob("*/config.json")):
-        description = json.loads(path.read_text(encoding="utf-8"))
+    for _, description in store.descriptions("evaluation"):
         if description["inputs"]["language_model"]["identity"] == identity:
             return evaluation_settings(description["config"]["protocol"])
     return None

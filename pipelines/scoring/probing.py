@@ -46,7 +46,7 @@ def probe_model(
 
     autoencoder = open_autoencoder(model.folder, device, model.autoencoder)
     experiment, graph = prepare_text(model, store, overrides)
-    stream = TokenStream.open(store.folder(graph["tokens"]), experiment.evaluation.split)
+    stream = TokenStream.open(store.fetch(graph["tokens"]), experiment.evaluation.split)
     if stream.vocab_size > autoencoder.vocab_size:
         raise ConfigurationError(
             f"the tokenizer has {stream.vocab_size} tokens, the autoencoder of {model.folder} only "

@@ -109,7 +109,7 @@ class Scoring:
         """The tokens of the split that is scored."""
         from calm_bench.tokens import TokenStream
 
-        return TokenStream.open(self._store.folder(self._graph["tokens"]), self.experiment.evaluation.split)
+        return TokenStream.open(self._store.fetch(self._graph["tokens"]), self.experiment.evaluation.split)
 
     def protocol(self, name: Literal["matched", "paper"] | None = None) -> Protocol:
         """The protocol called ``name`` on this text; unset means the one of ``evaluation.protocol``.
@@ -158,7 +158,7 @@ class Scoring:
         from evals.text_brier import evaluate_text_brierlm, text_protocol_for
 
         evaluation = self.experiment.evaluation
-        documents = list(read_documents(self._store.folder(self._graph["corpus"]), evaluation.split))
+        documents = list(read_documents(self._store.fetch(self._graph["corpus"]), evaluation.split))
         settings = {"unit": unit, "num_samples": evaluation.num_samples, "seed": evaluation.seed}
         protocol = text_protocol_for(documents, **settings, max_positions=TEXT_POSITIONS)
         sampler = TokenTextSampler(self.sampler, self.tokenizer, getattr(self.sampler, "prefix", ()))
@@ -180,7 +180,7 @@ class Scoring:
         corpus = self.experiment.corpus
         metadata = {
             "corpus": corpus.model_dump(mode="json"),
-            "corpus_folder": str(self._store.folder(self._graph["corpus"])),
+            "corpus_folder": str(self._store.fetch(self._graph["corpus"])),
         }
         return run_tasks(self._lm(settings), specifications, limit, metadata)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,12 +29,14 @@ def _stored(model_folder: Path, store: Store, protocol_hash: str) -> ScoredSums 
     from evals.sums import FILE, load_sums
 
     identity = model_folder.parent.name
-    for description in sorted((store.root / "stages" / "evaluation").glob("*/config.json")):
-        stage = json.loads(description.read_text(encoding="utf-8"))
+    for evaluation, stage in store.descriptions("evaluation"):
         if stage["inputs"]["language_model"]["identity"] != identity:
             continue
+        folder = store.find_folder("evaluation", evaluation)
+        if folder is None:
+            continue
         try:
-            scored = load_sums(description.parent / FILE)
+            scored = load_sums(folder / FILE)
         except EvaluationError:
             # Evaluations from before sums were kept: scored again.
             continue

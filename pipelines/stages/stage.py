@@ -126,6 +126,8 @@ class StageKind:
     """False spares a worker that only moves text the import of torch."""
     uses_device: bool = True
     """False for stages that gain nothing from a GPU, so none is reserved for them."""
+    data_parallel: bool = False
+    """True for trainings that several workers can share (:mod:`calm_bench.training.parallel`)."""
     scratch: tuple[str, ...] = ("checkpoints",)
     """Names in the work folder that serve resumption only and are removed when the result is published."""
 

@@ -24,6 +24,7 @@ def run_trajectory(
     from calm_bench.training.snapshots import kept_snapshots
     from evals.cross_entropy import cross_entropy
     from evals.evaluate import ModelSampler, evaluate_brierlm, window_starts
+    from evals.replicates import leave_groups_out
 
     settings = Trajectory.model_validate(stage.config["trajectory"])
     protocol = protocol_of(stage, inputs)
@@ -61,6 +62,7 @@ def run_trajectory(
                     "training_flops": share * training["training_flops"],
                     "cross_entropy": entropy.to_dict(),
                     "score": score.to_dict(),
+                    "replicates": leave_groups_out(score.sums).to_text(),
                 }
                 kept.parent.mkdir(exist_ok=True)
                 write_json(kept, point)

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from calm_bench.atomic import write_bytes
+from calm_bench.atomic import is_temporary, write_bytes
 from calm_bench.fingerprint import file_digest, identity
+from pipelines.store.names import stays_inside
 
 RECORD = "files.json"
 """Name of the record in a stage's folder. It lists every other file there, the provenance included."""
 
 
-def record_files(folder: Path) -> None:
-    """Write the record of all files below ``folder``: relative path -> bytes and SHA-256."""
+def record_files(folder: Path, leave_out: Sequence[str] = ()) -> None:
+    """Write the record of the files below ``folder``: relative path -> bytes and SHA-256.
+
+    Args:
+        leave_out: names in ``folder`` that do not belong to the stage; half-written files never do.
+    """
     record = {
         name: {"bytes": (folder / name).stat().st_size, "sha256": file_digest(folder / name)}
         for name in _names(folder)
-        if name != RECORD
+        if name != RECORD and name.partition("/")[0] not in leave_out
     }
     write_bytes(folder / RECORD, (json.dumps(record, indent=2) + "\n").encode())
+
+
+def recorded_names(folder: Path) -> list[str]:
+    """The files that the record of ``folder`` lists, and the record itself.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no record, or none that can be read.
+    """
+    return [*_read(folder / RECORD), RECORD]
 
 
 def find_damage(folder: Path) -> list[str] | None:
@@ -29,16 +44,22 @@ def find_damage(folder: Path) -> list[str] | None:
     Files that were added since are not damage. None where the stage has no record, because it was published by a
     version that wrote none.
     """
+    damage = find_changes(folder)
+    if damage == [] and (other := _misplaced(folder)):
+        return [other]
+    return damage
+
+
+def find_changes(folder: Path) -> list[str] | None:
+    """As :func:`find_damage`, for a folder of any name."""
     if not (folder / RECORD).exists():
         return None
     try:
         record = _read(folder / RECORD)
     except ValueError as error:
         return [f"{RECORD} cannot be read ({error})"]
-    damage = [problem for name, entry in record.items() if (problem := _damage_of(folder / name, name, entry))]
-    if not damage and (other := _misplaced(folder)):
-        damage.append(other)
-    return damage
+    whole = folder.resolve()
+    return [problem for name, entry in record.items() if (problem := _damage_of(folder / name, name, entry, whole))]
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
@@ -47,14 +68,16 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
         isinstance(entry, dict) and entry.keys() >= {"bytes", "sha256"} for entry in record.values()
     ):
         raise ValueError("not a list of files with sizes and hashes")
-    if any(Path(name).is_absolute() or ".." in Path(name).parts for name in record):
+    if not all(stays_inside(name) for name in record):
         raise ValueError("it names files outside its folder")
     return record
 
 
-def _damage_of(path: Path, name: str, entry: dict[str, Any]) -> str | None:
+def _damage_of(path: Path, name: str, entry: dict[str, Any], whole: Path) -> str | None:
     if not path.is_file():
         return f"{name} is missing"
+    if not path.resolve().is_relative_to(whole):
+        return f"{name} is a link that leads out of the stage's folder"
     size = path.stat().st_size
     if size != entry["bytes"]:
         return f"{name} has {size} bytes instead of {entry['bytes']}"
@@ -78,4 +101,5 @@ def _misplaced(folder: Path) -> str | None:
 
 
 def _names(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    files = (path for path in folder.rglob("*") if path.is_file() and not is_temporary(path))
+    return sorted(path.relative_to(folder).as_posix() for path in files)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pipelines.store.contents import StageFiles
 from pipelines.store.store import Store
 
 StoredState = Literal["done", "running", "unfinished", "abandoned"]
@@ -44,7 +44,8 @@ class StoredStage:
     identity: str
     label: str
     state: StoredState
-    folder: Path
+    folder: Path | str
+    """An address where the home of the store is remote."""
     size: int
     """Bytes of all its files."""
     modified: float
@@ -66,7 +67,7 @@ def study_records(store: Store) -> list[StudyRecord]:
         StoreError: what a study needs cannot be read.
     """
     found = []
-    for folder in sorted((store.root / "studies").glob("*")):
+    for folder in store.study_folders():
         path = folder / "trials.json"
         try:
             trials = json.loads(path.read_text())
@@ -97,63 +98,29 @@ def stored_stages(store: Store) -> list[StoredStage]:
     return sorted(found, key=lambda stage: (stage.kind, stage.label, stage.identity, stage.state))
 
 
-def size_of(folder: Path) -> int:
-    """Bytes of all files below ``folder``; files that vanish meanwhile count nothing."""
-    if folder.is_file():
-        return folder.stat().st_size
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(place, name)).st_size
-            except FileNotFoundError:
-                continue
-    return total
-
-
 def _finished(store: Store, studies: list[StudyRecord]) -> Iterator[StoredStage]:
-    for folder in (store.root / "stages").glob("*/*"):
-        if not folder.is_dir():
-            continue
-        kind, identity = folder.parent.name, folder.name
-        users = tuple(study.name for study in studies if f"{kind}-{identity}" in study.stages)
-        modified = _modified(folder / "result.json", folder)
-        label = str(_description(folder).get("label", kind))
-        yield StoredStage(kind, identity, label, "done", folder, size_of(folder), modified, users)
+    for found in store.finished():
+        users = tuple(study.name for study in studies if found.name in study.stages)
+        yield _stored(found, "done", users)
 
 
 def _begun(store: Store, studies: list[StudyRecord]) -> Iterator[StoredStage]:
-    for folder in (store.root / "work").glob("*-*"):
-        kind, _, identity = folder.name.rpartition("-")
-        users = tuple(study.name for study in studies if folder.name in study.stages)
-        holder = store.leases.holder(folder.name)
+    for found in store.begun():
+        users = tuple(study.name for study in studies if found.name in study.stages)
+        holder = store.leases.holder(found.name)
         state: StoredState = "abandoned"
         if holder is not None:
             state = "running"
-        elif any(folder.name in study.to_do for study in studies):
+        elif any(found.name in study.to_do for study in studies):
             state = "unfinished"
-        modified = _modified(folder / "metrics.jsonl", folder)
-        label = str(_description(folder).get("label", kind))
-        holder_name = "" if holder is None else str(holder)
-        yield StoredStage(kind, identity, label, state, folder, size_of(folder), modified, users, holder_name)
+        yield _stored(found, state, users, "" if holder is None else str(holder))
+
+
+def _stored(found: StageFiles, state: StoredState, users: tuple[str, ...], holder: str = "") -> StoredStage:
+    return StoredStage(
+        found.kind, found.identity, found.label, state, found.place, found.size, found.modified, users, holder
+    )
 
 
 def _names(trial: dict[str, Any]) -> frozenset[str]:
     return frozenset(f"{kind}-{identity}" for kind, identity in trial["stages"].items())
-
-
-def _description(folder: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _modified(*paths: Path) -> float:
-    for path in paths:
-        try:
-            return path.stat().st_mtime
-        except FileNotFoundError:
-            continue
-    return 0.0

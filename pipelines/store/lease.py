@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 EXPIRY_S = 60.0
 HEARTBEAT_S = 5.0
@@ -53,6 +53,33 @@ class Holder:
             return True
         except psutil.AccessDenied:
             return False
+
+
+class Tenure(Protocol):
+    """A lease while it is held, whatever keeps it; a context manager that releases."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether somebody else has it by now."""
+
+    def release(self) -> None:
+        """Give it back."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class LeaseBook(Protocol):
+    """Where leases are kept."""
+
+    def acquire(self, name: str) -> Tenure | None:
+        """The lease ``name``, or None while another live process holds it."""
+
+    def holder(self, name: str) -> Holder | None:
+        """The live process that holds it, if any."""
 
 
 class Lease:
@@ -112,11 +139,9 @@ class Leases:
 
     def acquire(self, name: str) -> Lease | None:
         """The lease ``name``, or None while another live process holds it; never waits for it."""
-        import psutil
-
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{name}.json"
-        holder = Holder(_host(), os.getpid(), psutil.Process().create_time(), uuid.uuid4().hex)
+        holder = this_process()
         with locked(self._guard):
             if self._live_holder(path) is not None:
                 return None
@@ -158,6 +183,13 @@ class Leases:
         except FileNotFoundError:
             return None
         return holder if age < self._expiry_s else None
+
+
+def this_process() -> Holder:
+    """A holder that is this process, for one lease."""
+    import psutil
+
+    return Holder(_host(), os.getpid(), psutil.Process().create_time(), uuid.uuid4().hex)
 
 
 @contextmanager

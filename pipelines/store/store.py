@@ -7,7 +7,8 @@
     <root>/leases/                     who works on what
     <root>/studies/<name>-<identity>/  journals and leaderboards
 
-A finished folder appears by one rename: whoever sees it sees all of it.
+A finished folder appears by one rename: whoever sees it sees all of it. The same layout, on this machine, is the
+cache of a store whose home is an object store: :mod:`pipelines.store.remote`.
 """
 
 from __future__ import annotations
@@ -17,14 +18,18 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from calm_bench.atomic import is_temporary, write_bytes
+from calm_bench.atomic import write_bytes
 from pipelines.stages.stage import Stage
-from pipelines.store.intact import find_damage, record_files
-from pipelines.store.lease import EXPIRY_S, HEARTBEAT_S, Holder, Lease, Leases
+from pipelines.store.contents import LeftBehind, StageFiles, begun_in, finished_in, left_behind_in, size_of
+from pipelines.store.flags import Flag
+from pipelines.store.intact import RECORD, find_changes, find_damage, record_files, recorded_names
+from pipelines.store.lease import EXPIRY_S, HEARTBEAT_S, Holder, LeaseBook, Leases, Tenure
+from pipelines.store.names import is_plain
 
 ATTEMPTS = "attempts.jsonl"
 ERROR = "error.txt"
@@ -34,9 +39,34 @@ ERROR = "error.txt"
 class Store:
     """Stage folders under one root, on a local or shared file system."""
 
+    wait_s = 0.2
+    """How often to look whether another process has finished a stage that both need."""
+    flags_every_s = 0.25
+    """How often to look for flags."""
+
     def __init__(self, root: Path | str, expiry_s: float = EXPIRY_S, heartbeat_s: float = HEARTBEAT_S) -> None:
         self.root = Path(root).absolute()
-        self.leases = Leases(self.root / "leases", expiry_s, heartbeat_s)
+        self._local_leases = Leases(self.root / "leases", expiry_s, heartbeat_s)
+
+    @property
+    def leases(self) -> LeaseBook:
+        return self._local_leases
+
+    @property
+    def place(self) -> str:
+        """Where the store is, for people."""
+        return str(self.root)
+
+    def exists(self) -> bool:
+        """Whether there is anything."""
+        return self.root.is_dir()
+
+    def try_out(self) -> None:
+        """Write something into the home of the store and read it back.
+
+        Raises:
+            StoreUnreachable, StoreForbidden: it is elsewhere and cannot be used; says what is missing.
+        """
 
     def folder(self, stage: Stage) -> Path:
         """Where the finished stage is, or will be."""
@@ -49,6 +79,54 @@ class Store:
     def is_done(self, stage: Stage) -> bool:
         return (self.folder(stage) / "result.json").is_file()
 
+    def is_begun(self, stage: Stage) -> bool:
+        """Whether an earlier attempt left something to go on from."""
+        return self.work_folder(stage).exists()
+
+    def is_here(self, stage: Stage) -> bool:
+        """Whether the finished stage's folder can be read without fetching it."""
+        return self.is_done(stage)
+
+    def fetch(self, stage: Stage) -> Path:
+        """The folder of the finished stage, brought to this machine where it was elsewhere."""
+        return self.folder(stage)
+
+    def summary_folder(self, stage: Stage) -> Path:
+        """A folder with the small files of the finished stage, at least: all but weights and texts."""
+        return self.folder(stage)
+
+    def refresh(self, stage: Stage) -> None:
+        """Take note of what another process, perhaps on another host, has just made of ``stage``."""
+
+    def bring_summaries(self, stages: Iterable[Stage]) -> None:
+        """Bring the small files of those of ``stages`` that are finished to this machine, together."""
+
+    def bring_studies(self) -> None:
+        """Bring the folders of all studies to this machine, with the small files of their finished stages."""
+
+    def address(self, stage: Stage) -> str:
+        """Where the finished stage is kept, for people and leaderboards."""
+        return str(self.folder(stage))
+
+    def find_folder(self, kind: str, identity: str) -> Path | None:
+        """The folder of the finished stage of that name, brought here if it was elsewhere; None if there is none."""
+        folder = self.root / "stages" / kind / identity
+        inside = is_plain(kind) and is_plain(identity)
+        return folder if inside and (folder / "config.json").is_file() else None
+
+    def description(self, kind: str, identity: str) -> dict[str, Any] | None:
+        """What :meth:`Stage.description` says of the finished stage of that name; None if there is none."""
+        folder = self.find_folder(kind, identity)
+        if folder is None:
+            return None
+        found: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return found
+
+    def descriptions(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Identity and description of all finished stages of ``kind``, by identity."""
+        for path in sorted((self.root / "stages" / kind).glob("*/config.json")):
+            yield path.parent.name, json.loads(path.read_text(encoding="utf-8"))
+
     def result(self, stage: Stage) -> dict[str, Any]:
         """What the finished stage returned.
 
@@ -58,9 +136,19 @@ class Store:
         result: dict[str, Any] = json.loads((self.folder(stage) / "result.json").read_text())
         return result
 
-    def claim(self, stage: Stage) -> Lease | None:
-        """The exclusive right to work on ``stage`` (a context manager), or None while a live process has it."""
-        return self.leases.acquire(stage.name)
+    def claim(self, stage: Stage) -> Tenure | None:
+        """The exclusive right to work on ``stage`` (a context manager), or None while a live process has it.
+
+        A stage that was complete when its process was killed on the way to publish it is published now.
+        """
+        lease = self.leases.acquire(stage.name)
+        if lease is not None:
+            try:
+                self._take_up(stage)
+            except BaseException:
+                lease.release()
+                raise
+        return lease
 
     def is_claimed(self, stage: Stage) -> bool:
         """Whether a live process works on ``stage``."""
@@ -74,6 +162,7 @@ class Store:
         """The work folder, made or found as an earlier attempt left it; notes this attempt."""
         folder = self.work_folder(stage)
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / RECORD).unlink(missing_ok=True)
         write_json(folder / "config.json", stage.description())
         attempt = {"started": time.time(), "host": socket.gethostname(), "pid": os.getpid(), "device": device}
         with (folder / ATTEMPTS).open("a") as file:
@@ -92,29 +181,35 @@ class Store:
         Raises:
             ValueError, TypeError: the result is not JSON, or holds NaN or infinity.
         """
-        work, final = self.work_folder(stage), self.folder(stage)
+        work = self.work_folder(stage)
         attempts = work / ATTEMPTS
         history = [json.loads(line) for line in attempts.read_text().splitlines()] if attempts.exists() else []
         write_json(work / "provenance.json", {**provenance, "attempts": history})
-        left_by_killed = [path for path in work.rglob(".*") if is_temporary(path)]
-        for path in (*left_by_killed, *(work / name for name in (*scratch, ATTEMPTS, ERROR))):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
         write_json(work / "result.json", result)
-        record_files(work)
+        record_files(work, [*scratch, ATTEMPTS, ERROR])
+        self._place(stage)
+        return self.result(stage)
+
+    def _take_up(self, stage: Stage) -> None:
+        """With the lease just acquired: finish what a killed process had nearly finished."""
+        work = self.work_folder(stage)
+        if (work / RECORD).exists() and not self.is_done(stage) and find_changes(work) == []:
+            self._place(stage)
+
+    def _place(self, stage: Stage) -> None:
+        """Make the work folder, whose record says that it is complete, the finished stage."""
+        work, final = self.work_folder(stage), self.folder(stage)
+        _keep_recorded(work)
         _flush_tree(work)
         final.parent.mkdir(parents=True, exist_ok=True)
         try:
             work.rename(final)
         except OSError:
             # Someone finished the same stage while this process was taken for dead: equal work, theirs stands.
-            if not self.is_done(stage):
+            if not (final / "result.json").is_file():
                 raise
             shutil.rmtree(work)
         _flush(final.parent)
-        return self.result(stage)
 
     def damage(self, stage: Stage) -> list[str]:
         """What keeps ``stage`` from being read: files that are missing or changed; reads all of them.
@@ -125,7 +220,7 @@ class Store:
             return ["it is not in the store"]
         return find_damage(self.folder(stage)) or []
 
-    def set_aside(self, stage: Stage) -> Path | None:
+    def set_aside(self, stage: Stage) -> Path | str | None:
         """Move a damaged finished stage out of the way, so that it is made anew; returns where to.
 
         None where another process has done so, or works on it.
@@ -142,10 +237,97 @@ class Store:
                 return None
             return place
 
+    def verify(self, kind: str, identity: str) -> list[str] | None:
+        """What is wrong with a finished stage where it is kept, as :func:`pipelines.store.intact.find_damage`."""
+        return find_damage(self.root / "stages" / kind / identity)
+
+    def finished(self) -> Iterator[StageFiles]:
+        """All finished stages."""
+        return finished_in(self.root)
+
+    def begun(self) -> Iterator[StageFiles]:
+        """All stages that were begun and are not finished."""
+        return begun_in(self.root)
+
+    def left_behind(self) -> Iterator[LeftBehind]:
+        """What is no stage and can go."""
+        yield from left_behind_in(self.root)
+        for path in self._local_leases.sweep(delete=False):
+            yield LeftBehind(f"leases/{path.name}", "its holder is gone", path, size_of(path))
+
+    def discard(self, place: Path | str) -> None:
+        """Remove what is at ``place``: renamed first, so that nobody ever sees a stage of which half is gone."""
+        path = Path(place)
+        trash = self.root / "trash"
+        trash.mkdir(parents=True, exist_ok=True)
+        gone = path if path.parent == trash else trash / f"{path.name}-{time.time_ns():x}"
+        try:
+            if gone != path:
+                path.rename(gone)
+        except FileNotFoundError:
+            return
+        if gone.is_dir() and not gone.is_symlink():
+            shutil.rmtree(gone)
+        else:
+            gone.unlink()
+        for folder in (trash, self.root / "damaged"):
+            with suppress(OSError):
+                folder.rmdir()
+
+    def sweep_leases(self) -> None:
+        """Remove leases that dead processes left."""
+        self._local_leases.sweep()
+
+    @contextmanager
+    def open_study(self, name: str, exclusive: bool = True) -> Iterator[Path]:
+        """The folder of the study ``name``, as the last driver left it, while this driver runs it.
+
+        Args:
+            exclusive: whether the folder holds what only one driver may write at a time. It makes a difference only
+                where the store is no file system, which lets drivers share a journal.
+
+        Raises:
+            StudyBusy: another driver has it, and this store cannot let two share it.
+        """
+        yield self.root / "studies" / name
+
+    def save_study(self, name: str) -> None:
+        """Let other hosts see what changed in the study's folder."""
+
+    def study_folders(self) -> list[Path]:
+        """The folders of all studies."""
+        return sorted((self.root / "studies").glob("*"))
+
+    def flag(self, name: str) -> Flag:
+        """The flag ``name``, by which processes on any host that work with this store hear of each other."""
+        return self.root / "stop" / name
+
+    def raise_flag(self, name: str) -> None:
+        """Raise the flag ``name``."""
+        (self.root / "stop").mkdir(parents=True, exist_ok=True)
+        self.flag(name).touch()
+
+    def lower_flags(self, beginning: str) -> None:
+        """Lower all flags whose names begin so."""
+        for path in (self.root / "stop").glob(f"{beginning}*"):
+            path.unlink(missing_ok=True)
+
 
 def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
     """Write ``value`` atomically as indented JSON; NaN and infinity are refused, since JSON has neither."""
     write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def _keep_recorded(folder: Path) -> None:
+    """Remove what is no part of the finished stage: checkpoints, and what a killed process left half-written."""
+    kept = {folder / name for name in recorded_names(folder)}
+    for place, folders, names in os.walk(folder, topdown=False):
+        for path in (Path(place) / name for name in (*names, *folders)):
+            if path.is_symlink() or not path.is_dir():
+                if path not in kept:
+                    path.unlink()
+            elif not any(path in file.parents for file in kept):
+                path.rmdir()
 
 
 def _flush_tree(folder: Path) -> None:

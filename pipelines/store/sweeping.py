@@ -5,17 +5,12 @@ Nothing is removed that a live process holds, and no finished or begun stage tha
 
 from __future__ import annotations
 
-import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.store.inventory import StoredStage, size_of, stored_stages
+from pipelines.store.inventory import StoredStage, stored_stages
 from pipelines.store.store import Store
-
-STOP_FILE_AGE_S = 24 * 3600.0
-"""A driver's stop file that is older has lost its driver: workers look at it a few times a second."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +19,8 @@ class Waste:
 
     what: str
     reason: str
-    folder: Path
+    folder: Path | str
+    """An address where the home of the store is remote."""
     size: int
     """Bytes."""
     stage: StoredStage | None = None
@@ -45,16 +41,16 @@ def remove(store: Store, waste: list[Waste]) -> list[Waste]:
     removed = []
     for item in waste:
         if item.stage is None:
-            _delete(store, item.folder)
+            store.discard(item.folder)
             removed.append(item)
             continue
         lease = store.leases.acquire(item.stage.name)
         if lease is None:
             continue
         with lease:
-            _delete(store, item.folder)
+            store.discard(item.folder)
         removed.append(item)
-    store.leases.sweep()
+    store.sweep_leases()
     return removed
 
 
@@ -70,38 +66,5 @@ def _of_stage(stage: StoredStage) -> Waste:
 
 
 def _left_behind(store: Store) -> Iterator[Waste]:
-    for folder in sorted((store.root / "damaged").glob("*")):
-        yield Waste(folder.name, "set aside because it was damaged", folder, size_of(folder))
-    for folder in sorted((store.root / "trash").glob("*")):
-        yield Waste(folder.name, "half removed", folder, size_of(folder))
-    now = time.time()
-    for path in sorted((store.root / "stop").glob("*")):
-        if now - path.stat().st_mtime > STOP_FILE_AGE_S:
-            yield Waste(f"stop/{path.name}", "its driver is gone", path, size_of(path))
-    for path in store.leases.sweep(delete=False):
-        yield Waste(f"leases/{path.name}", "its holder is gone", path, size_of(path))
-
-
-def _delete(store: Store, path: Path) -> None:
-    """Rename first, so that nobody ever sees a stage of which half is gone."""
-    trash = store.root / "trash"
-    trash.mkdir(parents=True, exist_ok=True)
-    gone = path if path.parent == trash else trash / f"{path.name}-{time.time_ns():x}"
-    try:
-        if gone != path:
-            path.rename(gone)
-    except FileNotFoundError:
-        return
-    if gone.is_dir():
-        shutil.rmtree(gone)
-    else:
-        gone.unlink()
-    _remove_if_empty(trash)
-    _remove_if_empty(store.root / "damaged")
-
-
-def _remove_if_empty(folder: Path) -> None:
-    try:
-        folder.rmdir()
-    except OSError:
-        return
+    for found in store.left_behind():
+        yield Waste(found.what, found.reason, found.place, found.size)

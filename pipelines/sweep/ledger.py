@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from calm_bench.seeding import derive
 from calm_bench.study_config import Search
-from pipelines.store.lease import locked
 from pipelines.sweep.space import Point, distributions, grid_points
+from pipelines.sweep.trial_storage import TrialStorage
 
 if TYPE_CHECKING:
     import optuna
@@ -54,48 +53,45 @@ class Told:
 
 
 class Ledger:
-    """One study's journal. Use from one thread; several drivers may have the same journal open.
+    """The trials of one study. Use from one thread; several drivers may have the same trials open.
+
+    Whatever is done under the guard of the storage bears being done again: a connection may end amid it.
 
     Args:
-        path: the journal file, made if missing.
         seed: of the sampler.
         retry_failed: propose the points of failed trials once more, as new trials.
     """
 
-    def __init__(self, path: Path, name: str, search: Search, seed: int, retry_failed: bool = False) -> None:
+    def __init__(self, storage: TrialStorage, search: Search, seed: int, retry_failed: bool = False) -> None:
         import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._guard = path.with_name(f".{path.name}.guard")
+        self._storage = storage
         self._search = search
         self._seed = seed
         self._space = distributions(search)
+        self._points = grid_points(search) if search.sampler == "grid" else []
         self._untold: dict[int, Told] = {}
-        self._given: set[int] = set()
-        with locked(self._guard):
-            _drop_half_line(path)
-            self._study = optuna.create_study(
-                storage=JournalStorage(JournalFileBackend(str(path))),
-                study_name=name,
+        self._num_given = 0
+        backend = storage.open()
+
+        def begin() -> optuna.Study:
+            return optuna.create_study(
+                storage=backend,
+                study_name=storage.study_name,
                 directions=[objective.direction for objective in search.objectives],
                 load_if_exists=True,
             )
-            if search.sampler == "grid":
-                for point in grid_points(search):
-                    self._study.enqueue_trial(point, skip_if_exists=True)
-            if retry_failed:
-                self._propose_failed_again()
-            self._start_waiting()
-            self._complete_half_asked()
-            self._ask()
+
+        self._study = storage.exclusively(begin)
+        if retry_failed:
+            storage.exclusively(self._propose_failed_again)
+        storage.exclusively(self._ask)
 
     @property
     def num_trials(self) -> int:
         """How many trials the study will have, a retried one counted once."""
-        return len(grid_points(self._search)) if self._search.sampler == "grid" else self._search.num_trials or 0
+        return len(self._points) if self._search.sampler == "grid" else self._search.num_trials or 0
 
     def new_trials(self) -> list[Asked]:
         """The trials, by number, that no earlier call has given out.
@@ -103,37 +99,84 @@ class Ledger:
         The first call gives those of earlier drivers too; later ones those that other drivers of the same study asked
         meanwhile. A failed trial that was proposed again is given by its latest try.
         """
-        new = [asked for asked in self._latest() if asked.number not in self._given]
-        self._given.update(asked.number for asked in new)
+        new = self._storage.exclusively(self._asked)
+        if new:
+            # With those whose place a later try has taken.
+            self._num_given = new[-1].number + 1
         return new
 
     def tell(self, number: int, told: Told) -> None:
         """Record what became of a trial."""
         self._untold[number] = told
-        for ready in list(self._ready()):
-            with locked(self._guard):
-                self._record(ready, self._untold.pop(ready))
-                # Before the next is told: a proposal must not depend on who happened to finish together.
-                self._ask()
+        while self._storage.exclusively(self._tell_next):
+            pass
 
-    def _latest(self) -> list[Asked]:
-        latest: dict[int, Asked] = {}
-        for trial in self._frozen():
-            latest[trial.user_attrs.get("retry_of", trial.number)] = _asked(trial)
-        return sorted(latest.values(), key=lambda asked: asked.number)
+    def close(self) -> None:
+        """Let go of the storage."""
+        self._storage.close()
 
-    def _ask(self) -> None:
-        """Ask Optuna for as many trials as may be under way. The guard must be held."""
-        while True:
-            trials = self._frozen()
+    def _tell_next(self) -> bool:
+        """Tell one trial that may be told, and ask for what follows it; whether there was one."""
+        number = next(self._ready(), None)
+        if number is None:
+            return False
+        self._record(number, self._untold[number])
+        if self._search.sampler == "tpe":
+            # Before the next is told: a proposal must not depend on who happened to finish together.
+            self._ask()
+        del self._untold[number]
+        return True
+
+    def _asked(self) -> list[Asked]:
+        # What a driver asked for in part, that was killed amid it, nobody else would go on with.
+        return _latest(self._ask()[self._num_given :])
+
+    def _ask(self) -> list[optuna.trial.FrozenTrial]:
+        """Ask for as many trials as may be under way; all there are then. The guard must be held."""
+        trials = self._whole(self._frozen())
+        missing = self.num_trials - sum(1 for trial in trials if "retry_of" not in trial.user_attrs)
+        if self._search.sampler == "tpe":
             told = sum(1 for trial in trials if trial.state.is_finished())
-            retries = sum(1 for trial in trials if "retry_of" in trial.user_attrs)
-            if len(trials) >= self.num_trials + retries:
-                return
-            if self._search.sampler == "tpe" and len(trials) >= told + self._search.concurrent_trials:
-                return
-            self._study.sampler = self._sampler(len(trials))
-            self._study.ask(self._space)
+            missing = min(missing, told + self._search.concurrent_trials - len(trials))
+        if missing <= 0:
+            return trials
+        for number in range(len(trials), len(trials) + missing):
+            match self._search.sampler:
+                case "grid":
+                    # In their order, so that the last ones are missing.
+                    self._add(self._points[number - len(trials) - missing])
+                case "random":
+                    self._add(self._drawn(number))
+                case "tpe":
+                    self._study.sampler = self._sampler(number)
+                    self._study.ask(self._space)
+        return self._frozen()
+
+    def _add(self, point: Point, **user_attrs: Any) -> None:
+        """A running trial, whole at once: asking would take a step for each parameter, and read all trials before."""
+        import optuna
+
+        trial = optuna.create_trial(
+            state=optuna.trial.TrialState.RUNNING, params=point, distributions=self._space, user_attrs=user_attrs
+        )
+        self._study.add_trial(trial)
+
+    def _drawn(self, number: int) -> Point:
+        """What Optuna would draw for trial ``number`` if it were asked."""
+        import optuna
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        sampler, point = self._sampler(number), Point()
+        trial = optuna.create_trial(state=optuna.trial.TrialState.RUNNING)
+        for name, space in self._space.items():
+            match space:
+                case CategoricalDistribution() if space.single():
+                    point[name] = space.choices[0]
+                case FloatDistribution() | IntDistribution() if space.single():
+                    point[name] = space.low
+                case _:
+                    point[name] = sampler.sample_independent(self._study, trial, name, space)
+        return point
 
     def _ready(self) -> Iterator[int]:
         """Numbers of the trials that may be told: with ``tpe``, those before which no trial is open."""
@@ -152,7 +195,9 @@ class Ledger:
         import optuna
         from optuna.trial import TrialState
 
-        frozen = self._frozen()[number]
+        # The one trial, since a database is read anew for all that are open.
+        storage = self._study._storage
+        frozen = storage.get_trial(storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number))
         if frozen.state.is_finished():
             return
         # All of it before the state, so that no trial is ever seen as ended without its reason.
@@ -179,17 +224,24 @@ class Ledger:
         return optuna.samplers.RandomSampler(seed=seed)
 
     def _propose_failed_again(self) -> None:
-        for asked in self._latest():
+        trials = self._whole(self._frozen())
+        for asked in _latest(trials):
             if asked.state == "failed":
-                first = self._frozen()[asked.number].user_attrs.get("retry_of", asked.number)
-                self._study.enqueue_trial(asked.point, user_attrs={"retry_of": first})
+                self._add(asked.point, retry_of=trials[asked.number].user_attrs.get("retry_of", asked.number))
 
-    def _start_waiting(self) -> None:
-        """Start what was enqueued, now or by a driver that was killed before it could."""
+    def _whole(self, trials: list[optuna.trial.FrozenTrial]) -> list[optuna.trial.FrozenTrial]:
+        """``trials``, none of which waits or lacks a parameter, as killed drivers and older versions leave them."""
         from optuna.trial import TrialState
 
+        waits = any(trial.state == TrialState.WAITING for trial in trials)
+        if not waits and all(
+            trial.state.is_finished() or trial.params.keys() == self._space.keys() for trial in trials
+        ):
+            return trials
         while self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             self._study.ask(self._space)
+        self._complete_half_asked()
+        return self._frozen()
 
     def _complete_half_asked(self) -> None:
         """Draw what is missing of a running trial whose driver was killed between two parameters."""
@@ -214,6 +266,12 @@ class Ledger:
         return self._study.get_trials(deepcopy=False)
 
 
+def _latest(trials: Sequence[optuna.trial.FrozenTrial]) -> list[Asked]:
+    """The trials by number; of those that are tries of one point, the last."""
+    latest = {trial.user_attrs.get("retry_of", trial.number): _asked(trial) for trial in trials}
+    return sorted(latest.values(), key=lambda asked: asked.number)
+
+
 def _asked(trial: optuna.trial.FrozenTrial) -> Asked:
     from optuna.trial import TrialState
 
@@ -225,14 +283,3 @@ def _asked(trial: optuna.trial.FrozenTrial) -> Asked:
     state: AskedState = states.get(trial.state, "open")
     error = str(trial.user_attrs.get("error", "unknown")) if state in ("failed", "pruned") else None
     return Asked(trial.number, dict(trial.params), state, error, dict(trial.intermediate_values))
-
-
-def _drop_half_line(path: Path) -> None:
-    """Cut off a last line without its end, which a killed driver left and which would spoil every later one."""
-    if not path.exists():
-        return
-    with path.open("rb+") as file:
-        content = file.read()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            file.truncate(whole)

@@ -1,7 +1,9 @@
-"""Everything one ``calm-bench run`` does: trials, display, mirror, leaderboard."""
+"""Everything one ``calm-bench run`` does: trials, display, mirror, leaderboard, report."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +15,9 @@ from pipelines.leaderboard.entry import entry_from
 from pipelines.leaderboard.leaderboard import Leaderboard, write_leaderboard
 from pipelines.leaderboard.trajectories import summary, trajectories_of, write_trajectories
 from pipelines.mirror.tracking import MlflowMirror
-from pipelines.store.store import Store
+from pipelines.planning.forecast import Forecast, Outcome
+from pipelines.planning.stage_costs import assumed_speed
+from pipelines.store.opening import open_store
 from pipelines.sweep.study import run_study, study_folder, study_identity
 
 if TYPE_CHECKING:
@@ -36,42 +40,79 @@ class Report:
     """Address of the mirror without credentials, or ``None`` where tracking is off."""
     correlations: tuple[str, ...] = ()
     """How BrierLM goes with cross-entropy along the trainings, a line each, where the study asks for it."""
+    expected: Outcome | None = None
+    """Estimate against outcome, where stages were run."""
+    page: Path | None = None
+    """The report, unless it could not be written."""
 
     @property
     def failed(self) -> tuple[TrialOutcome, ...]:
         return tuple(outcome for outcome in self.outcomes if outcome.state in ("failed", "invalid"))
 
 
-def run_and_report(study: Study, console: Console, retry_failed: bool = False) -> Report:
-    """Run ``study`` in its store, show progress on ``console``, and write the leaderboard beside the results.
+def run_and_report(
+    study: Study,
+    console: Console,
+    retry_failed: bool = False,
+    forecast: Forecast | None = None,
+    show: Callable[[Leaderboard], None] = lambda leaderboard: None,
+) -> Report:
+    """Run ``study`` in its store, show progress on ``console``, and write leaderboard and report beside the results.
+
+    Args:
+        forecast: what the run is expected to take, to be compared with what it takes.
+        show: given the leaderboard as soon as there is one: nobody should wait for pictures or MLflow to see it.
 
     Raises:
         StudyInterrupted: it was asked to stop; the same command goes on.
         ExecutorError, CorpusError, ConfigurationError: it cannot run as described.
     """
-    from pipelines.leaderboard.render import markdown
-    from pipelines.progress import progress_for
+    from pipelines.progress.display import progress_for
+    from pipelines.report.page import write_run_report
 
-    store = Store(Path(study.execution.store).expanduser())
+    store = open_store(study.execution.store)
     progress = progress_for(console)
     mirror = None
     if study.tracking.enabled:
-        mirror = MlflowMirror(study.tracking, store.root, study, study_identity(study), notify=progress.message)
+        mirror = MlflowMirror(study.tracking, store, study, study_identity(study), notify=progress.message)
     executor = make_executor(study.execution, store)
     try:
         with progress:
             listeners: list[Listener] = [progress] if mirror is None else [progress, mirror]
-            outcomes = run_study(study, store, executor, Listeners(listeners), retry_failed=retry_failed)
+            if forecast is not None:
+                listeners.append(forecast)
+            outcomes = run_study(
+                study,
+                store,
+                executor,
+                Listeners(listeners),
+                retry_failed=retry_failed,
+                announce=progress.stopping,
+                speed_of=assumed_speed if forecast is None else forecast.speed_of,
+            )
         leaderboard = Leaderboard(entry_from(outcome, study) for outcome in outcomes if outcome.state == "complete")
+        show(leaderboard)
         files = write_leaderboard(leaderboard, study_folder(study, store))
         trajectories = trajectories_of(outcomes)
         pictures = write_trajectories(trajectories, study_folder(study, store))
+        if forecast is not None:
+            # Now too, for those who read the study's folder before the run has ended.
+            forecast.finish(study_folder(study, store))
+        page = write_run_report(store, study_folder(study, store), progress.message)
+        store.save_study(study_folder(study, store).name)
         if mirror is not None:
-            mirror.publish(leaderboard, markdown(leaderboard), [*files.values(), *pictures])
+            mirror.publish(leaderboard, [*files.values(), *pictures, *([page] if page is not None else [])])
     finally:
         executor.close()
         if mirror is not None:
-            mirror.close()
+            # A second Ctrl-C does not wait for MLflow either.
+            mirror.close(0.0 if isinstance(sys.exception(), KeyboardInterrupt) else 60.0)
+    expected = None
+    if forecast is not None:
+        expected = forecast.finish(study_folder(study, store))
+    # Once more: only now are all addresses in MLflow known, and how long the run took.
+    page = write_run_report(store, study_folder(study, store), progress.message)
+    store.save_study(study_folder(study, store).name)
     address = None if mirror is None else mirror.address
     found = tuple(summary(trajectories))
-    return Report(tuple(outcomes), leaderboard, study_folder(study, store), files, address, found)
+    return Report(tuple(outcomes), leaderboard, study_folder(study, store), files, address, found, expected, page)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import yaml
@@ -29,7 +31,10 @@ from pipelines.engine.executor import Executor
 from pipelines.engine.interrupt import polite_stop
 from pipelines.engine.scheduler import Scheduler
 from pipelines.mirror.address import masked
+from pipelines.planning.budgets import BudgetRule, rule_for
 from pipelines.planning.price import price_of
+from pipelines.planning.shapes import Shape, Speed
+from pipelines.planning.stage_costs import assumed_speed
 from pipelines.stages.graph import CorpusIdentity, corpus_identity_of, stages_for
 from pipelines.stages.stage import StageGraph
 from pipelines.store.store import Store, write_json
@@ -38,6 +43,10 @@ from pipelines.sweep.objectives import constraint_excesses, objective_values, vi
 from pipelines.sweep.pruning import Pruner
 from pipelines.sweep.space import label_of, settings_at
 from pipelines.sweep.trial import TrialOutcome
+from pipelines.sweep.trial_storage import Journal, trial_storage
+
+WRITES_SHARE = 20
+"""Time between two writes of ``trials.json``, in the time that one takes."""
 
 GraphFor = Callable[[Experiment], StageGraph]
 
@@ -55,7 +64,9 @@ def study_identity(study: Study, corpus_identity: CorpusIdentity = corpus_identi
     """
     experiment = study.experiment().model_dump(mode="json") | {"corpus": corpus_identity(study.corpus)}
     search = study.search.model_dump(mode="json", exclude={"num_trials"})
-    return identity({"name": study.name, "experiment": experiment, "search": search})
+    # Only where it is set, so that a study without keeps its name.
+    budget = {} if study.budget is None else {"budget": study.budget}
+    return identity({"name": study.name, "experiment": experiment, "search": search, **budget})
 
 
 def study_folder(study: Study, store: Store, corpus_identity: CorpusIdentity = corpus_identity_of) -> Path:
@@ -71,6 +82,8 @@ def run_study(
     *,
     graph_for: GraphFor | None = None,
     retry_failed: bool = False,
+    announce: Callable[[str], None] | None = None,
+    speed_of: Callable[[Shape], Speed] = assumed_speed,
 ) -> list[TrialOutcome]:
     """Bring every trial of ``study`` to its end, and return them by number.
 
@@ -80,21 +93,29 @@ def run_study(
     Args:
         graph_for: the stages of an experiment; other than :func:`pipelines.stages.graph.stages_for` elsewhere.
         retry_failed: run trials again that failed in an earlier run.
+        announce: told at once, in a thread of its own, by what the study was asked to stop.
+        speed_of: by which ``budget: equal-time`` becomes steps, once, when a model's first trial begins.
 
     Raises:
         StudyInterrupted: Ctrl-C or SIGTERM; stages saved their state.
         ExecutorError: stages cannot be run as configured.
+        PostgresqlError: the trials are kept in a database that cannot be used.
         CorpusError, ConfigurationError: the base experiment itself cannot be described.
     """
     corpus_identity = functools.cache(corpus_identity_of)
     graph_for = graph_for or functools.partial(stages_for, corpus_identity=corpus_identity)
     name = study_identity(study, corpus_identity)
     folder = study_folder(study, store, corpus_identity)
-    write_bytes(folder / "study.yaml", resolved_yaml(study).encode())
-    ledger = Ledger(folder / "optuna.journal", study.name, study.search, study.seed, retry_failed)
-    run = _Run(study, store, executor, listener or Listeners(), folder, graph_for, ledger)
-    run.listener.handle(StudyStarted(study.name, name, folder, ledger.num_trials))
-    with polite_stop() as request:
+    storage = trial_storage(study.execution, folder, study.name)
+    with (
+        store.open_study(folder.name, exclusive=isinstance(storage, Journal)),
+        closing(Ledger(storage, study.search, study.seed, retry_failed)) as ledger,
+        polite_stop(announce) as request,
+    ):
+        write_bytes(folder / "study.yaml", resolved_yaml(study).encode())
+        rule = rule_for(study, folder, speed_of, writes=True)
+        run = _Run(study, store, executor, listener or Listeners(), folder, graph_for, ledger, rule)
+        run.listener.handle(StudyStarted(study.name, name, folder, ledger.num_trials, study.search.objectives))
         stopping = False
         while True:
             if request and not stopping:
@@ -110,11 +131,11 @@ def run_study(
             run.scheduler.wait()
             run.finish_trials()
             run.write_trials()
-    run.write_trials()
+        run.write_trials(is_last=True)
     if len(run.outcomes) < ledger.num_trials:
         raise StudyInterrupted(
             f"stopped by {request.reason}: {len(run.outcomes)} of {ledger.num_trials} trials have ended, and what the "
-            f"others had reached is kept in {store.root}. The same command goes on from there."
+            f"others had reached is kept in {store.place}. The same command goes on from there."
         )
     outcomes = sorted(run.outcomes.values(), key=lambda outcome: outcome.number)
     run.listener.handle(StudyFinished(tuple(outcomes)))
@@ -142,29 +163,37 @@ class _Run:
         folder: Path,
         graph_for: GraphFor,
         ledger: Ledger,
+        rule: BudgetRule,
     ) -> None:
         self.study = study
         self.store = store
         self.pruner = None
         if study.search.pruner != "none":
-            self.pruner = Pruner(study.search, price_of(study.experiment()).model.flops.total)
+            self.pruner = Pruner(study.search, price_of(rule(study.experiment())).model.flops.total)
             listener = Listeners([self.pruner, listener])
         self.listener = listener
         self.folder = folder
         self.graph_for = graph_for
         self.ledger = ledger
+        self.rule = rule
         self.scheduler = Scheduler(store, executor, listener, study.execution.retries)
         self.open: dict[int, _Open] = {}
         self.outcomes: dict[int, TrialOutcome] = {}
         self._base = study.experiment()
         self._changed = True
+        self._has_new = False
+        self._next_write = 0.0
+        self._seen_ended = -1
 
     def take_up_new_trials(self) -> None:
         """Take up what the search proposes; cached and invalid trials end here and may bring further proposals."""
         while new := self.ledger.new_trials():
             for asked in new:
                 self._take_up(asked)
-            self._changed = True
+            begun = [self.open[asked.number].graph for asked in new if asked.number in self.open]
+            self.store.bring_summaries({stage for graph in begun for stage in graph.stages})
+            self._changed = self._has_new = True
+            self._seen_ended = -1
             self.finish_trials()
 
     def _take_up(self, asked: Asked) -> None:
@@ -173,7 +202,7 @@ class _Run:
         label = label_of(self.study.search, asked.point, self.study.name)
         outcome = TrialOutcome(asked.number, label, settings, "complete")
         try:
-            experiment = apply_settings(self._base, settings)
+            experiment = self.rule(apply_settings(self._base, settings))
             graph = self.graph_for(experiment)
         except ValueError as error:
             # Only settings can be at fault here: the base experiment was valid before the study began.
@@ -198,6 +227,10 @@ class _Run:
                 if self.scheduler.failure(trial.graph) is not None:
                     self.pruner.end(number)
             self.pruner.judge()
+        elif self._seen_ended == self.scheduler.num_ended:
+            # Only what has ended can end a trial, and to look at thousands of them every second is work too.
+            return
+        self._seen_ended = self.scheduler.num_ended
         for number, trial in list(self.open.items()):
             error = self.scheduler.failure(trial.graph)
             verdict = self.pruner.verdict(number) if self.pruner is not None and trial.asked.state == "open" else None
@@ -209,14 +242,16 @@ class _Run:
                 del self.open[number]
                 self._complete(trial)
 
-    def write_trials(self) -> None:
+    def write_trials(self, is_last: bool = False) -> None:
         """Write ``trials.json``: what the study consists of, for people and for tools without Optuna.
 
-        Before a stage is begun it is listed there, so that ``calm-bench store gc`` knows who needs it.
+        Before a stage is begun it is listed there, so that ``calm-bench store gc`` knows who needs it. That a trial
+        has ended may stand there a little later.
         """
-        if not self._changed:
+        if not self._changed or (not is_last and not self._has_new and monotonic() < self._next_write):
             return
-        self._changed = False
+        self._changed = self._has_new = False
+        began = monotonic()
         trials = []
         for number in sorted({*self.outcomes, *self.open}):
             outcome = self.outcomes[number] if number in self.outcomes else self.open[number].outcome
@@ -234,6 +269,9 @@ class _Run:
                 }
             )
         write_json(self.folder / "trials.json", trials)
+        self.store.save_study(self.folder.name)
+        # All trials are written for each that ends: of thousands, several at once.
+        self._next_write = monotonic() + WRITES_SHARE * (monotonic() - began)
 
     def _close(self, number: int, outcome: TrialOutcome) -> None:
         """End a trial before its last stage, and stop what only it needed."""
@@ -276,17 +314,30 @@ class _Run:
         """``outcome`` with what its stages have reached."""
         results: dict[str, dict[str, Any]] = {}
         folders: dict[str, Path] = {}
+        addresses: dict[str, str] = {}
         for stage in outcome.graph.stages if outcome.graph else ():
-            if self.store.is_done(stage):
-                results[stage.kind] = self.store.result(stage)
-                folders[stage.kind] = self.store.folder(stage)
-        return replace(outcome, results=results, folders=folders)
+            # Trials that share a stage share its result.
+            known = self.scheduler.results.get(stage)
+            if known is not None or self.store.is_done(stage):
+                results[stage.kind] = self.store.result(stage) if known is None else known
+                folders[stage.kind] = self.store.summary_folder(stage)
+                addresses[stage.kind] = self.store.address(stage)
+        return replace(outcome, results=results, folders=folders, addresses=addresses)
 
 
 def resolved_yaml(study: Study) -> str:
     """The complete configuration of a study, defaults included, as YAML; passwords in addresses are masked."""
-    resolved = study.model_dump(mode="json")
-    for section, key in (("tracking", "uri"), ("execution", "address")):
-        if resolved[section][key] is not None:
-            resolved[section][key] = masked(resolved[section][key])
+    resolved = _masked_within(study.model_dump(mode="json"))
     return yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
+
+
+def _masked_within(value: Any) -> Any:
+    """``value`` with every string in it masked: any of them may hold an address."""
+    match value:
+        case str():
+            return masked(value)
+        case dict():
+            return {key: _masked_within(item) for key, item in value.items()}
+        case list():
+            return [_masked_within(item) for item in value]
+    return value

@@ -33,6 +33,9 @@ class TrialOutcome:
     graph: StageGraph | None = None
     results: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     folders: Mapping[str, Path] = field(default_factory=dict)
+    """On this machine; of a remote store without weights and texts."""
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    """Where the store keeps them, for people."""
     values: tuple[float, ...] = ()
     """Objectives of a complete trial, in the order of ``search.objectives``."""
     violations: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ import yaml
 from calm_bench.study_config import Study
 from pipelines.engine.events import Event, StageProgress, StageRetried
 from pipelines.engine.executor import LocalExecutor
+from pipelines.progress.watching import look
 from pipelines.store.store import Store
 from pipelines.sweep.study import StudyInterrupted, run_study
 from tests.faults.conftest import Outcome, begun, finish, wait_for, weights, written_leaderboard
@@ -133,12 +134,19 @@ def test_a_driver_that_is_told_to_stop_or_killed(
     said, _ = driver.communicate(timeout=60)
     if number == signal.SIGINT:
         assert driver.returncode == 130
+        assert "Ctrl-C: running stages save a checkpoint and end" in said
         assert "The same command goes on from there" in said
+        assert f"faults.yaml --store {store.root} --local" in said
     else:
         assert driver.returncode == -signal.SIGKILL
+    (folder,) = (store.root / "studies").iterdir()
+    watched = look(folder, store.root)
+    assert watched.stand == "left"
+    assert watched.note.endswith(f"faults.yaml --store {store.root} --local continues (in {watched.folder})")
     again = command("--local")
     said, _ = again.communicate(timeout=120)
     assert again.returncode == 0, said
+    assert look(folder, store.root).stand == "finished"
     assert written_leaderboard(store) == undisturbed.leaderboard
     assert weights(store) == undisturbed.weights
 

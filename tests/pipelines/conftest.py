@@ -114,9 +114,21 @@ def stage_graph(experiment: Experiment) -> StageGraph:
     return StageGraph((*stages, model, evaluation))
 
 
-def write_stage(root: Path, stage: Stage, steps: range) -> Path:
+STARTED = 2_000_000_000.0
+"""Seconds since 1970 at which every trial's first stage was begun; each kind comes a minute after the one before."""
+
+
+def write_stage(root: Path, stage: Stage, steps: range, result: dict[str, Any], place: int = 0) -> Path:
     folder = root / "stages" / stage.kind / stage.identity
     folder.mkdir(parents=True, exist_ok=True)
+    attempts = [{"started": STARTED + 60 * place, "host": "here", "pid": 1, "device": "cpu"}]
+    provenance = {"versions": {"calm-bench": "0.1.0", "python": "3.11"}, "device": "cpu: x86_64", "wall_time_s": 50.0}
+    for name, content in (
+        ("config.json", stage.description()),
+        ("result.json", result),
+        ("provenance.json", provenance | {"attempts": attempts}),
+    ):
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
     if stage.kind in ("autoencoder", "language_model"):
         text = "".join(json.dumps(line) + "\n" for line in metric_lines(steps))
         (folder / "metrics.jsonl").write_text(text, encoding="utf-8")
@@ -179,7 +191,10 @@ def make_outcome(tmp_path: Path) -> Callable[..., TrialOutcome]:
             experiment=experiment,
             graph=graph,
             results={kind: results[kind] for kind in graph},
-            folders={kind: write_stage(tmp_path, stage, steps) for kind, stage in graph.items()},
+            folders={
+                kind: write_stage(tmp_path, stage, steps, results[kind], place)
+                for place, (kind, stage) in enumerate(graph.items())
+            },
         )
 
     return make

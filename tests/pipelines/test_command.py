@@ -94,9 +94,17 @@ def test_a_run_leaves_leaderboard_picture_and_mlflow_behind(on_ray: str, calm_be
         assert row["training_flops"] > 0
         assert f"{row['brierlm']:.2f}" in on_ray
     study = next((folder / "on-ray" / "studies").iterdir())
-    for name in ("leaderboard.md", "leaderboard.csv", "leaderboard.png", "study.yaml", "trials.json"):
+    for name in ("leaderboard.md", "leaderboard.csv", "leaderboard.png", "study.yaml", "trials.json", "report.html"):
         assert (study / name).stat().st_size > 0
     assert str(study / "leaderboard.png") in on_ray
+    assert str(study / "report.html") in on_ray
+    assert "language model" in on_ray.partition("Time         ")[2], "estimate against outcome"
+    outcome, planned = (json.loads((study / name).read_text()) for name in ("estimate.json", "plan.json"))
+    assert outcome["total"]["measured_s"] > 0
+    assert outcome["stages"].keys() == planned["estimates"][0]["stages"].keys()
+    assert list((folder / "on-ray" / "mlartifacts").rglob("report.html")), "it is an artifact of the study's run"
+    link = "http://127.0.0.1:5000/#/experiments/"
+    assert (study / "report.html").read_text().count(link) > len(found), "study and trials are linked to their runs"
     autoencoders = list((folder / "on-ray" / "stages" / "autoencoder").iterdir())
     assert len(autoencoders) == 1, "both K=2 models share one autoencoder"
 
@@ -115,7 +123,8 @@ def test_a_second_run_computes_nothing_and_says_the_same(calm_bench: Command, fo
     results = sorted((folder / "on-ray" / "stages").glob("*/*/result.json"))
     times = [path.stat().st_mtime_ns for path in results]
     again = calm_bench("run", "tiny.yaml", "--store", "on-ray").stdout
-    assert ": queued" not in again
+    assert ": started" not in again
+    assert "everything is there: the study's 3 trials ended before (3 complete, 0 failed), nothing was run" in again
     assert rows(calm_bench, "--store", "on-ray") == before
     assert sorted((folder / "on-ray" / "stages").glob("*/*/result.json")) == results
     assert [path.stat().st_mtime_ns for path in results] == times

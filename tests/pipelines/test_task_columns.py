@@ -79,8 +79,8 @@ def test_a_task_under_two_protocols_has_two_columns(make_entry: Callable[..., En
 def test_mlflow_gets_value_and_error(make_entry: Callable[..., Entry]) -> None:
     metrics = row_metrics(make_entry(tasks=(score(),)))
     assert metrics["task/stdlib_choice"] == 0.4
-    assert metrics["task/stdlib_choice_se"] == 0.03
-    assert metrics["task/stdlib_choice_draws_se"] == 0.04
+    assert metrics["error/stdlib_choice"] == 0.03
+    assert metrics["error/stdlib_choice_draws"] == 0.04
 
 
 def test_without_tasks_nothing_is_said_of_them(make_entry: Callable[..., Entry]) -> None:

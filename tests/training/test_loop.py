@@ -78,27 +78,6 @@ def autoencoder(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", ["autoencoder", "calm", "token"])
-@pytest.mark.parametrize("cut", [1, 4, 7, 12])
-@pytest.mark.parametrize("accumulation", [1, 2])
-def test_an_interrupted_training_ends_with_the_same_bits(
-    kind: str, cut: int, accumulation: int, tokens: Path, autoencoder: Path, tmp_path: Path
-) -> None:
-    what = experiment("token" if kind == "token" else "calm", gradient_accumulation=accumulation)
-    whole = trained(kind, what, tokens, autoencoder, tmp_path / "whole")
-    with pytest.raises(Interrupted):
-        trained(kind, what, tokens, autoencoder, tmp_path / "cut", after(cut - 1))
-    resumed = trained(kind, what, tokens, autoencoder, tmp_path / "cut")
-
-    weights = [load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "cut")]
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    assert metrics(tmp_path / "whole") == metrics(tmp_path / "cut")
-    timings = {"wall_time_s", "tokens_per_second"}
-    assert {k: v for k, v in whole.items() if k not in timings} == {
-        k: v for k, v in resumed.items() if k not in timings
-    }
-
-
 @pytest.mark.parametrize("kind", ["calm", "token"])
 def test_models_kept_along_the_way_are_those_of_an_undisturbed_training(
     kind: str, tokens: Path, autoencoder: Path, tmp_path: Path
@@ -127,20 +106,6 @@ def test_stopping_again_before_the_first_new_step_keeps_the_checkpoint(tokens: P
         train_language_model(experiment("token"), tokens, None, tmp_path, "cpu", after(0))
     result = train_language_model(experiment("token"), tokens, None, tmp_path, "cpu", never)
     assert result["steps"] == 12
-
-
-def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tokens: Path, tmp_path: Path) -> None:
-    whole = train_language_model(experiment("token"), tokens, None, tmp_path / "whole", "cpu", never)
-    with pytest.raises(Interrupted):
-        train_language_model(experiment("token"), tokens, None, tmp_path / "cut", "cpu", after(10))
-    newest = sorted((tmp_path / "cut" / "checkpoints").glob("*.safetensors"))[-1]
-    content = bytearray(newest.read_bytes())
-    content[-1] ^= 1
-    newest.write_bytes(bytes(content))
-    with pytest.warns(UserWarning, match=f"{newest.name} is damaged"):
-        resumed = train_language_model(experiment("token"), tokens, None, tmp_path / "cut", "cpu", never)
-    assert resumed["final_loss"] == whole["final_loss"]
-    assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
 
 
 def test_only_the_newest_checkpoints_are_kept(tokens: Path, tmp_path: Path) -> None:

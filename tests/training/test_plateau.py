@@ -114,7 +114,9 @@ def loop(folder, stop) -> Loop:  # type: ignore[no-untyped-def]
         return diversity, {name: term.detach() for name, term in terms.items()}
 
     config = Training(num_steps=30, batch_size=1, sequence_length=8, log_every=2, warmup_steps=0, checkpoint_every=7)
-    trainee = Trainee(module, loss, lambda noise: {"loss": 0.0}, 1.0, {"all": list(module.parameters())})
+    trainee = Trainee(
+        module, loss, lambda noise: {"loss": 0.0}, 1.0, {"all": [name for name, _ in module.named_parameters()]}
+    )
     return Loop(trainee, Zeros(), config, folder, 0, "cpu", stop)
 
 

@@ -16,6 +16,7 @@ from pipelines.store.store import Store
 from pipelines.sweep.ledger import Ledger, Told
 from pipelines.sweep.objectives import constraint_excesses, violations
 from pipelines.sweep.study import study_folder
+from pipelines.sweep.trial_storage import Journal
 
 ACCURATE = Constraint(metric="autoencoder_accuracy", at_least=0.999)
 CHEAP = Constraint(metric="inference_flops_per_token", at_most=1e6)
@@ -54,7 +55,7 @@ def test_optuna_knows_what_is_feasible(tmp_path: Path) -> None:
             "constraints": [{"metric": "brierlm", "at_most": 0.5}],
         }
     )
-    ledger = Ledger(tmp_path / "journal", "study", search, seed=0)
+    ledger = Ledger(Journal(tmp_path / "journal", "study"), search, seed=0)
     found = []
     while new := ledger.new_trials():
         for asked in new:

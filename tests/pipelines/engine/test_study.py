@@ -233,3 +233,15 @@ def test_passwords_do_not_reach_the_written_configuration(
     text = (study_folder(study, store) / "study.yaml").read_text()
     assert "postgresql://" in text
     assert "hunter2" not in text
+
+
+def test_more_choices_run_what_the_study_with_fewer_has_not(
+    run: Callable[..., list[TrialOutcome]], store: Store, tiny_study: TinyStudy, recorder: Any
+) -> None:
+    token, other = {"model.kind": "token"}, {"model.kind": "token", "seed": 1}
+    run(tiny_study(search=_search(token=token)))
+    listener = recorder()
+    outcomes = run(tiny_study(search=_search(token=token, other=other)), listener)
+    assert [outcome.cached for outcome in outcomes] == [True, False]
+    assert listener.kinds_of(StageFinished) == ["language_model", "evaluation"]
+    assert len(list((store.root / "studies").iterdir())) == 2

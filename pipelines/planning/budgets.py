@@ -1,0 +1,222 @@
+"""The budget word of a study, turned into each trial's own training length.
+
+``equal-flops`` and ``equal-tokens`` follow from the configuration alone. ``equal-time`` depends on the machine: how
+many steps each model takes in the time is measured when the study first starts and kept in its folder, so that a
+resumed study trains the very same stages, wherever it goes on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from calm_bench.budget import Budget, parse_budget
+from calm_bench.config import Experiment
+from calm_bench.flops import training_steps
+from calm_bench.overrides import ConfigurationError, apply_settings
+from calm_bench.study_config import LENGTHS, Study, paths_set
+from pipelines.planning.price import assumed_vocab_size, price_of
+from pipelines.planning.shapes import Shape, Speed
+from pipelines.planning.stage_costs import steps_within, training_seconds
+from pipelines.store.lease import locked
+from pipelines.store.store import write_json
+
+RESOLVED = "budget.json"
+"""In the study's folder: the steps that ``equal-time`` came to."""
+
+StepsFor = Callable[[Shape, float], int]
+"""How many steps a model takes in so many seconds."""
+
+TRAINING = "model.training"
+
+
+@dataclass(frozen=True)
+class BudgetRule:
+    """Gives every language model of a study the same budget; one without a word leaves each what it is configured."""
+
+    budget: Budget | None
+    """With its amount."""
+    steps_for: StepsFor | None = None
+
+    def __call__(self, experiment: Experiment) -> Experiment:
+        """``experiment`` with the length of its language model's training set.
+
+        Raises:
+            ConfigurationError: the budget pays for no more steps than the warm-up has, or less than the autoencoder.
+        """
+        if self.budget is None:
+            return experiment
+        found = apply_settings(experiment, {f"{TRAINING}.{name}": value for name, value in self._length(experiment)})
+        self._check(found)
+        return found
+
+    def _length(self, experiment: Experiment) -> list[tuple[str, float | int]]:
+        budget = self.budget
+        assert budget is not None
+        assert budget.amount is not None
+        if budget.equal == "flops":
+            return [("num_flops", budget.amount)]
+        if budget.equal == "tokens":
+            return [("num_tokens", budget.amount)]
+        if budget.equal == "time":
+            assert self.steps_for is not None
+            vocab_size = assumed_vocab_size(experiment.tokens)
+            return [("num_steps", self.steps_for(Shape("language_model", experiment, vocab_size), budget.amount))]
+        price = price_of(experiment)
+        spent = 0.0 if price.autoencoder is None else price.autoencoder.flops.total
+        if spent >= budget.amount:
+            raise ConfigurationError(
+                f"budget: {budget} does not pay for the autoencoder, whose training takes {spent:.3g} FLOPs: raise it, "
+                "shorten autoencoder.training, or use equal-flops, which leaves autoencoders out"
+            )
+        return [("num_flops", budget.amount - spent)]
+
+    def _check(self, experiment: Experiment) -> None:
+        training = experiment.model.training
+        steps = training_steps(training, _flops_per_token(experiment))
+        if steps <= training.warmup_steps:
+            raise ConfigurationError(
+                f"budget: {self.budget} pays for {steps:,} steps of {training.batch_size * training.sequence_length:,} "
+                f"tokens, but {TRAINING}.warmup_steps is {training.warmup_steps}: raise the budget or shorten the "
+                "warm-up"
+            )
+
+
+def budget_of(study: Study) -> Budget | None:
+    """The budget of ``study`` with its amount: that of the word, or what the base experiment's own training comes to.
+
+    ``equal-time`` without an amount keeps none: only a measurement tells.
+
+    Raises:
+        ConfigurationError: the price of the base experiment cannot be told from its configuration.
+    """
+    if study.budget is None:
+        return None
+    budget = parse_budget(study.budget)
+    if budget.amount is not None:
+        return budget
+    training = study.model.training
+    if budget.equal == "time":
+        return budget
+    if budget.equal == "tokens":
+        return replace(budget, amount=training.num_tokens or float(price_of(study.experiment()).model.tokens))
+    return replace(budget, amount=training.num_flops or price_of(study.experiment()).model.flops.total)
+
+
+def stated_budget(study: Study) -> str | None:
+    """What is equal among the language models of ``study``: its budget word, or what its configuration comes to.
+
+    Without a word they have equal FLOPs or tokens where the base experiment's length is given in them and no trial
+    sets another. ``equal-time`` without an amount has none here: only the study's folder knows it.
+    """
+    if study.budget is not None:
+        return str(budget_of(study))
+    training = study.model.training
+    if any(path.startswith(LENGTHS) for path in paths_set(study.search)):
+        return None
+    if training.num_flops is not None:
+        return str(Budget("flops", training.num_flops))
+    return None if training.num_tokens is None else str(Budget("tokens", training.num_tokens))
+
+
+class ResolvedTime:
+    """The steps of ``equal-time`` by model, kept in the file ``budget.json`` of a study's folder.
+
+    Args:
+        steps_for: asked for models that the file does not have.
+        writes: whether the answers are kept; a plan only looks.
+    """
+
+    def __init__(self, folder: Path, budget: Budget, steps_for: StepsFor, writes: bool) -> None:
+        self._path = folder / RESOLVED
+        self._budget = budget
+        self._steps_for = steps_for
+        self._writes = writes
+
+    @property
+    def seconds(self) -> float | None:
+        """The amount that the study's first start fixed, if it was started."""
+        found = self._read().get("seconds")
+        return float(found) if isinstance(found, int | float) else None
+
+    def keep_seconds(self, seconds: float) -> float:
+        """Fix the amount, unless another start did so before; returns the one that holds."""
+        if not self._writes:
+            return self.seconds or seconds
+        with locked(self._guard):
+            known = self.seconds
+            if known is None:
+                write_json(self._path, {"budget": f"equal-{self._budget.equal}", "seconds": seconds, "steps": {}})
+            return seconds if known is None else known
+
+    def __call__(self, shape: Shape, seconds: float) -> int:
+        known = self._steps(shape)
+        if known is not None:
+            return known
+        steps = self._steps_for(shape, seconds)
+        if not self._writes:
+            return steps
+        with locked(self._guard):
+            known = self._steps(shape)
+            if known is not None:
+                return known
+            content = self._read() or {"budget": f"equal-{self._budget.equal}", "seconds": seconds}
+            entries = dict(content.get("steps", {}))
+            entries[shape.identity] = {"label": shape.label, "steps": steps}
+            write_json(self._path, {**content, "steps": entries})
+        return steps
+
+    @property
+    def _guard(self) -> Path:
+        return self._path.with_name(f".{RESOLVED}.lock")
+
+    def _steps(self, shape: Shape) -> int | None:
+        entries = self._read().get("steps")
+        entry = entries.get(shape.identity) if isinstance(entries, Mapping) else None
+        return int(entry["steps"]) if isinstance(entry, Mapping) and entry.get("steps") else None
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            content = json.loads(self._path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            # To measure anew would train other models than those that are there.
+            raise ConfigurationError(
+                f"{self._path} is damaged ({error}): it holds the steps that this study's equal-time came to"
+            ) from error
+        return content if isinstance(content, dict) else {}
+
+
+def rule_for(study: Study, folder: Path, speed_of: Callable[[Shape], Speed], writes: bool) -> BudgetRule:
+    """The rule by which the trials of ``study`` get their lengths.
+
+    Args:
+        folder: of the study in the store.
+        speed_of: asked under ``equal-time`` for the models that the folder does not know yet.
+        writes: whether what ``equal-time`` comes to is kept in the folder from now on.
+
+    Raises:
+        ConfigurationError: the price of the base experiment cannot be told, or the folder's file is damaged.
+    """
+    budget = budget_of(study)
+    if budget is None or budget.equal != "time":
+        return BudgetRule(budget)
+    resolved = ResolvedTime(folder, budget, lambda shape, s: steps_within(s, shape.training, speed_of(shape)), writes)
+    seconds = resolved.seconds
+    if seconds is None:
+        seconds = resolved.keep_seconds(budget.amount or _base_seconds(study.experiment(), speed_of))
+    return BudgetRule(replace(budget, amount=seconds), resolved)
+
+
+def _base_seconds(experiment: Experiment, speed_of: Callable[[Shape], Speed]) -> float:
+    shape = Shape("language_model", experiment, assumed_vocab_size(experiment.tokens))
+    return round(training_seconds(price_of(experiment).model, shape.training, speed_of(shape)), 1)
+
+
+def _flops_per_token(experiment: Experiment) -> float:
+    price = price_of(experiment)
+    return price.model.flops.total / price.model.tokens

@@ -1,0 +1,218 @@
+"""What a planned study takes on a machine: time, memory and disk, by stage, by trial and in all."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from calm_bench.study_config import Study
+from pipelines.planning.calibration import IMPORT_S, Calibration
+from pipelines.planning.machines import Machine
+from pipelines.planning.plan import Plan, PlannedTrial
+from pipelines.planning.schedule import Job, Span, simulated
+from pipelines.planning.stage_costs import Speeds, StageCost, stage_cost
+from pipelines.planning.text_sizes import text_sizes
+from pipelines.stages.stage import Stage
+from pipelines.store.store import Store
+
+RAY_START_S = 9.0
+"""From the command to Ray's first stage on a machine where importing takes :data:`IMPORT_S`, the mirror's set-up
+included; other machines in proportion. Measured on two cores."""
+LOCAL_START_S = 3.0
+END_S = 4.0
+"""From the last stage to the leaderboard with its pictures, and the mirror's end."""
+FASTEST_START = 0.8
+"""Of those seconds, what a machine that imports fast is believed to need."""
+RAY_BYTES = 6e8
+"""Of Ray's own processes on a machine."""
+DRIVER_BYTES = 4.5e8
+
+
+@dataclass(frozen=True)
+class Range:
+    """A cost of one trial over a search space."""
+
+    lowest: float
+    median: float
+    highest: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Range | None:
+        return cls(min(values), median(values), max(values)) if values else None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a plan costs on one machine. ``None`` stands where the configuration does not tell."""
+
+    machine: Machine
+    calibrated: str
+    """When this machine was measured; empty where rates are assumed."""
+    costs: Mapping[Stage, StageCost]
+    spans: Mapping[Stage, Span]
+    """When the stages run that are not in the store."""
+    seconds: float
+    """From the command to its end, what is not known left out."""
+    start_s: float
+    end_s: float
+    unknown: tuple[str, ...]
+    """Labels of stages whose time is not known, and is left out."""
+    trial_seconds: Mapping[int, float]
+    """Of each trial by itself: all its stages, in the store or not, one after the other along its chains."""
+    disk_bytes: float
+    """What the stages that are still to run will leave."""
+    scratch_bytes: float
+    """What there is besides at the worst moment: checkpoints of the trainings that run at once."""
+    disk_unknown: bool
+    free_bytes: float | None
+    """On the store's disk now."""
+    worker_bytes: float
+    """Of the largest worker."""
+    machine_bytes: float
+    """Of all workers at the worst moment, with Ray and the driver; on a GPU, of the largest worker's GPU."""
+    sampled_seconds: Range | None = None
+    """Of one trial, over the space of a search whose trials are not known."""
+
+    @property
+    def gpu_hours(self) -> float | None:
+        """GPU hours of all stages that use one; None on a CPU."""
+        if self.machine.device == "cpu":
+            return None
+        busy = sum(span.end - span.start for stage, span in self.spans.items() if self.costs[stage].uses_torch)
+        return busy * self.machine.gpus_per_stage / 3600
+
+    @property
+    def work_seconds(self) -> float:
+        """Of all stages one after the other."""
+        return sum(span.end - span.start for span in self.spans.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON."""
+        return {
+            "machine": self.machine.to_dict(),
+            "calibrated": self.calibrated or None,
+            "seconds": self.seconds,
+            "start_seconds": self.start_s,
+            "end_seconds": self.end_s,
+            "work_seconds": self.work_seconds,
+            "gpu_hours": self.gpu_hours,
+            "not_estimated": list(self.unknown),
+            "disk_bytes": self.disk_bytes,
+            "scratch_bytes": self.scratch_bytes,
+            "disk_is_lower_bound": self.disk_unknown,
+            "free_disk_bytes": self.free_bytes,
+            "largest_worker_bytes": self.worker_bytes,
+            "memory_bytes": self.machine_bytes,
+            "trial_seconds": {str(number): seconds for number, seconds in self.trial_seconds.items()},
+            "sampled_trial_seconds": None if self.sampled_seconds is None else vars(self.sampled_seconds),
+            "stages": {
+                stage.identity: {
+                    "kind": stage.kind,
+                    "label": str(stage),
+                    "seconds": cost.seconds,
+                    "measured": cost.measured,
+                    "memory_bytes": None if cost.memory is None else cost.memory.total,
+                    "memory_by_part": None if cost.memory is None else dict(cost.memory.parts.parts),
+                    "disk_bytes": cost.disk_bytes,
+                    "scratch_bytes": cost.scratch_bytes,
+                    "runs": None if stage not in self.spans else list(vars(self.spans[stage]).values()),
+                }
+                for stage, cost in self.costs.items()
+            },
+        }
+
+
+def estimate(plan: Plan, store: Store, machine: Machine, calibration: Calibration) -> Estimate:
+    """What ``plan`` takes on ``machine``; nothing is run."""
+    study = plan.study
+    speeds = Speeds(machine, calibration)
+    drawn = plan.drawn if plan.sampled is not None else ()
+    costs: dict[Stage, StageCost] = {}
+    for trial in (*plan.trials, *drawn):
+        _add_costs(costs, trial, study, store, machine, speeds)
+    trials = drawn or plan.trials
+    graphs = [trial.graph for trial in trials if trial.graph is not None]
+    listed = list(dict.fromkeys(stage for graph in graphs for stage in graph.stages))
+    to_run = [stage for stage in listed if not store.is_done(stage)]
+    jobs = [Job(stage, costs[stage].seconds or 0.0, costs[stage].uses_torch) for stage in to_run]
+    # Imports that were measured with their files in memory say little of how fast Ray starts.
+    ratio = max(calibration.import_s / IMPORT_S, FASTEST_START)
+    # GPUs do not slow each other down as cores do.
+    alone = calibration.alone if machine.device == "cpu" else 1.0
+    spans = simulated(jobs, graphs, machine.parallelism, alone, calibration.import_s)
+    start = ratio * (LOCAL_START_S if study.execution.backend == "local" else RAY_START_S)
+    if not to_run:
+        start = ratio * LOCAL_START_S
+    end = ratio * END_S
+    disk = [costs[stage].disk_bytes for stage in to_run]
+    memory = sorted(((cost.memory.total if cost.memory else 0.0) for cost in (costs[s] for s in to_run)), reverse=True)
+    at_once = memory[: machine.parallelism]
+    overhead = DRIVER_BYTES + (0.0 if study.execution.backend == "local" else RAY_BYTES)
+    own = {trial.number: _alone(trial, costs) for trial in trials if trial.graph is not None}
+    return Estimate(
+        machine=machine,
+        calibrated=calibration.measured,
+        costs=costs,
+        spans=spans,
+        seconds=start + max((span.end for span in spans.values()), default=0.0) + end,
+        start_s=start,
+        end_s=end,
+        unknown=tuple(dict.fromkeys(str(stage) for stage in to_run if costs[stage].seconds is None)),
+        trial_seconds={} if drawn else own,
+        disk_bytes=sum(each for each in disk if each is not None),
+        scratch_bytes=_worst_scratch(spans, costs),
+        disk_unknown=any(each is None for each in disk),
+        free_bytes=_free(store.root),
+        worker_bytes=memory[0] if memory else 0.0,
+        machine_bytes=(sum(at_once) + overhead if machine.device == "cpu" else memory[0]) if memory else 0.0,
+        sampled_seconds=Range.of(list(own.values())) if drawn else None,
+    )
+
+
+def _add_costs(
+    costs: dict[Stage, StageCost],
+    trial: PlannedTrial,
+    study: Study,
+    store: Store,
+    machine: Machine,
+    speeds: Speeds,
+) -> None:
+    if trial.graph is None or trial.price is None or trial.experiment is None:
+        return
+    sizes = text_sizes(trial.experiment, trial.graph, store)
+    for stage in trial.graph.stages:
+        if stage not in costs:
+            costs[stage] = stage_cost(
+                stage.kind, trial.experiment, trial.price, sizes, machine, speeds, study.execution.keep_checkpoints
+            )
+
+
+def _alone(trial: PlannedTrial, costs: Mapping[Stage, StageCost]) -> float:
+    assert trial.graph is not None
+    return sum(costs[stage].seconds or 0.0 for stage in trial.graph.stages)
+
+
+def _worst_scratch(spans: Mapping[Stage, Span], costs: Mapping[Stage, StageCost]) -> float:
+    """Checkpoints of all stages that run at one moment, at the worst: a stage's begin."""
+    return max(
+        (
+            sum(costs[other].scratch_bytes for other, span in spans.items() if span.start <= at.start < span.end)
+            for at in spans.values()
+        ),
+        default=0.0,
+    )
+
+
+def _free(root: Path) -> float | None:
+    """Bytes free where the store is, or will be made."""
+    place = root
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        return float(shutil.disk_usage(place).free)
+    except OSError:
+        return None

@@ -1,0 +1,210 @@
+"""What a run is expected to take, and afterwards how near that was."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from calm_bench.study_config import Execution, Study
+from pipelines.engine.events import Event, StageFinished, StudyStarted
+from pipelines.leaderboard.numbers import duration
+from pipelines.planning.calibration import load_calibration, save_calibration
+from pipelines.planning.estimate import Estimate, estimate
+from pipelines.planning.limit import Limit, check_limit
+from pipelines.planning.machines import THIS_MACHINE, Machine, local_gpus, machine_named
+from pipelines.planning.measuring import MeasuringFailed, expected_seconds, measure, worth_measuring
+from pipelines.planning.plan import Plan, plan_study, shapes_in
+from pipelines.planning.shapes import Shape, Speed
+from pipelines.planning.stage_costs import Speeds
+from pipelines.store.store import Store, write_json
+
+PLAN, ESTIMATE = "plan.json", "estimate.json"
+"""In the study's folder: what was expected before the last run that ran anything, and what came of it."""
+WORTH_MEASURING_S = 120.0
+"""A run that is expected to take less is not worth a measurement that nobody asked for."""
+BUSY = 1.3
+"""How much longer than its own time a measurement may take before that is told."""
+
+Notify = Callable[[str], None]
+
+
+def default_machines(execution: Execution) -> list[str]:
+    """Where a study is priced that names no machine: here, or on one H100 where it wants GPUs that are not here."""
+    if execution.gpus_per_stage > 0 and execution.device != "cpu" and not local_gpus():
+        return ["h100"]
+    return [THIS_MACHINE]
+
+
+class SpeedBook:
+    """Speeds on one machine: what its cache holds, and measurements added to it when they are asked for."""
+
+    def __init__(self, machine: Machine, notify: Notify, cache: Path | None = None) -> None:
+        self.machine = machine
+        self.calibration = load_calibration(machine, cache)
+        self._notify = notify
+        self._cache = cache
+
+    def measure(self, shapes: Sequence[Shape], again: bool = False) -> None:
+        """Measure those of ``shapes`` that are not known (or all), and keep it; too large ones are left out.
+
+        Raises:
+            MeasuringFailed: it cannot be measured.
+        """
+        wanted = worth_measuring([s for s in shapes if again or not self.calibration.has(s)], self.machine)
+        if not wanted or not self.machine.is_this:
+            return
+        at_once = self.machine.parallelism if self.machine.device == "cpu" else 1
+        self._notify(
+            f"measuring the speed of {self.machine.label}: training steps and scoring of {len(wanted)} models, "
+            f"{at_once} at once; about {duration(expected_seconds(wanted, self.machine))}, kept for later"
+        )
+        self.calibration = save_calibration(self.machine, measure(wanted, self.machine), self._cache)
+        if self.calibration.busy > BUSY:
+            self._notify(
+                f"something else keeps this machine busy: the measurement took {self.calibration.busy:.1f} times as "
+                "long as it would have otherwise. Estimates are those of an idle machine"
+            )
+
+    def measured(self, shape: Shape) -> Speed:
+        """The speed of ``shape``, measured now if it has not been."""
+        if not self.calibration.has(shape):
+            self.measure([shape])
+        return Speeds(self.machine, self.calibration).of(shape)
+
+    def known(self, shape: Shape) -> Speed:
+        """The speed of ``shape`` as far as it is known."""
+        return Speeds(self.machine, self.calibration).of(shape)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What one kind of stages took, or all."""
+
+    count: int
+    estimated_s: float
+    measured_s: float
+
+    def to_dict(self) -> dict[str, Any]:
+        error = self.estimated_s / self.measured_s - 1 if self.measured_s > 0 else None
+        return {**vars(self), "error": error}
+
+    def __str__(self) -> str:
+        if self.measured_s <= 0:
+            return f"{duration(self.estimated_s)} estimated"
+        error = self.estimated_s / self.measured_s - 1
+        return f"{duration(self.estimated_s)} estimated, {duration(self.measured_s)} taken ({100 * error:+.0f} %)"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Estimate against outcome of one run."""
+
+    total: Expected
+    kinds: dict[str, Expected]
+
+    def lines(self) -> list[str]:
+        """For people: the total, and the kinds of stages that took long."""
+        found = [str(self.total)]
+        for kind, expected in sorted(self.kinds.items(), key=lambda item: -item[1].measured_s):
+            if max(expected.measured_s, expected.estimated_s) >= 1.0:
+                number = f"{expected.count} x " if expected.count > 1 else ""
+                found.append(f"  {number}{kind.replace('_', ' ')}: {expected}")
+        return found
+
+
+class Forecast:
+    """The estimate of one run, made before it and compared with it afterwards; a listener of the study."""
+
+    def __init__(self, plan: Plan, estimate: Estimate, speed_of: Callable[[Shape], Speed]) -> None:
+        self.plan = plan
+        self.estimate = estimate
+        self.speed_of = speed_of
+        """Measures a model that is not known yet."""
+        self._begun = time.monotonic()
+        self._seconds: dict[str, list[float]] = defaultdict(list)
+        self._stages: dict[str, dict[str, Any]] = {}
+
+    def handle(self, event: Event) -> None:
+        if isinstance(event, StudyStarted):
+            # A full disk will end the study by itself, and in better words.
+            with suppress(OSError):
+                self._write_plan(event.folder)
+        elif isinstance(event, StageFinished):
+            stage = event.stage
+            self._seconds[stage.kind].append(event.wall_time_s)
+            span = self.estimate.spans.get(stage)
+            self._stages[stage.identity] = {
+                "kind": stage.kind,
+                "label": str(stage),
+                "estimated_s": None if span is None else span.end - span.start,
+                "measured_s": event.wall_time_s,
+            }
+
+    def finish(self, folder: Path) -> Outcome | None:
+        """Compare, and write ``estimate.json``; None where nothing was run."""
+        if not self._stages:
+            return None
+        expected: dict[str, float] = defaultdict(float)
+        for stage, span in self.estimate.spans.items():
+            expected[stage.kind] += span.end - span.start
+        kinds = {k: Expected(len(taken), expected.get(k, 0.0), sum(taken)) for k, taken in self._seconds.items()}
+        outcome = Outcome(Expected(len(self._stages), self.estimate.seconds, time.monotonic() - self._begun), kinds)
+        write_json(
+            folder / ESTIMATE,
+            {
+                "machine": self.estimate.machine.to_dict(),
+                "calibrated": self.estimate.calibrated or None,
+                "total": outcome.total.to_dict(),
+                "kinds": {kind: each.to_dict() for kind, each in kinds.items()},
+                "stages": self._stages,
+            },
+        )
+        return outcome
+
+    def _write_plan(self, folder: Path) -> None:
+        """Keep the plan beside the study's results, unless there is nothing to run."""
+        if self.estimate.spans:
+            write_json(folder / PLAN, {**self.plan.to_dict(), "estimates": [self.estimate.to_dict()]})
+
+
+def forecast(
+    study: Study,
+    store: Store,
+    notify: Notify,
+    limit: Limit | None = None,
+    machine_name: str = "local",
+    may_measure: bool = True,
+) -> Forecast:
+    """Plan and estimate a run that is about to begin.
+
+    This machine is measured first where the run is long enough to be worth it, and always where ``equal-time`` needs
+    it; what cannot be measured is estimated from assumed rates.
+
+    Raises:
+        ConfigurationError: the price cannot be told from the configuration.
+        OverBudget: it would cost more than ``limit``.
+        MeasuringFailed: ``equal-time`` needs a measurement that failed.
+    """
+    book = SpeedBook(machine_named(machine_name, study.execution), notify)
+    plan = plan_study(study, store, book.known)
+    expected = estimate(plan, store, book.machine, book.calibration)
+    needs_time = plan.budget is not None and plan.budget.equal == "time"
+    is_here = book.machine.is_this and study.execution.address is None
+    long = expected.seconds > WORTH_MEASURING_S or (limit is not None and limit.unit == "time")
+    if expected.spans and is_here and (needs_time or (may_measure and long)):
+        try:
+            book.measure(shapes_in(plan, only_to_run=True))
+        except MeasuringFailed as error:
+            if needs_time:
+                raise
+            notify(f"{error}; the estimate rests on assumed rates")
+        plan = plan_study(study, store, book.known)
+        expected = estimate(plan, store, book.machine, book.calibration)
+    if limit is not None:
+        check_limit(limit, plan, expected)
+    return Forecast(plan, expected, book.measured)

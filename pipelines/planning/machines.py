@@ -1,0 +1,176 @@
+"""Machines that a study could run on: this one, and GPUs by name with their peak rates."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from calm_bench.overrides import ConfigurationError
+from calm_bench.registry import did_you_mean
+from calm_bench.study_config import Execution
+from pipelines.engine.executor import available_cpus
+
+THIS_MACHINE = "local"
+MFU = 0.4
+"""Model FLOPs utilisation that is assumed of a GPU in training unless told otherwise: usual for large models. Small
+ones reach far less."""
+SCORING_SHARE = 0.25
+"""Of a training's rate, what scoring and sampling reach on a GPU: their steps are short."""
+CORE_FLOPS_PER_SECOND = 3.3e10
+"""What one CPU core reaches in training small models in fp32, where nothing has been measured: seen on two cores of a
+cloud machine, both busy (docs/how-to/price.md)."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """Data sheet: dense matrix products in bf16 (fp16 where there is no bf16) with sums in fp32, and memory."""
+
+    label: str
+    flops_per_second: float
+    memory_bytes: float
+
+
+GPUS: Mapping[str, Gpu] = {
+    "t4": Gpu("T4", 6.5e13, 16e9),
+    "v100": Gpu("V100", 1.25e14, 32e9),
+    "a10": Gpu("A10", 1.25e14, 24e9),
+    "l4": Gpu("L4", 1.21e14, 24e9),
+    "4090": Gpu("RTX 4090", 1.65e14, 24e9),
+    "a100": Gpu("A100", 3.12e14, 80e9),
+    "l40s": Gpu("L40S", 3.62e14, 48e9),
+    "h100": Gpu("H100", 9.89e14, 80e9),
+    "h200": Gpu("H200", 9.89e14, 141e9),
+    "gh200": Gpu("GH200", 9.89e14, 96e9),
+    "mi300x": Gpu("MI300X", 1.307e15, 192e9),
+    "b200": Gpu("B200", 2.25e15, 180e9),
+}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What decides how long a study takes somewhere."""
+
+    name: str
+    label: str
+    device: Literal["cpu", "cuda"]
+    parallelism: int
+    """Stages that run at once."""
+    memory_bytes: float | None
+    """Of a GPU, for its worker; of a CPU machine, for all of them together."""
+    flops_per_second: float
+    """Of a worker in training, where nothing has been measured."""
+    scoring_flops_per_second: float
+    is_this: bool = False
+    gpus_per_stage: float = 0.0
+    gpu: str = ""
+    """Its name, and below its peak rate and the share of it that is assumed."""
+    peak: float = 0.0
+    mfu: float | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        return dict(vars(self))
+
+
+def machine_named(text: str, execution: Execution, mfu: float | None = None) -> Machine:
+    """The machine ``local``, or GPUs as ``h100`` or ``h100x8``.
+
+    Raises:
+        ConfigurationError: no such GPU (with the nearest name), no number of them, or a utilisation outside (0, 1].
+    """
+    utilisation = MFU if mfu is None else mfu
+    if not 0 < utilisation <= 1:
+        raise ConfigurationError(f"--mfu {utilisation:g} is no share of a peak rate: give more than 0 and at most 1")
+    name = text.strip().lower()
+    if name == THIS_MACHINE:
+        return this_machine(execution)
+    matched = re.fullmatch(r"(.+?)(?:x(\d{1,6}))?", name)
+    gpu, count = (name, "1") if matched is None else (matched[1], matched[2] or "1")
+    if gpu not in GPUS:
+        known = [THIS_MACHINE, *GPUS]
+        raise ConfigurationError(
+            f"--machine {text}: there is no machine {gpu!r}{did_you_mean(gpu, known)} (several GPUs: h100x8)"
+        )
+    if int(count) < 1:
+        raise ConfigurationError(f"--machine {text}: a machine has one GPU or more")
+    return _of_gpus(name, GPUS[gpu], int(count), execution, utilisation)
+
+
+def this_machine(execution: Execution) -> Machine:
+    """The machine that this process runs on, as ``execution`` uses it."""
+    gpus = local_gpus() if execution.gpus_per_stage > 0 and execution.device != "cpu" else []
+    if gpus:
+        found = _of_gpus(THIS_MACHINE, gpus[0], len(gpus), execution, MFU)
+        return Machine(**{**vars(found), "label": f"this machine ({found.label})", "is_this": True})
+    cpus = available_cpus()
+    if execution.backend == "local":
+        parallelism = 1
+    else:
+        parallelism = execution.max_parallel or max(1, int(cpus / execution.cpus_per_stage))
+    # What a cluster consists of is known to it alone.
+    elsewhere = "" if execution.address is None else ", not the cluster of execution.address"
+    memory = total_memory()
+    if memory is not None and execution.memory_per_stage is not None:
+        parallelism = max(1, min(parallelism, int(memory / (execution.memory_per_stage * 2**30))))
+    return Machine(
+        name=THIS_MACHINE,
+        label=f"this machine ({cpus} {'CPU' if cpus == 1 else 'CPUs'}{elsewhere})",
+        device="cpu",
+        parallelism=parallelism,
+        memory_bytes=memory,
+        flops_per_second=CORE_FLOPS_PER_SECOND,
+        scoring_flops_per_second=CORE_FLOPS_PER_SECOND,
+        is_this=True,
+    )
+
+
+def _of_gpus(name: str, gpu: Gpu, count: int, execution: Execution, mfu: float) -> Machine:
+    per_stage = execution.gpus_per_stage or 1.0
+    at_once = max(1, int(count / per_stage))
+    # A share of a GPU is a share of its rate; of several a training here uses one.
+    rate = gpu.flops_per_second * mfu * min(1.0, per_stage)
+    return Machine(
+        name=name,
+        label=f"{count} x {gpu.label}" if count > 1 else gpu.label,
+        device="cuda",
+        parallelism=at_once if execution.max_parallel is None else min(at_once, execution.max_parallel),
+        memory_bytes=gpu.memory_bytes * min(1.0, per_stage),
+        flops_per_second=rate,
+        scoring_flops_per_second=rate * SCORING_SHARE,
+        gpus_per_stage=per_stage,
+        gpu=gpu.label,
+        peak=gpu.flops_per_second,
+        mfu=mfu,
+    )
+
+
+def local_gpus(folder: Path = Path("/proc/driver/nvidia/gpus")) -> list[Gpu]:
+    """The NVIDIA GPUs of this machine as its driver lists them, without torch; one that is not in the table is taken
+    for a T4."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return []
+    found = []
+    for information in sorted(folder.glob("*/information")):
+        try:
+            model = information.read_text(errors="replace").lower()
+        except OSError:
+            continue
+        fitting = [gpu for name, gpu in GPUS.items() if re.search(rf"\b{name}\b", model)]
+        found.append(fitting[-1] if fitting else GPUS["t4"])
+    return found
+
+
+def total_memory() -> float | None:
+    """Bytes of memory that this machine, or the container this process is in, has."""
+    try:
+        total = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (ValueError, OSError, AttributeError):
+        return None
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return total
+    return min(total, float(limit)) if limit.isdigit() else total

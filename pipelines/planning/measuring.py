@@ -1,0 +1,234 @@
+"""Measure this machine: real training steps, scored windows and written texts of a study's own models.
+
+As many processes measure at once as stages run at once in a study, because stages slow each other down; one of them
+then repeats a step alone. Models are untrained and text is random, which the time of a step does not depend on. On a
+CPU the processes' own time counts, so that what else the machine does makes no model look slow; how busy it was is
+told.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from calm_bench.config import Experiment
+from pipelines.planning.calibration import ALONE, Calibration, Measured
+from pipelines.planning.machines import Machine
+from pipelines.planning.shapes import Shape, ShapeKind, Speed
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.synchronize import Barrier
+
+    from calm_bench.lm.base import ChunkLanguageModel
+
+SECONDS_A_SHAPE = 0.5
+LONGEST_STEP_S = 3.0
+"""Models whose steps are expected to take longer are not measured but scaled by FLOPs from those that are."""
+MOST_SHAPES = 12
+WRITTEN_CHUNKS = 4
+PATIENCE_S = 60.0
+"""After so long on a busy machine, the models that have not been measured are left to be scaled from the others."""
+TIMEOUT_S = 120.0
+IMPORT_WAIT = 2.5
+"""Time that passes while libraries are imported, of the process's own time: at most so much is due to the disk."""
+THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+
+_SHARE = "share"
+"""Of the time of a measurement, what its process had a core."""
+
+
+class MeasuringFailed(RuntimeError):
+    """A measuring process ended without an answer; the message holds its error."""
+
+
+def worth_measuring(shapes: Sequence[Shape], machine: Machine) -> list[Shape]:
+    """Those of ``shapes`` that are measured: small enough, and not more than a few."""
+    small = [
+        shape
+        for shape in {shape.identity: shape for shape in shapes}.values()
+        if shape.flops_per_step / shape.training.gradient_accumulation / machine.flops_per_second <= LONGEST_STEP_S
+    ]
+    return small[:MOST_SHAPES]
+
+
+def expected_seconds(shapes: Sequence[Shape], machine: Machine) -> float:
+    """About how long :func:`measure` will take."""
+    steps = sum(shape.flops_per_step / machine.flops_per_second for shape in shapes)
+    return 8.0 + 2 * SECONDS_A_SHAPE * len(shapes) + 3 * steps
+
+
+def measure(shapes: Sequence[Shape], machine: Machine) -> Calibration:
+    """Measure ``shapes`` on this machine.
+
+    Raises:
+        MeasuringFailed: a process failed or gave no answer for two minutes.
+    """
+    processes = machine.parallelism if machine.device == "cpu" else 1
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(processes)
+    requests = [(shape.kind, shape.experiment.model_dump(mode="json"), shape.vocab_size) for shape in shapes]
+    workers = []
+    for number in range(processes):
+        ours, theirs = context.Pipe(duplex=False)
+        arguments = (theirs, barrier, requests, number, machine.device)
+        worker = context.Process(target=_work, args=arguments, daemon=True)
+        worker.start()
+        theirs.close()
+        workers.append((worker, ours))
+    models: dict[str, Measured] = {}
+    shares, alone = [1.0], ALONE
+    try:
+        import_s = fmean(_answer(ours) for _, ours in workers)
+        begun = time.monotonic()
+        for shape in shapes:
+            answers = [_answer(ours) for _, ours in workers]
+            shares.append(fmean(answer.pop(_SHARE) for answer in answers))
+            speed = Speed(**{name: fmean(each[name] for each in answers) for name in answers[0]})
+            models[shape.identity] = Measured.of(shape, speed)
+            if time.monotonic() - begun > PATIENCE_S:
+                break
+        else:
+            alone = _answer(workers[0][1])
+    finally:
+        for worker, ours in workers:
+            worker.kill()
+            worker.join()
+            ours.close()
+    busy = 1.0 if machine.device == "cuda" else max(1.0, 1.0 / max(min(shares), 0.05))
+    return Calibration(models, import_s=import_s, alone=min(1.0, alone), busy=busy)
+
+
+def _answer(connection: Connection) -> Any:
+    if not connection.poll(TIMEOUT_S):
+        raise MeasuringFailed(f"this machine's speed could not be measured: no answer for {TIMEOUT_S:.0f} s")
+    try:
+        answer = connection.recv()
+    except EOFError:
+        answer = RuntimeError("the measuring process was lost")
+    if isinstance(answer, Exception):
+        raise MeasuringFailed(f"this machine's speed could not be measured: {answer}")
+    return answer
+
+
+def _work(
+    connection: Connection, barrier: Barrier, requests: list[tuple[ShapeKind, Any, int]], number: int, device: str
+) -> None:
+    """In a process of its own: import, then measure request after request with the others, then alone."""
+    os.environ.update(THREADS)
+    try:
+        begun, begun_cpu = time.perf_counter(), time.process_time()
+        import torch
+
+        import evals.evaluate  # noqa: F401 - what a stage imports takes its time too
+
+        torch.set_num_threads(1)
+        own = time.process_time() - begun_cpu
+        connection.send(min(time.perf_counter() - begun, IMPORT_WAIT * own))
+        together: list[Speed] = []
+        for kind, experiment, vocab_size in requests:
+            barrier.wait(TIMEOUT_S)
+            begun, begun_cpu = time.perf_counter(), time.process_time()
+            together.append(_speed(Shape(kind, Experiment.model_validate(experiment), vocab_size), device))
+            share = (time.process_time() - begun_cpu) / (time.perf_counter() - begun)
+            connection.send({**asdict(together[-1]), _SHARE: share})
+        barrier.wait(TIMEOUT_S)
+        if number == 0:
+            connection.send(_alone(requests, together, device))
+    except Exception as error:
+        connection.send(RuntimeError(f"{type(error).__name__}: {error}"))
+
+
+def _speed(shape: Shape, device: str) -> Speed:
+    from calm_bench.training.speed import autoencoder_speed, language_model_speed
+
+    experiment = shape.experiment
+    if shape.kind == "autoencoder":
+        found = autoencoder_speed(experiment, shape.vocab_size, device, SECONDS_A_SHAPE)
+        return Speed(found.step, found.validation_token, found.reconstruction_token)
+    found, model = language_model_speed(experiment, shape.vocab_size, device, SECONDS_A_SHAPE)
+    entropy = 0.0 if experiment.trajectory is None else _entropy_window(experiment, model)
+    return Speed(
+        found.step,
+        found.validation_token,
+        window=_window(experiment, model),
+        texts=_texts(experiment, model),
+        entropy_window=entropy,
+    )
+
+
+def _alone(requests: list[tuple[ShapeKind, Any, int]], together: list[Speed], device: str) -> float:
+    """Time of the steps of the last request while the other processes rest, as a share of that with them."""
+    if not requests:
+        return 1.0
+    kind, experiment, vocab_size = requests[-1]
+    return _speed(Shape(kind, Experiment.model_validate(experiment), vocab_size), device).step / together[-1].step
+
+
+def _window(experiment: Experiment, model: ChunkLanguageModel) -> float:
+    """Seconds of an evaluation's window, from one batch of them."""
+    import numpy as np
+
+    from calm_bench.training.speed import clock
+    from evals.estimators import estimator_for, score_windows
+    from evals.evaluate import WINDOWS_AT_ONCE
+    from evals.protocol import protocol_for
+    from evals.samplers import ModelSampler
+
+    chunk_size = None if experiment.model.kind == "token" else experiment.model.chunk_size
+    protocol = protocol_for(experiment.evaluation, "", "", chunk_size)
+    windows = np.random.default_rng(0).integers(0, model.vocab_size, (WINDOWS_AT_ONCE, protocol.context_length))
+    sampler = ModelSampler(model)
+    rules = protocol.num_samples, protocol.ngram_lengths, range(WINDOWS_AT_ONCE), estimator_for(sampler, protocol)
+    now = clock(str(next(model.parameters()).device))
+    begun = now()
+    score_windows(sampler, windows, protocol.positions, *rules)
+    return (now() - begun) / WINDOWS_AT_ONCE
+
+
+def _texts(experiment: Experiment, model: ChunkLanguageModel) -> float:
+    """Seconds of all texts of the stage ``samples``, from a few chunks at each temperature."""
+    import torch
+
+    from calm_bench.sampling.generate import generate_batch
+    from calm_bench.sampling.temperature import Decoding
+    from calm_bench.training.speed import clock
+
+    samples = experiment.samples
+    device = next(model.parameters()).device
+    now = clock(str(device))
+    total = 0.0
+    for temperature in samples.temperatures if samples.num_prompts else ():
+        prompts = [[0] * samples.prompt_tokens] * samples.num_prompts
+        generators = [torch.Generator(device).manual_seed(number) for number in range(samples.num_prompts)]
+        decoding = Decoding(temperature, "batch", samples.candidates)
+        length = min(samples.num_tokens, WRITTEN_CHUNKS * model.chunk_size)
+        begun = now()
+        written = generate_batch(model, prompts, length, generators, model.vocab_size - 1, decoding)
+        longest = max(len(text.tokens) for text in written)
+        # An untrained model may end a text at once.
+        total += (now() - begun) * samples.num_tokens / max(longest, model.chunk_size)
+    return total
+
+
+def _entropy_window(experiment: Experiment, model: ChunkLanguageModel) -> float:
+    """Seconds of a window whose cross-entropy is taken."""
+    import torch
+
+    from calm_bench.training.speed import clock
+    from evals.cross_entropy import chunk_log_likelihoods
+
+    assert experiment.trajectory is not None
+    evaluation = experiment.evaluation
+    device = next(model.parameters()).device
+    tokens = torch.randint(0, model.vocab_size, (evaluation.context_length,), device=device)
+    first = max(evaluation.first_position, model.chunk_size)
+    now = clock(str(device))
+    begun = now()
+    chunk_log_likelihoods(model, tokens, first, experiment.trajectory.num_samples, 0)
+    return now() - begun

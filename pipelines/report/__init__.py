@@ -1,0 +1,1 @@
+"""One HTML file that tells a study: its headline, its pictures, its tables, and how to do it again."""

@@ -1,0 +1,140 @@
+"""Rows of several studies, pooled and ranked by protocol, each with the trainings behind it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.leaderboard.columns import ON_THE_FRONT
+from pipelines.leaderboard.entry import Entry
+from pipelines.leaderboard.leaderboard import Cost, Group, Leaderboard
+from pipelines.leaderboard.pooling import pooled
+from pipelines.leaderboard.render import caption
+from pipelines.leaderboard.trajectories import Trajectory
+from pipelines.report.columns import LONGEST_LABEL, columns_for, values_of
+from pipelines.report.data import Board, Member, Row
+from pipelines.report.families import Family, Key, key_of
+from pipelines.report.legible import legible
+from pipelines.report.links import Links
+from pipelines.report.protocol_words import protocol_title, protocol_words
+
+_COSTS: tuple[Cost, ...] = ("total_training_flops", "inference_flops_per_token")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an entry comes from."""
+
+    study: int
+    links: Links
+    trial: Mapping[str, Any]
+    """As ``trials.json`` has it."""
+
+
+def boards_of(
+    origins: Mapping[Entry, Origin],
+    protocols: Mapping[str, Mapping[str, Any]],
+    families: Mapping[Key, Family],
+    trajectories: Sequence[Trajectory],
+) -> list[Board]:
+    """A board per protocol, the one with the most rows first.
+
+    Args:
+        origins: of every entry, seeds not pooled.
+        protocols: what was measured, by hash, where it is known.
+    """
+    groups = Leaderboard(pooled(origins)).groups
+    trainings = _Trainings(origins)
+    boards = []
+    for group in sorted(groups, key=lambda group: (-len(group.entries), group.protocol_hash)):
+        protocol = protocols.get(group.protocol_hash, {})
+        columns = columns_for(group.entries)
+        fronts = {cost: set(group.front(cost)) for cost in _COSTS}
+        names = Counter(entry.label for entry in group.entries)
+        rows = []
+        for place, (rank, entry) in enumerate(zip(group.ranks, group.entries, strict=True)):
+            members = trainings.of(entry)
+            broken = [text for source, _ in members for text in source.trial.get("violations") or ()]
+            rows.append(
+                Row(
+                    key=f"{group.protocol_hash}-{place}",
+                    label=legible(_name(entry, names[entry.label] > 1), LONGEST_LABEL),
+                    study=legible(entry.study, LONGEST_LABEL),
+                    rank=rank,
+                    family=families[key_of(entry)].name,
+                    head=entry.head,
+                    values=values_of(entry, columns),
+                    members=[member for _, member in members],
+                    fronts=[cost for cost, front in fronts.items() if entry in front],
+                    violations=[legible(str(text), LONGEST_LABEL) for text in dict.fromkeys(broken)],
+                )
+            )
+        boards.append(
+            Board(
+                protocol_hash=group.protocol_hash,
+                title=protocol_title(protocol, group.protocol_hash),
+                protocol=protocol_words(protocol, group.entries),
+                settings=protocol,
+                caption=caption(group).replace(f"{ON_THE_FRONT} on the Pareto", "★ on the Pareto"),
+                columns=columns,
+                rows=rows,
+                headline=headline_of(group, list(origins), trajectories),
+            )
+        )
+    return boards
+
+
+def headline_of(group: Group, entries: Sequence[Entry], trajectories: Sequence[Trajectory]) -> dict[str, Any]:
+    """The headline of one protocol; where there is none to be had, what the best row says."""
+    from pipelines.leaderboard.headline import headline
+
+    own = [entry for entry in entries if entry.protocol_hash == group.protocol_hash]
+    kept = [trajectory for trajectory in trajectories if trajectory.comparable[0] == group.protocol_hash]
+    try:
+        return headline(own, kept).to_dict()
+    except ValueError as error:
+        best = group.entries[0]
+        name = legible(best.label, LONGEST_LABEL)
+        return {
+            "sentences": [
+                f"{name} scores highest: BrierLM {best.brierlm:.2f} ± {best.brierlm_se:.2f}.",
+                f"No comparison at equal scores: {legible(str(error), 500)}",
+            ]
+        }
+
+
+def _name(entry: Entry, is_one_of_several: bool) -> str:
+    """The label, with the seed where nothing else tells rows apart."""
+    says_seed = entry.seeds or f"seed={entry.seed}" in entry.label
+    return f"{entry.label}, seed {entry.seed}" if is_one_of_several and not says_seed else entry.label
+
+
+class _Trainings:
+    """The trainings behind rows, pooled or not."""
+
+    def __init__(self, origins: Mapping[Entry, Origin]) -> None:
+        self._origins = origins
+        self._alike: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+        for entry in sorted(origins, key=lambda entry: (entry.study, entry.trial)):
+            self._alike[entry.protocol_hash, entry.configuration].append(entry)
+
+    def of(self, row: Entry) -> list[tuple[Origin, Member]]:
+        """By seed. Studies that share a training count once."""
+        found: dict[int, tuple[Origin, Member]] = {}
+        pooled_ones = self._alike[row.protocol_hash, row.configuration] if row.seeds else [row]
+        for entry in pooled_ones:
+            if entry.seed in row.seeds or entry is row:
+                origin = self._origins[entry]
+                stages = origin.trial.get("stages") or {}
+                member = Member(
+                    origin.study,
+                    entry.trial,
+                    entry.seed,
+                    origin.links.trial(entry.trial),
+                    entry.model_identity,
+                    stages.get("autoencoder"),
+                )
+                found.setdefault(entry.seed, (origin, member))
+        return [found[seed] for seed in sorted(found)]

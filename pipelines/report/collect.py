@@ -1,0 +1,279 @@
+"""From the files of studies to what their report shows. Reads the store, computes no score anew, writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import calm_bench
+from calm_bench.overrides import ConfigurationError
+from calm_bench.registry import did_you_mean
+from pipelines.leaderboard.entry import Entry
+from pipelines.leaderboard.leaderboard import Leaderboard
+from pipelines.leaderboard.trajectories import trajectories_of
+from pipelines.report.boards import Origin, boards_of
+from pipelines.report.columns import LONGEST_LABEL
+from pipelines.report.curves import curves_of, points_for, rounded
+from pipelines.report.data import (
+    Autoencoder,
+    Board,
+    Ended,
+    Kept,
+    Report,
+    StudyPart,
+    Text,
+    TrainingCurves,
+    Writing,
+)
+from pipelines.report.environment import Environment
+from pipelines.report.estimates import ESTIMATE, estimates_of
+from pipelines.report.families import Family, Key, families_of, key_of
+from pipelines.report.legible import legible
+from pipelines.report.links import Links, links_of
+from pipelines.report.reproduce import commands_for, notes_for
+from pipelines.report.searches import search_of
+from pipelines.report.stage_records import StageRecords, read_json
+from pipelines.store.store import Store
+from pipelines.sweep.trial import TrialOutcome
+
+MOST_TEXT = 1_500_000
+"""Characters of samples on a page; the best rows' come first."""
+LONGEST_TEXT = 4000
+LONGEST_ERROR = 4000
+MOST_AUTOENCODERS = 100
+KEPT = ("training_flops", "cross_entropy", "cross_entropy_se", "brierlm", "brierlm_se")
+
+
+@dataclass(frozen=True)
+class _Study:
+    folder: Path
+    configuration: str
+    settings: Mapping[str, Any]
+    trials: Sequence[Mapping[str, Any]]
+    entries: Sequence[Entry]
+    links: Links
+
+    @property
+    def name(self) -> str:
+        return str(self.settings.get("name") or self.folder.name.rpartition("-")[0])
+
+
+def study_folders(store: Store, names: Sequence[str] = ()) -> list[Path]:
+    """Folders of the studies in ``store`` that were begun, those called one of ``names`` if given.
+
+    A name is the study's, or its folder's, which tells studies of one name apart.
+
+    Raises:
+        ConfigurationError: there is no such study, or none at all; says which there are.
+    """
+    store.bring_studies()
+    found = [folder for folder in store.study_folders() if (folder / "trials.json").is_file()]
+    if not found:
+        raise ConfigurationError(
+            f"no study was run in the store {store.place} yet: calm-bench run, or --store names another"
+        )
+    known = {folder: (folder.name, folder.name.rpartition("-")[0]) for folder in found}
+    for name in names:
+        if not any(name in both for both in known.values()):
+            all_names = sorted({both[1] for both in known.values()})
+            raise ConfigurationError(f"no study {name!r} in the store {store.place}{did_you_mean(name, all_names)}")
+    return [folder for folder, both in known.items() if not names or any(name in both for name in names)]
+
+
+def collect(store: Store, folders: Sequence[Path]) -> Report:
+    """The report on the studies in ``folders`` of ``store``.
+
+    Raises:
+        ConfigurationError, LeaderboardError: a file of a study is damaged.
+    """
+    files = StageRecords(store.root)
+    studies = [_read(folder) for folder in folders]
+    origins: dict[Entry, Origin] = {}
+    for index, study in enumerate(studies):
+        by_number = {trial["number"]: trial for trial in study.trials}
+        for entry in study.entries:
+            origins.setdefault(entry, Origin(index, study.links, by_number.get(entry.trial, {})))
+    families = families_of(origins)
+    trajectories = trajectories_of(outcome for study in studies for outcome in _outcomes(study, files))
+    boards = boards_of(origins, _protocols(origins, files), families, trajectories)
+    models, autoencoders = _shown(boards)
+    limit = points_for(len(models) + len(autoencoders))
+    writings, left_out = _writings(models, origins, files)
+    return Report(
+        title=" · ".join(dict.fromkeys(legible(study.name, LONGEST_LABEL) for study in studies)),
+        studies=[_part(study, files) for study in studies],
+        boards=boards,
+        families=[vars(family) for family in dict.fromkeys(families.values())],
+        curves=_curves("language_model", models, files, limit),
+        autoencoder_curves=_curves("autoencoder", autoencoders, files, limit),
+        autoencoders=_autoencoders(autoencoders, files),
+        writings=writings,
+        kept=_kept(studies, families, files),
+        left_out=left_out,
+        made_by=f"calm-bench {calm_bench.__version__}",
+    )
+
+
+def _read(folder: Path) -> _Study:
+    import yaml
+
+    board = folder / "leaderboard.json"
+    configuration = folder / "study.yaml"
+    text = configuration.read_text(encoding="utf-8") if configuration.is_file() else ""
+    trials = read_json(folder / "trials.json")
+    settings = yaml.safe_load(text) if text else {}
+    if not isinstance(trials, list) or not isinstance(settings, dict):
+        raise ConfigurationError(f"{folder} is damaged: trials.json or study.yaml is not what calm-bench wrote")
+    return _Study(
+        folder,
+        text,
+        settings,
+        trials,
+        list(Leaderboard.from_json(board.read_text(encoding="utf-8"))) if board.is_file() else [],
+        links_of(folder),
+    )
+
+
+def _outcomes(study: _Study, files: StageRecords) -> Iterable[TrialOutcome]:
+    for trial in study.trials:
+        if trial["state"] == "complete":
+            results = {kind: files.json(kind, identity) for kind, identity in files.of_trial(trial)}
+            yield TrialOutcome(trial["number"], trial["label"], trial["settings"], "complete", results=results)
+
+
+def _protocols(origins: Mapping[Entry, Origin], files: StageRecords) -> dict[str, Mapping[str, Any]]:
+    found: dict[str, Mapping[str, Any]] = {}
+    for entry, origin in origins.items():
+        identity = (origin.trial.get("stages") or {}).get("evaluation")
+        if entry.protocol_hash not in found and identity:
+            protocol = files.json("evaluation", identity).get("protocol")
+            if protocol:
+                found[entry.protocol_hash] = protocol
+    return found
+
+
+def _shown(boards: Sequence[Board]) -> tuple[list[str], list[str]]:
+    """Identities of the language models and autoencoders behind the rows, best rows first."""
+    members = [member for board in boards for row in board.rows for member in row.members]
+    autoencoders = dict.fromkeys(member.autoencoder for member in members if member.autoencoder)
+    return list(dict.fromkeys(member.model for member in members)), list(autoencoders)
+
+
+def _curves(kind: str, identities: Sequence[str], files: StageRecords, limit: int) -> list[TrainingCurves]:
+    found = []
+    for identity in identities:
+        folder = files.folder(kind, identity)
+        curves = curves_of(kind, identity, folder, limit) if folder is not None else None
+        if curves is not None:
+            found.append(curves)
+    return found
+
+
+def _autoencoders(identities: Sequence[str], files: StageRecords) -> list[Autoencoder]:
+    found = []
+    for identity in identities[:MOST_AUTOENCODERS]:
+        result = files.json("autoencoder", identity)
+        if not result:
+            continue
+        config = files.json("autoencoder", identity, "config.json").get("config", {})
+        latent = result.get("probes", {}).get("latent_size") or config.get("autoencoder", {}).get("latent_size", 0)
+        found.append(
+            Autoencoder(
+                model=identity,
+                label=f"K={result['chunk_size']}, {latent} dimensions",
+                chunk_size=result["chunk_size"],
+                latent_size=latent,
+                accuracy=result["accuracy"],
+                accuracy_se=result.get("accuracy_se"),
+                parameters=result["parameters"],
+                probes=result.get("probes", {}),
+            )
+        )
+    return found
+
+
+def _writings(
+    models: Sequence[str], origins: Mapping[Entry, Origin], files: StageRecords
+) -> tuple[list[Writing], list[str]]:
+    stages = {
+        entry.model_identity: (origin.trial.get("stages") or {}).get("samples") for entry, origin in origins.items()
+    }
+    found: list[Writing] = []
+    missing = size = 0
+    for model in models:
+        identity = stages.get(model)
+        texts = files.json("samples", identity).get("texts", ()) if identity else ()
+        if not texts:
+            continue
+        size += sum(min(len(text["prompt"]) + len(text["text"]), 2 * LONGEST_TEXT) for text in texts)
+        if size > MOST_TEXT:
+            missing += 1
+            continue
+        found.append(
+            Writing(
+                model,
+                [
+                    Text(
+                        float(text["temperature"]),
+                        legible(text["prompt"], LONGEST_TEXT),
+                        legible(text["text"], LONGEST_TEXT),
+                        bool(text["ended"]),
+                        int(text["num_tokens"]),
+                    )
+                    for text in texts
+                ],
+            )
+        )
+    return found, [f"The texts of {missing} models are left out to keep the page small."] if missing else []
+
+
+def _kept(studies: Sequence[_Study], families: Mapping[Key, Family], files: StageRecords) -> list[Kept]:
+    found = []
+    for study in studies:
+        looks = {entry.trial: families[key_of(entry)].name for entry in study.entries}
+        for trajectory in trajectories_of(_outcomes(study, files)):
+            points = [{name: rounded(getattr(point, name), 6) or 0.0 for name in KEPT} for point in trajectory.points]
+            label = legible(trajectory.label, LONGEST_LABEL)
+            family = looks.get(trajectory.trial, label)
+            found.append(Kept(label, family, trajectory.comparable[0], trajectory.cross_entropy_kind, points))
+    return found
+
+
+def _part(study: _Study, files: StageRecords) -> StudyPart:
+    from calm_bench.study_config import Search
+
+    environment = Environment(files, study.trials)
+    configuration = legible(study.configuration)
+    configured = study.settings.get("search")
+    corpus = next((stage for trial in study.trials for stage in files.of_trial(trial) if stage[0] == "corpus"), None)
+    commands = commands_for(study.name, configuration, environment) if configuration else []
+    return StudyPart(
+        name=legible(study.name, LONGEST_LABEL),
+        identity=study.folder.name.rpartition("-")[2],
+        description=legible(" ".join(str(study.settings.get("description") or "").split()), 2000),
+        configuration=configuration,
+        num_trials=len(study.trials),
+        budget=legible(str(study.settings["budget"]), 100) if study.settings.get("budget") else None,
+        finished=environment.finished,
+        url=study.links.study,
+        search=search_of(Search.model_validate(configured), study.trials) if configured else None,
+        ended=[
+            Ended(
+                trial["number"],
+                legible(str(trial["label"]), LONGEST_LABEL),
+                str(trial["state"]),
+                legible(str(trial.get("error") or ""), LONGEST_ERROR),
+                {str(key): legible(str(value), 200) for key, value in (trial.get("settings") or {}).items()},
+                study.links.trial(trial["number"]),
+            )
+            for trial in study.trials
+            if trial["state"] != "complete"
+        ],
+        commands=commands,
+        notes=notes_for(commands, environment, files.json(*corpus) if corpus else {}),
+        environment=environment.table(),
+        stages=environment.stages(),
+        estimates=estimates_of(read_json(study.folder / ESTIMATE)),
+    )

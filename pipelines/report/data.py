@@ -1,0 +1,238 @@
+"""What a report shows, as plain values: the page draws these and computes nothing that a table does not hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+FORMAT = "calm-bench report"
+VERSION = 1
+
+Number = float | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the leaderboard, and an axis where it holds numbers."""
+
+    key: str
+    title: str
+    unit: str = ""
+    error: str | None = None
+    """Key of the column's standard error."""
+    better: Literal["high", "low"] | None = None
+    """Which end people want; None where there is none."""
+    log: bool = False
+    """Whether an axis is logarithmic unless the reader says otherwise."""
+    form: Literal["text", "score", "flops", "count", "share", "duration", "whole"] = "score"
+    shown: bool = True
+    """False for columns that the reader has to ask for."""
+    axis: bool = True
+
+
+@dataclass(frozen=True)
+class Member:
+    """One training behind a row: the trial of a study, with its run in MLflow where there is one."""
+
+    study: int
+    trial: int
+    seed: int
+    url: str | None
+    model: str
+    """Identity of the language model, by which curves and texts are found."""
+    autoencoder: str | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A leaderboard row: all seeds of a configuration, or one."""
+
+    key: str
+    label: str
+    study: str
+    rank: int
+    family: str
+    head: str | None
+    values: Mapping[str, Number | str]
+    """By column."""
+    members: Sequence[Member]
+    fronts: Sequence[str] = ()
+    """Columns of the costs on whose Pareto front the row lies."""
+    violations: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Board:
+    """The rows of one protocol, best score first."""
+
+    protocol_hash: str
+    title: str
+    protocol: Sequence[str]
+    """In words, a sentence each."""
+    settings: Mapping[str, Any]
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    headline: Mapping[str, Any]
+    """:meth:`pipelines.leaderboard.answers.Headline.to_dict`, or only ``sentences``."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What a training logged, thinned: one split's values of every term over its FLOPs."""
+
+    flops: Sequence[float]
+    terms: Mapping[str, Sequence[Number]]
+
+
+@dataclass(frozen=True)
+class TrainingCurves:
+    """The curves of one language model or autoencoder."""
+
+    model: str
+    train: Curve
+    validation: Curve
+    num_logged: int
+    """Lines in the log, of which ``train`` shows a part."""
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """A trained autoencoder and what its probes found; shares of tokens."""
+
+    model: str
+    label: str
+    chunk_size: int
+    latent_size: int
+    accuracy: float
+    accuracy_se: Number
+    parameters: int
+    probes: Mapping[str, Any]
+    """As the training's result holds them; empty where it was not probed."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """What a model wrote after a prompt."""
+
+    temperature: float
+    prompt: str
+    text: str
+    ended: bool
+    num_tokens: int
+
+
+@dataclass(frozen=True)
+class Writing:
+    """The texts of one language model."""
+
+    model: str
+    texts: Sequence[Text]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The models kept along one training, each with its score and its cross-entropy (nats per token)."""
+
+    label: str
+    family: str
+    protocol_hash: str
+    kind: str
+    points: Sequence[Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Search:
+    """The trials of a search by what was searched, and what mattered."""
+
+    sampler: str
+    objective: str
+    direction: str
+    parameters: Sequence[Mapping[str, Any]]
+    """``name``, ``log``, ``numeric`` and ``label``."""
+    points: Sequence[Mapping[str, Any]]
+    """``trial``, ``label``, ``state``, ``value`` and ``at`` (by parameter)."""
+    importance: Mapping[str, float]
+    """By parameter, summing to 1; empty where ``why`` says so."""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A trial without a row, or one that is still open."""
+
+    trial: int
+    label: str
+    state: str
+    error: str
+    settings: Mapping[str, Any]
+    url: str | None
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Seconds that were foreseen and that it took; of a kind of stage, or of the whole run (``total``)."""
+
+    kind: str
+    estimated_s: float
+    measured_s: float
+
+
+@dataclass(frozen=True)
+class Command:
+    """A line for a shell, and what it does."""
+
+    text: str
+    purpose: str
+
+
+@dataclass(frozen=True)
+class StudyPart:
+    """What concerns one study and not its rows."""
+
+    name: str
+    identity: str
+    description: str
+    configuration: str
+    """Resolved YAML; addresses masked."""
+    num_trials: int
+    budget: str | None
+    """What all language models were trained for equally, where the study says so."""
+    finished: str | None
+    """UTC date and time of its last stage."""
+    url: str | None
+    search: Search | None
+    ended: Sequence[Ended]
+    commands: Sequence[Command]
+    notes: Sequence[str]
+    """What a repetition depends on beside the commands."""
+    environment: Sequence[tuple[str, str]]
+    stages: Sequence[Mapping[str, Any]]
+    """Per kind: ``kind``, ``count``, ``wall_time_s``, ``flops``; each stage once."""
+    estimates: Sequence[Expected] = ()
+    """What was foreseen and what it took, in all and by kind of stage."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything on the page."""
+
+    title: str
+    studies: Sequence[StudyPart]
+    boards: Sequence[Board]
+    families: Sequence[Mapping[str, Any]]
+    """``name``, ``colour`` and ``marker`` by place in the palette: one look per family on the whole page."""
+    curves: Sequence[TrainingCurves] = ()
+    autoencoder_curves: Sequence[TrainingCurves] = ()
+    autoencoders: Sequence[Autoencoder] = ()
+    writings: Sequence[Writing] = ()
+    kept: Sequence[Kept] = ()
+    left_out: Sequence[str] = ()
+    """What did not fit, in words."""
+    made_by: str = ""
+    format: str = field(default=FORMAT, init=False)
+    version: int = field(default=VERSION, init=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)

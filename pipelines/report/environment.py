@@ -1,0 +1,77 @@
+"""What a study ran on and with, from the provenance of its stages."""
+
+from __future__ import annotations
+
+import datetime
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pipelines.report.legible import legible
+from pipelines.report.stage_records import StageRecords
+
+ORDER = ("corpus", "tokens", "autoencoder", "language_model", "evaluation", "samples", "benchmarks", "trajectory")
+
+
+class Environment:
+    """The provenance of all stages of a study, each counted once however many trials share it."""
+
+    def __init__(self, files: StageRecords, trials: Iterable[Mapping[str, Any]]) -> None:
+        stages = dict.fromkeys(stage for trial in trials for stage in files.of_trial(trial))
+        self.records = {stage: files.json(*stage, "provenance.json") for stage in stages}
+
+    @property
+    def finished(self) -> str | None:
+        """When the last stage ended, in UTC to the minute."""
+        ends = [
+            attempt["started"] + float(record.get("wall_time_s") or 0.0)
+            for record in self.records.values()
+            for attempt in record.get("attempts", ())[-1:]
+        ]
+        if not ends:
+            return None
+        return datetime.datetime.fromtimestamp(max(ends), datetime.UTC).strftime("%Y-%m-%d %H:%M")
+
+    @property
+    def commits(self) -> list[str]:
+        """Of the code, whole, with ``(modified)`` behind those whose files were changed."""
+        found = []
+        for record in self.records.values():
+            git = record.get("git")
+            if git:
+                found.append(git["commit"] + (" (modified)" if git.get("modified") else ""))
+        return list(dict.fromkeys(found))
+
+    @property
+    def version(self) -> str | None:
+        return next(
+            (record["versions"]["calm-bench"] for record in self.records.values() if record.get("versions")), None
+        )
+
+    def table(self) -> list[tuple[str, str]]:
+        """Name and value; several values where stages ran on different machines or versions. The host's name is left
+        out: a report is shown to others."""
+        found: dict[str, dict[str, None]] = defaultdict(dict)
+        for record in self.records.values():
+            for name, version in record.get("versions", {}).items():
+                found[name][str(version)] = None
+            if record.get("device"):
+                found["device"][str(record["device"])] = None
+            if record.get("platform"):
+                found["platform"][str(record["platform"])] = None
+        for commit in self.commits:
+            found["git commit"][commit] = None
+        first = ("calm-bench", "git commit", "device", "platform", "python")
+        names = [*(name for name in first if name in found), *(name for name in found if name not in first)]
+        return [(legible(name, 100), legible(", ".join(found[name]), 500)) for name in names]
+
+    def stages(self) -> Sequence[Mapping[str, Any]]:
+        """Count, seconds and training FLOPs by kind of stage."""
+        sums: dict[str, dict[str, Any]] = {}
+        for (kind, _), record in self.records.items():
+            row = sums.setdefault(kind, {"kind": kind, "count": 0, "wall_time_s": 0.0, "flops": 0.0})
+            row["count"] += 1
+            row["wall_time_s"] += float(record.get("wall_time_s") or 0.0)
+            row["flops"] += float(record.get("flops") or 0.0)
+        known = [sums[kind] for kind in ORDER if kind in sums]
+        return known + [row for kind, row in sums.items() if kind not in ORDER]

@@ -1,0 +1,76 @@
+"""Where a trial's run is shown in MLflow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from pipelines.report.stage_records import read_json
+
+FILE = "mlflow.json"
+"""In a study's folder, written by the mirror."""
+LOCAL = "http://127.0.0.1:5000"
+"""Where ``calm-bench ui`` serves a store that is mirrored into a file."""
+
+_IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True)
+class Links:
+    """Addresses in MLflow's own pages; None where a run is not mirrored or its names are not MLflow's."""
+
+    base: str | None = None
+    experiment: str = ""
+    parent: str | None = None
+    runs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def study(self) -> str | None:
+        return self._run(self.parent)
+
+    def trial(self, number: int) -> str | None:
+        return self._run(self.runs.get(str(number)))
+
+    def _run(self, run: str | None) -> str | None:
+        if self.base is None or run is None:
+            return None
+        return f"{self.base}/#/experiments/{self.experiment}/runs/{run}"
+
+
+def links_of(folder: Path) -> Links:
+    """What the mirror left in a study's folder; a credential in the address goes nowhere."""
+    found = read_json(folder / FILE)
+    if not isinstance(found, dict):
+        return Links()
+    experiment = str(found.get("experiment_id") or "")
+    if not _IDENTIFIER.fullmatch(experiment):
+        return Links()
+    runs = found.get("runs")
+    return Links(
+        _base(found.get("address")),
+        experiment,
+        _identifier(found.get("parent_run_id")),
+        {str(number): run for number, run in runs.items() if _identifier(run)} if isinstance(runs, dict) else {},
+    )
+
+
+def _base(address: Any) -> str:
+    """The server's address without user, password and query; that of a local page where MLflow is a file."""
+    try:
+        parts = urlsplit(str(address))
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return LOCAL
+    if parts.scheme not in ("http", "https") or not host:
+        return LOCAL
+    host = f"[{host}]" if ":" in host else host
+    place = host if port is None else f"{host}:{port}"
+    return urlunsplit((parts.scheme, place, parts.path.rstrip("/"), "", ""))
+
+
+def _identifier(value: Any) -> str | None:
+    return value if isinstance(value, str) and _IDENTIFIER.fullmatch(value) else None

@@ -1,0 +1,113 @@
+"""The page: data, style and scripts in one file that asks nobody for anything.
+
+What comes from runs is data and never markup: it stands in a script element of the type ``application/json`` with every
+``<`` escaped, and the scripts put it on the page as text only. A content security policy forbids the rest: no network,
+no form, and no script but those whose hashes it names.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from calm_bench.atomic import write_bytes
+from pipelines.leaderboard.drawing import PALETTE
+from pipelines.report.collect import collect
+from pipelines.report.data import Report
+from pipelines.store.store import Store
+
+LIBRARIES = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
+SCRIPTS = (
+    "elements.js",
+    "numbers.js",
+    "theme.js",
+    "chart.js",
+    "compute.js",
+    "scores.js",
+    "training.js",
+    "kept.js",
+    "autoencoders.js",
+    "search.js",
+    "samples.js",
+    "table.js",
+    "studies.js",
+    "main.js",
+)
+"""In the order in which they are read; they share one scope."""
+STYLES = tuple(
+    f"{name}.css" for name in ("base", "layout", "headline", "controls", "charts", "tables", "texts", "media")
+)
+REPORT = "report.html"
+
+
+def write_report(store: Store, folders: Sequence[Path], path: Path) -> Path:
+    """Write the report on the studies in ``folders`` to ``path``; returns ``path``.
+
+    Raises:
+        ConfigurationError, LeaderboardError: a file of a study is damaged.
+    """
+    write_bytes(path, render(collect(store, folders)).encode())
+    return path
+
+
+def write_run_report(store: Store, folder: Path, notify: Callable[[str], None]) -> Path | None:
+    """:func:`write_report` at the end of a run, into the study's ``folder``; None where it fails.
+
+    The results are there by then and a page about them can be made again, so no error of it may end the run.
+    """
+    try:
+        return write_report(store, [folder], folder / REPORT)
+    except Exception as error:
+        notify(f"the report was not written ({type(error).__name__}: {error}); calm-bench report tries again")
+        return None
+
+
+def render(report: Report) -> str:
+    """The whole page. Equal reports give equal pages."""
+    scripts = [_asset(name) for name in LIBRARIES]
+    own = "\n".join(_asset(name) for name in SCRIPTS)
+    scripts.append(f'"use strict";\n(() => {{\n{own}\n}})();')
+    policy = "; ".join(
+        (
+            "default-src 'none'",
+            "script-src " + " ".join(f"'sha256-{_digest(script)}'" for script in scripts),
+            "style-src 'unsafe-inline'",
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+    parts = {
+        "POLICY": html.escape(policy, quote=True),
+        "TITLE": html.escape(f"{report.title} · calm-bench report"),
+        "PALETTE": " ".join(f"--family-{place}: {colour};" for place, colour in enumerate(PALETTE)),
+        "STYLE": "\n".join(_asset(name) for name in STYLES),
+        "DATA": _data(report),
+        "SCRIPTS": "\n".join(f"<script>{script}</script>" for script in scripts),
+    }
+    # One pass over the template alone: what is put in is not searched for further marks.
+    pieces = _asset("page.html").split("{{")
+    return pieces[0] + "".join(parts[mark] + rest for mark, _, rest in (piece.partition("}}") for piece in pieces[1:]))
+
+
+def _data(report: Report) -> str:
+    """JSON that can neither end its element nor open another; U+2028 and U+2029 are line ends to some readers."""
+    text = json.dumps(report.to_dict(), separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+@cache
+def _asset(name: str) -> str:
+    return files("pipelines.report").joinpath("assets", *name.split("/")).read_text(encoding="utf-8")
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,0 +1,155 @@
+"""Files that are in an object store all or not at all.
+
+Objects are uploaded under a name that is used once; a record, which lists them with sizes and hashes, is written last.
+Without its record a bundle is not there, however much of it is; two processes that upload the same thing cannot mix
+their files, and whichever record stands in the end describes one of the two.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from calm_bench.fingerprint import file_digest
+from pipelines.store.home import Home, StoreUnreachable
+from pipelines.store.names import stays_inside
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One file of a bundle."""
+
+    bytes: int
+    sha256: str
+    object: str
+    """Where it is, below the bundle's own prefix."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a record says."""
+
+    files: Mapping[str, Piece]
+    """By relative path."""
+    about: Mapping[str, Any]
+    """JSON: what can be known of the bundle without fetching it."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(piece.bytes for piece in self.files.values())
+
+    def to_json(self) -> bytes:
+        files = {name: asdict(piece) for name, piece in self.files.items()}
+        return (json.dumps({"files": files, "about": dict(self.about)}, indent=2, allow_nan=False) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Bundle:
+        """
+        Raises:
+            ValueError: it is no record, or one that names files outside its folder.
+        """
+        try:
+            document = json.loads(content)
+            files = {
+                str(name): Piece(int(entry["bytes"]), str(entry["sha256"]), str(entry["object"]))
+                for name, entry in document["files"].items()
+            }
+            about = dict(document["about"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a record of files ({type(error).__name__}: {error})") from None
+        if not all(stays_inside(name) and stays_inside(piece.object) for name, piece in files.items()):
+            raise ValueError("it names files outside its folder")
+        return cls(files, about)
+
+
+def read(home: Home, record: str) -> Bundle | None:
+    """The bundle whose record has the key ``record``; None where there is none.
+
+    Raises:
+        ValueError: there is something else.
+    """
+    try:
+        return Bundle.from_json(home.read(record))
+    except FileNotFoundError:
+        return None
+
+
+def send(
+    home: Home,
+    record: str,
+    prefix: str,
+    folder: Path,
+    names: Iterable[str],
+    about: Mapping[str, Any],
+    before: Bundle | None = None,
+) -> Bundle:
+    """Upload ``names`` of ``folder`` below ``prefix``, then write the record.
+
+    Args:
+        before: an earlier bundle below the same prefix: what has not changed since is not uploaded again.
+
+    Raises:
+        StoreUnreachable: some objects did not arrive.
+    """
+    upload = uuid.uuid4().hex
+    known = {piece.sha256: piece.object for piece in before.files.values()} if before else {}
+    files: dict[str, Piece] = {}
+    fresh: list[tuple[Path, str]] = []
+    for name in names:
+        path = folder / name
+        digest = file_digest(path)
+        files[name] = Piece(path.stat().st_size, digest, known.get(digest, f"{upload}/{name}"))
+        if digest not in known:
+            fresh.append((path, f"{prefix}/{upload}/{name}"))
+    home.upload(fresh)
+    arrived = home.list(f"{prefix}/{upload}") if fresh else {}
+    for path, key in fresh:
+        if key not in arrived or arrived[key].size != path.stat().st_size:
+            raise StoreUnreachable(f"{home.place(key)} did not arrive whole")
+    bundle = Bundle(files, about)
+    home.write(record, bundle.to_json())
+    return bundle
+
+
+def fetch(home: Home, prefix: str, bundle: Bundle, into: Path, names: Iterable[str] | None = None) -> list[str]:
+    """Download files of ``bundle`` and compare their hashes; what is wrong with them, one phrase each.
+
+    A file that is not what it was is not left behind.
+    """
+    chosen = list(bundle.files if names is None else names)
+    pairs = [(f"{prefix}/{bundle.files[name].object}", into / name) for name in chosen]
+    try:
+        home.download(pairs)
+    except FileNotFoundError:
+        # One by one, to say which.
+        for pair in pairs:
+            try:
+                home.download([pair])
+            except FileNotFoundError:
+                pair[1].unlink(missing_ok=True)
+    damage = []
+    for name in chosen:
+        path, piece = into / name, bundle.files[name]
+        if not path.is_file():
+            damage.append(f"{name} is missing")
+        elif path.stat().st_size != piece.bytes or file_digest(path) != piece.sha256:
+            damage.append(f"{name} has other content than was published")
+            path.unlink()
+    return damage
+
+
+def check(home: Home, prefix: str, bundle: Bundle) -> list[str]:
+    """As :func:`fetch`, but keeps nothing: reads every object and compares."""
+    damage = []
+    for name, piece in bundle.files.items():
+        try:
+            if home.digest(f"{prefix}/{piece.object}") != piece.sha256:
+                damage.append(f"{name} has other content than was published")
+        except FileNotFoundError:
+            damage.append(f"{name} is missing")
+    return damage

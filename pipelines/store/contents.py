@@ -1,0 +1,105 @@
+"""What lies in a store's folders, before anybody asks who needs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+STOP_FILE_AGE_S = 24 * 3600.0
+"""A driver's stop file that is older has lost its driver: workers look at it a few times a second."""
+
+
+@dataclass(frozen=True)
+class StageFiles:
+    """The files of one stage, finished or begun."""
+
+    kind: str
+    identity: str
+    label: str
+    place: Path | str
+    """A folder, or an address in a remote home."""
+    size: int
+    """Bytes of all its files."""
+    modified: float
+    """Seconds since the epoch: when it was finished, or last written to."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{self.identity}"
+
+
+@dataclass(frozen=True)
+class LeftBehind:
+    """Something that is no stage and that nobody will miss."""
+
+    what: str
+    reason: str
+    place: Path | str
+    size: int
+    """Bytes."""
+
+
+def finished_in(root: Path) -> Iterator[StageFiles]:
+    """The finished stages below ``root``."""
+    for folder in (root / "stages").glob("*/*"):
+        if folder.is_dir():
+            modified = _modified(folder / "result.json", folder)
+            label = str(_description(folder).get("label", folder.parent.name))
+            yield StageFiles(folder.parent.name, folder.name, label, folder, size_of(folder), modified)
+
+
+def begun_in(root: Path) -> Iterator[StageFiles]:
+    """The stages below ``root`` that were begun and are not finished."""
+    for folder in (root / "work").glob("*-*"):
+        kind, _, identity = folder.name.rpartition("-")
+        modified = _modified(folder / "metrics.jsonl", folder)
+        label = str(_description(folder).get("label", kind))
+        yield StageFiles(kind, identity, label, folder, size_of(folder), modified)
+
+
+def left_behind_in(root: Path) -> Iterator[LeftBehind]:
+    """What was set aside, half removed, or lost its driver."""
+    for folder in sorted((root / "damaged").glob("*")):
+        yield LeftBehind(folder.name, "set aside because it was damaged", folder, size_of(folder))
+    for folder in sorted((root / "trash").glob("*")):
+        yield LeftBehind(folder.name, "half removed", folder, size_of(folder))
+    now = time.time()
+    for path in sorted((root / "stop").glob("*")):
+        if now - path.stat().st_mtime > STOP_FILE_AGE_S:
+            yield LeftBehind(f"stop/{path.name}", "its driver is gone", path, size_of(path))
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below ``folder``; files that vanish meanwhile count nothing."""
+    if folder.is_file():
+        return folder.stat().st_size
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(place, name)).st_size
+            except FileNotFoundError:
+                continue
+    return total
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _modified(*paths: Path) -> float:
+    for path in paths:
+        try:
+            return path.stat().st_mtime
+        except FileNotFoundError:
+            continue
+    return 0.0

@@ -1,0 +1,106 @@
+"""Copies of finished stages on this machine, fetched from a remote home when they are needed."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pipelines.store import bundle
+from pipelines.store.home import Home
+from pipelines.store.intact import RECORD, find_damage
+from pipelines.store.publications import Publications
+
+SMALL_BYTES = 2**20
+"""Files up to this size belong to a stage's summary; metrics, which are lines of JSON, always do."""
+
+
+class DamagedStage(RuntimeError):
+    """A finished stage cannot be fetched as it was published."""
+
+    def __init__(self, damage: Sequence[str]) -> None:
+        super().__init__("; ".join(damage))
+        self.damage = list(damage)
+
+
+class Copies:
+    """The folders below ``root/stages``. A whole one appears by one rename; one without its record is a summary."""
+
+    def __init__(self, home: Home, root: Path, published: Publications) -> None:
+        self._home = home
+        self._root = root
+        self._published = published
+
+    def folder(self, kind: str, identity: str) -> Path:
+        """Where the stage is, or will be."""
+        return self._root / "stages" / kind / identity
+
+    def is_whole(self, kind: str, identity: str) -> bool:
+        """Whether all files of the stage are here."""
+        return (self.folder(kind, identity) / RECORD).is_file()
+
+    def fetch(self, kind: str, identity: str) -> Path:
+        """The folder of the finished stage with all its files.
+
+        Raises:
+            FileNotFoundError: the stage is not finished.
+            DamagedStage: what is kept is not what was published.
+        """
+        final = self.folder(kind, identity)
+        if self.is_whole(kind, identity):
+            return final
+        found = self._published.record(f"{kind}-{identity}")
+        with self._incoming() as incoming:
+            place = incoming / kind / identity
+            place.mkdir(parents=True)
+            damage = bundle.fetch(self._home, prefix_of(kind, identity), found, place)
+            # Its own record tells whether it is the stage that its name says.
+            damage = damage or find_damage(place) or []
+            if damage or RECORD not in found.files:
+                raise DamagedStage(damage or [f"{RECORD} is missing"])
+            _move(place, final)
+        return final
+
+    def bring(self, names: Iterable[str]) -> None:
+        """Download the small files of the finished stages ``names``, many at once; what is here is left alone."""
+        with self._incoming() as incoming:
+            pairs: list[tuple[str, Path]] = []
+            for name in names:
+                kind, _, identity = name.rpartition("-")
+                if self.folder(kind, identity).is_dir():
+                    continue
+                for file, piece in self._published.record(name).files.items():
+                    if file != RECORD and (piece.bytes <= SMALL_BYTES or file.endswith(".jsonl")):
+                        pairs.append((f"{prefix_of(kind, identity)}/{piece.object}", incoming / kind / identity / file))
+            self._home.download(pairs)
+            for folder in incoming.glob("*/*"):
+                _move(folder, self.folder(folder.parent.name, folder.name))
+
+    @contextmanager
+    def _incoming(self) -> Iterator[Path]:
+        place = self._root / "incoming" / uuid.uuid4().hex
+        place.mkdir(parents=True)
+        try:
+            yield place
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def prefix_of(kind: str, identity: str) -> str:
+    """Below which key the files of a stage are."""
+    return f"stages/{kind}/{identity}"
+
+
+def _move(folder: Path, final: Path) -> None:
+    """Rename ``folder`` to ``final``, in the place of a summary; another process may have brought the same by now."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    if final.is_dir() and not (final / RECORD).is_file() and (folder / RECORD).is_file():
+        with suppress(FileNotFoundError):
+            final.rename(folder.with_name(f"{folder.name}-summary"))
+    try:
+        folder.rename(final)
+    except OSError:
+        if not final.is_dir():
+            raise

@@ -1,0 +1,104 @@
+"""What lies in a remote home, before anybody asks who needs it."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipelines.store import flags, saving
+from pipelines.store.bundle import Bundle
+from pipelines.store.claims import Claims
+from pipelines.store.contents import STOP_FILE_AGE_S, LeftBehind, StageFiles, size_of
+from pipelines.store.home import Found, Home
+from pipelines.store.names import is_plain
+from pipelines.store.publications import Publications
+
+LEFTOVER_AGE_S = 24 * 3600.0
+"""Files on their way for longer have lost the process that moved them."""
+
+
+def finished(home: Home, published: Publications) -> Iterator[StageFiles]:
+    """The stages that have a record."""
+    for name, info in published.refresh().items():
+        kind, _, identity = name.rpartition("-")
+        label = str(published.description(name).get("label", kind))
+        try:
+            size = published.record(name).size
+        except FileNotFoundError:
+            size = 0
+        yield StageFiles(kind, identity, label, home.place(f"stages/{kind}/{identity}"), size, info.modified)
+
+
+def begun(home: Home, claims: Claims) -> Iterator[StageFiles]:
+    """The stages of which work was uploaded, or on which somebody works."""
+    sizes: dict[str, int] = defaultdict(int)
+    times: dict[str, float] = defaultdict(float)
+    for key, info in home.list(saving.FOLDER).items():
+        name = key.split("/")[1].removesuffix(".json")
+        if is_plain(name):
+            sizes[name] += info.size
+            times[name] = max(times[name], info.modified)
+    for name in claims.holders():
+        if not name.startswith("study-") and name not in sizes:
+            sizes[name], times[name] = 0, time.time()
+    for name in sizes:
+        kind, _, identity = name.rpartition("-")
+        yield StageFiles(kind, identity, kind, home.place(f"{saving.FOLDER}/{name}"), sizes[name], times[name])
+
+
+def left_behind(home: Home, published: Publications, claims: Claims) -> Iterator[LeftBehind]:
+    """What was set aside, uploaded in part, or lost its driver."""
+    busy = claims.holders()
+    by_upload: dict[str, dict[str, Found]] = defaultdict(dict)
+    for key, info in home.list("stages").items():
+        by_upload["/".join(key.split("/")[:4])][key] = info
+    names = published.refresh()
+    for prefix, objects in sorted(by_upload.items()):
+        parts = prefix.split("/")
+        name = "-".join(parts[1:3])
+        if name in busy or (name in names and _uses(published, name, parts[-1])):
+            continue
+        size = sum(info.size for info in objects.values())
+        yield LeftBehind(prefix, "uploaded in part, or set aside because it was damaged", home.place(prefix), size)
+    now = time.time()
+    for key, info in home.list("damaged").items():
+        yield LeftBehind(key, "record of a stage that was damaged", home.place(key), info.size)
+    for key, info in home.list(flags.FOLDER).items():
+        if now - info.modified > STOP_FILE_AGE_S:
+            yield LeftBehind(key, "its driver is gone", home.place(key), info.size)
+    for key, info in claims.sweep(delete=False).items():
+        yield LeftBehind(key, "its holder is gone", home.place(key), info.size)
+
+
+def left_in_cache(root: Path, published: Publications) -> Iterator[LeftBehind]:
+    """On this machine: copies of what the home no longer has, and files that never arrived."""
+    names = published.refresh()
+    for folder in sorted((root / "stages").glob("*/*")):
+        if f"{folder.parent.name}-{folder.name}" not in names:
+            what = f"stages/{folder.parent.name}/{folder.name} (on this machine)"
+            yield LeftBehind(what, "a copy of what the store no longer has", folder, size_of(folder))
+    for place in ("incoming", "outgoing"):
+        for folder in sorted((root / place).glob("*")):
+            if time.time() - folder.stat().st_mtime > LEFTOVER_AGE_S:
+                yield LeftBehind(f"{place}/{folder.name} (on this machine)", "half moved", folder, size_of(folder))
+
+
+def records_of(key: str) -> list[str]:
+    """The records without which what is at ``key`` is not there."""
+    match key.split("/"):
+        case ["stages", kind, identity]:
+            return [Publications.key(f"{kind}-{identity}")]
+        case [saving.FOLDER, name]:
+            return [f"{saving.FOLDER}/{name}.json"]
+    return []
+
+
+def _uses(published: Publications, name: str, upload: str) -> bool:
+    """Whether a record refers to objects of an upload; what cannot be read is left alone."""
+    try:
+        found: Bundle = published.record(name)
+    except FileNotFoundError:
+        return True
+    return any(piece.object.partition("/")[0] == upload for piece in found.files.values())

@@ -1,0 +1,166 @@
+"""Work in progress in a remote home: what an interrupted stage would go on from, on whichever host.
+
+The work folder is uploaded aside of the training: when new checkpoints have appeared, at most once a minute, and once
+more before a lease is given back. A host that dies costs what was done since the last upload.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+import uuid
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+from calm_bench.atomic import is_temporary
+from pipelines.store import bundle
+from pipelines.store.bundle import Bundle
+from pipelines.store.home import Home
+
+FOLDER = "work"
+SAVE_EVERY_S = 60.0
+"""Between two uploads, so that small checkpoints that are written often do not fill the line."""
+LOOK_S = 2.0
+CHECKPOINTS = "checkpoints"
+
+
+class Saver:
+    """Uploads one work folder while it is worked on.
+
+    Args:
+        folder: the work folder.
+        outgoing: a folder beside it, on the same file system, for the moment of an upload.
+        note: a file that remembers which upload the work folder agrees with.
+    """
+
+    def __init__(
+        self, home: Home, name: str, folder: Path, outgoing: Path, note: Path, every_s: float = SAVE_EVERY_S
+    ) -> None:
+        self._home = home
+        self._name = name
+        self._folder = folder
+        self._outgoing = outgoing
+        self._note = note
+        self._every_s = every_s
+        self._ended = threading.Event()
+        self._before = saved_work(home, name)
+        self._sent = _checkpoints(folder) if note.exists() else {}
+        self._thread = threading.Thread(target=self._watch, name=f"saving {name}", daemon=True)
+        self._thread.start()
+
+    def close(self, save: bool) -> None:
+        """Stop; upload what has changed if ``save`` and if there is something to go on from."""
+        self._ended.set()
+        self._thread.join()
+        if save and (found := _checkpoints(self._folder)) and found != self._sent:
+            self._save(found)
+
+    def _watch(self) -> None:
+        last = time.monotonic() - self._every_s
+        while not self._ended.wait(min(LOOK_S, self._every_s)):
+            if time.monotonic() - last < self._every_s:
+                continue
+            found = _checkpoints(self._folder)
+            if found and found != self._sent:
+                # A store away for a while must not disturb the training; there will be other checkpoints.
+                with suppress(OSError):
+                    self._save(found)
+                last = time.monotonic()
+
+    def _save(self, found: dict[str, tuple[int, int]]) -> None:
+        copy = self._outgoing / f"{self._name}-{uuid.uuid4().hex}"
+        try:
+            names = _copy(self._folder, copy)
+            token = uuid.uuid4().hex
+            prefix = f"{FOLDER}/{self._name}"
+            self._before = bundle.send(
+                self._home, f"{prefix}.json", prefix, copy, names, {"save": token}, before=self._before
+            )
+        finally:
+            shutil.rmtree(copy, ignore_errors=True)
+        _remember(self._note, token)
+        self._sent = found
+        needed = {f"{prefix}/{piece.object}" for piece in self._before.files.values()}
+        self._home.delete(key for key in self._home.list(prefix) if key not in needed)
+
+
+def saved_work(home: Home, name: str) -> Bundle | None:
+    """What was uploaded of the work on the stage ``name``; None too where it cannot be read."""
+    try:
+        return bundle.read(home, f"{FOLDER}/{name}.json")
+    except ValueError:
+        return None
+
+
+def adopt(home: Home, name: str, folder: Path, incoming: Path, note: Path) -> None:
+    """Replace the work folder by what another host has uploaded since this one worked on the stage, if it has.
+
+    Damaged files are left out with a warning: a training goes back to the checkpoint before.
+    """
+    found = saved_work(home, name)
+    if found is None:
+        return
+    token = str(found.about.get("save"))
+    if folder.is_dir() and note.exists() and note.read_text() == token:
+        # Its own upload, and what it did since.
+        return
+    place = incoming / f"{name}-{uuid.uuid4().hex}"
+    try:
+        place.mkdir(parents=True)
+        for problem in bundle.fetch(home, f"{FOLDER}/{name}", found, place):
+            warnings.warn(f"{home.place(f'{FOLDER}/{name}')}: {problem}; going on without it", stacklevel=2)
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        place.rename(folder)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    _remember(note, token)
+
+
+def discard_saved(home: Home, name: str, note: Path) -> None:
+    """Remove what was uploaded of the work on ``name``: the record first."""
+    home.delete([f"{FOLDER}/{name}.json"])
+    home.delete(home.list(f"{FOLDER}/{name}"))
+    note.unlink(missing_ok=True)
+
+
+def _remember(note: Path, token: str) -> None:
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(token)
+
+
+def _checkpoints(folder: Path) -> dict[str, tuple[int, int]]:
+    """Finished files of checkpoints with time and size, by which new ones are noticed."""
+    found = {}
+    for path in (folder / CHECKPOINTS).rglob("*"):
+        with suppress(FileNotFoundError):
+            if path.is_file() and not is_temporary(path):
+                status = path.stat()
+                found[path.relative_to(folder).as_posix()] = (status.st_mtime_ns, status.st_size)
+    return found
+
+
+def _copy(folder: Path, copy: Path) -> list[str]:
+    """The files of a work folder at one moment, checkpoints first: what is younger than they are does no harm.
+
+    Weights are replaced and never written into, so a link keeps them as they are; other files are copied.
+    """
+    names = []
+    paths = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink() and not is_temporary(path)]
+    paths.sort(key=lambda path: (path.relative_to(folder).parts[0] != CHECKPOINTS, path))
+    for path in paths:
+        name = path.relative_to(folder).as_posix()
+        target = copy / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Old checkpoints are dropped while this goes on.
+        with suppress(FileNotFoundError):
+            if path.suffix == ".safetensors":
+                os.link(path, target)
+            else:
+                shutil.copyfile(path, target)
+            names.append(name)
+    return names

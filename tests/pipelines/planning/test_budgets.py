@@ -1,0 +1,206 @@
+"""One word makes all language models of a study equally long, and changes nothing where it is not said."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from calm_bench.budget import Budget, parse_budget
+from calm_bench.overrides import ConfigurationError
+from calm_bench.study_config import Study
+from pipelines.leaderboard.render import budget_in_words
+from pipelines.planning.budgets import RESOLVED, rule_for, stated_budget
+from pipelines.planning.plan import Plan, plan_study
+from pipelines.planning.render import print_plan
+from pipelines.planning.shapes import Shape, Speed
+from pipelines.store.store import Store
+from pipelines.sweep.catalogue import resolve_study, shipped_studies
+from pipelines.sweep.study import resolved_yaml, study_folder, study_identity
+
+CHOICES: dict[str, dict[str, Any]] = {
+    "token": {"model.kind": "token"},
+    "K=1": {"model.chunk_size": 1},
+    "K=4": {"model.chunk_size": 4},
+    "K=4 diffusion": {"model.chunk_size": 4, "model.head.kind": "diffusion"},
+}
+
+
+def study(**changes: Any) -> Study:
+    search = {"parameters": [{"name": "model", "choices": CHOICES}]}
+    return Study.model_validate({"name": "small", "corpus": {"source": "markov"}, "search": search, **changes})
+
+
+def planned(tmp_path: Path, **changes: Any) -> Plan:
+    return plan_study(study(**changes), Store(tmp_path))
+
+
+def prices(plan: Plan) -> list[Any]:
+    found = [trial.price for trial in plan.trials]
+    assert all(price is not None for price in found), [trial.error for trial in plan.trials]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "budget"),
+    [
+        ("equal-flops", Budget("flops")),
+        ("Equal-Total-FLOPs 3.5e12", Budget("total-flops", 3.5e12)),
+        ("equal-tokens 1e6", Budget("tokens", 1e6)),
+        ("equal-time 10min", Budget("time", 600.0)),
+        ("equal-time 1.5 h", Budget("time", 5400.0)),
+    ],
+)
+def test_words_and_amounts(text: str, budget: Budget) -> None:
+    assert parse_budget(text) == budget
+    assert parse_budget(str(budget)) == budget
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("equal-flop", "did you mean 'equal-flops'"),
+        ("equal-steps", "equal-"),
+        ("", "known: equal-flops"),
+        ("equal-flops lots", "positive number of FLOPs"),
+        ("equal-tokens 0", "positive number of tokens"),
+        ("equal-tokens 10min", "positive number of tokens"),
+        ("equal-time 1e6", "90s, 10min"),
+    ],
+)
+def test_other_words_are_refused_with_the_nearest(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_budget(text)
+    with pytest.raises(ConfigurationError, match="budget"):
+        resolve_study("smoke", [f"budget={text!r}"])
+
+
+def test_without_a_word_identities_and_files_are_what_they_were(tmp_path: Path) -> None:
+    for shipped in shipped_studies():
+        found = resolve_study(shipped.name)
+        assert found.budget is None
+        assert "budget" not in yaml.safe_load(resolved_yaml(found))
+    # As it was before there were budgets (k-ablation's language models are 3.5e12 FLOPs long already).
+    plan = plan_study(resolve_study("smoke"), Store(tmp_path))
+    with_word = plan_study(resolve_study("smoke", ["budget=equal-flops"]), Store(tmp_path))
+    assert [each.stage for each in plan.stages] == [each.stage for each in with_word.stages]
+    assert study_identity(resolve_study("smoke")) != study_identity(resolve_study("smoke", ["budget=equal-flops"]))
+
+
+def test_equal_flops(tmp_path: Path) -> None:
+    base = {"training": {"num_tokens": 2e6}}
+    amount = planned(tmp_path, model=base, budget="equal-flops").budget
+    assert amount is not None
+    # What the base experiment costs: K = 4, two million tokens.
+    flops = [price.model.flops.total for price in prices(planned(tmp_path, model=base, budget="equal-flops"))]
+    assert flops == pytest.approx([amount.amount] * 4, rel=0.01)
+    assert flops[2] == pytest.approx(prices(planned(tmp_path, model=base))[2].model.flops.total)
+
+
+def test_equal_flops_with_the_autoencoders(tmp_path: Path) -> None:
+    autoencoder = {"training": {"num_steps": 300}}
+    found = prices(planned(tmp_path, autoencoder=autoencoder, budget="equal-total-flops 5e12"))
+    assert [price.training_flops for price in found] == pytest.approx([5e12] * 4, rel=0.01)
+    assert found[2].model.flops.total < 4.5e12
+
+
+def test_equal_tokens(tmp_path: Path) -> None:
+    found = prices(planned(tmp_path, budget="equal-tokens 1e6"))
+    assert len({price.model.tokens for price in found}) == 1
+    assert found[0].model.tokens == pytest.approx(1e6, rel=0.01)
+
+
+def test_equal_time_is_fixed_when_the_study_first_starts(tmp_path: Path) -> None:
+    fixed = study(budget="equal-time 100s")
+    store = Store(tmp_path)
+    folder = study_folder(fixed, store)
+
+    def slow(shape: Shape) -> Speed:
+        return Speed(0.5 / shape.experiment.model.chunk_size, 0.0)
+
+    def fast(shape: Shape) -> Speed:
+        return Speed(0.01, 0.0)
+
+    before = [price.model.steps for price in prices(plan_study(fixed, store, slow))]
+    assert before == [200, 200, 800, 800]
+    assert not (folder / RESOLVED).exists(), "a plan fixes nothing"
+
+    rule = rule_for(fixed, folder, slow, writes=True)
+    stages = []
+    for trial in plan_study(fixed, store, slow).trials:
+        assert trial.experiment is not None
+        assert rule(trial.experiment) == trial.experiment
+        assert trial.graph is not None
+        stages.append(trial.graph["language_model"])
+    content = json.loads((folder / RESOLVED).read_text())
+    assert content["seconds"] == 100
+    assert sorted(entry["steps"] for entry in content["steps"].values()) == [200, 200, 800, 800]
+
+    # Resumed on a machine that is fifty times as fast: the same stages.
+    again = [trial.graph["language_model"] for trial in plan_study(fixed, store, fast).trials if trial.graph]
+    assert again == stages
+    assert [
+        rule_for(fixed, folder, fast, writes=True)(trial.experiment)
+        for trial in plan_study(fixed, store).trials
+        if trial.experiment
+    ]
+    assert json.loads((folder / RESOLVED).read_text()) == content
+
+    (folder / RESOLVED).write_text("{")
+    with pytest.raises(ConfigurationError, match="is damaged"):
+        plan_study(fixed, store, fast)
+
+
+def test_equal_time_without_an_amount_is_the_base_experiments(tmp_path: Path) -> None:
+    base = study(budget="equal-time", model={"training": {"num_steps": 300, "validate_every": 1000}})
+    plan = plan_study(base, Store(tmp_path), lambda shape: Speed(0.1, 0.0))
+    assert plan.budget is not None
+    assert plan.budget.amount == pytest.approx(30.0, abs=1.0)
+    assert [price.model.steps for price in prices(plan)] == pytest.approx([300] * 4, abs=10)
+
+
+def test_too_small_a_budget_fails_the_trials_it_does_not_train(tmp_path: Path) -> None:
+    plan = planned(tmp_path, model={"training": {"num_steps": 500, "warmup_steps": 100}}, budget="equal-flops 4e11")
+    errors = [trial.error for trial in plan.trials]
+    assert errors[2] is not None
+    assert "steps of 2,048 tokens, but model.training.warmup_steps is 100" in errors[2]
+    autoencoder = planned(tmp_path, budget="equal-total-flops 1e9")
+    assert "does not pay for the autoencoder" in str(autoencoder.trials[1].error)
+    assert "raise the budget" in str(autoencoder.trials[0].error)
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        {"parameters": [{"name": "model.training.num_steps", "values": [10, 20]}]},
+        {"parameters": [{"name": "x", "choices": {"a": {"model.training.num_flops": 1e9}}}]},
+        {"parameters": [{"name": "x", "choices": {"a": {"model.training": {"num_tokens": 5}}}}]},
+    ],
+)
+def test_two_who_say_how_long_contradict_each_other(search: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="leave one of the two out"):
+        study(budget="equal-flops", search=search)
+
+
+def test_what_is_equal_without_a_word() -> None:
+    assert stated_budget(resolve_study("k-ablation")) == "equal-flops 3.5e+12"
+    assert stated_budget(study(model={"training": {"num_tokens": 1e6}})) == "equal-tokens 1000000"
+    assert stated_budget(study()) is None
+    lengths = {"parameters": [{"name": "model.training.num_flops", "values": [1e9, 2e9]}]}
+    assert stated_budget(study(model={"training": {"num_flops": 1e9}}, search=lengths)) is None
+    assert stated_budget(study(budget="equal-time 60s")) == "equal-time 60s"
+
+
+def test_words_for_readers(tmp_path: Path) -> None:
+    assert budget_in_words("equal-flops 3500000000000") == "equal FLOPs (3.50e12, autoencoders not counted)"
+    assert budget_in_words("equal-time 120s") == "equal wall time (2:00), as measured where it began"
+    assert budget_in_words("by \x1b[31mmood") == "by �[31mmood"
+    console = Console(file=io.StringIO(), width=100)
+    print_plan(planned(tmp_path, budget="equal-tokens 1e6"), console)
+    assert isinstance(console.file, io.StringIO)
+    assert "Budget of each language model: equal tokens (1.00M)" in console.file.getvalue()

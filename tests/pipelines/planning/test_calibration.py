@@ -1,0 +1,126 @@
+"""What was measured is kept for this machine alone, safely, and used for models like those that were measured."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from calm_bench.config import Experiment
+from calm_bench.study_config import Execution
+from pipelines.planning.calibration import Calibration, Measured, cache_file, load_calibration, save_calibration
+from pipelines.planning.machines import machine_named
+from pipelines.planning.measuring import measure, worth_measuring
+from pipelines.planning.shapes import Shape, Speed, shapes_of
+from pipelines.planning.stage_costs import Speeds
+
+HERE = machine_named("local", Execution(backend="local"))
+TINY = {
+    "autoencoder": {"latent_size": 8, "hidden_size": 16, "intermediate_size": 32, "training": {"num_steps": 5}},
+    "model": {"chunk_size": 2, "hidden_size": 16, "intermediate_size": 32, "num_layers": 1, "num_attention_heads": 2},
+    "evaluation": {"context_length": 64, "first_position": 16},
+    "samples": {"num_tokens": 16, "candidates": 20},
+}
+
+
+def shape(**model: object) -> Shape:
+    experiment = Experiment.model_validate({**TINY, "model": {**TINY["model"], **model}})
+    return Shape("language_model", experiment, 257)
+
+
+def measured(which: Shape, step: float) -> Calibration:
+    speed = Speed(step, step / 1e4, window=step / 10, texts=step)
+    return Calibration({which.identity: Measured.of(which, speed)}, import_s=3.0, alone=0.8)
+
+
+def test_a_speed_belongs_to_sizes_and_not_to_lengths() -> None:
+    same = shape(training={"num_steps": 7, "learning_rate": 0.1, "warmup_steps": 1})
+    assert same.identity == shape().identity
+    others = [
+        shape(num_layers=2),
+        shape(kind="token"),
+        shape(chunk_size=4),
+        shape(training={"num_steps": 7, "batch_size": 4}),
+    ]
+    assert len({shape().identity, *(other.identity for other in others)}) == 5
+
+
+def test_measurements_are_kept_and_added_to(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "calibration.json"
+    assert load_calibration(HERE, path) == Calibration()
+    save_calibration(HERE, measured(shape(), 0.5), path)
+    save_calibration(HERE, measured(shape(num_layers=2), 0.9), path)
+    found = load_calibration(HERE, path)
+    assert found.models[shape().identity].speed.step == 0.5
+    assert found.models[shape(num_layers=2).identity].speed.step == 0.9
+    assert (found.import_s, found.alone) == (3.0, 0.8)
+    assert found.measured
+
+
+def test_another_number_of_stages_at_once_or_machine_has_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    save_calibration(HERE, measured(shape(), 0.5), path)
+    assert not load_calibration(replace(HERE, parallelism=7), path).models
+    assert not load_calibration(machine_named("h100", Execution()), path).models
+    assert load_calibration(HERE, path).models
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "[]",
+        lambda text: text.replace('"step": 0.5', '"step": "fast"'),
+        lambda text: text.replace('"import_s": 3.0', '"import_s": null'),
+        lambda text: text.replace('"version": 1', '"version": 99'),
+    ],
+)
+def test_a_damaged_file_counts_as_none(tmp_path: Path, damage: object) -> None:
+    path = tmp_path / "calibration.json"
+    save_calibration(HERE, measured(shape(), 0.5), path)
+    assert callable(damage)
+    path.write_text(damage(path.read_text()))
+    assert load_calibration(HERE, path) == Calibration()
+    save_calibration(HERE, measured(shape(), 0.7), path)
+    assert load_calibration(HERE, path).models[shape().identity].speed.step == 0.7
+
+
+def test_the_file_lies_in_the_folder_for_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("sys.platform", "linux")
+    assert cache_file() == tmp_path / "calm-bench" / "calibration.json"
+    monkeypatch.setenv("XDG_CACHE_HOME", "../elsewhere")
+    assert cache_file() == Path.home() / ".cache" / "calm-bench" / "calibration.json"
+
+
+def test_a_model_that_was_not_measured_goes_by_the_nearest_one() -> None:
+    # Large enough for calls from Python not to matter.
+    small, large = shape(hidden_size=512, intermediate_size=1024), shape(hidden_size=1024, intermediate_size=2048)
+    speeds = Speeds(HERE, measured(small, 10.0))
+    assert speeds.is_measured(small)
+    assert speeds.of(small).step == 10.0
+    assert speeds.of(large).step == pytest.approx(10.0 * large.flops_per_step / small.flops_per_step, rel=0.01)
+    unmeasured = Speeds(HERE, Calibration()).of(large)
+    assert unmeasured.step == pytest.approx(large.flops_per_step / 3.3e10, rel=0.01)
+
+
+def test_what_would_take_long_is_not_measured() -> None:
+    assert worth_measuring([shape(), shape()], HERE) == [shape()]
+    assert worth_measuring([shape(hidden_size=4096, intermediate_size=16384, num_layers=32)], HERE) == []
+
+
+@pytest.mark.slow
+def test_a_measurement_runs_the_real_models() -> None:
+    experiment = Experiment.model_validate(TINY)
+    shapes = [*shapes_of(experiment, 257), shape(kind="token")]
+    found = measure(shapes, HERE)
+    assert found.models.keys() == {each.identity for each in shapes}
+    for each in shapes:
+        speed = found.models[each.identity].speed
+        assert 0 < speed.step < 10
+        assert (speed.window > 0, speed.texts > 0) == (each.kind == "language_model",) * 2
+        assert (speed.reconstruction_token > 0) == (each.kind == "autoencoder")
+    assert found.import_s > 0
+    assert json.dumps(found.import_s)

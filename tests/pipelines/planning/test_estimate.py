@@ -1,0 +1,148 @@
+"""Time, memory and disk of a plan: nothing for what is there, all parts told, and words where it does not fit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from calm_bench.study_config import Study
+from pipelines.engine.events import StageFinished, StudyStarted
+from pipelines.planning.calibration import Calibration, Measured
+from pipelines.planning.estimate import Estimate, estimate
+from pipelines.planning.forecast import ESTIMATE, PLAN, Forecast
+from pipelines.planning.machines import Machine, machine_named
+from pipelines.planning.plan import Plan, plan_study, shapes_in
+from pipelines.planning.render_estimate import machine_lines
+from pipelines.planning.shapes import Speed
+from pipelines.planning.stage_costs import assumed_speed
+from pipelines.store.store import Store
+from pipelines.sweep.catalogue import resolve_study
+
+
+def two_workers(study: Study) -> Machine:
+    return replace(machine_named("local", study.execution), parallelism=2, memory_bytes=16e9)
+
+
+def estimated(plan: Plan, store: Store, calibration: Calibration | None = None, machine: str = "local") -> Estimate:
+    named = two_workers(plan.study) if machine == "local" else machine_named(machine, plan.study.execution)
+    return estimate(plan, store, named, calibration or Calibration())
+
+
+def finish(store: Store, stage: Any, **result: Any) -> None:
+    store.open_work(stage, "cpu")
+    store.publish(stage, result, {})
+
+
+def test_the_default_study_takes_what_it_took_on_two_idle_cores(tmp_path: Path) -> None:
+    """Measured once on the machine that the assumed rates come from: 5:33, and each language model 105 to 113 s."""
+    plan, store = plan_study(resolve_study("k-ablation"), Store(tmp_path)), Store(tmp_path)
+    found = estimated(plan, store)
+    assert found.seconds == pytest.approx(333, rel=0.25)
+    models = [cost.seconds for stage, cost in found.costs.items() if stage.kind == "language_model"]
+    assert models == pytest.approx([109] * 4, rel=0.25)
+    assert found.work_seconds / 2 < found.seconds < found.work_seconds
+    assert found.disk_bytes == pytest.approx(22e6, rel=0.25)
+    assert found.unknown == ()
+
+
+def test_what_is_in_the_store_costs_nothing(tmp_path: Path) -> None:
+    study, store = resolve_study("smoke"), Store(tmp_path)
+    before = estimated(plan_study(study, store), store)
+    for planned in plan_study(study, store).stages:
+        if planned.stage.kind == "corpus":
+            finish(store, planned.stage, bytes={"train": 60000, "validation": 4000, "test": 8000})
+        elif planned.stage.kind == "tokens":
+            finish(store, planned.stage, vocab_size=257, tokens={"train": 60000, "validation": 4000, "test": 8000})
+        elif planned.stage.kind == "autoencoder":
+            finish(store, planned.stage)
+    after = estimated(plan_study(study, store), store)
+    assert {stage.kind for stage in after.spans} == {"language_model", "evaluation", "samples"}
+    assert after.seconds < before.seconds
+    assert after.disk_bytes < before.disk_bytes
+    for planned in plan_study(study, store).stages:
+        if planned.state != "cached":
+            finish(store, planned.stage)
+    done = estimated(plan_study(study, store), store)
+    assert not done.spans
+    assert done.disk_bytes == done.work_seconds == 0
+    assert "nothing is left to run" in "\n".join(machine_lines(done))
+
+
+def test_measured_speeds_are_used_and_named(tmp_path: Path) -> None:
+    plan, store = plan_study(resolve_study("smoke"), Store(tmp_path)), Store(tmp_path)
+    shapes = shapes_in(plan)
+    assert [shape.label for shape in shapes] == ["token model", "autoencoder K=2", "language model K=2"]
+    tenfold = {}
+    for shape in shapes:
+        speed = Speed(**{name: 10 * value for name, value in vars(assumed_speed(shape)).items()})
+        tenfold[shape.identity] = Measured.of(shape, speed)
+    slow = estimated(plan, store, Calibration(tenfold, measured="2026-01-31T10:00:00+00:00"))
+    fast = estimated(plan, store)
+    for stage, cost in slow.costs.items():
+        own = fast.costs[stage].seconds
+        assert own is not None
+        assert cost.seconds is not None
+        if cost.uses_torch:
+            assert cost.seconds > 3 * own
+    assert "as measured on 2026-01-31" in machine_lines(slow)[0]
+    assert "--calibrate measures this machine" in machine_lines(fast)[0]
+    del tenfold[shapes[0].identity]
+    partly = estimated(plan, store, Calibration(tenfold, measured="2026-01-31T10:00:00+00:00"))
+    assert "scaled from models measured on 2026-01-31" in machine_lines(partly)[0]
+
+
+def test_a_search_is_priced_over_its_space(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    study = resolve_study("tune-head", ["search.num_trials=6"])
+    found = estimated(plan_study(study, store), store)
+    longer = estimated(plan_study(resolve_study("tune-head", ["search.num_trials=12"]), store), store)
+    spread = found.sampled_seconds
+    assert spread is not None
+    assert 0 < spread.lowest <= spread.median <= spread.highest
+    assert found.seconds < longer.seconds < 2.2 * found.seconds
+    # Six trials of one of two chunk sizes share at most two autoencoders.
+    assert sum(stage.kind == "autoencoder" for stage in found.spans) <= 2
+    assert sum(stage.kind == "language_model" for stage in found.spans) == 6
+    assert "a trial " in "\n".join(machine_lines(found))
+
+
+def test_gpus_get_hours_and_hear_what_does_not_fit(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    plan = plan_study(resolve_study("paper-k-ablation"), store)
+    one, eight = (estimated(plan, store, machine=name) for name in ("h100", "h100x8"))
+    assert one.gpu_hours == pytest.approx(8.13e21 / 3.956e14 / 3600, rel=0.1)
+    assert eight.gpu_hours is not None
+    assert eight.gpu_hours == pytest.approx(one.gpu_hours, rel=0.01)
+    assert eight.seconds < one.seconds / 2
+    text = "\n".join(machine_lines(eight))
+    assert "40 % of the peak of 9.89e14 FLOP/s" in text
+    assert "not known before" in text
+    assert "TOO MUCH: the GPU has 80 GB. model.training.gradient_accumulation=" in text
+    assert json.loads(json.dumps(eight.to_dict()))["not_estimated"]
+
+
+def test_after_a_run_the_estimate_stands_beside_the_outcome(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    plan = plan_study(resolve_study("smoke"), store)
+    expected = estimated(plan, store)
+    watcher = Forecast(plan, expected, assumed_speed)
+    folder = tmp_path / "studies" / "smoke"
+    assert watcher.finish(folder) is None
+    folder.mkdir(parents=True)
+    watcher.handle(StudyStarted("smoke", "0" * 16, folder, 2))
+    assert json.loads((folder / PLAN).read_text())["estimates"][0]["seconds"] == expected.seconds
+    models = [stage for stage in expected.spans if stage.kind == "language_model"]
+    for stage in models:
+        span = expected.spans[stage]
+        watcher.handle(StageFinished(stage, folder, {}, 2 * (span.end - span.start)))
+    outcome = watcher.finish(folder)
+    assert outcome is not None
+    assert outcome.kinds["language_model"].count == 2
+    assert "(-50 %)" in "\n".join(outcome.lines())
+    kept = json.loads((folder / ESTIMATE).read_text())
+    assert kept["kinds"]["language_model"]["error"] == pytest.approx(-0.5)
+    assert {entry["label"] for entry in kept["stages"].values()} == {str(stage) for stage in models}

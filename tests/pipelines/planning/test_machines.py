@@ -1,0 +1,56 @@
+"""Machines by name: their rates, how many stages they take at once, and what to say of a name that is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from calm_bench.overrides import ConfigurationError
+from calm_bench.study_config import Execution
+from pipelines.engine.executor import available_cpus
+from pipelines.planning.machines import GPUS, local_gpus, machine_named
+
+
+def test_gpus_by_name_and_number() -> None:
+    one = machine_named("h100", Execution())
+    assert (one.label, one.device, one.parallelism) == ("H100", "cuda", 1)
+    assert one.flops_per_second == pytest.approx(0.4 * 9.89e14)
+    eight = machine_named(" H100x8 ", Execution(gpus_per_stage=2), mfu=0.25)
+    assert (eight.label, eight.parallelism) == ("8 x H100", 4)
+    # A training here uses one GPU, whatever it reserves.
+    assert eight.flops_per_second == pytest.approx(0.25 * 9.89e14)
+    assert machine_named("t4x2", Execution(gpus_per_stage=0.5)).parallelism == 4
+    assert machine_named("4090x2", Execution(max_parallel=1)).parallelism == 1
+
+
+def test_this_machine_runs_what_its_cpus_take() -> None:
+    here = machine_named("local", Execution())
+    assert here.is_this
+    assert here.parallelism == available_cpus()
+    assert machine_named("local", Execution(backend="local")).parallelism == 1
+    assert machine_named("local", Execution(max_parallel=1)).parallelism == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "mfu", "message"),
+    [
+        ("h10", None, "did you mean 'h100'"),
+        ("abacus", None, "local"),
+        ("h100x0", None, "one GPU or more"),
+        ("h100", 0.0, "--mfu 0"),
+        ("h100", 1.5, "--mfu 1.5"),
+    ],
+)
+def test_what_is_no_machine_is_refused(name: str, mfu: float | None, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        machine_named(name, Execution(), mfu)
+
+
+def test_the_drivers_list_of_gpus_is_read_without_torch(tmp_path: Path) -> None:
+    for number, model in enumerate(("NVIDIA H100 80GB HBM3", "NVIDIA GeForce RTX 4090", "Something else")):
+        folder = tmp_path / f"0000:0{number}:00.0"
+        folder.mkdir()
+        (folder / "information").write_text(f"Model: \t\t {model}\nIRQ: 1\n")
+    assert local_gpus(tmp_path) == [GPUS["h100"], GPUS["4090"], GPUS["t4"]]
+    assert local_gpus(tmp_path / "none") == []

@@ -1,0 +1,157 @@
+"""Leases in an object store: one holder at a time, none for long after its death."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.engine.failures import cause_of
+from pipelines.store.claims import Claims
+from pipelines.store.home import Home, StoreForbidden, StoreUnreachable
+from pipelines.store.lease import this_process
+from pipelines.store.sweeping import find_waste, remove
+
+SHORT = {"expiry_s": 3.0, "heartbeat_s": 0.3}
+
+
+def _elsewhere(home: Home, name: str, **changes: Any) -> str:
+    """A claim of a process on another host, of which nothing is known but what it writes."""
+    holder = replace(this_process(), host="elsewhere", **changes)
+    key = f"leases/{name}/{time.time_ns():020d}-{holder.token}.json"
+    home.write(key, json.dumps(asdict(holder)).encode())
+    return key
+
+
+@pytest.mark.parametrize("url", ["memory", "file", "s3"], indirect=True)
+def test_one_holder_at_a_time(url: str) -> None:
+    first, second = Claims(Home(url)), Claims(Home(url))
+    lease = first.acquire("stage-1")
+    assert lease is not None
+    assert second.acquire("stage-1") is None
+    assert first.acquire("stage-1") is None
+    holder = second.holder("stage-1")
+    assert holder is not None
+    assert holder.pid == os.getpid()
+    assert list(second.holders()) == ["stage-1"]
+    other = second.acquire("stage-2")
+    assert other is not None
+    other.release()
+    lease.release()
+    assert second.holder("stage-1") is None
+    with second.acquire("stage-1") or pytest.fail("it was given back"):
+        assert first.holder("stage-1") is not None
+    assert not Home(url).list("leases")
+
+
+@pytest.mark.parametrize("url", ["memory", "file", "s3"], indirect=True)
+def test_of_many_that_ask_all_the_time_one_has_it_at_any_time(url: str) -> None:
+    rivals = [Claims(Home(url)) for _ in range(4)]
+    start, inside, most, served = threading.Barrier(len(rivals)), [0], [0], []
+
+    def ask(claims: Claims) -> None:
+        start.wait()
+        for _ in range(2):
+            while (lease := claims.acquire("wanted")) is None:
+                time.sleep(random.uniform(0.0, 0.05))
+            with lease:
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                time.sleep(0.02)
+                served.append(lease.lost)
+                inside[0] -= 1
+
+    threads = [threading.Thread(target=ask, args=(claims,)) for claims in rivals]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1]
+    assert served == [False] * 2 * len(rivals)
+    assert not Home(url).list("leases")
+
+
+@pytest.mark.parametrize("url", ["s3"], indirect=True)
+def test_a_claim_that_nobody_renews_expires(url: str) -> None:
+    home = Home(url)
+    dead = _elsewhere(home, "stage-1")
+    claims = Claims(home, **SHORT)
+    assert claims.acquire("stage-1") is None
+    began = time.monotonic()
+    while (lease := claims.acquire("stage-1")) is None:
+        assert time.monotonic() - began < 15
+        time.sleep(0.2)
+    with lease:
+        assert not home.exists(dead)
+        # It is renewed for as long as it is held.
+        time.sleep(SHORT["expiry_s"] + 1.2)
+        assert Claims(home, **SHORT).acquire("stage-1") is None
+        assert not lease.lost
+
+
+@pytest.mark.parametrize("url", ["memory"], indirect=True)
+def test_a_claim_of_a_process_that_is_gone_is_free_at_once(url: str) -> None:
+    home = Home(url)
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    holder = replace(this_process(), pid=child.pid)
+    home.write("leases/stage-1/00000000000000000001-x.json", json.dumps(asdict(holder)).encode())
+    assert Claims(home).holder("stage-1") is None
+    lease = Claims(home).acquire("stage-1")
+    assert lease is not None
+    lease.release()
+
+
+@pytest.mark.parametrize("url", ["memory"], indirect=True)
+def test_a_holder_notices_that_its_claim_was_taken_over(url: str) -> None:
+    home = Home(url)
+    lease = Claims(home, **SHORT).acquire("stage-1")
+    assert lease is not None
+    home.delete(home.list("leases"))
+    new = _elsewhere(home, "stage-1")
+    began = time.monotonic()
+    while not lease.lost:
+        assert time.monotonic() - began < 10
+        time.sleep(0.05)
+    lease.release()
+    assert list(home.list("leases")) == [new]
+
+
+def test_garbage_among_claims_is_no_holder_and_can_go(host: Callable[..., Any]) -> None:
+    store = host()
+    for key in ("leases/stage-1/notes.txt", "leases/odd", "leases/stage-1/1-x.json", "leases/../../etc/1.json"):
+        store.home.write(key, b"[1]") if ".." not in key else None
+    assert store.leases.holder("stage-1") is None
+    remove(store, find_waste(store))
+    assert not store.home.list("leases")
+
+
+def test_a_heartbeat_must_be_much_faster_than_the_expiry(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot keep a lease"):
+        Claims(Home(f"file://{tmp_path}"), expiry_s=1.0, heartbeat_s=0.5)
+
+
+def test_a_store_that_is_away_is_worth_another_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    s3fs = pytest.importorskip("s3fs")
+    s3fs.S3FileSystem.clear_instance_cache()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "squeamish-ossifrage")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr("pipelines.store.home.PAUSES_S", (0.01,))
+    with pytest.raises(StoreUnreachable, match="s3://bucket/x/leases") as caught:
+        Home("s3://bucket/x").list("leases")
+    assert cause_of(caught.value) == "passing"
+    assert cause_of(StoreForbidden("no")) == "permanent"
+    assert "ossifrage" not in str(caught.value)
+    s3fs.S3FileSystem.clear_instance_cache()

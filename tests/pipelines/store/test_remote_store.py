@@ -1,0 +1,250 @@
+"""A store whose home is an object store: whole or not at all, fetched where it is needed, checked."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.stages.stage import Stage
+from pipelines.store import bundle
+from pipelines.store.copies import DamagedStage
+from pipelines.store.home import Home, StoreUnreachable
+from pipelines.store.intact import RECORD, find_damage
+from pipelines.store.inventory import stored_stages
+from pipelines.store.opening import open_store
+from pipelines.store.publications import Publications
+from pipelines.store.remote import RemoteStore
+from pipelines.store.sweeping import find_waste, remove
+
+Host = Callable[..., RemoteStore]
+MakeStage = Callable[..., Stage]
+Do = Callable[..., dict[str, Any]]
+
+
+def _weights_key(home: Home, stage: Stage) -> str:
+    (key,) = [key for key in home.list(f"stages/{stage.kind}/{stage.identity}") if key.endswith("weights.bin")]
+    return key
+
+
+@pytest.mark.parametrize("url", ["memory", "file", "s3"], indirect=True)
+def test_another_host_finds_what_one_has_published(host: Host, stage: MakeStage, do: Do) -> None:
+    below = stage(seed=3)
+    above = stage("above", {"below": below}, seed=4)
+    first, second = host("a"), host("b")
+    assert do(first, above) == {"value": 7}
+    assert second.is_done(above)
+    assert not second.is_here(above)
+    assert second.result(above) == {"value": 7}
+    folder = second.fetch(above)
+    assert (folder / "model" / "weights.bin").read_text() == "7"
+    assert find_damage(folder) == []
+    assert json.loads((folder / "provenance.json").read_text())["attempts"]
+    assert second.description("above", above.identity) == above.description()
+    assert [identity for identity, _ in second.descriptions("count")] == [below.identity]
+
+
+def test_inputs_are_fetched_where_they_are_needed(host: Host, stage: MakeStage, do: Do) -> None:
+    below = stage(seed=3)
+    above = stage("above", {"below": below}, seed=4)
+    do(host("a"), below)
+    second = host("b")
+    assert do(second, above) == {"value": 7}
+    assert json.loads((second.folder(below) / "provenance.json").read_text()) == json.loads(
+        (host("a").folder(below) / "provenance.json").read_text()
+    )
+
+
+def test_a_lost_cache_costs_nothing_but_fetching(host: Host, stage: MakeStage, do: Do) -> None:
+    made = stage(seed=1)
+    store = host()
+    do(store, made)
+    shutil.rmtree(store.root)
+    again = host()
+    assert again.is_done(made)
+    assert (again.fetch(made) / "model" / "weights.bin").read_text() == "1"
+
+
+@pytest.mark.parametrize("url", ["memory", "file", "s3"], indirect=True)
+def test_what_is_half_uploaded_is_not_there_and_can_go(
+    host: Host, stage: MakeStage, do: Do, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = stage(seed=2)
+    store = host("a")
+    write = Home.write
+
+    def refuse(home: Home, key: str, content: bytes) -> None:
+        if key.startswith("published/"):
+            raise StoreUnreachable("the line is cut")
+        write(home, key, content)
+
+    with monkeypatch.context() as cut:
+        cut.setattr(Home, "write", refuse)
+        with pytest.raises(Exception, match="the line is cut"):
+            do(store, made)
+    other = host("b")
+    assert not other.is_done(made)
+    assert other.find_folder("count", made.identity) is None
+    assert other.home.list("stages")
+    waste = [item for item in find_waste(other) if item.what.startswith("stages/")]
+    assert [item.reason for item in waste] == ["uploaded in part, or set aside because it was damaged"]
+    remove(other, waste)
+    assert not other.home.list("stages")
+    # What was complete here is published without being made again.
+    before = (store.work_folder(made) / RECORD).read_bytes()
+    assert do(store, made) == {"value": 2}
+    assert (store.folder(made) / RECORD).read_bytes() == before
+    assert host("c").fetch(made)
+
+
+@pytest.mark.parametrize("url", ["memory", "file", "s3"], indirect=True)
+def test_a_damaged_object_is_found_and_the_stage_made_again(host: Host, stage: MakeStage, do: Do) -> None:
+    below = stage(seed=3)
+    above = stage("above", {"below": below}, seed=4)
+    first = host("a")
+    do(first, below)
+    assert first.verify("count", below.identity) == []
+    first.home.write(_weights_key(first.home, below), b"4")
+    assert first.verify("count", below.identity) == ["model/weights.bin has other content than was published"]
+    second = host("b")
+    with pytest.raises(DamagedStage, match=r"model/weights\.bin has other content"):
+        second.fetch(below)
+    with pytest.raises(Exception, match="damaged"):
+        do(second, above)
+    assert not second.is_done(below)
+    assert do(second, above) == {"value": 7}
+    assert second.verify("count", below.identity) == []
+    # What was set aside goes with the garbage; what replaced it stays.
+    remove(second, [item for item in find_waste(second) if item.stage is None])
+    assert second.verify("count", below.identity) == []
+    assert not second.home.list("damaged")
+
+
+def test_a_damaged_copy_is_fetched_again(host: Host, stage: MakeStage, do: Do) -> None:
+    made = stage(seed=3)
+    store = host("a")
+    do(store, made)
+    (store.folder(made) / "model" / "weights.bin").write_text("4")
+    assert store.damage(made) == []
+    assert (store.folder(made) / "model" / "weights.bin").read_text() == "3"
+
+
+def test_a_missing_object_is_damage(host: Host, stage: MakeStage, do: Do) -> None:
+    made = stage(seed=3)
+    do(host("a"), made)
+    store = host("b")
+    store.home.delete([_weights_key(store.home, made)])
+    assert store.damage(made) == ["model/weights.bin is missing"]
+    assert store.verify("count", made.identity) == ["model/weights.bin is missing"]
+
+
+def test_a_stage_under_the_name_of_another_is_damage(host: Host, stage: MakeStage, do: Do) -> None:
+    one, other = stage(seed=1), stage(seed=2)
+    store = host("a")
+    do(store, one)
+    found = bundle.read(store.home, Publications.key(one.name))
+    assert found is not None
+    for piece in found.files.values():
+        content = store.home.read(f"stages/count/{one.identity}/{piece.object}")
+        store.home.write(f"stages/count/{other.identity}/{piece.object}", content)
+    store.home.write(Publications.key(other.name), found.to_json())
+    assert "under another name" in host("b").damage(other)[0]
+
+
+@pytest.mark.parametrize("url", ["memory"], indirect=True)
+def test_a_record_that_cannot_be_read_is_no_publication(host: Host, stage: MakeStage, do: Do) -> None:
+    made = stage(seed=3)
+    do(host("a"), made)
+    store = host("b")
+    store.home.write(Publications.key(made.name), b"{half")
+    assert not store.is_done(made)
+    assert store.verify("count", made.identity) == ["its record cannot be read"]
+    assert do(store, made) == {"value": 3}
+    assert store.verify("count", made.identity) == []
+
+
+def test_two_publishers_never_mix(host: Host, stage: MakeStage, do: Do) -> None:
+    made = stage(seed=5)
+    first, second = host("a"), host("b")
+    for store in (first, second):
+        work = store.open_work(made, "cpu")
+        (work / "model").mkdir()
+        (work / "model" / "weights.bin").write_text(store.root.name)
+    assert first.publish(made, {"value": 1}, {}) == {"value": 1}
+    assert second.publish(made, {"value": 2}, {}) == {"value": 1}
+    third = host("c")
+    assert (third.fetch(made) / "model" / "weights.bin").read_text() == "host-a"
+    assert third.verify("count", made.identity) == []
+
+
+@pytest.mark.parametrize("url", ["memory", "file", "s3"], indirect=True)
+def test_a_stage_is_listed_with_its_size_and_removed(host: Host, stage: MakeStage, do: Do) -> None:
+    made = stage(seed=1)
+    do(host("a"), made)
+    store = host("b")
+    (listed,) = stored_stages(store)
+    assert (listed.kind, listed.identity, listed.state) == ("count", made.identity, "done")
+    folder = host("a").folder(made)
+    assert listed.size == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert str(listed.folder) == store.home.place(f"stages/count/{made.identity}")
+    store.fetch(made)
+    (waste,) = find_waste(store)
+    assert remove(store, [waste]) == [waste]
+    assert not store.is_done(made)
+    assert not store.folder(made).exists()
+    assert not store.home.list("")
+    # The other host has a copy that the store no longer has.
+    (copy,) = find_waste(host("a"))
+    assert copy.reason == "a copy of what the store no longer has"
+    assert copy.folder == folder
+
+
+def test_what_this_host_kept_is_uploaded_again_if_it_is_needed(host: Host, stage: MakeStage, do: Do) -> None:
+    made = stage(seed=1)
+    store = host("a")
+    do(store, made)
+    provenance = (store.folder(made) / "provenance.json").read_bytes()
+    store.home.delete(store.home.list(""))
+    assert not host("a").is_done(made)
+    do(host("a"), made)
+    assert (host("b").fetch(made) / "provenance.json").read_bytes() == provenance
+
+
+def test_small_files_come_without_the_weights(
+    host: Host, stage: MakeStage, do: Do, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.store.copies.SMALL_BYTES", 0)
+    made = stage(seed=1)
+    do(host("a"), made)
+    store = host("b")
+    folder = store.summary_folder(made)
+    assert [path.name for path in folder.iterdir()] == ["metrics.jsonl"]
+    assert not store.is_here(made)
+    assert (store.fetch(made) / "model" / "weights.bin").read_text() == "1"
+    assert store.summary_folder(made) == folder
+    assert find_damage(folder) == []
+
+
+def test_a_store_travels_to_another_process_by_its_address(s3: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("CALM_BENCH_CACHE", str(tmp_path / "here"))
+    store = open_store(s3)
+    assert isinstance(store, RemoteStore)
+    store.try_out()
+    packed = pickle.dumps(store)
+    monkeypatch.setenv("CALM_BENCH_CACHE", str(tmp_path / "there"))
+    arrived = pickle.loads(packed)
+    assert (arrived.place, arrived.root.parent) == (s3, tmp_path / "there")
+    arrived.try_out()
+    assert not arrived.exists()
+
+
+def test_a_bucket_that_is_not_there_is_named(s3: str, tmp_path: Path) -> None:
+    store = RemoteStore(Home("s3://no-such-bucket/here"), tmp_path)
+    assert not store.exists()
+    with pytest.raises(StoreUnreachable, match=r"cannot write s3://no-such-bucket/here/.*must exist"):
+        store.try_out()

@@ -1,0 +1,167 @@
+"""Trainings of every kind that take a fraction of a second, ends of them on the way, and what must be the same then."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Generator, Tensor, nn
+
+from calm_bench.config import Experiment
+from calm_bench.heads import Head
+from calm_bench.training import Interrupted, train_autoencoder, train_language_model
+
+STEPS = 12
+TRAINING: dict[str, Any] = {
+    "num_steps": STEPS,
+    "batch_size": 4,
+    "sequence_length": 16,
+    "log_every": 5,
+    "validate_every": 6,
+    "checkpoint_every": 4,
+    "warmup_steps": 2,
+    "validation_batches": 1,
+}
+SIZE = {"hidden_size": 8, "intermediate_size": 8}
+NETWORK = {"num_blocks": 1, "num_samples": 2, "time_features": 4}
+HEADS_TRAINED: dict[str, dict[str, Any]] = {
+    "energy": {"kind": "energy", "num_blocks": 1, "noise_size": 4, "num_samples": 2, "num_targets": 4},
+    "diffusion": {"kind": "diffusion", **NETWORK},
+    "diffusion of the noise": {"kind": "diffusion", "objective": "noise", **NETWORK},
+    "flow": {"kind": "flow", **NETWORK},
+    "shortcut": {"kind": "shortcut", **NETWORK},
+    "custom": {"kind": "custom", "target": f"{__name__}:PointHead"},
+}
+Train = Callable[[Path, Callable[[], bool]], dict[str, Any]]
+
+TRAINED = ["autoencoder", "token", *HEADS_TRAINED]
+
+
+class Killed(BaseException):
+    """The end of a process, as far as the code under test can tell: nothing may catch it."""
+
+
+class PointHead(Head):
+    """A head from outside: one point, and a parameter that its loss does not use."""
+
+    def __init__(self, hidden_size: int, latent_size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(hidden_size, latent_size)
+        self.unused = nn.Parameter(torch.ones(2))
+
+    def loss(
+        self, hidden: Tensor, target_mean: Tensor, target_log_std: Tensor, generator: Generator | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        target = target_mean + target_log_std.exp() * torch.randn(target_mean.shape, generator=generator)
+        loss = (self.linear(hidden) - target).square().mean()
+        return loss, {"squared_error": loss.detach()}
+
+    def sample(self, hidden: Tensor, num_samples: int, generator: Generator | None = None) -> Tensor:
+        return self.linear(hidden).expand(num_samples, *hidden.shape[:-1], -1)
+
+
+def experiment(what: str, **training: Any) -> Experiment:
+    settings = TRAINING | training
+    model: dict[str, Any] = {**SIZE, "num_layers": 1, "num_attention_heads": 2, "training": settings}
+    if what == "token":
+        model["kind"] = "token"
+    else:
+        model |= {"chunk_size": 2, "head": HEADS_TRAINED.get(what, HEADS_TRAINED["energy"])}
+    return Experiment.model_validate({"autoencoder": {"latent_size": 4, **SIZE, "training": settings}, "model": model})
+
+
+def never() -> bool:
+    return False
+
+
+class Trainings:
+    """Trains a thing in a folder; the undisturbed training that others are compared with is made once."""
+
+    def __init__(self, tokens: Path, autoencoder: Path, references: Path) -> None:
+        self._tokens, self._autoencoder, self._references = tokens, autoencoder, references
+        self._results: dict[str, dict[str, Any]] = {}
+
+    def of(self, what: str, **settings: Any) -> Train:
+        described = experiment(what, **settings)
+
+        def train(folder: Path, stop: Callable[[], bool] = never) -> dict[str, Any]:
+            if what == "autoencoder":
+                return train_autoencoder(described, self._tokens, folder, "cpu", stop)
+            inner = None if what == "token" else self._autoencoder
+            return train_language_model(described, self._tokens, inner, folder, "cpu", stop)
+
+        return train
+
+    def undisturbed(self, what: str, **settings: Any) -> tuple[dict[str, Any], Path]:
+        """Its result and its folder."""
+        name = f"{what} {settings}"
+        if name not in self._results:
+            self._results[name] = self.of(what, **settings)(self._references / name, never)
+        return self._results[name], self._references / name
+
+    def assert_ends_like_the_undisturbed(self, folder: Path, what: str, **settings: Any) -> None:
+        """The training in ``folder``, which goes on until it ends, gives the same bits."""
+        reference, whole = self.undisturbed(what, **settings)
+        assert_same(self.of(what, **settings)(folder, never), folder, reference, whole)
+
+
+def cut(train: Train, folder: Path, how: str, step: int) -> None:
+    """Let the training in ``folder`` end after ``step``, politely or not."""
+    saved = sorted((folder / "checkpoints").glob("*.safetensors"))
+    begins = int(saved[-1].stem.removeprefix("step-")) if saved else 0
+    done = iter(range(begins, STEPS))
+
+    def stop() -> bool:
+        if next(done) < step:
+            return False
+        if how == "killed":
+            raise Killed
+        return True
+
+    if step < STEPS:
+        with pytest.raises(Killed if how == "killed" else Interrupted):
+            train(folder, stop)
+        return
+    # Nothing can be written where a file lies in the folder's place.
+    (folder / "model").touch()
+    with pytest.raises(FileExistsError):
+        train(folder, stop)
+    (folder / "model").unlink()
+
+
+def state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Of the last checkpoint: weights and optimizer, and the counters but for what tells the time."""
+    path = folder / "checkpoints" / f"step-{STEPS:09d}.safetensors"
+    with safe_open(path, framework="pt") as file:
+        counters = json.loads(file.metadata()["counters"])
+    # The lines of metrics hold times, so their length varies.
+    return load_file(path), {name: counters[name] for name in counters.keys() - {"elapsed", "metrics_size"}}
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """The records of a training, without what depends on the clock."""
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for record in records:
+        del record["time"]
+        record["metrics"].pop("tokens_per_second", None)
+    return records
+
+
+def assert_same(result: dict[str, Any], folder: Path, reference: dict[str, Any], whole: Path) -> None:
+    """The same bits of weights, optimizer, metrics and result."""
+    for mine, theirs in (
+        (load_file(folder / "model" / "model.safetensors"), load_file(whole / "model" / "model.safetensors")),
+        (state(folder)[0], state(whole)[0]),
+    ):
+        assert mine.keys() == theirs.keys()
+        assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    assert state(folder)[1] == state(whole)[1]
+    assert metrics(folder) == metrics(whole)
+    timings = {"wall_time_s", "tokens_per_second"}
+    assert {k: result[k] for k in result.keys() - timings} == {k: reference[k] for k in reference.keys() - timings}
