@@ -121,8 +121,11 @@ class Forecast:
     """The estimate of one run, made before it and compared with it afterwards; a listener of the study."""
 
     def __init__(self, plan: Plan, estimate: Estimate, speed_of: Callable[[Shape], Speed]) -> None:
-        self.plan = plan
-        self.estimate = estimate
+        # What is kept through the run is by identity: the plan of two thousand trials is a hundred megabytes.
+        self._plan: Plan | None = plan
+        self._estimate: Estimate | None = estimate
+        self._machine, self._calibrated, self._total_s = estimate.machine, estimate.calibrated, estimate.seconds
+        self._expected_s = {stage.identity: (stage.kind, s.end - s.start) for stage, s in estimate.spans.items()}
         self.speed_of = speed_of
         """Measures a model that is not known yet."""
         self._begun = time.monotonic()
@@ -134,14 +137,15 @@ class Forecast:
             # A full disk will end the study by itself, and in better words.
             with suppress(OSError):
                 self._write_plan(event.folder)
+            self._plan = self._estimate = None
         elif isinstance(event, StageFinished):
             stage = event.stage
             self._seconds[stage.kind].append(event.wall_time_s)
-            span = self.estimate.spans.get(stage)
+            _, estimated_s = self._expected_s.get(stage.identity, (stage.kind, None))
             self._stages[stage.identity] = {
                 "kind": stage.kind,
                 "label": str(stage),
-                "estimated_s": None if span is None else span.end - span.start,
+                "estimated_s": estimated_s,
                 "measured_s": event.wall_time_s,
             }
 
@@ -150,15 +154,15 @@ class Forecast:
         if not self._stages:
             return None
         expected: dict[str, float] = defaultdict(float)
-        for stage, span in self.estimate.spans.items():
-            expected[stage.kind] += span.end - span.start
+        for kind, seconds in self._expected_s.values():
+            expected[kind] += seconds
         kinds = {k: Expected(len(taken), expected.get(k, 0.0), sum(taken)) for k, taken in self._seconds.items()}
-        outcome = Outcome(Expected(len(self._stages), self.estimate.seconds, time.monotonic() - self._begun), kinds)
+        outcome = Outcome(Expected(len(self._stages), self._total_s, time.monotonic() - self._begun), kinds)
         write_json(
             folder / ESTIMATE,
             {
-                "machine": self.estimate.machine.to_dict(),
-                "calibrated": self.estimate.calibrated or None,
+                "machine": self._machine.to_dict(),
+                "calibrated": self._calibrated or None,
                 "total": outcome.total.to_dict(),
                 "kinds": {kind: each.to_dict() for kind, each in kinds.items()},
                 "stages": self._stages,
@@ -168,8 +172,8 @@ class Forecast:
 
     def _write_plan(self, folder: Path) -> None:
         """Keep the plan beside the study's results, unless there is nothing to run."""
-        if self.estimate.spans:
-            write_json(folder / PLAN, {**self.plan.to_dict(), "estimates": [self.estimate.to_dict()]})
+        if self._plan is not None and self._estimate is not None and self._expected_s:
+            write_json(folder / PLAN, {**self._plan.to_dict(), "estimates": [self._estimate.to_dict()]})
 
 
 def forecast(

@@ -11,7 +11,9 @@ import base64
 import hashlib
 import html
 import json
+import multiprocessing
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -44,6 +46,9 @@ STYLES = tuple(
     f"{name}.css" for name in ("base", "layout", "headline", "controls", "charts", "tables", "texts", "media")
 )
 REPORT = "report.html"
+LARGE_BYTES = 500_000
+"""Of a study's ``trials.json``, from which on its report is written by a process of its own: the values of a thousand
+trials are hundreds of megabytes, which the driver would keep."""
 
 
 def write_report(store: Store, folders: Sequence[Path], path: Path) -> Path:
@@ -62,7 +67,10 @@ def write_run_report(store: Store, folder: Path, notify: Callable[[str], None]) 
     The results are there by then and a page about them can be made again, so no error of it may end the run.
     """
     try:
-        return write_report(store, [folder], folder / REPORT)
+        if (folder / "trials.json").stat().st_size < LARGE_BYTES:
+            return write_report(store, [folder], folder / REPORT)
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+            return process.submit(write_report, store, [folder], folder / REPORT).result()
     except Exception as error:
         notify(f"the report was not written ({type(error).__name__}: {error}); calm-bench report tries again")
         return None
