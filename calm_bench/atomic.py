@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,3 +37,10 @@ def write_bytes(path: Path, content: bytes) -> None:
 def is_temporary(path: Path) -> bool:
     """Whether ``path`` is named like a file that :func:`write_with` left unfinished when its process was killed."""
     return re.fullmatch(r"\..+\.[a-z0-9_]{8}", path.name) is not None and path.is_file()
+
+
+def remove_unfinished(folder: Path, older_than_s: float = 60.0) -> None:
+    """Remove what killed processes left unfinished in ``folder``, whose files are all written in less than that."""
+    for path in folder.iterdir():
+        if is_temporary(path) and time.time() - path.stat().st_mtime > older_than_s:
+            path.unlink(missing_ok=True)

@@ -24,7 +24,7 @@ TRAINING_ONLY = {
     "yaml",
 }
 """All that ``calm_bench`` may import: what a GPU machine without the rest has."""
-DISTRIBUTIONS = {"yaml": "pyyaml"}
+DISTRIBUTIONS = {"yaml": "pyyaml", "optuna_dashboard": "optuna-dashboard"}
 """Distribution of an import name where the two differ."""
 
 
@@ -44,7 +44,8 @@ def declared() -> set[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     from packaging.requirements import Requirement
 
-    return {Requirement(text).name.lower() for text in project["dependencies"]}
+    optional = [text for extra, texts in project["optional-dependencies"].items() if extra != "dev" for text in texts]
+    return {Requirement(text).name.lower() for text in [*project["dependencies"], *optional]}
 
 
 def pinned() -> dict[str, str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from calm_bench.atomic import remove_unfinished
 from calm_bench.study_config import Study
 from pipelines.engine.events import Listener, Listeners
 from pipelines.engine.executor import make_executor
@@ -110,6 +111,7 @@ def run_and_report(
     expected = None
     if forecast is not None:
         expected = forecast.finish(study_folder(study, store))
+    remove_unfinished(study_folder(study, store))
     # Once more: only now are all addresses in MLflow known, and how long the run took.
     page = write_run_report(store, study_folder(study, store), progress.message)
     store.save_study(study_folder(study, store).name)

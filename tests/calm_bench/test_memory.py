@@ -38,7 +38,8 @@ CASES = [
 
 # One process imports, and a fork of it does one kind of work each, so that a peak is that work's own.
 MEASURED = """
-import json, os, resource, sys
+import json, os, re, sys
+from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from pipelines.planning.measuring import _texts, _window
@@ -47,12 +48,17 @@ from calm_bench.training.speed import autoencoder_speed, language_model_speed
 from calm_bench.autoencoder.loss import autoencoder_loss
 from calm_bench.lm.folder import build_language_model
 from calm_bench.training.autoencoder import untrained
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+def peak():
+    # Not getrusage: its peak goes on from the process that this one was started by.
+    return int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
+
+print(peak() * 1024)
 sizes, cases = json.loads(sys.stdin.read())
 for name, kind, vocab_size in cases:
     read, write = os.pipe()
     if os.fork() == 0:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak()
         experiment = Experiment.model_validate(sizes[name])
         if kind == "autoencoder":
             autoencoder_speed(experiment, vocab_size, "cpu", 0.01)
@@ -69,7 +75,7 @@ for name, kind, vocab_size in cases:
             autoencoder = untrained(experiment, vocab_size) if experiment.model.kind == "calm" else None
             model = build_language_model(experiment.model, vocab_size, autoencoder, 0).eval()
             (_window if kind == "evaluation" else _texts)(experiment, model)
-        more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        more = peak() - before
         os.write(write, str(more * 1024).encode())
         os._exit(0)
     os.wait()
