@@ -23,6 +23,11 @@ from calm_bench.training.parallel import current_workers, whole_tensor
 from calm_bench.training.plateau import PlateauAlarm
 from calm_bench.training.recorder import Recorder, Silence
 
+CHECKPOINT_S = 20.0
+"""Slow trainings save this often whatever ``checkpoint_every`` says, if saving takes little of the time."""
+SAVING_SHARE = 20.0
+"""Seconds of training that pay for one of saving."""
+
 Loss = Callable[[Tensor, Generator], tuple[Tensor, dict[str, Tensor]]]
 
 
@@ -162,6 +167,7 @@ class Loop:
         with self._opened(metrics_size) as self.recorder:
             self.resumed_at, self.clock = self.step, time.perf_counter()
             self.elapsed_before = self.elapsed
+            self.saved_at, self.saving_s = self.clock, 0.0
             while self.step < self.total_steps:
                 if self.workers.any(self.stop()):
                     if self.step > self.resumed_at:
@@ -174,12 +180,19 @@ class Loop:
                     self._log()
                 if last or self.step % self.config.validate_every == 0:
                     self._validate()
-                if last or self.step % self.config.checkpoint_every == 0:
+                if last or self.step % self.config.checkpoint_every == 0 or self._is_due():
                     self._save()
             if not self.validation:
                 # The run had ended, but its result was not published: the last checkpoint holds the model.
                 self.validation = self._scores()
         return self._summary()
+
+    def _is_due(self) -> bool:
+        """Whether so much time has gone since the last checkpoint that a kill would hurt; asked when it is logged."""
+        if not self._is_logged(self.step):
+            return False
+        late = time.perf_counter() - self.saved_at > max(CHECKPOINT_S, SAVING_SHARE * self.saving_s)
+        return self.workers.any(late)
 
     def _opened(self, metrics_size: int) -> Recorder:
         return Recorder(self.metrics_file, metrics_size) if self.workers.is_first else Silence()
@@ -300,7 +313,10 @@ class Loop:
         counters = Counters(
             self.step, self.elapsed, self.recorder.sync(), progress, self.batches.state_dict(), validation_loss
         )
+        begun = time.perf_counter()
         self.checkpoints.save(self.trainee.module, self.optimizer, counters)
+        self.saved_at = time.perf_counter()
+        self.saving_s = self.saved_at - begun
 
     def _record(self, split: str, metrics: dict[str, float]) -> None:
         tokens = self.step * self.tokens_per_step

@@ -99,9 +99,8 @@ def run_and_report(
         if forecast is not None:
             # Now too, for those who read the study's folder before the run has ended.
             forecast.finish(study_folder(study, store))
-        page = write_run_report(store, study_folder(study, store), progress.message)
-        store.save_study(study_folder(study, store).name)
         if mirror is not None:
+            page = write_run_report(store, study_folder(study, store), progress.message)
             mirror.publish(leaderboard, [*files.values(), *pictures, *([page] if page is not None else [])])
     finally:
         executor.close()
@@ -112,7 +111,7 @@ def run_and_report(
     if forecast is not None:
         expected = forecast.finish(study_folder(study, store))
     remove_unfinished(study_folder(study, store))
-    # Once more: only now are all addresses in MLflow known, and how long the run took.
+    # Where there is a mirror, once more: only now are all addresses in it known, and how long the run took.
     page = write_run_report(store, study_folder(study, store), progress.message)
     store.save_study(study_folder(study, store).name)
     address = None if mirror is None else mirror.address

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from calm_bench.heads import HEADS
+from calm_bench.training import loop
 from tests.training.tiny_trainings import HEADS_TRAINED, STEPS, TRAINED, Trainings, cut
 
 CUTS = [
@@ -68,3 +69,15 @@ def test_a_damaged_checkpoint_costs_the_work_since_the_one_before(
         file.write_bytes(content)
     with pytest.warns(UserWarning, match=f"{newest.name} is damaged or incomplete: going back"):
         trainings.assert_ends_like_the_undisturbed(tmp_path, "energy")
+
+
+def test_a_slow_training_saves_by_the_clock_too(
+    trainings: Trainings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainings.of("energy")
+    monkeypatch.setattr(loop, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(loop, "SAVING_SHARE", 0.0)
+    cut(trainings.of("energy"), tmp_path, "killed", 11)
+    saved = {path.name for path in (tmp_path / "checkpoints").glob("step-*.safetensors")}
+    assert f"step-{10:09d}.safetensors" in saved, "the last line of the log, not the last multiple of checkpoint_every"
+    trainings.assert_ends_like_the_undisturbed(tmp_path, "energy")
