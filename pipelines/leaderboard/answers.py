@@ -161,11 +161,8 @@ class Headline:
 
     @property
     def brief(self) -> tuple[str, ...]:
-        """The answers alone, differences where there is none, and the verdicts on the paper's claim."""
-        answered = {answer.family for answer in self.answers if answer.state != "open"}
-        lines = [answer.sentence for answer in self.answers if answer.state != "open"]
-        lines += [one.sentence for one in self.differences if one.family not in answered]
-        return (*lines, *self.claim.sentences[1:])
+        """What says most in one sentence, and the verdicts on the paper's claim."""
+        return (*self.sentences[:1], *self.claim.sentences[1:])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; unknown ones are None."""
