@@ -114,7 +114,8 @@ def test_two_drivers_of_one_study_and_another_study_at_the_same_time(
     execution = Execution(backend="local", store=str(apart.root))
     run_and_report(other.model_copy(update={"execution": execution}), Console(file=io.StringIO()))
     in_sqlite = f"sqlite:///{apart.root / 'mlflow.db'}"
-    assert _contents(mirror) == _contents(in_sqlite)
+    for found, expected in zip(_contents(mirror), _contents(in_sqlite), strict=True):
+        assert found == expected
     assert len(_contents(mirror)) == 3
 
     texts = [path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
@@ -135,6 +136,11 @@ def _contents(uri: str) -> list[dict[str, Any]]:
             if not name.startswith("system/")
         }
         tags = {key: value for key, value in run.data.tags.items() if key.startswith("calm_bench.")}
+        if run.data.tags.get("calm_bench.role") == "study":
+            # Up to when the machine's load was sent, and the fingerprint of files of which one, the report, has links
+            # into its own mirror.
+            for name in ("calm_bench.sent", "calm_bench.leaderboard"):
+                tags.pop(name, None)
         files = sorted(file.path for file in client.list_artifacts(run.info.run_id))
         found.append(
             {

@@ -99,7 +99,15 @@ def test_both_answer_and_nothing_is_left_behind(store: Store, empty_database: Pa
     command = [*run, "ui", "--store", str(store.root), "--port", str(free_port(0))]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
     with log.open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,
+            # Where the tests run in the background of a shell, they ignore Ctrl-C and so would what they start.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
     try:
         deadline = time.monotonic() + 180
         while "Ctrl-C" not in (text := log.read_text()):
