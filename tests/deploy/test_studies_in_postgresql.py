@@ -27,6 +27,7 @@ from tests.faults.conftest import (
     assert_nothing_is_left,
     begun,
     finish,
+    processes,
     wait_for,
     worker_of,
     written_leaderboard,
@@ -80,6 +81,7 @@ def test_two_drivers_of_one_study_and_another_study_at_the_same_time(
 ) -> None:
     """One driver is killed amid a training; what it had asked is finished by the other, and nothing is done twice."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    others = processes()
     study = Study.model_validate(STUDY | {"model": TOKENS, "search": {"parameters": [SEEDS]}})
     other = study.model_copy(update={"name": "other", "tracking": Tracking()})
     shared, apart = Store(tmp_path / "shared"), Store(tmp_path / "apart")
@@ -105,7 +107,7 @@ def test_two_drivers_of_one_study_and_another_study_at_the_same_time(
         # The killed driver may have been at its pictures: a run sweeps away what is a minute old.
         drawn.unlink()
     for place, description in ((shared, study), (apart, other)):
-        assert_nothing_is_left(place)
+        assert_nothing_is_left(place, others)
         undisturbed = finish(description, Store(tmp_path / "journal"))
         assert written_leaderboard(place) == undisturbed.leaderboard
 

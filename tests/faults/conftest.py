@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,13 +114,15 @@ def undisturbed(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Outco
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     """A store that must be clean and whole in the end, whatever happened to it."""
+    # Other tests of this process keep a database server, a browser, or multiprocessing's resource tracker to its end.
+    others = processes()
     store = Store(tmp_path / "store")
     yield store
-    assert_nothing_is_left(store)
+    assert_nothing_is_left(store, others)
 
 
-def assert_nothing_is_left(store: Store) -> None:
-    """No lease, no stop file, no half-written folder or file; every stage intact; no process of ours."""
+def assert_nothing_is_left(store: Store, others: Mapping[psutil.Process, str]) -> None:
+    """No lease, no stop file, no half-written folder or file; every stage intact; no process but ``others``."""
     root = store.root
     assert [path.name for path in (root / "leases").iterdir()] == [".guard"]
     assert list((root / "work").iterdir()) == []
@@ -129,12 +132,26 @@ def assert_nothing_is_left(store: Store) -> None:
         assert find_damage(folder) == [], folder
     hidden = {path.name for path in root.rglob(".*")}
     assert hidden <= {".guard", ".optuna.journal.guard"}, hidden
-    wait_for(lambda: not _ours(), "no process of Ray is left")
+    left: list[str] = []
+
+    def nothing() -> bool:
+        left[:] = [line for process, line in processes().items() if process not in others]
+        return not left
+
+    try:
+        wait_for(nothing, "no process is left")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; there are {left}") from None
 
 
-def _ours() -> list[str]:
-    found = psutil.Process().children(recursive=True)
-    return [process.name() for process in found if process.status() != psutil.STATUS_ZOMBIE]
+def processes() -> dict[psutil.Process, str]:
+    """The living processes that this one started, and theirs, by what they run."""
+    found = {}
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found[process] = " ".join(process.cmdline()[:4])
+    return found
 
 
 def wait_for(

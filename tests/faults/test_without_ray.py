@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 import yaml
 
 from calm_bench.study_config import Study
-from pipelines.engine.events import Event, StageProgress, StageRetried
+from pipelines.engine.events import Event, StageRetried
 from pipelines.engine.executor import LocalExecutor
 from pipelines.progress.watching import look
 from pipelines.store.store import Store
@@ -28,26 +29,32 @@ Command = Callable[..., subprocess.Popen[str]]
 
 
 class Listener:
-    """Stops the study politely in the middle of a stage; remembers what was retried."""
+    """Remembers what was retried."""
 
-    def __init__(self, kind: str = "") -> None:
-        self.kind = kind
+    def __init__(self) -> None:
         self.retried: list[StageRetried] = []
 
     def handle(self, event: Event) -> None:
         if isinstance(event, StageRetried):
             self.retried.append(event)
-        if isinstance(event, StageProgress) and event.stage.kind == self.kind and event.step >= 20:
-            self.kind = ""
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 def _interrupt(study: Study, store: Store, kind: str) -> Path:
-    """Run the study until a stage of ``kind`` is half done; returns its work folder."""
+    """Run the study until a stage of ``kind`` has a checkpoint; returns its work folder."""
     executor = LocalExecutor(store, "cpu")
+
+    def stop() -> None:
+        wait_for(lambda: begun(store, kind), f"{kind} has a checkpoint", 180)
+        os.kill(os.getpid(), signal.SIGINT)
+        # At once: until the study looks at the signal, on a fast machine a training this small may have ended.
+        executor.stop()
+
+    watcher = threading.Thread(target=stop)
+    watcher.start()
     with pytest.raises(StudyInterrupted):
-        run_study(study, store, executor, Listener(kind))
+        run_study(study, store, executor)
     executor.close()
+    watcher.join()
     return wait_for(lambda: begun(store, kind), f"{kind} has a checkpoint")
 
 
