@@ -75,7 +75,10 @@ def cached(folder: Path, num_trials: int, with_mlflow: bool) -> None:
 
 
 def overhead(folder: Path, ideal_s: float) -> None:
-    """Twelve equal trainings under Ray on two cores: wall time against the sum of all stages on two cores."""
+    """Twelve equal trainings under Ray on two cores: wall time against the sum of all stages on two cores.
+
+    A stage is counted from when its worker takes it, so with the imports of a worker's first stage, until it is done.
+    """
     calibration = resolve_study("smoke", ["tracking.enabled=false", *_SPIN, "search.parameters.0.include=[token]"])
     steps = 200
     trial = calibration.model_copy(update={"name": "calibration"})
@@ -93,11 +96,13 @@ def overhead(folder: Path, ideal_s: float) -> None:
     file.write_text(yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False))
     store = folder / f"twelve-{time.time_ns():x}"
     ran = _run(["run", str(file), "--store", str(store)], folder / "twelve.log")
-    walls = [json.loads(path.read_text())["wall_time_s"] for path in store.glob("stages/*/*/provenance.json")]
-    ideal = sum(walls) / 2
+    records = [json.loads(path.read_text()) for path in store.glob("stages/*/*/provenance.json")]
+    imports = sum(record["preparation_s"] for record in records)
+    busy = sum(record["wall_time_s"] for record in records) + imports
     print(
-        f"12 trials of {steps} steps under Ray: {ran.seconds:.1f} s; {len(walls)} stages, {sum(walls):.1f} s in all, "
-        f"{ideal:.1f} s on two cores: {100 * (ran.seconds / ideal - 1):.1f} % beyond"
+        f"12 trials of {steps} steps under Ray: {ran.seconds:.1f} s; {len(records)} stages, {busy:.1f} s in all (of it "
+        f"{imports:.1f} s imports), {busy / 2:.1f} s on two cores: {100 * (2 * ran.seconds / busy - 1):.1f} % beyond, "
+        f"{100 * (2 * ran.seconds / (busy - imports) - 1):.1f} % where imports are not counted as work"
     )
 
 

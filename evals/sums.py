@@ -65,7 +65,11 @@ def load_sums(path: Path) -> ScoredSums:
             table = pa.ipc.open_file(file).read_all()
             described = json.loads(table.schema.metadata[_METADATA])
             names = [f"brier_{n}" for n in described["ngram_lengths"]]
-            columns = [table.column(name).to_numpy() for name in (described["error_unit"], "positions", *names)]
+            # By DLPack: pyarrow's own way imports pandas, which takes longer than all else here.
+            columns: list[Any] = [
+                np.from_dlpack(table.column(name).combine_chunks())
+                for name in (described["error_unit"], "positions", *names)
+            ]
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise EvaluationError(
             f"{path} holds no sums of scores ({type(error).__name__}: {error}); evaluate the model again"

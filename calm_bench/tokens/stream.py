@@ -167,8 +167,8 @@ def _map_column(folder: Path, described: dict[str, Any], verify: bool) -> npt.ND
         column = reader.get_batch(0).column(0)
     except (OSError, pa.ArrowException, IndexError) as error:
         raise DamagedShard(path, f"sha256 {described['sha256']}", f"no Arrow file ({error})") from error
-    # Without copy the array borrows the mapped pages and keeps them alive.
-    values: npt.NDArray[Any] = column.to_numpy(zero_copy_only=True)
+    # Without copy the array borrows the mapped pages and keeps them alive. By DLPack: to_numpy would import pandas.
+    values: npt.NDArray[Any] = np.from_dlpack(column)
     if len(values) != described["rows"]:
         raise DamagedShard(path, f"{described['rows']} rows", f"{len(values)} rows")
     return values

@@ -27,6 +27,9 @@ class Executor(Protocol):
     def parallelism(self) -> int:
         """How many stages are worth submitting at once."""
 
+    def prepare(self) -> None:
+        """Begin with what takes its time before the first stage, where one is sure to come. Returns at once."""
+
     def submit(self, stage: Stage) -> Future[dict[str, Any]]:
         """Run ``stage``; the future gives its result, or raises StageError, Interrupted or ExecutorError."""
 
@@ -37,7 +40,7 @@ class Executor(Protocol):
         """Ask one stage to do so. Returns at once."""
 
     def close(self) -> None:
-        """Let go of all workers without waiting for them."""
+        """Let go of all workers, without waiting for what they are at."""
 
 
 def make_executor(execution: Execution, store: Store) -> Executor:
@@ -76,6 +79,9 @@ class LocalExecutor:
         self._unwanted: set[Stage] = set()
         self._queue: queue.SimpleQueue[tuple[Stage, StageKind, Future[dict[str, Any]]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+
+    def prepare(self) -> None:
+        pass
 
     def submit(self, stage: Stage) -> Future[dict[str, Any]]:
         if self._thread is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -120,6 +121,7 @@ def _run(
     crew: Crew | None,
 ) -> dict[str, Any]:
     work = store.work_folder(stage)
+    taken = time.perf_counter()
     try:
         if crew is None:
             device = prepare_process(kind, device)
@@ -143,7 +145,7 @@ def _run(
             raise
         wall_time_s = time.perf_counter() - started
         seen = device if crew is None else "cpu"
-        record = provenance(seen, stage.config.get("seed"), wall_time_s, result.get("training_flops"))
+        record = provenance(seen, stage.config.get("seed"), wall_time_s, result.get("training_flops"), started - taken)
         if crew is not None:
             record |= {"device": hardware, "workers": crew.size, "strategy": crew.strategy}
         return store.publish(stage, result, record, kind.scratch)
@@ -207,6 +209,8 @@ def prepare_process(kind: StageKind, device: str) -> str:
         return "cpu"
     import torch
 
+    for module in kind.imports:
+        importlib.import_module(module)
     torch.set_num_threads(1)
     if not kind.uses_device:
         return "cpu"

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-import math
 import os
-import signal
-import threading
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from calm_bench.study_config import Execution
@@ -19,30 +12,28 @@ from pipelines.engine.crew import GIB, Crew, crew_of
 from pipelines.engine.executor import ExecutorError, available_cpus
 from pipelines.engine.failures import Cause, kernel_kills, memory_report
 from pipelines.engine.perform import StageError, StopFiles, perform
+from pipelines.engine.ray_instance import RayInstance
 from pipelines.engine.ray_train import THREADS
 from pipelines.stages.stage import STAGE_KINDS, Interrupted, Stage, StageKind
 from pipelines.store.store import Store
-
-ONE_HOST = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""Ray's variable for whether nodes may join from other hosts; where they may not, it listens on loopback only."""
-
-OBJECT_STORE_BYTES = 100 * 2**20
-"""Results are small and artifacts travel through the store, so Ray's usual third of the memory is not needed."""
 
 
 class RayExecutor:
     """Runs stages as Ray tasks with the CPUs, GPUs and memory that ``execution`` declares.
 
-    Ray starts with the first stage submitted, so a study that is wholly cached does not pay for it. Workers are told
-    to stop through a file in the store, which they share with the driver anyway.
+    Ray starts when it is prepared or with the first stage submitted, so a study that is wholly cached does not pay for
+    it. Workers are told to stop through a file in the store, which they share with the driver anyway.
     """
 
     def __init__(self, store: Store, execution: Execution) -> None:
         self._store = store
         self._execution = execution
         self._name = uuid.uuid4().hex
-        self._started = False
-        self._closed = False
+        self._ray = RayInstance(execution)
+        self._checked = False
+
+    def prepare(self) -> None:
+        self._ray.begin()
 
     @property
     def parallelism(self) -> int:
@@ -53,10 +44,10 @@ class RayExecutor:
             # Ray itself holds back what does not fit for want of memory or a GPU.
             return max(1, int(available_cpus() / per_stage))
         # Some waiting stages let an autoscaling cluster see that more nodes are wanted.
-        return max(1, 2 * int(self._resources().get("CPU", 0) / per_stage))
+        return max(1, 2 * int(self._ray.resources().get("CPU", 0) / per_stage))
 
     def submit(self, stage: Stage) -> Future[dict[str, Any]]:
-        self._start()
+        self._check()
         import ray
 
         kind = STAGE_KINDS.get(stage.kind)
@@ -94,47 +85,17 @@ class RayExecutor:
         return self._name if stage is None else f"{self._name}-{stage.name}"
 
     def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        if self._started:
-            import ray
-
-            ray.shutdown()
+        self._ray.end()
         self._store.lower_flags(self._name)
 
-    def _start(self) -> None:
-        if self._started:
+    def _check(self) -> None:
+        """Start Ray, and see once that it has what a stage needs."""
+        if self._checked:
             return
         execution = self._execution
         if execution.device == "cuda" and execution.gpus_per_stage == 0:
             raise ExecutorError("execution.device is cuda but execution.gpus_per_stage is 0: set it to 1, or a share")
-        with _environment({} if execution.address else _private_environment()), _own_signal_handlers():
-            import ray
-
-            if ray.is_initialized():
-                raise ExecutorError("Ray is already running in this process: run the study where it is not")
-            quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-            try:
-                if execution.address is None:
-                    with _on_loopback():
-                        # Not left unset: Ray would then join an instance that somebody else started on this machine.
-                        ray.init(
-                            "local",
-                            num_cpus=max(available_cpus(), math.ceil(execution.workers * execution.cpus_per_stage)),
-                            include_dashboard=False,
-                            object_store_memory=OBJECT_STORE_BYTES,
-                            **quiet,
-                        )
-                else:
-                    ray.init(execution.address, runtime_env=_travelling_code(), **quiet)
-            except Exception as error:
-                where = f"at {execution.address}" if execution.address else "on this machine"
-                raise ExecutorError(
-                    f"Ray did not start {where}: {error}. --local runs the same study in this process."
-                ) from error
-        self._started = True
-        found = self._resources()
+        found = self._ray.resources()
         workers = execution.workers
         needs = {
             "CPU": (workers * execution.cpus_per_stage, "cpus_per_stage"),
@@ -150,13 +111,7 @@ class RayExecutor:
                     f"execution.{setting}{' or execution.workers' if workers > 1 else ''}, or give the address of a "
                     "cluster in execution.address"
                 )
-
-    def _resources(self) -> dict[str, float]:
-        self._start()
-        import ray
-
-        resources: dict[str, float] = ray.cluster_resources()
-        return resources
+        self._checked = True
 
 
 def _perform(
@@ -215,72 +170,3 @@ def _lost(stage: Stage, error: BaseException, kernel_killed: bool) -> StageError
         str(error),
         cause,
     )
-
-
-def _private_environment() -> dict[str, str]:
-    """What the processes of a private Ray inherit."""
-    return {
-        # Nobody but this process talks to it, over loopback, where alone it listens: as on other systems, although
-        # Linux could have clusters. Its servers run what they are sent, so all the machine's addresses will not do.
-        ONE_HOST: "0",
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        # A stage that declared no GPU must not see one, or its numbers would depend on where it lands.
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
-        **THREADS,
-        **_import_path(),
-    }
-
-
-def _import_path() -> dict[str, str]:
-    """PYTHONPATH by which workers find a checkout that this process imports without installation."""
-    root = Path(__file__).resolve().parent.parent.parent
-    if root.name in ("site-packages", "dist-packages"):
-        return {}
-    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))}
-
-
-def _travelling_code() -> dict[str, Any]:
-    """A runtime environment that brings the three packages to nodes where they are not installed."""
-    root = Path(__file__).resolve().parent.parent.parent
-    packages = [str(root / name) for name in ("calm_bench", "evals", "pipelines")]
-    return {"py_modules": packages, "env_vars": {**THREADS, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}}
-
-
-@contextmanager
-def _own_signal_handlers() -> Iterator[None]:
-    """Keep this process's handlers: Ray's for SIGTERM would end the driver where it stands."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread() and before is not None:
-            signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _on_loopback() -> Iterator[None]:
-    """What :data:`ONE_HOST` says to Ray, for a process that had imported it before the variable was set."""
-    from ray._private import ray_constants
-
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
-
-
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Environment variables for the processes started inside the block, put back afterwards."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

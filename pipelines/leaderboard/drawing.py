@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,14 @@ def write(figure: Figure, path: Path, file_format: str | None = None) -> None:
     """Save as ``file_format`` (``png``, ``svg``, ``pdf``; unset: by the path's suffix), without a date."""
     metadata = {"Date": None} if (file_format or path.suffix.lstrip(".")) == "svg" else None
     figure.savefig(path, format=file_format, dpi=160, metadata=metadata)
+
+
+def warm_up() -> None:
+    """Draw something small to nowhere: the first picture of a process takes a second of imports and fonts."""
+    with canvas(1, 1) as figure:
+        figure.subplots().set_title("K")
+        for file_format in ("png", "svg"):
+            figure.savefig(io.BytesIO(), format=file_format)
 
 
 def quiet(axes: Axes, label: str, grid: Any = "both") -> None:

@@ -132,6 +132,11 @@ class Forecast:
         self._seconds: dict[str, list[float]] = defaultdict(list)
         self._stages: dict[str, dict[str, Any]] = {}
 
+    @property
+    def runs_anything(self) -> bool:
+        """Whether some stage is not in the store yet."""
+        return bool(self._expected_s)
+
     def handle(self, event: Event) -> None:
         if isinstance(event, StudyStarted):
             # A full disk will end the study by itself, and in better words.

@@ -127,6 +127,9 @@ def result_of(folder: Path) -> dict[str, Any]:
 SCRATCH = ("checkpoints", "stop")
 CORPUS = StageKind("corpus", run_corpus, uses_torch=False, uses_device=False)
 TOKENS = StageKind("tokens", run_tokens, uses_torch=False, uses_device=False)
-AUTOENCODER = StageKind("autoencoder", run_autoencoder, revision=2, data_parallel=True, scratch=SCRATCH)
-LANGUAGE_MODEL = StageKind("language_model", run_language_model, data_parallel=True, scratch=SCRATCH)
-EVALUATION = StageKind("evaluation", run_evaluation, revision=2)
+TRAINING = ("calm_bench.training",)
+AUTOENCODER = StageKind(
+    "autoencoder", run_autoencoder, revision=2, imports=TRAINING, data_parallel=True, scratch=SCRATCH
+)
+LANGUAGE_MODEL = StageKind("language_model", run_language_model, imports=TRAINING, data_parallel=True, scratch=SCRATCH)
+EVALUATION = StageKind("evaluation", run_evaluation, revision=2, imports=("calm_bench.lm", "evals.evaluate"))

@@ -15,10 +15,13 @@ import calm_bench
 LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "pyarrow", "numpy", "ray", "optuna", "mlflow")
 
 
-def provenance(device: str, seed: int | None, wall_time_s: float, flops: float | None) -> dict[str, Any]:
+def provenance(
+    device: str, seed: int | None, wall_time_s: float, flops: float | None, preparation_s: float = 0.0
+) -> dict[str, Any]:
     """JSON-able record of one finished stage; ``device`` is ``cpu``, ``cuda`` or ``cuda:n``.
 
-    ``wall_time_s`` is that of the last attempt, ``flops`` the training FLOPs where the stage trains.
+    ``wall_time_s`` is that of the last attempt, ``flops`` the training FLOPs where the stage trains. ``preparation_s``
+    came before it: mostly the imports of a worker's first stage.
     """
     return {
         "git": git_state(Path(calm_bench.__file__).parent),
@@ -28,6 +31,7 @@ def provenance(device: str, seed: int | None, wall_time_s: float, flops: float |
         "platform": platform.platform(),
         "seed": seed,
         "wall_time_s": wall_time_s,
+        "preparation_s": preparation_s,
         "flops": flops,
     }
 

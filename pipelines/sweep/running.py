@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +12,16 @@ from typing import TYPE_CHECKING
 
 from calm_bench.atomic import remove_unfinished
 from calm_bench.study_config import Study
-from pipelines.engine.events import Listener, Listeners
+from pipelines.engine.events import Event, Listener, Listeners, StageProgress
 from pipelines.engine.executor import make_executor
+from pipelines.leaderboard.drawing import warm_up
 from pipelines.leaderboard.entry import entry_from
 from pipelines.leaderboard.leaderboard import Leaderboard, write_leaderboard
 from pipelines.leaderboard.trajectories import summary, trajectories_of, write_trajectories
 from pipelines.mirror.tracking import MlflowMirror
 from pipelines.planning.forecast import Forecast, Outcome
 from pipelines.planning.stage_costs import assumed_speed
+from pipelines.stages.graph import corpus_identity_of
 from pipelines.store.opening import open_store
 from pipelines.sweep.study import run_study, study_folder, study_identity
 
@@ -72,48 +76,74 @@ def run_and_report(
     from pipelines.report.page import write_run_report
 
     store = open_store(study.execution.store)
-    progress = progress_for(console)
-    mirror = None
-    if study.tracking.enabled:
-        mirror = MlflowMirror(study.tracking, store, study, study_identity(study), notify=progress.message)
     executor = make_executor(study.execution, store)
+    if forecast is not None and forecast.runs_anything:
+        executor.prepare()
+    progress = progress_for(console)
+    drawing = _Drawing()
+    mirror = None
     try:
+        # Asked once: that of a corpus in files is a digest of all of them.
+        corpus_identity = functools.cache(corpus_identity_of)
+        folder = study_folder(study, store, corpus_identity)
+        listeners: list[Listener] = [progress]
+        if study.tracking.enabled:
+            identity = study_identity(study, corpus_identity)
+            mirror = MlflowMirror(study.tracking, store, study, identity, notify=progress.message)
+            listeners.append(mirror)
+        if forecast is not None:
+            listeners.append(forecast)
         with progress:
-            listeners: list[Listener] = [progress] if mirror is None else [progress, mirror]
-            if forecast is not None:
-                listeners.append(forecast)
             outcomes = run_study(
                 study,
                 store,
                 executor,
-                Listeners(listeners),
+                Listeners([*listeners, drawing]),
                 retry_failed=retry_failed,
                 announce=progress.stopping,
                 speed_of=assumed_speed if forecast is None else forecast.speed_of,
             )
+        # While the rest goes on: to end workers is waiting, most of it.
+        threading.Thread(target=executor.close, name="closing", daemon=True).start()
         leaderboard = Leaderboard(entry_from(outcome, study) for outcome in outcomes if outcome.state == "complete")
         show(leaderboard)
-        files = write_leaderboard(leaderboard, study_folder(study, store))
+        drawing.join()
+        files = write_leaderboard(leaderboard, folder)
         trajectories = trajectories_of(outcomes)
-        pictures = write_trajectories(trajectories, study_folder(study, store))
+        pictures = write_trajectories(trajectories, folder)
         if forecast is not None:
             # Now too, for those who read the study's folder before the run has ended.
-            forecast.finish(study_folder(study, store))
+            forecast.finish(folder)
         if mirror is not None:
-            page = write_run_report(store, study_folder(study, store), progress.message)
+            page = write_run_report(store, folder, progress.message)
             mirror.publish(leaderboard, [*files.values(), *pictures, *([page] if page is not None else [])])
     finally:
         executor.close()
         if mirror is not None:
             # A second Ctrl-C does not wait for MLflow either.
             mirror.close(0.0 if isinstance(sys.exception(), KeyboardInterrupt) else 60.0)
-    expected = None
-    if forecast is not None:
-        expected = forecast.finish(study_folder(study, store))
-    remove_unfinished(study_folder(study, store))
+    expected = None if forecast is None else forecast.finish(folder)
+    remove_unfinished(folder)
     # Where there is a mirror, once more: only now are all addresses in it known, and how long the run took.
-    page = write_run_report(store, study_folder(study, store), progress.message)
-    store.save_study(study_folder(study, store).name)
+    page = write_run_report(store, folder, progress.message)
+    store.save_study(folder.name)
     address = None if mirror is None else mirror.address
     found = tuple(summary(trajectories))
-    return Report(tuple(outcomes), leaderboard, study_folder(study, store), files, address, found, expected, page)
+    return Report(tuple(outcomes), leaderboard, folder, files, address, found, expected, page)
+
+
+class _Drawing:
+    """Gets ready to draw when the first training is under way, while this process has nothing else to do."""
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+
+    def handle(self, event: Event) -> None:
+        if self._thread is None and isinstance(event, StageProgress):
+            self._thread = threading.Thread(target=warm_up, name="drawing", daemon=True)
+            self._thread.start()
+
+    def join(self) -> None:
+        """Wait for it: two threads must not draw at once."""
+        if self._thread is not None:
+            self._thread.join()

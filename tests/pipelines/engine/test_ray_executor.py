@@ -93,6 +93,42 @@ def test_ray_is_not_started_for_nothing(store: Store) -> None:
 
 
 @pytest.mark.slow
+def test_ray_starts_in_the_background_with_what_is_needed_and_no_more(store: Store, toy: Toy) -> None:
+    import ray
+
+    before = set(psutil.Process().children(recursive=True))
+    environment = _environment()
+    executor = RayExecutor(store, Execution(max_parallel=1))
+    executor.prepare()
+    executor.prepare()
+    try:
+        assert "value" in executor.submit(toy("draw", seed=0)).result()
+        assert _environment() == environment
+        processes = set(psutil.Process().children(recursive=True)) - before
+        lines = [" ".join(process.cmdline()) for process in processes if process.status() != psutil.STATUS_ZOMBIE]
+        assert sum("gcs_server" in line.split()[0] for line in lines) == 1
+        needless = ("dashboard.py", "monitor.py", "log_monitor.py")
+        assert not [line for line in lines if any(program in line for program in needless)]
+        others = RayExecutor(store, Execution(max_parallel=1))
+        with pytest.raises(ExecutorError, match="already running in this process"):
+            others.submit(toy("draw", seed=1))
+        others.close()
+        assert ray.is_initialized(), "what another executor started is not its to end"
+    finally:
+        executor.close()
+        executor.close()
+    assert not ray.is_initialized()
+
+    # Ended before it was up: nothing of it is left either.
+    hasty = RayExecutor(store, Execution(max_parallel=1))
+    hasty.prepare()
+    hasty.close()
+    assert not ray.is_initialized()
+    _, alive = psutil.wait_procs(set(psutil.Process().children(recursive=True)) - before, timeout=30)
+    assert not alive
+
+
+@pytest.mark.slow
 def test_stages_that_do_not_fit_run_one_after_the_other_or_not_at_all(store: Store, toy: Toy) -> None:
     """Memory is declared in Ray's terms, so Ray can be asked what is left of it."""
     import ray

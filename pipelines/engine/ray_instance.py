@@ -1,0 +1,177 @@
+"""The Ray of one executor: a private instance, on loopback and with no more servers than needed, or a cluster's."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from calm_bench.study_config import Execution
+from pipelines.engine.executor import ExecutorError, available_cpus
+from pipelines.engine.ray_train import THREADS
+
+ONE_HOST = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray's variable for whether nodes may join from other hosts; where they may not, it listens on loopback only."""
+
+OBJECT_STORE_BYTES = 100 * 2**20
+"""Results are small and artifacts travel through the store, so Ray's usual third of the memory is not needed."""
+
+_NEEDLESS = ("start_api_server", "start_monitor", "start_log_monitor")
+"""Servers of a private Ray that nobody asks anything: of the dashboard, to scale a cluster, to send logs to the driver.
+Three Pythons, which take three seconds to start on two cores."""
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+class RayInstance:
+    """Starts Ray in the background, once, and ends it.
+
+    Both in one thread that lives as long as Ray does: its processes are told to die with the thread that made them.
+    """
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self._ready = threading.Event()
+        self._over = threading.Event()
+        self._error: ExecutorError | None = None
+        self._thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """Have it started and return at once; further calls do nothing."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._live, name="ray", daemon=True)
+            self._thread.start()
+
+    def resources(self) -> dict[str, float]:
+        """What Ray has of each resource, once it has started.
+
+        Raises:
+            ExecutorError: it did not start.
+        """
+        self.begin()
+        self._ready.wait()
+        if self._error is not None:
+            raise self._error
+        import ray
+
+        found: dict[str, float] = ray.cluster_resources()
+        return found
+
+    def end(self) -> None:
+        """End it, and return when its processes have been told to."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _live(self) -> None:
+        try:
+            with _environment({} if self._execution.address else _private_environment()):
+                self._start()
+        except ExecutorError as error:
+            self._error = error
+            return
+        except BaseException as error:
+            where = f"at {self._execution.address}" if self._execution.address else "on this machine"
+            self._error = ExecutorError(
+                f"Ray did not start {where}: {error}. --local runs the same study in this process."
+            )
+            self._error.__cause__ = error
+            return
+        finally:
+            self._ready.set()
+        self._over.wait()
+        import ray
+
+        ray.shutdown()
+
+    def _start(self) -> None:
+        import ray
+
+        if ray.is_initialized():
+            raise ExecutorError("Ray is already running in this process: run the study where it is not")
+        execution = self._execution
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if execution.address is not None:
+            ray.init(execution.address, runtime_env=_travelling_code(), **quiet)
+            return
+        with _private():
+            # Not left unset: Ray would then join an instance that somebody else started on this machine.
+            ray.init(
+                "local",
+                num_cpus=max(available_cpus(), math.ceil(execution.workers * execution.cpus_per_stage)),
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                **quiet,
+            )
+
+
+def _private_environment() -> dict[str, str]:
+    """What the processes of a private Ray inherit."""
+    return {
+        # Nobody but this process talks to it, over loopback, where alone it listens: as on other systems, although
+        # Linux could have clusters. Its servers run what they are sent, so all the machine's addresses will not do.
+        ONE_HOST: "0",
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # A stage that declared no GPU must not see one, or its numbers would depend on where it lands.
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+        **THREADS,
+        **_import_path(),
+    }
+
+
+def _import_path() -> dict[str, str]:
+    """PYTHONPATH by which workers find a checkout that this process imports without installation."""
+    if ROOT.name in ("site-packages", "dist-packages"):
+        return {}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+
+
+def _travelling_code() -> dict[str, Any]:
+    """A runtime environment that brings the three packages to nodes where they are not installed."""
+    packages = [str(ROOT / name) for name in ("calm_bench", "evals", "pipelines")]
+    return {"py_modules": packages, "env_vars": {**THREADS, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}}
+
+
+@contextmanager
+def _private() -> Iterator[None]:
+    """What Ray has no argument for; where a version of it lacks one of these, it starts all the same."""
+    from ray._private import ray_constants
+    from ray._private.node import Node
+
+    with ExitStack() as stack:
+        # What ONE_HOST says, for a process that had imported Ray before the variable was set.
+        stack.enter_context(_replaced(ray_constants, "ENABLE_RAY_CLUSTER", False))
+        for name in filter(lambda name: hasattr(Node, name), _NEEDLESS):
+            stack.enter_context(_replaced(Node, name, lambda *_, **__: None))
+        yield
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Environment variables for the processes started inside the block, put back afterwards."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
