@@ -23,11 +23,15 @@ def did_you_mean(name: str, known: list[str]) -> str:
 class Registry(Generic[T]):
     """Maps names to objects given directly or as ``module:attribute``.
 
-    Other distributions add to it through the entry point group ``calm_bench.<kind>``.
+    Other distributions add to it through the entry point group ``calm_bench.<group>``.
+
+    Args:
+        one: what one of them is called in messages.
     """
 
-    def __init__(self, kind: str, built_in: dict[str, str]) -> None:
-        self.kind = kind
+    def __init__(self, group: str, built_in: dict[str, str], *, one: str) -> None:
+        self.group = group
+        self.one = one
         self._targets: dict[str, str | T] = dict(built_in)
         self._entry_points_read = False
 
@@ -38,7 +42,7 @@ class Registry(Generic[T]):
             ValueError: the name is taken by something else.
         """
         if name in self._targets and self._targets[name] != target:
-            raise ValueError(f"{self.kind} {name!r} is already registered")
+            raise ValueError(f"{self.one} {name!r} is already registered")
         self._targets[name] = target
 
     def names(self) -> list[str]:
@@ -55,7 +59,7 @@ class Registry(Generic[T]):
         try:
             target = self._targets[name]
         except KeyError:
-            raise UnknownName(f"unknown {self.kind} {name!r}{did_you_mean(name, self.names())}") from None
+            raise UnknownName(f"unknown {self.one} {name!r}{did_you_mean(name, self.names())}") from None
         if isinstance(target, str):
             module, _, attribute = target.partition(":")
             loaded: T = getattr(import_module(module), attribute)
@@ -66,5 +70,5 @@ class Registry(Generic[T]):
     def _read_entry_points(self) -> None:
         if not self._entry_points_read:
             self._entry_points_read = True
-            for point in entry_points(group=f"calm_bench.{self.kind}"):
+            for point in entry_points(group=f"calm_bench.{self.group}"):
                 self._targets.setdefault(point.name, point.value)

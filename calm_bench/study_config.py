@@ -176,6 +176,8 @@ class Tracking(Frozen):
     enabled: bool = True
     uri: str | None = None
     experiment: str = "calm-bench"
+    register_models: bool = True
+    """Each scored model as a version in MLflow's model registry, under the study's name."""
 
 
 class Study(Experiment):

@@ -127,6 +127,24 @@ def advisory_lock(engine: sqlalchemy.Engine, name: str) -> Iterator[None]:
         connection.commit()
 
 
+@contextmanager
+def complaints(address: str) -> Iterator[None]:
+    """Tell what Optuna's database at ``address`` says without the statements, and without credentials.
+
+    Raises:
+        PostgresqlError: in place of an error of Optuna's or SQLAlchemy's.
+    """
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError, LostConnection) as error:
+        cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+        said = " ".join(str(getattr(cause, "orig", None) or cause).split())
+        raise PostgresqlError(f"Optuna's database {masked(address)}: {masked(said)}") from None
+
+
 def is_lost_connection(error: BaseException) -> bool:
     """Whether ``error``, or what it was raised from, says that the server went away or cannot be reached."""
     from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError

@@ -17,6 +17,7 @@ CORPORA: Registry[CorpusSource] = Registry(
         "local": "calm_bench.corpora.local:SOURCE",
         "hf": "calm_bench.corpora.hugging_face:SOURCE",
     },
+    one="corpus source",
 )
 """Corpus sources by name; other distributions add theirs through the entry point group ``calm_bench.corpora``."""
 

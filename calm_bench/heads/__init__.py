@@ -14,6 +14,7 @@ HEADS: Registry[type[Head]] = Registry(
         "shortcut": "calm_bench.heads.shortcut:ShortcutHead",
         "custom": "calm_bench.heads.custom:CustomHead",
     },
+    one="head",
 )
 
 __all__ = ["HEADS", "Head", "NoiseHead"]

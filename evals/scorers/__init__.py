@@ -21,6 +21,7 @@ SCORERS: Registry[Scorer] = Registry(
         "prefix_match": "evals.scorers.prefix_match:prefix_match",
         "relative_energy": "evals.scorers.latent_energy:relative_energy",
     },
+    one="scorer",
 )
 
 EXACT = "exact"

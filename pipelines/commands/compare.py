@@ -12,10 +12,12 @@ from pipelines.commands.options import AsJson, Device, StorePath, console, say, 
 
 
 def compare(
-    first: Annotated[str, typer.Argument(help="A model's folder, or its label on a leaderboard of the store.")],
-    second: Annotated[str, typer.Argument(help="Another one, with the same tokenizer.")],
+    first: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model's folder, or its label on a leaderboard of the store.")
+    ],
+    second: Annotated[str, typer.Argument(metavar="MODEL", help="Another one, with the same tokenizer.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Of corpus.* and evaluation.*.")
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Of corpus.* and evaluation.*.")
     ] = None,
     store: StorePath = None,
     device: Device = "cpu",

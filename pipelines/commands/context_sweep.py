@@ -23,7 +23,7 @@ WIDE = 100
 def context_sweep(
     models: Annotated[str, typer.Argument(metavar="MODEL[,MODEL...]", help="Folders or labels, by comma.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Of corpus.* and evaluation.*.")
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Of corpus.* and evaluation.*.")
     ] = None,
     lengths: Annotated[
         str | None,

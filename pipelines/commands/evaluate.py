@@ -24,10 +24,12 @@ from pipelines.commands.options import (
 def evaluate(
     model: Annotated[
         str,
-        typer.Argument(help="A model's folder, of transformers too, or its label on a leaderboard of the store."),
+        typer.Argument(
+            metavar="MODEL", help="A model's folder, of transformers too, or its label on a leaderboard of the store."
+        ),
     ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Of corpus.* and evaluation.*.")
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Of corpus.* and evaluation.*.")
     ] = None,
     tasks: Annotated[
         str,

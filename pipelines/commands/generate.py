@@ -25,7 +25,9 @@ class Method(StrEnum):
 
 
 def generate(
-    model: Annotated[str, typer.Argument(help="A model's folder, or its label on a leaderboard of the store.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model's folder, or its label on a leaderboard of the store.")
+    ],
     prompt: Annotated[
         list[str] | None,
         typer.Option("--prompt", help="Text to continue; repeated, a batch. Token ids, if there is no tokenizer."),

@@ -24,7 +24,9 @@ class Format(StrEnum):
 
 
 def leaderboard(
-    studies: Annotated[list[str] | None, typer.Argument(help="Names of studies (default: all).")] = None,
+    studies: Annotated[
+        list[str] | None, typer.Argument(metavar="STUDY", help="Names of studies (default: all).")
+    ] = None,
     store: StorePath = None,
     format: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.table,
     columns: Annotated[

@@ -18,7 +18,9 @@ def _group() -> None:
 
 @app.command()
 def sync(
-    studies: Annotated[list[str] | None, typer.Argument(help="Names of studies (default: all).")] = None,
+    studies: Annotated[
+        list[str] | None, typer.Argument(metavar="STUDY", help="Names of studies (default: all).")
+    ] = None,
     store: StorePath = None,
     uri: Annotated[
         str | None,
@@ -34,6 +36,7 @@ def sync(
     """
     from calm_bench.overrides import ConfigurationError
     from calm_bench.registry import did_you_mean
+    from pipelines.mirror.registry import without_registry
     from pipelines.mirror.stored import begun_studies
     from pipelines.mirror.sync import sync_study
     from pipelines.store.opening import open_store
@@ -61,5 +64,7 @@ def sync(
             continue
         trials = f"{synced.trials} {'trial' if synced.trials == 1 else 'trials'}"
         say(console(), f"{folder.name}  {trials} {'sent to' if synced.parts else 'already all in'} {synced.address}")
+        if synced.unregistered is not None:
+            say(console(), f"MLflow {without_registry(synced.unregistered)}", style="yellow")
     if problems:
         raise typer.Exit(1)

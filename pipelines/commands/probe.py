@@ -21,9 +21,11 @@ from pipelines.commands.options import (
 
 
 def probe(
-    model: Annotated[str, typer.Argument(help="An autoencoder's or CALM model's folder, or its label.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="An autoencoder's or CALM model's folder, or its label.")
+    ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Of corpus.* and evaluation.split.")
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Of corpus.* and evaluation.split.")
     ] = None,
     tokens: Annotated[int | None, typer.Option("--tokens", min=1, help="Most tokens to read.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the sample and the noise.")] = 0,

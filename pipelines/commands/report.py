@@ -12,7 +12,7 @@ from pipelines.commands.options import StorePath, console, say
 
 def report(
     studies: Annotated[
-        list[str] | None, typer.Argument(metavar="[STUDY]...", help="Names of studies (default: all).")
+        list[str] | None, typer.Argument(metavar="STUDY", help="Names of studies (default: all).")
     ] = None,
     store: StorePath = None,
     output: Annotated[

@@ -11,10 +11,12 @@ from pipelines.commands.options import AsJson, Device, StorePath, console, say, 
 
 
 def sample_size(
-    model: Annotated[str, typer.Argument(help="A model's folder, or its label on a leaderboard of the store.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model's folder, or its label on a leaderboard of the store.")
+    ],
     error: Annotated[float, typer.Option("--error", min=0.0, help="The wanted standard error of BrierLM, in points.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Of corpus.* and evaluation.*, for the pilot.")
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Of corpus.* and evaluation.*, for the pilot.")
     ] = None,
     store: StorePath = None,
     device: Device = "cpu",

@@ -13,7 +13,7 @@ def ui(
     store: StorePath = None,
     port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Of MLflow (default: 5000).")] = None,
     dashboard: Annotated[
-        bool, typer.Option("--dashboard/--no-dashboard", help="Optuna's pages too, of the extra calm-bench[ui].")
+        bool, typer.Option("--dashboard/--no-dashboard", help="Optuna's pages too (pip install 'calm-bench\\[ui]').")
     ] = True,
 ) -> None:
     """Show the store in MLflow's and Optuna's own pages, until Ctrl-C. Both listen on this machine alone."""

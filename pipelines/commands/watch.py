@@ -14,15 +14,14 @@ from pipelines.commands.options import StorePath, console, say
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pipelines.progress.lookout import Lookout
     from pipelines.progress.watching import Watched
-
-LOOK_S = 1.0
 
 
 def watch(
     study: Annotated[
         str | None,
-        typer.Argument(metavar="[STUDY]", help="A study's name, its folder's, or a YAML file; else what is at work."),
+        typer.Argument(metavar="STUDY", help="A study's name, its folder's, or a YAML file; else what is at work."),
     ] = None,
     store: StorePath = None,
     plain: Annotated[bool, typer.Option("--plain", help="Lines as they come, as in a pipe.")] = False,
@@ -31,37 +30,35 @@ def watch(
 ) -> None:
     """Show how a study gets on that runs in another terminal, or on another host with the same store.
 
-    Nothing is locked or written. Ends when the study ends; exit code 1 if no driver is at work any more.
+    Nothing is locked or written. A store at an address (s3://...) is asked every 15 s, and shows what arrived there.
+    Ends when the study ends; exit code 1 if no driver is at work any more.
     """
     from pipelines.progress.display import is_live
-    from pipelines.progress.watching import choose, look
+    from pipelines.progress.lookout import Lookout
     from pipelines.store.opening import open_store
 
-    root = open_store(store).root
-    folder, others = choose(root, study)
+    lookout = Lookout(open_store(store))
+    folder, others = lookout.choose(study)
     screen = console()
     if others and not as_json:
         say(screen, f"{folder.name}; also at work: {', '.join(others)} (calm-bench watch NAME)", style="yellow")
     if as_json:
-        ended = _print_json(folder, root, once)
+        ended = _print_json(folder, lookout, once)
     elif once:
-        watched = look(folder, root)
-        _print_once(watched, screen)
+        _print_once(lookout.look(folder), screen)
         return
     elif plain or not is_live(screen):
-        ended = _print_lines(folder, root, screen)
+        ended = _print_lines(folder, lookout, screen)
     else:
-        ended = _show(folder, root, screen)
+        ended = _show(folder, lookout, screen)
     if not once and ended.stand != "finished":
         raise typer.Exit(1)
 
 
-def _print_json(folder: Path, root: Path, once: bool) -> Watched:
-    from pipelines.progress.watching import look
-
+def _print_json(folder: Path, lookout: Lookout, once: bool) -> Watched:
     last = ""
     while True:
-        watched = look(folder, root)
+        watched = lookout.look(folder)
         told = watched.to_dict()
         text = json.dumps(told)
         # The time alone is no change.
@@ -71,7 +68,7 @@ def _print_json(folder: Path, root: Path, once: bool) -> Watched:
             last = changed
         if once or watched.stand != "at work":
             return watched
-        time.sleep(LOOK_S)
+        time.sleep(lookout.look_s)
 
 
 def _print_once(watched: Watched, screen: Console) -> None:
@@ -80,14 +77,13 @@ def _print_once(watched: Watched, screen: Console) -> None:
     screen.print(panel(watched.view, screen.width, note=watched.note))
 
 
-def _print_lines(folder: Path, root: Path, screen: Console) -> Watched:
+def _print_lines(folder: Path, lookout: Lookout, screen: Console) -> Watched:
     from pipelines.progress.display import print_said
     from pipelines.progress.tracker import summary
-    from pipelines.progress.watching import look
 
     driver, next_number = "", 0
     while True:
-        watched = look(folder, root)
+        watched = lookout.look(folder)
         said = watched.view.said
         if watched.driver != driver:
             # Another driver counts its lines anew.
@@ -101,24 +97,29 @@ def _print_lines(folder: Path, root: Path, screen: Console) -> Watched:
         if watched.stand != "at work":
             say(screen, watched.note)
             return watched
-        time.sleep(LOOK_S)
+        time.sleep(lookout.look_s)
 
 
-def _show(folder: Path, root: Path, screen: Console) -> Watched:
+def _show(folder: Path, lookout: Lookout, screen: Console) -> Watched:
     """In a terminal it stays through a driver's death, for the next driver, until the study ends."""
     from rich.live import Live
 
+    from pipelines.progress.display import REFRESH_S
     from pipelines.progress.panel import panel
-    from pipelines.progress.watching import look
 
-    watched = look(folder, root)
+    watched = lookout.look(folder)
     with Live(console=screen, auto_refresh=False) as live:
-        while True:
-            live.update(panel(watched.view, screen.width, screen.height, watched.note), refresh=True)
-            if watched.stand == "finished":
-                return watched
-            try:
-                time.sleep(LOOK_S)
-            except KeyboardInterrupt:
-                return watched
-            watched = look(folder, root)
+        try:
+            while True:
+                next_look = time.monotonic() + lookout.look_s
+                while True:
+                    # Ages go on between two looks.
+                    live.update(panel(watched.view, screen.width, screen.height, watched.note), refresh=True)
+                    if watched.stand == "finished":
+                        return watched
+                    if (left := next_look - time.monotonic()) <= 0:
+                        break
+                    time.sleep(min(left, REFRESH_S))
+                watched = lookout.look(folder)
+        except KeyboardInterrupt:
+            return watched

@@ -25,6 +25,7 @@ ALIASES = {
     "autoencoder": "autoencoder_accuracy",
     "time": "total_wall_time_s",
     "tokens/s": "tokens_per_second",
+    "generated_tokens/s": "generated_tokens_per_second",
 }
 
 
@@ -130,6 +131,7 @@ COSTS = [
     INFERENCE,
     _number("total_wall_time_s", "Time", duration, "low"),
 ]
+GENERATED = _number("generated_tokens_per_second", "Tokens/s\ngenerated", compact, "high")
 ON_DEMAND = [
     _text("kind", "Kind", lambda entry: entry.kind),
     _number("chunk_size", "K", _whole),
@@ -139,7 +141,9 @@ ON_DEMAND = [
     _number("autoencoder_parameters", "Auto-\nencoder's\nparameters", compact, "low", _is_token),
     _text("decode_mode", "Decoding", lambda entry: entry.decode_mode),
     _number("tokens", "Tokens", compact),
-    _number("tokens_per_second", "Tokens/s", compact, "high"),
+    _number("tokens_per_second", "Tokens/s\ntrained", compact, "high"),
+    GENERATED,
+    _text("generation", "Generation", lambda entry: entry.generation),
     _number("wall_time_s", "Model's\ntime", duration, "low"),
     _number("num_documents", "Docu-\nments", _whole),
     _number("num_positions", "Posi-\ntions", _whole),

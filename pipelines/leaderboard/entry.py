@@ -13,6 +13,7 @@ from calm_bench.study_config import Study
 from pipelines.leaderboard.pairing import stored_replicates
 from pipelines.planning.budgets import stated_budget
 from pipelines.scoring.task_score import TaskScore
+from pipelines.stages.writing_speed import chosen_speed, in_words
 
 if TYPE_CHECKING:
     from calm_bench.config import Experiment
@@ -82,6 +83,12 @@ class Entry(Frozen):
     """What is equal among the language models of the study, with its amount (:mod:`calm_bench.budget`), as in
     ``equal-flops 3.5e+12``; ``None`` where each is trained as it is configured."""
     tokens_per_second: float
+    """In training."""
+    generated_tokens_per_second: float | None = None
+    """Measured while it wrote the texts that people read (:mod:`pipelines.stages.writing_speed`); ``None`` where it
+    wrote none, or not enough to tell."""
+    generation: str = ""
+    """How that was measured: decode mode, texts at once, device. Empty where it was not."""
     corpus_digest: str
     model_identity: str
     """Of the stage that trained it. A row that stands for several seeds has the first one's."""
@@ -114,6 +121,8 @@ def entry_from(outcome: TrialOutcome, study: Study) -> Entry:
     autoencoder = None if is_token else results.of("autoencoder")
     corpus = results.of("corpus")
     folder = outcome.folders["language_model"]
+    # A store that was written before speeds were measured has none.
+    speed = chosen_speed(outcome.results.get("samples", {}).get("speed", ()), model["decode_mode"])
 
     training_flops = float(model["training_flops"])
     autoencoder_flops = 0.0 if autoencoder is None else float(autoencoder["training_flops"])
@@ -151,6 +160,8 @@ def entry_from(outcome: TrialOutcome, study: Study) -> Entry:
         tokens=float(model["tokens"]),
         budget=stated_budget(study),
         tokens_per_second=float(model["tokens_per_second"]),
+        generated_tokens_per_second=None if speed is None else float(speed["tokens_per_second"]),
+        generation="" if speed is None else in_words(speed),
         corpus_digest=corpus["digest"],
         model_identity=graph["language_model"].identity,
         model_folder=f"{outcome.addresses.get('language_model', folder)}/model",

@@ -12,6 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import fmean, variance
+from typing import Any
 
 from pipelines.leaderboard.entry import Entry
 from pipelines.leaderboard.pairing import mean_of
@@ -75,6 +76,7 @@ def _pool(rows: Sequence[Entry]) -> Entry:
             "brier": tuple(part[0] for part in parts),
             "brier_se": tuple(part[1] for part in parts),
             "tasks": tuple(_tasks(rows)),
+            **_speed(rows),
         }
     )
 
@@ -111,6 +113,16 @@ def _tasks(rows: Sequence[Entry]) -> Iterable[TaskScore]:
             "monte_carlo_error": _root_mean_square(drawn) / math.sqrt(len(rows)) if len(drawn) == len(rows) else None,
         }
         yield first.model_copy(update=update)
+
+
+def _speed(rows: Sequence[Entry]) -> dict[str, Any]:
+    """Speeds of writing have a mean where they were measured alike."""
+    speeds = [row.generated_tokens_per_second for row in rows if row.generated_tokens_per_second is not None]
+    alike = len({row.generation for row in rows}) == 1 and len(speeds) == len(rows)
+    return {
+        "generated_tokens_per_second": fmean(speeds) if alike else None,
+        "generation": rows[0].generation if alike else "",
+    }
 
 
 def _without_seed(entry: Entry) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from calm_bench.budget import parse_budget
 from pipelines.leaderboard.columns import (
     COSTS,
+    GENERATED,
     MODEL,
     ON_THE_FRONT,
     PARTS,
@@ -33,6 +35,7 @@ __all__ = [
     "PERCENTAGES",
     "budget_in_words",
     "caption",
+    "generation_caption",
     "markdown",
     "print_table",
     "table",
@@ -123,6 +126,7 @@ def caption(group: Group, view: View | None = None) -> str:
         f"Autoencoder: held-out tokens it reconstructs. Training FLOPs and time include the autoencoder's. "
         f"{_budget_caption(entries)}"
         f"FLOPs / token: inference by {' or '.join(modes)}. "
+        f"{generation_caption(entries) if GENERATED in shown_columns(group, view or View()) else ''}"
         f"{_tasks_caption(entries)}"
         f"{_front_caption(view or View())}"
     )
@@ -180,6 +184,17 @@ def budget_in_words(text: str) -> str:
         case "tokens":
             return "equal tokens" + ("" if amount is None else f" ({compact(amount)})")
     return "equal wall time" + ("" if amount is None else f" ({duration(amount)})") + ", as measured where it began"
+
+
+def generation_caption(entries: Iterable[Entry]) -> str:
+    """How the speeds of writing were measured; nothing where there are none."""
+    ways = sorted({printable(entry.generation) for entry in entries if entry.generation})
+    if not ways:
+        return ""
+    return (
+        f"Tokens/s generated: measured with {' or '.join(ways)}, after the prompts were read, beside whatever else the "
+        "machine did. "
+    )
 
 
 def _tasks_caption(entries: tuple[Entry, ...]) -> str:

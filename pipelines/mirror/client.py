@@ -21,8 +21,13 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+    from pipelines.store.lease import LeaseBook
+    from pipelines.store.store import Store
+
 ROLE = "calm_bench.role"
 """Tag: ``study`` on the parent run, ``trial`` on its children."""
+FORMER = "former trial"
+"""Its value where the trial has another result by now; also on the version of its model."""
 STUDY_NAME = "calm_bench.study"
 STUDY_IDENTITY = "calm_bench.study_identity"
 TRIAL_KEY = "calm_bench.trial"
@@ -86,9 +91,16 @@ def connect(uri: str) -> MlflowClient:
     return client
 
 
-def lease_name(uri: str, study_identity: str) -> str:
-    """Of the lease that the one writer of a study into the MLflow at ``uri`` holds."""
-    return f"mlflow-{study_identity}-{fingerprint(uri)[:8]}"
+def writer_lease(store: Store, uri: str, study_identity: str) -> tuple[LeaseBook, str]:
+    """Where the one writer of a study into the MLflow at ``uri`` holds its lease, and under which name.
+
+    All drivers of the store meet there, on whichever host; a file in a host's own folder has a writer on each host.
+    Each may come to one server as another user.
+    """
+    path = sqlite_path(uri)
+    is_own = path is not None and path.resolve().is_relative_to(store.root.resolve())
+    address = masked(uri).replace("://***@", "://")
+    return store.folder_leases if is_own else store.leases, f"mlflow-{study_identity}-{fingerprint(address)[:8]}"
 
 
 def check_presence(uri: str) -> None:

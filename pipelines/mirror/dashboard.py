@@ -1,7 +1,7 @@
 """optuna-dashboard for all studies of a store at once.
 
-Each study has a journal of its own, and the dashboard shows one storage: here the journals are read as one, live, and
-nothing is ever written to them.
+Each study has a journal of its own, or its trials in a database, and the dashboard shows one storage: here all of them
+are read as one, live, and nothing is ever written to them.
 """
 
 from __future__ import annotations
@@ -16,64 +16,110 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import yaml
 from optuna.distributions import BaseDistribution
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from calm_bench.overrides import ConfigurationError
+from pipelines.mirror.stored_trials import (
+    JOURNAL,
+    DatabaseTrials,
+    JournalTrials,
+    StoredTrials,
+    TrialDatabase,
+    database_of,
+    hidden_database_of,
+)
 
-JOURNAL = "optuna.journal"
 _METRIC_NAMES = "study:metric_names"
 """Where Optuna keeps the names of objectives."""
-_TRIALS = 1_000_000
-"""Trial ids of one study; those of all studies must differ."""
+_IN_DATABASE = " (in the database)"
+_TRIALS = 1_000_000_000
+"""Trial ids of one place; those of all studies must differ, and a database counts its trials through."""
 
 
 class StoreStudies(BaseStorage):
-    """The journals below ``root/studies`` as one storage for reading; studies are named by their folders."""
+    """All studies below ``root/studies`` as one storage for reading; they are named by their folders.
+
+    A study whose trials were kept in a journal first and in a database later is there twice.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root / "studies"
         self._lock = threading.RLock()
-        self._names: list[str] = []
-        self._journals: dict[str, JournalStorage] = {}
-        self._metrics: dict[str, list[str]] = {}
+        self._places: dict[str, StoredTrials] = {}
+        """By name; a study's id is its place in the order, from 1."""
+        self._folders: dict[str, Path] = {}
+        self._databases: dict[str, TrialDatabase] = {}
+        self._metrics: dict[Path, list[str]] = {}
+
+    def hidden(self) -> list[str]:
+        """Databases, masked, that hold trials and whose credentials are not known here."""
+        found = {hidden_database_of(folder) for folder in self._study_folders()}
+        return sorted(address for address in found if address is not None)
+
+    def names_of(self, folder: str) -> list[str]:
+        """The names under which the study in ``folder`` is shown, the one in a database first."""
+        shown = {study.study_name for study in self.get_all_studies()}
+        return [name for name in (folder + _IN_DATABASE, folder) if name in shown]
+
+    def close(self) -> None:
+        with self._lock:
+            for database in self._databases.values():
+                database.close()
 
     def get_all_studies(self) -> list[FrozenStudy]:
         with self._lock:
-            for path in sorted(self._root.glob(f"*/{JOURNAL}")):
-                if path.parent.name not in self._journals:
-                    self._journals[path.parent.name] = JournalStorage(JournalFileBackend(str(path)))
-                    self._names.append(path.parent.name)
-            # A journal in which no study was made yet has nothing to show.
-            return [study for name in self._names if (study := self._study(name)) is not None]
+            self._find()
+            # A place in which no study was made yet has nothing to show.
+            return [study for name in self._places if (study := self._study(name)) is not None]
+
+    def _study_folders(self) -> list[Path]:
+        return sorted(path for path in self._root.glob("*") if path.is_dir())
+
+    def _find(self) -> None:
+        """Take note of studies that have begun."""
+        for folder in self._study_folders():
+            if folder.name not in self._places and (folder / JOURNAL).is_file():
+                self._add(folder.name, folder, JournalTrials(folder / JOURNAL))
+            uri = database_of(folder)
+            if uri is None or folder.name + _IN_DATABASE in self._places:
+                continue
+            if isinstance(self._places.get(folder.name), DatabaseTrials):
+                continue
+            if uri not in self._databases:
+                self._databases[uri] = TrialDatabase(uri)
+            if self._databases[uri].study(folder.name) is not None:
+                name = folder.name + _IN_DATABASE if folder.name in self._places else folder.name
+                self._add(name, folder, DatabaseTrials(self._databases[uri], folder.name))
+
+    def _add(self, name: str, folder: Path, place: StoredTrials) -> None:
+        self._places[name], self._folders[name] = place, folder
 
     def _study(self, name: str) -> FrozenStudy | None:
-        found = self._journals[name].get_all_studies()
-        if not found:
+        study = self._places[name].study()
+        if study is None:
             return None
-        study = found[0]
-        names = self._objectives(name)
+        names = self._objectives(self._folders[name])
         return FrozenStudy(
             study_name=name,
             direction=None,
             directions=study.directions,
             user_attrs=study.user_attrs,
             system_attrs=({_METRIC_NAMES: names} if names else {}) | study.system_attrs,
-            study_id=self._names.index(name) + 1,
+            study_id=[*self._places].index(name) + 1,
         )
 
-    def _objectives(self, name: str) -> list[str]:
-        """What the study's values are, which is not in its journal; empty if it cannot be told."""
-        if name not in self._metrics:
+    def _objectives(self, folder: Path) -> list[str]:
+        """What the study's values are, which Optuna is not told; empty if it cannot be told."""
+        if folder not in self._metrics:
             try:
-                found = yaml.safe_load((self._root / name / "study.yaml").read_text(encoding="utf-8"))
-                self._metrics[name] = [str(objective["metric"]) for objective in found["search"]["objectives"]]
+                found = yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8"))
+                self._metrics[folder] = [str(objective["metric"]) for objective in found["search"]["objectives"]]
             except (OSError, yaml.YAMLError, KeyError, TypeError):
                 return []
-        return self._metrics[name]
+        return self._metrics[folder]
 
     def _frozen(self, study_id: int) -> FrozenStudy:
         for study in self.get_all_studies():
@@ -102,15 +148,14 @@ class StoreStudies(BaseStorage):
     def get_trial(self, trial_id: int) -> FrozenTrial:
         study_id, inner = divmod(trial_id, _TRIALS)
         with self._lock:
-            return _renamed(self._journals[self.get_study_name_from_id(study_id)].get_trial(inner), study_id)
+            return _renamed(self._places[self.get_study_name_from_id(study_id)].trial(inner), study_id)
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         with self._lock:
-            journal = self._journals[self.get_study_name_from_id(study_id)]
-            inner = journal.get_all_studies()[0]._study_id
-            return [_renamed(trial, study_id) for trial in journal.get_all_trials(inner, deepcopy, states)]
+            place = self._places[self.get_study_name_from_id(study_id)]
+            return [_renamed(trial, study_id) for trial in place.trials(deepcopy, states)]
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
         self._refuse()
@@ -149,7 +194,14 @@ class StoreStudies(BaseStorage):
 
 
 class DashboardServer:
-    """The pages for a store's studies on loopback, served by a thread of this process."""
+    """The pages for a store's studies on loopback, served by a thread of this process.
+
+    So the address of a database, with its password, is on no command line.
+
+    Raises:
+        ConfigurationError: optuna-dashboard is not installed.
+        PostgresqlError: a package that a database of trials takes is not installed.
+    """
 
     def __init__(self, root: Path, host: str, port: int) -> None:
         try:
@@ -167,16 +219,16 @@ class DashboardServer:
         self._thread.start()
 
     def page(self, folder: str) -> str | None:
-        """The page of the study in ``folder``; None where it keeps its trials elsewhere."""
-        try:
-            return f"{self.address}studies/{self.storage.get_study_id_from_name(folder)}"
-        except KeyError:
-            return None
+        """The page of the study in ``folder``; None where its trials are not to be seen from here."""
+        for name in self.storage.names_of(folder):
+            return f"{self.address}studies/{self.storage.get_study_id_from_name(name)}"
+        return None
 
     def stop(self) -> None:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+        self.storage.close()
 
 
 class _ThreadingServer(ThreadingMixIn, WSGIServer):

@@ -8,7 +8,7 @@ from typing import Any
 from calm_bench.study_config import Study
 from pipelines.leaderboard.entry import Entry
 from pipelines.leaderboard.leaderboard import Leaderboard
-from pipelines.leaderboard.numbers import printable
+from pipelines.leaderboard.numbers import compact, printable
 from pipelines.leaderboard.pooling import pooled
 from pipelines.mirror.address import masked
 
@@ -52,6 +52,9 @@ def trial_note(entry: Entry) -> str:
         + (f" and its autoencoder with {entry.autoencoder_training_flops:.3g}" if entry.kind == "calm" else "")
         + f"; {entry.inference_flops_per_token:.3g} FLOPs a generated token.",
     ]
+    if entry.generated_tokens_per_second is not None:
+        speed = compact(entry.generated_tokens_per_second)
+        lines.append(f"It wrote {speed} tokens/s ({printable(entry.generation)}).")
     folder = masked(entry.model_folder)
     lines.append(f"The model is in the study's store, not in MLflow:\n\n    calm-bench generate {folder}")
     return "\n\n".join(lines)[:LONGEST]

@@ -37,6 +37,7 @@ _ROW_METRICS = {
     "total_wall_time_s": "cost/total_wall_time_s",
     "tokens": "cost/tokens",
     "tokens_per_second": "cost/tokens_per_second",
+    "generated_tokens_per_second": "cost/generated_tokens_per_second",
     "autoencoder_parameters": "cost/autoencoder_parameters",
     "num_positions": "count/positions",
     "num_documents": "count/documents",

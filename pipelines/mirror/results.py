@@ -33,11 +33,14 @@ where it comes from."""
 
 def push_result(
     client: MlflowClient, experiment_id: str, run_id: str, corpus: Corpus, entry: Entry, end: TrialEnd, when: int
-) -> None:
+) -> str:
     """Write the row of a complete trial; writing it again changes nothing.
 
     Args:
         when: milliseconds since 1970 that its numbers are dated with.
+
+    Returns:
+        The id of its logged model.
     """
     from mlflow.entities import DatasetInput, InputTag, Metric, RunTag
 
@@ -59,6 +62,7 @@ def push_result(
         ],
         tags=[RunTag(name, value) for name, value in _tags(entry, end).items()],
     )
+    return model_id
 
 
 def _tags(entry: Entry, end: TrialEnd) -> dict[str, str]:
@@ -66,6 +70,7 @@ def _tags(entry: Entry, end: TrialEnd) -> dict[str, str]:
         "calm_bench.protocol_hash": entry.protocol_hash,
         "calm_bench.decode_mode": entry.decode_mode,
         "calm_bench.family": entry.family,
+        **({"calm_bench.generation": printable(entry.generation)} if entry.generation else {}),
         "mlflow.note.content": trial_note(entry),
     }
     provenance = provenance_of(end.folders)

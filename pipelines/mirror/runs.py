@@ -22,6 +22,7 @@ from pipelines.mirror.address import masked
 from pipelines.mirror.description import LONGEST, study_head, study_note
 from pipelines.mirror.line_reader import LineReader
 from pipelines.mirror.metrics import TRAINED_KINDS, metrics_of, parameters_of
+from pipelines.mirror.registry import Registry
 from pipelines.mirror.results import provenance_of, push_result
 from pipelines.mirror.system_metrics import Sample
 from pipelines.mirror.times import trial_end, trial_start
@@ -90,6 +91,7 @@ class StudyRuns:
         self._identity = identity
         self._start = start
         self._progress = progress
+        self._registry = Registry(client, experiment_id, study, identity)
         self._running: set[str] = set()
         self._readers: dict[tuple[str, str], LineReader] = {}
         self._parent = self._find_or_create_parent()
@@ -105,6 +107,11 @@ class StudyRuns:
     def children(self) -> dict[int, str]:
         """Run by number of the trial."""
         return {int(key.partition("/")[0]): str(run.run_id) for key, run in self._children.items()}
+
+    @property
+    def unregistered(self) -> str | None:
+        """Why models are not registered, where MLflow does not take them."""
+        return self._registry.refusal
 
     def is_reachable(self) -> bool:
         """Whether MLflow answers at all, to tell a refused write from an absent server."""
@@ -142,7 +149,9 @@ class StudyRuns:
         ended = trial_end(trial.stages, run.start)
         if end.entry is not None:
             assert trial.experiment is not None  # a row is made of one
-            push_result(self._client, self.experiment_id, run.run_id, trial.experiment.corpus, end.entry, end, ended)
+            corpus = trial.experiment.corpus
+            model = push_result(self._client, self.experiment_id, run.run_id, corpus, end.entry, end, ended)
+            self._registry.push(run.run_id, model, end.entry)
             self._set_aside_former(trial)
         self._tag_end(run, end)
         self._client.set_terminated(run.run_id, _STATUS[end.state], ended)
@@ -177,7 +186,8 @@ class StudyRuns:
         self._set_running(self._parent)
 
     def push_leaderboard(self, leaderboard: Leaderboard, files: Iterable[Path], trials: Iterable[Trial]) -> None:
-        """Attach the leaderboard's ``files`` to the parent, and the leaderboard as its description."""
+        """Attach the leaderboard's ``files`` to the parent, and the leaderboard as its description; name the best."""
+        self._registry.name_best(leaderboard, self.children)
         paths = list(files)
         digest = fingerprint(
             [
@@ -315,7 +325,8 @@ class StudyRuns:
         """A trial's result by older code is a row no more, as it is none in the files."""
         for key, run in self._children.items():
             if key != trial.key and key.partition("/")[0] == str(trial.number):
-                self._tag(run, names.ROLE, "former trial")
+                self._tag(run, names.ROLE, names.FORMER)
+                self._registry.set_aside(run.run_id)
 
     def _set_running(self, run: _KnownRun) -> None:
         if run.run_id not in self._running and run.status != "RUNNING":

@@ -19,6 +19,7 @@ from pipelines.mirror.record import FILE
 from pipelines.mirror.servers import LOOPBACK, MlflowServer, free_port
 from pipelines.mirror.stored import begun_studies
 from pipelines.store.store import Store
+from pipelines.sweep.trial_storage import VARIABLE
 
 if TYPE_CHECKING:
     from pipelines.mirror.dashboard import DashboardServer
@@ -34,6 +35,7 @@ class Screens:
     Raises:
         ConfigurationError: there is nothing to show, the port is taken, or optuna-dashboard is not installed.
         TrackingError: MLflow cannot be started or reached.
+        PostgresqlError: a package that a database of trials takes is not installed.
     """
 
     def __init__(self, store: Store, port: int | None = None, dashboard: bool = True) -> None:
@@ -129,6 +131,8 @@ def study_lines(store: Store, screens: Screens) -> Iterator[str]:
         ]
         known = "  ".join(page for page in pages if page is not None)
         yield f"  {folder.name:{width}}  {told}  {known}".rstrip()
+    for address in screens.dashboard.storage.hidden() if screens.dashboard is not None else ():
+        yield f"  more trials are in {address}: {VARIABLE} with its password shows them here"
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:

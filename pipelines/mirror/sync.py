@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.mirror.address import masked, tracking_uri
-from pipelines.mirror.client import TrackingError, connect, experiment_id, lease_name
+from pipelines.mirror.client import TrackingError, connect, experiment_id, writer_lease
 from pipelines.mirror.record import write_record
 from pipelines.mirror.runs import StudyRuns
 from pipelines.mirror.stored import published_files, read_study
@@ -26,6 +26,8 @@ class Synced:
     """Parts that MLflow lacked; 0 where it had all of it."""
     problem: str | None = None
     """Why the study is not all in MLflow."""
+    unregistered: str | None = None
+    """Why its models are not in MLflow's registry, where MLflow does not take them."""
 
 
 def sync_study(store: Store, folder: Path, uri: str | None = None, experiment: str | None = None) -> Synced:
@@ -50,10 +52,10 @@ def sync_study(store: Store, folder: Path, uri: str | None = None, experiment: s
     if uri is None and tracking.uri is not None and masked(tracking.uri) != tracking.uri:
         return Synced(folder, problem=f"the store does not keep the password of {masked(tracking.uri)}: give --uri")
     uri = uri or tracking_uri(tracking, store.root)
-    name = lease_name(uri, stored.identity)
-    lease = store.leases.acquire(name)
+    leases, name = writer_lease(store, uri, stored.identity)
+    lease = leases.acquire(name)
     if lease is None:
-        holder = store.leases.holder(name)
+        holder = leases.holder(name)
         return Synced(folder, masked(uri), problem=f"{holder or 'another process'} is writing it into MLflow")
     parts = 0
 
@@ -78,4 +80,4 @@ def sync_study(store: Store, folder: Path, uri: str | None = None, experiment: s
             raise TrackingError(
                 f"MLflow at {masked(uri)} could not be written: {reason}. The same command goes on where it stopped"
             ) from None
-    return Synced(folder, masked(uri), len(stored.trials), parts)
+    return Synced(folder, masked(uri), len(stored.trials), parts, unregistered=runs.unregistered)

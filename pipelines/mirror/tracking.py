@@ -30,8 +30,9 @@ from pipelines.engine.events import (
 from pipelines.leaderboard.entry import entry_from
 from pipelines.leaderboard.leaderboard import Leaderboard
 from pipelines.mirror.address import masked, tracking_uri
-from pipelines.mirror.client import check_presence, connect, experiment_id, lease_name
+from pipelines.mirror.client import TrackingError, check_presence, connect, experiment_id, writer_lease
 from pipelines.mirror.record import write_record
+from pipelines.mirror.registry import without_registry
 from pipelines.mirror.runs import StudyRuns
 from pipelines.mirror.system_metrics import SystemLog, SystemMetrics
 from pipelines.mirror.times import StagePlace
@@ -62,8 +63,9 @@ class MlflowMirror:
     """Listens to a study and repeats it in MLflow (:class:`pipelines.engine.events.Listener`).
 
     The store's files are the truth: events only say that there is something new in them, so nothing piles up while
-    MLflow is away. What could not be sent is tried again every ``retry_interval_s`` seconds and at the end; if it still
-    fails, the same command or ``calm-bench mlflow sync`` sends what is missing, and only that.
+    MLflow is away. What could not be sent is tried again every ``retry_interval_s`` seconds and at the end, or as soon
+    as there is a server again, where there was none; if it still fails, the same command or ``calm-bench mlflow sync``
+    sends what is missing, and only that.
 
     Of several drivers of one study one is the writer; another takes over when it ends.
     """
@@ -100,6 +102,7 @@ class MlflowMirror:
         # Below: touched by the writer's thread only.
         self._runs: StudyRuns | None = None
         self._is_away = False
+        self._has_no_server = False
         self._all_understood = True
         self._trials: dict[str, Trial] = {}
         self._by_stage: dict[str, list[Trial]] = defaultdict(list)
@@ -163,8 +166,9 @@ class MlflowMirror:
             self._guarded(self._sample)
             if closing or time.monotonic() >= next_flush:
                 self._all_sent = self._try_to_flush(closing) and self._all_understood
-                pause = self._flush_interval_s if self._all_sent else self._retry_interval_s
-                next_flush = time.monotonic() + pause
+                # To ask for a connection costs nothing, unlike to send once more what is refused.
+                soon = self._all_sent or self._has_no_server
+                next_flush = time.monotonic() + (self._flush_interval_s if soon else self._retry_interval_s)
             if closing:
                 self._release()
                 return
@@ -187,16 +191,27 @@ class MlflowMirror:
         except Exception as error:  # MLflow, its database driver or the network may raise anything
             # What of the last request has arrived is not known: the next try looks first.
             self._runs = None
+            self._has_no_server = not self._has_server()
             self._say_away(error, closing)
             return False
+        self._has_no_server = False
         if self._is_away:
             self._is_away = False
             self._notify(f"MLflow at {self.address} answers again and has what it missed")
         return taken
 
+    def _has_server(self) -> bool:
+        """Whether somebody accepts connections, or MLflow is a database."""
+        try:
+            check_presence(self._uri)
+        except TrackingError:
+            return False
+        return True
+
     def _is_writer(self) -> bool:
         if self._lease is None or self._lease.lost:
-            self._lease = self._store.leases.acquire(lease_name(self._uri, self._identity))
+            leases, name = writer_lease(self._store, self._uri, self._identity)
+            self._lease = leases.acquire(name)
             self._runs = None
         return self._lease is not None
 
@@ -295,6 +310,8 @@ class MlflowMirror:
         if closing:
             self._end(runs)
         write_record(self._folder, self.address, runs)
+        if runs.unregistered is not None:
+            self._say_unregistered(runs.unregistered)
         return not refused
 
     def _connect(self) -> StudyRuns:
@@ -326,6 +343,11 @@ class MlflowMirror:
             self._notify(
                 f"MLflow at {self.address} does not have all of this study: {self._way_out()} sends what is missing."
             )
+
+    def _say_unregistered(self, reason: str) -> None:
+        if "registry" not in self._warned:
+            self._warned.add("registry")
+            self._notify(f"MLflow at {self.address} {without_registry(reason)}")
 
     def _warn(self, reason: str) -> None:
         """Say it once for each reason's kind, with the way out."""

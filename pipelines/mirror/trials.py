@@ -15,7 +15,7 @@ from pipelines.mirror.times import StagePlace
 if TYPE_CHECKING:
     from pipelines.sweep.trial import TrialState
 
-WRITTEN_AS = 2
+WRITTEN_AS = 3
 """Raised when more or other things are written of a trial, so that runs written before are completed."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from time import time
 from typing import TYPE_CHECKING
 
 from pipelines.leaderboard.numbers import compact, duration, scientific
@@ -99,7 +100,10 @@ def _budget(view: StudyView, width: int) -> list[Cell]:
 
 
 def _stage_lines(stages: Sequence[StageView], width: int, with_trial: bool) -> Iterator[list[Cell]]:
+    # Told where hosts are to be told apart, and where numbers come late.
+    with_host, with_age = any(stage.host for stage in stages), any(stage.as_of is not None for stage in stages)
     heading = ["Running", *(["Trial"] if with_trial else []), "Steps", "Loss", "Tokens/s", "Left"]
+    heading += [*(["As of"] if with_age else []), *(["Where"] if with_host else [])]
     rows = []
     for stage in stages:
         again = f" (try {stage.retries + 1})" if stage.retries else ""
@@ -107,15 +111,27 @@ def _stage_lines(stages: Sequence[StageView], width: int, with_trial: bool) -> I
         rows.append(
             [
                 stage.label + again,
-                *([f"{stage.trial}{others}"] if with_trial else []),
+                *(["" if stage.trial is None else f"{stage.trial}{others}"] if with_trial else []),
                 f"{stage.step:,}/{stage.total_steps:,}" if stage.total_steps else "",
                 "" if stage.loss is None else f"{stage.loss:.3f}",
                 "" if stage.tokens_per_second is None else compact(stage.tokens_per_second),
                 "" if stage.remaining_s is None else duration(stage.remaining_s),
+                *(
+                    ["" if stage.as_of is None else f"{duration(max(0.0, time() - stage.as_of))} ago"]
+                    if with_age
+                    else []
+                ),
+                *([_where(stage)] if with_host else []),
             ]
         )
     # What gives way first where it is narrow.
-    for name, columns in (("Tokens/s", 64), ("Loss", 48), ("Trial", 40)):
+    for name, columns in (
+        ("Where", 100),
+        ("Tokens/s", 80 if with_age else 64),
+        ("Loss", 48),
+        ("As of", 48),
+        ("Trial", 40),
+    ):
         if width < columns and name in heading:
             index = heading.index(name)
             heading = [*heading[:index], *heading[index + 1 :]]
@@ -134,6 +150,12 @@ def _stage_lines(stages: Sequence[StageView], width: int, with_trial: bool) -> I
         for text, size in zip(row[1:], widths[1:], strict=True):
             cells.append((f"  {text:>{size}}", style))
         yield cells
+
+
+def _where(stage: StageView) -> str:
+    if not stage.host:
+        return ""
+    return stage.host if stage.since is None else f"{stage.host}, for {duration(max(0.0, time() - stage.since))}"
 
 
 def _trial_lines(trials: Sequence[TrialView], width: int, is_all: bool) -> Iterator[list[Cell]]:

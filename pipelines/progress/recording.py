@@ -22,8 +22,9 @@ from pipelines.engine.interrupt import this_command
 from pipelines.progress.tracker import Tracker
 from pipelines.progress.view import StudyView
 from pipelines.store.lease import HEARTBEAT_S, Holder, this_process
+from pipelines.store.names import PROGRESS
 
-FOLDER = "progress"
+FOLDER = PROGRESS
 WRITE_S = 2.0
 SILENT_S = 60.0
 """A driver on another host that has not been heard of for so long is taken for dead."""

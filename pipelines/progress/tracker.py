@@ -122,7 +122,7 @@ def summary(view: StudyView) -> str:
 
 def time_left(view: StudyView) -> str:
     """``about 4:10 left``; what is not known is said."""
-    if view.remaining_s is None:
+    if view.remaining_s is None or 0 < view.num_trials <= view.complete + view.failed + view.pruned:
         return ""
     kinds = ", ".join(kind.replace("_", " ") for kind in view.unpriced)
     if kinds:

@@ -28,6 +28,12 @@ class StageView(Frozen):
     """The first trial that needs it."""
     num_trials: int = 1
     """How many do."""
+    host: str = ""
+    """Which host works on it; empty where it is not told."""
+    since: float | None = None
+    """Since when, in seconds since the epoch."""
+    as_of: float | None = None
+    """When the numbers were written; None for those of this moment."""
 
 
 class TrialView(Frozen):

@@ -37,10 +37,15 @@ class Watched:
     """How many are at work."""
     driver: str = ""
     """Unique to the driver whose view this is."""
+    remark: str = ""
+    """What is to be said of how this was learnt."""
 
     @property
     def note(self) -> str:
         """What is to be said of the whole; empty while a single driver is at work."""
+        return "; ".join(filter(None, [self._stand_in_words(), self.remark]))
+
+    def _stand_in_words(self) -> str:
         when = _clock(self.since)
         if self.stand == "finished":
             return f"the study ended at {when}"
@@ -60,16 +65,19 @@ class Watched:
         }
 
 
-def look(folder: Path, root: Path) -> Watched:
-    """The study in ``folder`` of the store ``root``, from what its drivers last wrote.
+def look(folder: Path, place: Path | str, silent_s: float = SILENT_S) -> Watched:
+    """The study in ``folder`` of the store at ``place``, from what its drivers last wrote.
 
     Where drivers disagree the one that is furthest counts, with the stages that any of them runs. Without a word of a
     driver the study's ``trials.json`` says what became of its trials.
+
+    Args:
+        silent_s: after how long without a word a driver on another host is taken for dead.
     """
     found = [(record, mtime) for path in _files(folder) if (record := read_record(path)) and (mtime := _mtime(path))]
-    live = [(record, mtime) for record, mtime in found if _is_at_work(record, mtime)]
+    live = [(record, mtime) for record, mtime in found if _is_at_work(record, mtime, silent_s)]
     if not found:
-        return _without_a_record(folder, root)
+        return _without_a_record(folder, place)
     if live:
         record, _ = max(live, key=lambda pair: _reach(pair[0].view))
         others = [other.view for other, _ in live if other is not record]
@@ -83,28 +91,33 @@ def look(folder: Path, root: Path) -> Watched:
     return Watched(record.view, stand, mtime, record.command, record.folder, driver=record.driver.token)
 
 
-def studies(root: Path) -> list[tuple[Path, Watched]]:
-    """All studies of the store ``root``; first those at work, then the one last heard of."""
+def studies(root: Path, place: Path | str, silent_s: float = SILENT_S) -> list[tuple[Path, Watched]]:
+    """All studies of a store that are in ``root``; first those at work, then the one last heard of."""
     found = [
-        (folder, look(folder, root))
+        (folder, look(folder, place, silent_s))
         for folder in sorted((root / "studies").glob("*"))
         if (folder / "trials.json").is_file() or (folder / FOLDER).is_dir()
     ]
     return sorted(found, key=lambda pair: (pair[1].stand != "at work", -pair[1].since))
 
 
-def choose(root: Path, name: str | None) -> tuple[Path, list[str]]:
+def choose(
+    root: Path, name: str | None, place: Path | str | None = None, silent_s: float = SILENT_S
+) -> tuple[Path, list[str]]:
     """The folder of the study ``name``, and the names of others at work where no name was given.
 
     Args:
+        root: where the store, or this machine's copy of it, is.
+        place: what the store is called, where that is not ``root``.
         name: a study's name, its folder's name, or a YAML file's path; None means the one at work, or the last.
 
     Raises:
         ConfigurationError: there is no such study, with the nearest name.
     """
-    found = studies(root)
+    place = place or root
+    found = studies(root, place, silent_s)
     if not found:
-        raise ConfigurationError(f"no study has begun in the store {root}: --store names the folder of another")
+        raise ConfigurationError(f"no study has begun in the store {place}: --store names another one")
     if name is None:
         folder = found[0][0]
         others = [path.name for path, watched in found[1:] if watched.stand == "at work"]
@@ -115,7 +128,7 @@ def choose(root: Path, name: str | None) -> tuple[Path, list[str]]:
         if wanted in (folder.name, _study_name(folder)):
             return folder, []
     known = sorted({_study_name(folder) for folder, _ in found})
-    raise ConfigurationError(f"there is no study {wanted!r} in the store {root}{did_you_mean(wanted, known)}")
+    raise ConfigurationError(f"there is no study {wanted!r} in the store {place}{did_you_mean(wanted, known)}")
 
 
 def _files(folder: Path) -> list[Path]:
@@ -129,10 +142,10 @@ def _mtime(path: Path) -> float:
         return 0.0
 
 
-def _is_at_work(record: Record, mtime: float) -> bool:
+def _is_at_work(record: Record, mtime: float, silent_s: float) -> bool:
     if record.state != "at work" or record.driver.holder().is_gone():
         return False
-    return time.time() - mtime < SILENT_S
+    return time.time() - mtime < silent_s
 
 
 def _reach(view: StudyView) -> tuple[int, int]:
@@ -150,7 +163,7 @@ def _merged(view: StudyView, others: Sequence[StudyView]) -> StudyView:
     return view.model_copy(update={"running": tuple(running.values())})
 
 
-def _without_a_record(folder: Path, root: Path) -> Watched:
+def _without_a_record(folder: Path, place: Path | str) -> Watched:
     name = _study_name(folder)
     path = folder / "trials.json"
     counts: Counter[str] = Counter()
@@ -167,7 +180,7 @@ def _without_a_record(folder: Path, root: Path) -> Watched:
         pruned=counts["pruned"],
     )
     stand: Stand = "left" if counts["open"] or not counts else "finished"
-    return Watched(view, stand, _mtime(path) or _mtime(folder), f"calm-bench run {name} --store {root}", "")
+    return Watched(view, stand, _mtime(path) or _mtime(folder), f"calm-bench run {name} --store {place}", "")
 
 
 def _study_name(folder: Path) -> str:

@@ -11,7 +11,7 @@ from pipelines.leaderboard.columns import ON_THE_FRONT
 from pipelines.leaderboard.entry import Entry
 from pipelines.leaderboard.leaderboard import Cost, Group, Leaderboard
 from pipelines.leaderboard.pooling import pooled
-from pipelines.leaderboard.render import caption
+from pipelines.leaderboard.render import caption, generation_caption
 from pipelines.leaderboard.trajectories import Trajectory
 from pipelines.report.columns import LONGEST_LABEL, columns_for, values_of
 from pipelines.report.data import Board, Member, Row
@@ -77,13 +77,18 @@ def boards_of(
                 title=protocol_title(protocol, group.protocol_hash),
                 protocol=protocol_words(protocol, group.entries),
                 settings=protocol,
-                caption=caption(group).replace(f"{ON_THE_FRONT} on the Pareto", "★ on the Pareto"),
+                caption=_caption(group),
                 columns=columns,
                 rows=rows,
                 headline=headline_of(group, list(origins), trajectories),
             )
         )
     return boards
+
+
+def _caption(group: Group) -> str:
+    told = caption(group).replace(f"{ON_THE_FRONT} on the Pareto", "★ on the Pareto")
+    return f"{told} {generation_caption(group.entries)}".rstrip()
 
 
 def headline_of(group: Group, entries: Sequence[Entry], trajectories: Sequence[Trajectory]) -> dict[str, Any]:

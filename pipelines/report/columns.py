@@ -36,6 +36,7 @@ def columns_for(entries: Sequence[Entry]) -> list[Column]:
         Column("parameters", "Parameters", "", None, "low", True, "count"),
         Column("tokens", "Tokens", "trained on", None, None, True, "count", shown=False),
         Column("tokens_per_second", "Tokens/s", "in training", None, "high", True, "count", shown=False),
+        *_generation(entries),
         Column("total_wall_time_s", "Time", "", None, "low", True, "duration"),
         Column("seeds", "Seeds", form="text", shown=several_seeds, axis=False),
     ]
@@ -78,6 +79,12 @@ def values_of(entry: Entry, columns: Iterable[Column]) -> dict[str, Number | str
         values["head"] = ""
         values["autoencoder_training_flops"] = None
     return values
+
+
+def _generation(entries: Sequence[Entry]) -> list[Column]:
+    if all(entry.generated_tokens_per_second is None for entry in entries):
+        return []
+    return [Column("generated_tokens_per_second", "Tokens/s", "generated", None, "high", True, "count")]
 
 
 def _tasks(entries: Sequence[Entry]) -> list[Column]:

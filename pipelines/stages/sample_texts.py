@@ -10,9 +10,12 @@ from calm_bench.atomic import write_bytes
 from calm_bench.config import Samples
 from pipelines.stages.stage import Interrupted, Stage, StageKind
 from pipelines.stages.trained import load_trained
+from pipelines.stages.writing_speed import WritingSpeed
+from pipelines.store.provenance import device_name
 
 if TYPE_CHECKING:
     from calm_bench.lm.base import ChunkLanguageModel
+    from calm_bench.sampling.temperature import Decoding
     from calm_bench.tokens import TokenStream
     from calm_bench.tokens.tokenizer import Tokenizer
 
@@ -22,20 +25,30 @@ FILE = "samples.md"
 def run_samples(
     stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
 ) -> dict[str, Any]:
-    """Continue every prompt at every temperature; the texts are the result, and ``samples.md`` for people."""
+    """Continue every prompt at every temperature; the texts are the result, and ``samples.md`` for people.
+
+    ``speed`` in the result holds, by temperature at which the texts were long enough to tell, the tokens a second
+    (:class:`WritingSpeed`), how they were drawn and on which device.
+    """
     from calm_bench.tokens import TokenStream, load_tokenizer
 
     settings = Samples.model_validate(stage.config["samples"])
     model = load_trained(stage, inputs["language_model"] / "model", device)
     tokenizer = load_tokenizer(inputs["tokens"] / "tokenizer")
     prompts = prompts_of(TokenStream.open(inputs["tokens"], "test"), settings.num_prompts, settings.prompt_tokens)
-    texts = []
+    texts, speeds = [], []
     for temperature in settings.temperatures:
         if stop():
             raise Interrupted(f"stopped before the texts at temperature {temperature:g}")
-        texts += write_texts(model, tokenizer, prompts, temperature, settings, int(stage.config["seed"]), device)
+        speed = WritingSpeed(len(prompts), model.chunk_size)
+        seed = int(stage.config["seed"])
+        texts += write_texts(model, tokenizer, prompts, temperature, settings, seed, device, speed)
+        measured = speed.result()
+        if measured is not None:
+            how = {"decode_mode": decoding_of(temperature, settings).label, "device": device_name(device)}
+            speeds.append({"temperature": temperature, **how, **measured})
     write_bytes(folder / FILE, as_markdown(texts).encode())
-    return {"texts": texts}
+    return {"texts": texts, "speed": speeds}
 
 
 def prompts_of(stream: TokenStream, count: int, length: int) -> list[list[int]]:
@@ -76,16 +89,19 @@ def write_texts(
     settings: Samples,
     seed: int,
     device: str,
+    on_tokens: Callable[[int, list[int]], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """What ``model`` writes after each of ``prompts`` (token ids), and what it cost."""
+    """What ``model`` writes after each of ``prompts`` (token ids), and what it cost.
+
+    Args:
+        on_tokens: called with a prompt's place and each piece of its text as it is drawn.
+    """
     from calm_bench.sampling.generate import generate_batch
-    from calm_bench.sampling.temperature import Decoding
     from calm_bench.seeding import generator
 
     generators = [generator(seed, "samples", place, device=device) for place in range(len(prompts))]
-    # Not the exact algorithm: its price has no bound where a model is unsure, and these texts are only read.
-    decoding = Decoding(temperature, "batch", settings.candidates)
-    written = generate_batch(model, prompts, settings.num_tokens, generators, tokenizer.eos_id, decoding)
+    decoding = decoding_of(temperature, settings)
+    written = generate_batch(model, prompts, settings.num_tokens, generators, tokenizer.eos_id, decoding, on_tokens)
     return [
         {
             "temperature": temperature,
@@ -97,6 +113,14 @@ def write_texts(
         }
         for prompt, result in zip(prompts, written, strict=True)
     ]
+
+
+def decoding_of(temperature: float, settings: Samples) -> Decoding:
+    """How texts are drawn: not by the exact algorithm, whose price has no bound where a model is unsure, since these
+    texts are only read."""
+    from calm_bench.sampling.temperature import Decoding
+
+    return Decoding(temperature, "batch", settings.candidates)
 
 
 SAMPLES = StageKind("samples", run_samples)

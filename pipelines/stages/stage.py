@@ -146,5 +146,6 @@ STAGE_KINDS: Registry[StageKind] = Registry(
         "benchmarks": "pipelines.stages.task_scores:BENCHMARKS",
         "trajectory": "pipelines.stages.trajectory:TRAJECTORY",
     },
+    one="kind of stage",
 )
 """Kinds by name; a distribution adds its own through the entry point group ``calm_bench.stage``."""

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Self
 
@@ -33,6 +33,15 @@ CONTEST_S = 3.0
 """How long the oldest of several that claim at once waits for the others to withdraw."""
 
 FOLDER = "leases"
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lease of a live process."""
+
+    holder: Holder
+    since: float
+    """Seconds since the epoch, by the holder's clock."""
 
 
 class Claim:
@@ -138,11 +147,17 @@ class Claims:
 
     def holders(self) -> dict[str, Holder]:
         """All leases that live processes hold, by name."""
+        return {name: held.holder for name, held in self.held().items()}
+
+    def held(self) -> dict[str, Held]:
+        """As :meth:`holders`, with when they were taken; one listing."""
         found = {}
         for key in sorted(self._live(self._home.list(FOLDER)), reverse=True):
             holder = self._holder(key)
             if holder is not None:
-                found[key.split("/")[1]] = holder
+                _, name, own = key.split("/")
+                since = own.partition("-")[0]
+                found[name] = Held(holder, int(since) / 1e9 if since.isdecimal() else 0.0)
         return found
 
     def sweep(self, delete: bool = True) -> dict[str, Found]:

@@ -52,7 +52,9 @@ class Found:
     size: int
     """Bytes."""
     modified: float
-    """Seconds since the epoch, by the clock of the store."""
+    """Seconds since the epoch, by the clock of the store, which may tell whole seconds only."""
+    version: str = ""
+    """By which contents of one size and one second differ, where the store tells it."""
 
 
 class Home:
@@ -81,12 +83,15 @@ class Home:
         """The reverse of :meth:`place`."""
         return place.removeprefix(self.url).strip("/")
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, start: int = 0) -> bytes:
         """
+        Args:
+            start: the first byte that is wanted.
+
         Raises:
             FileNotFoundError: there is no such object.
         """
-        content: bytes = self._ask("read", key, lambda: self._files.cat_file(self._path(key)))
+        content: bytes = self._ask("read", key, lambda: self._files.cat_file(self._path(key), start=start or None))
         return content
 
     def read_many(self, keys: Sequence[str]) -> dict[str, bytes]:
@@ -113,7 +118,7 @@ class Home:
             info = self._ask("look for", key, lambda: self._files.info(self._path(key)))
         except FileNotFoundError:
             return {}
-        return {key: Found(int(info.get("size") or 0), _modified(info))}
+        return {key: Found(int(info.get("size") or 0), _modified(info), _version(info))}
 
     def list(self, prefix: str) -> dict[str, Found]:
         """Every object whose key begins with the folder ``prefix``, as it is now."""
@@ -128,7 +133,7 @@ class Home:
             # are being written.
             is_whole = not (self._is_local and key.rpartition("/")[2].startswith("."))
             if key != prefix and not path.endswith("/") and is_whole:
-                found[key] = Found(int(info.get("size") or 0), _modified(info))
+                found[key] = Found(int(info.get("size") or 0), _modified(info), _version(info))
         return found
 
     def upload(self, pairs: Sequence[tuple[Path, str]]) -> None:
@@ -258,6 +263,10 @@ def _may_pass(error: Exception) -> bool:
 
 def _words(error: BaseException) -> str:
     return masked(f"{type(error).__name__}: {error}".strip())
+
+
+def _version(info: dict[str, Any]) -> str:
+    return next((str(info[name]) for name in ("ETag", "etag", "md5Hash") if info.get(name)), "")
 
 
 def _modified(info: dict[str, Any]) -> float:

@@ -20,3 +20,7 @@ def stays_inside(name: str) -> bool:
         return False
     # "." and "a/." are folders, and "a//b" is another name of "a/b".
     return str(paths[0]) == name and name != "."
+
+
+PROGRESS = "progress"
+"""In a study's folder: what its drivers tell those who watch."""

@@ -4,7 +4,7 @@
     <home>/stages/<kind>/<identity>/<upload>/...   these files
     <home>/work/<kind>-<identity>.json, .../       what an interrupted stage would go on from
     <home>/leases/<name>/...                       who works on what
-    <home>/studies/<name>-<identity>/              journals and leaderboards
+    <home>/studies/<name>-<identity>/              journals, leaderboards, and how far drivers have come
     <home>/damaged/                                records of stages that were found damaged and are made anew
     <home>/stop/                                   flags by which drivers stop their workers
 
@@ -31,9 +31,9 @@ from pipelines.store.copies import Copies, DamagedStage, prefix_of
 from pipelines.store.flags import RemoteFlag
 from pipelines.store.home import Home, StoreUnreachable
 from pipelines.store.intact import RECORD, find_changes, find_damage, recorded_names
-from pipelines.store.lease import this_process
 from pipelines.store.names import is_plain
 from pipelines.store.publications import Publications
+from pipelines.store.remote_progress import SEND_S, RemoteProgress, Sender
 from pipelines.store.remote_studies import RemoteStudies, stages_of
 from pipelines.store.saving import SAVE_EVERY_S, Saver, adopt, discard_saved, saved_work
 from pipelines.store.store import Store
@@ -52,6 +52,8 @@ class RemoteStore(Store):
 
     wait_s = 2.0
     flags_every_s = 4.0
+    progress_every_s = SEND_S
+    """How often a driver lets others see how its study gets on."""
 
     def __init__(
         self,
@@ -132,7 +134,7 @@ class RemoteStore(Store):
         self._copies.bring({stage.name for stage in stages if self._published.has(stage.name)})
 
     def bring_studies(self) -> None:
-        for folder in self._studies.folders(self._driven_here(), complete=True):
+        for folder in self._studies.folders(complete=True):
             self._copies.bring({name for name in stages_of(folder) if self._published.has(name)})
 
     def address(self, stage: Stage) -> str:
@@ -252,10 +254,13 @@ class RemoteStore(Store):
             if lease is not None:
                 self._held[name] = lease
             self._studies.fetch(name)
-            try:
-                yield self.root / "studies" / name
-            finally:
-                self.save_study(name)
+            with self._studies.driving(name):
+                sender = Sender(self.home, self.root / "studies" / name, self.progress_every_s)
+                try:
+                    yield self.root / "studies" / name
+                finally:
+                    sender.leave()
+                    self.save_study(name)
         finally:
             self._held.pop(name, None)
             if lease is not None:
@@ -269,17 +274,13 @@ class RemoteStore(Store):
             )
         self._studies.save(name)
 
-    def study_folders(self) -> list[Path]:
-        return self._studies.folders(self._driven_here())
+    @property
+    def progress(self) -> RemoteProgress:
+        """For one who watches studies that run elsewhere."""
+        return RemoteProgress(self.home, self.root, self._claims, self._studies)
 
-    def _driven_here(self) -> set[str]:
-        """Studies that processes of this host run."""
-        here = this_process().host
-        return {
-            name.removeprefix("study-")
-            for name, holder in self._claims.holders().items()
-            if name.startswith("study-") and holder.host == here
-        }
+    def study_folders(self) -> list[Path]:
+        return self._studies.folders()
 
     def flag(self, name: str) -> RemoteFlag:
         return RemoteFlag(self.home, name)

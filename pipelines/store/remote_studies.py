@@ -7,12 +7,15 @@ Drivers that are to share a study keep it in a database (``execution.optuna_stor
 from __future__ import annotations
 
 import json
-from collections.abc import Container
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from calm_bench.atomic import write_bytes
 from pipelines.store.home import Home
-from pipelines.store.names import is_plain, stays_inside
+from pipelines.store.lease import Holder, this_process
+from pipelines.store.names import PROGRESS, is_plain, stays_inside
 
 FOLDER = "studies"
 JOURNAL = "optuna.journal"
@@ -26,18 +29,47 @@ class RemoteStudies:
     def __init__(self, home: Home, root: Path) -> None:
         self._home = home
         self._folder = root / FOLDER
+        self._drivers = root / "drivers"
         self._sent: dict[Path, tuple[int, int]] = {}
+
+    @contextmanager
+    def driving(self, name: str) -> Iterator[None]:
+        """Let others who use this folder know that the files of the study ``name`` in it are this process's."""
+        holder = this_process()
+        mark = self._drivers / f"{name}.{holder.token}.json"
+        write_bytes(mark, json.dumps(asdict(holder)).encode())
+        try:
+            yield
+        finally:
+            mark.unlink(missing_ok=True)
+
+    def driven(self) -> set[str]:
+        """The studies that living processes run in this folder; what is here of them is newer, and theirs to write."""
+        found = set()
+        for mark in self._drivers.glob("*.json"):
+            try:
+                is_gone = Holder(**json.loads(mark.read_text())).is_gone()
+            except (OSError, ValueError, TypeError):
+                continue
+            if is_gone:
+                mark.unlink(missing_ok=True)
+            else:
+                found.add(mark.name.rsplit(".", 2)[0])
+        return found
 
     def fetch(self, name: str) -> None:
         """Bring the study ``name`` here; its files here are replaced by those of the home."""
         prefix = f"{FOLDER}/{name}/"
-        self._download([key for key in self._home.list(f"{FOLDER}/{name}") if stays_inside(key.removeprefix(prefix))])
+        inside = {key: key.removeprefix(prefix) for key in self._home.list(f"{FOLDER}/{name}")}
+        self._download([key for key, path in inside.items() if stays_inside(path) and not _is_progress(path)])
 
     def save(self, name: str) -> None:
         """Upload the files of the study ``name`` that have changed since the last call."""
         changed = {}
         for path in sorted((self._folder / name).rglob("*")):
             inside = path.relative_to(self._folder)
+            if _is_progress(path.relative_to(self._folder / name).as_posix()):
+                continue
             if path.is_file() and not path.is_symlink() and not any(_is_private(part) for part in inside.parts[1:]):
                 status = path.stat()
                 stamp = (status.st_mtime_ns, status.st_size)
@@ -46,20 +78,21 @@ class RemoteStudies:
         self._home.upload([(path, f"{FOLDER}/{path.relative_to(self._folder).as_posix()}") for path in changed])
         self._sent |= changed
 
-    def folders(self, own: Container[str] = (), complete: bool = False) -> list[Path]:
+    def folders(self, complete: bool = False) -> list[Path]:
         """Here, all studies that the home has, with the files in :data:`READ` as they are now.
 
         Args:
-            own: studies that processes of this host run: what is here is newer, and theirs to write.
             complete: bring all files but journals.
         """
+        own = self.driven()
         keys = []
         names = set()
         for key in self._home.list(FOLDER):
             parts = key.split("/")
             if len(parts) >= 3 and is_plain(parts[1]):
                 names.add(parts[1])
-                wanted = parts[2] in READ or (complete and parts[2] != JOURNAL and stays_inside("/".join(parts[2:])))
+                others = complete and parts[2] not in (JOURNAL, PROGRESS) and stays_inside("/".join(parts[2:]))
+                wanted = parts[2] in READ or others
                 if wanted and parts[1] not in own:
                     keys.append(key)
         self._download(keys)
@@ -83,6 +116,11 @@ def stages_of(folder: Path) -> set[str]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return set()
     return {name for name in found if is_plain(name)}
+
+
+def _is_progress(path: str) -> bool:
+    """What drivers tell those who watch goes its own way (:mod:`pipelines.store.remote_progress`)."""
+    return path.partition("/")[0] == PROGRESS
 
 
 def _is_private(part: str) -> bool:

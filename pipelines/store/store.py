@@ -53,6 +53,11 @@ class Store:
         return self._local_leases
 
     @property
+    def folder_leases(self) -> LeaseBook:
+        """For what lies in :attr:`root` alone, which another host need not share."""
+        return self._local_leases
+
+    @property
     def place(self) -> str:
         """Where the store is, for people."""
         return str(self.root)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -18,9 +17,9 @@ from calm_bench.problems import ConfigurationError
 from calm_bench.study_config import Execution
 from pipelines.mirror.address import masked
 from pipelines.postgresql import (
-    LostConnection,
     PostgresqlError,
     advisory_lock,
+    complaints,
     connection_options,
     is_lost_connection,
     is_postgresql,
@@ -132,7 +131,7 @@ class Database:
     def open(self) -> optuna.storages.BaseStorage:
         from optuna.storages import RDBStorage
 
-        with self._complaints(), one_connection(self._uri) as engine, advisory_lock(engine, "optuna tables"):
+        with complaints(self._address), one_connection(self._uri) as engine, advisory_lock(engine, "optuna tables"):
             self._refuse_tables_of_others(engine)
             storage = RDBStorage(self._url, self._options)
         notice_death(storage.engine)
@@ -141,7 +140,7 @@ class Database:
 
     def try_out(self) -> None:
         """Connect, and leave everything as it is."""
-        with self._complaints(), one_connection(self._uri) as engine, engine.connect():
+        with complaints(self._address), one_connection(self._uri) as engine, engine.connect():
             pass
 
     def exclusively(self, step: Callable[[], T]) -> T:
@@ -149,7 +148,7 @@ class Database:
         deadline = time.monotonic() + self._patience_s
         said = False
         while True:
-            with self._complaints():
+            with complaints(self._address):
                 try:
                     with advisory_lock(self._engine, self.study_name):
                         return step()
@@ -164,19 +163,6 @@ class Database:
     def close(self) -> None:
         if self._engine is not None:
             self._engine.dispose()
-
-    @contextmanager
-    def _complaints(self) -> Iterator[None]:
-        """Tell what the database says without the statements, and without the credentials of its address."""
-        from optuna.exceptions import StorageInternalError
-        from sqlalchemy.exc import SQLAlchemyError
-
-        try:
-            yield
-        except (SQLAlchemyError, StorageInternalError, LostConnection) as error:
-            cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
-            said = " ".join(str(getattr(cause, "orig", None) or cause).split())
-            raise PostgresqlError(f"Optuna's database {self._address}: {masked(said)}") from None
 
     def _refuse_tables_of_others(self, engine: sqlalchemy.Engine) -> None:
         import sqlalchemy

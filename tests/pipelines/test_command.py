@@ -42,7 +42,7 @@ search:
         K=2 narrow: {model.chunk_size: 2, model.head.width: 16}
 """
 
-VARYING = {"wall_time_s", "total_wall_time_s", "tokens_per_second", "model_folder"}
+VARYING = {"wall_time_s", "total_wall_time_s", "tokens_per_second", "generated_tokens_per_second", "model_folder"}
 """What may differ between two runs of the same study."""
 
 

@@ -131,6 +131,8 @@ class StoreBuilder:
             total_wall_time_s=160.0 + number,
             tokens=1e6,
             tokens_per_second=7000.0,
+            generated_tokens_per_second=150.0 * (size or 1),
+            generation="sample T=1, 2 texts at once, cpu: x86_64",
             corpus_digest="ab" * 32,
             model_identity=f"model{number:011d}",
             model_folder="runs/stages/language_model/x/model",

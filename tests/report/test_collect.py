@@ -12,6 +12,7 @@ from calm_bench.overrides import ConfigurationError
 from pipelines.leaderboard.leaderboard import Leaderboard
 from pipelines.report.boards import Origin, boards_of
 from pipelines.report.collect import collect, study_folders
+from pipelines.report.columns import columns_for
 from pipelines.report.families import families_of
 from pipelines.report.links import Links
 from pipelines.store.store import Store, write_json
@@ -37,6 +38,18 @@ def test_a_study_is_shown_whole(builder: Any) -> None:
     assert ("device", "cpu: x86_64") in study.environment
     work = {stage["kind"]: stage["count"] for stage in study.stages}
     assert work == {"corpus": 1, "tokens": 1, "autoencoder": 4, "language_model": 5, "evaluation": 5, "samples": 5}
+
+
+def test_speeds_of_writing_are_shown_where_they_were_measured(builder: Any) -> None:
+    folder = builder.study(3)
+    (board,) = collect(builder.store, [folder]).boards
+    assert "generated_tokens_per_second" in [column.key for column in board.columns if column.shown]
+    assert [row.values["generated_tokens_per_second"] for row in board.rows] == [
+        entry.generated_tokens_per_second for entry in entries_in(folder)
+    ]
+    assert "measured with sample T=1, 2 texts at once, cpu: x86_64" in board.caption
+    rows = [entry.model_copy(update={"generated_tokens_per_second": None}) for entry in entries_in(folder)]
+    assert "generated_tokens_per_second" not in [column.key for column in columns_for(rows)]
 
 
 def test_it_says_nothing_of_the_machines_name_and_paths(builder: Any) -> None:

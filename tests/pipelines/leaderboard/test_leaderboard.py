@@ -5,6 +5,7 @@ import io
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,24 @@ def test_a_finished_trial_becomes_a_row(make_outcome: Callable[..., TrialOutcome
     assert row.total_wall_time_s == 31.0 + 90.0
     assert row.autoencoder_accuracy == 0.9995
     assert row.model_folder.endswith(f"/language_model/{row.model_identity}/model")
+
+
+def test_a_row_has_the_speed_that_its_texts_were_written_with(make_outcome: Callable[..., TrialOutcome]) -> None:
+    study = Study(name="s")
+    outcome = make_outcome(study, 0, "K=4", {})
+    # No texts, or texts of a store whose speeds nobody had measured yet.
+    assert entry_from(outcome, study).generated_tokens_per_second is None
+    old = replace(outcome, results={**outcome.results, "samples": {"texts": []}})
+    assert entry_from(old, study) == entry_from(outcome, study)
+    way = {"batch_size": 2, "tokens": 300, "device": "cpu: x86_64"}
+    speeds = [
+        {"decode_mode": "sample T=0.5 (batch of 200)", "seconds": 30.0, "tokens_per_second": 10.0, **way},
+        {"decode_mode": "sample T=1", "seconds": 1.0, "tokens_per_second": 300.0, **way},
+    ]
+    row = entry_from(replace(outcome, results={**outcome.results, "samples": {"speed": speeds}}), study)
+    assert row.generated_tokens_per_second == 300.0
+    assert row.generation == "sample T=1, 2 texts at once, cpu: x86_64"
+    assert Leaderboard.from_json(Leaderboard([row]).to_json()).entries == (row,)
 
 
 def test_a_token_model_has_no_autoencoder_in_its_costs(make_outcome: Callable[..., TrialOutcome]) -> None:

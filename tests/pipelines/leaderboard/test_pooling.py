@@ -33,6 +33,20 @@ def test_both_kinds_of_variance_count(make_entry: Make) -> None:
     assert row.label == "K=4"
 
 
+def test_speeds_of_writing_are_pooled_where_they_were_measured_alike(make_entry: Make) -> None:
+    rows = [
+        row.model_copy(update={"generated_tokens_per_second": speed, "generation": "sample T=1"})
+        for row, speed in zip(seeds(make_entry, [4.0, 5.0]), (100.0, 300.0), strict=True)
+    ]
+    (row,) = pooled(rows)
+    assert (row.generated_tokens_per_second, row.generation) == (200.0, "sample T=1")
+    elsewhere = rows[1].model_copy(update={"generation": "sample T=0.5 (exact)"})
+    unknown = rows[1].model_copy(update={"generated_tokens_per_second": None, "generation": ""})
+    for other in (elsewhere, unknown):
+        (row,) = pooled([rows[0], other])
+        assert (row.generated_tokens_per_second, row.generation) == (None, "")
+
+
 def test_equal_seeds_leave_the_documents_error(make_entry: Make) -> None:
     (row,) = pooled(seeds(make_entry, [4.0, 4.0, 4.0, 4.0]))
     assert row.brierlm_se == pytest.approx(0.3)

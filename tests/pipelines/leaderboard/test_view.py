@@ -18,7 +18,7 @@ from pipelines.leaderboard.entry import Entry
 from pipelines.leaderboard.export import records, records_csv, records_json
 from pipelines.leaderboard.html_table import html_page
 from pipelines.leaderboard.leaderboard import Leaderboard
-from pipelines.leaderboard.render import markdown
+from pipelines.leaderboard.render import caption, markdown
 from pipelines.leaderboard.view import View, filtered, front_of
 
 Make = Callable[..., Entry]
@@ -120,6 +120,27 @@ def test_a_front_of_any_two_columns(make_entry: Make) -> None:
     view = View.parse(rows, pareto="parameters,tokens_per_second", columns="parameters,tokens_per_second")
     assert markdown(Leaderboard(rows), view).count(r"\*") == 2 + 1
     assert "Pareto front of Parameters and Tokens/s" in markdown(Leaderboard(rows), view)
+
+
+def test_speeds_of_writing_are_a_column_with_the_way_they_were_measured(make_entry: Make) -> None:
+    way = "sample T=1, 2 texts at once, cpu: arm64"
+    rows = [
+        make_entry(label="fast", brierlm=4.0, generated_tokens_per_second=900.0, generation=way),
+        make_entry(label="good", brierlm=6.0, generated_tokens_per_second=300.0, generation=way),
+        make_entry(label="beaten", brierlm=3.0, generated_tokens_per_second=400.0, generation=way),
+        make_entry(label="of an old store", brierlm=9.0),
+    ]
+    board = Leaderboard(rows)
+    (group,) = board.groups
+    view = View.parse(rows, columns="generated_tokens/s,brierlm", pareto="generated_tokens_per_second,brierlm")
+    (front,) = view.fronts(group).values()
+    assert {entry.label for entry in front} == {"fast", "good"}
+    assert [row["generated_tokens_per_second"] for row in records(board, view)] == [None, 300.0, 900.0, 400.0]
+    assert [row.label for row in filtered(rows, ["generated_tokens_per_second>=400"])] == ["fast", "beaten"]
+    for told in (markdown(board, view), html_page(board, view)):
+        assert f"Tokens/s generated: measured with {way}" in told
+    assert "measured with" not in caption(group)
+    assert "measured with" not in caption(Leaderboard(rows[3:]).groups[0], view)
 
 
 def test_a_front_within_errors_keeps_what_is_not_beaten_for_certain(make_entry: Make) -> None:

@@ -63,7 +63,7 @@ def small_study() -> Callable[..., Study]:
                 "training": training,
             },
             "evaluation": {"context_length": 32, "first_position": 8, "num_samples": 2},
-            "samples": {"num_prompts": 1, "num_tokens": 4},
+            "samples": {"num_prompts": 2, "num_tokens": 12, "candidates": 8},
             "benchmarks": {"tasks": ["markov_choice"], "limit": 4, "num_samples": 2},
             "search": {"parameters": [{"name": "model", "choices": models}]},
             "execution": {"retries": 0},
@@ -71,6 +71,10 @@ def small_study() -> Callable[..., Study]:
         return Study.model_validate(description | sections)
 
     return make
+
+
+_BY_ARRIVAL = ("mlflow.user", "mlflow.modelVersions")
+"""Tags that say who wrote a model, and in which order."""
 
 
 def contents_of(uri: str, database: Path | None = None, experiment: str = "calm-bench") -> dict[str, Any]:
@@ -105,7 +109,7 @@ def contents_of(uri: str, database: Path | None = None, experiment: str = "calm-
                     model.model_type,
                     str(model.status),
                     dict(model.params or {}),
-                    {name: value for name, value in model.tags.items() if not name.startswith("mlflow.user")},
+                    {name: value for name, value in model.tags.items() if name not in _BY_ARRIVAL},
                     sorted((metric.key, metric.value, metric.timestamp) for metric in model.metrics or []),
                 )
                 for model in client.search_logged_models([found.experiment_id], f"source_run_id = '{run_id}'")
@@ -114,7 +118,27 @@ def contents_of(uri: str, database: Path | None = None, experiment: str = "calm-
                 path: Path(client.download_artifacts(run_id, path)).read_bytes() for path in _files(client, run_id)
             },
         }
+    contents["registry"] = _registry(client, keys)
     return contents
+
+
+def _registry(client: Any, keys: dict[str, str]) -> dict[str, Any]:
+    """Registered models with their versions by run: a version's number says when its trial arrived."""
+    found = {}
+    for model in client.search_registered_models():
+        versions = [one for one in client.search_model_versions(f"name = '{model.name}'") if one.run_id in keys]
+        by_number = {str(one.version): keys[one.run_id] for one in versions}
+        assert len(set(by_number.values())) == len(by_number), "two versions of one model"
+        for one in versions:
+            assert one.source == f"runs:/{one.run_id}/language_model"
+        if versions:
+            found[model.name] = {
+                "description": model.description,
+                "tags": dict(model.tags),
+                "best": {alias: by_number[str(version)] for alias, version in model.aliases.items()},
+                "versions": {keys[one.run_id]: (one.status, one.description, dict(one.tags)) for one in versions},
+            }
+    return found
 
 
 def _histories(database: Path) -> dict[str, dict[str, list[tuple[int, int, float]]]]:

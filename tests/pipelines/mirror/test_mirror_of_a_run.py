@@ -50,10 +50,10 @@ class Run:
     """Stages."""
 
 
-def wait_for(path: Path) -> None:
+def wait_for(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + 120
-    while not path.exists():
-        assert time.monotonic() < deadline, f"no {path}"
+    while not condition():
+        assert time.monotonic() < deadline, what
         time.sleep(0.05)
 
 
@@ -91,7 +91,7 @@ def run(
             ended.append(event.outcome.number)
             if len(ended) == 2:
                 # The first one does not fit together and ends at once; this is the first that was trained.
-                wait_for(folder / "mlflow.json")
+                wait_for((folder / "mlflow.json").exists, "the mirror has begun")
                 time.sleep(0.5)
                 with sqlite3.connect(root / "undisturbed.db") as source, sqlite3.connect(root / "half.db") as copy:
                     source.backup(copy)
@@ -99,13 +99,25 @@ def run(
             elif len(ended) == 4:
                 servers.append(MlflowServer(backend, root / "server-artifacts", port, root / "second.log"))
                 servers[1].wait()
+                wait_for(lambda: any("answers again" in message for message in said), "the mirror goes on by itself")
 
     try:
         servers[0].wait()
-        options: dict[str, Any] = {"flush_interval_s": 0.1, "retry_interval_s": 0.2}
+        options: dict[str, Any] = {"flush_interval_s": 0.1}
         mirrors = [
-            MlflowMirror(study.tracking, store, study, study_identity(study), said.append, **options),
-            MlflowMirror(Tracking(uri=database), store, study, study_identity(study), said.append, **options),
+            # A server that was not there is looked for at every flush: what it missed must not wait for a retry.
+            MlflowMirror(
+                study.tracking, store, study, study_identity(study), said.append, **options, retry_interval_s=600.0
+            ),
+            MlflowMirror(
+                Tracking(uri=database),
+                store,
+                study,
+                study_identity(study),
+                said.append,
+                **options,
+                retry_interval_s=0.2,
+            ),
         ]
         executor = LocalExecutor(store, "cpu")
         outcomes = run_study(study, store, executor, Listeners([*mirrors, Disturber()]))
@@ -136,9 +148,20 @@ def test_a_server_that_was_killed_and_came_back_has_every_metric_once_and_in_ord
     assert after == run.contents
     steps = [point[0] for point in after[trial(after, "K=2")]["metrics"]["train/loss"]]
     assert steps == [1, 2, 3, 4]
+    registry = after.pop("registry")
     assert {name: len(found["metrics"].get("train/loss", [])) for name, found in after.items()} == {
         name: 0 if "K=3" in name or name == "small" else 4 for name in after
     }
+    # Every scored model once, whether its trial ended before, during or after the absence.
+    (models,) = registry.values()
+    scored = [name for name, found in after.items() if "brierlm" in found["metrics"]]
+    assert sorted(models["versions"]) == sorted(scored)
+    assert len(scored) == 3
+    (group,) = Leaderboard.from_json((run.folder / "leaderboard.json").read_text()).groups
+    row = group.entries[0]
+    assert models["best"] == {"best": trial(after, f"{row.label} {row.trial}/")}
+    # One of them wrote long enough to have a speed.
+    assert any("cost/generated_tokens_per_second" in found["metrics"] for found in after.values())
 
 
 def trial(contents: dict[str, Any], label: str) -> str:

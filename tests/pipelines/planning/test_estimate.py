@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,16 +10,18 @@ from typing import Any
 
 import pytest
 
+from calm_bench.config import Experiment
 from calm_bench.study_config import Study
 from pipelines.engine.events import StageFinished, StudyStarted
 from pipelines.planning.calibration import Calibration, Measured
 from pipelines.planning.estimate import Estimate, estimate
-from pipelines.planning.forecast import ESTIMATE, PLAN, Forecast
+from pipelines.planning.forecast import ESTIMATE, PLAN, Forecast, forecast
 from pipelines.planning.machines import Machine, machine_named
-from pipelines.planning.plan import Plan, plan_study, shapes_in
+from pipelines.planning.plan import Plan, PlannedStage, PlannedTrial, plan_study, shapes_in
 from pipelines.planning.render_estimate import machine_lines
 from pipelines.planning.shapes import Speed
 from pipelines.planning.stage_costs import assumed_speed
+from pipelines.stages.stage import Stage, StageGraph
 from pipelines.store.store import Store
 from pipelines.sweep.catalogue import resolve_study
 
@@ -123,6 +126,27 @@ def test_gpus_get_hours_and_hear_what_does_not_fit(tmp_path: Path) -> None:
     assert "not known before" in text
     assert "TOO MUCH: the GPU has 80 GB. model.training.gradient_accumulation=" in text
     assert json.loads(json.dumps(eight.to_dict()))["not_estimated"]
+
+
+def test_a_run_does_not_keep_its_plan(tmp_path: Path) -> None:
+    """Of two thousand trials it is a hundred megabytes, in a driver that may have five."""
+    study, store, folder = resolve_study("k-ablation"), Store(tmp_path), tmp_path / "studies" / "k-ablation"
+    folder.mkdir(parents=True)
+    before = {id(one) for one in _alive()}
+    watcher = forecast(study, store, lambda text: None, may_measure=False)
+    assert {type(one) for one in _alive() if id(one) not in before} == set(OF_A_PLAN), "a plan is made of these"
+    watcher.handle(StudyStarted(study.name, "0" * 16, folder, 4))
+    assert (folder / PLAN).is_file()
+    assert [one for one in _alive() if id(one) not in before] == []
+    assert watcher.runs_anything
+
+
+OF_A_PLAN = (Plan, Estimate, PlannedTrial, PlannedStage, StageGraph, Stage, Experiment)
+
+
+def _alive() -> list[Any]:
+    gc.collect()
+    return [one for one in gc.get_objects() if type(one) in OF_A_PLAN]
 
 
 def test_after_a_run_the_estimate_stands_beside_the_outcome(tmp_path: Path) -> None:

@@ -81,6 +81,7 @@ def test_who_watches_sees_what_the_driver_sees_until_the_end(course: Course, tmp
     assert code == 0
     assert "trial 3 (K=4): complete" in text
     assert "the study ended at" in text
+    assert "left" not in text
     assert len(list((folder / FOLDER).iterdir())) == 1
 
 

@@ -81,7 +81,7 @@ def _run(store: Store, fall: bool = False, study: Study = STUDY) -> tuple[Sequen
 
 
 def _board(outcomes: Sequence[TrialOutcome], study: Study = STUDY) -> list[dict[str, Any]]:
-    varying = {"wall_time_s", "total_wall_time_s", "tokens_per_second", "model_folder"}
+    varying = {"wall_time_s", "total_wall_time_s", "tokens_per_second", "generated_tokens_per_second", "model_folder"}
     rows = Leaderboard(entry_from(outcome, study) for outcome in outcomes)
     return [row.model_dump(mode="json", exclude=varying) for row in rows]
 

@@ -1,0 +1,252 @@
+"""``calm-bench ui`` on trials in PostgreSQL, beside others in journals; its password is nowhere to be seen."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import optuna
+import psutil
+import pytest
+
+from calm_bench.study_config import Search, Study
+from pipelines.mirror.servers import LOOPBACK, free_port
+from pipelines.store.store import write_json
+from pipelines.sweep.ledger import Ledger, Told
+from pipelines.sweep.study import resolved_yaml
+from pipelines.sweep.trial_storage import VARIABLE, Database, Journal, TrialStorage
+from tests.deploy.conftest import PASSWORD, Server
+
+pytest.importorskip("optuna_dashboard", reason="optuna-dashboard, of the extra ui, is not installed")
+
+from pipelines.mirror.dashboard import DashboardServer, StoreStudies
+
+SEARCH = Search.model_validate({"parameters": [{"name": "seed", "values": [0, 1]}]})
+
+
+def add(root: Path, name: str, storage: Callable[[Path], TrialStorage], uri: str | None = None) -> Path:
+    """A study with one told trial and one that runs."""
+    folder = root / "studies" / f"{name}-{'0' * 16}"
+    folder.mkdir(parents=True, exist_ok=True)
+    ledger = Ledger(storage(folder), SEARCH, 0)
+    ledger.new_trials()
+    ledger.tell(0, Told([1.5]))
+    ledger.close()
+    study = Study.model_validate({"name": name, "search": SEARCH.model_dump(), "execution": {"optuna_storage": uri}})
+    (folder / "study.yaml").write_text(resolved_yaml(study))
+    write_json(folder / "trials.json", [{"number": 0, "state": "complete", "stages": {}}])
+    return folder
+
+
+def journal(folder: Path) -> TrialStorage:
+    return Journal(folder / "optuna.journal", folder.name)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Callable[[], DashboardServer]]:
+    """Starts the pages of the store in ``tmp_path``."""
+    started: list[DashboardServer] = []
+
+    def start() -> DashboardServer:
+        started.append(DashboardServer(tmp_path, LOOPBACK, free_port(0)))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.stop()
+
+
+def get(address: str) -> Any:
+    with urllib.request.urlopen(address, timeout=30) as answer:
+        return json.loads(answer.read())
+
+
+def summaries(server: DashboardServer) -> dict[str, int]:
+    found = get(f"{server.address.removesuffix('/dashboard/')}/api/studies")["study_summaries"]
+    return {study["study_name"]: study["study_id"] for study in found}
+
+
+def trials(server: DashboardServer, study: int) -> list[tuple[str, Any]]:
+    detail = get(f"{server.address.removesuffix('/dashboard/')}/api/studies/{study}?after=0")
+    return [(trial["state"], trial.get("values")) for trial in detail["trials"]]
+
+
+@pytest.mark.slow
+def test_journals_and_a_database_are_shown_together_and_live(
+    new_database: Callable[[], str],
+    postgresql: Server,
+    server: Callable[[], DashboardServer],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    uri = new_database()
+    monkeypatch.setenv(VARIABLE, uri)
+    kept = add(tmp_path, "in-database", lambda folder: Database(uri, folder.name))
+    add(tmp_path, "in-journal", journal)
+    moved = add(tmp_path, "moved", journal)
+    add(tmp_path, "moved", lambda folder: Database(uri, folder.name))
+    # Of another store that uses the same database.
+    add(tmp_path / "other", "elsewhere", lambda folder: Database(uri, folder.name))
+    pages = server()
+    shown = summaries(pages)
+    both = f"{moved.name} (in the database)"
+    assert sorted(shown) == sorted([kept.name, f"in-journal-{'0' * 16}", moved.name, both])
+    for study in shown.values():
+        assert trials(pages, study) == [("Complete", [1.5]), ("Running", None)]
+    assert pages.page(moved.name) == f"{pages.address}studies/{shown[both]}"
+    assert pages.page(kept.name) == f"{pages.address}studies/{shown[kept.name]}"
+
+    later = add(tmp_path, "later", lambda folder: Database(uri, folder.name))
+    ledger = Ledger(Database(uri, kept.name), SEARCH, 0)
+    ledger.tell(1, Told([2.5]))
+    ledger.close()
+    deadline = time.monotonic() + 20
+    while later.name not in (now := summaries(pages)) or trials(pages, shown[kept.name])[1][0] != "Complete":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert now | shown == now, "a study keeps its page"
+    (best,) = [trial for trial in StoreStudies(tmp_path).get_all_trials(shown[kept.name]) if trial.number == 1]
+    assert pages.storage.get_trial(best._trial_id).values == [2.5]
+
+
+def test_nothing_can_be_written_and_a_database_without_tables_stays_so(
+    new_database: Callable[[], str],
+    postgresql: Server,
+    server: Callable[[], DashboardServer],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    uri = new_database()
+    monkeypatch.setenv(VARIABLE, uri)
+    add(tmp_path, "in-journal", journal)
+    pages = server()
+    assert len(summaries(pages)) == 1
+    tables = "SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'public'"
+    database = uri.rpartition("/")[2]
+    assert postgresql.query(database, tables) == []
+
+    folder = add(tmp_path, "study", lambda folder: Database(uri, folder.name))
+    time.sleep(1.0)
+    study = summaries(pages)[folder.name]
+    base = pages.address.removesuffix("/dashboard/")
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(urllib.request.Request(f"{base}/api/studies/{study}", method="DELETE"), timeout=30)
+    owner = pages.storage._databases[uri]._engine_owner
+    assert owner is not None
+    with pytest.raises(optuna.exceptions.StorageInternalError) as caught:
+        owner.create_new_study([optuna.study.StudyDirection.MAXIMIZE])
+    assert "read-only transaction" in str(caught.value.__cause__)
+    assert postgresql.query(database, "SELECT count(*) FROM studies") == [1]
+
+
+@pytest.mark.slow
+def test_a_database_that_is_away_keeps_its_pages(
+    new_database: Callable[[], str],
+    postgresql: Server,
+    server: Callable[[], DashboardServer],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    uri = new_database()
+    monkeypatch.setenv(VARIABLE, uri)
+    folder = add(tmp_path, "study", lambda folder: Database(uri, folder.name))
+    pages = server()
+    study = summaries(pages)[folder.name]
+    seen = trials(pages, study)
+    postgresql.stop()
+    try:
+        time.sleep(2.5)
+        assert (summaries(pages), trials(pages, study)) == ({folder.name: study}, seen)
+    finally:
+        postgresql.start()
+    said = capfd.readouterr().err
+    assert said.count("Optuna's database postgresql://***@127.0.0.1") == 1
+    assert said.rstrip().endswith("; what it said before is shown meanwhile")
+    assert "Traceback" not in said
+    ledger = Ledger(Database(uri, folder.name), SEARCH, 0)
+    ledger.tell(1, Told([2.5]))
+    ledger.close()
+    time.sleep(2.5)
+    assert trials(pages, study)[1] == ("Complete", [2.5])
+
+
+def test_an_address_beside_a_study_serves_unless_its_password_was_taken_out(
+    postgresql: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_database: Callable[[], str]
+) -> None:
+    uri = new_database()
+    monkeypatch.delenv(VARIABLE, raising=False)
+    folder = add(tmp_path, "study", lambda folder: Database(uri, folder.name), uri)
+    assert PASSWORD not in (folder / "study.yaml").read_text()
+    studies = StoreStudies(tmp_path)
+    assert studies.get_all_studies() == []
+    (hidden,) = studies.hidden()
+    assert hidden.startswith("postgresql://***@127.0.0.1")
+    # One without a password, as with a pgpass file, is complete.
+    bare = f"postgresql://127.0.0.1:{postgresql.port}/{uri.rpartition('/')[2]}"
+    study = Study.model_validate({"name": "study", "execution": {"optuna_storage": bare}})
+    (folder / "study.yaml").write_text(resolved_yaml(study))
+    monkeypatch.setenv("PGUSER", "calm")
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    assert [found.study_name for found in studies.get_all_studies()] == [folder.name]
+    assert studies.hidden() == []
+    studies.close()
+
+
+@pytest.mark.slow
+def test_the_command_shows_a_database_and_no_password(
+    new_database: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.mirror.client import connect
+
+    uri = new_database()
+    folder = add(tmp_path, "study", lambda folder: Database(uri, folder.name))
+    connect(f"sqlite:///{tmp_path / 'mlflow.db'}").create_experiment("calm-bench")
+    log = tmp_path / "ui.log"
+    program = "from pipelines.cli import main; main()"
+    environment = {**os.environ, VARIABLE: uri, "PYTHONUNBUFFERED": "1", "COLUMNS": "300"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, "ui", "--store", str(tmp_path), "--port", str(free_port(0))],
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 180
+        while "Ctrl-C" not in (text := log.read_text()):
+            assert process.poll() is None, text
+            assert time.monotonic() < deadline, text
+            time.sleep(0.1)
+        (line,) = [line for line in text.splitlines() if line.strip().startswith(folder.name)]
+        page = line.split()[-1]
+        assert page.startswith(f"http://{LOOPBACK}:")
+        base, _, study = page.partition("/dashboard/studies/")
+        assert [trial["state"] for trial in get(f"{base}/api/studies/{study}?after=0")["trials"]] == [
+            "Complete",
+            "Running",
+        ]
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        shown = text + " ".join(part for one in family for part in one.cmdline())
+        assert not any(secret in shown for secret in (PASSWORD, quote(PASSWORD, safe="")))
+        listening = {
+            where.laddr.ip
+            for one in family
+            for where in one.net_connections("tcp")
+            if where.status == psutil.CONN_LISTEN
+        }
+        assert listening == {LOOPBACK}
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0, log.read_text()

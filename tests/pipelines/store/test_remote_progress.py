@@ -1,0 +1,290 @@
+"""A study in an object store, watched from a host that shares nothing else with those that run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from calm_bench.problems import ConfigurationError
+from pipelines.cli import app
+from pipelines.engine import events
+from pipelines.progress.lookout import Lookout
+from pipelines.progress.recording import FOLDER, Recording
+from pipelines.progress.tracker import Tracker
+from pipelines.stages.stage import Stage, StageGraph
+from pipelines.store.claims import Claims
+from pipelines.store.home import Home, StoreUnreachable
+from pipelines.store.lease import this_process
+from pipelines.store.remote import RemoteStore
+from pipelines.store.store import write_json
+
+Host = Callable[..., RemoteStore]
+MakeStage = Callable[..., Stage]
+NAME = "tiny-0123456789abcdef"
+SIZE = {"hidden_size": 16, "intermediate_size": 16, "num_layers": 1, "num_attention_heads": 2}
+TRAINING = {"num_steps": 300, "batch_size": 4, "sequence_length": 32, "warmup_steps": 1, "log_every": 2}
+STUDY = {
+    "name": "tiny",
+    "corpus": {"source": "markov", "markov": {"num_documents": 40, "document_length": 100}},
+    "model": {"kind": "token", **SIZE, "training": {**TRAINING, "validation_batches": 1}},
+    "evaluation": {"context_length": 32, "first_position": 8, "num_samples": 2},
+    "samples": {"num_prompts": 0},
+    "search": {"parameters": [{"name": "seed", "values": [0]}]},
+}
+
+
+def wait_for(condition: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + 30
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+@contextmanager
+def driven(store: RemoteStore, stages: list[Stage], exclusive: bool = True) -> Iterator[Recording]:
+    """A driver whose trials are one stage each."""
+    tracker = Tracker()
+    recording = Recording(tracker, write_s=0.02, heartbeat_s=0.1)
+    store.progress_every_s = 0.05
+    with store.open_study(NAME, exclusive) as folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        trials = [{"number": n, "state": "open", "stages": {s.kind: s.identity}} for n, s in enumerate(stages)]
+        write_json(folder / "trials.json", trials)
+        store.save_study(NAME)
+        told: list[events.Event] = [events.StudyStarted("tiny", "ab", folder, len(stages))]
+        for number, stage in enumerate(stages):
+            told += [events.TrialStarted(number, f"seed={number}", {}, StageGraph((stage,))), events.StageQueued(stage)]
+        for event in told:
+            tracker.handle(event)
+        recording.start(folder)
+        yield recording
+
+
+def at_step(store: RemoteStore, stage: Stage, step: int, loss: float) -> None:
+    """The stage comes to ``step``, and saves a checkpoint there."""
+    line = {"step": step, "total_steps": 100, "split": "train", "metrics": {"loss": loss, "tokens_per_second": 5e3}}
+    work = store.work_folder(stage)
+    with (work / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n" + json.dumps(line | {"split": "validation", "metrics": {"loss": 9.0}}))
+        file.write("\n")
+    (work / "checkpoints").mkdir(exist_ok=True)
+    (work / "checkpoints" / "step").write_text(str(step))
+
+
+@pytest.mark.parametrize("url", ["memory", "file", "s3"], indirect=True)
+def test_who_shares_only_the_store_sees_the_study_and_where_its_stages_run(
+    host: Host, stage: MakeStage, tmp_path: Path
+) -> None:
+    driver, worker = host("a"), host("b", save_every_s=0.1)
+    stages = [replace(stage("steps", seed=seed), label=f"steps of seed {seed}") for seed in (1, 2)]
+    lookout = Lookout(host("c"))
+    with pytest.raises(ConfigurationError, match=r"no study has begun in the store (memory|file|s3)://"):
+        lookout.choose(None)
+    with driven(driver, stages) as recording:
+        folder = wait_for(lambda: driver.home.list(f"studies/{NAME}/{FOLDER}")) and lookout.choose("tiny")[0]
+        assert folder == tmp_path / "host-c" / "studies" / NAME
+        seen = lookout.look(folder)
+        assert (seen.stand, seen.view.num_trials, seen.view.running) == ("at work", 2, ())
+
+        began = time.time()
+        lease = worker.claim(stages[0])
+        assert lease is not None
+        (running,) = lookout.look(folder).view.running
+        assert running.host == this_process().host.partition(" ")[0]
+        assert running.since == pytest.approx(began, abs=10)
+        worker.open_work(stages[0], "cpu")
+        at_step(worker, stages[0], 10, 3.25)
+        running = wait_for(lambda: next((one for one in lookout.look(folder).view.running if one.step == 10), None))
+        assert (running.label, running.total_steps, running.loss) == ("steps of seed 1", 100, 3.25)
+        assert (running.tokens_per_second, running.trial, running.num_trials) == (5e3, 0, 1)
+        assert running.as_of == pytest.approx(time.time(), abs=30)
+        at_step(worker, stages[0], 20, 2.5)
+        wait_for(lambda: [one.loss for one in lookout.look(folder).view.running] == [2.5])
+        lease.release()
+        assert lookout.look(folder).view.running == ()
+        recording.close()
+    wait_for(lambda: lookout.look(folder).stand == "finished")
+
+
+def test_a_look_is_three_listings_and_reads_only_what_is_new(
+    host: Host, stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, worker, steps = host("a"), host("b", save_every_s=0.1), stage("steps")
+    lookout, listed, read = Lookout(host("c")), list[str](), list[str]()
+    assert lookout.look_s / 3 >= 5.0, "no more than a listing each five seconds"
+    with driven(driver, [steps]) as recording:
+        wait_for(lambda: driver.home.list(f"studies/{NAME}/{FOLDER}"))
+        lease = worker.claim(steps)
+        assert lease is not None
+        worker.open_work(steps, "cpu")
+        at_step(worker, steps, 10, 3.25)
+        folder, _ = lookout.choose(None)
+        wait_for(lambda: lookout.look(folder).view.running[0].step == 10)
+        recording.close()
+        lease.release()
+    wait_for(lambda: lookout.look(folder).stand == "finished")
+    lease = worker.claim(steps)
+    assert lease is not None
+    lookout.look(folder)
+    ask = Home._ask
+
+    def note(self: Home, what: str, key: str, request: Callable[[], Any]) -> Any:
+        (listed if what == "list" else read).append(key)
+        return ask(self, what, key, request)
+
+    monkeypatch.setattr(Home, "_ask", note)
+    lookout.look(folder)
+    mine = [prefix for prefix in listed if prefix in ("leases", "work") or prefix == f"studies/{NAME}"]
+    assert sorted(mine) == ["leases", f"studies/{NAME}", "work"]
+    assert not [key for key in read if key.startswith(("studies", "work"))]
+    lease.release()
+
+
+def test_a_driver_that_fell_silent_is_taken_for_dead_and_its_words_are_not_passed_on(
+    host: Host, stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = host("a").home
+    with driven(host("a"), [stage("steps")]) as recording:
+        (key,) = wait_for(lambda: home.list(f"studies/{NAME}/{FOLDER}"))
+        recording.close()
+    # As another host's that was cut off in the middle.
+    wait_for(lambda: b'"finished"' in home.read(key))
+    record = json.loads(home.read(key))
+    record["driver"] |= {"host": "elsewhere"}
+    home.write(key, json.dumps(record | {"state": "at work"}).encode())
+    lookout = Lookout(host("c"))
+    folder, _ = lookout.choose("tiny")
+    assert lookout.look(folder).stand == "at work"
+    for name in (FOLDER, f"{FOLDER}/.half.json"):
+        assert not (host("d").root / "studies" / NAME / name).exists()
+    monkeypatch.setattr("pipelines.progress.lookout.REMOTE_SILENT_S", 0.0)
+    later = Lookout(host("c"))
+    seen = later.look(folder)
+    assert (seen.stand, seen.drivers) == ("left", 0)
+    assert " continues" in seen.note
+
+    # The next driver neither takes its words for its own nor sends them again.
+    before = home.list(f"studies/{NAME}/{FOLDER}")[key]
+    store = host("c")
+    with driven(store, [stage("steps")]) as second:
+        found = wait_for(lambda: len(now := home.list(f"studies/{NAME}/{FOLDER}")) == 2 and now)
+        store.save_study(NAME)
+        assert found[key] == home.list(f"studies/{NAME}/{FOLDER}")[key] == before
+        second.close()
+
+
+def test_a_store_that_is_away_leaves_what_was_known(
+    host: Host, stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lookout = Lookout(host("c"))
+    with driven(host("a"), [stage("steps")]) as recording:
+        wait_for(lambda: host("a").home.list(f"studies/{NAME}/{FOLDER}"))
+        folder, _ = lookout.choose(None)
+        known = lookout.look(folder)
+
+        def refuse(self: Claims) -> Any:
+            raise StoreUnreachable("cannot list memory://x: no route")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Claims, "held", refuse)
+            away = lookout.look(folder)
+        assert away.view == known.view
+        assert away.note == "cannot list memory://x: no route; this is what was known before"
+        assert lookout.look(folder).note == ""
+        recording.close()
+
+
+def test_a_driver_without_a_word_is_known_by_what_it_holds(host: Host, stage: MakeStage) -> None:
+    """As one of an older version."""
+    store, steps = host("a"), stage("steps")
+    lookout = Lookout(host("c"))
+    with store.open_study(NAME) as folder:
+        folder.mkdir(parents=True)
+        write_json(folder / "trials.json", [{"number": 0, "state": "open", "stages": {"steps": steps.identity}}])
+        store.save_study(NAME)
+        seen = lookout.look(lookout.choose(None)[0])
+        assert (seen.stand, seen.view.num_trials) == ("at work", 1)
+    seen = lookout.look(lookout.choose(None)[0])
+    assert seen.stand == "left"
+    assert f"calm-bench run tiny --store {store.place} continues" in seen.note
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("url", ["file"], indirect=True)
+def test_the_commands_on_two_hosts(url: str, tmp_path: Path) -> None:
+    """One runs a study, is stopped, and runs it to its end; the other watches, with a cache of its own."""
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump(STUDY, sort_keys=False))
+    program = (
+        "from pipelines.store.remote import RemoteStore; RemoteStore.progress_every_s = 0.5; "
+        "from pipelines.cli import main; main()"
+    )
+
+    def run() -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", program, "run", str(file), "--local", "--store", url, "tracking.enabled=false"]
+        environment = {**os.environ, "CALM_BENCH_CACHE": str(tmp_path / "one"), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            command,
+            env=environment,
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # In the background of a shell, tests ignore Ctrl-C and so would what they start.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+
+    def watch(*arguments: str) -> tuple[int, str]:
+        environment = {"CALM_BENCH_CACHE": str(tmp_path / "other"), "COLUMNS": "120"}
+        done = CliRunner().invoke(app, ["watch", "tiny", "--store", url, *arguments], env=environment)
+        return done.exit_code, done.output
+
+    def seen() -> dict[str, Any]:
+        code, text = watch("--json", "--once")
+        found: dict[str, Any] = json.loads(text) if code == 0 else {}
+        return found
+
+    first = run()
+    try:
+        deadline = time.monotonic() + 120
+        while not (running := [one for one in seen().get("running", ()) if one["step"] and one["host"]]):
+            assert first.poll() is None, first.stdout.read() if first.stdout else ""
+            assert time.monotonic() < deadline
+            time.sleep(0.3)
+        (stage,) = running
+        assert stage["host"] == this_process().host.partition(" ")[0]
+        assert stage["loss"] > 0
+        assert stage["as_of"] <= time.time() + 1
+        text = watch("--once")[1]
+        assert "As of" in text
+        assert " ago" in text
+    finally:
+        first.send_signal(signal.SIGINT)
+        first.communicate(timeout=120)
+    # Its last word was sent before it was gone.
+    (record,) = (tmp_path / "home" / "studies").glob(f"tiny-*/{FOLDER}/*.json")
+    assert json.loads(record.read_text())["state"] == "stopped"
+    code, text = watch("--plain")
+    assert code == 1
+    assert "no driver is at work since" in text
+    second = run()
+    said, _ = second.communicate(timeout=240)
+    assert second.returncode == 0, said
+    code, text = watch("--plain")
+    assert code == 0
+    assert "the study ended at" in text
+    assert seen()["complete"] == 1
