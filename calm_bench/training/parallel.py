@@ -95,7 +95,7 @@ class Workers(ABC):
 
     @abstractmethod
     def last(self, is_last: bool) -> AbstractContextManager[object]:
-        """Around the loss of one share and its backward pass: gradients are averaged over the workers after the last.
+        """Around the loss of one share and its backward pass: after the last, gradients are averaged over the workers.
 
         A mean over workers is wanted to be a sum over shares, so losses are to be multiplied by :attr:`size`.
         """
@@ -205,17 +205,12 @@ class Group(Workers):
         _reshard(self._wrapped)
         return result
 
-    @contextmanager
-    def last(self, is_last: bool) -> Iterator[None]:
-        if isinstance(self._wrapped, nn.parallel.DistributedDataParallel):
-            with nullcontext() if is_last else self._wrapped.no_sync():
-                yield
-            return
-        from torch.distributed.fsdp import FSDPModule
-
-        assert isinstance(self._wrapped, FSDPModule)
-        self._wrapped.set_requires_gradient_sync(is_last)
-        yield
+    def last(self, is_last: bool) -> AbstractContextManager[object]:
+        if is_last or not isinstance(self._wrapped, nn.parallel.DistributedDataParallel):
+            # A model in pieces sums pieces of gradients too: to send once only would keep whole ones until then.
+            return nullcontext()
+        alone: AbstractContextManager[object] = self._wrapped.no_sync()
+        return alone
 
     def totals(self, terms: Sequence[tuple[Share, Terms]], parts: int) -> list[tuple[Terms, int]]:
         names = list(terms[0][1])

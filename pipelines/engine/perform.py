@@ -92,6 +92,9 @@ def perform(
             raise Interrupted(f"{stage} was stopped before it started")
         lease = store.claim(stage)
         if lease is None:
+            if crew is None:
+                # Meanwhile: who takes over from a dead process can then begin at once.
+                import_modules(kind)
             time.sleep(store.wait_s)
             continue
         with lease:
@@ -152,7 +155,7 @@ def _run(
     except Interrupted:
         raise
     except Exception as error:
-        raise _told(stage, work, error) from error
+        raise _told(stage, work, error, crew) from error
 
 
 def _check(sources: Iterable[Stage], store: Store, error: Exception | None = None) -> None:
@@ -171,7 +174,7 @@ def _check(sources: Iterable[Stage], store: Store, error: Exception | None = Non
         raise DamagedInput(". ".join(found)) from error
 
 
-def _told(stage: Stage, work: Path, error: Exception) -> StageError:
+def _told(stage: Stage, work: Path, error: Exception, crew: Crew | None) -> StageError:
     """``error`` in words, with the traceback kept in the work folder."""
     details = masked(error.details if isinstance(error, WorkerFailed) else traceback.format_exc())
     where = ""
@@ -183,7 +186,10 @@ def _told(stage: Stage, work: Path, error: Exception) -> StageError:
     cause = "passing" if isinstance(error, DamagedInput) else cause_of(error)
     if cause == "memory":
         first_line = next(iter(str(error).splitlines()), "")
-        message = f"{stage}: out of memory ({name_of(error)}: {first_line}); {memory_report(stage)}{where}"
+        advice = memory_report(stage)
+        if crew is not None and crew.strategy == "ddp" and stage.kind == "language_model":
+            advice += ", or divide the model among its workers (execution.strategy=fsdp)"
+        message = f"{stage}: out of memory ({name_of(error)}: {first_line}); {advice}{where}"
         return StageError(masked(message), details, cause)
     return StageError(masked(f"{stage}: {name_of(error)}: {error}{where}"), details, cause)
 
@@ -200,6 +206,12 @@ def keeping_checkpoints(kind: StageKind, count: int | None) -> Iterator[None]:
         yield
 
 
+def import_modules(kind: StageKind) -> None:
+    """Import what stages of ``kind`` need; in a fresh process torch and all that follows take seconds."""
+    for module in (*(("torch",) if kind.uses_torch else ()), *kind.imports):
+        importlib.import_module(module)
+
+
 def prepare_process(kind: StageKind, device: str) -> str:
     """The device that ``device`` means here.
 
@@ -207,10 +219,9 @@ def prepare_process(kind: StageKind, device: str) -> str:
     """
     if not kind.uses_torch:
         return "cpu"
+    import_modules(kind)
     import torch
 
-    for module in kind.imports:
-        importlib.import_module(module)
     torch.set_num_threads(1)
     if not kind.uses_device:
         return "cpu"

@@ -13,7 +13,7 @@ from pipelines.engine.executor import ExecutorError, available_cpus
 from pipelines.engine.failures import Cause, kernel_kills, memory_report
 from pipelines.engine.perform import StageError, StopFiles, perform
 from pipelines.engine.ray_instance import RayInstance
-from pipelines.engine.ray_train import THREADS
+from pipelines.engine.ray_train import THREADS, node_with_room, this_node
 from pipelines.stages.stage import STAGE_KINDS, Interrupted, Stage, StageKind
 from pipelines.store.store import Store
 
@@ -39,7 +39,8 @@ class RayExecutor:
     def parallelism(self) -> int:
         if self._execution.max_parallel is not None:
             return self._execution.max_parallel
-        per_stage = self._execution.cpus_per_stage
+        # Those that wait for room each hold a process, so no more than can be at work: most stages are trainings.
+        per_stage = self._execution.cpus_per_stage * self._execution.workers
         if self._execution.address is None:
             # Ray itself holds back what does not fit for want of memory or a GPU.
             return max(1, int(available_cpus() / per_stage))
@@ -122,15 +123,39 @@ def _perform(
     flags: tuple[str, ...],
     keep_checkpoints: int,
     crew: Crew | None,
+    seated: bool = False,
 ) -> dict[str, Any] | StageError | Interrupted:
-    """In the worker. Expected errors are returned: raised ones would come back wrapped in a Ray exception."""
+    """In the worker. Expected errors are returned: raised ones would come back wrapped in a Ray exception.
+
+    Args:
+        seated: this is the node on which the crew is to work, if all of it must be on one.
+    """
     os.environ.update(THREADS)
     try:
         stop = StopFiles(*map(store.flag, flags), every_s=store.flags_every_s)
+        if crew is not None and crew.on_one_node and not seated:
+            # A task that takes nothing may be put where there is no room for its workers, on a head without GPUs.
+            node = node_with_room(crew, stage, stop, None)
+            if node != this_node():
+                return _perform_on(node, store, stage, kind, device, flags, keep_checkpoints, crew)
         return perform(store, stage, kind, device, stop, keep_checkpoints, crew)
     except (StageError, Interrupted) as error:
         # The traceback stays here: its frames cannot travel, its text already does.
         return error.with_traceback(None)
+
+
+def _perform_on(node: str, store: Store, stage: Stage, *rest: Any) -> dict[str, Any] | StageError | Interrupted:
+    """:func:`_perform` on another node, for a crew that has a place there."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    there = NodeAffinitySchedulingStrategy(node, soft=False)
+    task = ray.remote(_perform).options(name=str(stage), num_cpus=0, max_retries=0, scheduling_strategy=there)
+    try:
+        answer: dict[str, Any] | StageError | Interrupted = ray.get(task.remote(store, stage, *rest, True))
+    except ray.exceptions.RayError as error:
+        return _lost(stage, error, kernel_killed=False)
+    return answer
 
 
 def _pass_on(done: Future[Any], future: Future[dict[str, Any]], stage: Stage, kills_before: int) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ def run_with_crew(
     job = _Job(stage, kind, inputs, folder, device, crew.strategy, keep_checkpoints)
     kills = kernel_kills()
     with _relayed(stop, folder / STOP):
-        _wait_for_room(crew, stage, stop)
+        node_with_room(crew, stage, stop, this_node() if crew.on_one_node else None)
         answer = _fitted(crew, job, kills)
     if "interrupted" in answer:
         raise Interrupted(answer["interrupted"])
@@ -87,19 +88,21 @@ def run_with_crew(
 
 def _fitted(crew: Crew, job: _Job, kills_before: int) -> dict[str, Any]:
     os.environ.update(_HABITS)
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
     from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
+
+    from pipelines.engine.process_group import OwnAddress
 
     scaling = ScalingConfig(
         num_workers=crew.size,
         use_gpu=crew.gpus > 0,
         resources_per_worker=crew.resources,
         placement_strategy="STRICT_PACK" if crew.on_one_node else "PACK",
-        label_selector=_this_node() if crew.on_one_node else None,
+        label_selector=_labels(this_node()) if crew.on_one_node else None,
     )
     # What workers agree on goes over gloo, so that hosts need not wait for their GPUs.
-    backend = TorchConfig(backend="cpu:gloo,cuda:nccl" if crew.gpus else "gloo")
+    backend = OwnAddress(backend="cpu:gloo,cuda:nccl" if crew.gpus else "gloo")
     with tempfile.TemporaryDirectory(prefix="calm-bench-") as notes:
         run: Any = RunConfig(
             name=job.stage.name,
@@ -175,27 +178,43 @@ def _lost(text: str, error: BaseException, kills_before: int) -> WorkerFailed:
     return WorkerFailed("WorkerLost", first_line, text, "passing")
 
 
-def _wait_for_room(crew: Crew, stage: Stage, stop: Callable[[], bool]) -> None:
-    """Return when all workers fit at once. Ray Train itself would wait deaf, and give up after a while."""
-    from ray.util.placement_group import placement_group, remove_placement_group
+def node_with_room(crew: Crew, stage: Stage, stop: Callable[[], bool], node: str | None) -> str:
+    """Return when all workers fit at once: the node where the first one would be.
+
+    Ray Train itself would wait deaf, and give up after a while.
+
+    Args:
+        node: the only one that counts.
+
+    Raises:
+        Interrupted: ``stop()`` turned true.
+    """
+    from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 
     group = placement_group(
         [crew.resources] * crew.size,
         strategy="STRICT_PACK" if crew.on_one_node else "PACK",
-        bundle_label_selector=[_this_node()] * crew.size if crew.on_one_node else None,
+        bundle_label_selector=None if node is None else [_labels(node)] * crew.size,
     )
     try:
-        while not group.wait(timeout_seconds=2 * LOOK_S):
+        # Asked for its state: the group's own wait() takes whole seconds only, and would be at it without a pause.
+        while (found := placement_group_table(group))["state"] != "CREATED":
             if stop():
                 raise Interrupted(f"{stage} was stopped before there was room for {crew.size} workers")
+            time.sleep(LOOK_S)
+        return str(found["bundles_to_node_id"][0])
     finally:
         remove_placement_group(group)
 
 
-def _this_node() -> dict[str, str]:
+def this_node() -> str:
     import ray
 
-    return {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def _labels(node: str) -> dict[str, str]:
+    return {"ray.io/node-id": node}
 
 
 @contextmanager

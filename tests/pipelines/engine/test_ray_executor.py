@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from calm_bench.study_config import Execution
-from pipelines.engine.executor import ExecutorError, LocalExecutor, make_executor
+from pipelines.engine.executor import ExecutorError, LocalExecutor, available_cpus, make_executor
 from pipelines.engine.perform import StageError
 from pipelines.engine.ray_executor import RayExecutor
 from pipelines.stages.stage import Interrupted, Stage
@@ -90,6 +90,12 @@ def test_ray_is_not_started_for_nothing(store: Store) -> None:
     assert executor.parallelism == 3
     executor.close()
     assert not ray.is_initialized()
+
+
+def test_no_more_trainings_wait_than_their_workers_could_run(store: Store) -> None:
+    one = RayExecutor(store, Execution(cpus_per_stage=0.125)).parallelism
+    assert one == 8 * available_cpus()
+    assert RayExecutor(store, Execution(cpus_per_stage=0.125, workers=4)).parallelism == one / 4
 
 
 @pytest.mark.slow

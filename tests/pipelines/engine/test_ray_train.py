@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import pytest
@@ -19,10 +19,10 @@ import torch
 
 from calm_bench.config import Experiment
 from calm_bench.study_config import Execution
-from pipelines.engine.crew import crew_of
+from pipelines.engine.crew import Crew, crew_of
 from pipelines.engine.executor import ExecutorError, LocalExecutor, make_executor
 from pipelines.engine.failures import WorkerFailed, kernel_kills
-from pipelines.engine.perform import StageError
+from pipelines.engine.perform import StageError, _told
 from pipelines.engine.ray_executor import RayExecutor
 from pipelines.engine.ray_train import PEER, is_lost_peer, worst
 from pipelines.stages.graph import stages_for
@@ -30,6 +30,7 @@ from pipelines.stages.stage import STAGE_KINDS, Interrupted, Stage, StageGraph, 
 from pipelines.store.store import Store
 
 TOLERANCE = 1e-5
+STRATEGIES: tuple[Literal["ddp", "fsdp"], ...] = ("ddp", "fsdp")
 
 
 def run_watched(
@@ -102,7 +103,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Ra
     executor = RayExecutor(store, execution)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_OVERRIDE_RESOURCES", json.dumps({"GPU": 1}))
-        executor._start()
+        executor._check()
     yield store, executor
     executor.close()
 
@@ -147,7 +148,7 @@ def wait_for_checkpoint(store: Store, stage: Stage, after: int, running: Future[
 
 @pytest.mark.slow
 def test_two_workers_train_what_one_trains(shared: tuple[Store, RayExecutor], tmp_path: Path) -> None:
-    """It loses a worker, is asked to stop, and is finished by one process: its losses tell nothing of all that."""
+    """It loses a worker, goes on divided, is stopped, is finished by one process: its losses tell nothing of that."""
     store, executor = shared
     # A rate at which roundings stay roundings over 600 steps.
     corpus, tokens, autoencoder, trained, *_ = graph(num_steps=600, learning_rate=1e-5).stages
@@ -158,6 +159,8 @@ def test_two_workers_train_what_one_trains(shared: tuple[Store, RayExecutor], tm
     wait_for_checkpoint(store, model, 0, running)
     workers = [p for p in psutil.Process().children(recursive=True) if "TrainWorker" in " ".join(p.cmdline())]
     assert len(workers) == 2, workers
+    open_ports = [c for w in workers for c in w.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    assert {port.laddr.ip.removeprefix("::ffff:") for port in open_ports} == {"127.0.0.1"}
     workers[1].kill()
     with pytest.raises(StageError, match=r"watched: (WorkerLost|LostPeer)") as caught:
         running.result()
@@ -167,9 +170,10 @@ def test_two_workers_train_what_one_trains(shared: tuple[Store, RayExecutor], tm
     assert [(work / f"worker-{rank}").read_text() for rank in range(2)] == ["1 1 cpu"] * 2
 
     reached = int(sorted((work / "checkpoints").glob("*.sha256"))[-1].stem.removeprefix("step-"))
-    running = executor.submit(model)
+    divided = configured(executor, Execution(workers=2, cpus_per_stage=0.25, device="cpu", strategy="fsdp"))
+    running = divided.submit(model)
     wait_for_checkpoint(store, model, reached, running)
-    executor.stop_stage(model)
+    divided.stop_stage(model)
     with pytest.raises(Interrupted, match=r"stopped after step \d+ of 600"):
         running.result()
     assert not (work / "stop").exists()
@@ -263,6 +267,24 @@ def test_the_failure_that_brought_the_others_about_is_told() -> None:
     assert killed is not None
     assert killed.cause == "memory"
     assert worst({}, kernel_kills()) is None
+
+
+def test_a_model_that_is_too_large_may_be_divided(tmp_path: Path) -> None:
+    error = WorkerFailed("OutOfMemoryError", "no room", "", "memory")
+    *_, autoencoder, model, _ = graph(num_steps=1).stages
+    crews: list[Crew | None] = [None, *(Crew(2, strategy, 1.0, 1.0, None) for strategy in STRATEGIES)]
+    advice = "divide the model among its workers (execution.strategy=fsdp)"
+    assert [advice in str(_told(model, tmp_path, error, crew)) for crew in crews] == [False, True, False]
+    assert not any(advice in str(_told(autoencoder, tmp_path, error, crew)) for crew in crews)
+
+
+def test_workers_talk_over_the_interface_that_has_their_nodes_address() -> None:
+    from pipelines.engine.process_group import interface_of
+
+    loopback = interface_of("127.0.0.1")
+    assert loopback is not None
+    assert loopback.startswith("lo")
+    assert interface_of("203.0.113.1") is None, "an address of nobody, as behind a translated one"
 
 
 def test_a_broken_connection_is_no_fault_of_who_finds_it() -> None:
