@@ -10,24 +10,16 @@ undisturbed one found there is not computed again.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import random
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
-
-from calm_bench.fingerprint import file_digest
 from pipelines.store.store import Store
+from tests.faults.small_study import COMMAND, kill_with_children, left_behind, outcome_in
 
-COMMAND = (sys.executable, "-c", "from pipelines.cli import main; main()")
-VARYING = {"wall_time_s", "total_wall_time_s", "tokens_per_second", "model_folder"}
-"""Columns that are times, or say where the store is."""
 EARLIEST_S, LATEST_S = 5.0, 110.0
 """A kill comes so long after the command was given: from the start of Ray to the evaluation of the default study."""
 
@@ -56,8 +48,8 @@ def main() -> None:
     last = _run(study, folder / "killed")
     print(f"left alone at last: {last:.0f} s, in all {spent + last:.0f} s", flush=True)
 
-    same = _outcome(folder / "undisturbed") == _outcome(folder / "killed")
-    left = [str(path) for path in _leftovers(folder / "killed")]
+    same = outcome_in(Store(folder / "undisturbed")) == outcome_in(Store(folder / "killed"))
+    left = left_behind(Store(folder / "killed"))
     print(f"leaderboard and weights equal: {same}; left behind: {left or 'nothing'}")
     sys.exit(0 if same and not left else 1)
 
@@ -76,40 +68,13 @@ def _run_and_kill(study: list[str], store: Path, wait: float) -> int:
     time.sleep(wait)
     if driver.poll() is not None:
         raise SystemExit(f"the study ended (exit code {driver.returncode}) before it was killed: lower --latest")
-    processes = [psutil.Process(driver.pid), *psutil.Process(driver.pid).children(recursive=True)]
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    driver.wait()
-    return len(processes)
+    return kill_with_children(driver)
 
 
 def _state(store: Path) -> str:
     done = len(list((store / "stages").glob("*/*")))
     under_way = len(list((store / "work").glob("*")))
     return f"{done} stages finished, {under_way} under way"
-
-
-def _outcome(store: Path) -> tuple[list[dict[str, str]], dict[str, str]]:
-    """The rows of the leaderboard without times, and the weights of every model."""
-    (board,) = store.glob("studies/*/leaderboard.csv")
-    rows = list(csv.DictReader(io.StringIO(board.read_text())))
-    kept = [{name: value for name, value in row.items() if name not in VARYING} for row in rows]
-    weights = {
-        "/".join(path.parts[-4:-2]): file_digest(path)
-        for path in (store / "stages").glob("*/*/model/model.safetensors")
-    }
-    return kept, weights
-
-
-def _leftovers(root: Path) -> list[Path]:
-    """Leases, half-written folders and damaged stages."""
-    from pipelines.store.intact import find_damage
-
-    store = Store(root)
-    found = [path for path in (store.root / "leases").iterdir() if path.name != ".guard"]
-    found += [path for place in ("work", "stop", "trash") for path in (store.root / place).glob("*")]
-    return found + [folder for folder in (store.root / "stages").glob("*/*") if find_damage(folder)]
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 
 from calm_bench.study_config import Execution
 from pipelines.engine.crew import GIB, Crew, crew_of
-from pipelines.engine.executor import ExecutorError, available_cpus
+from pipelines.engine.executor import ExecutorError, LocalExecutor, available_cpus
 from pipelines.engine.failures import Cause, kernel_kills, memory_report
 from pipelines.engine.perform import StageError, StopFiles, perform
 from pipelines.engine.ray_instance import RayInstance
@@ -22,7 +22,8 @@ class RayExecutor:
     """Runs stages as Ray tasks with the CPUs, GPUs and memory that ``execution`` declares.
 
     Ray starts when it is prepared or with the first stage submitted, so a study that is wholly cached does not pay for
-    it. Workers are told to stop through a file in the store, which they share with the driver anyway.
+    it. Workers are told to stop through a file in the store, which they share with the driver anyway. While a private
+    Ray is still starting, a stage that only moves text is run in this process: all others wait for it.
     """
 
     def __init__(self, store: Store, execution: Execution) -> None:
@@ -30,6 +31,9 @@ class RayExecutor:
         self._execution = execution
         self._name = uuid.uuid4().hex
         self._ray = RayInstance(execution)
+        self._meanwhile = LocalExecutor(store, "cpu", execution.keep_checkpoints)
+        self._first: Future[dict[str, Any]] | None = None
+        """Of the last stage that was run in this process."""
         self._checked = False
 
     def prepare(self) -> None:
@@ -48,10 +52,14 @@ class RayExecutor:
         return max(1, 2 * int(self._ray.resources().get("CPU", 0) / per_stage))
 
     def submit(self, stage: Stage) -> Future[dict[str, Any]]:
+        kind = STAGE_KINDS.get(stage.kind)
+        is_free = self._first is None or self._first.done()
+        if self._execution.address is None and self._ray.is_starting and is_free and not kind.uses_torch:
+            self._first = self._meanwhile.submit(stage)
+            return self._first
         self._check()
         import ray
 
-        kind = STAGE_KINDS.get(stage.kind)
         gpus = self._execution.gpus_per_stage if kind.uses_device else 0.0
         memory = self._execution.memory_per_stage
         crew = crew_of(kind, self._execution, on_one_node=self._store.place != str(self._store.root))
@@ -77,15 +85,18 @@ class RayExecutor:
         return future
 
     def stop(self) -> None:
+        self._meanwhile.stop()
         self._store.raise_flag(self._flag())
 
     def stop_stage(self, stage: Stage) -> None:
+        self._meanwhile.stop_stage(stage)
         self._store.raise_flag(self._flag(stage))
 
     def _flag(self, stage: Stage | None = None) -> str:
         return self._name if stage is None else f"{self._name}-{stage.name}"
 
     def close(self) -> None:
+        self._meanwhile.close()
         self._ray.end()
         self._store.lower_flags(self._name)
 

@@ -47,6 +47,11 @@ class RayInstance:
             self._thread = threading.Thread(target=self._live, name="ray", daemon=True)
             self._thread.start()
 
+    @property
+    def is_starting(self) -> bool:
+        """Begun, and not there yet."""
+        return self._thread is not None and not self._ready.is_set()
+
     def resources(self) -> dict[str, float]:
         """What Ray has of each resource, once it has started.
 

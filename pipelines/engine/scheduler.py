@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
+from itertools import filterfalse, islice
 from time import monotonic
 from typing import Any
 
@@ -96,9 +97,11 @@ class Scheduler:
             return
         ready = [stage for stage in self._waiting if self._is_ready(stage)]
         ready.sort(key=lambda stage: -self._waiting[stage])
-        for stage in ready:
-            if len(self._running) >= self._executor.parallelism:
-                return
+        free = self._executor.parallelism - len(self._running)
+        # What another driver is at comes last: this one would only wait for it.
+        chosen = list(islice(filterfalse(self._store.is_claimed, ready), free))
+        chosen += [stage for stage in ready if stage not in set(chosen)][: free - len(chosen)]
+        for stage in chosen:
             del self._waiting[stage]
             follower = Follower(stage, self._store.work_folder(stage), self._store.folder(stage))
             self._running[stage] = _Running(self._executor.submit(stage), follower)

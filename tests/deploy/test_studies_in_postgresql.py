@@ -22,16 +22,8 @@ from pipelines.store.store import Store
 from pipelines.sweep.running import run_and_report
 from pipelines.sweep.study import study_folder, study_identity
 from tests.deploy.conftest import PASSWORD, Server
-from tests.faults.conftest import (
-    STUDY,
-    assert_nothing_is_left,
-    begun,
-    finish,
-    processes,
-    wait_for,
-    worker_of,
-    written_leaderboard,
-)
+from tests.faults.conftest import assert_nothing_is_left, finish, processes
+from tests.faults.small_study import STUDY, begun, wait_for, worker_of, written_leaderboard
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,8 @@ from calm_bench.study_config import Execution, Study
 from pipelines.engine.events import Event, StageRetried
 from pipelines.engine.ray_executor import RayExecutor
 from pipelines.store.store import Store
-from tests.faults.conftest import Outcome, begun, finish, wait_for, worker_of
+from tests.faults.conftest import finish
+from tests.faults.small_study import Outcome, begun, wait_for, worker_of
 
 pytestmark = pytest.mark.slow
 

@@ -21,7 +21,8 @@ from pipelines.engine.executor import LocalExecutor
 from pipelines.progress.watching import look
 from pipelines.store.store import Store
 from pipelines.sweep.study import StudyInterrupted, run_study
-from tests.faults.conftest import Outcome, begun, finish, wait_for, weights, written_leaderboard
+from tests.faults.conftest import finish
+from tests.faults.small_study import Outcome, begun, flip_bit, wait_for, weights, written_leaderboard
 
 pytestmark = pytest.mark.slow
 
@@ -69,9 +70,7 @@ def test_a_truncated_checkpoint(study: Study, store: Store, undisturbed: Outcome
 def test_a_flipped_bit_in_a_shard(study: Study, store: Store, undisturbed: Outcome) -> None:
     _interrupt(study, store, "language_model")
     (shard,) = (store.root / "stages" / "tokens").glob("*/train/shard-*.arrow")
-    content = bytearray(shard.read_bytes())
-    content[len(content) // 2] ^= 1
-    shard.write_bytes(content)
+    flip_bit(shard, shard.stat().st_size // 2)
     listener = Listener()
     assert finish(study, store, listener=listener) == undisturbed
     assert any("train/shard-00000.arrow has other content" in event.error for event in listener.retried)
@@ -82,9 +81,7 @@ def test_a_flipped_bit_in_a_shard(study: Study, store: Store, undisturbed: Outco
 def test_a_flipped_bit_in_the_weights_of_an_autoencoder(study: Study, store: Store, undisturbed: Outcome) -> None:
     _interrupt(study, store, "language_model")
     for model in (store.root / "stages" / "autoencoder").glob("*/model/model.safetensors"):
-        content = bytearray(model.read_bytes())
-        content[-9] ^= 64
-        model.write_bytes(content)
+        flip_bit(model, -9)
     assert finish(study, store) == undisturbed
 
 
