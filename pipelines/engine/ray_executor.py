@@ -54,7 +54,7 @@ class RayExecutor:
     def submit(self, stage: Stage) -> Future[dict[str, Any]]:
         kind = STAGE_KINDS.get(stage.kind)
         is_free = self._first is None or self._first.done()
-        if self._execution.address is None and self._ray.is_starting and is_free and not kind.uses_torch:
+        if self._execution.address is None and is_free and not kind.uses_torch and self._ray.is_starting():
             self._first = self._meanwhile.submit(stage)
             return self._first
         self._check()

@@ -36,6 +36,7 @@ class RayInstance:
 
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
+        self._imported = threading.Event()
         self._ready = threading.Event()
         self._over = threading.Event()
         self._error: ExecutorError | None = None
@@ -47,10 +48,13 @@ class RayInstance:
             self._thread = threading.Thread(target=self._live, name="ray", daemon=True)
             self._thread.start()
 
-    @property
     def is_starting(self) -> bool:
-        """Begun, and not there yet."""
-        return self._thread is not None and not self._ready.is_set()
+        """Whether it has begun and is not there yet. Returns when this process has little to do for it any more: to
+        import Ray and something else at once is slower than one after the other."""
+        if self._thread is None:
+            return False
+        self._imported.wait()
+        return not self._ready.is_set()
 
     def resources(self) -> dict[str, float]:
         """What Ray has of each resource, once it has started.
@@ -88,6 +92,7 @@ class RayInstance:
             self._error.__cause__ = error
             return
         finally:
+            self._imported.set()
             self._ready.set()
         self._over.wait()
         import ray
@@ -97,6 +102,7 @@ class RayInstance:
     def _start(self) -> None:
         import ray
 
+        self._imported.set()
         if ray.is_initialized():
             raise ExecutorError("Ray is already running in this process: run the study where it is not")
         execution = self._execution
@@ -146,14 +152,20 @@ def _travelling_code() -> dict[str, Any]:
 @contextmanager
 def _private() -> Iterator[None]:
     """What Ray has no argument for; where a version of it lacks one of these, it starts all the same."""
-    from ray._private import ray_constants
+    from ray._private import ray_constants, utils
     from ray._private.node import Node
 
-    with ExitStack() as stack:
+    replacements: list[tuple[Any, str, Any]] = [
         # What ONE_HOST says, for a process that had imported Ray before the variable was set.
-        stack.enter_context(_replaced(ray_constants, "ENABLE_RAY_CLUSTER", False))
-        for name in filter(lambda name: hasattr(Node, name), _NEEDLESS):
-            stack.enter_context(_replaced(Node, name, lambda *_, **__: None))
+        (ray_constants, "ENABLE_RAY_CLUSTER", False),
+        *((Node, name, lambda *_, **__: None) for name in _NEEDLESS),
+        # Without a dashboard its agent needs none of its libraries either.
+        (utils, "get_dashboard_dependency_error", lambda: ImportError("not wanted")),
+    ]
+    with ExitStack() as stack:
+        for owner, name, value in replacements:
+            if hasattr(owner, name):
+                stack.enter_context(_replaced(owner, name, value))
         yield
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +14,7 @@ from pipelines.leaderboard.numbers import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from pipelines.leaderboard.entry import Entry
     from pipelines.leaderboard.leaderboard import Cost
@@ -26,6 +29,17 @@ LABELLED = 8
 
 def draw(leaderboard: Leaderboard, path: Path, file_format: str | None = None) -> None:
     """Write the picture to ``path`` as ``file_format`` (``png``, ``svg``, ``pdf``; unset: by the path's suffix).
+
+    Raises:
+        ValueError: the leaderboard is empty.
+    """
+    with picture(leaderboard) as figure:
+        write(figure, path, file_format)
+
+
+@contextmanager
+def picture(leaderboard: Leaderboard) -> Iterator[Figure]:
+    """The picture of a leaderboard, to be written in one format or several.
 
     One row of two panels a protocol, because scores of different protocols share no axis. Left: all training FLOPs,
     with a thin line to the language model's own share where there is an autoencoder. Right: inference FLOPs per
@@ -51,7 +65,7 @@ def draw(leaderboard: Leaderboard, path: Path, file_format: str | None = None) -
             )
             panel.supxlabel(_caption(group), x=0.01, ha="left", fontsize=8, color="#666666")
             _legend(left, group)
-        write(figure, path, file_format)
+        yield figure
 
 
 def _panel(axes: Axes, group: Group, cost: Cost, label: str) -> None:

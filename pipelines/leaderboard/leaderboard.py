@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 from collections import defaultdict
@@ -140,7 +141,8 @@ def write_leaderboard(leaderboard: Leaderboard, folder: Path) -> dict[str, Path]
 
     Does nothing where they are there with the same rows. An empty leaderboard has no picture.
     """
-    from pipelines.leaderboard.figure import draw
+    from pipelines.leaderboard.drawing import write
+    from pipelines.leaderboard.figure import picture
     from pipelines.leaderboard.render import markdown
 
     texts = {"json": leaderboard.to_json(), "md": markdown(leaderboard), "csv": leaderboard.to_csv()}
@@ -150,8 +152,10 @@ def write_leaderboard(leaderboard: Leaderboard, folder: Path) -> dict[str, Path]
         paths[suffix].read_text(encoding="utf-8") == text for suffix, text in texts.items()
     ):
         return paths
-    for suffix in pictures:
-        write_with(paths[suffix], lambda temporary, suffix=suffix: draw(leaderboard, temporary, suffix))  # type: ignore[misc]
+    if leaderboard.groups:
+        with picture(leaderboard) as figure:
+            for suffix in pictures:
+                write_with(paths[suffix], functools.partial(write, figure, file_format=suffix))
     # The texts come last, so that they never vouch for a picture of other rows.
     for suffix, text in texts.items():
         write_bytes(paths[suffix], text.encode())

@@ -40,6 +40,13 @@ def run_draw(
     return {"value": value + float(matrix.sum()), "threads": torch.get_num_threads(), "pid": os.getpid()}
 
 
+def run_text(
+    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
+) -> dict[str, Any]:
+    """Where it ran."""
+    return {"pid": os.getpid()}
+
+
 def run_fail(
     stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
 ) -> dict[str, Any]:
@@ -103,6 +110,7 @@ KINDS = [
     StageKind("second", run_draw),
     StageKind("third", run_draw),
     StageKind("fail", run_fail),
+    StageKind("text", run_text, uses_torch=False),
     StageKind("patient", run_patient, uses_torch=False),
     StageKind("mortal", run_mortal, uses_torch=False),
     StageKind("unlucky", run_unlucky, uses_torch=False),

@@ -108,7 +108,10 @@ def test_ray_starts_in_the_background_with_what_is_needed_and_no_more(store: Sto
     executor.prepare()
     executor.prepare()
     try:
+        early = executor.submit(toy("text", seed=0)).result()
+        assert early["pid"] == os.getpid(), "moving text need not wait for workers"
         assert "value" in executor.submit(toy("draw", seed=0)).result()
+        assert executor.submit(toy("text", seed=1)).result()["pid"] != os.getpid()
         assert _environment() == environment
         processes = set(psutil.Process().children(recursive=True)) - before
         lines = [" ".join(process.cmdline()) for process in processes if process.status() != psutil.STATUS_ZOMBIE]
