@@ -25,6 +25,9 @@ _NEEDLESS = ("start_api_server", "start_monitor", "start_log_monitor")
 """Servers of a private Ray that nobody asks anything: of the dashboard, to scale a cluster, to send logs to the driver.
 Three Pythons, which take three seconds to start on two cores."""
 
+_NEEDED = ("pipelines.engine.ray_executor", "pipelines.stages.runners")
+"""What workers import while Ray still starts, rather than with their first stage."""
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -117,6 +120,7 @@ class RayInstance:
                 num_cpus=max(available_cpus(), math.ceil(execution.workers * execution.cpus_per_stage)),
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES,
+                _system_config={"preload_python_modules": list(_NEEDED)},
                 **quiet,
             )
 

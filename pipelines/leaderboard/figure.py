@@ -65,6 +65,10 @@ def picture(leaderboard: Leaderboard) -> Iterator[Figure]:
             )
             panel.supxlabel(_caption(group), x=0.01, ha="left", fontsize=8, color="#666666")
             _legend(left, group)
+        if (layout := figure.get_layout_engine()) is not None:
+            # Once, and not for each format again: it is half the work.
+            layout.execute(figure)
+            figure.set_layout_engine("none")
         yield figure
 
 
