@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -208,8 +207,10 @@ def keeping_checkpoints(kind: StageKind, count: int | None) -> Iterator[None]:
 
 def import_modules(kind: StageKind) -> None:
     """Import what stages of ``kind`` need; in a fresh process torch and all that follows take seconds."""
-    for module in (*(("torch",) if kind.uses_torch else ()), *kind.imports):
-        importlib.import_module(module)
+    if kind.uses_torch:
+        import torch  # noqa: F401
+    if kind.get_ready is not None:
+        kind.get_ready()
 
 
 def prepare_process(kind: StageKind, device: str) -> str:

@@ -124,12 +124,22 @@ def result_of(folder: Path) -> dict[str, Any]:
     return result
 
 
+def _import_training() -> None:
+    import calm_bench.training  # noqa: F401
+
+
+def _import_scoring() -> None:
+    import calm_bench.lm  # noqa: F401
+    import evals.evaluate  # noqa: F401
+
+
 SCRATCH = ("checkpoints", "stop")
 CORPUS = StageKind("corpus", run_corpus, uses_torch=False, uses_device=False)
 TOKENS = StageKind("tokens", run_tokens, uses_torch=False, uses_device=False)
-TRAINING = ("calm_bench.training",)
 AUTOENCODER = StageKind(
-    "autoencoder", run_autoencoder, revision=2, imports=TRAINING, data_parallel=True, scratch=SCRATCH
+    "autoencoder", run_autoencoder, revision=2, get_ready=_import_training, data_parallel=True, scratch=SCRATCH
 )
-LANGUAGE_MODEL = StageKind("language_model", run_language_model, imports=TRAINING, data_parallel=True, scratch=SCRATCH)
-EVALUATION = StageKind("evaluation", run_evaluation, revision=2, imports=("calm_bench.lm", "evals.evaluate"))
+LANGUAGE_MODEL = StageKind(
+    "language_model", run_language_model, get_ready=_import_training, data_parallel=True, scratch=SCRATCH
+)
+EVALUATION = StageKind("evaluation", run_evaluation, revision=2, get_ready=_import_scoring)

@@ -124,8 +124,8 @@ class StageKind:
     revision: int = 1
     uses_torch: bool = True
     """False spares a worker that only moves text the import of torch."""
-    imports: tuple[str, ...] = ()
-    """Modules that take seconds to import, which is done before the stage's own time begins."""
+    get_ready: Callable[[], object] | None = None
+    """Imports what takes seconds to import, before the stage's own time begins."""
     uses_device: bool = True
     """False for stages that gain nothing from a GPU, so none is reserved for them."""
     data_parallel: bool = False
