@@ -141,7 +141,8 @@ def _ranks_caption(group: Group) -> str:
         told += "with documents paired where both rows hold their scores, else with the two errors summed. "
     else:
         told += (
-            "the two errors summed, since rows hold no scores of documents; calm-bench compare pairs, and is sharper. "
+            "the two errors summed, since documents are not paired where a row holds no scores of them or its BrierLM "
+            "is 0; calm-bench compare pairs, and is sharper. "
         )
     if not all(entry.seeds for entry in group.entries):
         told += "A row of one seed is one trained model: what another seed would score is not in its error. "
