@@ -1,12 +1,12 @@
-"""A store whose home is an object store, with a folder on this machine to work in.
+"""A store whose home is an object store, with a folder on this machine to work in. At home are
 
-    <home>/published/<kind>-<identity>.json        a finished stage: its files with hashes, its description and result
-    <home>/stages/<kind>/<identity>/<upload>/...   these files
-    <home>/work/<kind>-<identity>.json, .../       what an interrupted stage would go on from
-    <home>/leases/<name>/...                       who works on what
-    <home>/studies/<name>-<identity>/              journals, leaderboards, and how far drivers have come
-    <home>/damaged/                                records of stages that were found damaged and are made anew
-    <home>/stop/                                   flags by which drivers stop their workers
+    published/<kind>-<identity>.json        a finished stage: its files with hashes, its description and result
+    stages/<kind>/<identity>/<upload>/...   these files
+    work/<kind>-<identity>.json, .../       what an interrupted stage would go on from
+    leases/<name>/...                       who works on what
+    studies/<name>-<identity>/              journals, leaderboards, and how far drivers have come
+    damaged/                                records of stages that were found damaged and are made anew
+    stop/                                   flags by which drivers stop their workers
 
 The local folder has the layout of a local store. It is a cache: without processes that use it, it can be deleted, at
 the price of fetching, and of the work since the last upload.

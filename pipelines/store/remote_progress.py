@@ -1,8 +1,8 @@
-"""How a running study gets on, told through an object store to those who watch from another host.
+"""How a running study gets on, told through an object store to those who watch from another host. There are
 
-    <home>/studies/<study>/progress/<driver>.json   a driver's own account, sent every :data:`SEND_S` seconds
-    <home>/leases/<stage>/<time>-<token>.json       who works on which stage, and since when
-    <home>/work/<stage>.json, .../metrics.jsonl     how far it had come when its checkpoints were last uploaded
+    studies/<study>/progress/<driver>.json   a driver's own account, sent every :data:`SEND_S` seconds
+    leases/<stage>/<time>-<token>.json       who works on which stage, and since when
+    work/<stage>.json, .../metrics.jsonl     how far it had come when its checkpoints were last uploaded
 
 Listings cost money, so whoever watches makes three of them every :data:`LOOK_S` seconds, and reads only what is new.
 """

@@ -1,11 +1,11 @@
-"""The store: finished stages by identity, and work in progress.
+"""The store: finished stages by identity, and work in progress. In its folder are
 
-    <root>/stages/<kind>/<identity>/   finished: config.json, result.json, provenance.json, metrics.jsonl, artifacts,
-                                       and files.json, which holds the hashes of all of them
-    <root>/work/<kind>-<identity>/     unfinished; kept over crashes so that training continues where it was
-    <root>/damaged/                    stages that were found damaged and are made anew; `calm-bench store gc` clears it
-    <root>/leases/                     who works on what
-    <root>/studies/<name>-<identity>/  journals and leaderboards
+    stages/<kind>/<identity>/   finished: config.json, result.json, provenance.json, metrics.jsonl, artifacts,
+                                and files.json, which holds the hashes of all of them
+    work/<kind>-<identity>/     unfinished; kept over crashes so that training continues where it was
+    damaged/                    stages that were found damaged and are made anew; `calm-bench store gc` clears it
+    leases/                     who works on what
+    studies/<name>-<identity>/  journals and leaderboards
 
 A finished folder appears by one rename: whoever sees it sees all of it. The same layout, on this machine, is the
 cache of a store whose home is an object store: :mod:`pipelines.store.remote`.
