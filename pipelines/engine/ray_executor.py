@@ -52,6 +52,8 @@ class RayExecutor:
         return max(1, 2 * int(self._ray.resources().get("CPU", 0) / per_stage))
 
     def submit(self, stage: Stage) -> Future[dict[str, Any]]:
+        if self._execution.device == "cuda" and self._execution.gpus_per_stage == 0:
+            raise ExecutorError("execution.device is cuda but execution.gpus_per_stage is 0: set it to 1, or a share")
         kind = STAGE_KINDS.get(stage.kind)
         is_free = self._first is None or self._first.done()
         if self._execution.address is None and is_free and not kind.uses_torch and self._ray.is_starting():
@@ -105,8 +107,6 @@ class RayExecutor:
         if self._checked:
             return
         execution = self._execution
-        if execution.device == "cuda" and execution.gpus_per_stage == 0:
-            raise ExecutorError("execution.device is cuda but execution.gpus_per_stage is 0: set it to 1, or a share")
         found = self._ray.resources()
         workers = execution.workers
         needs = {

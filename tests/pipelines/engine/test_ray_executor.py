@@ -169,7 +169,8 @@ def test_stages_that_do_not_fit_run_one_after_the_other_or_not_at_all(store: Sto
         executor.close()
 
 
-def test_a_gpu_must_be_asked_for(store: Store, toy: Toy) -> None:
+@pytest.mark.parametrize("kind", ["draw", "text"])
+def test_a_gpu_must_be_asked_for(store: Store, toy: Toy, kind: str) -> None:
     executor = RayExecutor(store, Execution(device="cuda"))
     with pytest.raises(ExecutorError, match=r"execution\.gpus_per_stage is 0: set it to 1"):
-        executor.submit(toy("draw"))
+        executor.submit(toy(kind))
