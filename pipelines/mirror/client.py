@@ -187,7 +187,7 @@ def entry_in(tags: Mapping[str, str]) -> Entry | None:
 
 
 def entries_from_mlflow(uri: str, experiments: Sequence[str] | str, study: str | None = None) -> list[Entry]:
-    """The leaderboard rows in one or several experiments, of all studies or of the one called ``study``.
+    """The leaderboard rows in one or several experiments, of all studies or of the one called ``study``, oldest first.
 
     Raises:
         TrackingError: MLflow cannot be reached, has no such experiment, or holds a row that cannot be read.
@@ -203,13 +203,13 @@ def entries_from_mlflow(uri: str, experiments: Sequence[str] | str, study: str |
     try:
         client = connect(uri)
         ids = [_experiment_called(client, name, address) for name in names]
-        rows = [(run.info.run_id, run.data.tags) for run in runs(client, ids, **tags)]
+        rows = [(run.info.start_time, run.info.run_id, run.data.tags) for run in runs(client, ids, **tags)]
     except TrackingError as error:
         raise TrackingError(str(error) if address in str(error) else f"MLflow at {address}: {error}") from None
     except MlflowException as error:
         raise TrackingError(f"MLflow at {address} cannot be read: {masked(str(error))}") from None
-    entries = []
-    for run_id, found in rows:
+    dated: list[tuple[int, Entry]] = []
+    for start, run_id, found in rows:
         try:
             entry = entry_in(found)
         except ValueError as error:
@@ -217,8 +217,9 @@ def entries_from_mlflow(uri: str, experiments: Sequence[str] | str, study: str |
                 f"the tag {ENTRY} of run {run_id} at {address} is not a row of this version of calm-bench: {error}"
             ) from error
         if entry is not None:
-            entries.append(entry)
-    return entries
+            dated.append((start, entry))
+    # Trials whose first own stages began in the same millisecond: MLflow would order them by their random names.
+    return [entry for _, entry in sorted(dated, key=lambda one: (one[0], one[1].study, one[1].trial))]
 
 
 def _experiment_called(client: MlflowClient, name: str, address: str) -> str:

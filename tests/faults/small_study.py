@@ -127,7 +127,7 @@ def left_behind(store: Store) -> list[str]:
 
 
 def wait_for(
-    condition: Callable[[], Any], what: str, timeout_s: float = 60.0, of: subprocess.Popen[str] | None = None
+    condition: Callable[[], Any], what: str, timeout_s: float = 180.0, of: subprocess.Popen[str] | None = None
 ) -> Any:
     """The first true value of ``condition``, looked at every hundredth of a second while the process ``of`` lives."""
     deadline = time.monotonic() + timeout_s

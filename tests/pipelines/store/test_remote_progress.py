@@ -223,20 +223,37 @@ def test_a_driver_without_a_word_is_known_by_what_it_holds(host: Host, stage: Ma
     assert f"calm-bench run tiny --store {store.place} continues" in seen.note
 
 
+WAITING = """
+import os, pathlib, time
+import torch
+from pipelines.cli import main
+from pipelines.store.remote import RemoteStore
+RemoteStore.progress_every_s = 0.5
+step, steps = torch.optim.AdamW.step, 0
+def waiting_step(self, *arguments):
+    global steps
+    steps += 1
+    # Until it has been seen: however fast it is, and however slow who watches.
+    while steps == 100 and not pathlib.Path(os.environ["MAY_GO_ON"]).exists():
+        time.sleep(0.05)
+    return step(self, *arguments)
+torch.optim.AdamW.step = waiting_step
+main()
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("url", ["file"], indirect=True)
 def test_the_commands_on_two_hosts(url: str, tmp_path: Path) -> None:
     """One runs a study, is stopped, and runs it to its end; the other watches, with a cache of its own."""
     file = tmp_path / "tiny.yaml"
     file.write_text(yaml.safe_dump(STUDY, sort_keys=False))
-    program = (
-        "from pipelines.store.remote import RemoteStore; RemoteStore.progress_every_s = 0.5; "
-        "from pipelines.cli import main; main()"
-    )
+    may_go_on = tmp_path / "may-go-on"
 
     def run() -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", program, "run", str(file), "--local", "--store", url, "tracking.enabled=false"]
+        command = [sys.executable, "-c", WAITING, "run", str(file), "--local", "--store", url, "tracking.enabled=false"]
         environment = {**os.environ, "CALM_BENCH_CACHE": str(tmp_path / "one"), "OMP_NUM_THREADS": "1"}
+        environment["MAY_GO_ON"] = str(may_go_on)
         return subprocess.Popen(
             command,
             env=environment,
@@ -267,6 +284,7 @@ def test_the_commands_on_two_hosts(url: str, tmp_path: Path) -> None:
             time.sleep(0.3)
         (stage,) = running
         assert stage["host"] == this_process().host.partition(" ")[0]
+        assert 0 < stage["step"] <= 100
         assert stage["loss"] > 0
         assert stage["as_of"] <= time.time() + 1
         text = watch("--once")[1]
@@ -274,6 +292,7 @@ def test_the_commands_on_two_hosts(url: str, tmp_path: Path) -> None:
         assert " ago" in text
     finally:
         first.send_signal(signal.SIGINT)
+        may_go_on.touch()
         first.communicate(timeout=120)
     # Its last word was sent before it was gone.
     (record,) = (tmp_path / "home" / "studies").glob(f"tiny-*/{FOLDER}/*.json")
