@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from calm_bench.study_config import Study
     from pipelines.planning.forecast import Forecast
     from pipelines.sweep.running import Report
+    from pipelines.sweep.workplace import Workplace
 
 BudgetLimit = Annotated[
     str | None,
@@ -50,21 +51,31 @@ def run(
     ] = False,
 ) -> None:
     """Run a study: train, score, and print its leaderboard. What is in the store already is not run again."""
-    from pipelines.leaderboard.leaderboard import Leaderboard
-    from pipelines.leaderboard.pooling import pooled
-    from pipelines.leaderboard.render import print_table
-    from pipelines.sweep.running import run_and_report
+    from pipelines.sweep.workplace import Workplace
 
     screen = console()
     resolved = named_study(study, overrides, store, local)
-    expected = _forecast_of(resolved, screen, budget, machine, no_calibration)
+    with Workplace.of(resolved, may_be_refused=budget is not None) as place:
+        # Imported while the workplace gets ready.
+        from pipelines.leaderboard.leaderboard import Leaderboard
+        from pipelines.leaderboard.pooling import pooled
+        from pipelines.leaderboard.render import print_table
+        from pipelines.sweep.running import run_and_report
 
-    def show(leaderboard: Leaderboard) -> None:
-        screen.print()
-        print_table(Leaderboard(pooled(leaderboard)), screen)
-        screen.print()
+        def show(leaderboard: Leaderboard) -> None:
+            screen.print()
+            print_table(Leaderboard(pooled(leaderboard)), screen)
+            screen.print()
 
-    report = run_and_report(resolved, screen, retry_failed, expected, show)
+        expected = _forecast_of(resolved, place, screen, budget, machine, may_measure=not no_calibration)
+        report = run_and_report(resolved, screen, retry_failed, expected, show, place)
+    _tell(report, resolved, screen)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+def _tell(report: Report, study: Study, screen: Console) -> None:
+    """What came of a run, and where it is."""
     if report.correlations:
         say(screen, "BrierLM against cross-entropy along training, with 95 % intervals")
         for line in report.correlations:
@@ -73,8 +84,8 @@ def run(
     for sentence in _headlines(report):
         say(screen, f"- {sentence}")
     screen.print()
-    if "://" in resolved.execution.store:
-        say(screen, f"Store        {resolved.execution.store}; on this machine:")
+    if "://" in study.execution.store:
+        say(screen, f"Store        {study.execution.store}; on this machine:")
     say(screen, f"Results      {report.folder}")
     for name, suffix in (("Leaderboard", "md"), ("Picture", "png")):
         if suffix in report.files:
@@ -96,8 +107,6 @@ def run(
             say(screen, f"Trial {outcome.number} ({outcome.label}) violates {broken}", style="yellow")
     for outcome in report.failed:
         say(screen, f"Trial {outcome.number} ({outcome.label}) {outcome.state}: {outcome.error}", style="red")
-    if report.failed:
-        raise typer.Exit(1)
 
 
 def _headlines(report: Report) -> list[str]:
@@ -179,18 +188,19 @@ def studies(
 
 
 def _forecast_of(
-    study: Study, screen: Console, budget: str | None, machine: str, no_calibration: bool
+    study: Study, place: Workplace, screen: Console, budget: str | None, machine: str, may_measure: bool
 ) -> Forecast | None:
     """What a run is expected to take; None where that cannot be told and nothing depends on it."""
     from calm_bench.overrides import ConfigurationError
     from pipelines.planning.forecast import forecast
     from pipelines.planning.limit import parse_limit
-    from pipelines.store.opening import open_store
+
+    def notify(text: str) -> None:
+        say(screen, text, style="dim")
 
     limit = None if budget is None else parse_limit(budget)
-    store = open_store(study.execution.store)
     try:
-        return forecast(study, store, lambda text: say(screen, text, style="dim"), limit, machine, not no_calibration)
+        return forecast(study, place.store, notify, limit, machine, may_measure, place.executor.settle)
     except ConfigurationError as error:
         if limit is not None or study.budget is not None:
             raise

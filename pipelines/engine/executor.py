@@ -28,7 +28,10 @@ class Executor(Protocol):
         """How many stages are worth submitting at once."""
 
     def prepare(self) -> None:
-        """Begin with what takes its time before the first stage, where one is sure to come. Returns at once."""
+        """Begin with what takes its time before the first stage, where one is likely to come. Returns soon."""
+
+    def settle(self) -> None:
+        """Return when what :meth:`prepare` began does not keep the machine busy any more, whatever came of it."""
 
     def submit(self, stage: Stage) -> Future[dict[str, Any]]:
         """Run ``stage``; the future gives its result, or raises StageError, Interrupted or ExecutorError."""
@@ -81,6 +84,9 @@ class LocalExecutor:
         self._thread: threading.Thread | None = None
 
     def prepare(self) -> None:
+        pass
+
+    def settle(self) -> None:
         pass
 
     def submit(self, stage: Stage) -> Future[dict[str, Any]]:

@@ -39,6 +39,9 @@ class RayExecutor:
     def prepare(self) -> None:
         self._ray.begin()
 
+    def settle(self) -> None:
+        self._ray.settle()
+
     @property
     def parallelism(self) -> int:
         if self._execution.max_parallel is not None:

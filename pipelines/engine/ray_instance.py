@@ -7,12 +7,13 @@ import math
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from calm_bench.study_config import Execution
 from pipelines.engine.executor import ExecutorError, available_cpus
+from pipelines.engine.ray_servers import fewest_servers
 from pipelines.engine.ray_train import THREADS
 
 ONE_HOST = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -20,10 +21,6 @@ ONE_HOST = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Results are small and artifacts travel through the store, so Ray's usual third of the memory is not needed."""
-
-_NEEDLESS = ("start_api_server", "start_monitor", "start_log_monitor")
-"""Servers of a private Ray that nobody asks anything: of the dashboard, to scale a cluster, to send logs to the driver.
-Three Pythons, which take three seconds to start on two cores."""
 
 _NEEDED = ("pipelines.engine.ray_executor", "pipelines.stages.runners")
 """What workers import while Ray still starts, rather than with their first stage."""
@@ -39,25 +36,31 @@ class RayInstance:
 
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
-        self._imported = threading.Event()
+        self._launched = threading.Event()
         self._ready = threading.Event()
         self._over = threading.Event()
         self._error: ExecutorError | None = None
         self._thread: threading.Thread | None = None
 
     def begin(self) -> None:
-        """Have it started and return at once; further calls do nothing."""
+        """Have it started; further calls do nothing.
+
+        Returns when this process has little to do for it any more: to import Ray and something else at once is slower
+        than one after the other.
+        """
         if self._thread is None:
             self._thread = threading.Thread(target=self._live, name="ray", daemon=True)
             self._thread.start()
+            self._launched.wait()
 
     def is_starting(self) -> bool:
-        """Whether it has begun and is not there yet. Returns when this process has little to do for it any more: to
-        import Ray and something else at once is slower than one after the other."""
-        if self._thread is None:
-            return False
-        self._imported.wait()
-        return not self._ready.is_set()
+        """Whether it has begun and is not there yet."""
+        return self._thread is not None and not self._ready.is_set()
+
+    def settle(self) -> None:
+        """Wait until it has started or failed to, if it has begun."""
+        if self._thread is not None:
+            self._ready.wait()
 
     def resources(self) -> dict[str, float]:
         """What Ray has of each resource, once it has started.
@@ -95,7 +98,7 @@ class RayInstance:
             self._error.__cause__ = error
             return
         finally:
-            self._imported.set()
+            self._launched.set()
             self._ready.set()
         self._over.wait()
         import ray
@@ -105,22 +108,27 @@ class RayInstance:
     def _start(self) -> None:
         import ray
 
-        self._imported.set()
         if ray.is_initialized():
             raise ExecutorError("Ray is already running in this process: run the study where it is not")
         execution = self._execution
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if execution.address is not None:
+            self._launched.set()
             ray.init(execution.address, runtime_env=_travelling_code(), **quiet)
             return
-        with _private():
+        with fewest_servers(self._launched.set):
             # Not left unset: Ray would then join an instance that somebody else started on this machine.
             ray.init(
                 "local",
                 num_cpus=max(available_cpus(), math.ceil(execution.workers * execution.cpus_per_stage)),
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES,
-                _system_config={"preload_python_modules": list(_NEEDED)},
+                _system_config={
+                    "preload_python_modules": list(_NEEDED),
+                    # Its server looks for its object store, and where that is not there yet, not again for a second.
+                    "raylet_client_connect_timeout_milliseconds": 20,
+                    "raylet_client_num_connect_attempts": 1000,
+                },
                 **quiet,
             )
 
@@ -151,36 +159,6 @@ def _travelling_code() -> dict[str, Any]:
     """A runtime environment that brings the three packages to nodes where they are not installed."""
     packages = [str(ROOT / name) for name in ("calm_bench", "evals", "pipelines")]
     return {"py_modules": packages, "env_vars": {**THREADS, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}}
-
-
-@contextmanager
-def _private() -> Iterator[None]:
-    """What Ray has no argument for; where a version of it lacks one of these, it starts all the same."""
-    from ray._private import ray_constants, utils
-    from ray._private.node import Node
-
-    replacements: list[tuple[Any, str, Any]] = [
-        # What ONE_HOST says, for a process that had imported Ray before the variable was set.
-        (ray_constants, "ENABLE_RAY_CLUSTER", False),
-        *((Node, name, lambda *_, **__: None) for name in _NEEDLESS),
-        # Without a dashboard its agent needs none of its libraries either.
-        (utils, "get_dashboard_dependency_error", lambda: ImportError("not wanted")),
-    ]
-    with ExitStack() as stack:
-        for owner, name, value in replacements:
-            if hasattr(owner, name):
-                stack.enter_context(_replaced(owner, name, value))
-        yield
-
-
-@contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from pipelines.planning.text_sizes import text_sizes
 from pipelines.stages.stage import Stage
 from pipelines.store.store import Store
 
-RAY_START_S = 6.5
+RAY_START_S = 4.5
 """From the command to Ray's first stage on a machine where importing takes :data:`IMPORT_S`, the mirror's set-up
 included; other machines in proportion. Measured on two cores."""
 LOCAL_START_S = 3.0
@@ -27,7 +27,7 @@ END_S = 2.0
 """From the last stage to the leaderboard with its pictures, and the mirror's end."""
 FASTEST_START = 0.8
 """Of those seconds, what a machine that imports fast is believed to need."""
-RAY_BYTES = 3e8
+RAY_BYTES = 1e8
 """Of Ray's own processes on a machine."""
 DRIVER_BYTES = 4.5e8
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from calm_bench.atomic import remove_unfinished
 from calm_bench.study_config import Study
 from pipelines.engine.events import Event, Listener, Listeners, StageProgress
-from pipelines.engine.executor import make_executor
 from pipelines.leaderboard.drawing import warm_up
 from pipelines.leaderboard.entry import entry_from
 from pipelines.leaderboard.leaderboard import Leaderboard, write_leaderboard
@@ -22,8 +21,8 @@ from pipelines.mirror.tracking import MlflowMirror
 from pipelines.planning.forecast import Forecast, Outcome
 from pipelines.planning.stage_costs import assumed_speed
 from pipelines.stages.graph import corpus_identity_of
-from pipelines.store.opening import open_store
 from pipelines.sweep.study import run_study, study_folder, study_identity
+from pipelines.sweep.workplace import Workplace
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,12 +60,14 @@ def run_and_report(
     retry_failed: bool = False,
     forecast: Forecast | None = None,
     show: Callable[[Leaderboard], None] = lambda leaderboard: None,
+    place: Workplace | None = None,
 ) -> Report:
     """Run ``study`` in its store, show progress on ``console``, and write leaderboard and report beside the results.
 
     Args:
         forecast: what the run is expected to take, to be compared with what it takes.
         show: given the leaderboard as soon as there is one: nobody should wait for pictures or MLflow to see it.
+        place: where it runs, if it is opened already; closed at the end.
 
     Raises:
         StudyInterrupted: it was asked to stop; the same command goes on.
@@ -75,8 +76,8 @@ def run_and_report(
     from pipelines.progress.display import progress_for
     from pipelines.report.page import write_run_report
 
-    store = open_store(study.execution.store)
-    executor = make_executor(study.execution, store)
+    place = place or Workplace.of(study)
+    store, executor = place.store, place.executor
     if forecast is not None and forecast.runs_anything:
         executor.prepare()
     progress = progress_for(console)

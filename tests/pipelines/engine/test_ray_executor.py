@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 
@@ -118,6 +119,9 @@ def test_ray_starts_in_the_background_with_what_is_needed_and_no_more(store: Sto
         assert sum("gcs_server" in line.split()[0] for line in lines) == 1
         needless = ("dashboard.py", "monitor.py", "log_monitor.py")
         assert not [line for line in lines if any(program in line for program in needless)]
+        # Instead of its agents, two that wait for its end: no Ray is imported for them.
+        agents = [process for process in processes if process.cmdline()[:2] == [sys.executable, "-I"]]
+        assert [process.memory_info().rss < 30e6 for process in agents] == [True, True]
         others = RayExecutor(store, Execution(max_parallel=1))
         with pytest.raises(ExecutorError, match="already running in this process"):
             others.submit(toy("draw", seed=1))
