@@ -116,7 +116,7 @@ class RayInstance:
             self._launched.set()
             ray.init(execution.address, runtime_env=_travelling_code(), **quiet)
             return
-        with fewest_servers(self._launched.set):
+        with fewest_servers(self._launched.set, with_environments=execution.workers > 1):
             # Not left unset: Ray would then join an instance that somebody else started on this machine.
             ray.init(
                 "local",

@@ -5,6 +5,7 @@ Ray's own, all of them, start three to four seconds later on two cores: each is 
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import sys
 from collections.abc import Callable, Iterator
@@ -29,12 +30,11 @@ while os.getppid() == parent:
 _NO_PORT = -1
 """What an agent tells that does not listen, as Ray's own does without the libraries of the dashboard."""
 _UNUSED_PORT = 1
-"""Where the agent for runtime environments would listen. It is asked by those who have one: here nobody has, and what
-asked all the same would be refused."""
+"""Where the agent for runtime environments would listen; who asked it all the same would be refused."""
 
 
 @contextmanager
-def fewest_servers(launched: Callable[[], None]) -> Iterator[None]:
+def fewest_servers(launched: Callable[[], None], with_environments: bool = False) -> Iterator[None]:
     """Inside the block, Ray starts no more than it needs.
 
     It has no arguments for that, so parts of it are replaced; where a version of it lacks one of these, it starts what
@@ -42,6 +42,7 @@ def fewest_servers(launched: Callable[[], None]) -> Iterator[None]:
 
     Args:
         launched: called when its processes run and make the rest of the way by themselves.
+        with_environments: some workers are to have a runtime environment, as all of Ray Train's do.
     """
     from ray._private import ray_constants, services
     from ray._private.node import Node
@@ -50,7 +51,7 @@ def fewest_servers(launched: Callable[[], None]) -> Iterator[None]:
         # Loopback only, in a process that had imported Ray before the variable that says so was set.
         (ray_constants, "ENABLE_RAY_CLUSTER", False),
         *((Node, name, lambda *_, **__: None) for name in _NEEDLESS),
-        *_without_agents(services, ray_constants, launched),
+        *_without_agents(services, ray_constants, launched, with_environments),
     ]
     with ExitStack() as stack:
         for owner, name, value in replacements:
@@ -59,23 +60,26 @@ def fewest_servers(launched: Callable[[], None]) -> Iterator[None]:
         yield
 
 
-def _without_agents(services: Any, constants: Any, launched: Callable[[], None]) -> list[tuple[Any, str, Any]]:
-    """Replacements by which neither of a node's two agents runs.
+def _without_agents(
+    services: Any, constants: Any, launched: Callable[[], None], with_environments: bool
+) -> list[tuple[Any, str, Any]]:
+    """Replacements by which a node's two agents do not run.
 
-    One is for metrics and the dashboard, which are not there, the other for runtime environments, which only the nodes
-    of a cluster are given.
+    One is for metrics and the dashboard, which are not there, the other for runtime environments, where there are none.
     """
     try:
-        import ray._raylet as raylet
-
+        # By name: it is compiled, and described only in part.
+        raylet: Any = importlib.import_module("ray._raylet")
         own_command, own_start = getattr(services, _COMMAND), getattr(services, _START)
-        agents = (constants.PROCESS_TYPE_DASHBOARD_AGENT, constants.PROCESS_TYPE_RUNTIME_ENV_AGENT)
+        agents = [constants.PROCESS_TYPE_DASHBOARD_AGENT]
         ports = {
             raylet.METRICS_AGENT_PORT_NAME: _NO_PORT,
             raylet.METRICS_EXPORT_PORT_NAME: _NO_PORT,
             raylet.DASHBOARD_AGENT_LISTEN_PORT_NAME: _NO_PORT,
-            raylet.RUNTIME_ENV_AGENT_PORT_NAME: _UNUSED_PORT,
         }
+        if not with_environments:
+            agents.append(constants.PROCESS_TYPE_RUNTIME_ENV_AGENT)
+            ports[raylet.RUNTIME_ENV_AGENT_PORT_NAME] = _UNUSED_PORT
         persist = raylet.persist_port
         signature = inspect.signature(own_start)
     except (AttributeError, ImportError):

@@ -52,9 +52,12 @@ class Misfortune:
 
 
 @pytest.fixture
-def cluster() -> Iterator[Any]:
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A head that runs nothing, and notices lost nodes within seconds."""
     from ray.cluster_utils import Cluster
+
+    # The nodes inherit it: what they keep of an object store must not stay in the user's folder.
+    monkeypatch.setenv("CALM_BENCH_CACHE", str(tmp_path / "nodes"))
 
     quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
     head = {"num_cpus": 0, "object_store_memory": OBJECTS, "_system_config": quick, "include_dashboard": False}
