@@ -116,6 +116,14 @@ class StageRetried:
 
 
 @dataclass(frozen=True)
+class StageWaiting:
+    """The stage cannot begin as things stand: nowhere is what it needs, even if nothing else ran. Told once."""
+
+    stage: Stage
+    reason: str
+
+
+@dataclass(frozen=True)
 class StageDropped:
     """No trial needs the stage any more: it is not begun, or was asked to end and keeps what it had reached."""
 
@@ -157,6 +165,7 @@ Event = (
     | StageFinished
     | StageFailed
     | StageRetried
+    | StageWaiting
     | StageDropped
     | TrialStarted
     | TrialFinished

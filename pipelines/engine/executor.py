@@ -36,6 +36,9 @@ class Executor(Protocol):
     def submit(self, stage: Stage) -> Future[dict[str, Any]]:
         """Run ``stage``; the future gives its result, or raises StageError, Interrupted or ExecutorError."""
 
+    def lacking(self, stage: Stage) -> str | None:
+        """Why there is no room for a submitted stage, even if nothing else ran; None where there is."""
+
     def stop(self) -> None:
         """Ask every stage, running or waiting, to save its state and end with Interrupted. Returns at once."""
 
@@ -98,6 +101,9 @@ class LocalExecutor:
         future: Future[dict[str, Any]] = Future()
         self._queue.put((stage, STAGE_KINDS.get(stage.kind), future))
         return future
+
+    def lacking(self, stage: Stage) -> str | None:
+        return None
 
     def stop(self) -> None:
         self._stopped.set()

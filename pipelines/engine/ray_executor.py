@@ -14,6 +14,7 @@ from pipelines.engine.failures import Cause, kernel_kills, memory_report
 from pipelines.engine.perform import StageError, StopFiles, perform
 from pipelines.engine.ray_instance import RayInstance
 from pipelines.engine.ray_train import THREADS, node_with_room, this_node
+from pipelines.engine.room import lacking_room
 from pipelines.stages.stage import STAGE_KINDS, Interrupted, Stage, StageKind
 from pipelines.store.store import Store
 
@@ -67,7 +68,7 @@ class RayExecutor:
 
         gpus = self._execution.gpus_per_stage if kind.uses_device else 0.0
         memory = self._execution.memory_per_stage
-        crew = crew_of(kind, self._execution, on_one_node=self._store.place != str(self._store.root))
+        crew = self._crew(kind)
         if crew is not None:
             # What the stage needs its workers take; the task only waits for them.
             memory = None
@@ -88,6 +89,25 @@ class RayExecutor:
         future: Future[dict[str, Any]] = Future()
         reference.future().add_done_callback(lambda done: _pass_on(done, future, stage, kills))
         return future
+
+    def lacking(self, stage: Stage) -> str | None:
+        # A private Ray's only node was looked at before the first stage.
+        if self._execution.address is None or not self._checked:
+            return None
+        kind = STAGE_KINDS.get(stage.kind)
+        crew = self._crew(kind)
+        if crew is not None:
+            return lacking_room(self._ray.nodes(), crew.resources, crew.size, crew.on_one_node)
+        execution = self._execution
+        needs = {"CPU": execution.cpus_per_stage}
+        if kind.uses_device and execution.gpus_per_stage:
+            needs["GPU"] = execution.gpus_per_stage
+        if execution.memory_per_stage is not None:
+            needs["memory"] = execution.memory_per_stage * GIB
+        return lacking_room(self._ray.nodes(), needs)
+
+    def _crew(self, kind: StageKind) -> Crew | None:
+        return crew_of(kind, self._execution, on_one_node=self._store.place != str(self._store.root))
 
     def stop(self) -> None:
         self._meanwhile.stop()

@@ -77,6 +77,12 @@ class RayInstance:
         found: dict[str, float] = ray.cluster_resources()
         return found
 
+    def nodes(self) -> list[dict[str, float]]:
+        """What each living node has of each resource; for a Ray that has started."""
+        import ray
+
+        return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+
     def end(self) -> None:
         """End it, and return when its processes have been told to."""
         self._over.set()

@@ -19,6 +19,7 @@ from pipelines.engine.events import (
     StageQueued,
     StageRetried,
     StageStarted,
+    StageWaiting,
 )
 from pipelines.engine.executor import Executor
 from pipelines.engine.follow import Follower
@@ -28,6 +29,8 @@ from pipelines.store.store import Store
 
 LOOK_S = 1.0
 """How often running stages are looked at for progress."""
+PATIENCE_S = 20.0
+"""After so long it is asked whether there is room for a stage at all."""
 
 
 @dataclass
@@ -36,6 +39,8 @@ class _Running:
     follower: Follower
     submitted: float = field(default_factory=monotonic)
     started: float | None = None
+    asked: bool = False
+    """Whether there is room for it."""
     unwanted: bool = False
     """Asked to end, since no trial needs it any more."""
     wanted_again: int | None = None
@@ -151,6 +156,10 @@ class Scheduler:
             self._listener.handle(StageStarted(stage, self._store.work_folder(stage)))
         for progress in running.follower.news():
             self._listener.handle(progress)
+        if not (done or running.asked) and monotonic() - running.submitted > PATIENCE_S:
+            running.asked = True
+            if (reason := self._executor.lacking(stage)) is not None:
+                self._listener.handle(StageWaiting(stage, reason))
 
     def _end(self, stage: Stage, running: _Running) -> None:
         try:

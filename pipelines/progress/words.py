@@ -30,6 +30,8 @@ def said_of(event: events.Event, state: StudyState) -> tuple[str, Level] | None:
         case events.StageRetried():
             again = f"try {event.attempt} of {event.retries} more from its last checkpoint"
             return f"{event.stage}: {again}: {event.error}", "warning"
+        case events.StageWaiting():
+            return f"{event.stage}: {event.reason}", "warning"
         case events.TrialFailed():
             outcome = event.outcome
             level: Level = "warning" if outcome.state == "pruned" else "error"

@@ -13,10 +13,11 @@ import pytest
 from ray import cloudpickle
 
 from calm_bench.study_config import Execution, Study
-from pipelines.engine.events import Event, StageProgress, StageRetried
+from pipelines.engine.events import Event, StageProgress, StageRetried, StageWaiting
 from pipelines.engine.executor import LocalExecutor
 from pipelines.engine.ray_executor import RayExecutor
-from pipelines.stages.stage import STAGE_KINDS, Stage, StageKind
+from pipelines.engine.scheduler import Scheduler
+from pipelines.stages.stage import STAGE_KINDS, Stage, StageGraph, StageKind
 from pipelines.store.home import Home
 from pipelines.store.remote import RemoteStore
 from pipelines.store.store import Store
@@ -150,3 +151,40 @@ def test_workers_that_share_no_folder_are_all_where_there_is_room_for_them(clust
     finally:
         executor.close()
     assert found["nodes"] == [room.node_id] * 2
+
+
+def run_at_once(
+    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
+) -> dict[str, Any]:
+    return {"value": 1}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_stage_that_fits_nowhere_says_so_while_it_waits_for_a_node(
+    cluster: Any, tmp_path: Path, recorder: Any, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setattr("pipelines.engine.scheduler.PATIENCE_S", 0.0)
+    STAGE_KINDS.register("at-once", StageKind("at-once", run_at_once, data_parallel=True))
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    store, stage, listener = Store(tmp_path), Stage("at-once", 1, {"seed": 0}), recorder()
+    cluster.add_node(num_cpus=1, object_store_memory=OBJECTS)
+    execution = Execution(address=cluster.address, device="cpu", workers=workers, cpus_per_stage=2 / workers + 0.5)
+    executor = RayExecutor(store, execution)
+    scheduler = Scheduler(store, executor, listener)
+    scheduler.add(StageGraph((stage,)))
+    try:
+        scheduler.submit()
+        for _ in range(3):
+            scheduler.wait()
+        (waiting,) = [event for event in listener.events if isinstance(event, StageWaiting)]
+        assert "2 nodes with 1 CPU or 0 CPU" in waiting.reason
+        if workers == 1:
+            cluster.add_node(num_cpus=3, object_store_memory=OBJECTS)
+        else:
+            scheduler.stop()
+        while not scheduler.is_idle:
+            scheduler.wait()
+    finally:
+        executor.close()
+    assert scheduler.results == ({stage: {"value": 1}} if workers == 1 else {})
+    assert listener.kinds_of(StageWaiting) == ["at-once"]
