@@ -16,7 +16,7 @@ from pipelines.planning.plan import Plan, PlannedTrial
 from pipelines.planning.schedule import Job, Span, simulated
 from pipelines.planning.stage_costs import Speeds, StageCost, stage_cost
 from pipelines.planning.text_sizes import text_sizes
-from pipelines.stages.stage import Stage
+from pipelines.stages.stage import STAGE_KINDS, Stage
 from pipelines.store.store import Store
 
 RAY_START_S = 4.5
@@ -82,7 +82,11 @@ class Estimate:
         """GPU hours of all stages that use one; None on a CPU."""
         if self.machine.device == "cpu":
             return None
-        busy = sum(span.end - span.start for stage, span in self.spans.items() if self.costs[stage].uses_torch)
+        busy = sum(
+            (span.end - span.start) * workers_of(stage, self.machine)
+            for stage, span in self.spans.items()
+            if self.costs[stage].uses_torch
+        )
         return busy * self.machine.gpus_per_stage / 3600
 
     @property
@@ -126,6 +130,11 @@ class Estimate:
         }
 
 
+def workers_of(stage: Stage, machine: Machine) -> int:
+    """How many processes run the stage."""
+    return machine.workers if STAGE_KINDS.get(stage.kind).data_parallel else 1
+
+
 def estimate(plan: Plan, store: Store, machine: Machine, calibration: Calibration) -> Estimate:
     """What ``plan`` takes on ``machine``; nothing is run."""
     study = plan.study
@@ -149,8 +158,9 @@ def estimate(plan: Plan, store: Store, machine: Machine, calibration: Calibratio
         start = ratio * LOCAL_START_S
     end = ratio * END_S
     disk = [costs[stage].disk_bytes for stage in to_run]
-    memory = sorted(((cost.memory.total if cost.memory else 0.0) for cost in (costs[s] for s in to_run)), reverse=True)
-    at_once = memory[: machine.parallelism]
+    memory = {s: cost.memory.total for s in to_run if (cost := costs[s]).memory is not None}
+    at_once = sorted((workers_of(s, machine) * each for s, each in memory.items()), reverse=True)[: machine.parallelism]
+    largest = max(memory.values(), default=0.0)
     overhead = DRIVER_BYTES + (0.0 if study.execution.backend == "local" else RAY_BYTES)
     own = {trial.number: _alone(trial, costs) for trial in trials if trial.graph is not None}
     return Estimate(
@@ -167,8 +177,8 @@ def estimate(plan: Plan, store: Store, machine: Machine, calibration: Calibratio
         scratch_bytes=_worst_scratch(spans, costs),
         disk_unknown=any(each is None for each in disk),
         free_bytes=_free(store.root),
-        worker_bytes=memory[0] if memory else 0.0,
-        machine_bytes=(sum(at_once) + overhead if machine.device == "cpu" else memory[0]) if memory else 0.0,
+        worker_bytes=largest,
+        machine_bytes=sum(at_once) + overhead if memory and machine.device == "cpu" else largest,
         sampled_seconds=Range.of(list(own.values())) if drawn else None,
     )
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,11 @@ Notify = Callable[[str], None]
 
 
 def default_machines(execution: Execution) -> list[str]:
-    """Where a study is priced that names no machine: here, or on one H100 where it wants GPUs that are not here."""
+    """Where a study is priced that names no machine: here, or on as many H100 as a training takes where it wants GPUs
+    that are not here."""
     if execution.gpus_per_stage > 0 and execution.device != "cpu" and not local_gpus():
-        return ["h100"]
+        count = ceil(execution.gpus_per_stage * execution.workers) if execution.workers > 1 else 1
+        return ["h100" if count == 1 else f"h100x{count}"]
     return [THIS_MACHINE]
 
 

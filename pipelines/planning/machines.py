@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Literal
 
@@ -66,6 +67,11 @@ class Machine:
     scoring_flops_per_second: float
     is_this: bool = False
     gpus_per_stage: float = 0.0
+    workers: int = 1
+    """Of a training, each with what a stage is given; other stages have one."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    speedup: float = 1.0
+    """Of a training by its workers: their number, unless they have fewer CPUs."""
     gpu: str = ""
     """Its name, and below its peak rate and the share of it that is assumed."""
     peak: float = 0.0
@@ -79,7 +85,8 @@ def machine_named(text: str, execution: Execution, mfu: float | None = None) -> 
     """The machine ``local``, or GPUs as ``h100`` or ``h100x8``.
 
     Raises:
-        ConfigurationError: no such GPU (with the nearest name), no number of them, or a utilisation outside (0, 1].
+        ConfigurationError: no such GPU (with the nearest name), no number of them or fewer than a training's workers
+            take, or a utilisation outside (0, 1].
     """
     utilisation = MFU if mfu is None else mfu
     if not 0 < utilisation <= 1:
@@ -109,12 +116,13 @@ def this_machine(execution: Execution) -> Machine:
     if execution.backend == "local":
         parallelism = 1
     else:
-        parallelism = execution.max_parallel or max(1, int(cpus / execution.cpus_per_stage))
+        parallelism = execution.max_parallel or max(1, int(cpus / (execution.cpus_per_stage * execution.workers)))
     # What a cluster consists of is known to it alone.
     elsewhere = "" if execution.address is None else ", not the cluster of execution.address"
     memory = total_memory()
     if memory is not None and execution.memory_per_stage is not None:
-        parallelism = max(1, min(parallelism, int(memory / (execution.memory_per_stage * 2**30))))
+        each = execution.memory_per_stage * execution.workers * 2**30
+        parallelism = max(1, min(parallelism, int(memory / each)))
     return Machine(
         name=THIS_MACHINE,
         label=f"this machine ({cpus} {'CPU' if cpus == 1 else 'CPUs'}{elsewhere})",
@@ -124,12 +132,21 @@ def this_machine(execution: Execution) -> Machine:
         flops_per_second=CORE_FLOPS_PER_SECOND,
         scoring_flops_per_second=CORE_FLOPS_PER_SECOND,
         is_this=True,
+        workers=execution.workers,
+        strategy=execution.strategy,
+        speedup=min(execution.workers, cpus),
     )
 
 
 def _of_gpus(name: str, gpu: Gpu, count: int, execution: Execution, mfu: float) -> Machine:
     per_stage = execution.gpus_per_stage or 1.0
-    at_once = max(1, int(count / per_stage))
+    workers = execution.workers
+    if workers > 1 and count < workers * per_stage:
+        raise ConfigurationError(
+            f"execution.workers={workers} share a training on {workers * per_stage:g} GPUs, and {name} has {count}: "
+            f"name more of them (such as --machine {name.partition('x')[0]}x{ceil(workers * per_stage)}), or lower it"
+        )
+    at_once = max(1, int(count / (per_stage * workers)))
     # A share of a GPU is a share of its rate; of several a training here uses one.
     rate = gpu.flops_per_second * mfu * min(1.0, per_stage)
     return Machine(
@@ -141,6 +158,9 @@ def _of_gpus(name: str, gpu: Gpu, count: int, execution: Execution, mfu: float) 
         flops_per_second=rate,
         scoring_flops_per_second=rate * SCORING_SHARE,
         gpus_per_stage=per_stage,
+        workers=workers,
+        strategy=execution.strategy,
+        speedup=workers,
         gpu=gpu.label,
         peak=gpu.flops_per_second,
         mfu=mfu,

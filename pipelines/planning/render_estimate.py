@@ -11,7 +11,8 @@ def machine_lines(estimate: Estimate) -> list[str]:
     """Time, memory and disk on one machine, in words."""
     machine = estimate.machine
     at_once = f"{machine.parallelism} {'stage' if machine.parallelism == 1 else 'stages'} at once"
-    lines = [f"On {machine.label}, {at_once}, {_basis(estimate)}:"]
+    shared = f", {machine.workers} workers for each training ({machine.strategy})" if machine.workers > 1 else ""
+    lines = [f"On {machine.label}, {at_once}{shared}, {_basis(estimate)}:"]
     if not estimate.spans:
         return [*lines, "  Time     nothing is left to run"]
     time = f"  Time     {long_duration(estimate.seconds)} in all"

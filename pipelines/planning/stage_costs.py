@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, log
 
 from calm_bench.config import Experiment, Training
 from calm_bench.memory import Memory, autoencoder_training_memory, evaluation_memory, sampling_memory, training_memory
 from pipelines.planning.calibration import Calibration, Measured
+from pipelines.planning.crews import CREW_START_S, shared_speed, worker_memory
 from pipelines.planning.machines import CORE_FLOPS_PER_SECOND, Machine
 from pipelines.planning.price import Price, TrainingPrice
 from pipelines.planning.shapes import Shape, Speed
@@ -95,12 +96,17 @@ def stage_cost(
     if kind == "autoencoder" and price.autoencoder is not None:
         shape = Shape("autoencoder", experiment, vocab_size)
         speed = speeds.of(shape)
-        seconds = training_seconds(price.autoencoder, shape.training, speed)
+        seconds = _training_seconds(price.autoencoder, shape.training, speed, machine)
         tested = sizes.tokens_of("test") or 0.0
         seconds += speed.reconstruction_token * (tested + PROBES * min(PROBED_TOKENS, tested))
+        memory = autoencoder_training_memory(experiment.autoencoder, model.chunk_size, vocab_size, device)
+        if machine.workers > 1:
+            # Autoencoders stay whole.
+            whole = replace(machine, strategy="ddp")
+            memory = worker_memory(memory, shape.training, price.autoencoder.parameters.total, 0.0, whole)
         return StageCost(
             STAGE_S + seconds,
-            autoencoder_training_memory(experiment.autoencoder, model.chunk_size, vocab_size, device),
+            memory,
             *_disk(price.autoencoder, shape.training, price.autoencoder.parameters.total, 1, keep_checkpoints),
             measured=speeds.is_measured(shape),
         )
@@ -109,9 +115,12 @@ def stage_cost(
     if kind == "language_model":
         frozen = 0.0 if price.autoencoder is None else price.autoencoder.parameters.total
         snapshots = 0 if experiment.trajectory is None else experiment.trajectory.snapshots
+        memory = training_memory(model, autoencoder, vocab_size, device)
+        if machine.workers > 1:
+            memory = worker_memory(memory, shape.training, price.model.parameters.total, frozen, machine)
         return StageCost(
-            STAGE_S + training_seconds(price.model, shape.training, speed),
-            training_memory(model, autoencoder, vocab_size, device),
+            STAGE_S + _training_seconds(price.model, shape.training, speed, machine),
+            memory,
             *_disk(price.model, shape.training, price.model.parameters.total + frozen, 1 + snapshots, keep_checkpoints),
             measured=measured,
         )
@@ -131,6 +140,12 @@ def stage_cost(
         return StageCost(seconds, memory, 4.0 * SMALL_FILES_BYTES, measured=measured)
     # Tasks of lm-eval: how many documents they have and how long these are is known to nobody before.
     return StageCost(None, None, None)
+
+
+def _training_seconds(price: TrainingPrice, training: Training, speed: Speed, machine: Machine) -> float:
+    if machine.workers == 1:
+        return training_seconds(price, training, speed)
+    return CREW_START_S + training_seconds(price, training, shared_speed(speed, machine))
 
 
 def training_seconds(price: TrainingPrice, training: Training, speed: Speed) -> float:

@@ -1,0 +1,87 @@
+"""What several workers for a training change of a plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from calm_bench.config import LanguageModel, Training
+from calm_bench.flops import parameter_count
+from calm_bench.memory import training_memory
+from calm_bench.overrides import ConfigurationError
+from calm_bench.study_config import Execution, Study
+from pipelines.engine.executor import available_cpus
+from pipelines.planning.crews import worker_memory
+from pipelines.planning.estimate import Estimate, estimate
+from pipelines.planning.forecast import SpeedBook, default_machines
+from pipelines.planning.machines import machine_named
+from pipelines.planning.plan import plan_study
+from pipelines.planning.render_estimate import machine_lines
+from pipelines.store.store import Store
+
+VOCABULARY = 1000
+MODEL = LanguageModel(kind="token", training=Training(num_steps=10, batch_size=8, sequence_length=128))
+PARAMETERS = parameter_count(MODEL, None, VOCABULARY).total
+
+
+def parts(device: Any = "cuda", batch: int = 8, accumulation: int = 1, **execution: Any) -> dict[str, float]:
+    """Bytes of a worker, by part."""
+    training = MODEL.training.model_copy(update={"batch_size": batch, "gradient_accumulation": accumulation})
+    model = MODEL.model_copy(update={"training": training})
+    name = "h100x8" if device == "cuda" else "local"
+    machine = machine_named(name, Execution(**execution))
+    memory = training_memory(model, None, VOCABULARY, device)
+    return dict(worker_memory(memory, training, PARAMETERS, 0.0, machine).parts.parts)
+
+
+def test_workers_of_a_training_take_a_machine_together() -> None:
+    eight = machine_named("h100x8", Execution(gpus_per_stage=1, workers=4))
+    assert (eight.parallelism, eight.speedup) == (2, 4)
+    with pytest.raises(ConfigurationError, match=r"on 8 GPUs, and h100x4 has 4: .* --machine h100x8"):
+        machine_named("h100x4", Execution(gpus_per_stage=1, workers=8))
+    here = machine_named("local", Execution(workers=3 * available_cpus()))
+    assert (here.parallelism, here.speedup) == (1, available_cpus()), "no more than there are CPUs"
+    assert default_machines(Execution(gpus_per_stage=1, workers=8)) in (["h100x8"], ["local"])
+
+
+def test_workers_divide_the_rows_of_a_micro_batch_or_take_whole_ones() -> None:
+    alone = parts()
+    assert parts(workers=4)["activations"] == pytest.approx(alone["activations"] / 4)
+    assert parts(workers=3)["activations"] == pytest.approx(alone["activations"] * 3 / 8)
+    assert parts(workers=2, accumulation=2)["activations"] == parts(accumulation=2)["activations"]
+    assert parts(workers=4)["buckets"] == 4 * PARAMETERS
+    assert parts(workers=4)["optimizer"] == alone["optimizer"]
+
+
+def test_fully_sharded_workers_hold_a_part_of_the_model() -> None:
+    alone, eight = parts(), parts(workers=8, strategy="fsdp")
+    assert eight["optimizer"] == pytest.approx(alone["optimizer"] / 8)
+    assert eight["gradients"] == pytest.approx(alone["gradients"] / 8)
+    # The copies in two bytes for autocast are whole in between.
+    assert eight["weights"] == pytest.approx(4 * PARAMETERS / 8 + 2 * PARAMETERS)
+    # Hardly anything to keep for the backward pass: then a checkpoint is the worst, gathered on a CPU by one of them.
+    little = parts("cpu", batch=2, workers=2, strategy="fsdp")
+    assert sum(little.values()) >= little["process"] + 12 * PARAMETERS
+
+
+def test_an_estimate_counts_all_workers(tmp_path: Path) -> None:
+    def of(machine: str, **execution: Any) -> Estimate:
+        settings = Execution(gpus_per_stage=1, **execution)
+        training = {"num_steps": 100_000, "batch_size": 64}
+        study = Study.model_validate(
+            {"name": "big", "execution": settings, "model": {"kind": "token", "training": training},
+             "samples": {"num_prompts": 0}, "evaluation": {"max_windows": 1}}
+        )  # fmt: skip
+        book = SpeedBook(machine_named(machine, settings), lambda text: None, tmp_path / "calibration.json")
+        store = Store(tmp_path)
+        return estimate(plan_study(study, store, book.known), store, book.machine, book.calibration)
+
+    one, eight = of("h100"), of("h100x8", workers=8)
+    assert one.gpu_hours is not None
+    assert eight.gpu_hours is not None
+    assert eight.seconds < one.seconds / 2
+    assert eight.gpu_hours >= one.gpu_hours
+    assert eight.worker_bytes < one.worker_bytes
+    assert "1 stage at once, 8 workers for each training (ddp)" in machine_lines(eight)[0]
