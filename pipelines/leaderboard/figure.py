@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pipelines.leaderboard.drawing import FAINT, INK, MARKERS, PALETTE, canvas, quiet, write
 from pipelines.leaderboard.leaderboard import Group, Leaderboard
+from pipelines.leaderboard.looks import Family, Key, key_of, looks_of
 from pipelines.leaderboard.numbers import printable
 
 if TYPE_CHECKING:
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
     from pipelines.leaderboard.entry import Entry
     from pipelines.leaderboard.leaderboard import Cost
 
-_FAMILIES = ("token", "K=1", "K=2", "K=4", "K=8", "K=16")
-_STYLES = dict(zip(_FAMILIES, zip(PALETTE, MARKERS, strict=True), strict=False))
-_OTHER = (PALETTE[-1], MARKERS[-1])
+Looks = Mapping[Key, Family]
 
 LABELLED = 8
 """Up to this many points carry their label; beyond, the legend alone tells the families apart."""
@@ -50,21 +49,21 @@ def picture(leaderboard: Leaderboard) -> Iterator[Figure]:
     """
     if not leaderboard.groups:
         raise ValueError("an empty leaderboard has no picture")
-    rows = len(leaderboard.groups)
+    rows, looks = len(leaderboard.groups), looks_of(leaderboard)
     with canvas(11, 4.7 * rows) as figure:
         panels = figure.subfigures(rows, 1, squeeze=False)
         for panel, group in zip(panels[:, 0], leaderboard.groups, strict=True):
             left, right = panel.subplots(1, 2, sharey=True)
-            _panel(left, group, "total_training_flops", "training FLOPs (language model and autoencoder)")
+            _panel(left, group, looks, "total_training_flops", "training FLOPs (language model and autoencoder)")
             modes = " or ".join(sorted({printable(entry.decode_mode) for entry in group.entries}))
-            _panel(right, group, "inference_flops_per_token", f"inference FLOPs per token ({modes})")
+            _panel(right, group, looks, "inference_flops_per_token", f"inference FLOPs per token ({modes})")
             left.set_ylabel("BrierLM (higher is better)", color=INK)
             studies = ", ".join(sorted({printable(entry.study) for entry in group.entries}))
             panel.suptitle(
                 f"{studies}: score against compute", x=0.01, ha="left", fontsize=13, weight="bold", color=INK
             )
             panel.supxlabel(_caption(group), x=0.01, ha="left", fontsize=8, color="#666666")
-            _legend(left, group)
+            _legend(left, group, looks)
         if (layout := figure.get_layout_engine()) is not None:
             # Once, and not for each format again: it is half the work.
             layout.execute(figure)
@@ -72,7 +71,7 @@ def picture(leaderboard: Leaderboard) -> Iterator[Figure]:
         yield figure
 
 
-def _panel(axes: Axes, group: Group, cost: Cost, label: str) -> None:
+def _panel(axes: Axes, group: Group, looks: Looks, cost: Cost, label: str) -> None:
     from matplotlib.ticker import FixedLocator, NullFormatter
 
     axes.set_xscale("log")
@@ -89,9 +88,9 @@ def _panel(axes: Axes, group: Group, cost: Cost, label: str) -> None:
         zorder=1,
     )
     # A family at a time: thousands of rows would be thousands of lines, which take minutes to draw.
-    for family in dict.fromkeys(entry.family for entry in entries):
-        rows = [entry for entry in entries if entry.family == family]
-        colour, marker = _STYLES.get(family, _OTHER)
+    for key in dict.fromkeys(map(key_of, entries)):
+        rows = [entry for entry in entries if key_of(entry) == key]
+        colour, marker = PALETTE[looks[key].colour], MARKERS[looks[key].marker]
         with_more = [row for row in rows if 0 < row.training_flops < row.total_training_flops]
         if cost == "total_training_flops" and with_more:
             own, scores = [row.training_flops for row in with_more], [row.brierlm for row in with_more]
@@ -150,20 +149,20 @@ def _annotate(axes: Axes, entry: Entry, cost: Cost) -> None:
     )
 
 
-def _legend(axes: Axes, group: Group) -> None:
+def _legend(axes: Axes, group: Group, looks: Looks) -> None:
     """In the upper left corner if short, which is empty: nothing scores high for little. Else where there is room."""
     from matplotlib.lines import Line2D
 
     entries = group.entries
     corner: Literal["upper left", "best"] = "upper left"
     handles = [Line2D([], [], color=FAINT, linestyle=(0, (4, 2)), label="Pareto front")]
-    if len(entries) > LABELLED or any(entry.label != entry.family for entry in entries):
+    there = set(map(key_of, entries))
+    if len(entries) > LABELLED or any(entry.label != looks[key_of(entry)].name for entry in entries):
         corner = "best"
-        sizes = {entry.family: (entry.kind == "calm", entry.chunk_size) for entry in entries}
-        for family in sorted(sizes, key=sizes.__getitem__):
-            colour, marker = _STYLES.get(family, _OTHER)
+        for look in (look for key, look in looks.items() if key in there):
+            colour, marker = PALETTE[look.colour], MARKERS[look.marker]
             handles.append(
-                Line2D([], [], color=colour, marker=marker, linestyle="", markeredgecolor="white", label=family)
+                Line2D([], [], color=colour, marker=marker, linestyle="", markeredgecolor="white", label=look.name)
             )
     axes.legend(handles=handles, frameon=False, fontsize=9, labelcolor=INK, loc=corner)
 

@@ -10,12 +10,12 @@ from typing import Any
 from pipelines.leaderboard.columns import ON_THE_FRONT
 from pipelines.leaderboard.entry import Entry
 from pipelines.leaderboard.leaderboard import Cost, Group, Leaderboard
+from pipelines.leaderboard.looks import Family, Key, key_of
 from pipelines.leaderboard.pooling import pooled
 from pipelines.leaderboard.render import caption, generation_caption
 from pipelines.leaderboard.trajectories import Trajectory
 from pipelines.report.columns import LONGEST_LABEL, columns_for, values_of
 from pipelines.report.data import Board, Member, Row
-from pipelines.report.families import Family, Key, key_of
 from pipelines.report.legible import legible
 from pipelines.report.links import Links
 from pipelines.report.protocol_words import protocol_title, protocol_words

@@ -12,6 +12,7 @@ from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import did_you_mean
 from pipelines.leaderboard.entry import Entry
 from pipelines.leaderboard.leaderboard import Leaderboard
+from pipelines.leaderboard.looks import Family, Key, key_of, looks_of
 from pipelines.leaderboard.trajectories import trajectories_of
 from pipelines.report.boards import Origin, boards_of
 from pipelines.report.columns import LONGEST_LABEL
@@ -29,7 +30,6 @@ from pipelines.report.data import (
 )
 from pipelines.report.environment import Environment
 from pipelines.report.estimates import ESTIMATE, estimates_of
-from pipelines.report.families import Family, Key, families_of, key_of
 from pipelines.report.legible import legible
 from pipelines.report.links import Links, links_of
 from pipelines.report.reproduce import commands_for, notes_for
@@ -95,7 +95,7 @@ def collect(store: Store, folders: Sequence[Path]) -> Report:
         by_number = {trial["number"]: trial for trial in study.trials}
         for entry in study.entries:
             origins.setdefault(entry, Origin(index, study.links, by_number.get(entry.trial, {})))
-    families = families_of(origins)
+    families = looks_of(origins)
     trajectories = trajectories_of(outcome for study in studies for outcome in _outcomes(study, files))
     boards = boards_of(origins, _protocols(origins, files), families, trajectories)
     models, autoencoders = _shown(boards)

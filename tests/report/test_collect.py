@@ -10,10 +10,10 @@ import pytest
 
 from calm_bench.overrides import ConfigurationError
 from pipelines.leaderboard.leaderboard import Leaderboard
+from pipelines.leaderboard.looks import looks_of
 from pipelines.report.boards import Origin, boards_of
 from pipelines.report.collect import collect, study_folders
 from pipelines.report.columns import columns_for
-from pipelines.report.families import families_of
 from pipelines.report.links import Links
 from pipelines.store.store import Store, write_json
 
@@ -95,7 +95,7 @@ def test_seeds_of_one_configuration_are_one_row_with_a_link_each(builder: Any) -
     seeds = [entry.model_copy(update={"seed": seed, "trial": seed, "brierlm": 10.0 + seed}) for seed in (2, 0, 1)]
     links = Links("http://x", "1", None, {str(n): f"run{n}" for n in range(3)})
     origins = {seed: Origin(0, links, {"stages": {}, "violations": ["K <= 2"]}) for seed in seeds}
-    (board,) = boards_of(origins, {}, families_of(origins), [])
+    (board,) = boards_of(origins, {}, looks_of(origins), [])
     (row,) = board.rows
     assert [member.seed for member in row.members] == [0, 1, 2]
     assert [member.url for member in row.members] == [f"http://x/#/experiments/1/runs/run{n}" for n in range(3)]
@@ -108,7 +108,7 @@ def test_rows_that_only_the_seed_tells_apart_say_it(builder: Any) -> None:
     entry = entries_in(builder.study(2))[0].model_copy(update={"configuration": ""})
     seeds = [entry.model_copy(update={"seed": seed, "brierlm": 10.0 - seed}) for seed in (0, 1)]
     origins = {seed: Origin(0, Links(), {}) for seed in seeds}
-    (board,) = boards_of(origins, {}, families_of(origins), [])
+    (board,) = boards_of(origins, {}, looks_of(origins), [])
     assert [row.label for row in board.rows] == [f"{entry.label}, seed 0", f"{entry.label}, seed 1"]
 
 
@@ -116,12 +116,12 @@ def test_colours_say_the_head_where_there_is_one_k(builder: Any) -> None:
     entry = entries_in(builder.study(5))[0]
     heads = ("energy", "flow", "diffusion")
     one_k = [entry.model_copy(update={"kind": "calm", "chunk_size": 4, "head": head}) for head in heads]
-    looks = families_of(one_k)
+    looks = looks_of(one_k)
     assert len({look.colour for look in looks.values()}) == 3
     several = [row.model_copy(update={"chunk_size": size}) for row in one_k for size in (2, 4)]
-    by_size = {look.colour for key, look in families_of(several).items() if key[1] == 2}
+    by_size = {look.colour for key, look in looks_of(several).items() if key[1] == 2}
     assert len(by_size) == 1
-    assert len({(look.colour, look.marker) for look in families_of(several).values()}) == 6
+    assert len({(look.colour, look.marker) for look in looks_of(several).values()}) == 6
 
 
 def test_estimate_against_outcome_is_shown(builder: Any) -> None:

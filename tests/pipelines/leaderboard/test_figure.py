@@ -46,6 +46,20 @@ def test_protocols_have_panels_of_their_own(
     assert struct.unpack(">II", (tmp_path / "a.png").read_bytes()[16:24]) == (1760, 2 * 752)
 
 
+def test_heads_of_one_chunk_size_are_told_apart(make_entry: Callable[..., Entry], tmp_path: Path) -> None:
+    heads = [make_entry(label=f"{head} head", head=head, chunk_size=4) for head in ("energy", "flow")]
+    draw(Leaderboard(heads), tmp_path / "one.svg")
+    token = make_entry(label="token", kind="token", head=None, chunk_size=1)
+    draw(Leaderboard([*heads, make_entry(chunk_size=2, head="flow"), token]), tmp_path / "all.svg")
+    for name, families in (
+        ("one", ["K=4 energy", "K=4 flow"]),
+        ("all", ["token", "K=2 flow", "K=4 energy", "K=4 flow"]),
+    ):
+        found = svg_texts(tmp_path / f"{name}.svg")
+        places = [found.index(f" {family} ") for family in families]
+        assert places == sorted(places), "in the legend, in this order"
+
+
 def test_awkward_rows_are_drawn(make_entry: Callable[..., Entry], tmp_path: Path) -> None:
     zero = make_entry(brierlm=0.0, brierlm_se=0.0, brier=(0.1, 0.1, 0.1, -0.1))
     free = make_entry(total_training_flops=0.0, training_flops=0.0, inference_flops_per_token=0.0)

@@ -1,4 +1,4 @@
-"""One look per family on the whole page: a colour and a marker, from the palette that all pictures share."""
+"""One look per kind, K and head, in all pictures and on the whole report: a colour and a marker of the palette."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def key_of(entry: Entry) -> Key:
     return (entry.kind, 1 if entry.kind == "token" else entry.chunk_size, entry.head)
 
 
-def families_of(entries: Iterable[Entry]) -> dict[Key, Family]:
+def looks_of(entries: Iterable[Entry]) -> dict[Key, Family]:
     """The look of every kind, K and head, the token model first, then by K.
 
-    Colour says K, as in the leaderboard's picture; where the rows have one K and several heads it says the head. With
+    Colour says K; where the rows have one K and several heads it says the head. With
     several of both, the marker says the head.
     """
     keys = sorted({key_of(entry) for entry in entries}, key=lambda key: (key[0] != "token", key[1], key[2] or ""))
