@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from calm_bench.study_config import Study
 from pipelines.leaderboard.entry import Entry
 from pipelines.leaderboard.leaderboard import Leaderboard
-from pipelines.mirror.client import ENTRY, TrackingError, connect, entry_in, entry_tags
+from pipelines.mirror.client import ENTRY, TrackingError, connect, entries_from_mlflow, entry_in, entry_tags
 from pipelines.mirror.description import LONGEST, study_note, trial_note
 from pipelines.mirror.line_reader import LineReader
 from pipelines.mirror.servers import free_port
@@ -125,3 +126,17 @@ def test_an_absent_server_is_known_at_once(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(TrackingError, match="no server answers"):
         connect(f"http://127.0.0.1:{free_port(0)}")
+
+
+def test_rows_that_began_in_one_millisecond_come_by_trial(
+    empty_database: Path, make_entry: Callable[..., Entry], tmp_path: Path
+) -> None:
+    """MLflow orders equal times by the runs' random names."""
+    database = shutil.copy(empty_database, tmp_path / "mlflow.db")
+    client = connect(uri := f"sqlite:///{database}")
+    experiment = client.create_experiment("calm-bench")
+    for begun, trial in [(2, 0), *((1, trial) for trial in (4, 11, 2, 9, 1, 7))]:
+        row = make_entry(trial=trial, study="later" if begun == 2 else "earlier")
+        client.create_run(experiment, start_time=begun, tags={"calm_bench.role": "trial", **entry_tags(row)})
+    found = [(row.study, row.trial) for row in entries_from_mlflow(uri, "calm-bench")]
+    assert found == [*(("earlier", trial) for trial in (1, 2, 4, 7, 9, 11)), ("later", 0)]
