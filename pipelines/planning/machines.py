@@ -142,9 +142,10 @@ def _of_gpus(name: str, gpu: Gpu, count: int, execution: Execution, mfu: float) 
     per_stage = execution.gpus_per_stage or 1.0
     workers = execution.workers
     if workers > 1 and count < workers * per_stage:
+        one, whose = ("h100", "this machine") if name == THIS_MACHINE else (re.sub(r"x\d+$", "", name), name)
         raise ConfigurationError(
-            f"execution.workers={workers} share a training on {workers * per_stage:g} GPUs, and {name} has {count}: "
-            f"name more of them (such as --machine {name.partition('x')[0]}x{ceil(workers * per_stage)}), or lower it"
+            f"execution.workers={workers} share a training on {workers * per_stage:g} GPUs, and {whose} has {count}: "
+            f"name more of them (such as --machine {one}x{ceil(workers * per_stage)}), or lower it"
         )
     at_once = max(1, int(count / (per_stage * workers)))
     # A share of a GPU is a share of its rate; of several a training here uses one.

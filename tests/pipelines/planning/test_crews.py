@@ -41,6 +41,8 @@ def test_workers_of_a_training_take_a_machine_together() -> None:
     assert (eight.parallelism, eight.speedup) == (2, 4)
     with pytest.raises(ConfigurationError, match=r"on 8 GPUs, and h100x4 has 4: .* --machine h100x8"):
         machine_named("h100x4", Execution(gpus_per_stage=1, workers=8))
+    with pytest.raises(ConfigurationError, match="--machine mi300xx2"):
+        machine_named("mi300x", Execution(gpus_per_stage=1, workers=2))
     here = machine_named("local", Execution(workers=3 * available_cpus()))
     assert (here.parallelism, here.speedup) == (1, available_cpus()), "no more than there are CPUs"
     assert default_machines(Execution(gpus_per_stage=1, workers=8)) in (["h100x8"], ["local"])
