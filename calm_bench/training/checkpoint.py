@@ -112,8 +112,8 @@ class Checkpoints:
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Counters | None:
         """Load the newest intact checkpoint into ``model`` and ``optimizer``; ``None`` where there is none.
 
-        A damaged one is passed over with a warning. Workers that share a training all read the one that the first of
-        them has found, however many had written it.
+        A damaged one is passed over with a warning, one that was being written when its process ended without. Workers
+        that share a training all read the one that the first of them has found, however many had written it.
         """
         workers = current_workers()
         step = workers.told(self._newest_intact() if workers.is_first else 0)
@@ -126,11 +126,14 @@ class Checkpoints:
         return counters
 
     def _newest_intact(self) -> int:
-        for path in reversed(self._files()):
+        files = self._files()
+        for path in reversed(files):
             digest = path.with_suffix(".sha256")
             if digest.exists() and digest.read_text() == file_digest(path):
                 return int(path.stem.removeprefix(_PREFIX))
-            warnings.warn(f"{path} is damaged or incomplete: going back to the checkpoint before it", stacklevel=3)
+            # The newest without one was being written when the process ended: nothing that anyone has to look at.
+            if digest.exists() or path != files[-1]:
+                warnings.warn(f"{path} is damaged: going back to the checkpoint before it", stacklevel=3)
         return _NONE
 
     def _path(self, step: int) -> Path:

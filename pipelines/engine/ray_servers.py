@@ -5,7 +5,6 @@ Ray's own, all of them, start three to four seconds later on two cores: each is 
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import sys
 from collections.abc import Callable, Iterator
@@ -68,8 +67,10 @@ def _without_agents(
     One is for metrics and the dashboard, which are not there, the other for runtime environments, where there are none.
     """
     try:
-        # By name: it is compiled, and described only in part.
-        raylet: Any = importlib.import_module("ray._raylet")
+        from ray import _raylet
+
+        # It is compiled, and described only in part.
+        raylet: Any = _raylet
         own_command, own_start = getattr(services, _COMMAND), getattr(services, _START)
         agents = [constants.PROCESS_TYPE_DASHBOARD_AGENT]
         ports = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ def test_a_damaged_checkpoint_costs_the_work_since_the_one_before(
     else:
         content[len(content) // 3] ^= 1
         file.write_bytes(content)
-    with pytest.warns(UserWarning, match=f"{newest.name} is damaged or incomplete: going back"):
+    # Without a digest it was being written when the process ended, which is nothing to warn of.
+    with nullcontext() if damage == "no digest" else pytest.warns(UserWarning, match=f"{newest.name} is damaged"):
         trainings.assert_ends_like_the_undisturbed(tmp_path, "energy")
 
 
