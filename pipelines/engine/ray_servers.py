@@ -1,6 +1,6 @@
 """The servers that a private Ray starts: those without which no stage would run, and on loopback only.
 
-Ray's own, all of them, start three to four seconds later on two cores: each is a Python that imports Ray.
+Ray's own, all of them, take seconds more on two cores: each is a Python that imports Ray.
 """
 
 from __future__ import annotations
