@@ -21,9 +21,9 @@ import yaml
 
 from bench.struck import PATIENCE_S, Recovery, StruckStage, last_step
 from calm_bench.fingerprint import identity
-from calm_bench.study_config import Study
-from pipelines.mirror.servers import MlflowServer, free_port
 from pipelines.store.store import Store
+from pipelines.study.config import Study
+from pipelines.tracking.servers import MlflowServer, free_port
 from tests.faults.small_study import (
     STUDY,
     flip_bit,

@@ -30,14 +30,14 @@ import psutil
 import yaml
 
 from calm_bench.overrides import apply_settings
-from calm_bench.study_config import Study
-from pipelines.stages.graph import corpus_identity_of, stages_for
-from pipelines.stages.stage import Stage
 from pipelines.store.store import Store
-from pipelines.sweep.catalogue import resolve_study
-from pipelines.sweep.space import grid_points, settings_at
+from pipelines.study.catalogue import resolve_study
+from pipelines.study.config import Study
+from pipelines.study.graph import corpus_identity_of, stages_for
+from pipelines.study.space import grid_points, settings_at
+from pipelines.study.stage import Stage
 
-PROGRAM = "from pipelines.cli import main; main()"
+PROGRAM = "from pipelines.app.cli import main; main()"
 
 
 def main() -> None:

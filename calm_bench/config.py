@@ -2,7 +2,7 @@
 
 Nothing here imports torch: a description can be read, checked and priced on a machine that cannot train.
 What belongs to one experiment (:class:`Experiment`) determines its numbers and enters identities; what belongs to
-its execution (:mod:`calm_bench.study_config`) never does.
+its execution (:mod:`pipelines.study.config`) never does.
 """
 
 from __future__ import annotations

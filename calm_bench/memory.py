@@ -27,7 +27,7 @@ CACHED_LOGITS = 1 << 22
 BLOCK_SAMPLES = 4096
 """As in :mod:`calm_bench.sampling.continuations`."""
 MAX_SCORES = 1 << 23
-"""As in :mod:`calm_bench.sampling.tree`."""
+"""As in :mod:`calm_bench.lm.tree`."""
 WINDOWS_AT_ONCE = 16
 """As in :mod:`evals.evaluate`."""
 _HORIZON = 4

@@ -30,7 +30,7 @@ def _commands() -> str:
     import typer
     from typer.cli import get_docs_for_click
 
-    from pipelines.cli import app
+    from pipelines.app.cli import app
 
     command = typer.main.get_command(app)
     with typer.Context(command, info_name="calm-bench") as context:

@@ -20,7 +20,7 @@ from calm_bench.weights import save_weights
 if TYPE_CHECKING:
     from transformers import DynamicCache
 
-    from calm_bench.sampling.tree import Text
+    from calm_bench.lm.tree import Text
 
 MAX_POSITIONS = 1 << 17
 """Rotary positions need no table, so this only keeps transformers from complaining."""
@@ -136,13 +136,13 @@ class ChunkLanguageModel(nn.Module, ABC):
 
     def read_text(self, tokens: Tensor) -> Text:
         """Read ids [B, n * K] once, to continue them at many positions; without gradients."""
-        from calm_bench.sampling.tree import Text
+        from calm_bench.lm.tree import Text
 
         return Text(self.backbone, self.embed(tokens))
 
     def read_step(self, inputs: Tensor, positions: Tensor, cache: DynamicCache, mask: Tensor | None) -> Tensor:
-        """Read one more input of every row (:func:`calm_bench.sampling.step.step`); without gradients."""
-        from calm_bench.sampling.step import step
+        """Read one more input of every row (:func:`calm_bench.lm.step.step`); without gradients."""
+        from calm_bench.lm.step import step
 
         return step(self.backbone, inputs, positions, cache, mask)
 

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 from calm_bench.lm.base import ChunkLanguageModel, require_finite
+from calm_bench.lm.tree import Text
 from calm_bench.sampling.agreement import Agreement
-from calm_bench.sampling.tree import Text
 from calm_bench.sampling.window_noise import Units
 
 BLOCK_SAMPLES = 4096

@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 from calm_bench import blockwise
 from calm_bench.lm.base import require_finite
 from calm_bench.lm.token import TokenModel
-from calm_bench.sampling.tree import Text
+from calm_bench.lm.tree import Text
 
 BLOCK_SAMPLES = 4096
 """Samples that are continued together, unless a single position of every window has more."""

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
+from calm_bench.tokens.byte_tokenizer import ByteTokenizer
+from calm_bench.tokens.choose_tokenizer import build_tokenizer, load_tokenizer
 from calm_bench.tokens.loader import Batches, Windows, windows
 from calm_bench.tokens.shards import TokensReport, write_tokens
 from calm_bench.tokens.stream import DamagedShard, TokenStream, read_manifest
-from calm_bench.tokens.tokenizer import (
-    ByteTokenizer,
-    Tokenizer,
-    TokenizerError,
-    TokensError,
-    build_tokenizer,
-    load_tokenizer,
-)
+from calm_bench.tokens.tokenizer import Tokenizer, TokenizerError, TokensError
 
 __all__ = [
     "Batches",

@@ -17,8 +17,9 @@ import pyarrow as pa
 from calm_bench.config import Tokens
 from calm_bench.corpora import SPLITS, Split, read_documents
 from calm_bench.fingerprint import file_digest
+from calm_bench.tokens.choose_tokenizer import build_tokenizer
 from calm_bench.tokens.stream import FORMAT, MANIFEST
-from calm_bench.tokens.tokenizer import Tokenizer, TokensError, build_tokenizer
+from calm_bench.tokens.tokenizer import Tokenizer, TokensError
 
 BATCH_DOCUMENTS = 256
 

@@ -1,6 +1,6 @@
 """A causal language model of transformers taken apart, so that it reads like our token model.
 
-Shape letters: W windows, L tokens, R rows, N nodes (:mod:`calm_bench.sampling.tree`), V vocabulary, d hidden size.
+Shape letters: W windows, L tokens, R rows, N nodes (:mod:`calm_bench.lm.tree`), V vocabulary, d hidden size.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from transformers import DynamicCache, LlamaModel
 
 from calm_bench.lm.token import TokenModel
+from calm_bench.lm.tree import Nodes, Text
 from calm_bench.sampling.reader import Reader
-from calm_bench.sampling.tree import Nodes, Text
 
 LOGGER = logging.getLogger(__name__)
 

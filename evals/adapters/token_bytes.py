@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from calm_bench.tokens.tokenizer import ByteTokenizer, Tokenizer
+from calm_bench.tokens.byte_tokenizer import ByteTokenizer
+from calm_bench.tokens.tokenizer import Tokenizer
 
 _FALLBACK_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 

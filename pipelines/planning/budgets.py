@@ -13,16 +13,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from calm_bench.budget import Budget, parse_budget
+from calm_bench.atomic import write_json
 from calm_bench.config import Experiment
 from calm_bench.flops import training_steps
 from calm_bench.overrides import ConfigurationError, apply_settings
-from calm_bench.study_config import LENGTHS, Study, paths_set
-from pipelines.planning.price import assumed_vocab_size, price_of
 from pipelines.planning.shapes import Shape, Speed
 from pipelines.planning.stage_costs import steps_within, training_seconds
 from pipelines.store.lease import locked
-from pipelines.store.store import write_json
+from pipelines.study.config import Study
+from pipelines.study.equal_budget import Budget
+from pipelines.study.price import assumed_vocab_size, price_of
+from pipelines.study.stated_budget import budget_of
 
 RESOLVED = "budget.json"
 """In the study's folder: the steps that ``equal-time`` came to."""
@@ -83,43 +84,6 @@ class BudgetRule:
                 f"tokens, but {TRAINING}.warmup_steps is {training.warmup_steps}: raise the budget or shorten the "
                 "warm-up"
             )
-
-
-def budget_of(study: Study) -> Budget | None:
-    """The budget of ``study`` with its amount: that of the word, or what the base experiment's own training comes to.
-
-    ``equal-time`` without an amount keeps none: only a measurement tells.
-
-    Raises:
-        ConfigurationError: the price of the base experiment cannot be told from its configuration.
-    """
-    if study.budget is None:
-        return None
-    budget = parse_budget(study.budget)
-    if budget.amount is not None:
-        return budget
-    training = study.model.training
-    if budget.equal == "time":
-        return budget
-    if budget.equal == "tokens":
-        return replace(budget, amount=training.num_tokens or float(price_of(study.experiment()).model.tokens))
-    return replace(budget, amount=training.num_flops or price_of(study.experiment()).model.flops.total)
-
-
-def stated_budget(study: Study) -> str | None:
-    """What is equal among the language models of ``study``: its budget word, or what its configuration comes to.
-
-    Without a word they have equal FLOPs or tokens where the base experiment's length is given in them and no trial
-    sets another. ``equal-time`` without an amount has none here: only the study's folder knows it.
-    """
-    if study.budget is not None:
-        return str(budget_of(study))
-    training = study.model.training
-    if any(path.startswith(LENGTHS) for path in paths_set(study.search)):
-        return None
-    if training.num_flops is not None:
-        return str(Budget("flops", training.num_flops))
-    return None if training.num_tokens is None else str(Budget("tokens", training.num_tokens))
 
 
 class ResolvedTime:

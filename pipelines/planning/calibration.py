@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from calm_bench.atomic import write_bytes
+from calm_bench.devices import available_cpus
 from calm_bench.fingerprint import identity
-from pipelines.engine.executor import available_cpus
 from pipelines.planning.machines import Machine
 from pipelines.planning.shapes import Shape, ShapeKind, Speed
 from pipelines.store.lease import locked

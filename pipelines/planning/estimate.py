@@ -9,15 +9,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from calm_bench.study_config import Study
 from pipelines.planning.calibration import IMPORT_S, Calibration
 from pipelines.planning.machines import Machine
 from pipelines.planning.plan import Plan, PlannedTrial
 from pipelines.planning.schedule import Job, Span, simulated
 from pipelines.planning.stage_costs import Speeds, StageCost, stage_cost
 from pipelines.planning.text_sizes import text_sizes
-from pipelines.stages.stage import STAGE_KINDS, Stage
 from pipelines.store.store import Store
+from pipelines.study.config import Study
+from pipelines.study.stage import STAGE_KINDS, Stage
 
 RAY_START_S = 4.5
 """From the command to Ray's first stage on a machine where importing takes :data:`IMPORT_S`, the mirror's set-up

@@ -11,9 +11,9 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from calm_bench.study_config import Execution, Study
-from pipelines.engine.events import Event, StageFinished, StudyStarted
-from pipelines.leaderboard.numbers import duration
+from calm_bench.atomic import write_json
+from pipelines.common.numbers import duration
+from pipelines.execution.events import Event, StageFinished, StudyStarted
 from pipelines.planning.calibration import load_calibration, save_calibration
 from pipelines.planning.estimate import Estimate, estimate
 from pipelines.planning.limit import Limit, check_limit
@@ -22,7 +22,8 @@ from pipelines.planning.measuring import MeasuringFailed, expected_seconds, meas
 from pipelines.planning.plan import Plan, plan_study, shapes_in
 from pipelines.planning.shapes import Shape, Speed
 from pipelines.planning.stage_costs import Speeds
-from pipelines.store.store import Store, write_json
+from pipelines.store.store import Store
+from pipelines.study.config import Execution, Study
 
 PLAN, ESTIMATE = "plan.json", "estimate.json"
 """In the study's folder: what was expected before the last run that ran anything, and what came of it."""

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from calm_bench.budget import parse_seconds
 from calm_bench.overrides import ConfigurationError
-from pipelines.leaderboard.numbers import compact, duration, printable, scientific
+from pipelines.common.numbers import compact, duration, printable, scientific
 from pipelines.planning.estimate import Estimate
 from pipelines.planning.plan import Plan
+from pipelines.study.equal_budget import parse_seconds
 
 Unit = Literal["time", "flops", "gpu-hours"]
 

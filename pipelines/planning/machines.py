@@ -10,10 +10,10 @@ from math import ceil
 from pathlib import Path
 from typing import Literal
 
+from calm_bench.devices import available_cpus
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import did_you_mean
-from calm_bench.study_config import Execution
-from pipelines.engine.executor import available_cpus
+from pipelines.study.config import Execution
 
 THIS_MACHINE = "local"
 MFU = 0.4

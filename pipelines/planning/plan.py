@@ -8,19 +8,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from calm_bench.budget import Budget
 from calm_bench.config import Experiment
 from calm_bench.overrides import ConfigurationError, apply_settings
-from calm_bench.study_config import Parameter, Search, Study
 from pipelines.planning.budgets import BudgetRule, rule_for
-from pipelines.planning.price import Price, price_of
 from pipelines.planning.shapes import Shape, Speed, shapes_of
 from pipelines.planning.stage_costs import assumed_speed
-from pipelines.stages.graph import CorpusIdentity, corpus_identity_of, stages_for
-from pipelines.stages.stage import Stage, StageGraph
 from pipelines.store.store import Store
-from pipelines.sweep.space import grid_points, label_of, settings_at
-from pipelines.sweep.study import study_folder
+from pipelines.store.study_folder import study_folder
+from pipelines.study.config import Parameter, Search, Study
+from pipelines.study.equal_budget import Budget
+from pipelines.study.graph import CorpusIdentity, corpus_identity_of, stages_for
+from pipelines.study.price import Price, price_of
+from pipelines.study.space import grid_points, label_of, settings_at
+from pipelines.study.stage import Stage, StageGraph
 
 StageState = Literal["cached", "begun", "new"]
 """``begun``: interrupted or running now, and continued from its last checkpoint."""

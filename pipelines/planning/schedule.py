@@ -1,11 +1,11 @@
-"""How long stages take together: the scheduler of :mod:`pipelines.engine.scheduler`, played through without working."""
+"""How long stages take together: :mod:`pipelines.execution.scheduler`, played through without working."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipelines.stages.stage import Stage, StageGraph
+from pipelines.study.stage import Stage, StageGraph
 
 
 @dataclass(frozen=True)

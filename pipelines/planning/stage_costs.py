@@ -10,9 +10,9 @@ from calm_bench.memory import Memory, autoencoder_training_memory, evaluation_me
 from pipelines.planning.calibration import Calibration, Measured
 from pipelines.planning.crews import CREW_START_S, shared_speed, worker_memory
 from pipelines.planning.machines import CORE_FLOPS_PER_SECOND, Machine
-from pipelines.planning.price import Price, TrainingPrice
 from pipelines.planning.shapes import Shape, Speed
 from pipelines.planning.text_sizes import TextSizes, corpus_seconds, tokens_seconds
+from pipelines.study.price import Price, TrainingPrice
 
 STAGE_S = 0.15
 """Of every stage besides its work: handing it to a worker, hashing and flushing what it wrote."""

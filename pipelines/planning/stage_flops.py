@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipelines.stages.stage import Stage
+    from pipelines.study.stage import Stage
 
 
 def stage_flops(stage: Stage) -> float:
     """FLOPs of all steps of a training stage; 0 for other kinds, and where the vocabulary's size is not known yet."""
     from calm_bench.config import Tokens
     from calm_bench.overrides import ConfigurationError
-    from pipelines.planning.price import assumed_vocab_size, price_of
-    from pipelines.stages.runners import autoencoder_experiment, language_model_experiment
+    from pipelines.study.kinds.runners import autoencoder_experiment, language_model_experiment
+    from pipelines.study.price import assumed_vocab_size, price_of
 
     if stage.kind not in ("autoencoder", "language_model"):
         return 0.0

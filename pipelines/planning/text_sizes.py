@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calm_bench.config import Corpus, Experiment, Tokens
-from pipelines.stages.stage import StageGraph
 from pipelines.store.store import Store
+from pipelines.study.stage import StageGraph
 
 STDLIB_BYTES = {"train": 1.68e6, "validation": 1.76e5, "test": 3.87e5}
 """Of ``corpus.source=stdlib`` with its default split on Python 3.11; a release more or less changes it by a few %."""

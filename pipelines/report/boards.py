@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.leaderboard.columns import ON_THE_FRONT
-from pipelines.leaderboard.entry import Entry
-from pipelines.leaderboard.leaderboard import Cost, Group, Leaderboard
-from pipelines.leaderboard.looks import Family, Key, key_of
-from pipelines.leaderboard.pooling import pooled
-from pipelines.leaderboard.render import caption, generation_caption
-from pipelines.leaderboard.trajectories import Trajectory
+from pipelines.common.sanitize import legible
 from pipelines.report.columns import LONGEST_LABEL, columns_for, values_of
 from pipelines.report.data import Board, Member, Row
-from pipelines.report.legible import legible
 from pipelines.report.links import Links
 from pipelines.report.protocol_words import protocol_title, protocol_words
+from pipelines.report.tables import caption, generation_caption
+from pipelines.results.columns import ON_THE_FRONT
+from pipelines.results.entry import Entry
+from pipelines.results.leaderboard import Cost, Group, Leaderboard
+from pipelines.results.looks import Family, Key, key_of
+from pipelines.results.pooling import pooled
+from pipelines.results.trajectories import Trajectory
 
 _COSTS: tuple[Cost, ...] = ("total_training_flops", "inference_flops_per_token")
 
@@ -93,7 +93,7 @@ def _caption(group: Group) -> str:
 
 def headline_of(group: Group, entries: Sequence[Entry], trajectories: Sequence[Trajectory]) -> dict[str, Any]:
     """The headline of one protocol; where there is none to be had, what the best row says."""
-    from pipelines.leaderboard.headline import headline
+    from pipelines.results.headline import headline
 
     own = [entry for entry in entries if entry.protocol_hash == group.protocol_hash]
     kept = [trajectory for trajectory in trajectories if trajectory.comparable[0] == group.protocol_hash]

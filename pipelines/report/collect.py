@@ -10,10 +10,7 @@ from typing import Any
 import calm_bench
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import did_you_mean
-from pipelines.leaderboard.entry import Entry
-from pipelines.leaderboard.leaderboard import Leaderboard
-from pipelines.leaderboard.looks import Family, Key, key_of, looks_of
-from pipelines.leaderboard.trajectories import trajectories_of
+from pipelines.common.sanitize import legible
 from pipelines.report.boards import Origin, boards_of
 from pipelines.report.columns import LONGEST_LABEL
 from pipelines.report.curves import curves_of, points_for, rounded
@@ -30,13 +27,16 @@ from pipelines.report.data import (
 )
 from pipelines.report.environment import Environment
 from pipelines.report.estimates import ESTIMATE, estimates_of
-from pipelines.report.legible import legible
 from pipelines.report.links import Links, links_of
 from pipelines.report.reproduce import commands_for, notes_for
 from pipelines.report.searches import search_of
 from pipelines.report.stage_records import StageRecords, read_json
+from pipelines.results.entry import Entry
+from pipelines.results.leaderboard import Leaderboard
+from pipelines.results.looks import Family, Key, key_of, looks_of
+from pipelines.results.trajectories import trajectories_of
 from pipelines.store.store import Store
-from pipelines.sweep.trial import TrialOutcome
+from pipelines.study.trial import TrialOutcome
 
 MOST_TEXT = 1_500_000
 """Characters of samples on a page; the best rows' come first."""
@@ -242,7 +242,7 @@ def _kept(studies: Sequence[_Study], families: Mapping[Key, Family], files: Stag
 
 
 def _part(study: _Study, files: StageRecords) -> StudyPart:
-    from calm_bench.study_config import Search
+    from pipelines.study.config import Search
 
     environment = Environment(files, study.trials)
     configuration = legible(study.configuration)

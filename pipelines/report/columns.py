@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from pipelines.leaderboard.columns import PERCENTAGES
-from pipelines.leaderboard.entry import Entry
+from pipelines.common.sanitize import legible
 from pipelines.report.curves import rounded
 from pipelines.report.data import Column, Number
-from pipelines.report.legible import legible
+from pipelines.results.columns import PERCENTAGES
+from pipelines.results.entry import Entry
 
 LONGEST_LABEL = 200
 _DIGITS = 6

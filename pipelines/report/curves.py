@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.mirror.metrics import Line, read_lines
 from pipelines.report.data import Curve, Number, TrainingCurves
+from pipelines.store.metrics_log import Line, read_lines
 
 MOST_POINTS = 240
 """Of one training, where few are shown."""

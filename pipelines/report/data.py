@@ -75,7 +75,7 @@ class Board:
     columns: Sequence[Column]
     rows: Sequence[Row]
     headline: Mapping[str, Any]
-    """:meth:`pipelines.leaderboard.answers.Headline.to_dict`, or only ``sentences``."""
+    """:meth:`pipelines.results.answers.Headline.to_dict`, or only ``sentences``."""
 
 
 @dataclass(frozen=True)

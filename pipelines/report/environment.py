@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pipelines.report.legible import legible
+from pipelines.common.sanitize import legible
 from pipelines.report.stage_records import StageRecords
 
 ORDER = ("corpus", "tokens", "autoencoder", "language_model", "evaluation", "samples", "benchmarks", "trajectory")

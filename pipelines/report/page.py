@@ -19,7 +19,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from calm_bench.atomic import write_bytes
-from pipelines.leaderboard.drawing import PALETTE
+from pipelines.common.canvas import PALETTE
 from pipelines.report.collect import collect
 from pipelines.report.data import Report
 from pipelines.store.store import Store

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines.leaderboard.entry import Entry
+from pipelines.results.entry import Entry
 
 
 def protocol_title(protocol: Mapping[str, Any], name: str) -> str:

@@ -75,7 +75,7 @@ def notes_for(commands: Sequence[Command], environment: Environment, corpus: Map
 
 def differences_from_shipped(name: str, configuration: str) -> list[str] | None:
     """``key=value`` assignments that turn the shipped study ``name`` into this one; None where that cannot be said."""
-    from pipelines.sweep.catalogue import SHIPPED, resolve_study
+    from pipelines.study.catalogue import SHIPPED, resolve_study
 
     if not (SHIPPED / f"{name}.yaml").is_file():
         return None

@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from calm_bench.study_config import Parameter
-from calm_bench.study_config import Search as Configured
+from pipelines.common.sanitize import legible
 from pipelines.report.columns import LONGEST_LABEL
 from pipelines.report.curves import rounded
 from pipelines.report.data import Search
-from pipelines.report.legible import legible
-from pipelines.sweep.space import Scalar, distributions
+from pipelines.study.config import Parameter
+from pipelines.study.config import Search as Configured
+from pipelines.study.space import Scalar, distributions
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

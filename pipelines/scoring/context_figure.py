@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.leaderboard.drawing import INK, MARKERS, PALETTE, canvas, quiet, write
-from pipelines.leaderboard.numbers import printable
+from pipelines.common.canvas import INK, MARKERS, PALETTE, canvas, quiet, write
+from pipelines.common.numbers import printable
 
 if TYPE_CHECKING:
     from evals.context_sweep import ContextSweep

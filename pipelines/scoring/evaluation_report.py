@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipelines.leaderboard.numbers import MISSING, printable
+from pipelines.common.numbers import MISSING, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from evals.evaluate import BrierResult
-    from pipelines.scoring.task_score import TaskScore
+    from evals.task_score import TaskScore
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import did_you_mean
-from pipelines.leaderboard.entry import Entry
-from pipelines.leaderboard.leaderboard import Leaderboard
+from pipelines.results.entry import Entry
+from pipelines.results.leaderboard import Leaderboard
 from pipelines.store.store import Store
 
 SEED_MARK = "@"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.leaderboard.drawing import INK, PALETTE, canvas, quiet, write
+from pipelines.common.canvas import INK, PALETTE, canvas, quiet, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

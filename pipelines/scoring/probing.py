@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from calm_bench.opening import open_autoencoder
 from calm_bench.overrides import ConfigurationError
-from pipelines.leaderboard.numbers import share_with_error
+from pipelines.common.numbers import share_with_error
 from pipelines.scoring.models import TrainedModel
 from pipelines.scoring.scoring import prepare_text
 from pipelines.store.store import Store

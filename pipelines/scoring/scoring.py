@@ -10,11 +10,11 @@ from calm_bench.config import Corpus, Evaluation, Experiment, Samples
 from calm_bench.opening import open_network, open_tokenizer, tokenizer_setting
 from calm_bench.overrides import ConfigurationError, assign, parse_assignment, validate
 from calm_bench.problems import check_path
-from pipelines.engine.perform import perform
+from pipelines.execution.run_stage import run_stage
 from pipelines.scoring.models import TrainedModel, is_transformers_model
-from pipelines.stages.graph import stages_for
-from pipelines.stages.stage import STAGE_KINDS, StageGraph
 from pipelines.store.store import Store
+from pipelines.study.graph import stages_for
+from pipelines.study.stage import STAGE_KINDS, StageGraph
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from evals.harness import HarnessSettings
     from evals.protocol import Protocol
     from evals.samplers import ModelSampler
-    from pipelines.scoring.task_score import TaskScore
+    from evals.task_score import TaskScore
 
 SETTABLE = ("corpus", "evaluation")
 TEXT_POSITIONS = 16
@@ -173,9 +173,9 @@ class Scoring:
             settings: of :class:`evals.harness.CalmBenchLM`; ``hf`` has likelihoods and takes no scorer.
 
         Raises:
-            ConfigurationError, EvaluationError, UnknownName: as :func:`pipelines.scoring.benchmarks.run_tasks`.
+            ConfigurationError, EvaluationError, UnknownName: as :func:`evals.benchmarks.run_tasks`.
         """
-        from pipelines.scoring.benchmarks import run_tasks
+        from evals.benchmarks import run_tasks
 
         corpus = self.experiment.corpus
         metadata = {
@@ -186,7 +186,7 @@ class Scoring:
 
     def texts(self, settings: Samples | None = None) -> list[dict[str, Any]]:
         """What the model writes after beginnings of held-out documents, at every temperature of ``settings``."""
-        from pipelines.stages.sample_texts import prompts_of, write_texts
+        from pipelines.study.kinds.samples import prompts_of, write_texts
 
         settings = settings or Samples()
         prompts = prompts_of(self.stream, settings.num_prompts, settings.prompt_tokens)
@@ -237,7 +237,7 @@ def prepare_text(model: TrainedModel, store: Store, overrides: Sequence[str] = (
     experiment = _experiment(model, overrides)
     graph = stages_for(experiment)
     for stage in (graph["corpus"], graph["tokens"]):
-        perform(store, stage, STAGE_KINDS.get(stage.kind), "cpu", lambda: False)
+        run_stage(store, stage, STAGE_KINDS.get(stage.kind), "cpu", lambda: False)
     return experiment, graph
 
 
@@ -278,7 +278,7 @@ def _tokenizer(model: TrainedModel) -> str:
 def _written_by_transformers(
     sampler: Any, tokenizer: Tokenizer, prompts: list[list[int]], temperature: float, settings: Samples, seed: int
 ) -> list[dict[str, Any]]:
-    """As :func:`pipelines.stages.sample_texts.write_texts`, by the model's own ``generate``."""
+    """As :func:`pipelines.study.kinds.samples.write_texts`, by the model's own ``generate``."""
     import torch
 
     from calm_bench.seeding import derive

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from calm_bench.atomic import write_bytes
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import did_you_mean
-from pipelines.mirror.address import masked
+from pipelines.common.redact import masked
 
 T = TypeVar("T")
 

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 from pathlib import Path
 
 from calm_bench.overrides import ConfigurationError
-from pipelines.store.claims import EXPIRY_S, HEARTBEAT_S
-from pipelines.store.saving import SAVE_EVERY_S
 from pipelines.store.store import Store
-
-CACHE = "CALM_BENCH_CACHE"
-"""Environment variable: the folder for local copies of remote stores; else the user's cache folder."""
 
 _URL = re.compile(r"(?P<protocol>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)")
 _READ_ONLY = ("http", "https", "data", "zip", "tar", "libarchive", "github", "git")
@@ -28,7 +21,7 @@ def open_store(where: str | Path | None = None) -> Store:
         ConfigurationError: the address carries credentials, or is of a kind that cannot hold a store.
     """
     if where is None:
-        from calm_bench.study_config import Execution
+        from pipelines.study.config import Execution
 
         where = Execution().store
     text = str(where)
@@ -45,25 +38,9 @@ def open_store(where: str | Path | None = None) -> Store:
     if protocol in ("file", "local"):
         # One folder, one cache, however it is written.
         url = f"file://{Path('/' + rest.lstrip('/'))}"
+    from pipelines.store.remote import remote_store
+
     return remote_store(url)
-
-
-def remote_store(
-    url: str, expiry_s: float = EXPIRY_S, heartbeat_s: float = HEARTBEAT_S, save_every_s: float = SAVE_EVERY_S
-) -> Store:
-    """The store at the address ``url``, worked on in this machine's cache."""
-    from pipelines.store.home import Home
-    from pipelines.store.remote import RemoteStore
-
-    return RemoteStore(Home(url), cache_folder(url), expiry_s, heartbeat_s, save_every_s)
-
-
-def cache_folder(url: str) -> Path:
-    """Where this machine works on the store at ``url``."""
-    own = os.environ.get(CACHE)
-    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "calm-bench"
-    digest = hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
-    return Path(own or users).expanduser().absolute() / f"store-{digest}"
 
 
 def _refuse_credentials(protocol: str, rest: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import calm_bench
+from calm_bench.devices import device_name
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "pyarrow", "numpy", "ray", "optuna", "mlflow")
 
@@ -34,15 +35,6 @@ def provenance(
         "preparation_s": preparation_s,
         "flops": flops,
     }
-
-
-def device_name(device: str) -> str:
-    """The device with its model, as in ``cuda: NVIDIA H100``."""
-    if device.startswith("cuda"):
-        import torch
-
-        return f"{device}: {torch.cuda.get_device_name(device)}"
-    return f"{device}: {platform.processor() or platform.machine()}"
 
 
 @cache

@@ -14,7 +14,9 @@ the price of fetching, and of the work since the last upload.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 import time
 import uuid
@@ -23,7 +25,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipelines.stages.stage import Stage
 from pipelines.store import bundle, remote_contents
 from pipelines.store.claims import EXPIRY_S, HEARTBEAT_S, Claim, Claims
 from pipelines.store.contents import LeftBehind, StageFiles, left_behind_in
@@ -37,10 +38,15 @@ from pipelines.store.remote_progress import SEND_S, RemoteProgress, Sender
 from pipelines.store.remote_studies import RemoteStudies, stages_of
 from pipelines.store.saving import SAVE_EVERY_S, Saver, adopt, discard_saved, saved_work
 from pipelines.store.store import Store
+from pipelines.study.stage import Stage
 
 
 class StudyBusy(RuntimeError):
     """Another driver runs the study, and the store cannot let two drivers share its journal."""
+
+
+CACHE = "CALM_BENCH_CACHE"
+"""Environment variable: the folder for local copies of remote stores; else the user's cache folder."""
 
 
 class RemoteStore(Store):
@@ -74,8 +80,6 @@ class RemoteStore(Store):
         self._savers: dict[str, Saver] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from pipelines.store.opening import remote_store
-
         # On another host the local folder is elsewhere.
         return remote_store, (self.home.url, *self._settings)
 
@@ -330,3 +334,18 @@ class RemoteStore(Store):
 
     def _note(self, stage: Stage) -> Path:
         return self.root / "saved" / stage.name
+
+
+def remote_store(
+    url: str, expiry_s: float = EXPIRY_S, heartbeat_s: float = HEARTBEAT_S, save_every_s: float = SAVE_EVERY_S
+) -> Store:
+    """The store at the address ``url``, worked on in this machine's cache."""
+    return RemoteStore(Home(url), cache_folder(url), expiry_s, heartbeat_s, save_every_s)
+
+
+def cache_folder(url: str) -> Path:
+    """Where this machine works on the store at ``url``."""
+    own = os.environ.get(CACHE)
+    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "calm-bench"
+    digest = hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
+    return Path(own or users).expanduser().absolute() / f"store-{digest}"

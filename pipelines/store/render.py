@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.leaderboard.numbers import printable
+from pipelines.common.numbers import printable
 from pipelines.store.inventory import StoredStage
 from pipelines.store.sweeping import Waste
 

@@ -23,13 +23,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from calm_bench.atomic import write_bytes
-from pipelines.stages.stage import Stage
+from calm_bench.atomic import write_json
 from pipelines.store.contents import LeftBehind, StageFiles, begun_in, finished_in, left_behind_in, size_of
 from pipelines.store.flags import Flag
 from pipelines.store.intact import RECORD, find_changes, find_damage, record_files, recorded_names
 from pipelines.store.lease import EXPIRY_S, HEARTBEAT_S, Holder, LeaseBook, Leases, Tenure
 from pipelines.store.names import is_plain
+from pipelines.study.stage import Stage
 
 ATTEMPTS = "attempts.jsonl"
 ERROR = "error.txt"
@@ -316,11 +316,6 @@ class Store:
         """Lower all flags whose names begin so."""
         for path in (self.root / "stop").glob(f"{beginning}*"):
             path.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
-    """Write ``value`` atomically as indented JSON; NaN and infinity are refused, since JSON has neither."""
-    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
 def _keep_recorded(folder: Path) -> None:

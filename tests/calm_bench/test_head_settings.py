@@ -7,7 +7,7 @@ import pytest
 from calm_bench.config import Experiment, LanguageModel
 from calm_bench.head_config import DiffusionHead, EnergyHead, FlowHead
 from calm_bench.overrides import ConfigurationError, apply_settings, assign, merge
-from pipelines.sweep.catalogue import resolve_study
+from pipelines.study.catalogue import resolve_study
 
 
 def test_a_head_without_a_kind_is_an_energy_head() -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from calm_bench import blockwise, memory
 from calm_bench.config import Experiment
-from calm_bench.sampling import continuations, tree
+from calm_bench.lm import tree
+from calm_bench.sampling import continuations
 from evals import evaluate
 
 WITHIN = 0.25

@@ -14,7 +14,7 @@ from calm_bench.overrides import (
     parse_assignment,
     validate,
 )
-from calm_bench.study_config import Study
+from pipelines.study.config import Study
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ DRIVER = """
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
 from ray.cluster_utils import Cluster
-from calm_bench.study_config import Execution
-from pipelines.engine.ray_executor import RayExecutor
-from pipelines.stages.stage import STAGE_KINDS, Stage, StageKind
+from pipelines.study.config import Execution
+from pipelines.execution.ray_executor import RayExecutor
+from pipelines.study.stage import STAGE_KINDS, Stage, StageKind
 from pipelines.store.store import Store
 
 def run_where(stage, inputs, folder, device, stop):

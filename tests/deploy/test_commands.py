@@ -14,10 +14,10 @@ import yaml
 
 from calm_bench.overrides import parse_assignment
 from calm_bench.problems import check_path
-from calm_bench.study_config import Study
-from pipelines.cli import app
-from pipelines.commands.options import DEFAULT_STUDY
-from pipelines.sweep.catalogue import resolve_study, shipped_studies
+from pipelines.app.cli import app
+from pipelines.app.commands.options import DEFAULT_STUDY
+from pipelines.study.catalogue import resolve_study, shipped_studies
+from pipelines.study.config import Study
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = re.compile(r"(?:^|/)calm-bench$")

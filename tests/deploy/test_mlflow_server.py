@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.mirror.client import connect
+from pipelines.tracking.client import connect
 from tests.deploy.conftest import Server
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,12 +12,12 @@ import optuna
 import pytest
 
 from calm_bench.problems import ConfigurationError
-from calm_bench.study_config import Execution, Search
-from pipelines.cli import main
-from pipelines.doctor import Finding, examine
-from pipelines.postgresql import PostgresqlError
-from pipelines.sweep.ledger import Asked, Ledger, Told
-from pipelines.sweep.trial_storage import Database, Journal, TrialStorage, trial_storage
+from pipelines.app.cli import main
+from pipelines.app.doctor import Finding, examine
+from pipelines.search.postgresql import PostgresqlError
+from pipelines.search.trial_queue import Asked, Ledger, Told
+from pipelines.search.trial_storage import Database, Journal, TrialStorage, trial_storage
+from pipelines.study.config import Execution, Search
 from tests.deploy.conftest import PASSWORD, Server
 
 NewDatabase = Callable[[], str]

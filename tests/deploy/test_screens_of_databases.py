@@ -18,17 +18,17 @@ import optuna
 import psutil
 import pytest
 
-from calm_bench.study_config import Search, Study
-from pipelines.mirror.servers import LOOPBACK, free_port
-from pipelines.store.store import write_json
-from pipelines.sweep.ledger import Ledger, Told
-from pipelines.sweep.study import resolved_yaml
-from pipelines.sweep.trial_storage import VARIABLE, Database, Journal, TrialStorage
+from calm_bench.atomic import write_json
+from pipelines.search.drive import resolved_yaml
+from pipelines.search.trial_queue import Ledger, Told
+from pipelines.search.trial_storage import VARIABLE, Database, Journal, TrialStorage
+from pipelines.study.config import Search, Study
+from pipelines.tracking.servers import LOOPBACK, free_port
 from tests.deploy.conftest import PASSWORD, Server
 
 pytest.importorskip("optuna_dashboard", reason="optuna-dashboard, of the extra ui, is not installed")
 
-from pipelines.mirror.dashboard import DashboardServer, StoreStudies
+from pipelines.tracking.dashboard import DashboardServer, StoreStudies
 
 SEARCH = Search.model_validate({"parameters": [{"name": "seed", "values": [0, 1]}]})
 
@@ -206,13 +206,13 @@ def test_an_address_beside_a_study_serves_unless_its_password_was_taken_out(
 def test_the_command_shows_a_database_and_no_password(
     new_database: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipelines.mirror.client import connect
+    from pipelines.tracking.client import connect
 
     uri = new_database()
     folder = add(tmp_path, "study", lambda folder: Database(uri, folder.name))
     connect(f"sqlite:///{tmp_path / 'mlflow.db'}").create_experiment("calm-bench")
     log = tmp_path / "ui.log"
-    program = "from pipelines.cli import main; main()"
+    program = "from pipelines.app.cli import main; main()"
     environment = {**os.environ, VARIABLE: uri, "PYTHONUNBUFFERED": "1", "COLUMNS": "300"}
     environment.pop("MLFLOW_TRACKING_URI", None)
     with log.open("w") as output:

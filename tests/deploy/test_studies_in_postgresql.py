@@ -16,11 +16,12 @@ import yaml
 from rich.console import Console
 
 from calm_bench.atomic import is_temporary
-from calm_bench.study_config import Execution, Study, Tracking
-from pipelines.mirror.client import connect
+from pipelines.app.running import run_and_report
 from pipelines.store.store import Store
-from pipelines.sweep.running import run_and_report
-from pipelines.sweep.study import study_folder, study_identity
+from pipelines.store.study_folder import study_folder
+from pipelines.study.config import Execution, Study, Tracking
+from pipelines.study.identity import study_identity
+from pipelines.tracking.client import connect
 from tests.deploy.conftest import PASSWORD, Server
 from tests.faults.conftest import assert_nothing_is_left, finish, processes
 from tests.faults.small_study import STUDY, begun, wait_for, worker_of, written_leaderboard
@@ -39,7 +40,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     def run(study: Study, store: Store, **environment: str) -> subprocess.Popen[str]:
         file = tmp_path / f"{store.root.name}.yaml"
         file.write_text(yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False))
-        program = "from pipelines.cli import main; main()"
+        program = "from pipelines.app.cli import main; main()"
         process = subprocess.Popen(
             [sys.executable, "-c", program, "run", str(file), "--local", "--store", str(store.root)],
             stdout=subprocess.PIPE,

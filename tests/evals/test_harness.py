@@ -15,7 +15,7 @@ from calm_bench.config import LanguageModel as LanguageModelConfig
 from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import UnknownName
-from calm_bench.tokens.tokenizer import ByteTokenizer
+from calm_bench.tokens.byte_tokenizer import ByteTokenizer
 from evals.harness import NAME, CalmBenchLM, HarnessSettings, register
 from evals.protocol import EvaluationError
 

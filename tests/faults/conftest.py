@@ -12,12 +12,13 @@ import psutil
 import pytest
 import yaml
 
-from calm_bench.study_config import Study
-from pipelines.engine.executor import Executor, LocalExecutor
-from pipelines.leaderboard.entry import entry_from
-from pipelines.leaderboard.leaderboard import Leaderboard
+from pipelines.execution.executor import Executor
+from pipelines.execution.local_executor import LocalExecutor
+from pipelines.results.entry import entry_from
+from pipelines.results.leaderboard import Leaderboard
+from pipelines.search.drive import run_study
 from pipelines.store.store import Store
-from pipelines.sweep.study import run_study
+from pipelines.study.config import Study
 from tests.faults.small_study import STUDY, Outcome, comparable, left_behind, start_run, wait_for, weights
 
 

@@ -12,10 +12,10 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from calm_bench.study_config import Execution, Study
-from pipelines.engine.events import Event, StageRetried
-from pipelines.engine.ray_executor import RayExecutor
+from pipelines.execution.events import Event, StageRetried
+from pipelines.execution.ray_executor import RayExecutor
 from pipelines.store.store import Store
+from pipelines.study.config import Execution, Study
 from tests.faults.conftest import finish
 from tests.faults.small_study import Outcome, begun, wait_for, worker_of
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from calm_bench.study_config import Study
-from pipelines.engine.events import Event, StageRetried
-from pipelines.engine.executor import LocalExecutor
-from pipelines.progress.watching import look
+from pipelines.execution.events import Event, StageRetried
+from pipelines.execution.local_executor import LocalExecutor
+from pipelines.monitor.watching import look
+from pipelines.search.drive import StudyInterrupted, run_study
 from pipelines.store.store import Store
-from pipelines.sweep.study import StudyInterrupted, run_study
+from pipelines.study.config import Study
 from tests.faults.conftest import finish
 from tests.faults.small_study import Outcome, begun, flip_bit, wait_for, weights, written_leaderboard
 
@@ -88,11 +88,11 @@ def test_a_flipped_bit_in_the_weights_of_an_autoencoder(study: Study, store: Sto
 FULL_DISK = """
 import json, resource, sys, warnings, yaml
 from pathlib import Path
-from calm_bench.study_config import Study
-from pipelines.engine.events import StageProgress, StageRetried
-from pipelines.engine.executor import LocalExecutor
+from pipelines.study.config import Study
+from pipelines.execution.events import StageProgress, StageRetried
+from pipelines.execution.local_executor import LocalExecutor
 from pipelines.store.store import Store
-from pipelines.sweep.study import run_study
+from pipelines.search.drive import run_study
 
 class Disk:
     full, retried = False, []

@@ -12,10 +12,10 @@ import pytest
 
 from calm_bench.config import Experiment
 from calm_bench.overrides import apply_settings
-from calm_bench.study_config import Study
-from pipelines.leaderboard.entry import Entry
-from pipelines.stages.stage import Stage, StageGraph
-from pipelines.sweep.trial import TrialOutcome
+from pipelines.results.entry import Entry
+from pipelines.study.config import Study
+from pipelines.study.stage import Stage, StageGraph
+from pipelines.study.trial import TrialOutcome
 
 
 def entry(**changes: Any) -> Entry:

@@ -12,15 +12,15 @@ import pytest
 import yaml
 
 from calm_bench.config import Experiment
-from calm_bench.study_config import Study
-from pipelines import cli
-from pipelines.engine.interrupt import this_command
-from pipelines.engine.perform import StageError, perform
-from pipelines.mirror.address import masked
-from pipelines.stages.stage import Stage, StageKind
+from pipelines.app import cli
+from pipelines.common.redact import masked
+from pipelines.execution.interrupt import this_command
+from pipelines.execution.run_stage import StageError, run_stage
+from pipelines.search.drive import resolved_yaml
 from pipelines.store.opening import open_store
 from pipelines.store.store import ERROR, Store
-from pipelines.sweep.study import resolved_yaml
+from pipelines.study.config import Study
+from pipelines.study.stage import Stage, StageKind
 
 SECRET = "squeamish/ossifrage+0123"
 """With what secret keys of object stores may hold."""
@@ -157,12 +157,12 @@ def test_neither_a_stage_s_error_nor_its_provenance_shows_them(tmp_path: Path, m
     never = threading.Event().is_set
     stage = Stage("toy", 1, {"seed": 0})
     with pytest.raises(StageError) as caught:
-        perform(store, stage, StageKind("toy", _fails, uses_torch=False), "cpu", never)
+        run_stage(store, stage, StageKind("toy", _fails, uses_torch=False), "cpu", never)
     assert not shows(f"{caught.value} {caught.value.details} {caught.value!r}")
     kept = (store.work_folder(stage) / ERROR).read_text()
     assert not shows(kept)
     assert "401 from https://***@host:5000/path with ***" in kept
-    perform(store, stage, StageKind("toy", _works, uses_torch=False), "cpu", never)
+    run_stage(store, stage, StageKind("toy", _works, uses_torch=False), "cpu", never)
     for path in store.root.rglob("*"):
         if path.is_file():
             assert not shows(path.read_text(errors="replace")), path
@@ -192,7 +192,7 @@ def test_no_new_key_may_hold_an_address_unseen() -> None:
             return {key: fill(item) for key, item in value.items()}
         return [fill(item) for item in value] if isinstance(value, list) else ADDRESSES[0]
 
-    from pipelines.sweep.study import _masked_within
+    from pipelines.search.drive import _masked_within
 
     assert not shows(str(_masked_within(fill(marked))))
     assert Experiment.model_fields.keys() <= marked.keys()

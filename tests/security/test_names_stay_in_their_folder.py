@@ -15,10 +15,8 @@ from hypothesis import strategies as st
 from calm_bench.fingerprint import file_digest
 from calm_bench.overrides import ConfigurationError
 from calm_bench.tokens import TokensError, TokenStream
-from pipelines.engine.perform import perform
-from pipelines.mirror.times import StagePlace
+from pipelines.execution.run_stage import run_stage
 from pipelines.scoring.models import find_model
-from pipelines.stages.stage import STAGE_KINDS, Stage, StageKind
 from pipelines.store import bundle
 from pipelines.store.home import Home
 from pipelines.store.intact import RECORD, find_damage
@@ -28,7 +26,9 @@ from pipelines.store.publications import Publications
 from pipelines.store.remote import RemoteStore
 from pipelines.store.store import Store
 from pipelines.store.sweeping import find_waste, remove
-from pipelines.sweep.catalogue import resolve_study
+from pipelines.study.catalogue import resolve_study
+from pipelines.study.stage import STAGE_KINDS, Stage, StageKind
+from pipelines.tracking.times import StagePlace
 
 OUTSIDE = ["../x", "a/../../x", "/etc/passwd", "..", ".", "", "a//b", "a/./b", "..\\x", "C:\\x", "\\\\host\\x", "a\0b"]
 
@@ -66,8 +66,8 @@ def test_labels_and_choices_name_no_files(tmp_path: Path) -> None:
     choices = {"../../evil": {"model.chunk_size": 2}, "/etc/passwd": {"model.kind": "token"}}
     path.write_text(json.dumps({"search": {"parameters": [{"name": "model", "choices": choices}]}}))
     study = resolve_study(str(path))
-    from pipelines.stages.graph import stages_for
-    from pipelines.sweep.space import grid_points, label_of, settings_at
+    from pipelines.study.graph import stages_for
+    from pipelines.study.space import grid_points, label_of, settings_at
 
     for point in grid_points(study.search):
         from calm_bench.overrides import apply_settings
@@ -93,7 +93,7 @@ def published(tmp_path: Path) -> tuple[RemoteStore, Stage]:
     STAGE_KINDS.register("toy", TOY)
     store = RemoteStore(Home(f"file://{tmp_path / 'home'}"), tmp_path / "maker")
     stage = Stage("toy", 1, {"seed": 0})
-    perform(store, stage, STAGE_KINDS.get("toy"), "cpu", threading.Event().is_set)
+    run_stage(store, stage, STAGE_KINDS.get("toy"), "cpu", threading.Event().is_set)
     return store, stage
 
 

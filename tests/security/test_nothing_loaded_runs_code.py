@@ -22,7 +22,7 @@ from calm_bench.tokens import TokensError, TokenStream
 from calm_bench.training.checkpoint import Checkpoints
 from evals.protocol import EvaluationError
 from evals.sums import load_sums
-from pipelines.leaderboard.leaderboard import Leaderboard, LeaderboardError
+from pipelines.results.leaderboard import Leaderboard, LeaderboardError
 from pipelines.store.bundle import Bundle
 from pipelines.store.inventory import StoreError, study_records
 from pipelines.store.lease import Leases

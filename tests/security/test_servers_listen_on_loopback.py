@@ -12,10 +12,10 @@ import psutil
 import pytest
 
 import calm_bench
-from calm_bench.study_config import Execution
-from pipelines.engine.ray_executor import RayExecutor
-from pipelines.stages.stage import STAGE_KINDS, Stage, StageKind
+from pipelines.execution.ray_executor import RayExecutor
 from pipelines.store.store import Store
+from pipelines.study.config import Execution
+from pipelines.study.stage import STAGE_KINDS, Stage, StageKind
 
 ROOT = Path(calm_bench.__file__).parent.parent
 

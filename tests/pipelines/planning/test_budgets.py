@@ -11,17 +11,20 @@ import pytest
 import yaml
 from rich.console import Console
 
-from calm_bench.budget import Budget, parse_budget
 from calm_bench.overrides import ConfigurationError
-from calm_bench.study_config import Study
-from pipelines.leaderboard.render import budget_in_words
-from pipelines.planning.budgets import RESOLVED, rule_for, stated_budget
+from pipelines.planning.budgets import RESOLVED, rule_for
 from pipelines.planning.plan import Plan, plan_study
-from pipelines.planning.render import print_plan
 from pipelines.planning.shapes import Shape, Speed
+from pipelines.report.plan_table import print_plan
+from pipelines.report.tables import budget_in_words
+from pipelines.search.drive import resolved_yaml
 from pipelines.store.store import Store
-from pipelines.sweep.catalogue import resolve_study, shipped_studies
-from pipelines.sweep.study import resolved_yaml, study_folder, study_identity
+from pipelines.store.study_folder import study_folder
+from pipelines.study.catalogue import resolve_study, shipped_studies
+from pipelines.study.config import Study
+from pipelines.study.equal_budget import Budget, parse_budget
+from pipelines.study.identity import study_identity
+from pipelines.study.stated_budget import stated_budget
 
 CHOICES: dict[str, dict[str, Any]] = {
     "token": {"model.kind": "token"},

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from calm_bench.config import Experiment
-from calm_bench.study_config import Execution
 from pipelines.planning.calibration import Calibration, Measured, cache_file, load_calibration, save_calibration
 from pipelines.planning.machines import machine_named
 from pipelines.planning.measuring import measure, worth_measuring
 from pipelines.planning.shapes import Shape, Speed, shapes_of
 from pipelines.planning.stage_costs import Speeds
+from pipelines.study.config import Execution
 
 HERE = machine_named("local", Execution(backend="local"))
 TINY = {

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from calm_bench.config import LanguageModel, Training
+from calm_bench.devices import available_cpus
 from calm_bench.flops import parameter_count
 from calm_bench.memory import training_memory
 from calm_bench.overrides import ConfigurationError
-from calm_bench.study_config import Execution, Study
-from pipelines.engine.executor import available_cpus
 from pipelines.planning.crews import worker_memory
 from pipelines.planning.estimate import Estimate, estimate
 from pipelines.planning.forecast import SpeedBook, default_machines
 from pipelines.planning.machines import machine_named
 from pipelines.planning.plan import plan_study
-from pipelines.planning.render_estimate import machine_lines
+from pipelines.report.estimate_table import machine_lines
 from pipelines.store.store import Store
+from pipelines.study.config import Execution, Study
 
 VOCABULARY = 1000
 MODEL = LanguageModel(kind="token", training=Training(num_steps=10, batch_size=8, sequence_length=128))

@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 
 from calm_bench.config import Experiment
-from calm_bench.study_config import Study
-from pipelines.engine.events import StageFinished, StudyStarted
+from pipelines.execution.events import StageFinished, StudyStarted
 from pipelines.planning.calibration import Calibration, Measured
 from pipelines.planning.estimate import Estimate, estimate
 from pipelines.planning.forecast import ESTIMATE, PLAN, Forecast, forecast
 from pipelines.planning.machines import Machine, machine_named
 from pipelines.planning.plan import Plan, PlannedStage, PlannedTrial, plan_study, shapes_in
-from pipelines.planning.render_estimate import machine_lines
 from pipelines.planning.shapes import Speed
 from pipelines.planning.stage_costs import assumed_speed
-from pipelines.stages.stage import Stage, StageGraph
+from pipelines.report.estimate_table import machine_lines
 from pipelines.store.store import Store
-from pipelines.sweep.catalogue import resolve_study
+from pipelines.study.catalogue import resolve_study
+from pipelines.study.config import Study
+from pipelines.study.stage import Stage, StageGraph
 
 
 def two_workers(study: Study) -> Machine:

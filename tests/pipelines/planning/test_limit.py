@@ -9,14 +9,14 @@ import pytest
 from typer.testing import CliRunner
 
 from calm_bench.overrides import ConfigurationError
-from pipelines.cli import app
+from pipelines.app.cli import app
 from pipelines.planning.calibration import Calibration
 from pipelines.planning.estimate import estimate
 from pipelines.planning.limit import Limit, OverBudget, check_limit, parse_limit
 from pipelines.planning.machines import machine_named
 from pipelines.planning.plan import plan_study
 from pipelines.store.store import Store
-from pipelines.sweep.catalogue import resolve_study
+from pipelines.study.catalogue import resolve_study
 
 
 @pytest.mark.parametrize(

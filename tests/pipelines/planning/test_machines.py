@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from calm_bench.devices import available_cpus
 from calm_bench.overrides import ConfigurationError
-from calm_bench.study_config import Execution
-from pipelines.engine.executor import available_cpus
 from pipelines.planning.machines import GPUS, local_gpus, machine_named
+from pipelines.study.config import Execution
 
 
 def test_gpus_by_name_and_number() -> None:

@@ -14,12 +14,12 @@ from rich.console import Console
 from calm_bench.config import Corpus, Experiment, Tokens
 from calm_bench.flops import training_flops, training_steps
 from calm_bench.overrides import ConfigurationError
-from calm_bench.study_config import Study
 from pipelines.planning.plan import Plan, plan_study
-from pipelines.planning.price import assumed_vocab_size, price_of
-from pipelines.planning.render import print_plan, summary
+from pipelines.report.plan_table import print_plan, summary
 from pipelines.store.store import Store
-from pipelines.sweep.catalogue import resolve_study
+from pipelines.study.catalogue import resolve_study
+from pipelines.study.config import Study
+from pipelines.study.price import assumed_vocab_size, price_of
 
 CHOICES = {
     "token": {"model.kind": "token"},

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.planning.schedule import Job, chain_lengths, simulated
-from pipelines.stages.stage import Stage, StageGraph
+from pipelines.study.stage import Stage, StageGraph
 
 
 def stage(name: str, **inputs: Stage) -> Stage:

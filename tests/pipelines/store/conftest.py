@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.engine.perform import perform
-from pipelines.stages.stage import STAGE_KINDS, Interrupted, Stage, StageKind
+from pipelines.execution.run_stage import run_stage
 from pipelines.store.home import Home
 from pipelines.store.remote import RemoteStore
+from pipelines.study.stage import STAGE_KINDS, Interrupted, Stage, StageKind
 
 SECRET = "squeamish-ossifrage"
 """The S3 server takes any; no file and no message may show it."""
@@ -126,7 +126,7 @@ def do(store: RemoteStore, stage: Stage) -> dict[str, Any]:
     """The stage's result, with what it builds on made first."""
     for source in stage.inputs.values():
         do(store, source)
-    return perform(store, stage, STAGE_KINDS.get(stage.kind), "cpu", threading.Event().is_set)
+    return run_stage(store, stage, STAGE_KINDS.get(stage.kind), "cpu", threading.Event().is_set)
 
 
 @pytest.fixture(name="do")

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.engine.failures import cause_of
+from pipelines.execution.failures import cause_of
 from pipelines.store.claims import Claims
 from pipelines.store.home import Home, StoreForbidden, StoreUnreachable
 from pipelines.store.lease import this_process

@@ -12,11 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 from calm_bench.overrides import ConfigurationError
-from pipelines.cli import app
-from pipelines.stages.stage import Stage
-from pipelines.store.opening import cache_folder, open_store
-from pipelines.store.remote import RemoteStore
+from pipelines.app.cli import app
+from pipelines.store.opening import open_store
+from pipelines.store.remote import RemoteStore, cache_folder
 from pipelines.store.store import Store
+from pipelines.study.stage import Stage
 
 SECRET = "squeamish-ossifrage"
 

@@ -18,18 +18,18 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from calm_bench.atomic import write_json
 from calm_bench.problems import ConfigurationError
-from pipelines.cli import app
-from pipelines.engine import events
-from pipelines.progress.lookout import Lookout
-from pipelines.progress.recording import FOLDER, Recording
-from pipelines.progress.tracker import Tracker
-from pipelines.stages.stage import Stage, StageGraph
+from pipelines.app.cli import app
+from pipelines.execution import events
+from pipelines.monitor.recording import FOLDER, Recording
+from pipelines.monitor.study_watcher import Lookout
+from pipelines.monitor.tracker import Tracker
 from pipelines.store.claims import Claims
 from pipelines.store.home import Home, StoreUnreachable
 from pipelines.store.lease import this_process
 from pipelines.store.remote import RemoteStore
-from pipelines.store.store import write_json
+from pipelines.study.stage import Stage, StageGraph
 
 Host = Callable[..., RemoteStore]
 MakeStage = Callable[..., Stage]
@@ -171,7 +171,7 @@ def test_a_driver_that_fell_silent_is_taken_for_dead_and_its_words_are_not_passe
     assert lookout.look(folder).stand == "at work"
     for name in (FOLDER, f"{FOLDER}/.half.json"):
         assert not (host("d").root / "studies" / NAME / name).exists()
-    monkeypatch.setattr("pipelines.progress.lookout.REMOTE_SILENT_S", 0.0)
+    monkeypatch.setattr("pipelines.monitor.study_watcher.REMOTE_SILENT_S", 0.0)
     later = Lookout(host("c"))
     seen = later.look(folder)
     assert (seen.stand, seen.drivers) == ("left", 0)
@@ -226,7 +226,7 @@ def test_a_driver_without_a_word_is_known_by_what_it_holds(host: Host, stage: Ma
 WAITING = """
 import os, pathlib, time
 import torch
-from pipelines.cli import main
+from pipelines.app.cli import main
 from pipelines.store.remote import RemoteStore
 RemoteStore.progress_every_s = 0.5
 step, steps = torch.optim.AdamW.step, 0

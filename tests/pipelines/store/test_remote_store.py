@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from pipelines.stages.stage import Stage
 from pipelines.store import bundle
 from pipelines.store.copies import DamagedStage
 from pipelines.store.home import Home, StoreUnreachable
@@ -21,6 +20,7 @@ from pipelines.store.opening import open_store
 from pipelines.store.publications import Publications
 from pipelines.store.remote import RemoteStore
 from pipelines.store.sweeping import find_waste, remove
+from pipelines.study.stage import Stage
 
 Host = Callable[..., RemoteStore]
 MakeStage = Callable[..., Stage]

@@ -10,20 +10,22 @@ from typing import Any
 
 import pytest
 
-from calm_bench.study_config import Study
-from pipelines.engine.events import Event, StageStarted, TrialFinished
-from pipelines.engine.executor import LocalExecutor
-from pipelines.leaderboard.entry import entry_from
-from pipelines.leaderboard.leaderboard import Leaderboard, write_leaderboard
+from pipelines.execution.events import Event, StageStarted, TrialFinished
+from pipelines.execution.local_executor import LocalExecutor
 from pipelines.planning.plan import plan_study
+from pipelines.report.leaderboard_files import write_leaderboard
+from pipelines.results.entry import entry_from
+from pipelines.results.leaderboard import Leaderboard
 from pipelines.scoring.models import find_model, stored_leaderboards
+from pipelines.search.drive import run_study
 from pipelines.store.flags import RemoteFlag
 from pipelines.store.home import Home
 from pipelines.store.inventory import stored_stages
 from pipelines.store.remote import RemoteStore, StudyBusy
 from pipelines.store.store import Store
-from pipelines.sweep.study import run_study, study_folder
-from pipelines.sweep.trial import TrialOutcome
+from pipelines.store.study_folder import study_folder
+from pipelines.study.config import Study
+from pipelines.study.trial import TrialOutcome
 
 Host = Callable[..., RemoteStore]
 

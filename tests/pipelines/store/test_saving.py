@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from pipelines.stages.stage import Interrupted, Stage
 from pipelines.store.home import Home, StoreUnreachable
 from pipelines.store.inventory import stored_stages
 from pipelines.store.remote import RemoteStore
 from pipelines.store.saving import saved_work
 from pipelines.store.sweeping import find_waste, remove
+from pipelines.study.stage import Interrupted, Stage
 
 Host = Callable[..., RemoteStore]
 MakeStage = Callable[..., Stage]
@@ -144,9 +144,9 @@ TRAIN = """
 import sys, threading
 sys.path.insert(0, sys.argv[1])
 from conftest import run_steps
-from pipelines.engine.perform import perform
-from pipelines.stages.stage import STAGE_KINDS, Stage, StageKind
-from pipelines.store.opening import remote_store
+from pipelines.execution.run_stage import run_stage
+from pipelines.study.stage import STAGE_KINDS, Stage, StageKind
+from pipelines.store.remote import remote_store
 
 def run(stage, inputs, folder, device, stop):
     print("begins", flush=True)
@@ -155,7 +155,7 @@ def run(stage, inputs, folder, device, stop):
 kind = StageKind("steps", run, uses_torch=False)
 store = remote_store(sys.argv[2], expiry_s=3.0, heartbeat_s=0.5, save_every_s=0.1)
 stop = lambda: threading.Event().wait(float(sys.argv[3]))
-print(perform(store, Stage("steps", 1, {"seed": 0}), kind, "cpu", stop), flush=True)
+print(run_stage(store, Stage("steps", 1, {"seed": 0}), kind, "cpu", stop), flush=True)
 """
 
 

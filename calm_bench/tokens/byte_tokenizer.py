@@ -1,0 +1,34 @@
+"""The tokenizer of bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from calm_bench.fingerprint import identity
+from calm_bench.tokens.tokenizer import write_description
+
+
+class ByteTokenizer:
+    """The 256 bytes of UTF-8 as ids 0-255, and EOS as 256."""
+
+    name = "bytes"
+    vocab_size = 257
+    eos_id = 256
+    digest = identity({"tokenizer": "bytes", "eos_id": 256})
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self.encode(text) for text in texts]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return bytes(int(token) for token in ids if token != self.eos_id).decode(errors="replace")
+
+    def save(self, folder: Path) -> None:
+        write_description(folder, self, "bytes")
+
+    @classmethod
+    def load(cls, folder: Path) -> ByteTokenizer:
+        return cls()

@@ -1,0 +1,155 @@
+"""Tasks of lm-eval on a trained model: accuracies with both their errors, sample counts and hashes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from calm_bench.fingerprint import identity
+from evals.task_score import EXACT, TaskScore
+
+if TYPE_CHECKING:
+    from lm_eval.api.model import LM
+
+_HIDDEN = ("_stderr", "num_samples", "num_positions", "num_documents")
+"""Metrics that are no row of their own: errors and counts of others."""
+
+
+def run_tasks(
+    lm: LM, specifications: Sequence[str], limit: int | None = None, metadata: Mapping[str, Any] | None = None
+) -> list[TaskScore]:
+    """The metrics of every task, in order.
+
+    Args:
+        lm: :class:`evals.harness.CalmBenchLM` or any other model of lm-eval.
+        specifications: as of :func:`evals.task_loading.load_tasks`.
+        limit: documents of each task; the first ones.
+        metadata: given to every task; ours take the ``corpus`` of the model's training and its ``corpus_folder``.
+
+    Raises:
+        UnknownName, MissingData: as :func:`evals.task_loading.load_tasks`.
+        EvaluationError: a request that the model cannot answer.
+    """
+    import logging
+
+    from lm_eval import evaluate
+
+    from evals.task_loading import load_tasks
+
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    loaded, _ = load_tasks(specifications, metadata or {})
+    for task in loaded["tasks"].values():
+        # What simple_evaluate does for tasks that leave it open; its seeding of global generators is not wanted.
+        if task.get_config("num_fewshot") is None:
+            task.set_config(key="num_fewshot", value=0)
+        task.set_fewshot_seed(seed=0)
+    # Errors are computed here: lm-eval would bootstrap some of them in processes of its own.
+    results = evaluate(lm, loaded, limit=limit, bootstrap_iters=0, verbosity="ERROR")
+    return [score for name in loaded["tasks"] for score in _scores(lm, name, results)]
+
+
+def _scores(lm: LM, name: str, results: Mapping[str, Any]) -> list[TaskScore]:
+    samples = results["samples"][name]
+    better = results["higher_is_better"].get(name, {})
+    values = results["results"][name]
+    found = []
+    for key, value in values.items():
+        metric, _, variant = key.partition(",")
+        if not variant or metric.endswith(_HIDDEN) or not isinstance(value, int | float):
+            continue
+        if not math.isfinite(value):
+            # A perplexity beyond the largest number; no file or tracking server could hold it.
+            continue
+        own = [sample for sample in samples if sample["filter"] == variant]
+        told = values.get(f"{metric}_stderr,{variant}")
+        count = values.get(f"num_samples,{variant}", getattr(lm, "num_samples", 0))
+        # The best that is possible is a property of the documents.
+        output_type = results["configs"].get(name, {}).get("output_type")
+        scorer = EXACT if metric == "best_acc" else _scorer(lm, output_type)
+        found.append(
+            TaskScore(
+                task=name,
+                metric=metric if variant == "none" else f"{metric} ({variant})",
+                value=float(value),
+                standard_error=_document_error(metric, float(value), own) if isinstance(told, str | None) else told,
+                monte_carlo_error=_monte_carlo_error(lm, metric, scorer, own),
+                num_documents=len(own),
+                num_samples=0 if scorer == EXACT else count,
+                scorer=scorer,
+                protocol_hash=_hash(lm, name, results, samples),
+                higher_is_better=better.get(metric),
+            )
+        )
+    return found
+
+
+def _scorer(lm: LM, output_type: str | None) -> str:
+    """What the values of a task rest on."""
+    if output_type in ("multiple_choice", "loglikelihood_rolling"):
+        exact = getattr(lm, "num_samples", 0) == 0
+        return EXACT if exact else "decoder" if output_type == "loglikelihood_rolling" else str(lm.scorer)
+    return "greedy" if output_type == "loglikelihood" else "samples"
+
+
+def _document_error(metric: str, value: float, samples: Sequence[Mapping[str, Any]]) -> float | None:
+    """The standard error over documents, where the metric is a mean or a likelihood per unit."""
+    from evals.choices import mean_error, ratio_error
+
+    items: list[Any] = [sample.get(metric) for sample in samples]
+    if all(isinstance(item, tuple | list) and len(item) == 2 for item in items):
+        error = ratio_error([item[0] for item in items], [item[1] for item in items])
+        if error is None or metric not in ("bits_per_byte", "byte_perplexity", "word_perplexity"):
+            return None
+        return error / math.log(2) if metric == "bits_per_byte" else value * error
+    if not all(isinstance(item, int | float) for item in items) or not items:
+        return None
+    error, mean = mean_error(items), sum(items) / len(items)
+    if error is not None and metric == "perplexity":
+        return value * error
+    return error if math.isclose(mean, value, rel_tol=1e-9, abs_tol=1e-9) else None
+
+
+def _monte_carlo_error(lm: LM, metric: str, scorer: str, samples: Sequence[Mapping[str, Any]]) -> float | None:
+    import numpy as np
+
+    from evals.choices import accuracy_error
+
+    if scorer == EXACT or (scorer == "greedy" and getattr(lm, "num_samples", 0) == 0):
+        return 0.0
+    if scorer in ("greedy", "samples"):
+        return None
+    scores = lm.scores
+    if metric == "bits_per_byte":
+        rolled = [scores.get(("", sample["arguments"][0][0])) for sample in samples]
+        if any(score is None for score in rolled):
+            return None
+        size = sum(sample[metric][1] for sample in samples)
+        return float(math.sqrt(sum(score.standard_error**2 for score in rolled)) / size / math.log(2))
+    gold = [sample["target"] for sample in samples]
+    asked = [[scores.get(tuple(argument)) for argument in sample["arguments"]] for sample in samples]
+    is_choice = all(isinstance(right, int) and len(own) > 1 for right, own in zip(gold, asked, strict=True))
+    if metric != "acc" or not is_choice or any(score is None for own in asked for score in own):
+        return None
+    return accuracy_error(
+        [np.array([score.value for score in own]) for own in asked],
+        [np.array([score.standard_error for score in own]) for own in asked],
+        np.array(gold),
+    )
+
+
+def _hash(lm: LM, name: str, results: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> str:
+    from importlib.metadata import version
+
+    documents = sorted(sample[part] for sample in samples for part in ("doc_hash", "prompt_hash", "target_hash"))
+    protocol = (results["configs"].get(name, {}).get("metadata") or {}).get("protocol_hash")
+    return identity(
+        {
+            "task": name,
+            "version": results["versions"].get(name),
+            "shots": results["n-shot"].get(name),
+            "documents": documents,
+            "lm_eval": version("lm-eval"),
+            "protocol": protocol,
+        }
+    )

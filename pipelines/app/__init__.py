@@ -1,0 +1,1 @@
+"""The command `calm-bench`: where the other rooms are put together."""

@@ -1,0 +1,161 @@
+"""The ``calm-bench`` command.
+
+Only what every command needs is imported here: ``calm-bench --help`` answers before torch could be found on disk.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import os
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from pipelines.app.commands import (
+    compare,
+    context_sweep,
+    doctor,
+    evaluate,
+    generate,
+    leaderboard,
+    lm_eval,
+    mlflow,
+    probe,
+    report,
+    sample_size,
+    store,
+    study,
+    ui,
+    watch,
+)
+
+INTERRUPTED = 130
+"""Exit code by which shells know Ctrl-C."""
+OVER_BUDGET = 3
+"""Exit code of a study that would cost more than ``--budget`` allows."""
+
+app = typer.Typer(
+    name="calm-bench",
+    help="Experiments on continuous autoregressive language models: from raw text to a leaderboard of quality "
+    "(BrierLM) against compute.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command()(study.run)
+app.command()(study.plan)
+app.command()(watch.watch)
+app.command()(leaderboard.leaderboard)
+app.command()(report.report)
+app.command("eval")(evaluate.evaluate)
+app.command("lm-eval", context_settings=lm_eval.SETTINGS)(lm_eval.lm_eval)
+app.command()(compare.compare)
+app.command("context-sweep")(context_sweep.context_sweep)
+app.command("sample-size")(sample_size.sample_size)
+app.command()(probe.probe)
+app.command()(generate.generate)
+app.command()(study.studies)
+app.add_typer(store.app)
+app.add_typer(mlflow.app)
+app.command()(ui.ui)
+app.command()(doctor.doctor)
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    if version:
+        from calm_bench import __version__
+
+        print(__version__)
+        raise typer.Exit
+    if debug:
+        os.environ[_DEBUG] = "1"
+
+
+_DEBUG = "CALM_BENCH_DEBUG"
+
+
+def main() -> None:
+    """Run the command; an error is one message on stderr.
+
+    Exit codes: 0 done; 1 something failed while it ran; 2 the command or a configuration cannot be used; 3 it
+    would cost more than ``--budget``; 130 interrupted.
+    """
+    # At the end the system takes back what there is: to look through it for garbage first takes up to half a second.
+    atexit.register(gc.freeze)
+    try:
+        app()
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            _leave_at_once()
+        raise
+    except Exception as error:
+        if os.environ.get(_DEBUG):
+            raise
+        sys.exit(_complain(*_told(error)))
+
+
+def _leave_at_once() -> NoReturn:
+    """End after an impatient Ctrl-C: a thread amid a matrix product would abort the interpreter's orderly exit."""
+    _complain("interrupted; what the last checkpoints hold is kept", INTERRUPTED)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)
+
+
+def _told(error: Exception) -> tuple[str, int]:
+    """The message and the exit code of an error; what nobody foresaw says where to look."""
+    # By name: importing all the modules that define these errors would take longer than most commands.
+    name, text = type(error).__name__, str(error)
+    if name in _USAGE_ERRORS:
+        return text, 2
+    if name == "StudyInterrupted":
+        from pipelines.execution.interrupt import this_command
+
+        return f"{text}\n{this_command()}", INTERRUPTED
+    if name == "OverBudget":
+        return text, OVER_BUDGET
+    if name in _RUN_ERRORS:
+        return text, 1
+    return f"{name}: {text} (calm-bench --debug {' '.join(sys.argv[1:])} shows where)", 1
+
+
+_USAGE_ERRORS = {
+    "ConfigurationError",
+    "CorpusError",
+    "TokenizerError",
+    "TokensError",
+    "UnknownName",
+    "EvaluationError",
+    "MissingData",
+}
+_RUN_ERRORS = {
+    "DamagedShard",
+    "ExecutorError",
+    "LeaderboardError",
+    "MeasuringFailed",
+    "NotFinite",
+    "PostgresqlError",
+    "StageError",
+    "DamagedStage",
+    "StoreError",
+    "StoreForbidden",
+    "StoreUnreachable",
+    "StudyBusy",
+    "TrackingError",
+    "WeightsError",
+}
+
+
+def _complain(message: str, code: int) -> int:
+    from pipelines.common.redact import masked
+
+    print(f"calm-bench: {masked(message)}", file=sys.stderr)
+    return code

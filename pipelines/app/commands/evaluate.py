@@ -1,0 +1,84 @@
+"""Score a trained model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from pipelines.app.commands.options import (
+    AsJson,
+    AutoencoderFolder,
+    Device,
+    StorePath,
+    TokenizerName,
+    console,
+    say,
+    say_on_stderr,
+    single_threaded,
+)
+
+
+def evaluate(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A model's folder, of transformers too, or its label on a leaderboard of the store."
+        ),
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Of corpus.* and evaluation.*.")
+    ] = None,
+    tasks: Annotated[
+        str,
+        typer.Option(
+            "--tasks", help="Of lm-eval, by comma: names, task files, TASK@FOLDER for data in a folder; or offline."
+        ),
+    ] = "",
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Documents of each task.")] = None,
+    scorer: Annotated[
+        str | None, typer.Option("--scorer", help="What stands in for a chunk model's likelihood (default: the best).")
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", min=2, help="Draws of each chunk for a task's scores.")] = 64,
+    max_length: Annotated[
+        int | None, typer.Option("--max-length", min=1, help="Tokens read (default: evaluation.context_length).")
+    ] = None,
+    alignment: Annotated[
+        str, typer.Option("--alignment", help="Where a task's chunks begin: at the continuation, or at the start.")
+    ] = "continuation",
+    protocols: Annotated[
+        str, typer.Option("--protocols", help="Of BrierLM: matched, paper, words, bytes; or none.")
+    ] = ("matched,paper"),
+    track: Annotated[bool, typer.Option("--track/--no-track", help="Write it into MLflow, with texts.")] = True,
+    store: StorePath = None,
+    device: Device = "cpu",
+    tokenizer: TokenizerName = None,
+    autoencoder: AutoencoderFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a trained model, a released checkpoint or a model of transformers.
+
+    Prints BrierLM under both protocols and the tasks, each with its errors, sample counts and protocol.
+    """
+    from pipelines.scoring.evaluating import Wanted, evaluate_model
+    from pipelines.scoring.evaluation_report import print_report
+    from pipelines.scoring.models import find_model
+    from pipelines.store.opening import open_store
+    from pipelines.tracking.evaluation import track_evaluation
+
+    wanted = Wanted.of(protocols, tasks, limit, scorer, samples, max_length, alignment, texts=track)
+    single_threaded()
+    where = open_store(store)
+    found = replace(find_model(model, where), tokenizer=tokenizer, autoencoder=autoencoder)
+    report = evaluate_model(model, found, where, overrides or (), device, wanted)
+    if as_json:
+        print(json.dumps(report.to_dict(), indent=2))
+    else:
+        print_report(report, console())
+    if track:
+        parameters = {"model": model, "overrides": " ".join(overrides or ()), **wanted.parameters}
+        address = track_evaluation(report, found.folder, parameters, where.root, say_on_stderr)
+        if address is not None and not as_json:
+            say(console(), f"MLflow  {address}", style="dim")

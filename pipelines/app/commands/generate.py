@@ -1,0 +1,64 @@
+"""Continue prompts with a trained model."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from pipelines.app.commands.options import (
+    AutoencoderFolder,
+    Device,
+    StorePath,
+    TokenizerName,
+    say_on_stderr,
+    single_threaded,
+)
+
+
+class Method(StrEnum):
+    exact = "exact"
+    batch = "batch"
+
+
+def generate(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model's folder, or its label on a leaderboard of the store.")
+    ],
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option("--prompt", help="Text to continue; repeated, a batch. Token ids, if there is no tokenizer."),
+    ] = None,
+    tokens: Annotated[int, typer.Option("--tokens", min=1, help="Most new tokens.")] = 200,
+    temperature: Annotated[float, typer.Option("--temperature", help="Above 0, at most 1.")] = 1.0,
+    method: Annotated[Method, typer.Option("--method", help="Of temperatures below 1.")] = Method.exact,
+    candidates: Annotated[int, typer.Option("--candidates", help="N of the method batch.")] = 200,
+    max_draws: Annotated[int, typer.Option("--max-draws", help="Samples of one chunk before a fallback.")] = 4096,
+    seed: Annotated[int, typer.Option("--seed", help="Of the samples.")] = 0,
+    store: StorePath = None,
+    device: Device = "cpu",
+    tokenizer: TokenizerName = None,
+    autoencoder: AutoencoderFolder = None,
+) -> None:
+    """Continue prompts with a trained model, a released checkpoint too. What it took is said on stderr."""
+    from calm_bench.overrides import ConfigurationError
+    from calm_bench.sampling.temperature import Decoding
+    from pipelines.scoring.models import find_model
+    from pipelines.scoring.writing import continue_texts
+    from pipelines.store.opening import open_store
+
+    single_threaded()
+    try:
+        decoding = Decoding(temperature, method.value, candidates, max_draws)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+    def write(text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    found = replace(find_model(model, open_store(store)), tokenizer=tokenizer, autoencoder=autoencoder)
+    continue_texts(found, prompt or [""], tokens, seed, decoding, device, write, say_on_stderr)

@@ -1,0 +1,183 @@
+"""The leaderboard of finished studies."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipelines.app.commands.options import StorePath, console, error_console, say, say_on_stderr
+
+if TYPE_CHECKING:
+    from pipelines.results.entry import Entry
+
+
+class Format(StrEnum):
+    table = "table"
+    md = "md"
+    csv = "csv"
+    json = "json"
+    html = "html"
+
+
+def leaderboard(
+    studies: Annotated[
+        list[str] | None, typer.Argument(metavar="STUDY", help="Names of studies (default: all).")
+    ] = None,
+    store: StorePath = None,
+    format: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.table,
+    columns: Annotated[
+        str | None, typer.Option("--columns", help="Only these, such as K,head,brierlm,tokens_per_second.")
+    ] = None,
+    sort: Annotated[
+        str | None, typer.Option("--sort", help="By this column, with :asc or :desc (default: better first).")
+    ] = None,
+    conditions: Annotated[
+        list[str] | None,
+        typer.Option("--filter", help="Only rows with K=4, 'brierlm>4', 'head!=flow'; several must all hold."),
+    ] = None,
+    pareto: Annotated[
+        str | None, typer.Option("--pareto", help="Mark the Pareto front of two columns, such as parameters,brierlm.")
+    ] = None,
+    within_errors: Annotated[
+        bool,
+        typer.Option("--within-errors", help="On fronts, count as beaten only what is beaten beyond the errors."),
+    ] = False,
+    headline: Annotated[
+        bool, typer.Option("--headline", help="Say what share of the token model's FLOPs each K needs instead.")
+    ] = False,
+    at: Annotated[float | None, typer.Option("--at", help="With --headline: at this BrierLM too.")] = None,
+    picture: Annotated[Path | None, typer.Option("--picture", help="Also draw it: a .png or .svg file.")] = None,
+    mlflow: Annotated[str | None, typer.Option("--mlflow", help="Read from this tracking URI, not from files.")] = None,
+    experiment: Annotated[
+        list[str] | None, typer.Option("--experiment", help="Of MLflow; several may be given (default: calm-bench).")
+    ] = None,
+    merge: Annotated[
+        list[Path] | None,
+        typer.Option("--merge", help="Add the rows of these files: results/*.json, written by --format json."),
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", help="An older leaderboard.json: say what got better or worse since.")
+    ] = None,
+    pool: Annotated[bool, typer.Option("--pool/--every-seed", help="One row for all seeds of a configuration.")] = True,
+) -> None:
+    """Print the leaderboard of all studies in the store, or in MLflow, or in files.
+
+    Rows are ranked among those that are shown. With --columns, CSV and JSON hold these columns; without, all fields,
+    and JSON can be read back by --merge and --baseline.
+    """
+    from calm_bench.overrides import ConfigurationError
+    from pipelines.report.export import records_csv, records_json
+    from pipelines.report.html_table import html_page
+    from pipelines.report.tables import markdown, print_table
+    from pipelines.results.leaderboard import Leaderboard
+    from pipelines.results.merging import read_board
+    from pipelines.results.pooling import pooled
+    from pipelines.results.view import View, filtered
+
+    if experiment and mlflow is None:
+        raise ConfigurationError("--experiment says where in MLflow to look: give --mlflow URI too")
+    names, files = _names_and_files(studies or [], merge)
+    rows = _rows(store, mlflow, experiment, files, names)
+    if headline or at is not None:
+        _print_headline(rows, store, mlflow is None, format, at)
+        return
+    every = pooled(rows) if pool else rows
+    kept = filtered(every, conditions or ())
+    if every and not kept:
+        raise ConfigurationError(f"none of the {len(every)} rows fulfils {' and '.join(conditions or ())}")
+    view = View.parse(kept, columns, sort, pareto, within_errors)
+    board = Leaderboard(kept)
+    plain = columns is not None or sort is not None or pareto is not None
+    match format:
+        case Format.table:
+            print_table(board, console(), view)
+        case Format.md:
+            sys.stdout.write(markdown(board, view))
+        case Format.html:
+            sys.stdout.write(html_page(board, view))
+        case Format.csv:
+            sys.stdout.write(records_csv(board, view) if plain else board.to_csv())
+        case Format.json:
+            sys.stdout.write(records_json(board, view) if plain else board.to_json())
+    if baseline is not None:
+        from pipelines.results.baseline import changes_table, compare_boards
+
+        if not baseline.is_file():
+            raise ConfigurationError(f"there is no leaderboard {baseline} to compare with")
+        before = list(read_board(baseline))
+        screen = console() if format is Format.table else error_console()
+        screen.print()
+        screen.print(changes_table(compare_boards(pooled(before) if pool else before, board)))
+    if picture is not None:
+        from pipelines.report.figure import draw
+
+        if not board.groups:
+            raise ConfigurationError("there are no rows to draw: run a study first")
+        draw(board, picture)
+
+
+def _names_and_files(studies: list[str], merge: list[Path] | None) -> tuple[list[str], list[Path]]:
+    """A shell writes ``--merge results/*.json`` as one option and further arguments."""
+    if merge is None:
+        return studies, []
+    files = [name for name in studies if name.endswith(".json") and Path(name).is_file()]
+    return [name for name in studies if name not in files], [*merge, *map(Path, files)]
+
+
+def _rows(
+    store: str | None, mlflow: str | None, experiment: list[str] | None, files: list[Path], names: list[str]
+) -> list[Entry]:
+    """The named studies' rows of all sources, the store's or MLflow's before the files'."""
+    from calm_bench.overrides import ConfigurationError
+    from calm_bench.registry import did_you_mean
+    from pipelines.results.merging import merged, read_board
+    from pipelines.scoring.models import stored_leaderboards
+    from pipelines.store.opening import open_store
+
+    if mlflow is not None:
+        from pipelines.tracking.client import entries_from_mlflow
+
+        here, entries = "MLflow", entries_from_mlflow(mlflow, experiment or ["calm-bench"])
+    else:
+        boards = stored_leaderboards(open_store(store)).values()
+        here, entries = "the store", [entry for board in boards for entry in board]
+    sources = [(here, entries), *((str(path), list(read_board(path))) for path in files)]
+    known = sorted({entry.study for _, rows in sources for entry in rows})
+    for name in names:
+        if name not in known:
+            raise ConfigurationError(f"no finished study {name!r}{did_you_mean(name, known) if known else ''}")
+    chosen = [(source, [row for row in rows if not names or row.study in names]) for source, rows in sources]
+    if not files:
+        return chosen[0][1]
+    found = merged(chosen)
+    for remark in found.remarks:
+        say_on_stderr(remark)
+    return list(found.entries)
+
+
+def _print_headline(rows: list[Entry], store: str | None, from_files: bool, format: Format, at: float | None) -> None:
+    import json
+
+    from calm_bench.overrides import ConfigurationError
+    from pipelines.results.headline import headlines
+    from pipelines.results.trajectories import stored_trajectories
+    from pipelines.store.opening import open_store
+
+    if not rows:
+        raise ConfigurationError("there are no rows for a headline: run a study first")
+    if format not in (Format.table, Format.json):
+        raise ConfigurationError("--headline is printed as text, or by --format json")
+    found = headlines(rows, stored_trajectories(open_store(store)) if from_files else (), at)
+    if format is Format.json:
+        sys.stdout.write(json.dumps([one.to_dict() for one in found], indent=2, allow_nan=False) + "\n")
+        return
+    screen = console()
+    for number, one in enumerate(found):
+        if len(found) > 1:
+            say(screen, ("\n" if number else "") + f"Protocol {one.protocol_hash}", style="bold")
+        for sentence in one.sentences:
+            say(screen, f"- {sentence}")

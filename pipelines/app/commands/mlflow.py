@@ -1,0 +1,70 @@
+"""The mirror in MLflow, made from the files."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipelines.app.commands.options import StorePath, console, say
+
+app = typer.Typer(name="mlflow", help="The mirror of the store in MLflow.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Keep ``sync`` a subcommand while it is the only one."""
+
+
+@app.command()
+def sync(
+    studies: Annotated[
+        list[str] | None, typer.Argument(metavar="STUDY", help="Names of studies (default: all).")
+    ] = None,
+    store: StorePath = None,
+    uri: Annotated[
+        str | None,
+        typer.Option("--uri", help="(default: the study's, then MLFLOW_TRACKING_URI, then mlflow.db in the store)."),
+    ] = None,
+    experiment: Annotated[
+        str | None, typer.Option("--experiment", help="Of MLflow (default: what the study says).")
+    ] = None,
+) -> None:
+    """Send to MLflow what the store holds and MLflow lacks.
+
+    In an empty tracking store this makes the whole mirror again. A second time it changes nothing.
+    """
+    from calm_bench.overrides import ConfigurationError
+    from calm_bench.registry import did_you_mean
+    from pipelines.store.opening import open_store
+    from pipelines.tracking.registry import without_registry
+    from pipelines.tracking.stored import begun_studies
+    from pipelines.tracking.sync import sync_study
+
+    where = open_store(store)
+    where.bring_studies()
+    folders = begun_studies(where)
+    known = {name for folder in folders for name in (folder.name, folder.name.rpartition("-")[0])}
+    if not folders:
+        raise ConfigurationError(f"no study has run in the store {where.place} (--store names another one)")
+    for name in studies or ():
+        if name not in known:
+            raise ConfigurationError(f"no study {name!r} in {where.place}{did_you_mean(name, sorted(known))}")
+    chosen = [
+        folder
+        for folder in folders
+        if not studies or folder.name in studies or folder.name.rpartition("-")[0] in studies
+    ]
+    problems = 0
+    for folder in chosen:
+        synced = sync_study(where, folder, uri, experiment)
+        if synced.problem is not None:
+            problems += 1
+            say(console(), f"{folder.name}  not sent: {synced.problem}", style="red")
+            continue
+        trials = f"{synced.trials} {'trial' if synced.trials == 1 else 'trials'}"
+        say(console(), f"{folder.name}  {trials} {'sent to' if synced.parts else 'already all in'} {synced.address}")
+        if synced.unregistered is not None:
+            say(console(), f"MLflow {without_registry(synced.unregistered)}", style="yellow")
+    if problems:
+        raise typer.Exit(1)

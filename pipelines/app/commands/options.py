@@ -1,0 +1,84 @@
+"""Options and habits of speech that the subcommands share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipelines.study.config import Study
+
+DEFAULT_STUDY = "k-ablation"
+
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A shipped study, or a YAML file.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings that win over the study's.")]
+StorePath = Annotated[
+    str | None,
+    typer.Option("--store", help="Folder of all results, or an address such as s3://bucket/path; runs where unset."),
+]
+Device = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+TokenizerName = Annotated[
+    str | None,
+    typer.Option("--tokenizer", help="Folder of a tokenizer, or bytes, where the model brings none or another one."),
+]
+AutoencoderFolder = Annotated[
+    Path | None, typer.Option("--autoencoder", help="Folder of a released model's autoencoder, if it carries none.")
+]
+
+
+def named_study(name: str, overrides: list[str] | None, store: str | None, local: bool = False) -> Study:
+    """The study of that name or file with its overrides, and what options change in its execution."""
+    from pipelines.study.catalogue import resolve_study
+
+    settings = list(overrides or ())
+    if "=" in name and not Path(name).exists():
+        # The study may be left out: calm-bench run corpus.source=text.jsonl
+        settings.insert(0, name)
+        name = DEFAULT_STUDY
+    resolved = resolve_study(name, settings)
+    execution = resolved.execution
+    changes: dict[str, str] = {}
+    if store is not None:
+        changes["store"] = store
+    if local:
+        changes["backend"] = "local"
+    return resolved.model_copy(update={"execution": execution.model_copy(update=changes)})
+
+
+def console() -> Console:
+    """Where results are printed."""
+    from rich.console import Console
+
+    return Console()
+
+
+def error_console() -> Console:
+    """Where people read what must not mix with results in a pipe."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def say(screen: Console, text: str, style: str = "") -> None:
+    """Print text that is not markup, unbroken, so that paths can be copied."""
+    from rich.text import Text
+
+    screen.print(Text(text, style=style), soft_wrap=True)
+
+
+def say_on_stderr(text: str) -> None:
+    """Print what is no result."""
+    print(text, file=sys.stderr)
+
+
+def single_threaded() -> None:
+    """As the stages do it, so that equal work gives equal numbers."""
+    import torch
+
+    torch.set_num_threads(1)

@@ -1,0 +1,58 @@
+"""How much has to be scored for a wanted error?"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from pipelines.app.commands.options import AsJson, Device, StorePath, console, say, single_threaded
+
+
+def sample_size(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model's folder, or its label on a leaderboard of the store.")
+    ],
+    error: Annotated[float, typer.Option("--error", min=0.0, help="The wanted standard error of BrierLM, in points.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Of corpus.* and evaluation.*, for the pilot.")
+    ] = None,
+    store: StorePath = None,
+    device: Device = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Say how many documents and samples per position a standard error takes, from a pilot score of the model."""
+    from calm_bench.overrides import ConfigurationError
+    from evals.sample_size import sample_sizes
+    from pipelines.scoring.models import find_model
+    from pipelines.scoring.scoring import Scoring
+    from pipelines.scoring.stored_sums import sums_of
+    from pipelines.store.opening import open_store
+
+    single_threaded()
+    where = open_store(store)
+    pilot = sums_of(Scoring(find_model(model, where), where, overrides or (), device), where)
+    try:
+        sizes = sample_sizes(pilot, error)
+    except ValueError as problem:
+        raise ConfigurationError(f"--error: {problem}") from None
+    if as_json:
+        print(json.dumps([size.to_dict() for size in sizes], indent=2))
+        return
+    from rich import box
+    from rich.table import Table
+
+    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    for heading in ("Samples", "Documents", "Positions", "Continuations", "Expected error"):
+        grid.add_column(heading, justify="right")
+    for size in sizes:
+        counts = (size.num_samples, size.num_documents, size.num_positions, size.num_continuations)
+        grid.add_row(*(f"{count:,}" for count in counts), f"{size.standard_error:.2f}")
+    screen = console()
+    screen.print(grid)
+    say(
+        screen,
+        f"for a standard error of {error:g} in documents like those of the pilot ({len(pilot.sums.counts):,} "
+        f"{pilot.error_unit}s, estimator {pilot.estimator}, protocol {pilot.protocol_hash})",
+    )

@@ -1,0 +1,209 @@
+"""Commands on studies: run one, price one, list what is shipped."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipelines.app.commands.options import (
+    DEFAULT_STUDY,
+    AsJson,
+    Overrides,
+    StorePath,
+    StudyName,
+    console,
+    named_study,
+    say,
+    say_on_stderr,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipelines.app.run_context import Workplace
+    from pipelines.app.running import Report
+    from pipelines.planning.forecast import Forecast
+    from pipelines.study.config import Study
+
+BudgetLimit = Annotated[
+    str | None,
+    typer.Option(
+        "--budget", help="Refuse to start (exit code 3) what costs more: 2h, 1e15 (training FLOPs), 500gpu-hours."
+    ),
+]
+
+
+def run(
+    study: StudyName = DEFAULT_STUDY,
+    overrides: Overrides = None,
+    store: StorePath = None,
+    local: Annotated[bool, typer.Option("--local", help="Run in this process, without Ray.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed trials again.")] = False,
+    budget: BudgetLimit = None,
+    machine: Annotated[str, typer.Option("--machine", help="Where it will run, for --budget: local, or h100x8.")] = (
+        "local"
+    ),
+    no_calibration: Annotated[
+        bool, typer.Option("--no-calibration", help="Do not measure this machine before a long run.")
+    ] = False,
+) -> None:
+    """Run a study: train, score, and print its leaderboard. What is in the store already is not run again."""
+    from pipelines.app.run_context import Workplace
+
+    screen = console()
+    resolved = named_study(study, overrides, store, local)
+    with Workplace.of(resolved, may_be_refused=budget is not None) as place:
+        # Imported while the workplace gets ready.
+        from pipelines.app.running import run_and_report
+        from pipelines.report.tables import print_table
+        from pipelines.results.leaderboard import Leaderboard
+        from pipelines.results.pooling import pooled
+
+        def show(leaderboard: Leaderboard) -> None:
+            screen.print()
+            print_table(Leaderboard(pooled(leaderboard)), screen)
+            screen.print()
+
+        expected = _forecast_of(resolved, place, screen, budget, machine, may_measure=not no_calibration)
+        report = run_and_report(resolved, screen, retry_failed, expected, show, place)
+    _tell(report, resolved, screen)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+def _tell(report: Report, study: Study, screen: Console) -> None:
+    """What came of a run, and where it is."""
+    if report.correlations:
+        say(screen, "BrierLM against cross-entropy along training, with 95 % intervals")
+        for line in report.correlations:
+            say(screen, f"  {line}")
+        screen.print()
+    for sentence in _headlines(report):
+        say(screen, f"- {sentence}")
+    screen.print()
+    if "://" in study.execution.store:
+        say(screen, f"Store        {study.execution.store}; on this machine:")
+    say(screen, f"Results      {report.folder}")
+    for name, suffix in (("Leaderboard", "md"), ("Picture", "png")):
+        if suffix in report.files:
+            say(screen, f"{name:12} {report.files[suffix]}")
+    if report.page is not None:
+        say(screen, f"Report       {report.page}")
+    if report.mlflow is not None:
+        say(screen, f"MLflow       {report.mlflow}")
+    if report.expected is not None:
+        first, *others = report.expected.lines()
+        say(screen, f"Time         {first}")
+        for line in others:
+            say(screen, f"           {line}")
+    for outcome in report.outcomes:
+        if outcome.state == "pruned":
+            say(screen, f"Trial {outcome.number} ({outcome.label}) pruned: {outcome.error}", style="yellow")
+        elif outcome.violations:
+            broken = ", ".join(outcome.violations)
+            say(screen, f"Trial {outcome.number} ({outcome.label}) violates {broken}", style="yellow")
+    for outcome in report.failed:
+        say(screen, f"Trial {outcome.number} ({outcome.label}) {outcome.state}: {outcome.error}", style="red")
+
+
+def _headlines(report: Report) -> list[str]:
+    """The answers of the headline, where there are rows."""
+    from pipelines.results.headline import headlines
+    from pipelines.results.trajectories import read_trajectories
+
+    found = headlines(report.leaderboard, read_trajectories(report.folder))
+    return [sentence for one in found for sentence in one.brief]
+
+
+def plan(
+    study: StudyName = DEFAULT_STUDY,
+    overrides: Overrides = None,
+    store: StorePath = None,
+    machines: Annotated[
+        list[str] | None,
+        typer.Option("--machine", help="Where it would run: local, or GPUs as h100 or h100x8. Several may be given."),
+    ] = None,
+    mfu: Annotated[
+        float | None, typer.Option("--mfu", help="Share of a GPU's peak rate that training reaches; 0.4 where unset.")
+    ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Measure this machine first: a few real steps of the study's models.")
+    ] = False,
+    budget: BudgetLimit = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a study will do and what it will cost, without doing it.
+
+    Starts nothing; only --calibrate works for some seconds. Exit code 3: it costs more than --budget.
+    """
+    from calm_bench.overrides import ConfigurationError
+    from pipelines.planning.estimate import estimate
+    from pipelines.planning.forecast import SpeedBook, default_machines
+    from pipelines.planning.limit import check_limit, parse_limit
+    from pipelines.planning.machines import machine_named
+    from pipelines.planning.plan import plan_study, shapes_in
+    from pipelines.report.plan_table import print_plan
+    from pipelines.store.opening import open_store
+
+    resolved = named_study(study, overrides, store)
+    limit = None if budget is None else parse_limit(budget)
+    opened = open_store(resolved.execution.store)
+    names = machines or default_machines(resolved.execution)
+    books = [SpeedBook(machine_named(name, resolved.execution, mfu), say_on_stderr) for name in names]
+    planned = plan_study(resolved, opened, books[0].known)
+    if calibrate:
+        here = [book for book in books if book.machine.is_this]
+        if not here:
+            raise ConfigurationError("--calibrate measures this machine: name it too (--machine local)")
+        for book in here:
+            book.measure(shapes_in(planned), again=True)
+        planned = plan_study(resolved, opened, books[0].known)
+    estimates = [estimate(planned, opened, book.machine, book.calibration) for book in books]
+    if as_json:
+        print(json.dumps(planned.to_dict() | {"estimates": [each.to_dict() for each in estimates]}, indent=2))
+    else:
+        print_plan(planned, console(), estimates)
+    if limit is not None:
+        check_limit(limit, planned, estimates[0])
+
+
+def studies(
+    show: Annotated[str | None, typer.Option("--show", help="Print this study's complete configuration.")] = None,
+) -> None:
+    """List the studies that come with the package."""
+    from pipelines.study.catalogue import resolve_study, shipped_studies
+
+    if show is not None:
+        from pipelines.search.drive import resolved_yaml
+
+        sys.stdout.write(resolved_yaml(resolve_study(show)))
+        return
+    found = shipped_studies()
+    width = max((len(study.name) for study in found), default=0)
+    for study in found:
+        say(console(), f"{study.name:{width}}  {' '.join(study.description.split())}")
+
+
+def _forecast_of(
+    study: Study, place: Workplace, screen: Console, budget: str | None, machine: str, may_measure: bool
+) -> Forecast | None:
+    """What a run is expected to take; None where that cannot be told and nothing depends on it."""
+    from calm_bench.overrides import ConfigurationError
+    from pipelines.planning.forecast import forecast
+    from pipelines.planning.limit import parse_limit
+
+    def notify(text: str) -> None:
+        say(screen, text, style="dim")
+
+    limit = None if budget is None else parse_limit(budget)
+    try:
+        return forecast(study, place.store, notify, limit, machine, may_measure, place.executor.settle)
+    except ConfigurationError as error:
+        if limit is not None or study.budget is not None:
+            raise
+        # Such as a tokenizer whose vocabulary is not known before it is downloaded.
+        say(screen, f"no estimate: {error}", style="dim")
+        return None

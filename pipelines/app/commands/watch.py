@@ -1,0 +1,125 @@
+"""Watch a study that another process runs."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipelines.app.commands.options import StorePath, console, say
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipelines.monitor.study_watcher import Lookout
+    from pipelines.monitor.watching import Watched
+
+
+def watch(
+    study: Annotated[
+        str | None,
+        typer.Argument(metavar="STUDY", help="A study's name, its folder's, or a YAML file; else what is at work."),
+    ] = None,
+    store: StorePath = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Lines as they come, as in a pipe.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Say how it stands now, and end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a line for each change.")] = False,
+) -> None:
+    """Show how a study gets on that runs in another terminal, or on another host with the same store.
+
+    Nothing is locked or written. A store at an address (s3://...) is asked every 15 s, and shows what arrived there.
+    Ends when the study ends; exit code 1 if no driver is at work any more.
+    """
+    from pipelines.monitor.display import is_live
+    from pipelines.monitor.study_watcher import Lookout
+    from pipelines.store.opening import open_store
+
+    lookout = Lookout(open_store(store))
+    folder, others = lookout.choose(study)
+    screen = console()
+    if others and not as_json:
+        say(screen, f"{folder.name}; also at work: {', '.join(others)} (calm-bench watch NAME)", style="yellow")
+    if as_json:
+        ended = _print_json(folder, lookout, once)
+    elif once:
+        _print_once(lookout.look(folder), screen)
+        return
+    elif plain or not is_live(screen):
+        ended = _print_lines(folder, lookout, screen)
+    else:
+        ended = _show(folder, lookout, screen)
+    if not once and ended.stand != "finished":
+        raise typer.Exit(1)
+
+
+def _print_json(folder: Path, lookout: Lookout, once: bool) -> Watched:
+    last = ""
+    while True:
+        watched = lookout.look(folder)
+        told = watched.to_dict()
+        text = json.dumps(told)
+        # The time alone is no change.
+        changed = json.dumps(told | {"since": 0, "elapsed_s": 0})
+        if changed != last:
+            print(text, flush=True)
+            last = changed
+        if once or watched.stand != "at work":
+            return watched
+        time.sleep(lookout.look_s)
+
+
+def _print_once(watched: Watched, screen: Console) -> None:
+    from pipelines.monitor.panel import panel
+
+    screen.print(panel(watched.view, screen.width, note=watched.note))
+
+
+def _print_lines(folder: Path, lookout: Lookout, screen: Console) -> Watched:
+    from pipelines.monitor.display import print_said
+    from pipelines.monitor.tracker import summary
+
+    driver, next_number = "", 0
+    while True:
+        watched = lookout.look(folder)
+        said = watched.view.said
+        if watched.driver != driver:
+            # Another driver counts its lines anew.
+            driver, next_number = watched.driver, 0
+            say(screen, f"{watched.view.study}: {summary(watched.view)}")
+            next_number = max(0, said[-1].number - 4) if said else 0
+        for line in said:
+            if line.number >= next_number:
+                print_said(screen, line)
+                next_number = line.number + 1
+        if watched.stand != "at work":
+            say(screen, watched.note)
+            return watched
+        time.sleep(lookout.look_s)
+
+
+def _show(folder: Path, lookout: Lookout, screen: Console) -> Watched:
+    """In a terminal it stays through a driver's death, for the next driver, until the study ends."""
+    from rich.live import Live
+
+    from pipelines.monitor.display import REFRESH_S
+    from pipelines.monitor.panel import panel
+
+    watched = lookout.look(folder)
+    with Live(console=screen, auto_refresh=False) as live:
+        try:
+            while True:
+                next_look = time.monotonic() + lookout.look_s
+                while True:
+                    # Ages go on between two looks.
+                    live.update(panel(watched.view, screen.width, screen.height, watched.note), refresh=True)
+                    if watched.stand == "finished":
+                        return watched
+                    if (left := next_look - time.monotonic()) <= 0:
+                        break
+                    time.sleep(min(left, REFRESH_S))
+                watched = lookout.look(folder)
+        except KeyboardInterrupt:
+            return watched

@@ -1,0 +1,188 @@
+"""Can this machine run studies? Each check says what it found and, if it is wrong, what to do."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Literal
+
+from pipelines.store.opening import open_store
+
+GIB = 2**30
+LITTLE_MEMORY = 3 * GIB
+LITTLE_DISK = 2 * GIB
+RAY_PATIENCE_S = 120
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check; ``error`` means that studies will not run."""
+
+    topic: str
+    level: Literal["ok", "warning", "error"]
+    text: str
+
+
+def examine(store: str | Path | None) -> Iterator[Finding]:
+    """Run all checks, cheap ones first; a check that breaks is a finding, not an exception."""
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+        "python": _python,
+        "packages": _packages,
+        "store": lambda: _store(store),
+        "machine": _machine,
+        "torch": _torch,
+        "mlflow": lambda: _tracking(open_store(store).root),
+        "optuna": _trials,
+        "ray": _ray,
+    }
+    for topic, check in checks.items():
+        try:
+            yield from check()
+        except Exception as error:
+            # The next check may still help to find out why this one broke.
+            yield Finding(topic, "error", f"{type(error).__name__}: {error}")
+
+
+def _python() -> Iterator[Finding]:
+    yield Finding("python", "ok", f"{platform.python_version()} at {sys.executable}")
+
+
+def _packages() -> Iterator[Finding]:
+    """Installed versions against the project's own requirements."""
+    from packaging.requirements import Requirement
+
+    wrong = []
+    found = []
+    for text in requires("calm-bench") or []:
+        requirement = Requirement(text)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            installed = version(requirement.name)
+        except PackageNotFoundError:
+            wrong.append(f"{requirement} is missing")
+            continue
+        found.append(f"{requirement.name} {installed}")
+        if not requirement.specifier.contains(installed, prereleases=True):
+            wrong.append(f"{requirement} is needed, {installed} is installed")
+    if wrong:
+        advice = "install with: pip install -e . -c constraints.txt"
+        yield Finding("packages", "error", f"{'; '.join(wrong)}; {advice}")
+    else:
+        yield Finding("packages", "ok", ", ".join(found))
+
+
+def _store(store: str | Path | None) -> Iterator[Finding]:
+    opened = open_store(store)
+    opened.try_out()
+    existing = opened.root
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        advice = "choose another folder with --store, or with CALM_BENCH_CACHE for copies of a remote one"
+        yield Finding("store", "error", f"{existing} cannot be written to; {advice}")
+        return
+    free = shutil.disk_usage(existing).free
+    where = opened.place if opened.place == str(opened.root) else f"{opened.place}, worked on in {opened.root}"
+    text = f"{where}, {free / GIB:.1f} GiB free"
+    yield Finding("store", "ok" if free > LITTLE_DISK else "warning", text)
+
+
+def _machine() -> Iterator[Finding]:
+    import psutil
+
+    from calm_bench.devices import available_cpus
+
+    free = psutil.virtual_memory().available
+    text = f"{available_cpus()} CPUs, {free / GIB:.1f} GiB memory free"
+    if free > LITTLE_MEMORY:
+        yield Finding("machine", "ok", text)
+    else:
+        yield Finding("machine", "warning", f"{text}; Ray alone needs about 1 GiB, --local does without it")
+
+
+def _torch() -> Iterator[Finding]:
+    import torch
+
+    product = torch.ones(4, 4) @ torch.ones(4, 4)
+    if not bool((product == 4).all()):
+        yield Finding("torch", "error", "a product of two matrices is wrong; install torch again")
+        return
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU only"
+    yield Finding("torch", "ok", f"{torch.__version__}, {device}")
+
+
+def _tracking(store: Path) -> Iterator[Finding]:
+    from pipelines.common.redact import masked
+    from pipelines.study.config import Tracking
+    from pipelines.tracking.address import tracking_uri
+
+    uri = tracking_uri(Tracking(), store)
+    if not uri.startswith(("http://", "https://")):
+        yield Finding("mlflow", "ok", masked(uri))
+        return
+    import urllib.error
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5):
+            yield Finding("mlflow", "ok", f"{masked(uri)} answers")
+    except urllib.error.HTTPError as error:
+        yield Finding("mlflow", "ok", f"{masked(uri)} answers (status {error.code})")
+    except OSError as error:
+        text = f"{masked(uri)} does not answer ({error}); studies run all the same and send their numbers later"
+        yield Finding("mlflow", "warning", text)
+
+
+def _trials() -> Iterator[Finding]:
+    """Where Optuna keeps trials, unless a study says otherwise."""
+    from calm_bench.overrides import ConfigurationError
+    from pipelines.common.redact import masked
+    from pipelines.search.postgresql import PostgresqlError
+    from pipelines.search.trial_storage import VARIABLE, Database, trial_storage
+    from pipelines.study.config import Execution
+
+    try:
+        storage = trial_storage(Execution(), Path(), "doctor")
+        if isinstance(storage, Database):
+            storage.try_out()
+            yield Finding("optuna", "ok", f"{masked(os.environ[VARIABLE])} answers")
+        else:
+            yield Finding("optuna", "ok", "trials in a journal in the store")
+    except (ConfigurationError, PostgresqlError) as error:
+        yield Finding("optuna", "error", str(error))
+
+
+def _ray() -> Iterator[Finding]:
+    """A private Ray runs a real stage: starting it and importing the packages in a worker is what can go wrong."""
+    import ray
+
+    from calm_bench.config import Corpus, Experiment, Markov
+    from pipelines.execution.choose_executor import make_executor
+    from pipelines.execution.executor import ExecutorError
+    from pipelines.execution.run_stage import StageError
+    from pipelines.store.store import Store
+    from pipelines.study.config import Execution
+    from pipelines.study.graph import stages_for
+
+    experiment = Experiment(corpus=Corpus(source="markov", markov=Markov(num_documents=20, document_length=20)))
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        executor = make_executor(Execution(backend="ray"), Store(folder))
+        try:
+            executor.submit(stages_for(experiment)["corpus"]).result(timeout=RAY_PATIENCE_S)
+        except (ExecutorError, StageError, TimeoutError) as error:
+            text = str(error) or f"no answer in {RAY_PATIENCE_S} s; --local runs studies without Ray"
+            yield Finding("ray", "error", text)
+            return
+        finally:
+            executor.close()
+    yield Finding("ray", "ok", f"{ray.__version__} started and ran a stage in {time.monotonic() - begun:.0f} s")

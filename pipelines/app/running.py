@@ -1,0 +1,153 @@
+"""Everything one ``calm-bench run`` does: trials, display, mirror, leaderboard, report."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from calm_bench.atomic import remove_unfinished
+from pipelines.app.run_context import Workplace
+from pipelines.common.canvas import warm_up
+from pipelines.execution.events import Event, Listener, Listeners, StageProgress
+from pipelines.planning.forecast import Forecast, Outcome
+from pipelines.planning.stage_costs import assumed_speed
+from pipelines.report.leaderboard_files import write_leaderboard
+from pipelines.results.entry import entry_from
+from pipelines.results.leaderboard import Leaderboard
+from pipelines.results.trajectories import summary, trajectories_of, write_trajectories
+from pipelines.search.drive import run_study
+from pipelines.store.study_folder import study_folder
+from pipelines.study.config import Study
+from pipelines.study.graph import corpus_identity_of
+from pipelines.study.identity import study_identity
+from pipelines.tracking.listener import MlflowMirror
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipelines.study.trial import TrialOutcome
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run left behind."""
+
+    outcomes: tuple[TrialOutcome, ...]
+    leaderboard: Leaderboard
+    folder: Path
+    """The study's folder in the store."""
+    files: dict[str, Path]
+    """The leaderboard by file suffix: json, md, csv, png, svg."""
+    mlflow: str | None
+    """Address of the mirror without credentials, or ``None`` where tracking is off."""
+    correlations: tuple[str, ...] = ()
+    """How BrierLM goes with cross-entropy along the trainings, a line each, where the study asks for it."""
+    expected: Outcome | None = None
+    """Estimate against outcome, where stages were run."""
+    page: Path | None = None
+    """The report, unless it could not be written."""
+
+    @property
+    def failed(self) -> tuple[TrialOutcome, ...]:
+        return tuple(outcome for outcome in self.outcomes if outcome.state in ("failed", "invalid"))
+
+
+def run_and_report(
+    study: Study,
+    console: Console,
+    retry_failed: bool = False,
+    forecast: Forecast | None = None,
+    show: Callable[[Leaderboard], None] = lambda leaderboard: None,
+    place: Workplace | None = None,
+) -> Report:
+    """Run ``study`` in its store, show progress on ``console``, and write leaderboard and report beside the results.
+
+    Args:
+        forecast: what the run is expected to take, to be compared with what it takes.
+        show: given the leaderboard as soon as there is one: nobody should wait for pictures or MLflow to see it.
+        place: where it runs, if it is opened already; closed at the end.
+
+    Raises:
+        StudyInterrupted: it was asked to stop; the same command goes on.
+        ExecutorError, CorpusError, ConfigurationError: it cannot run as described.
+    """
+    from pipelines.monitor.display import progress_for
+    from pipelines.report.page import write_run_report
+
+    place = place or Workplace.of(study)
+    store, executor = place.store, place.executor
+    if forecast is not None and forecast.runs_anything:
+        executor.prepare()
+    progress = progress_for(console)
+    drawing = _Drawing()
+    mirror = None
+    try:
+        # Asked once: that of a corpus in files is a digest of all of them.
+        corpus_identity = functools.cache(corpus_identity_of)
+        folder = study_folder(study, store, corpus_identity)
+        listeners: list[Listener] = [progress]
+        if study.tracking.enabled:
+            identity = study_identity(study, corpus_identity)
+            mirror = MlflowMirror(study.tracking, store, study, identity, notify=progress.message)
+            listeners.append(mirror)
+        if forecast is not None:
+            listeners.append(forecast)
+        with progress:
+            outcomes = run_study(
+                study,
+                store,
+                executor,
+                Listeners([*listeners, drawing]),
+                retry_failed=retry_failed,
+                announce=progress.stopping,
+                speed_of=assumed_speed if forecast is None else forecast.speed_of,
+            )
+        # While the rest goes on: to end workers is waiting, most of it.
+        threading.Thread(target=executor.close, name="closing", daemon=True).start()
+        leaderboard = Leaderboard(entry_from(outcome, study) for outcome in outcomes if outcome.state == "complete")
+        show(leaderboard)
+        drawing.join()
+        files = write_leaderboard(leaderboard, folder)
+        trajectories = trajectories_of(outcomes)
+        pictures = write_trajectories(trajectories, folder)
+        if forecast is not None:
+            # Now too, for those who read the study's folder before the run has ended.
+            forecast.finish(folder)
+        if mirror is not None:
+            page = write_run_report(store, folder, progress.message)
+            mirror.publish(leaderboard, [*files.values(), *pictures, *([page] if page is not None else [])])
+    finally:
+        executor.close()
+        if mirror is not None:
+            # A second Ctrl-C does not wait for MLflow either.
+            mirror.close(0.0 if isinstance(sys.exception(), KeyboardInterrupt) else 60.0)
+    expected = None if forecast is None else forecast.finish(folder)
+    remove_unfinished(folder)
+    # Where there is a mirror, once more: only now are all addresses in it known, and how long the run took.
+    page = write_run_report(store, folder, progress.message)
+    store.save_study(folder.name)
+    address = None if mirror is None else mirror.address
+    found = tuple(summary(trajectories))
+    return Report(tuple(outcomes), leaderboard, folder, files, address, found, expected, page)
+
+
+class _Drawing:
+    """Gets ready to draw when the first training is under way, while this process has nothing else to do."""
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+
+    def handle(self, event: Event) -> None:
+        if self._thread is None and isinstance(event, StageProgress):
+            self._thread = threading.Thread(target=warm_up, name="drawing", daemon=True)
+            self._thread.start()
+
+    def join(self) -> None:
+        """Wait for it: two threads must not draw at once."""
+        if self._thread is not None:
+            self._thread.join()

@@ -1,0 +1,140 @@
+"""MLflow's and Optuna's pages for one store, started and stopped together."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from calm_bench.overrides import ConfigurationError
+from pipelines.common.redact import masked
+from pipelines.search.trial_storage import VARIABLE
+from pipelines.store.store import Store
+from pipelines.study.config import Tracking
+from pipelines.tracking.address import tracking_uri
+from pipelines.tracking.client import TrackingError, check_presence, is_server, sqlite_path
+from pipelines.tracking.record import FILE
+from pipelines.tracking.servers import LOOPBACK, MlflowServer, free_port
+from pipelines.tracking.stored import begun_studies
+
+if TYPE_CHECKING:
+    from pipelines.tracking.dashboard import DashboardServer
+
+MLFLOW_PORT = 5000
+"""Where reports look for the pages of a store that is mirrored into a file."""
+DASHBOARD_PORT = 8080
+
+
+class Screens:
+    """A context manager: whatever was started is stopped at its end, also by SIGTERM.
+
+    Raises:
+        ConfigurationError: there is nothing to show, the port is taken, or optuna-dashboard is not installed.
+        TrackingError: MLflow cannot be started or reached.
+        PostgresqlError: a package that a database of trials takes is not installed.
+    """
+
+    def __init__(self, store: Store, port: int | None = None, dashboard: bool = True) -> None:
+        self._store = store
+        self._uri = tracking_uri(Tracking(), store.root)
+        self._port = port
+        self._wants_dashboard = dashboard
+        self._server: MlflowServer | None = None
+        self.dashboard: DashboardServer | None = None
+        self.mlflow = ""
+        """Address of MLflow's pages."""
+
+    def start(self, folder: Path) -> None:
+        """Start both, and return when both answer.
+
+        Args:
+            folder: for what MLflow's server says.
+        """
+        if not self._store.study_folders():
+            raise ConfigurationError(f"no study has run in the store {self._store.place} (--store names another one)")
+        if self._wants_dashboard:
+            from pipelines.tracking.dashboard import DashboardServer
+
+            self.dashboard = DashboardServer(self._store.root, LOOPBACK, free_port(DASHBOARD_PORT))
+        if is_server(self._uri):
+            # Somebody else's server has pages of its own.
+            check_presence(self._uri)
+            self.mlflow = masked(self._uri)
+            return
+        path = sqlite_path(self._uri)
+        if path is not None and not path.exists():
+            raise ConfigurationError(
+                f"there is no MLflow database {path}: calm-bench mlflow sync --store {self._store.place} makes it "
+                "from the files"
+            )
+        port = free_port(self._port or MLFLOW_PORT)
+        if self._port is not None and port != self._port:
+            raise ConfigurationError(f"port {self._port} is taken: give another --port, or none")
+        self._server = MlflowServer(self._uri, self._store.root / "mlartifacts", port, folder / "mlflow.log")
+        self._server.wait()
+        self.mlflow = self._server.address
+
+    def wait(self) -> None:
+        """Return at Ctrl-C or SIGTERM.
+
+        Raises:
+            TrackingError: MLflow's server ended by itself.
+        """
+        try:
+            while self._server is None or self._server.is_running():
+                time.sleep(0.5)
+        except KeyboardInterrupt:
+            return
+        raise TrackingError("MLflow's server has ended; start it again with the same command")
+
+    def run_page(self, record: dict[str, Any]) -> str | None:
+        """MLflow's page of a study, by its ``mlflow.json``; None where it is mirrored elsewhere."""
+        if record.get("address") != masked(self._uri):
+            return None
+        return f"{self.mlflow}/#/experiments/{record['experiment_id']}/runs/{record['parent_run_id']}"
+
+    def __enter__(self) -> Self:
+        self._terminate = signal.signal(signal.SIGTERM, _as_interrupt)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # A second Ctrl-C must not leave the server behind.
+        interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            if self.dashboard is not None:
+                self.dashboard.stop()
+            if self._server is not None:
+                self._server.stop()
+        finally:
+            signal.signal(signal.SIGINT, interrupt)
+            signal.signal(signal.SIGTERM, self._terminate)
+
+
+def study_lines(store: Store, screens: Screens) -> Iterator[str]:
+    """A line a study: its trials and its pages."""
+    folders = begun_studies(store)
+    width = max((len(folder.name) for folder in folders), default=0)
+    for folder in folders:
+        trials = json.loads((folder / "trials.json").read_text(encoding="utf-8"))
+        states = Counter(str(trial["state"]) for trial in trials)
+        told = ", ".join(f"{count} {state}" for state, count in states.items()) or "no trial yet"
+        record = folder / FILE
+        pages = [
+            screens.run_page(json.loads(record.read_text(encoding="utf-8"))) if record.is_file() else None,
+            screens.dashboard.page(folder.name) if screens.dashboard is not None else None,
+        ]
+        known = "  ".join(page for page in pages if page is not None)
+        yield f"  {folder.name:{width}}  {told}  {known}".rstrip()
+    for address in screens.dashboard.storage.hidden() if screens.dashboard is not None else ():
+        yield f"  more trials are in {address}: {VARIABLE} with its password shows them here"
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

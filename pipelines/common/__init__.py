@@ -1,0 +1,1 @@
+"""Text for people: redacted secrets, numbers, durations, and the canvas of pictures."""

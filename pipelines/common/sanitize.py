@@ -1,0 +1,24 @@
+"""Texts from elsewhere made safe to look at: what they contain is seen, and moves nothing around them."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from pipelines.common.redact import masked
+
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+ELLIPSIS = "…"
+# Joiners are part of words in many scripts; the other format characters turn or hide what stands beside them.
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+_JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
+
+
+def legible(text: str, limit: int | None = None) -> str:
+    """``text`` with tabs and line ends kept, other control and direction characters shown as a replacement character,
+    and passwords in addresses masked; cut at ``limit`` characters."""
+    shown = "".join(character if _is_harmless(character) else REPLACEMENT for character in masked(text))
+    return shown if limit is None or len(shown) <= limit else shown[: limit - 1] + ELLIPSIS
+
+
+def _is_harmless(character: str) -> bool:
+    return character in "\n\t" or character in _JOINERS or unicodedata.category(character) not in _UNSEEN

@@ -1,0 +1,239 @@
+"""A training by several workers, through Ray Train.
+
+The stage's own task supervises: it holds the lease, asks for the workers and passes a wish to stop on to them. Each
+worker runs the stage as a single process would, in a process group that :mod:`calm_bench.training.parallel` knows how
+to share; the first one's result is the stage's. Nothing is tried again here: a failure of any worker ends them all, and
+the study goes on from the checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pipelines.execution.failures import WorkerFailed, kernel_kills
+from pipelines.execution.worker_group import Crew
+from pipelines.execution.worker_process import StopFiles, keeping_checkpoints, prepare_process
+from pipelines.study.stage import Interrupted, Stage, StageKind
+
+STOP = "stop"
+"""In the stage's work folder, which all workers see: raised when they should end."""
+LOOK_S = 0.25
+THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+"""One thread per worker; Ray itself would give as many as the stage has CPUs."""
+
+_HABITS = {
+    "RAY_TRAIN_V2_ENABLED": "1",
+    # How soon a lost worker is noticed.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # Workers import torch first, many at once on a busy machine.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
+    # Custom heads are imported from where the study was started.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+}
+PEER = "LostPeer"
+"""What a worker that could not reach another one calls its failure; the other one's is the cause."""
+_LOST_PEER = ("gloo", "closed by peer", "reset by peer", "broken pipe", "nccl", "process group")
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every worker is told."""
+
+    stage: Stage
+    kind: StageKind
+    inputs: Mapping[str, Path]
+    folder: Path
+    device: str
+    strategy: Literal["ddp", "fsdp"]
+    keep_checkpoints: int | None
+
+
+def run_with_crew(
+    crew: Crew,
+    stage: Stage,
+    kind: StageKind,
+    inputs: Mapping[str, Path],
+    folder: Path,
+    device: str,
+    stop: Callable[[], bool],
+    keep_checkpoints: int | None,
+) -> tuple[dict[str, Any], str]:
+    """As ``kind.run``, by the workers of ``crew``; for a process that is connected to Ray.
+
+    Returns:
+        The result, and the name of the first worker's device.
+
+    Raises:
+        Interrupted: ``stop()`` turned true, while they worked or before there was room for them.
+        WorkerFailed: a worker failed or was lost.
+    """
+    job = _Job(stage, kind, inputs, folder, device, crew.strategy, keep_checkpoints)
+    kills = kernel_kills()
+    with _relayed(stop, folder / STOP):
+        node_with_room(crew, stage, stop, this_node() if crew.on_one_node else None)
+        answer = _fitted(crew, job, kills)
+    if "interrupted" in answer:
+        raise Interrupted(answer["interrupted"])
+    return answer["result"], answer["device"]
+
+
+def _fitted(crew: Crew, job: _Job, kills_before: int) -> dict[str, Any]:
+    os.environ.update(_HABITS)
+    from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+    from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
+
+    from pipelines.execution.process_group import OwnAddress
+
+    scaling = ScalingConfig(
+        num_workers=crew.size,
+        use_gpu=crew.gpus > 0,
+        resources_per_worker=crew.resources,
+        placement_strategy="STRICT_PACK" if crew.on_one_node else "PACK",
+        label_selector=_labels(this_node()) if crew.on_one_node else None,
+    )
+    # What workers agree on goes over gloo, so that hosts need not wait for their GPUs.
+    backend = OwnAddress(backend="cpu:gloo,cuda:nccl" if crew.gpus else "gloo")
+    with tempfile.TemporaryDirectory(prefix="calm-bench-") as notes:
+        run: Any = RunConfig(
+            name=job.stage.name,
+            # Ray's own notes: what a stage keeps is in its work folder.
+            storage_path=notes,
+            failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),
+            worker_runtime_env={"env_vars": THREADS},
+            logging_config=LoggingConfig(log_level="ERROR"),
+        )
+        work: Any = _work
+        trainer: Any = TorchTrainer(
+            work, train_loop_config={"job": job}, scaling_config=scaling, run_config=run, torch_config=backend
+        )
+        try:
+            answer: dict[str, Any] = trainer.fit().return_value
+        except ControllerError as error:
+            raise _lost(f"Ray Train failed: {error.controller_failure}", error, kills_before) from error
+        except TrainingFailedError as error:
+            failures: Mapping[int, BaseException] = getattr(error, "worker_failures", {})
+            raise worst(failures, kills_before) or _lost(str(error), error, kills_before) from error
+        return answer
+
+
+def _work(config: dict[str, Any]) -> dict[str, Any]:
+    """In every worker."""
+    job: _Job = config["job"]
+    os.environ.update(THREADS)
+    try:
+        from calm_bench.devices import device_name
+        from calm_bench.training.parallel import data_parallel
+
+        device = prepare_process(job.kind, job.device)
+        with keeping_checkpoints(job.kind, job.keep_checkpoints), data_parallel(job.strategy):
+            result = job.kind.run(job.stage, job.inputs, job.folder, device, StopFiles(job.folder / STOP))
+        return {"result": result, "device": device_name(device)}
+    except Interrupted as error:
+        return {"interrupted": str(error)}
+    except Exception as error:
+        failed = WorkerFailed.of(error)
+        if failed.cause != "memory" and is_lost_peer(error):
+            failed = WorkerFailed(PEER, failed.text, failed.details, "passing")
+        raise failed from None
+
+
+def is_lost_peer(error: Exception) -> bool:
+    """Whether a worker failed because another one did."""
+    import torch.distributed as dist
+
+    text = str(error).lower()
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and any(known in text for known in _LOST_PEER)
+    )
+
+
+def worst(failures: Mapping[int, BaseException], kills_before: int) -> WorkerFailed | None:
+    """The failure that brought the others about."""
+    own = [error for _, error in sorted(failures.items()) if isinstance(error, WorkerFailed) and error.name != PEER]
+    if own:
+        return own[0]
+    for rank, error in sorted(failures.items()):
+        if not isinstance(error, WorkerFailed):
+            return _lost(f"worker {rank} was lost: {error}", error, kills_before)
+    return next((error for error in failures.values() if isinstance(error, WorkerFailed)), None)
+
+
+def _lost(text: str, error: BaseException, kills_before: int) -> WorkerFailed:
+    import ray.exceptions as of_ray
+
+    first_line = next(iter(text.strip().splitlines()), "")
+    inner = getattr(error, "health_check_failure", error)
+    if isinstance(inner, of_ray.OutOfMemoryError) or kernel_kills() > kills_before:
+        return WorkerFailed("OutOfMemoryError", first_line, text, "memory")
+    return WorkerFailed("WorkerLost", first_line, text, "passing")
+
+
+def node_with_room(crew: Crew, stage: Stage, stop: Callable[[], bool], node: str | None) -> str:
+    """Return when all workers fit at once: the node where the first one would be.
+
+    Ray Train itself would wait deaf, and give up after a while.
+
+    Args:
+        node: the only one that counts.
+
+    Raises:
+        Interrupted: ``stop()`` turned true.
+    """
+    from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
+
+    group = placement_group(
+        [crew.resources] * crew.size,
+        strategy="STRICT_PACK" if crew.on_one_node else "PACK",
+        bundle_label_selector=None if node is None else [_labels(node)] * crew.size,
+    )
+    try:
+        # Asked for its state: the group's own wait() takes whole seconds only, and would be at it without a pause.
+        while (found := placement_group_table(group))["state"] != "CREATED":
+            if stop():
+                raise Interrupted(f"{stage} was stopped before there was room for {crew.size} workers")
+            time.sleep(LOOK_S)
+        return str(found["bundles_to_node_id"][0])
+    finally:
+        remove_placement_group(group)
+
+
+def this_node() -> str:
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def _labels(node: str) -> dict[str, str]:
+    return {"ray.io/node-id": node}
+
+
+@contextmanager
+def _relayed(stop: Callable[[], bool], flag: Path) -> Iterator[None]:
+    """Raise ``flag`` as soon as ``stop()`` is true."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(LOOK_S):
+            if stop():
+                flag.touch()
+                return
+
+    flag.unlink(missing_ok=True)
+    watcher = threading.Thread(target=watch, name="stop", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+        flag.unlink(missing_ok=True)

@@ -1,0 +1,173 @@
+"""Carry out one stage: what a worker does, in this process and on Ray alike."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from calm_bench.atomic import write_bytes
+from pipelines.common.redact import masked
+from pipelines.execution.failures import Cause, WorkerFailed, cause_of, memory_report, name_of
+from pipelines.execution.worker_group import Crew
+from pipelines.execution.worker_process import import_modules, keeping_checkpoints, prepare_process
+from pipelines.store.lease import Tenure
+from pipelines.store.provenance import provenance
+from pipelines.store.store import ERROR, Store
+from pipelines.study.stage import Interrupted, Stage, StageKind
+
+CHECKED_WHEN_OPENED = {"corpus", "tokens"}
+"""Kinds of inputs that can be large and that their readers compare with hashes of their own."""
+
+_HOPELESS = {"NonFiniteLoss", "Diverged"}
+"""Errors that no damaged input explains."""
+
+
+class StageError(Exception):
+    """A stage failed. Carries text only, so that it crosses process borders whatever the error was."""
+
+    def __init__(self, message: str, details: str = "", cause: Cause = "permanent") -> None:
+        super().__init__(message, details, cause)
+        self.message = message
+        self.details = details
+        """The traceback in the worker."""
+        self.cause: Cause = cause
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class DamagedInput(Exception):
+    """A stage that this one reads is missing or not what was published. It is set aside, to be made anew."""
+
+
+def run_stage(
+    store: Store,
+    stage: Stage,
+    kind: StageKind,
+    device: str,
+    stop: Callable[[], bool],
+    keep_checkpoints: int | None = None,
+    crew: Crew | None = None,
+) -> dict[str, Any]:
+    """The result of ``stage``: from the store, from another process that works on it, or computed and published here.
+
+    Args:
+        device: ``auto`` (a GPU if this process sees one), ``cpu`` or ``cuda``.
+        stop: true when the stage should save its state and end.
+        keep_checkpoints: how many a training keeps; unset means :data:`calm_bench.training.checkpoint.KEEP`.
+        crew: workers of Ray that do the stage's work, while this process supervises; unset means this process.
+
+    Raises:
+        Interrupted: ``stop()`` turned true.
+        StageError: the stage raised; the message says what and where the traceback is kept. Inputs that turned out to
+            be damaged are set aside by then, and ``cause`` is ``passing``.
+    """
+    while not store.is_done(stage):
+        if stop():
+            raise Interrupted(f"{stage} was stopped before it started")
+        lease = store.claim(stage)
+        if lease is None:
+            if crew is None:
+                # Meanwhile: who takes over from a dead process can then begin at once.
+                import_modules(kind)
+            time.sleep(store.wait_s)
+            continue
+        with lease:
+            # It may have been published between the look and the claim.
+            if store.is_done(stage):
+                break
+            try:
+                return _run(store, stage, kind, device, _either(stop, lease), keep_checkpoints, crew)
+            except Interrupted:
+                # A lease is lost when this process slept for long; whoever has it now will finish the stage.
+                if not lease.lost or stop():
+                    raise
+    return store.result(stage)
+
+
+def _either(stop: Callable[[], bool], lease: Tenure) -> Callable[[], bool]:
+    return lambda: stop() or lease.lost
+
+
+def _run(
+    store: Store,
+    stage: Stage,
+    kind: StageKind,
+    device: str,
+    stop: Callable[[], bool],
+    keep_checkpoints: int | None,
+    crew: Crew | None,
+) -> dict[str, Any]:
+    work = store.work_folder(stage)
+    taken = time.perf_counter()
+    try:
+        if crew is None:
+            device = prepare_process(kind, device)
+        work = store.open_work(stage, device)
+        sources = stage.inputs.values()
+        _check([s for s in sources if s.kind not in CHECKED_WHEN_OPENED or not store.is_here(s)], store)
+        inputs = {name: store.folder(source) for name, source in stage.inputs.items()}
+        started = time.perf_counter()
+        try:
+            if crew is None:
+                with keeping_checkpoints(kind, keep_checkpoints):
+                    result = kind.run(stage, inputs, work, device, stop)
+            else:
+                from pipelines.execution.ray_train import run_with_crew
+
+                result, hardware = run_with_crew(crew, stage, kind, inputs, work, device, stop, keep_checkpoints)
+        except Exception as error:
+            if not isinstance(error, Interrupted) and name_of(error) not in _HOPELESS:
+                # What failed may have read something broken, which no further try could mend.
+                _check(stage.inputs.values(), store, error)
+            raise
+        wall_time_s = time.perf_counter() - started
+        seen = device if crew is None else "cpu"
+        record = provenance(seen, stage.config.get("seed"), wall_time_s, result.get("training_flops"), started - taken)
+        if crew is not None:
+            record |= {"device": hardware, "workers": crew.size, "strategy": crew.strategy}
+        return store.publish(stage, result, record, kind.scratch)
+    except Interrupted:
+        raise
+    except Exception as error:
+        raise _told(stage, work, error, crew) from error
+
+
+def _check(sources: Iterable[Stage], store: Store, error: Exception | None = None) -> None:
+    """Set aside the damaged ones of the finished stages ``sources``.
+
+    Raises:
+        DamagedInput: there are some.
+    """
+    found = []
+    for source in sources:
+        if damage := store.damage(source):
+            place = store.set_aside(source)
+            moved = "" if place is None else f" (moved to {place})"
+            found.append(f"{source} is damaged: {'; '.join(damage)}{moved}")
+    if found:
+        raise DamagedInput(". ".join(found)) from error
+
+
+def _told(stage: Stage, work: Path, error: Exception, crew: Crew | None) -> StageError:
+    """``error`` in words, with the traceback kept in the work folder."""
+    details = masked(error.details if isinstance(error, WorkerFailed) else traceback.format_exc())
+    where = ""
+    # The disk may be full, which must not hide what happened.
+    with suppress(OSError):
+        if work.is_dir():
+            write_bytes(work / ERROR, details.encode())
+            where = f" (traceback in {work / ERROR})"
+    cause = "passing" if isinstance(error, DamagedInput) else cause_of(error)
+    if cause == "memory":
+        first_line = next(iter(str(error).splitlines()), "")
+        advice = memory_report(stage)
+        if crew is not None and crew.strategy == "ddp" and stage.kind == "language_model":
+            advice += ", or divide the model among its workers (execution.strategy=fsdp)"
+        message = f"{stage}: out of memory ({name_of(error)}: {first_line}); {advice}{where}"
+        return StageError(masked(message), details, cause)
+    return StageError(masked(f"{stage}: {name_of(error)}: {error}{where}"), details, cause)

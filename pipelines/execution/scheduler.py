@@ -1,0 +1,206 @@
+"""Keeps stages running: each once, after its inputs, the longest chains first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+from itertools import filterfalse, islice
+from time import monotonic
+from typing import Any
+
+from pipelines.execution.events import (
+    Listener,
+    StageCached,
+    StageDropped,
+    StageFailed,
+    StageFinished,
+    StageQueued,
+    StageRetried,
+    StageStarted,
+    StageWaiting,
+)
+from pipelines.execution.executor import Executor
+from pipelines.execution.follow import Follower
+from pipelines.execution.run_stage import StageError
+from pipelines.store.store import Store
+from pipelines.study.stage import Interrupted, Stage, StageGraph
+
+LOOK_S = 1.0
+"""How often running stages are looked at for progress."""
+PATIENCE_S = 20.0
+"""After so long it is asked whether there is room for a stage at all."""
+
+
+@dataclass
+class _Running:
+    future: Future[dict[str, Any]]
+    follower: Follower
+    submitted: float = field(default_factory=monotonic)
+    started: float | None = None
+    asked: bool = False
+    """Whether there is room for it."""
+    unwanted: bool = False
+    """Asked to end, since no trial needs it any more."""
+    wanted_again: int | None = None
+    """Length of the longest chain from it, where a trial needs it after all."""
+
+
+class Scheduler:
+    """The stages of all trials of a study, whichever trial brought them.
+
+    Args:
+        retries: how often a stage is tried again that was let down by something that may pass.
+    """
+
+    def __init__(self, store: Store, executor: Executor, listener: Listener, retries: int = 0) -> None:
+        self._store = store
+        self._executor = executor
+        self._listener = listener
+        self._waiting: dict[Stage, int] = {}
+        """Stage -> number of stages in the longest chain from it to the end of a trial."""
+        self._running: dict[Stage, _Running] = {}
+        self._retries = retries
+        self._retried: Counter[Stage] = Counter()
+        self.results: dict[Stage, dict[str, Any]] = {}
+        self.errors: dict[Stage, str] = {}
+        self._stopping = False
+        self.num_ended = 0
+        """How many stages have ended: while it stays, no trial has come to its end."""
+
+    def add(self, graph: StageGraph) -> bool:
+        """Take up the stages of a trial; returns whether all of them were done before."""
+        lengths = _chain_lengths(graph)
+        cached = True
+        for stage in graph.stages:
+            if stage in self.results:
+                continue
+            if stage in self._waiting:
+                self._waiting[stage] = max(self._waiting[stage], lengths[stage])
+            elif stage in self._running:
+                if self._running[stage].unwanted:
+                    self._running[stage].wanted_again = lengths[stage]
+            elif stage not in self.errors:
+                if self._store.is_done(stage):
+                    self.results[stage] = self._store.result(stage)
+                    self._listener.handle(StageCached(stage, self._store.folder(stage), self.results[stage]))
+                    continue
+                self._waiting[stage] = lengths[stage]
+                self._listener.handle(StageQueued(stage))
+            cached = False
+        return cached
+
+    def failure(self, graph: StageGraph) -> str | None:
+        """The error that keeps a trial from its end, if there is one."""
+        return next((self.errors[stage] for stage in graph.stages if stage in self.errors), None)
+
+    def submit(self) -> None:
+        """Hand ready stages to the executor, as many as it can run."""
+        # Before all else: to look through thousands of waiting stages every second is work too.
+        if self._stopping or not self._waiting or len(self._running) >= self._executor.parallelism:
+            return
+        ready = [stage for stage in self._waiting if self._is_ready(stage)]
+        ready.sort(key=lambda stage: -self._waiting[stage])
+        free = self._executor.parallelism - len(self._running)
+        # What another driver is at comes last: this one would only wait for it.
+        chosen = list(islice(filterfalse(self._store.is_claimed, ready), free))
+        chosen += [stage for stage in ready if stage not in set(chosen)][: free - len(chosen)]
+        for stage in chosen:
+            del self._waiting[stage]
+            follower = Follower(stage, self._store.work_folder(stage), self._store.folder(stage))
+            self._running[stage] = _Running(self._executor.submit(stage), follower)
+
+    def wait(self) -> None:
+        """Wait for a stage to end, a second at most; report progress and take in what ended."""
+        wait([running.future for running in self._running.values()], timeout=LOOK_S, return_when=FIRST_COMPLETED)
+        for stage, running in list(self._running.items()):
+            self._look(stage, running)
+            if running.future.done():
+                del self._running[stage]
+                self.num_ended += 1
+                self._end(stage, running)
+
+    def stop(self) -> None:
+        """Submit nothing more and ask what runs to save its state and end."""
+        self._stopping = True
+        self._executor.stop()
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._running
+
+    def drop(self, keep: Iterable[StageGraph]) -> None:
+        """Forget waiting stages that none of the graphs in ``keep`` needs, and ask running ones to end.
+
+        Their trials have failed or were pruned; what the running ones had reached stays in their work folders.
+        """
+        needed = {stage for graph in keep for stage in graph.stages}
+        for stage in [stage for stage in self._waiting if stage not in needed]:
+            del self._waiting[stage]
+            self._listener.handle(StageDropped(stage))
+        for stage, running in self._running.items():
+            if stage not in needed and not running.unwanted:
+                running.unwanted = True
+                self._executor.stop_stage(stage)
+
+    def _is_ready(self, stage: Stage) -> bool:
+        return all(source in self.results for source in stage.inputs.values())
+
+    def _look(self, stage: Stage, running: _Running) -> None:
+        done = running.future.done()
+        if done:
+            self._store.refresh(stage)
+        if running.started is None and (done or self._store.is_claimed(stage)):
+            running.started = running.submitted if done else monotonic()
+            self._listener.handle(StageStarted(stage, self._store.work_folder(stage)))
+        for progress in running.follower.news():
+            self._listener.handle(progress)
+        if not (done or running.asked) and monotonic() - running.submitted > PATIENCE_S:
+            running.asked = True
+            if (reason := self._executor.lacking(stage)) is not None:
+                self._listener.handle(StageWaiting(stage, reason))
+
+    def _end(self, stage: Stage, running: _Running) -> None:
+        try:
+            self.results[stage] = running.future.result()
+        except Interrupted:
+            # Its state is saved; it waits for the next run of the study, or goes on at once.
+            if running.wanted_again is not None and not self._stopping:
+                self._waiting[stage] = running.wanted_again
+            elif running.unwanted:
+                self._listener.handle(StageDropped(stage))
+            return
+        except StageError as error:
+            if running.unwanted or not self._try_again(stage, error):
+                self.errors[stage] = str(error)
+                self._listener.handle(StageFailed(stage, str(error)))
+            return
+        seconds = monotonic() - (running.started or running.submitted)
+        self._listener.handle(StageFinished(stage, self._store.folder(stage), self.results[stage], seconds))
+
+    def _try_again(self, stage: Stage, error: StageError) -> bool:
+        """Queue a failed stage once more if that may help; returns whether."""
+        if error.cause != "passing" or self._stopping or self._retried[stage] >= self._retries:
+            return False
+        self._retried[stage] += 1
+        self._listener.handle(StageRetried(stage, str(error), self._retried[stage], self._retries))
+        self._queue_again(stage, 1)
+        return True
+
+    def _queue_again(self, stage: Stage, length: int) -> None:
+        """Queue ``stage``, and those of its inputs that were set aside as damaged before it."""
+        self._waiting[stage] = length
+        for source in stage.inputs.values():
+            self._store.refresh(source)
+            if source in self.results and not self._store.is_done(source):
+                del self.results[source]
+                self._queue_again(source, length + 1)
+
+
+def _chain_lengths(graph: StageGraph) -> dict[Stage, int]:
+    lengths = dict.fromkeys(graph.stages, 1)
+    for stage in reversed(graph.stages):
+        for source in stage.inputs.values():
+            lengths[source] = max(lengths[source], lengths[stage] + 1)
+    return lengths

@@ -1,0 +1,70 @@
+"""What any process does around a stage: import what it needs, choose its device, hear the wish to stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pipelines.store.flags import Flag
+from pipelines.study.stage import StageKind
+
+
+class StopFiles:
+    """``stop()`` for workers in other processes: true once one of the flags is raised.
+
+    They are looked for every so often only: a few times a second on a file system.
+    """
+
+    def __init__(self, *flags: Flag, every_s: float = 0.25) -> None:
+        self._flags = flags
+        self._every_s = every_s
+        self._next = 0.0
+        self._stopped = False
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if not self._stopped and now >= self._next:
+            self._next = now + self._every_s
+            self._stopped = any(flag.exists() for flag in self._flags)
+        return self._stopped
+
+
+@contextmanager
+def keeping_checkpoints(kind: StageKind, count: int | None) -> Iterator[None]:
+    """Let the trainings inside the block keep ``count`` checkpoints."""
+    if count is None or not kind.uses_torch:
+        yield
+        return
+    from calm_bench.training.checkpoint import keeping
+
+    with keeping(count):
+        yield
+
+
+def import_modules(kind: StageKind) -> None:
+    """Import what stages of ``kind`` need; in a fresh process torch and all that follows take seconds."""
+    if kind.uses_torch:
+        import torch  # noqa: F401
+    if kind.get_ready is not None:
+        kind.get_ready()
+
+
+def prepare_process(kind: StageKind, device: str) -> str:
+    """The device that ``device`` means here.
+
+    One thread per worker, whoever runs it: parallel stages do not fight for cores and sums have one order.
+    """
+    if not kind.uses_torch:
+        return "cpu"
+    import_modules(kind)
+    import torch
+
+    torch.set_num_threads(1)
+    if not kind.uses_device:
+        return "cpu"
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("no GPU is visible to this worker: set execution.gpus_per_stage=1, or execution.device=cpu")
+    return device

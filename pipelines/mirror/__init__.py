@@ -1,1 +1,0 @@
-"""MLflow: the mirror of the files, which nothing waits for."""

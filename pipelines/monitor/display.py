@@ -1,0 +1,120 @@
+"""A study's progress beside its run: a live display in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from pipelines.common.numbers import duration
+from pipelines.execution import events
+from pipelines.monitor.panel import panel
+from pipelines.monitor.recording import Recording
+from pipelines.monitor.tracker import Tracker
+from pipelines.monitor.view import Said
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+REFRESH_S = 1.0
+"""The scheduler itself looks no more often."""
+LEVEL_STYLES = {"info": "", "good": "green", "warning": "yellow", "error": "red"}
+
+
+class Progress:
+    """Shows a study while it runs, and records it for those who watch; a listener and a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self.tracker = Tracker(self._said)
+        self._recording = Recording(self.tracker)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._recording.close(error)
+
+    def handle(self, event: events.Event) -> None:
+        self.tracker.handle(event)
+        if isinstance(event, events.StudyStarted):
+            self._recording.start(event.folder)
+
+    def message(self, text: str) -> None:
+        """Print a line that is no event of the study's."""
+        self.tracker.say(text, "warning")
+
+    def stopping(self, reason: str) -> None:
+        """Say at once that the study was asked to stop; from any thread."""
+        self.tracker.stopping(reason)
+
+    def _said(self, said: Said) -> None:
+        raise NotImplementedError
+
+
+class PlainProgress(Progress):
+    """One line an event; of a stage, one line each tenth of the way; of a large study, its trials only."""
+
+    def _said(self, said: Said) -> None:
+        print_said(self._console, said)
+
+
+class RichProgress(Progress):
+    """A live display; warnings and errors stay above it as lines."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._live: Live | None = None
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        from rich.live import Live
+
+        self._live = Live(self.screen(), console=self._console, auto_refresh=False, transient=True)
+        self._live.start()
+        self._thread = threading.Thread(target=self._refresh, name="display", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self._live is not None:
+            self._live.stop()
+        super().__exit__(kind, error, trace)
+
+    def screen(self) -> Text:
+        """The display as it is now."""
+        return panel(self.tracker.view(), self._console.width, self._console.height)
+
+    def _refresh(self) -> None:
+        assert self._live is not None
+        while not self._ended.wait(REFRESH_S):
+            self._live.update(self.screen(), refresh=True)
+
+    def _said(self, said: Said) -> None:
+        if said.level in ("warning", "error") or said.text.startswith("everything is there"):
+            self._console.print(said.text, style=LEVEL_STYLES[said.level], markup=False, highlight=False)
+
+
+def progress_for(console: Console) -> Progress:
+    """A live display where ``console`` is a terminal, lines where it is a pipe or a file."""
+    return RichProgress(console) if is_live(console) else PlainProgress(console)
+
+
+def is_live(console: Console) -> bool:
+    """Whether lines on ``console`` can be written over."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+def print_said(console: Console, said: Said) -> None:
+    """A line with the time since the study's start."""
+    console.print(f"[{duration(said.elapsed_s)}] {said.text}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,200 @@
+"""Studies in a store as their drivers tell of them; nothing is locked or written."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from calm_bench.problems import ConfigurationError
+from calm_bench.registry import did_you_mean
+from pipelines.common.numbers import printable
+from pipelines.monitor.recording import FOLDER, SILENT_S, Record, read_record
+from pipelines.monitor.view import StageView, StudyView
+
+Stand = Literal["at work", "finished", "left"]
+"""``left``: it has not ended, and no driver is at work on it."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A study as it stands."""
+
+    view: StudyView
+    stand: Stand
+    since: float
+    """When it was last heard of, in seconds since the epoch."""
+    command: str
+    """By which it goes on."""
+    folder: str
+    """Where that command was given; empty where it is not known."""
+    drivers: int = 0
+    """How many are at work."""
+    driver: str = ""
+    """Unique to the driver whose view this is."""
+    remark: str = ""
+    """What is to be said of how this was learnt."""
+
+    @property
+    def note(self) -> str:
+        """What is to be said of the whole; empty while a single driver is at work."""
+        return "; ".join(filter(None, [self._stand_in_words(), self.remark]))
+
+    def _stand_in_words(self) -> str:
+        when = _clock(self.since)
+        if self.stand == "finished":
+            return f"the study ended at {when}"
+        if self.stand == "left":
+            stopped = "no driver is at work since"
+            where = f" (in {self.folder})" if self.folder and self.folder != str(Path.cwd()) else ""
+            return f"{stopped} {when}; {self.command} continues{where}"
+        return f"{self.drivers} drivers are at work on it" if self.drivers > 1 else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "state": self.stand,
+            "since": self.since,
+            "drivers": self.drivers,
+            "command": self.command,
+            **self.view.model_dump(mode="json"),
+        }
+
+
+def look(folder: Path, place: Path | str, silent_s: float = SILENT_S) -> Watched:
+    """The study in ``folder`` of the store at ``place``, from what its drivers last wrote.
+
+    Where drivers disagree the one that is furthest counts, with the stages that any of them runs. Without a word of a
+    driver the study's ``trials.json`` says what became of its trials.
+
+    Args:
+        silent_s: after how long without a word a driver on another host is taken for dead.
+    """
+    found = [(record, mtime) for path in _files(folder) if (record := read_record(path)) and (mtime := _mtime(path))]
+    live = [(record, mtime) for record, mtime in found if _is_at_work(record, mtime, silent_s)]
+    if not found:
+        return _without_a_record(folder, place)
+    if live:
+        record, _ = max(live, key=lambda pair: _reach(pair[0].view))
+        others = [other.view for other, _ in live if other is not record]
+        view = _merged(record.view, others)
+        since = max(mtime for _, mtime in live)
+        token = record.driver.token
+        return Watched(view, "at work", since, record.command, record.folder, len(live), token)
+    finished = [pair for pair in found if pair[0].state == "finished"]
+    record, mtime = max(finished or found, key=lambda pair: pair[1])
+    stand: Stand = "finished" if finished else "left"
+    return Watched(record.view, stand, mtime, record.command, record.folder, driver=record.driver.token)
+
+
+def studies(root: Path, place: Path | str, silent_s: float = SILENT_S) -> list[tuple[Path, Watched]]:
+    """All studies of a store that are in ``root``; first those at work, then the one last heard of."""
+    found = [
+        (folder, look(folder, place, silent_s))
+        for folder in sorted((root / "studies").glob("*"))
+        if (folder / "trials.json").is_file() or (folder / FOLDER).is_dir()
+    ]
+    return sorted(found, key=lambda pair: (pair[1].stand != "at work", -pair[1].since))
+
+
+def choose(
+    root: Path, name: str | None, place: Path | str | None = None, silent_s: float = SILENT_S
+) -> tuple[Path, list[str]]:
+    """The folder of the study ``name``, and the names of others at work where no name was given.
+
+    Args:
+        root: where the store, or this machine's copy of it, is.
+        place: what the store is called, where that is not ``root``.
+        name: a study's name, its folder's name, or a YAML file's path; None means the one at work, or the last.
+
+    Raises:
+        ConfigurationError: there is no such study, with the nearest name.
+    """
+    place = place or root
+    found = studies(root, place, silent_s)
+    if not found:
+        raise ConfigurationError(f"no study has begun in the store {place}: --store names another one")
+    if name is None:
+        folder = found[0][0]
+        others = [path.name for path, watched in found[1:] if watched.stand == "at work"]
+        return folder, others
+    wanted = _name_in(Path(name)) if Path(name).suffix in (".yaml", ".yml") else name
+    for folder, _ in found:
+        # Of equal names, differing in their settings: the one at work, or last heard of.
+        if wanted in (folder.name, _study_name(folder)):
+            return folder, []
+    known = sorted({_study_name(folder) for folder, _ in found})
+    raise ConfigurationError(f"there is no study {wanted!r} in the store {place}{did_you_mean(wanted, known)}")
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in sorted((folder / FOLDER).glob("*.json")) if not path.name.startswith(".")]
+
+
+def _mtime(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _is_at_work(record: Record, mtime: float, silent_s: float) -> bool:
+    if record.state != "at work" or record.driver.holder().is_gone():
+        return False
+    return time.time() - mtime < silent_s
+
+
+def _reach(view: StudyView) -> tuple[int, int]:
+    ended = view.stages.get("done", 0) + view.stages.get("cached", 0)
+    return view.complete + view.failed + view.pruned, ended
+
+
+def _merged(view: StudyView, others: Sequence[StudyView]) -> StudyView:
+    running: dict[str, StageView] = {stage.name: stage for stage in view.running}
+    for other in others:
+        for stage in other.running:
+            seen = running.get(stage.name)
+            if seen is None or seen.step < stage.step:
+                running[stage.name] = stage
+    return view.model_copy(update={"running": tuple(running.values())})
+
+
+def _without_a_record(folder: Path, place: Path | str) -> Watched:
+    name = _study_name(folder)
+    path = folder / "trials.json"
+    counts: Counter[str] = Counter()
+    try:
+        counts.update(str(trial["state"]) for trial in json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, KeyError):
+        counts.clear()
+    view = StudyView(
+        study=printable(name),
+        folder=str(folder),
+        num_trials=counts.total(),
+        complete=counts["complete"],
+        failed=counts["failed"] + counts["invalid"],
+        pruned=counts["pruned"],
+    )
+    stand: Stand = "left" if counts["open"] or not counts else "finished"
+    return Watched(view, stand, _mtime(path) or _mtime(folder), f"calm-bench run {name} --store {place}", "")
+
+
+def _study_name(folder: Path) -> str:
+    return folder.name.rpartition("-")[0]
+
+
+def _name_in(path: Path) -> str:
+    """The name of the study in a YAML file: what it says, else the file's own."""
+    from calm_bench.overrides import load_yaml
+
+    return str(load_yaml(path).get("name", path.stem))
+
+
+def _clock(moment: float) -> str:
+    """``14:05``; with the date if that is not today's."""
+    when = datetime.fromtimestamp(moment)
+    return f"{when:%H:%M}" if when.date() == datetime.now().date() else f"{when:%Y-%m-%d %H:%M}"

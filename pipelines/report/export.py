@@ -1,0 +1,55 @@
+"""A view of the leaderboard as plain records: for CSV, for JSON, for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+from pipelines.report.tables import shown_columns
+from pipelines.results.leaderboard import Leaderboard
+from pipelines.results.view import View
+
+
+def records(leaderboard: Leaderboard, view: View) -> list[dict[str, Any]]:
+    """A dict a row: rank, protocol, the columns shown, ``<column>_se`` behind those that have errors.
+
+    Scores are on the scale of the table. ``on_front`` says whether the row is on the front that was asked for, or on
+    that of BrierLM against all training FLOPs.
+    """
+    found = []
+    for group in leaderboard.groups:
+        columns = shown_columns(group, view)
+        front = next(iter(view.fronts(group).values()))
+        with_errors = {
+            column.key for column in columns if any(column.error(entry) is not None for entry in group.entries)
+        }
+        for rank, entry in view.order(group):
+            row: dict[str, Any] = {"rank": rank, "protocol_hash": group.protocol_hash}
+            for column in columns:
+                row[column.key] = column.value(entry)
+                if column.key in with_errors:
+                    row[f"{column.key}_se"] = column.error(entry)
+            found.append(row | {"on_front": entry in front})
+    return found
+
+
+def records_json(leaderboard: Leaderboard, view: View) -> str:
+    """:func:`records` as a JSON list."""
+    return json.dumps(records(leaderboard, view), indent=2, ensure_ascii=False) + "\n"
+
+
+def records_csv(leaderboard: Leaderboard, view: View) -> str:
+    """:func:`records` as CSV; what a spreadsheet would run as a formula is quoted by an apostrophe."""
+    rows = records(leaderboard, view)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def _harmless(value: Any) -> Any:
+    return "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

@@ -1,0 +1,192 @@
+"""The picture of the leaderboard: BrierLM against what training and generating cost, with the Pareto front."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pipelines.common.canvas import FAINT, INK, MARKERS, PALETTE, canvas, quiet, write
+from pipelines.common.numbers import printable
+from pipelines.results.leaderboard import Group, Leaderboard
+from pipelines.results.looks import Family, Key, key_of, looks_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from pipelines.results.entry import Entry
+    from pipelines.results.leaderboard import Cost
+
+Looks = Mapping[Key, Family]
+
+LABELLED = 8
+"""Up to this many points carry their label; beyond, the legend alone tells the families apart."""
+
+
+def draw(leaderboard: Leaderboard, path: Path, file_format: str | None = None) -> None:
+    """Write the picture to ``path`` as ``file_format`` (``png``, ``svg``, ``pdf``; unset: by the path's suffix).
+
+    Raises:
+        ValueError: the leaderboard is empty.
+    """
+    with picture(leaderboard) as figure:
+        write(figure, path, file_format)
+
+
+@contextmanager
+def picture(leaderboard: Leaderboard) -> Iterator[Figure]:
+    """The picture of a leaderboard, to be written in one format or several.
+
+    One row of two panels a protocol, because scores of different protocols share no axis. Left: all training FLOPs,
+    with a thin line to the language model's own share where there is an autoencoder. Right: inference FLOPs per
+    token. Error bars are one standard error over documents.
+
+    Raises:
+        ValueError: the leaderboard is empty.
+    """
+    if not leaderboard.groups:
+        raise ValueError("an empty leaderboard has no picture")
+    rows, looks = len(leaderboard.groups), looks_of(leaderboard)
+    with canvas(11, 4.7 * rows) as figure:
+        panels = figure.subfigures(rows, 1, squeeze=False)
+        for panel, group in zip(panels[:, 0], leaderboard.groups, strict=True):
+            left, right = panel.subplots(1, 2, sharey=True)
+            _panel(left, group, looks, "total_training_flops", "training FLOPs (language model and autoencoder)")
+            modes = " or ".join(sorted({printable(entry.decode_mode) for entry in group.entries}))
+            _panel(right, group, looks, "inference_flops_per_token", f"inference FLOPs per token ({modes})")
+            left.set_ylabel("BrierLM (higher is better)", color=INK)
+            studies = ", ".join(sorted({printable(entry.study) for entry in group.entries}))
+            panel.suptitle(
+                f"{studies}: score against compute", x=0.01, ha="left", fontsize=13, weight="bold", color=INK
+            )
+            panel.supxlabel(_caption(group), x=0.01, ha="left", fontsize=8, color="#666666")
+            _legend(left, group, looks)
+        if (layout := figure.get_layout_engine()) is not None:
+            # Once, and not for each format again: it is half the work.
+            layout.execute(figure)
+            figure.set_layout_engine("none")
+        yield figure
+
+
+def _panel(axes: Axes, group: Group, looks: Looks, cost: Cost, label: str) -> None:
+    from matplotlib.ticker import FixedLocator, NullFormatter
+
+    axes.set_xscale("log")
+    quiet(axes, label)
+    # A log axis without a price at zero.
+    entries = [entry for entry in group.entries if getattr(entry, cost) > 0]
+    front = [entry for entry in group.front(cost) if getattr(entry, cost) > 0]
+    axes.plot(
+        [getattr(entry, cost) for entry in front],
+        [entry.brierlm for entry in front],
+        color=FAINT,
+        linewidth=1.4,
+        linestyle=(0, (4, 2)),
+        zorder=1,
+    )
+    # A family at a time: thousands of rows would be thousands of lines, which take minutes to draw.
+    for key in dict.fromkeys(map(key_of, entries)):
+        rows = [entry for entry in entries if key_of(entry) == key]
+        colour, marker = PALETTE[looks[key].colour], MARKERS[looks[key].marker]
+        with_more = [row for row in rows if 0 < row.training_flops < row.total_training_flops]
+        if cost == "total_training_flops" and with_more:
+            own, scores = [row.training_flops for row in with_more], [row.brierlm for row in with_more]
+            totals = [row.total_training_flops for row in with_more]
+            axes.hlines(scores, own, totals, colors=colour, alpha=0.45, linewidth=1.2, zorder=2)
+            axes.plot(own, scores, color=colour, alpha=0.45, linestyle="", marker="|", zorder=2)
+        axes.errorbar(
+            [getattr(row, cost) for row in rows],
+            [row.brierlm for row in rows],
+            yerr=[row.brierlm_se for row in rows],
+            color=colour,
+            linestyle="",
+            marker=marker,
+            markersize=7,
+            markeredgecolor="white",
+            markeredgewidth=0.8,
+            elinewidth=1.5,
+            capsize=4,
+            zorder=3,
+        )
+    _limits(axes, entries, cost)
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(FixedLocator(_marks(low, high)))
+    axes.xaxis.set_major_formatter(_flops)
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if len(entries) <= LABELLED:
+        for entry in entries:
+            _annotate(axes, entry, cost)
+
+
+def _limits(axes: Axes, entries: list[Entry], cost: Cost) -> None:
+    """Room for labels at the right, and a scale from zero, so that heights compare as scores do."""
+    prices = [getattr(entry, cost) for entry in entries]
+    if cost == "total_training_flops":
+        prices += [entry.training_flops for entry in entries if entry.training_flops > 0]
+    low, high = min(prices, default=1.0), max(prices, default=10.0)
+    span = max(high / low, 4.0)
+    axes.set_xlim(low / span**0.12, high * span**0.22)
+    top = max((entry.brierlm + entry.brierlm_se for entry in entries), default=0.0)
+    # A little below zero, where the score of a model that has learnt nothing would lie on the frame.
+    axes.set_ylim(-0.04 * (top or 1.0), 1.1 * (top or 1.0))
+
+
+def _annotate(axes: Axes, entry: Entry, cost: Cost) -> None:
+    label = printable(entry.label)
+    is_low = entry.brierlm < 0.06 * axes.get_ylim()[1]
+    axes.annotate(
+        label if len(label) <= 24 else label[:23] + "…",
+        (getattr(entry, cost), entry.brierlm),
+        # Below and to the right: a front rises to the right, so its line passes above. But not below the axis.
+        xytext=(6, 5) if is_low else (8, -11),
+        textcoords="offset points",
+        fontsize=9.5,
+        color=INK,
+        zorder=4,
+    )
+
+
+def _legend(axes: Axes, group: Group, looks: Looks) -> None:
+    """In the upper left corner if short, which is empty: nothing scores high for little. Else where there is room."""
+    from matplotlib.lines import Line2D
+
+    entries = group.entries
+    corner: Literal["upper left", "best"] = "upper left"
+    handles = [Line2D([], [], color=FAINT, linestyle=(0, (4, 2)), label="Pareto front")]
+    there = set(map(key_of, entries))
+    if len(entries) > LABELLED or any(entry.label != looks[key_of(entry)].name for entry in entries):
+        corner = "best"
+        for look in (look for key, look in looks.items() if key in there):
+            colour, marker = PALETTE[look.colour], MARKERS[look.marker]
+            handles.append(
+                Line2D([], [], color=colour, marker=marker, linestyle="", markeredgecolor="white", label=look.name)
+            )
+    axes.legend(handles=handles, frameon=False, fontsize=9, labelcolor=INK, loc=corner)
+
+
+def _caption(group: Group) -> str:
+    positions = max(entry.num_positions for entry in group.entries)
+    documents = max(entry.num_documents for entry in group.entries)
+    return (
+        f"Bars: one standard error over {documents:,} documents ({positions:,} positions). Thin line on the left: from "
+        f"the language model's own FLOPs to those with its autoencoder. Protocol {group.protocol_hash}."
+    )
+
+
+def _marks(low: float, high: float) -> list[float]:
+    """Round numbers between ``low`` and ``high``; our own, since a locator falls back to linear marks on a short axis
+    and their labels would repeat."""
+    steps = (1, 1.5, 2, 3, 4, 5, 7) if high / low < 10 else (1, 2, 5) if high / low < 1000 else (1,)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
+
+
+def _flops(value: float, _position: float) -> str:
+    """``2·10¹³``, ``1.5·10¹³``, ``10¹³``."""
+    exponent = math.floor(math.log10(value) + 1e-9)
+    mantissa = f"{value / 10.0**exponent:g}"
+    raised = str(exponent).translate(str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"))
+    return f"10{raised}" if mantissa == "1" else f"{mantissa}·10{raised}"

@@ -1,0 +1,284 @@
+"""The leaderboard for people: tables in the terminal, and Markdown."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from evals.task_score import EXACT
+from pipelines.common.numbers import compact, duration, printable, scientific
+from pipelines.results.columns import (
+    COSTS,
+    GENERATED,
+    MODEL,
+    ON_THE_FRONT,
+    PARTS,
+    PERCENTAGES,
+    SCORE,
+    Column,
+    distinguishing,
+    task_value,
+    tasks,
+)
+from pipelines.results.leaderboard import Group, Leaderboard
+from pipelines.results.view import View
+from pipelines.study.equal_budget import parse_budget
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from pipelines.results.entry import Entry
+
+__all__ = [
+    "ON_THE_FRONT",
+    "PERCENTAGES",
+    "budget_in_words",
+    "caption",
+    "generation_caption",
+    "markdown",
+    "print_table",
+    "table",
+    "task_value",
+]
+
+EMPTY = "The leaderboard is empty: no trial has been scored yet."
+LABEL_WIDTH = 28
+"""Terminal columns after which a label folds onto another line."""
+GAP = 2
+"""Spaces between two columns of a terminal table."""
+
+
+def table(leaderboard: Leaderboard, width: int, view: View | None = None) -> RenderableType:
+    """The leaderboard for a terminal ``width`` columns wide: one block a protocol, its caption below.
+
+    Where not all columns fit side by side they continue in further tables, costs first, then Brier-1..4; no column
+    is dropped.
+    """
+    from rich.console import Group as Renderables
+    from rich.text import Text
+
+    view = view or View()
+    if not leaderboard.groups:
+        return Text(EMPTY, style="dim")
+    blocks: list[RenderableType] = []
+    for group in leaderboard.groups:
+        if blocks:
+            blocks.append(Text())
+        for columns in _fitting(group, width, view):
+            blocks += [_table(group, columns, view), Text()]
+        blocks.append(Text(caption(group, view), style="dim"))
+    if len(leaderboard.groups) > 1:
+        blocks += [Text(), Text(several_protocols(leaderboard), style="yellow")]
+    return Renderables(*blocks)
+
+
+def print_table(leaderboard: Leaderboard, console: Console, view: View | None = None) -> None:
+    """Print :func:`table` at the console's own width."""
+    console.print(table(leaderboard, console.width, view))
+
+
+def markdown(leaderboard: Leaderboard, view: View | None = None) -> str:
+    """The leaderboard as GitHub-flavoured Markdown: one table a protocol with its caption."""
+    view = view or View()
+    if not leaderboard.groups:
+        return EMPTY + "\n"
+    blocks = []
+    for group in leaderboard.groups:
+        columns = shown_columns(group, view)
+        fronts = view.fronts(group)
+        lines = [
+            "| # | " + " | ".join(_escaped(column.title) for column in columns) + " |",
+            "| --: | " + " | ".join(":--" if column.justify == "left" else "--:" for column in columns) + " |",
+        ]
+        for rank, entry in view.order(group):
+            cells = [_escaped(column.cell(entry) + mark(column, entry, fronts)) for column in columns]
+            lines.append(f"| {rank} | " + " | ".join(cells) + " |")
+        blocks.append("\n".join(lines) + "\n\n" + _escaped(caption(group, view)) + "\n")
+    if len(leaderboard.groups) > 1:
+        blocks.append(several_protocols(leaderboard) + "\n")
+    return "\n".join(blocks)
+
+
+def shown_columns(group: Group, view: View) -> list[Column]:
+    """The model first, then what was asked for, or all that people compare models by."""
+    if view.columns is not None:
+        return [MODEL, *(column for column in view.columns if column is not MODEL)]
+    usual = [MODEL, *distinguishing(group.entries), SCORE, *PARTS, *tasks(group.entries), *COSTS]
+    keys = {column.key for column in usual}
+    asked = [*(view.pareto or ()), *([view.sort[0]] if view.sort else [])]
+    return usual + list({column.key: column for column in asked if column.key not in keys}.values())
+
+
+def caption(group: Group, view: View | None = None) -> str:
+    """What the numbers mean and what they were measured with."""
+    entries = group.entries
+    seeds = sorted({seed for entry in entries for seed in entry.seeds or [entry.seed]})
+    errors = "documents and seeds" if any(entry.seeds for entry in entries) else "documents"
+    modes = sorted({printable(entry.decode_mode) for entry in entries})
+    return (
+        f"BrierLM and Brier-n times 100, higher is better, ± one standard error over {errors}: "
+        f"{_spread([entry.num_positions for entry in entries])} positions "
+        f"in {_spread([entry.num_documents for entry in entries])} documents, "
+        f"{_spread([entry.num_samples for entry in entries])} samples at each; protocol {group.protocol_hash}; "
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}. "
+        f"{_ranks_caption(group)}"
+        f"Autoencoder: held-out tokens it reconstructs. Training FLOPs and time include the autoencoder's. "
+        f"{_budget_caption(entries)}"
+        f"FLOPs / token: inference by {' or '.join(modes)}. "
+        f"{generation_caption(entries) if GENERATED in shown_columns(group, view or View()) else ''}"
+        f"{_tasks_caption(entries)}"
+        f"{_front_caption(view or View())}"
+    )
+
+
+def _ranks_caption(group: Group) -> str:
+    """By which test rows share a rank, and what it leaves out."""
+    told = "Rows share a rank where their errors leave the difference open (5 % level), "
+    if len(group.entries) < 2 or group.differences.all_paired:
+        told += "with documents paired. "
+    elif group.differences.any_paired:
+        told += "with documents paired where both rows hold their scores, else with the two errors summed. "
+    else:
+        told += (
+            "the two errors summed, since documents are not paired where a row holds no scores of them or its BrierLM "
+            "is 0; calm-bench compare pairs, and is sharper. "
+        )
+    if not all(entry.seeds for entry in group.entries):
+        told += "A row of one seed is one trained model: what another seed would score is not in its error. "
+    return told
+
+
+def _front_caption(view: View) -> str:
+    if view.pareto is None:
+        told = f"{ON_THE_FRONT} on the Pareto front: no row scores as high for less."
+    else:
+        x, y = view.pareto
+        told = f"{ON_THE_FRONT} on the Pareto front of {x.title} and {y.title}."
+    if view.within_errors:
+        told += " Beaten is only what another row beats beyond the errors."
+    return told
+
+
+def _budget_caption(entries: tuple[Entry, ...]) -> str:
+    """What was equal among the language models; nothing where no row's study says so."""
+    budgets = list(dict.fromkeys(entry.budget for entry in entries))
+    if budgets == [None]:
+        return ""
+    told = [budget_in_words(budget) for budget in budgets if budget is not None]
+    told += ["some as configured"] if None in budgets else []
+    return f"Budget of a language model's training: {', '.join(told)}. "
+
+
+def budget_in_words(text: str) -> str:
+    """``equal-flops 3.5e12`` as ``equal FLOPs (3.50e12, autoencoders not counted)``; what is no budget, as it is."""
+    try:
+        budget = parse_budget(text)
+    except ValueError:
+        return printable(text)
+    amount = budget.amount
+    match budget.equal:
+        case "flops":
+            return "equal FLOPs (" + ("" if amount is None else f"{scientific(amount)}, ") + "autoencoders not counted)"
+        case "total-flops":
+            return "equal FLOPs with its autoencoder's" + ("" if amount is None else f" ({scientific(amount)})")
+        case "tokens":
+            return "equal tokens" + ("" if amount is None else f" ({compact(amount)})")
+    return "equal wall time" + ("" if amount is None else f" ({duration(amount)})") + ", as measured where it began"
+
+
+def generation_caption(entries: Iterable[Entry]) -> str:
+    """How the speeds of writing were measured; nothing where there are none."""
+    ways = sorted({printable(entry.generation) for entry in entries if entry.generation})
+    if not ways:
+        return ""
+    return (
+        f"Tokens/s generated: measured with {' or '.join(ways)}, after the prompts were read, beside whatever else the "
+        "machine did. "
+    )
+
+
+def _tasks_caption(entries: tuple[Entry, ...]) -> str:
+    scores = [score for entry in entries for score in entry.tasks]
+    if not scores:
+        return ""
+    scorers = sorted({printable(score.scorer) for score in scores} - {EXACT})
+    compared = f"; without a likelihood, choices are compared by {' or '.join(scorers)}" if scorers else ""
+    return (
+        f"Accuracies times 100, ± one standard error over {_spread([score.num_documents for score in scores])} "
+        f"documents{compared}. "
+    )
+
+
+def _fitting(group: Group, width: int, view: View) -> list[list[Column]]:
+    """The columns beside the model's, cut into as many tables as the width demands."""
+    every = shown_columns(group, view)[1:]
+    marked = view.fronts(group).keys()
+    rank = len(str(len(group.entries)))
+    fixed = rank + GAP + min(LABEL_WIDTH, MODEL.width(group.entries))
+
+    def fits(columns: list[Column]) -> bool:
+        return fixed + sum(GAP + column.width(group.entries, column.key in marked) for column in columns) <= width
+
+    if fits(every):
+        return [every]
+    apart = [] if view.columns is not None else [PARTS, tasks(group.entries)]
+    keys = {column.key for part in apart for column in part}
+    together = [column for column in every if column.key not in keys]
+    tables: list[list[Column]] = []
+    for part in filter(None, (together, *apart)):
+        tables.append([])
+        for column in part:
+            if tables[-1] and not fits([*tables[-1], column]):
+                tables.append([])
+            tables[-1].append(column)
+    return tables
+
+
+def _table(group: Group, columns: list[Column], view: View) -> RenderableType:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    fronts = view.fronts(group)
+    grid = Table(box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), show_edge=False, pad_edge=False, header_style="bold")
+    grid.add_column("#", justify="right", no_wrap=True)
+    grid.add_column(MODEL.heading, max_width=LABEL_WIDTH, overflow="fold")
+    for column in columns:
+        grid.add_column(column.heading, justify=column.justify, no_wrap=True)
+    for rank, entry in view.order(group):
+        # Text, not str: a label is not markup, whatever brackets it has.
+        cells = [Text(str(rank)), Text(MODEL.cell(entry))]
+        for column in columns:
+            marked = mark(column, entry, fronts)
+            # A marked number stays aligned with those that are not.
+            shown = column.cell(entry) + (marked or " " * (column.key in fronts))
+            cells.append(Text(shown, style="bold" if column.key == SCORE.key else "green" if marked else ""))
+        grid.add_row(*cells)
+    return grid
+
+
+def mark(column: Column, entry: Entry, fronts: dict[str, set[Entry]]) -> str:
+    """Behind the value of a row that is on the front that ``column`` carries."""
+    return ON_THE_FRONT if entry in fronts.get(column.key, ()) else ""
+
+
+def several_protocols(leaderboard: Leaderboard) -> str:
+    """Why there are several tables."""
+    return (
+        f"{len(leaderboard.groups)} protocols (corpus, tokenizer, context, positions or samples differ): "
+        "scores of different protocols are not comparable, so each has a table of its own."
+    )
+
+
+def _spread(numbers: list[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _escaped(text: str) -> str:
+    """Plain text for Markdown: no markup, no HTML, no cell boundary."""
+    escaped = text.replace("\\", "\\\\")
+    for character in "|`*_[]":
+        escaped = escaped.replace(character, "\\" + character)
+    return html.escape(escaped, quote=False)

@@ -1,0 +1,1 @@
+"""Rows of scored models and the statistics between them; renders nothing."""

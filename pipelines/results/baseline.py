@@ -1,0 +1,88 @@
+"""A leaderboard against an older one: what got better, what got worse, and what the errors leave open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from pipelines.common.numbers import printable, with_error
+from pipelines.results.entry import Entry
+from pipelines.results.pairing import difference
+from pipelines.results.ranks import SIGNIFICANT
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+Verdict = Literal["better", "worse", "neither", "new", "gone"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A row and its counterpart in the older leaderboard."""
+
+    label: str
+    protocol_hash: str
+    verdict: Verdict
+    before: Entry | None
+    after: Entry | None
+
+    @property
+    def difference(self) -> tuple[float, float] | None:
+        """BrierLM after minus before, with the joint standard error; None where one of the two is missing."""
+        if self.before is None or self.after is None:
+            return None
+        value, error, _ = difference(self.after, self.before)
+        return value, error
+
+
+def compare_boards(before: Iterable[Entry], after: Iterable[Entry]) -> list[Change]:
+    """Every row of either leaderboard, matched by protocol, study, label and seeds; best score first.
+
+    Rows under different protocols are never compared: such a row is ``gone`` in one and ``new`` in the other. Equal
+    numbers are ``neither``; a difference counts from the 5 % level on, with documents paired where both rows hold their
+    scores; else the joint error is an upper one, as both were scored on the same text.
+    """
+    old, new = ({_key(entry): entry for entry in entries} for entries in (before, after))
+    changes = [_change(key, old.get(key), new.get(key)) for key in old.keys() | new.keys()]
+    return sorted(changes, key=lambda change: (-_score(change), change.label))
+
+
+def changes_table(changes: Sequence[Change]) -> RenderableType:
+    """For a terminal."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    styles = {"better": "green", "worse": "red", "neither": "", "new": "cyan", "gone": "dim"}
+    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    for heading in ("Model", "Protocol", "Before", "After", "Difference", ""):
+        grid.add_column(heading, justify="left" if heading in ("Model", "Protocol", "") else "right", no_wrap=True)
+    for change in changes:
+        scores = [with_error(row.brierlm, row.brierlm_se) if row else "" for row in (change.before, change.after)]
+        difference = "" if change.difference is None else with_error(*change.difference)
+        cells = [printable(change.label), change.protocol_hash, *scores, difference]
+        grid.add_row(*map(Text, cells), Text(change.verdict, style=styles[change.verdict]))
+    return grid
+
+
+def _key(entry: Entry) -> tuple[str, ...]:
+    return entry.protocol_hash, entry.study, entry.label, str(entry.seeds or entry.seed)
+
+
+def _change(key: tuple[str, ...], before: Entry | None, after: Entry | None) -> Change:
+    protocol, _, label, _ = key
+    verdict: Verdict = "gone" if after is None else "new"
+    change = Change(label, protocol, verdict, before, after)
+    if change.difference is None:
+        return change
+    difference, error = change.difference
+    significant = abs(difference) > SIGNIFICANT * error
+    verdict = "neither" if not significant else "better" if difference > 0 else "worse"
+    return Change(label, protocol, verdict, before, after)
+
+
+def _score(change: Change) -> float:
+    row = change.after or change.before
+    assert row is not None  # it came from one of the two leaderboards
+    return row.brierlm

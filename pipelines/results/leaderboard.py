@@ -1,0 +1,166 @@
+"""Rows grouped by what they were measured with, ordered by score; written as JSON and CSV, read back from JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from pipelines.results.entry import Entry
+from pipelines.results.pairing import Differences, differences
+from pipelines.results.pareto import pareto_front
+from pipelines.results.ranks import shared_ranks
+
+FORMAT = "calm-bench leaderboard"
+VERSION = 1
+TASK = "task_"
+"""Columns of a CSV file that hold scores of lm-eval tasks begin with this."""
+NOT_IN_CSV = ("replicates",)
+"""Fields that only programs read, and they read JSON."""
+
+Cost = Literal["total_training_flops", "training_flops", "inference_flops_per_token", "wall_time_s", "parameters"]
+
+
+class LeaderboardError(ValueError):
+    """A file that is not a leaderboard of this version."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows of one protocol, best score first; only these are ranked against each other."""
+
+    protocol_hash: str
+    entries: tuple[Entry, ...]
+
+    @cached_property
+    def differences(self) -> Differences:
+        """The errors of the differences between any two rows."""
+        return differences(self.entries)
+
+    @cached_property
+    def ranks(self) -> tuple[int, ...]:
+        """Of the rows in their order; rows that do not differ significantly share one."""
+        scores = [(entry.brierlm, entry.brierlm_se) for entry in self.entries]
+        return tuple(shared_ranks(scores, self.differences.errors))
+
+    def front(self, cost: Cost = "total_training_flops") -> tuple[Entry, ...]:
+        """The rows that no other row beats in BrierLM for the same or less ``cost``, cheapest first."""
+        flags = pareto_front([(getattr(entry, cost), entry.brierlm) for entry in self.entries])
+        chosen = [entry for entry, flag in zip(self.entries, flags, strict=True) if flag]
+        return tuple(sorted(chosen, key=lambda entry: (getattr(entry, cost), entry.brierlm)))
+
+
+class Leaderboard:
+    """Rows from one or many studies. Equal rows count once; the order in which they come does not matter."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        by_protocol: dict[str, list[Entry]] = defaultdict(list)
+        for entry in dict.fromkeys(entries):
+            by_protocol[entry.protocol_hash].append(entry)
+        self.groups = tuple(
+            Group(protocol, tuple(sorted(rows, key=_best_first))) for protocol, rows in sorted(by_protocol.items())
+        )
+
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        return tuple(entry for group in self.groups for entry in group.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    def to_json(self) -> str:
+        """All fields of all rows, with the two Pareto fronts named by trial; :meth:`from_json` reads it back."""
+        groups = [
+            {
+                "protocol_hash": group.protocol_hash,
+                "entries": [entry.model_dump(mode="json") for entry in group.entries],
+                "pareto_front": {
+                    cost: [{"study": entry.study, "trial": entry.trial, "label": entry.label} for entry in front]
+                    for cost, front in (
+                        ("total_training_flops", group.front("total_training_flops")),
+                        ("inference_flops_per_token", group.front("inference_flops_per_token")),
+                    )
+                },
+            }
+            for group in self.groups
+        ]
+        return json.dumps({"format": FORMAT, "version": VERSION, "groups": groups}, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Leaderboard:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            LeaderboardError: it is something else; says what.
+        """
+        try:
+            document = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise LeaderboardError(f"not a leaderboard: not JSON ({error})") from error
+        if not isinstance(document, dict) or document.get("format") != FORMAT:
+            raise LeaderboardError(f'not a leaderboard: it lacks the line "format": "{FORMAT}"')
+        if document.get("version") != VERSION:
+            raise LeaderboardError(
+                f"a leaderboard of version {document.get('version')}, but this calm-bench reads version {VERSION}"
+            )
+        try:
+            return cls(Entry.model_validate(row) for group in document["groups"] for row in group["entries"])
+        except (KeyError, TypeError, ValidationError) as error:
+            raise LeaderboardError(f"a damaged leaderboard: {error}") from error
+
+    def to_csv(self) -> str:
+        """One line a row, all fields; Brier-1..4 and their errors in columns of their own."""
+        rows = [
+            {"rank": rank, **_flat(entry)}
+            for group in self.groups
+            for rank, entry in zip(group.ranks, group.entries, strict=True)
+        ]
+        columns = ["rank", *_columns(), *sorted({name for row in rows for name in row if name.startswith(TASK)})]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
+
+
+def _best_first(entry: Entry) -> tuple[Any, ...]:
+    # What follows the score only makes the order of ties independent of the order of arrival.
+    return (-entry.brierlm, entry.total_training_flops, entry.label, entry.study, entry.trial, entry.model_dump_json())
+
+
+def _flat(entry: Entry) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in entry.model_dump(mode="json").items():
+        if name in ("brier", "brier_se"):
+            stem, _, suffix = name.partition("_")
+            flat |= {f"{stem}_{n}{'_' + suffix if suffix else ''}": part for n, part in enumerate(value, start=1)}
+        elif name in ("seeds", "model_identities"):
+            flat[name] = " ".join(map(str, value))
+        elif name == "tasks":
+            for score in entry.tasks:
+                flat |= {f"{TASK}{score.name}": score.value, f"{TASK}{score.name}_se": score.standard_error}
+        elif name not in NOT_IN_CSV:
+            flat[name] = value
+    return flat
+
+
+def _columns() -> list[str]:
+    columns: list[str] = []
+    for name in Entry.model_fields:
+        if name == "brier":
+            columns += [f"brier_{n}" for n in range(1, 5)]
+        elif name == "brier_se":
+            columns += [f"brier_{n}_se" for n in range(1, 5)]
+        elif name not in ("tasks", *NOT_IN_CSV):
+            columns.append(name)
+    return columns

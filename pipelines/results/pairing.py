@@ -1,0 +1,112 @@
+"""The errors of differences between rows: paired by document where both rows carry what that needs.
+
+A row carries its BrierLM with each group of documents left out (:mod:`evals.replicates`), so pairs can be made of
+rows from files, from MLflow and from other machines alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from evals.replicates import Replicates
+    from pipelines.results.entry import Entry
+
+    Floats = NDArray[np.float64]
+    Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Of every two of n rows, the standard error of their difference in BrierLM."""
+
+    errors: Floats
+    """``[n, n]``"""
+    paired: Flags
+    """``[n, n]`` whether documents were paired; else the two errors are summed as if independent."""
+
+    @property
+    def all_paired(self) -> bool:
+        return bool(self.paired.all())
+
+    @property
+    def any_paired(self) -> bool:
+        """Of two different rows."""
+        return int(self.paired.sum()) > len(self.paired)
+
+
+def differences(entries: Sequence[Entry]) -> Differences:
+    """The errors of all differences between ``entries``, errors over seeds included where rows have them.
+
+    Seeds of two configurations have nothing in common, so their errors are summed; documents are paired.
+    """
+    import numpy as np
+
+    from evals.replicates import deviations
+
+    count = len(entries)
+    whole = np.array([entry.brierlm_se for entry in entries])
+    errors = np.hypot(whole[:, None], whole[None, :])
+    paired = np.zeros((count, count), dtype=bool)
+    by_documents: dict[tuple[str, int], list[int]] = {}
+    found = [replicates_of(entry) for entry in entries]
+    for index, replicates in enumerate(found):
+        if replicates is not None:
+            by_documents.setdefault((replicates.documents, len(replicates.scores)), []).append(index)
+    for indices in by_documents.values():
+        parts = deviations(np.stack([found[index].scores for index in indices]))  # type: ignore[union-attr]
+        norms = (parts**2).sum(axis=1)
+        squared = np.maximum(norms[:, None] + norms[None, :] - 2.0 * parts @ parts.T, 0.0)
+        seeds = np.array([entries[index].seed_error or 0.0 for index in indices]) ** 2
+        where = np.ix_(indices, indices)
+        errors[where] = np.sqrt(squared + seeds[:, None] + seeds[None, :])
+        paired[where] = True
+    np.fill_diagonal(errors, 0.0)
+    np.fill_diagonal(paired, True)
+    return Differences(errors, paired)
+
+
+def difference(first: Entry, second: Entry) -> tuple[float, float, bool]:
+    """BrierLM of ``first`` minus that of ``second``, its standard error, and whether documents were paired."""
+    found = differences([first, second])
+    if first.protocol_hash != second.protocol_hash:
+        return first.brierlm - second.brierlm, math.hypot(first.brierlm_se, second.brierlm_se), False
+    return first.brierlm - second.brierlm, float(found.errors[0, 1]), bool(found.paired[0, 1])
+
+
+def replicates_of(entry: Entry) -> Replicates | None:
+    """What ``entry`` carries, or None where that is nothing or says nothing.
+
+    A score that is clipped to 0, or is without a group of documents, has no derivative for the jackknife to find.
+    """
+    return usable_replicates(entry.replicates) if entry.brierlm > 0 else None
+
+
+def usable_replicates(text: str) -> Replicates | None:
+    """The replicates in ``text``; None if there are none or one of them is clipped to 0."""
+    from evals.replicates import Replicates
+
+    try:
+        found = Replicates.from_text(text) if text else None
+    except ValueError:
+        return None
+    return found if found is not None and (found.scores > 0).all() else None
+
+
+def mean_of(entries: Sequence[Entry]) -> str:
+    """The replicates of the mean score of ``entries``; empty unless all carry them over the same documents."""
+    import numpy as np
+
+    from evals.replicates import Replicates
+
+    found = [replicates_of(entry) for entry in entries]
+    known = [one for one in found if one is not None]
+    if len(known) < len(found) or len({(one.documents, len(one.scores)) for one in known}) != 1:
+        return ""
+    return Replicates(known[0].documents, np.mean([one.scores for one in known], axis=0)).to_text()

@@ -1,0 +1,131 @@
+"""One row for all seeds of a configuration, with both kinds of variance.
+
+The seeds of a configuration are scored on the same documents, so the error over documents does not shrink by having
+more of them; the error over seeds does. With S seeds whose scores vary by s^2 and errors e_i over documents the pooled
+error is ``sqrt(mean e_i^2 + s^2 / S)``. As s^2 holds some of the documents' and draws' variance too, this errs on the
+large side.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from statistics import fmean, variance
+from typing import Any
+
+from evals.task_score import TaskScore
+from pipelines.results.entry import Entry
+from pipelines.results.pairing import mean_of
+
+_MEANS = (
+    "autoencoder_accuracy",
+    "training_flops",
+    "autoencoder_training_flops",
+    "total_training_flops",
+    "inference_flops_per_token",
+    "wall_time_s",
+    "total_wall_time_s",
+    "tokens",
+    "tokens_per_second",
+)
+
+
+def pooled(entries: Iterable[Entry]) -> list[Entry]:
+    """Rows of one protocol and one configuration become one; a single seed's row stays as it is.
+
+    The order of the rows does not matter. A model that several studies share counts once.
+    """
+    groups: dict[tuple[str, str], dict[int, Entry]] = defaultdict(dict)
+    alone = []
+    for entry in sorted(entries, key=_in_order):
+        if entry.configuration and not entry.seeds:
+            groups[entry.protocol_hash, entry.configuration].setdefault(entry.seed, entry)
+        else:
+            alone.append(entry)
+    together = [_pool([rows[seed] for seed in sorted(rows)]) for rows in groups.values()]
+    return sorted(alone + together, key=_in_order)
+
+
+def _in_order(entry: Entry) -> tuple[str, int, str]:
+    return entry.study, entry.trial, entry.model_dump_json()
+
+
+def _pool(rows: Sequence[Entry]) -> Entry:
+    first = rows[0]
+    if len(rows) == 1:
+        return first
+    score, error, seed_error = joint([(row.brierlm, row.brierlm_se) for row in rows])
+    parts = [joint([(row.brier[n], row.brier_se[n]) for row in rows]) for n in range(4)]
+    means = {
+        name: fmean(getattr(row, name) for row in rows)
+        for name in _MEANS
+        if all(getattr(row, name) is not None for row in rows)
+    }
+    return Entry.model_validate(
+        first.model_dump()
+        | means
+        | {
+            "label": _without_seed(first),
+            "seeds": tuple(row.seed for row in rows),
+            "seed_error": seed_error,
+            "brierlm": score,
+            "brierlm_se": error,
+            "replicates": mean_of(rows),
+            "model_identities": tuple(row.model_identity for row in rows),
+            "brier": tuple(part[0] for part in parts),
+            "brier_se": tuple(part[1] for part in parts),
+            "tasks": tuple(_tasks(rows)),
+            **_speed(rows),
+        }
+    )
+
+
+def joint(scores: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
+    """Mean, its error, and the part of the error that is due to seeds."""
+    seed_error = math.sqrt(variance(value for value, _ in scores) / len(scores))
+    return (
+        fmean(value for value, _ in scores),
+        math.hypot(_root_mean_square(e for _, e in scores), seed_error),
+        seed_error,
+    )
+
+
+def _root_mean_square(values: Iterable[float]) -> float:
+    return math.sqrt(fmean(value**2 for value in values))
+
+
+def _tasks(rows: Sequence[Entry]) -> Iterable[TaskScore]:
+    """Tasks that every seed was scored on in the same way."""
+    by_row = [{(score.name, score.protocol_hash): score for score in row.tasks} for row in rows]
+    for key, first in by_row[0].items():
+        if not all(key in scores for scores in by_row):
+            continue
+        scores = [found[key] for found in by_row]
+        errors = [score.standard_error for score in scores if score.standard_error is not None]
+        drawn = [score.monte_carlo_error for score in scores if score.monte_carlo_error is not None]
+        known = len(errors) == len(rows)
+        value, error, _ = joint([(score.value, score.standard_error or 0.0) for score in scores])
+        update = {
+            "value": value,
+            "standard_error": error if known else None,
+            # Seeds draw independently of each other, so this part does shrink.
+            "monte_carlo_error": _root_mean_square(drawn) / math.sqrt(len(rows)) if len(drawn) == len(rows) else None,
+        }
+        yield first.model_copy(update=update)
+
+
+def _speed(rows: Sequence[Entry]) -> dict[str, Any]:
+    """Speeds of writing have a mean where they were measured alike."""
+    speeds = [row.generated_tokens_per_second for row in rows if row.generated_tokens_per_second is not None]
+    alike = len({row.generation for row in rows}) == 1 and len(speeds) == len(rows)
+    return {
+        "generated_tokens_per_second": fmean(speeds) if alike else None,
+        "generation": rows[0].generation if alike else "",
+    }
+
+
+def _without_seed(entry: Entry) -> str:
+    """The label without the part that names the seed, where the seed was searched over."""
+    parts = [part for part in entry.label.split(", ") if part != f"seed={entry.seed}"]
+    return ", ".join(parts) or entry.family

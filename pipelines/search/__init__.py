@@ -1,0 +1,1 @@
+"""Asks Optuna for trials, runs their stages, tells it what came of them."""

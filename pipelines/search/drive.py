@@ -1,0 +1,325 @@
+"""Run a study: trials from the search, stages from the trials, results back to the search."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import yaml
+
+from calm_bench.atomic import write_bytes, write_json
+from calm_bench.config import Experiment
+from calm_bench.overrides import apply_settings
+from pipelines.common.redact import masked
+from pipelines.execution.events import (
+    Listener,
+    Listeners,
+    StudyFinished,
+    StudyStarted,
+    StudyStopping,
+    TrialFailed,
+    TrialFinished,
+    TrialStarted,
+)
+from pipelines.execution.executor import Executor
+from pipelines.execution.interrupt import polite_stop
+from pipelines.execution.scheduler import Scheduler
+from pipelines.planning.budgets import BudgetRule, rule_for
+from pipelines.planning.shapes import Shape, Speed
+from pipelines.planning.stage_costs import assumed_speed
+from pipelines.search.objectives import constraint_excesses, objective_values, violations
+from pipelines.search.pruning import Pruner
+from pipelines.search.trial_queue import Asked, Ledger, Told
+from pipelines.search.trial_storage import Journal, trial_storage
+from pipelines.store.store import Store
+from pipelines.store.study_folder import study_folder
+from pipelines.study.config import Study
+from pipelines.study.graph import corpus_identity_of, stages_for
+from pipelines.study.identity import study_identity
+from pipelines.study.price import price_of
+from pipelines.study.space import label_of, settings_at
+from pipelines.study.stage import StageGraph
+from pipelines.study.trial import TrialOutcome
+
+WRITES_SHARE = 20
+"""Time between two writes of ``trials.json``, in the time that one takes."""
+
+GraphFor = Callable[[Experiment], StageGraph]
+
+
+class StudyInterrupted(Exception):
+    """The study was stopped before its end; the message says how to go on."""
+
+
+def run_study(
+    study: Study,
+    store: Store,
+    executor: Executor,
+    listener: Listener | None = None,
+    *,
+    graph_for: GraphFor | None = None,
+    retry_failed: bool = False,
+    announce: Callable[[str], None] | None = None,
+    speed_of: Callable[[Shape], Speed] = assumed_speed,
+) -> list[TrialOutcome]:
+    """Bring every trial of ``study`` to its end, and return them by number.
+
+    What the store holds is not computed again: a finished study asks and trains nothing. Trials that a killed driver
+    left running are taken up. A trial that fails is recorded and the others go on.
+
+    Args:
+        graph_for: the stages of an experiment; other than :func:`pipelines.study.graph.stages_for` elsewhere.
+        retry_failed: run trials again that failed in an earlier run.
+        announce: told at once, in a thread of its own, by what the study was asked to stop.
+        speed_of: by which ``budget: equal-time`` becomes steps, once, when a model's first trial begins.
+
+    Raises:
+        StudyInterrupted: Ctrl-C or SIGTERM; stages saved their state.
+        ExecutorError: stages cannot be run as configured.
+        PostgresqlError: the trials are kept in a database that cannot be used.
+        CorpusError, ConfigurationError: the base experiment itself cannot be described.
+    """
+    corpus_identity = functools.cache(corpus_identity_of)
+    graph_for = graph_for or functools.partial(stages_for, corpus_identity=corpus_identity)
+    name = study_identity(study, corpus_identity)
+    folder = study_folder(study, store, corpus_identity)
+    storage = trial_storage(study.execution, folder, study.name)
+    with (
+        store.open_study(folder.name, exclusive=isinstance(storage, Journal)),
+        closing(Ledger(storage, study.search, study.seed, retry_failed)) as ledger,
+        polite_stop(announce) as request,
+    ):
+        write_bytes(folder / "study.yaml", resolved_yaml(study).encode())
+        rule = rule_for(study, folder, speed_of, writes=True)
+        run = _Run(study, store, executor, listener or Listeners(), folder, graph_for, ledger, rule)
+        run.listener.handle(StudyStarted(study.name, name, folder, ledger.num_trials, study.search.objectives))
+        stopping = False
+        while True:
+            if request and not stopping:
+                stopping = True
+                run.listener.handle(StudyStopping(str(request.reason)))
+                run.scheduler.stop()
+            if not stopping:
+                run.take_up_new_trials()
+                run.write_trials()
+                run.scheduler.submit()
+            if not run.open or (stopping and run.scheduler.is_idle):
+                break
+            run.scheduler.wait()
+            run.finish_trials()
+            run.write_trials()
+        run.write_trials(is_last=True)
+    if len(run.outcomes) < ledger.num_trials:
+        raise StudyInterrupted(
+            f"stopped by {request.reason}: {len(run.outcomes)} of {ledger.num_trials} trials have ended, and what the "
+            f"others had reached is kept in {store.place}. The same command goes on from there."
+        )
+    outcomes = sorted(run.outcomes.values(), key=lambda outcome: outcome.number)
+    run.listener.handle(StudyFinished(tuple(outcomes)))
+    return outcomes
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A trial that is under way."""
+
+    asked: Asked
+    outcome: TrialOutcome
+    graph: StageGraph
+
+
+class _Run:
+    """One call of :func:`run_study`."""
+
+    def __init__(
+        self,
+        study: Study,
+        store: Store,
+        executor: Executor,
+        listener: Listener,
+        folder: Path,
+        graph_for: GraphFor,
+        ledger: Ledger,
+        rule: BudgetRule,
+    ) -> None:
+        self.study = study
+        self.store = store
+        self.pruner = None
+        if study.search.pruner != "none":
+            self.pruner = Pruner(study.search, price_of(rule(study.experiment())).model.flops.total)
+            listener = Listeners([self.pruner, listener])
+        self.listener = listener
+        self.folder = folder
+        self.graph_for = graph_for
+        self.ledger = ledger
+        self.rule = rule
+        self.scheduler = Scheduler(store, executor, listener, study.execution.retries)
+        self.open: dict[int, _Open] = {}
+        self.outcomes: dict[int, TrialOutcome] = {}
+        self._base = study.experiment()
+        self._changed = True
+        self._has_new = False
+        self._next_write = 0.0
+        self._seen_ended = -1
+
+    def take_up_new_trials(self) -> None:
+        """Take up what the search proposes; cached and invalid trials end here and may bring further proposals."""
+        while new := self.ledger.new_trials():
+            for asked in new:
+                self._take_up(asked)
+            begun = [self.open[asked.number].graph for asked in new if asked.number in self.open]
+            self.store.bring_summaries({stage for graph in begun for stage in graph.stages})
+            self._changed = self._has_new = True
+            self._seen_ended = -1
+            self.finish_trials()
+
+    def _take_up(self, asked: Asked) -> None:
+        """Describe a trial's stages and queue those that are not done; or record why there are none."""
+        settings = settings_at(self.study.search, asked.point)
+        label = label_of(self.study.search, asked.point, self.study.name)
+        outcome = TrialOutcome(asked.number, label, settings, "complete")
+        try:
+            experiment = self.rule(apply_settings(self._base, settings))
+            graph = self.graph_for(experiment)
+        except ValueError as error:
+            # Only settings can be at fault here: the base experiment was valid before the study began.
+            self._fail(asked, replace(outcome, state="invalid", error=str(error)))
+            return
+        outcome = replace(outcome, experiment=experiment, graph=graph)
+        if self.pruner is not None and asked.state != "open":
+            self.pruner.add_ended(asked.number, experiment, graph, asked.rungs, asked.state == "pruned")
+        elif self.pruner is not None:
+            self.pruner.add(asked.number, experiment, graph)
+        if asked.state in ("failed", "pruned"):
+            self._fail(asked, self._with_results(replace(outcome, state=asked.state, error=asked.error)))
+            return
+        self.listener.handle(TrialStarted(asked.number, label, settings, graph))
+        cached = self.scheduler.add(graph)
+        self.open[asked.number] = _Open(asked, replace(outcome, cached=cached), graph)
+
+    def finish_trials(self) -> None:
+        """Close the trials whose stages are all done, of which one failed, or that are pruned."""
+        if self.pruner is not None:
+            for number, trial in self.open.items():
+                if self.scheduler.failure(trial.graph) is not None:
+                    self.pruner.end(number)
+            self.pruner.judge()
+        elif self._seen_ended == self.scheduler.num_ended:
+            # Only what has ended can end a trial, and to look at thousands of them every second is work too.
+            return
+        self._seen_ended = self.scheduler.num_ended
+        for number, trial in list(self.open.items()):
+            error = self.scheduler.failure(trial.graph)
+            verdict = self.pruner.verdict(number) if self.pruner is not None and trial.asked.state == "open" else None
+            if error is not None:
+                self._close(number, replace(trial.outcome, state="failed", error=error))
+            elif verdict is not None:
+                self._close(number, replace(trial.outcome, state="pruned", error=verdict))
+            elif self._is_judged(trial) and all(stage in self.scheduler.results for stage in trial.graph.stages):
+                del self.open[number]
+                self._complete(trial)
+
+    def write_trials(self, is_last: bool = False) -> None:
+        """Write ``trials.json``: what the study consists of, for people and for tools without Optuna.
+
+        Before a stage is begun it is listed there, so that ``calm-bench store gc`` knows who needs it. That a trial
+        has ended may stand there a little later.
+        """
+        if not self._changed or (not is_last and not self._has_new and monotonic() < self._next_write):
+            return
+        self._changed = self._has_new = False
+        began = monotonic()
+        trials = []
+        for number in sorted({*self.outcomes, *self.open}):
+            outcome = self.outcomes[number] if number in self.outcomes else self.open[number].outcome
+            stages = outcome.graph.stages if outcome.graph else ()
+            trials.append(
+                {
+                    "number": number,
+                    "label": outcome.label,
+                    "settings": dict(outcome.settings),
+                    "state": outcome.state if number in self.outcomes else "open",
+                    "error": outcome.error,
+                    "values": list(outcome.values),
+                    "violations": list(outcome.violations),
+                    "stages": {stage.kind: stage.identity for stage in stages},
+                }
+            )
+        write_json(self.folder / "trials.json", trials)
+        self.store.save_study(self.folder.name)
+        # All trials are written for each that ends: of thousands, several at once.
+        self._next_write = monotonic() + WRITES_SHARE * (monotonic() - began)
+
+    def _close(self, number: int, outcome: TrialOutcome) -> None:
+        """End a trial before its last stage, and stop what only it needed."""
+        trial = self.open.pop(number)
+        self.scheduler.drop(keep=[other.graph for other in self.open.values()])
+        self._fail(trial.asked, self._with_results(outcome))
+
+    def _complete(self, trial: _Open) -> None:
+        search = self.study.search
+        outcome = self._with_results(trial.outcome)
+        values = objective_values(search.objectives, outcome.results)
+        broken = violations(search.constraints, outcome.results)
+        outcome = replace(outcome, values=values, violations=broken)
+        self.outcomes[outcome.number] = outcome
+        if trial.asked.state == "open":
+            excesses = constraint_excesses(search.constraints, outcome.results)
+            constraints = {str(constraint): excess for constraint, excess in excesses.items()}
+            told = Told(values, constraints=constraints, rungs=self._rungs(outcome.number))
+            self.ledger.tell(outcome.number, told)
+        self._changed = True
+        self.listener.handle(TrialFinished(outcome))
+
+    def _fail(self, asked: Asked, outcome: TrialOutcome) -> None:
+        self.outcomes[outcome.number] = outcome
+        if asked.state == "open":
+            pruned = outcome.state == "pruned"
+            told = Told(error=outcome.error, pruned=pruned, rungs=self._rungs(outcome.number))
+            self.ledger.tell(outcome.number, told)
+        self._changed = True
+        self.listener.handle(TrialFailed(outcome))
+
+    def _is_judged(self, trial: _Open) -> bool:
+        """Whether the pruner is done with a trial."""
+        return self.pruner is None or trial.asked.state != "open" or self.pruner.is_judged(trial.asked.number)
+
+    def _rungs(self, number: int) -> dict[int, float]:
+        return {} if self.pruner is None else self.pruner.losses(number)
+
+    def _with_results(self, outcome: TrialOutcome) -> TrialOutcome:
+        """``outcome`` with what its stages have reached."""
+        results: dict[str, dict[str, Any]] = {}
+        folders: dict[str, Path] = {}
+        addresses: dict[str, str] = {}
+        for stage in outcome.graph.stages if outcome.graph else ():
+            # Trials that share a stage share its result.
+            known = self.scheduler.results.get(stage)
+            if known is not None or self.store.is_done(stage):
+                results[stage.kind] = self.store.result(stage) if known is None else known
+                folders[stage.kind] = self.store.summary_folder(stage)
+                addresses[stage.kind] = self.store.address(stage)
+        return replace(outcome, results=results, folders=folders, addresses=addresses)
+
+
+def resolved_yaml(study: Study) -> str:
+    """The complete configuration of a study, defaults included, as YAML; passwords in addresses are masked."""
+    resolved = _masked_within(study.model_dump(mode="json"))
+    return yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
+
+
+def _masked_within(value: Any) -> Any:
+    """``value`` with every string in it masked: any of them may hold an address."""
+    match value:
+        case str():
+            return masked(value)
+        case dict():
+            return {key: _masked_within(item) for key, item in value.items()}
+        case list():
+            return [_masked_within(item) for item in value]
+    return value

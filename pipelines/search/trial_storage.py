@@ -1,0 +1,186 @@
+"""Where Optuna keeps the trials of a study: a journal in the store, or PostgreSQL for drivers that share no folder.
+
+Either brings the one thing that Optuna's storages lack for several drivers: a lock under which trials are asked, so
+that no two ask the same one and what is asked never depends on who came first.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from calm_bench.problems import ConfigurationError
+from pipelines.common.redact import masked
+from pipelines.search.postgresql import (
+    PostgresqlError,
+    advisory_lock,
+    complaints,
+    connection_options,
+    is_lost_connection,
+    is_postgresql,
+    notice_death,
+    one_connection,
+)
+from pipelines.store.lease import locked
+from pipelines.study.config import Execution
+
+if TYPE_CHECKING:
+    import optuna
+    import sqlalchemy
+
+T = TypeVar("T")
+
+VARIABLE = "CALM_BENCH_OPTUNA_STORAGE"
+
+PATIENCE_S = 900.0
+"""How long a study waits for a database that went away; its stages run on meanwhile."""
+
+PAUSE_S = 2.0
+
+
+class TrialStorage(Protocol):
+    """The trials of one study, as one driver sees them. Used from one thread."""
+
+    @property
+    def study_name(self) -> str:
+        """The study's name in it."""
+
+    def open(self) -> optuna.storages.BaseStorage:
+        """What Optuna reads and writes, made if missing. To be called first."""
+
+    def exclusively(self, step: Callable[[], T]) -> T:
+        """Do ``step`` while no other driver of the study does; it may be done in part, and then from its start."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+def trial_storage(execution: Execution, folder: Path, name: str) -> TrialStorage:
+    """The database that ``execution.optuna_storage`` or ``CALM_BENCH_OPTUNA_STORAGE`` names, else a journal.
+
+    Args:
+        folder: the study's in the store; its name tells the study from all others in a database.
+        name: of the study in its journal.
+
+    Raises:
+        ConfigurationError: the address is not one of PostgreSQL.
+        PostgresqlError: its driver is not installed.
+    """
+    uri = execution.optuna_storage or os.environ.get(VARIABLE)
+    if uri is None:
+        return Journal(folder / "optuna.journal", name)
+    if not is_postgresql(uri):
+        source = "execution.optuna_storage" if execution.optuna_storage else VARIABLE
+        raise ConfigurationError(
+            f"{source}: drivers can share PostgreSQL only, by an address such as "
+            "postgresql://USER:PASSWORD@HOST/DATABASE; unset, trials are kept in a journal in the store"
+        )
+    return Database(uri, folder.name)
+
+
+class Journal:
+    """A file of Optuna's; its lock is the kernel's."""
+
+    def __init__(self, path: Path, study_name: str) -> None:
+        self.study_name = study_name
+        self._path = path
+        self._guard = path.with_name(f".{path.name}.guard")
+
+    def open(self) -> optuna.storages.BaseStorage:
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+
+        with locked(self._guard):
+            _drop_half_line(self._path)
+            return JournalStorage(JournalFileBackend(str(self._path)))
+
+    def exclusively(self, step: Callable[[], T]) -> T:
+        with locked(self._guard):
+            return step()
+
+    def close(self) -> None:
+        pass
+
+
+class Database:
+    """A PostgreSQL database, which may hold many studies and nothing else; its lock is an advisory one.
+
+    Lock and writes share one connection, so that a driver which lost the one can do no more of the other.
+
+    Args:
+        uri: SQLAlchemy's address of it, with credentials.
+        patience_s: how long to wait for it where it was there before. One that is not there from the start, or refuses
+            its user, is an error at once.
+
+    Raises:
+        PostgresqlError: ``uri`` cannot be used; as do the methods where the database is not to be had.
+    """
+
+    def __init__(self, uri: str, study_name: str, patience_s: float = PATIENCE_S) -> None:
+        self.study_name = study_name
+        self._uri = uri
+        self._address = masked(uri)
+        self._patience_s = patience_s
+        self._url, self._options = connection_options(uri)
+        self._engine: sqlalchemy.Engine | None = None
+
+    def open(self) -> optuna.storages.BaseStorage:
+        from optuna.storages import RDBStorage
+
+        with complaints(self._address), one_connection(self._uri) as engine, advisory_lock(engine, "optuna tables"):
+            self._refuse_tables_of_others(engine)
+            storage = RDBStorage(self._url, self._options)
+        notice_death(storage.engine)
+        self._engine = storage.engine
+        return storage
+
+    def try_out(self) -> None:
+        """Connect, and leave everything as it is."""
+        with complaints(self._address), one_connection(self._uri) as engine, engine.connect():
+            pass
+
+    def exclusively(self, step: Callable[[], T]) -> T:
+        assert self._engine is not None, "to be opened first"
+        deadline = time.monotonic() + self._patience_s
+        said = False
+        while True:
+            with complaints(self._address):
+                try:
+                    with advisory_lock(self._engine, self.study_name):
+                        return step()
+                except Exception as error:
+                    if not is_lost_connection(error) or time.monotonic() > deadline:
+                        raise
+            if not said:
+                said = True
+                print(f"{self._address} is away; the study waits for it", file=sys.stderr, flush=True)
+            time.sleep(PAUSE_S)
+
+    def close(self) -> None:
+        if self._engine is not None:
+            self._engine.dispose()
+
+    def _refuse_tables_of_others(self, engine: sqlalchemy.Engine) -> None:
+        import sqlalchemy
+
+        # Optuna and MLflow both note the version of their tables in one of this name.
+        found = set(sqlalchemy.inspect(engine).get_table_names())
+        if "alembic_version" in found and "version_info" not in found:
+            raise PostgresqlError(
+                f"{self._address} holds tables of another program, such as MLflow: give Optuna a database of its own"
+            )
+
+
+def _drop_half_line(path: Path) -> None:
+    """Cut off a last line without its end, which a killed driver left and which would spoil every later one."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            file.truncate(whole)

@@ -1,1 +1,0 @@
-"""What a stage is, which stages an experiment needs, and what each kind of stage does."""

@@ -1,0 +1,105 @@
+"""From a study's name or file, and the assignments of the command line, to a checked :class:`Study`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from calm_bench.config import Experiment
+from calm_bench.overrides import ConfigurationError, assign, load_yaml, merge, parse_assignment, validate
+from calm_bench.problems import check_path
+from calm_bench.registry import did_you_mean
+from pipelines.study.config import Parameter, Study
+
+SHIPPED = Path(__file__).parent.parent / "studies"
+PRESET = "preset"
+
+
+@dataclass(frozen=True)
+class ShippedStudy:
+    """A study that comes with the package."""
+
+    name: str
+    description: str
+    path: Path
+
+
+def shipped_studies() -> list[ShippedStudy]:
+    """All studies that come with the package, by name."""
+    found = []
+    for path in sorted(SHIPPED.glob("*.yaml")):
+        description = str(load_yaml(path).get("description", "")).strip()
+        found.append(ShippedStudy(path.stem, description, path))
+    return found
+
+
+def resolve_study(name_or_path: str, overrides: Sequence[str] = ()) -> Study:
+    """The study called ``name_or_path``, or in the YAML file of that path, with ``key=value`` overrides.
+
+    Later layers win: defaults, the preset that the file or an override names, the file, the overrides.
+
+    Raises:
+        ConfigurationError: no such study, unknown keys (with the nearest valid one), impossible combinations.
+    """
+    path = _find(name_or_path)
+    file = load_yaml(path)
+    settings: dict[str, Any] = {}
+    for text in overrides:
+        key, value = parse_assignment(text)
+        if key in settings:
+            raise ConfigurationError(f"{key} is set twice on the command line")
+        if key != PRESET:
+            check_path(Study, key)
+        settings[key] = value
+    preset = settings.pop(PRESET, file.get(PRESET))
+    written = {key: value for key, value in file.items() if key != PRESET}
+    data: dict[str, Any] = {"name": path.stem, **_defaults()}
+    for layer in (_preset(preset), written):
+        data = merge(data, layer)
+    study = validate(Study, assign(data, settings), "" if settings else str(path))
+    for parameter in study.search.parameters:
+        _check_parameter(parameter)
+    return study
+
+
+def _find(name_or_path: str) -> Path:
+    shipped = SHIPPED / f"{name_or_path}.yaml"
+    given = Path(name_or_path)
+    if "/" not in name_or_path and shipped.is_file():
+        return shipped
+    if given.is_file():
+        return given
+    if given.suffix in (".yaml", ".yml") or "/" in name_or_path:
+        raise ConfigurationError(f"there is no study file {name_or_path}")
+    names = [path.stem for path in SHIPPED.glob("*.yaml")]
+    raise ConfigurationError(
+        f"there is no study {name_or_path!r}{did_you_mean(name_or_path, names)} (a path of a YAML file works too)"
+    )
+
+
+def _defaults() -> dict[str, Any]:
+    """Experiment defaults as data, so that a file may change one key of a nested default and keep the rest."""
+    return Experiment().model_dump(mode="json")
+
+
+def _preset(name: Any) -> Mapping[str, Any]:
+    if name is None:
+        return {}
+    from calm_bench.presets import PRESETS
+
+    if not isinstance(name, str) or name not in PRESETS:
+        raise ConfigurationError(f"{PRESET}: there is no preset {name!r}{did_you_mean(str(name), list(PRESETS))}")
+    return PRESETS[name]
+
+
+def _check_parameter(parameter: Parameter) -> None:
+    """Refuse what a trial could never set, now and not when its turn comes."""
+    bundles = parameter.choices.values() if parameter.choices is not None else [{parameter.name: None}]
+    for settings in bundles:
+        for path in settings:
+            try:
+                check_path(Experiment, path)
+            except ConfigurationError as error:
+                raise ConfigurationError(f"search parameter {parameter.name!r}: {error}") from error

@@ -1,0 +1,216 @@
+"""What a study adds to an experiment: a search over experiments, how it runs and where it is mirrored."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from calm_bench.config import Experiment
+from calm_bench.frozen import Frozen, NonNegativeInt, PositiveInt
+from pipelines.study.equal_budget import parse_budget
+
+LENGTHS = tuple(f"model.training.{name}" for name in ("num_steps", "num_tokens", "num_flops"))
+"""Paths of an experiment that say how long its language model is trained."""
+
+
+class Parameter(Frozen):
+    """One dimension of a search: listed values, a range, or named bundles of settings."""
+
+    name: str
+    """A dotted path of the experiment (``values``, ``low``/``high``), or a free label (``choices``)."""
+    values: tuple[Any, ...] | None = None
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    integer: bool = False
+    choices: dict[str, dict[str, Any]] | None = None
+    """Label -> settings by dotted path, applied together."""
+    include: tuple[str, ...] | None = None
+    """The choices to use; unset means all."""
+
+    @model_validator(mode="after")
+    def _exactly_one_form(self) -> Self:
+        forms = [self.values is not None, self.low is not None and self.high is not None, self.choices is not None]
+        if sum(forms) != 1:
+            raise ValueError(f"search parameter {self.name!r} needs exactly one of values, low with high, or choices")
+        if self.include is not None:
+            unknown = [label for label in self.include if label not in (self.choices or {})]
+            if unknown:
+                raise ValueError(
+                    f"search parameter {self.name!r} includes unknown choices {unknown}; "
+                    f"there are {list(self.choices or {})}"
+                )
+        return self
+
+
+class Objective(Frozen):
+    """A column of the leaderboard to be pushed up or down."""
+
+    metric: Literal["brierlm", "inference_flops_per_token", "training_flops", "validation_loss"] = "brierlm"
+    direction: Literal["maximize", "minimize"] = "maximize"
+
+
+class Constraint(Frozen):
+    """A bound that a trial should keep. One that breaks it is shown as such, and is no example to ``tpe``."""
+
+    metric: Literal["autoencoder_accuracy", "brierlm", "inference_flops_per_token", "parameters", "training_flops"]
+    """``autoencoder_accuracy`` is the share of held-out tokens that come back; a token model has none to break."""
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Self:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError(f"the constraint on {self.metric} needs exactly one of at_least and at_most")
+        return self
+
+    def __str__(self) -> str:
+        if self.at_least is not None:
+            return f"{self.metric} >= {self.at_least:.6g}"
+        return f"{self.metric} <= {self.at_most:.6g}"
+
+
+class Search(Frozen):
+    """Which experiments a study consists of."""
+
+    sampler: Literal["grid", "tpe", "random"] = "grid"
+    parameters: tuple[Parameter, ...] = ()
+    num_trials: PositiveInt | None = None
+    """Number of trials of ``tpe`` and ``random``; a grid has as many as it has points."""
+    concurrent_trials: PositiveInt = 4
+    """How many trials ``tpe`` proposes beyond those whose results it knows. Part of the search and not of its
+    execution: what the sampler knows decides what it proposes, whatever runs where."""
+    objectives: tuple[Objective, ...] = (Objective(),)
+    constraints: tuple[Constraint, ...] = ()
+    pruner: Literal["none", "median", "halving"] = "none"
+    """Stop language models that are worse, in validation loss at the same training FLOPs, than the median of the
+    trials before them, or than the better half. Compared are trials whose losses mean the same:
+    :mod:`pipelines.search.pruning` says which."""
+    rungs: Annotated[int, Field(ge=1, le=16)] = 4
+    """Where a pruner compares: at 1/2, 1/4, 1/8, ... of the base experiment's training FLOPs, so many of them."""
+
+    @model_validator(mode="after")
+    def _one_objective_to_prune_by(self) -> Self:
+        if self.pruner != "none" and len(self.objectives) != 1:
+            raise ValueError(
+                f"pruner {self.pruner} needs one objective, not {len(self.objectives)}: a trial that is worse in one "
+                "may be better in another (search.pruner=none)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sampler_fits_parameters(self) -> Self:
+        if self.sampler == "grid":
+            continuous = [p.name for p in self.parameters if p.low is not None]
+            if continuous:
+                raise ValueError(f"a grid needs listed values; {continuous} are ranges (use sampler: tpe)")
+        elif self.num_trials is None:
+            raise ValueError(f"sampler {self.sampler} needs num_trials")
+        return self
+
+
+def paths_set(search: Search) -> list[str]:
+    """The dotted paths that the points of ``search`` set, those inside bundled mappings too."""
+    found: list[str] = []
+    for parameter in search.parameters:
+        bundles: list[dict[str, Any]] = [{parameter.name: None}]
+        if parameter.choices is not None:
+            bundles = [parameter.choices[label] for label in parameter.include or parameter.choices]
+        for settings in bundles:
+            found += [path for key, value in settings.items() for path in _leaves(key, value)]
+    return found
+
+
+def _leaves(path: str, value: Any) -> list[str]:
+    if not isinstance(value, dict):
+        return [path]
+    return [leaf for key, inner in value.items() for leaf in _leaves(f"{path}.{key}", inner)]
+
+
+class Execution(Frozen):
+    """How and where stages run; never part of an identity."""
+
+    backend: Literal["ray", "local"] = "ray"
+    address: str | None = None
+    """Address of an existing Ray cluster; unset starts a private one."""
+    workers: PositiveInt = 1
+    """Processes that share one training, through Ray Train; each gets what the settings per stage say. Their number
+    changes no result beyond the rounding of sums. Stages that are no trainings have one."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """What several workers hold of a language model: ``ddp`` all of it, ``fsdp`` a part of its weights, gradients and
+    optimizer state each, for models that do not fit otherwise."""
+    cpus_per_stage: Annotated[float, Field(gt=0)] = 1.0
+    gpus_per_stage: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs of a stage, fractions too; for stages that gain from one."""
+    max_parallel: PositiveInt | None = None
+    """Stages at once; unset means as many as the resources allow."""
+    memory_per_stage: Annotated[float, Field(gt=0)] | None = None
+    """GiB that a stage declares to Ray, so that no more run on a node than fit; unset declares nothing."""
+    retries: NonNegativeInt = 1
+    """How often a stage is tried again, from its last checkpoint, that was let down by a worker, a node, a disk or a
+    network. Then the trial is recorded as failed and the study goes on. What would fail again is not tried again."""
+    keep_checkpoints: PositiveInt = 2
+    """Newest checkpoints of a running training that are kept, beside the one of the lowest validation loss."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    store: str = "runs"
+    """Folder of all results, shared between hosts or not, or an address that fsspec can write to (``s3://bucket/path``).
+    An address holds no credentials: they come from the environment."""
+    optuna_storage: str | None = None
+    """PostgreSQL database for the trials, ``postgresql://USER:PASSWORD@HOST/DATABASE``, where drivers share no folder
+    that locks files; ``CALM_BENCH_OPTUNA_STORAGE`` is used where unset, then a journal in the store."""
+
+    @model_validator(mode="after")
+    def _workers_share_no_gpu(self) -> Self:
+        if self.workers > 1 and 0 < self.gpus_per_stage < 1:
+            raise ValueError(
+                f"workers={self.workers} with gpus_per_stage={self.gpus_per_stage:g}: workers of one training need a "
+                "GPU each (gpus_per_stage=1), or none"
+            )
+        return self
+
+
+class Tracking(Frozen):
+    """The mirror in MLflow; ``MLFLOW_TRACKING_URI`` is used where ``uri`` is unset, then a file in the store."""
+
+    enabled: bool = True
+    uri: str | None = None
+    experiment: str = "calm-bench"
+    register_models: bool = True
+    """Each scored model as a version in MLflow's model registry, under the study's name."""
+
+
+class Study(Experiment):
+    """A search over experiments, with its execution."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    description: str = ""
+    budget: Annotated[str | None, Field(exclude_if=lambda budget: budget is None)] = None
+    """``equal-flops``, ``equal-total-flops`` (the autoencoder's training is paid from it), ``equal-tokens`` or
+    ``equal-time``: how long every language model is trained, whatever its K and head. The amount is what the base
+    experiment's ``model.training`` pays for, or stands behind the word (``equal-tokens 5e6``, ``equal-time 10min``).
+    Unset trains each as it is configured."""
+    search: Search = Search()
+    execution: Execution = Execution()
+    tracking: Tracking = Tracking()
+
+    @field_validator("budget")
+    @classmethod
+    def _budget_is_known(cls, budget: str | None) -> str | None:
+        return None if budget is None else str(parse_budget(budget))
+
+    @model_validator(mode="after")
+    def _one_who_says_how_long(self) -> Self:
+        if self.budget is None:
+            return self
+        for path in paths_set(self.search):
+            if path in LENGTHS:
+                raise ValueError(
+                    f"the search sets {path}, which budget: {self.budget} decides for every trial: leave one of the "
+                    "two out"
+                )
+        return self
+
+    def experiment(self) -> Experiment:
+        """The base experiment, without search and execution."""
+        return Experiment(**{name: getattr(self, name) for name in Experiment.model_fields})

@@ -1,0 +1,169 @@
+"""From an experiment to its stages: corpus, tokens, autoencoder, language model, evaluation.
+
+The configuration of each stage holds only what its own result depends on, so trials share whatever they can: one
+autoencoder for all language models of one chunk size, one set of tokens for all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from calm_bench.config import Corpus, Experiment, LanguageModel, Tokens
+from calm_bench.fingerprint import file_digest, identity
+from pipelines.study.stage import STAGE_KINDS, Stage, StageGraph
+
+CorpusIdentity = Callable[[Corpus], dict[str, Any]]
+HUGGING_FACE_PREFIX = "hf:"
+
+
+def stages_for(experiment: Experiment, corpus_identity: CorpusIdentity | None = None) -> StageGraph:
+    """The stages of one experiment; nothing is run or downloaded.
+
+    Args:
+        corpus_identity: what a corpus depends on; give a cached :func:`corpus_identity_of` where many experiments
+            share a large local corpus, whose content is read to name it.
+
+    Raises:
+        CorpusError: the corpus is unknown, unreadable, or not pinned.
+    """
+    corpus = _stage(
+        "corpus",
+        config=(corpus_identity or corpus_identity_of)(experiment.corpus),
+        settings={"corpus": _portable(experiment.corpus).model_dump(mode="json")},
+        label=f"corpus {_base_name(experiment.corpus.source)}",
+    )
+    tokens = _stage(
+        "tokens",
+        config=_tokens_identity(experiment.tokens),
+        settings={"tokens": _portable_tokens(experiment.tokens).model_dump(mode="json")},
+        inputs={"corpus": corpus},
+        label=f"tokens {_base_name(experiment.tokens.tokenizer)}",
+    )
+    model = experiment.model
+    stages = [corpus, tokens]
+    inputs = {"tokens": tokens}
+    if model.kind == "calm":
+        autoencoder = experiment.autoencoder.model_dump(mode="json") | {"chunk_size": model.chunk_size}
+        inputs["autoencoder"] = _stage(
+            "autoencoder",
+            config={"seed": experiment.seed, "autoencoder": autoencoder},
+            inputs={"tokens": tokens},
+            label=f"autoencoder K={model.chunk_size}",
+        )
+        stages.append(inputs["autoencoder"])
+    # Only where they are asked for, so that asking for none trains the same model as ever.
+    snapshots = {"snapshots": experiment.trajectory.snapshots} if experiment.trajectory else {}
+    language_model = _stage(
+        "language_model",
+        config={"seed": experiment.seed, "model": _model_identity(model), **snapshots},
+        inputs=inputs,
+        label="token model" if model.kind == "token" else f"language model K={model.chunk_size}",
+    )
+    evaluation = _stage(
+        "evaluation",
+        config={"protocol": _protocol_identity(experiment)},
+        inputs={"corpus": corpus, "tokens": tokens, "language_model": language_model},
+        label=f"evaluation of the {language_model.label}",
+    )
+    return StageGraph((*stages, language_model, evaluation, *_extras(experiment, evaluation)))
+
+
+def _extras(experiment: Experiment, evaluation: Stage) -> Iterator[Stage]:
+    """What an experiment asks for beside its score."""
+    corpus, tokens, model = (evaluation.inputs[name] for name in ("corpus", "tokens", "language_model"))
+    samples, benchmarks, trajectory = experiment.samples, experiment.benchmarks, experiment.trajectory
+    if samples.num_prompts:
+        yield _stage(
+            "samples",
+            config={"seed": experiment.seed, "samples": samples.model_dump(mode="json")},
+            inputs={"tokens": tokens, "language_model": model},
+            label=f"text by the {model.label}",
+        )
+    if benchmarks.tasks:
+        yield _stage(
+            "benchmarks",
+            config={"benchmarks": benchmarks.model_dump(mode="json")},
+            inputs={"corpus": corpus, "tokens": tokens, "language_model": model},
+            label=f"tasks of the {model.label}",
+        )
+    if trajectory is not None:
+        yield _stage(
+            "trajectory",
+            config={**evaluation.config, "trajectory": trajectory.model_dump(mode="json")},
+            inputs={"corpus": corpus, "tokens": tokens, "language_model": model},
+            label=f"trajectory of the {model.label}",
+        )
+
+
+def corpus_identity_of(corpus: Corpus) -> dict[str, Any]:
+    """What the documents of a corpus depend on: its settings without paths, and content, version or revision."""
+    from calm_bench.corpora import corpus_dependencies, identity_config
+
+    return {"corpus": identity_config(corpus), "depends_on": corpus_dependencies(corpus)}
+
+
+def _stage(
+    kind: str,
+    config: dict[str, Any],
+    inputs: dict[str, Stage] | None = None,
+    settings: dict[str, Any] | None = None,
+    label: str = "",
+) -> Stage:
+    return Stage(kind, STAGE_KINDS.get(kind).revision, config, inputs or {}, settings or {}, label)
+
+
+def _tokens_identity(tokens: Tokens) -> dict[str, Any]:
+    found: dict[str, Any] = {"tokenizer": tokens.tokenizer, "shard_tokens": tokens.shard_tokens}
+    if tokens.tokenizer == "bpe":
+        found["vocab_size"] = tokens.vocab_size
+    elif tokens.tokenizer != "bytes":
+        folder = _tokenizer_folder(tokens)
+        if folder is None:
+            found["revision"] = tokens.revision
+        else:
+            files = sorted(path for path in folder.rglob("*") if path.is_file())
+            found["tokenizer"] = identity({str(path.relative_to(folder)): file_digest(path) for path in files})
+    return found
+
+
+def _model_identity(model: LanguageModel) -> dict[str, Any]:
+    """A token model has no head and no chunks, so their settings must not set two of them apart."""
+    unused = {"head", "chunk_size"} if model.kind == "token" else set()
+    return model.model_dump(mode="json", exclude=unused)
+
+
+def _protocol_identity(experiment: Experiment) -> dict[str, Any]:
+    """The whole protocol, except the digests that the input stages will tell."""
+    from evals.protocol import protocol_for
+
+    chunk_size = None if experiment.model.kind == "token" else experiment.model.chunk_size
+    protocol = protocol_for(experiment.evaluation, corpus_digest="", tokenizer_digest="", chunk_size=chunk_size)
+    return protocol.model_dump(mode="json", exclude={"corpus_digest", "tokenizer_digest"})
+
+
+def _portable(corpus: Corpus) -> Corpus:
+    """The same corpus named by absolute path: a worker may run in another folder."""
+    prefix = HUGGING_FACE_PREFIX if corpus.source.startswith(HUGGING_FACE_PREFIX) else ""
+    path = Path(corpus.source.removeprefix(prefix)).expanduser()
+    from calm_bench.corpora import source_name
+
+    if (prefix or source_name(corpus.source) == "local") and path.exists():
+        return corpus.model_copy(update={"source": f"{prefix}{path.absolute()}"})
+    return corpus
+
+
+def _portable_tokens(tokens: Tokens) -> Tokens:
+    folder = _tokenizer_folder(tokens)
+    return tokens if folder is None else tokens.model_copy(update={"tokenizer": str(folder.absolute())})
+
+
+def _tokenizer_folder(tokens: Tokens) -> Path | None:
+    path = Path(tokens.tokenizer).expanduser()
+    return path if tokens.tokenizer not in ("bytes", "bpe") and path.is_dir() else None
+
+
+def _base_name(source: str) -> str:
+    return os.path.basename(source.rstrip("/")) or source

@@ -1,0 +1,19 @@
+"""The identity of a study: what its trials and their numbers depend on."""
+
+from __future__ import annotations
+
+from calm_bench.fingerprint import identity
+from pipelines.study.config import Study
+from pipelines.study.graph import CorpusIdentity, corpus_identity_of
+
+
+def study_identity(study: Study, corpus_identity: CorpusIdentity = corpus_identity_of) -> str:
+    """16 hex digits of what the trials of a study and their numbers depend on.
+
+    Where and how it runs does not enter, nor ``search.num_trials``: a longer search continues a shorter one.
+    """
+    experiment = study.experiment().model_dump(mode="json") | {"corpus": corpus_identity(study.corpus)}
+    search = study.search.model_dump(mode="json", exclude={"num_trials"})
+    # Only where it is set, so that a study without keeps its name.
+    budget = {} if study.budget is None else {"budget": study.budget}
+    return identity({"name": study.name, "experiment": experiment, "search": search, **budget})

@@ -1,0 +1,126 @@
+"""The stage ``samples``: what a trained model writes after the beginnings of held-out documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calm_bench.atomic import write_bytes
+from calm_bench.config import Samples
+from calm_bench.devices import device_name
+from pipelines.study.kinds.generation_speed import WritingSpeed
+from pipelines.study.kinds.trained import load_trained
+from pipelines.study.stage import Interrupted, Stage, StageKind
+
+if TYPE_CHECKING:
+    from calm_bench.lm.base import ChunkLanguageModel
+    from calm_bench.sampling.temperature import Decoding
+    from calm_bench.tokens import TokenStream
+    from calm_bench.tokens.tokenizer import Tokenizer
+
+FILE = "samples.md"
+
+
+def run_samples(
+    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
+) -> dict[str, Any]:
+    """Continue every prompt at every temperature; the texts are the result, and ``samples.md`` for people.
+
+    ``speed`` in the result holds, by temperature at which the texts were long enough to tell, the tokens a second
+    (:class:`WritingSpeed`), how they were drawn and on which device.
+    """
+    from calm_bench.tokens import TokenStream, load_tokenizer
+
+    settings = Samples.model_validate(stage.config["samples"])
+    model = load_trained(stage, inputs["language_model"] / "model", device)
+    tokenizer = load_tokenizer(inputs["tokens"] / "tokenizer")
+    prompts = prompts_of(TokenStream.open(inputs["tokens"], "test"), settings.num_prompts, settings.prompt_tokens)
+    texts, speeds = [], []
+    for temperature in settings.temperatures:
+        if stop():
+            raise Interrupted(f"stopped before the texts at temperature {temperature:g}")
+        speed = WritingSpeed(len(prompts), model.chunk_size)
+        seed = int(stage.config["seed"])
+        texts += write_texts(model, tokenizer, prompts, temperature, settings, seed, device, speed)
+        measured = speed.result()
+        if measured is not None:
+            how = {"decode_mode": decoding_of(temperature, settings).label, "device": device_name(device)}
+            speeds.append({"temperature": temperature, **how, **measured})
+    write_bytes(folder / FILE, as_markdown(texts).encode())
+    return {"texts": texts, "speed": speeds}
+
+
+def prompts_of(stream: TokenStream, count: int, length: int) -> list[list[int]]:
+    """The first ``length`` tokens of ``count`` documents that are longer, spread evenly over the split.
+
+    Fewer where there are fewer such documents.
+    """
+    ends = stream.document_ends.tolist()
+    starts = [0, *ends[:-1]]
+    # A document's last token is the end of the text: a prompt that holds it would leave nothing to write.
+    fitting = [start for start, end in zip(starts, ends, strict=True) if end - start > length + 1]
+    count = min(count, len(fitting))
+    chosen = [fitting[index * len(fitting) // count] for index in range(count)]
+    return [stream[start : start + length].tolist() for start in chosen]
+
+
+def as_markdown(texts: Sequence[Mapping[str, Any]]) -> str:
+    """Prompts and continuations as Markdown, in blocks that no text of theirs can leave."""
+    parts = ["# Samples\n"]
+    for text in texts:
+        whole = f"{text['prompt']}⟦{text['text']}⟧"
+        ended = "the model ended the text" if text["ended"] else f"cut after {text['num_tokens']} tokens"
+        fence = "```"
+        while fence in whole:
+            fence += "`"
+        parts.append(
+            f"Temperature {text['temperature']:g} ({ended}; {text['head_evaluations']:,} head evaluations). What the "
+            f"model wrote is between ⟦ and ⟧.\n\n{fence}text\n{whole}\n{fence}\n"
+        )
+    return "\n".join(parts)
+
+
+def write_texts(
+    model: ChunkLanguageModel,
+    tokenizer: Tokenizer,
+    prompts: list[list[int]],
+    temperature: float,
+    settings: Samples,
+    seed: int,
+    device: str,
+    on_tokens: Callable[[int, list[int]], None] | None = None,
+) -> list[dict[str, Any]]:
+    """What ``model`` writes after each of ``prompts`` (token ids), and what it cost.
+
+    Args:
+        on_tokens: called with a prompt's place and each piece of its text as it is drawn.
+    """
+    from calm_bench.sampling.generate import generate_batch
+    from calm_bench.seeding import generator
+
+    generators = [generator(seed, "samples", place, device=device) for place in range(len(prompts))]
+    decoding = decoding_of(temperature, settings)
+    written = generate_batch(model, prompts, settings.num_tokens, generators, tokenizer.eos_id, decoding, on_tokens)
+    return [
+        {
+            "temperature": temperature,
+            "prompt": tokenizer.decode(prompt),
+            "text": tokenizer.decode(result.tokens),
+            "num_tokens": len(result.tokens),
+            "ended": result.ended,
+            "head_evaluations": result.head_evaluations,
+        }
+        for prompt, result in zip(prompts, written, strict=True)
+    ]
+
+
+def decoding_of(temperature: float, settings: Samples) -> Decoding:
+    """How texts are drawn: not by the exact algorithm, whose price has no bound where a model is unsure, since these
+    texts are only read."""
+    from calm_bench.sampling.temperature import Decoding
+
+    return Decoding(temperature, "batch", settings.candidates)
+
+
+SAMPLES = StageKind("samples", run_samples)

@@ -1,0 +1,92 @@
+"""The search space of a study: its points, what a point sets, and what it is called."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pipelines.study.config import Parameter, Search
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+Scalar = str | int | float | bool | None
+Point = dict[str, Scalar]
+"""Value by parameter name: a label of ``choices``, a number, or a listed value (JSON text where it is not scalar)."""
+
+
+def grid_points(search: Search) -> list[Point]:
+    """Every combination of the listed values and choices, the last parameter varying fastest."""
+    names = [parameter.name for parameter in search.parameters]
+    columns = [_options(parameter) for parameter in search.parameters]
+    return [dict(zip(names, row, strict=True)) for row in itertools.product(*columns)]
+
+
+def distributions(search: Search) -> dict[str, BaseDistribution]:
+    """The search space in Optuna's terms."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    space: dict[str, BaseDistribution] = {}
+    for parameter in search.parameters:
+        if parameter.low is None or parameter.high is None:
+            space[parameter.name] = CategoricalDistribution(_options(parameter))
+        elif parameter.integer:
+            space[parameter.name] = IntDistribution(int(parameter.low), int(parameter.high), log=parameter.log)
+        else:
+            space[parameter.name] = FloatDistribution(parameter.low, parameter.high, log=parameter.log)
+    return space
+
+
+def settings_at(search: Search, point: Mapping[str, Scalar]) -> dict[str, Any]:
+    """What ``point`` sets, by dotted path of the experiment; a later parameter overrides an earlier one."""
+    settings: dict[str, Any] = {}
+    for parameter in search.parameters:
+        value = point[parameter.name]
+        if parameter.choices is not None:
+            settings.update(parameter.choices[str(value)])
+        else:
+            settings[parameter.name] = _listed(parameter, value)
+    return settings
+
+
+def label_of(search: Search, point: Mapping[str, Scalar], name: str) -> str:
+    """What people call the trial: labels of choices, ``name=value`` of the rest; ``name`` where nothing is searched."""
+    parts = []
+    for parameter in search.parameters:
+        value = point[parameter.name]
+        if parameter.choices is not None:
+            parts.append(str(value))
+        else:
+            shown = f"{value:.3g}" if isinstance(value, float) else str(value)
+            parts.append(f"{_short_name(search, parameter)}={shown}")
+    return ", ".join(parts) or name
+
+
+def _short_name(search: Search, parameter: Parameter) -> str:
+    """The last part of the path, with as many parts before it as set it apart from the other parameters."""
+    parts = parameter.name.split(".")
+    others = [other.name.split(".") for other in search.parameters if other.name != parameter.name]
+    for length in range(1, len(parts)):
+        if all(other[-length:] != parts[-length:] for other in others):
+            return ".".join(parts[-length:])
+    return parameter.name
+
+
+def _options(parameter: Parameter) -> list[Scalar]:
+    if parameter.choices is not None:
+        return list(parameter.include if parameter.include is not None else parameter.choices)
+    return [_scalar(value) for value in parameter.values or ()]
+
+
+def _scalar(value: Any) -> Scalar:
+    """Optuna's categories are scalars; anything else stands there as JSON."""
+    return value if value is None or isinstance(value, str | int | float | bool) else json.dumps(value, sort_keys=True)
+
+
+def _listed(parameter: Parameter, scalar: Scalar) -> Any:
+    for value in parameter.values or ():
+        if _scalar(value) == scalar and type(_scalar(value)) is type(scalar):
+            return value
+    return scalar

@@ -1,1 +1,0 @@
-"""Studies: trials from the search, stages from the trials, results back to the search."""

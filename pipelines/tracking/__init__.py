@@ -1,0 +1,1 @@
+"""MLflow: what the store holds, sent there."""

@@ -1,0 +1,120 @@
+"""What calm-bench writes into a run: training metrics by step and by FLOPs, the row's numbers, the configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from calm_bench.config import Experiment
+from pipelines.common.redact import masked
+from pipelines.store.metrics_log import Line
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
+
+    from pipelines.results.entry import Entry
+
+
+_OF_THE_OPTIMIZER = frozenset({"learning_rate", "grad_norm", "grad_norm_head", "grad_norm_backbone", "plateau"})
+_OF_THE_MACHINE = frozenset({"tokens_per_second"})
+_BY_FLOPS = frozenset({"loss", "brierlm"})
+_ROW_METRICS = {
+    # What people sort runs by stands first and without a prefix, as MLflow shows it: a chart for each name, a section
+    # for each prefix.
+    "brierlm": "brierlm",
+    "total_training_flops": "total_training_flops",
+    "inference_flops_per_token": "inference_flops_per_token",
+    "parameters": "parameters",
+    "autoencoder_accuracy": "autoencoder_accuracy",
+    "brierlm_se": "error/brierlm",
+    "training_flops": "cost/training_flops",
+    "autoencoder_training_flops": "cost/autoencoder_training_flops",
+    "wall_time_s": "cost/wall_time_s",
+    "total_wall_time_s": "cost/total_wall_time_s",
+    "tokens": "cost/tokens",
+    "tokens_per_second": "cost/tokens_per_second",
+    "generated_tokens_per_second": "cost/generated_tokens_per_second",
+    "autoencoder_parameters": "cost/autoencoder_parameters",
+    "num_positions": "count/positions",
+    "num_documents": "count/documents",
+    "num_samples": "count/samples",
+}
+"""Field of a row -> metric."""
+
+
+def metrics_of(line: Line, start_ms: int) -> Iterator[Metric]:
+    """The line's values by step and, for the language model's loss, by GFLOPs spent in training it.
+
+    Args:
+        start_ms: of the stage. It and the line's own time, not the clock, date them: a line that is sent twice must
+            be the same row.
+    """
+    from mlflow.entities import Metric
+
+    when = start_ms + round(1000 * line.time)
+    by_gflops = round(line.flops / 1e9)
+    prefix = "" if line.kind == "language_model" else f"{line.kind}_"
+    for name, value in line.metrics.items():
+        if value is None:
+            continue
+        section = "optimizer" if name in _OF_THE_OPTIMIZER else "machine" if name in _OF_THE_MACHINE else line.split
+        yield Metric(f"{prefix}{section}/{name}", float(value), when, line.step)
+        if not prefix and name in _BY_FLOPS:
+            yield Metric(f"by_gflops/{line.split}_{name}", float(value), when, by_gflops)
+
+
+def row_metrics(entry: Entry) -> dict[str, float]:
+    """The numbers of a leaderboard row under the names they have in MLflow."""
+    values = {metric: getattr(entry, name) for name, metric in _ROW_METRICS.items()}
+    values |= {f"brier/brier_{n}": value for n, value in enumerate(entry.brier, start=1)}
+    values |= {f"error/brier_{n}": value for n, value in enumerate(entry.brier_se, start=1)}
+    for score in entry.tasks:
+        name = "_".join(score.name.split())
+        values |= {
+            f"task/{name}": score.value,
+            f"error/{name}": score.standard_error,
+            f"error/{name}_draws": score.monte_carlo_error,
+        }
+    return {name: float(value) for name, value in values.items() if value is not None}
+
+
+def probe_metrics(probes: Mapping[str, Any], when: int) -> Iterator[Metric]:
+    """An autoencoder's probes: each curve a metric whose step is its level, bits or hundredths of noise.
+
+    Args:
+        probes: of the autoencoder's result; nothing where it has none.
+        when: milliseconds since 1970.
+    """
+    from mlflow.entities import Metric
+
+    if not probes:
+        return
+    collapsed = probes["collapsed"]
+    yield Metric("autoencoder_probe/collapsed_dimensions", float(collapsed["value"]), when, 0)
+    yield Metric("autoencoder_probe/posterior_std", float(probes["posterior_std"]), when, 0)
+    for curve, steps_per_level in (("bits", 1), ("noise", 100)):
+        for point in probes[curve]:
+            step = round(steps_per_level * point["level"])
+            accuracy = point["accuracy"]
+            yield Metric(f"autoencoder_probe/accuracy_{curve}", accuracy["value"], when, step)
+            yield Metric(f"autoencoder_probe/accuracy_{curve}_se", accuracy["standard_error"], when, step)
+
+
+def parameters_of(experiment: Experiment) -> dict[str, str]:
+    """The resolved experiment by dotted path, without what cannot matter to it."""
+    parameters = dict(_flat(experiment.model_dump(mode="json"), ""))
+    unused = []
+    if experiment.model.kind == "token":
+        unused += ["autoencoder.", "model.head."]
+    if experiment.corpus.source != "markov":
+        unused.append("corpus.markov.")
+    return {name: value for name, value in parameters.items() if not name.startswith(tuple(unused))}
+
+
+def _flat(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _flat(inner, f"{path}.{name}" if path else name)
+    else:
+        yield path, masked(value) if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,138 @@
+"""What a finished trial becomes in MLflow: its row, its model with the score, its data set, its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calm_bench.config import Corpus
+from pipelines.common.numbers import printable
+from pipelines.common.redact import masked
+from pipelines.results.entry import Entry
+from pipelines.tracking import client as names
+from pipelines.tracking.description import trial_note
+from pipelines.tracking.metrics import probe_metrics, row_metrics
+from pipelines.tracking.trials import TrialEnd
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Dataset
+
+READ_BESIDE_THE_ROW = (
+    ("evaluation", "result.json"),
+    ("samples", "samples.md"),
+    ("benchmarks", "result.json"),
+    ("trajectory", "result.json"),
+    ("language_model", "provenance.json"),
+)
+"""Files of finished stages that become artifacts: protocols with errors and sample counts, what a model writes, and
+where it comes from."""
+
+
+def push_result(
+    client: MlflowClient, experiment_id: str, run_id: str, corpus: Corpus, entry: Entry, end: TrialEnd, when: int
+) -> str:
+    """Write the row of a complete trial; writing it again changes nothing.
+
+    Args:
+        when: milliseconds since 1970 that its numbers are dated with.
+
+    Returns:
+        The id of its logged model.
+    """
+    from mlflow.entities import DatasetInput, InputTag, Metric, RunTag
+
+    dataset = _dataset(corpus, entry, end.results.get("corpus", {}))
+    client.log_inputs(
+        run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", "training and evaluation")])]
+    )
+    for kind, name in READ_BESIDE_THE_ROW:
+        if kind in end.folders and (end.folders[kind] / name).is_file():
+            client.log_artifact(run_id, str(end.folders[kind] / name), kind)
+    model_id = _model_id(client, experiment_id, run_id, entry)
+    probes = end.results.get("autoencoder", {}).get("probes", {})
+    client.log_batch(run_id, metrics=list(probe_metrics(probes, when)))
+    client.log_batch(
+        run_id,
+        metrics=[
+            Metric(name, value, when, 0, model_id, dataset.name, dataset.digest, run_id)
+            for name, value in row_metrics(entry).items()
+        ],
+        tags=[RunTag(name, value) for name, value in _tags(entry, end).items()],
+    )
+    return model_id
+
+
+def _tags(entry: Entry, end: TrialEnd) -> dict[str, str]:
+    tags = names.entry_tags(entry) | {
+        "calm_bench.protocol_hash": entry.protocol_hash,
+        "calm_bench.decode_mode": entry.decode_mode,
+        "calm_bench.family": entry.family,
+        **({"calm_bench.generation": printable(entry.generation)} if entry.generation else {}),
+        "mlflow.note.content": trial_note(entry),
+    }
+    provenance = provenance_of(end.folders)
+    commit = (provenance.get("git") or {}).get("commit")
+    if commit:
+        tags["mlflow.source.git.commit"] = str(commit)
+    return tags | {f"calm_bench.{name}": str(provenance[name]) for name in ("device", "host") if name in provenance}
+
+
+def provenance_of(folders: Mapping[str, Path]) -> dict[str, Any]:
+    """Where a trial's language model comes from; empty if that is not on record."""
+    path = folders["language_model"] / "provenance.json" if "language_model" in folders else None
+    if path is None or not path.is_file():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return found if isinstance(found, dict) else {}
+
+
+def _dataset(corpus: Corpus, entry: Entry, result: Mapping[str, Any]) -> Dataset:
+    from mlflow.entities import Dataset
+
+    source = json.dumps({"source": masked(corpus.source), "subset": corpus.subset, "revision": corpus.revision})
+    sizes = {
+        f"{what}_{split}": count
+        for what in ("documents", "bytes")
+        if isinstance(result.get(what), Mapping)
+        for split, count in result[what].items()
+    }
+    # MLflow takes 36 characters of a digest.
+    return Dataset(
+        masked(corpus.source)[-500:],
+        entry.corpus_digest[:32],
+        "calm-bench corpus",
+        source,
+        profile=json.dumps(sizes) if sizes else None,
+    )
+
+
+def _model_id(client: MlflowClient, experiment_id: str, run_id: str, entry: Entry) -> str:
+    """The logged model of a run: found, or created without copying its weights out of the store."""
+    from mlflow.entities import LoggedModelOutput
+
+    found = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
+    if found:
+        model = found[0]
+    else:
+        model = client.create_logged_model(
+            experiment_id,
+            name="".join(c if c not in "/:.%\"'" else "_" for c in printable(entry.label))[:250] or "model",
+            source_run_id=run_id,
+            model_type=entry.family,
+            params={"parameters": str(entry.parameters), "tokens": str(entry.tokens), "seed": str(entry.seed)},
+            tags={
+                "mlflow.model.isExternal": "true",
+                "calm_bench.model_identity": entry.model_identity,
+                "calm_bench.model_folder": entry.model_folder,
+                "calm_bench.protocol_hash": entry.protocol_hash,
+            },
+        )
+    if str(model.status) != "READY":
+        client.finalize_logged_model(model.model_id, "READY")
+    outputs = client.get_run(run_id).outputs
+    if outputs is None or not outputs.model_outputs:
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
+    return str(model.model_id)

@@ -1,0 +1,92 @@
+"""When stages ran, as their files tell it: a mirror that is rebuilt must show the hours of the original.
+
+All times are milliseconds since 1970, by the clock of the machine that ran the stage.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.store.metrics_log import TRAINED_KINDS, read_lines
+from pipelines.store.names import is_plain
+from pipelines.store.store import ATTEMPTS
+
+
+@dataclass(frozen=True)
+class StagePlace:
+    """A stage of a trial and where its files are."""
+
+    kind: str
+    identity: str
+    finished: Path
+    """The folder that appears whole when the stage has ended."""
+    work: Path
+    """Where it is worked on until then."""
+
+    @classmethod
+    def in_store(cls, root: Path, kind: str, identity: str) -> StagePlace:
+        if not (is_plain(kind) and is_plain(identity)):
+            raise ValueError(f"{kind!r} {identity!r} is no stage: such a name would lead out of the store")
+        return cls(kind, identity, root / "stages" / kind / identity, root / "work" / f"{kind}-{identity}")
+
+    @property
+    def folder(self) -> Path:
+        return self.finished if self.finished.is_dir() else self.work
+
+    def start(self) -> int | None:
+        """When the first attempt began; None before that, and for a stage that keeps no record of it."""
+        attempts = self._attempts()
+        return _ms(attempts[0]["started"]) if attempts else None
+
+    def end(self) -> int | None:
+        """When the last attempt ended; where the stage is not finished, the last sign of life that is on record."""
+        attempts = self._attempts()
+        if not attempts:
+            return None
+        record = _json(self.finished / "provenance.json")
+        if record is not None:
+            return _ms(attempts[-1]["started"] + float(record.get("wall_time_s") or 0.0))
+        lines = read_lines(self.kind, self.work)
+        trained = attempts[0]["started"] + (lines[-1].time if lines else 0.0)
+        return _ms(max(attempts[-1]["started"], trained))
+
+    def _attempts(self) -> list[dict[str, Any]]:
+        record = _json(self.finished / "provenance.json")
+        if record is not None:
+            return list(record.get("attempts") or ())
+        try:
+            text = (self.work / ATTEMPTS).read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        # The last line may be half written.
+        return [json.loads(line) for line in text.split("\n") if line.endswith("}")]
+
+
+def trial_start(stages: Mapping[str, StagePlace], study_start: int) -> int | None:
+    """When the first of a trial's trainings began, though not before its study: it may be of an earlier one.
+
+    None before it has begun.
+    """
+    starts = [start for kind in TRAINED_KINDS if kind in stages and (start := stages[kind].start()) is not None]
+    return max(study_start, min(starts)) if starts else None
+
+
+def trial_end(stages: Mapping[str, StagePlace], start: int) -> int:
+    """When the last of a trial's stages ended, though not before ``start``."""
+    return max([start, *(end for place in stages.values() if (end := place.end()) is not None)])
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _ms(seconds: float) -> int:
+    return round(1000 * seconds)

@@ -1,0 +1,243 @@
+"""Two processes train what one trains. They are started once, for a list of trainings."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from calm_bench.training import Interrupted, loop
+from calm_bench.training.optim import build_optimizer
+from calm_bench.training.parallel import CannotShare, Group, Strategy, data_parallel
+from tests.calm_bench.training.tiny_trainings import STEPS, TRAINED, Trainings, assert_same, cut, metrics, never, state
+
+pytestmark = [
+    pytest.mark.slow,
+    # Of torch, about how fast bf16 is on a CPU.
+    pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight"),
+]
+
+TOLERANCE = 1e-5
+"""Of a loss: what another order of summation may change."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training by two workers."""
+
+    what: str
+    folder: Path
+    settings: dict[str, Any]
+    strategy: Strategy = "ddp"
+    stop_after: int | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    result: dict[str, Any]
+    error: str
+    threads: int
+    held: int = 0
+    """Bytes of weights and of the optimizer's state on this worker in the end."""
+
+
+def _worker(rank: int, port: int, trainings: Trainings, jobs: Any, answers: Any) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    while (job := jobs.get()) is not None:
+        answers.put((rank, _answer(rank, trainings, job) if isinstance(job, Job) else job()))
+    dist.destroy_process_group()
+
+
+def _answer(rank: int, trainings: Trainings, job: Job) -> Answer:
+    # The workers are asked to stop at different steps: the first to be told is obeyed by both.
+    left = iter(range(STEPS if job.stop_after is None else job.stop_after + rank))
+    stop = never if job.stop_after is None else lambda: next(left, None) is None
+    optimizers = []
+
+    def remembered(*args: Any) -> torch.optim.Optimizer:
+        optimizers.append(build_optimizer(*args))
+        return optimizers[-1]
+
+    try:
+        with data_parallel(job.strategy), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "build_optimizer", remembered)
+            result = trainings.of(job.what, **job.settings)(job.folder, stop)
+    except (Interrupted, CannotShare) as error:
+        return Answer({}, f"{type(error).__name__}: {error}", 0)
+    (optimizer,) = optimizers
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    held = _bytes([*weights, *(value for state in optimizer.state.values() for value in state.values())])
+    return Answer(result, "", torch.get_num_threads(), held)
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    """What is held here, be it more than the tensors show."""
+    own = (tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors)
+    # Several may be parts of one.
+    storages = {storage.data_ptr(): storage.nbytes() for storage in map(torch.Tensor.untyped_storage, own)}
+    return sum(storages.values())
+
+
+def gradients_between_micro_batches() -> tuple[int, int]:
+    """Bytes of gradients and of weights that this worker holds after the first of two micro-batches, divided."""
+    model = nn.Sequential(*(nn.Linear(64, 64) for _ in range(2)))
+    group = Group("fsdp")
+    group.prepare(model, list(model), skips_parameters=False)
+    with group.last(False):
+        group.call(lambda: model(torch.ones(1, 64)).square().mean()).backward()
+    weights = list(model.parameters())
+    return _bytes(weight.grad for weight in weights if weight.grad is not None), _bytes(weights)
+
+
+Run = Callable[[Any], list[Any]]
+
+
+@pytest.fixture(scope="module")
+def run(trainings: Trainings, request: pytest.FixtureRequest) -> Iterator[Run]:
+    """Let both workers do a job, or call a function; their answers by rank."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    jobs, answers = [context.Queue(), context.Queue()], context.Queue()
+    with pytest.MonkeyPatch.context() as patch:
+        # The children find this module by name.
+        patch.setattr(sys, "path", [str(request.config.rootpath), *sys.path])
+        workers = [
+            context.Process(target=_worker, args=(rank, port, trainings, jobs[rank], answers), daemon=True)
+            for rank in range(2)
+        ]
+        for worker in workers:
+            worker.start()
+
+    def run(job: Any) -> list[Any]:
+        for queue in jobs:
+            queue.put(job)
+        given = dict(answers.get(timeout=120) for _ in workers)
+        return [given[rank] for rank in range(2)]
+
+    yield run
+    for queue, worker in zip(jobs, workers, strict=True):
+        queue.put(None)
+        worker.join(timeout=30)
+        worker.kill()
+
+
+def assert_alike(folder: Path, whole: Path, result: dict[str, Any], reference: dict[str, Any]) -> None:
+    """The same training up to the order of summation: every line of metrics, the model, the result."""
+    for mine, theirs in zip(metrics(folder), metrics(whole), strict=True):
+        values, expected = mine.pop("metrics"), theirs.pop("metrics")
+        assert mine == theirs
+        assert values.keys() == expected.keys()
+        for name, value in expected.items():
+            # A loss is a mean and a norm is not: it amplifies what the sums before it have left.
+            tolerance = 100 * TOLERANCE if name.startswith("grad_norm") else TOLERANCE
+            assert values[name] == pytest.approx(value, rel=tolerance, abs=tolerance), name
+    models = [load_file(place / "model" / "model.safetensors") for place in (folder, whole)]
+    assert models[0].keys() == models[1].keys()
+    for name, tensor in models[0].items():
+        torch.testing.assert_close(tensor, models[1][name], rtol=1e-3, atol=1e-3)
+    assert result.keys() == reference.keys()
+    for name in ("steps", "tokens", "training_flops", "parameters", "plateau_steps"):
+        assert result[name] == reference[name]
+
+
+MICRO_BATCHES = {"gradient_accumulation": 2}
+UNEVEN = {"batch_size": 5, "learning_rate": 2e-4}
+
+
+@pytest.mark.parametrize(
+    ("what", "settings", "strategy"),
+    [
+        *((what, {}, "ddp") for what in TRAINED if what != "custom"),
+        ("custom", MICRO_BATCHES, "ddp"),
+        ("energy", MICRO_BATCHES, "ddp"),
+        ("energy", UNEVEN, "ddp"),
+        ("autoencoder", UNEVEN, "ddp"),
+        ("autoencoder", {}, "fsdp"),
+        ("energy", {}, "fsdp"),
+        ("token", MICRO_BATCHES, "fsdp"),
+        *(("energy", MICRO_BATCHES | {"precision": "bf16"}, strategy) for strategy in ("ddp", "fsdp")),
+    ],
+)
+def test_two_workers_train_what_one_trains(
+    what: str, settings: dict[str, Any], strategy: Strategy, run: Run, trainings: Trainings, tmp_path: Path
+) -> None:
+    first, second = run(Job(what, tmp_path, settings, strategy))
+    reference, whole = trainings.undisturbed(what, **settings)
+    assert (first.error, second.error) == ("", "")
+    assert (first.threads, second.threads) == (1, 1)
+    assert_alike(tmp_path, whole, first.result, reference)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_all_workers_stop_at_the_step_at_which_one_is_told_to(strategy: Strategy, run: Run, tmp_path: Path) -> None:
+    answers = run(Job("energy", tmp_path / "cut", {}, strategy, stop_after=7))
+    assert {answer.error for answer in answers} == {f"Interrupted: stopped after step 7 of {STEPS}"}
+    resumed, whole = (run(Job("energy", tmp_path / name, {}, strategy))[0] for name in ("cut", "whole"))
+    assert_same(resumed.result, tmp_path / "cut", whole.result, tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("before", "after"), [("ddp", "fsdp"), ("fsdp", "ddp")])
+def test_one_goes_on_where_two_were_stopped_and_two_where_one_was(
+    before: Strategy, after: Strategy, run: Run, trainings: Trainings, tmp_path: Path
+) -> None:
+    run(Job("energy", tmp_path, {}, before, stop_after=5))
+    run(Job("energy", tmp_path, {}, after, stop_after=1))
+    cut(trainings.of("energy"), tmp_path, "stopped", 8)
+    result = run(Job("energy", tmp_path, {}, after))[0].result
+    reference, whole = trainings.undisturbed("energy")
+    assert_alike(tmp_path, whole, result, reference)
+    mine, theirs = state(tmp_path)[0], state(whole)[0]
+    assert {name: tensor.shape for name, tensor in mine.items()} == {n: tensor.shape for n, tensor in theirs.items()}
+
+
+def test_workers_that_divide_a_model_hold_half_of_it_each(run: Run, tmp_path: Path) -> None:
+    """Weights and the optimizer's state of a training that has gone through a checkpoint."""
+    held = {}
+    strategies: tuple[Strategy, ...] = ("ddp", "fsdp")
+    for strategy in strategies:
+        run(Job("energy", tmp_path / strategy, {}, strategy, stop_after=5))
+        held[strategy] = [answer.held for answer in run(Job("energy", tmp_path / strategy, {}, strategy))]
+    whole = held["ddp"][0]
+    assert held["ddp"] == [whole, whole]
+    # Steps are counted for each parameter by every worker.
+    assert all(0.5 * whole <= part < 0.52 * whole for part in held["fsdp"]), held
+
+
+def test_gradients_are_divided_between_micro_batches_too(run: Run) -> None:
+    for gradients, weights in run(gradients_between_micro_batches):
+        assert gradients == weights == 2 * 4 * (64 * 64 + 64) / 2
+
+
+@pytest.mark.parametrize(
+    ("what", "settings", "message"),
+    [
+        ("custom", {}, "set training.gradient_accumulation to a multiple of 2"),
+        (
+            "token",
+            {"batch_size": 3, "gradient_accumulation": 3},
+            "lower execution.workers or raise training.batch_size",
+        ),
+    ],
+)
+def test_what_cannot_be_shared_is_refused(
+    what: str, settings: dict[str, Any], message: str, run: Run, tmp_path: Path
+) -> None:
+    for answer in run(Job(what, tmp_path, settings)):
+        assert answer.error.startswith("CannotShare: 2 workers cannot share")
+        assert message in answer.error

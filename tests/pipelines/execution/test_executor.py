@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from pipelines.execution.local_executor import LocalExecutor
+from pipelines.execution.run_stage import StageError
+from pipelines.store.store import Store
+from pipelines.study.stage import Interrupted, Stage
+
+Toy = Callable[..., Stage]
+
+
+def test_a_stage_is_run_once_and_published(store: Store, toy: Toy) -> None:
+    first = toy("draw", seed=1)
+    second = toy("draw", seed=2, first=first)
+    executor = LocalExecutor(store)
+    result = executor.submit(first).result()
+    assert result == store.result(first)
+    assert result["threads"] == 1
+    assert executor.submit(second).result()["value"] != result["value"]
+    modified = (store.folder(first) / "result.json").stat().st_mtime_ns
+    assert executor.submit(first).result() == result
+    assert (store.folder(first) / "result.json").stat().st_mtime_ns == modified
+    executor.close()
+
+
+def test_a_failure_names_the_stage_and_the_cause(store: Store, toy: Toy) -> None:
+    executor = LocalExecutor(store)
+    with pytest.raises(StageError, match=r"fail: ArithmeticError: it does not add up \(traceback in .*error.txt"):
+        executor.submit(toy("fail")).result()
+    assert not store.is_done(toy("fail"))
+    assert not store.is_claimed(toy("fail"))
+    assert "run_fail" in (store.work_folder(toy("fail")) / "error.txt").read_text()
+    assert executor.submit(toy("draw")).result(), "the worker goes on after a failure"
+    executor.close()
+
+
+def test_a_stopped_stage_continues_in_the_next_run(store: Store, toy: Toy) -> None:
+    stage = toy("patient")
+    executor = LocalExecutor(store)
+    running, waiting = executor.submit(stage), executor.submit(toy("draw"))
+    while not store.is_claimed(stage):
+        time.sleep(0.01)
+    executor.stop()
+    for future in (running, waiting):
+        with pytest.raises(Interrupted):
+            future.result()
+    executor.close()
+    assert not store.is_claimed(stage)
+    assert (store.work_folder(stage) / "checkpoints").exists()
+    executor = LocalExecutor(store)
+    assert executor.submit(stage).result() == {"value": 1.0}
+    assert not (store.folder(stage) / "checkpoints").exists()
+    executor.close()
+
+
+def test_two_drivers_share_the_work(store: Store, toy: Toy) -> None:
+    stage = toy("draw")
+    lease = store.claim(stage)
+    assert lease is not None
+    executor = LocalExecutor(Store(store.root))
+    future = executor.submit(stage)
+    store.open_work(stage, "cpu")
+    release = threading.Timer(0.5, lambda: (store.publish(stage, {"value": -1.0}, {}), lease.release()))
+    release.start()
+    assert future.result() == {"value": -1.0}, "the other driver's result, not one of its own"
+    release.join()
+    executor.close()

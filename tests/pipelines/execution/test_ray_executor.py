@@ -1,0 +1,183 @@
+"""Ray is started for real, once per test: a private instance is what the executor manages."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+from calm_bench.devices import available_cpus
+from pipelines.execution.choose_executor import make_executor
+from pipelines.execution.executor import ExecutorError
+from pipelines.execution.local_executor import LocalExecutor
+from pipelines.execution.ray_executor import RayExecutor
+from pipelines.execution.run_stage import StageError
+from pipelines.store.store import Store
+from pipelines.study.config import Execution
+from pipelines.study.stage import Interrupted, Stage
+
+Toy = Callable[..., Stage]
+
+
+def _environment() -> dict[str, str]:
+    """All variables but the one that Ray itself sets in every driver."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONBREAKPOINT"}
+
+
+@pytest.mark.slow
+def test_stages_on_ray(store: Store, toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """One start of Ray for all of it, since that is what takes the time."""
+    handler, environment = signal.getsignal(signal.SIGTERM), _environment()
+    executor = RayExecutor(store, Execution(cpus_per_stage=0.5, max_parallel=4))
+    try:
+        futures = {seed: executor.submit(toy("draw", seed=seed)) for seed in range(3)}
+        failed, killed, patient = (executor.submit(toy(kind)) for kind in ("fail", "mortal", "patient"))
+
+        # The same bits as in this process, whose threads are the machine's.
+        local = LocalExecutor(Store(tmp_path_factory.mktemp("local")))
+        for seed, future in futures.items():
+            here, there = local.submit(toy("draw", seed=seed)).result(), future.result()
+            assert there["value"] == here["value"]
+            assert there["threads"] == here["threads"] == 1
+            assert there["pid"] != here["pid"]
+        local.close()
+
+        with pytest.raises(StageError, match="fail: ArithmeticError: it does not add up") as caught:
+            failed.result()
+        assert "run_fail" in caught.value.details
+
+        # A dead worker is told as something that may pass; its lease is free at once, and its work is continued.
+        with pytest.raises(StageError, match="mortal: its Ray worker was lost") as caught:
+            killed.result()
+        assert caught.value.cause == "passing"
+        assert not store.is_claimed(toy("mortal"))
+        assert executor.submit(toy("mortal")).result() == {"value": 2.0}
+
+        greedy = executor.submit(toy("greedy"))
+        with pytest.raises(StageError, match="greedy: out of memory") as caught:
+            greedy.result()
+        assert caught.value.cause == "memory"
+
+        # One stage is asked to end, the others go on.
+        other = executor.submit(toy("patient", seed=1))
+        while not store.is_claimed(toy("patient", seed=1)):
+            time.sleep(0.01)
+        executor.stop_stage(toy("patient", seed=1))
+        with pytest.raises(Interrupted):
+            other.result()
+        assert executor.submit(toy("patient", seed=1)).result() == {"value": 1.0}
+
+        while not store.is_claimed(toy("patient")):
+            time.sleep(0.01)
+        executor.stop()
+        with pytest.raises(Interrupted):
+            patient.result()
+        with pytest.raises(Interrupted):
+            executor.submit(toy("draw", seed=9)).result()
+        assert signal.getsignal(signal.SIGTERM) == handler
+        assert _environment() == environment, "what workers need is not left behind in this process"
+    finally:
+        executor.close()
+    assert not any((store.root / "stop").iterdir())
+
+
+def test_ray_is_not_started_for_nothing(store: Store) -> None:
+    import ray
+
+    executor = make_executor(Execution(max_parallel=3), store)
+    assert isinstance(executor, RayExecutor)
+    assert executor.parallelism == 3
+    executor.close()
+    assert not ray.is_initialized()
+
+
+def test_no_more_trainings_wait_than_their_workers_could_run(store: Store) -> None:
+    one = RayExecutor(store, Execution(cpus_per_stage=0.125)).parallelism
+    assert one == 8 * available_cpus()
+    assert RayExecutor(store, Execution(cpus_per_stage=0.125, workers=4)).parallelism == one / 4
+
+
+@pytest.mark.slow
+def test_ray_starts_in_the_background_with_what_is_needed_and_no_more(store: Store, toy: Toy) -> None:
+    import ray
+
+    before = set(psutil.Process().children(recursive=True))
+    environment = _environment()
+    executor = RayExecutor(store, Execution(max_parallel=1))
+    executor.prepare()
+    executor.prepare()
+    try:
+        early = executor.submit(toy("text", seed=0)).result()
+        assert early["pid"] == os.getpid(), "moving text need not wait for workers"
+        assert "value" in executor.submit(toy("draw", seed=0)).result()
+        assert executor.submit(toy("text", seed=1)).result()["pid"] != os.getpid()
+        assert _environment() == environment
+        processes = set(psutil.Process().children(recursive=True)) - before
+        lines = [" ".join(process.cmdline()) for process in processes if process.status() != psutil.STATUS_ZOMBIE]
+        assert sum("gcs_server" in line.split()[0] for line in lines) == 1
+        needless = ("dashboard.py", "monitor.py", "log_monitor.py")
+        assert not [line for line in lines if any(program in line for program in needless)]
+        # Instead of its agents, two that wait for its end: no Ray is imported for them.
+        agents = [process for process in processes if process.cmdline()[:2] == [sys.executable, "-I"]]
+        assert [process.memory_info().rss < 30e6 for process in agents] == [True, True]
+        others = RayExecutor(store, Execution(max_parallel=1))
+        with pytest.raises(ExecutorError, match="already running in this process"):
+            others.submit(toy("draw", seed=1))
+        others.close()
+        assert ray.is_initialized(), "what another executor started is not its to end"
+    finally:
+        executor.close()
+        executor.close()
+    assert not ray.is_initialized()
+
+    # Ended before it was up: nothing of it is left either.
+    hasty = RayExecutor(store, Execution(max_parallel=1))
+    hasty.prepare()
+    hasty.close()
+    assert not ray.is_initialized()
+    _, alive = psutil.wait_procs(set(psutil.Process().children(recursive=True)) - before, timeout=30)
+    assert not alive
+
+
+@pytest.mark.slow
+def test_stages_that_do_not_fit_run_one_after_the_other_or_not_at_all(store: Store, toy: Toy) -> None:
+    """Memory is declared in Ray's terms, so Ray can be asked what is left of it."""
+    import ray
+
+    gib = psutil.virtual_memory().total / 2**30
+    executor = RayExecutor(store, Execution(memory_per_stage=gib * 0.55, cpus_per_stage=0.1, max_parallel=4))
+    try:
+        running = executor.submit(toy("patient", seed=1))
+        while not store.is_claimed(toy("patient", seed=1)):
+            time.sleep(0.01)
+        deadline = time.monotonic() + 30
+        while ray.available_resources()["memory"] > ray.cluster_resources()["memory"] - gib * 0.49 * 2**30:
+            assert time.monotonic() < deadline, "the stage's memory is not taken"
+            time.sleep(0.05)
+        waiting = executor.submit(toy("patient", seed=2))
+        time.sleep(1.0)
+        assert not store.is_claimed(toy("patient", seed=2)), "a second one does not fit beside the first"
+        executor.stop()
+        for future in (running, waiting):
+            with pytest.raises(Interrupted):
+                future.result()
+    finally:
+        executor.close()
+    executor = RayExecutor(store, Execution(memory_per_stage=10 * gib))
+    try:
+        with pytest.raises(ExecutorError, match=r"GiB of memory and Ray found .*lower execution\.memory_per_stage"):
+            executor.submit(toy("draw"))
+    finally:
+        executor.close()
+
+
+@pytest.mark.parametrize("kind", ["draw", "text"])
+def test_a_gpu_must_be_asked_for(store: Store, toy: Toy, kind: str) -> None:
+    executor = RayExecutor(store, Execution(device="cuda"))
+    with pytest.raises(ExecutorError, match=r"execution\.gpus_per_stage is 0: set it to 1"):
+        executor.submit(toy(kind))

@@ -1,0 +1,147 @@
+"""What is tried again, what is not, and what is said when memory runs out."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from safetensors import SafetensorError
+
+from pipelines.execution.events import StageFailed, StageFinished, StageRetried
+from pipelines.execution.failures import cause_of, memory_report
+from pipelines.execution.local_executor import LocalExecutor
+from pipelines.execution.run_stage import StageError
+from pipelines.execution.scheduler import Scheduler
+from pipelines.store.store import Store
+from pipelines.study.config import Study
+from pipelines.study.graph import stages_for
+from pipelines.study.stage import Stage, StageGraph
+
+Toy = Callable[..., Stage]
+
+
+def _run(store: Store, graph: StageGraph, listener: Any, retries: int) -> Scheduler:
+    executor = LocalExecutor(store)
+    scheduler = Scheduler(store, executor, listener, retries)
+    scheduler.add(graph)
+    scheduler.submit()
+    while not scheduler.is_idle:
+        scheduler.wait()
+        scheduler.submit()
+    executor.close()
+    return scheduler
+
+
+def test_a_full_disk_is_met_again_from_the_checkpoint(store: Store, toy: Toy, recorder: Any) -> None:
+    stage, listener = toy("unlucky", seed=2), recorder()
+    scheduler = _run(store, StageGraph((stage,)), listener, retries=2)
+    assert scheduler.results[stage] == {"value": 2.0}
+    told = [(event.attempt, event.retries) for event in listener.events if isinstance(event, StageRetried)]
+    assert told == [(1, 2), (2, 2)]
+    assert not (store.folder(stage) / "error.txt").exists(), "the traceback of an earlier try is no result"
+
+
+def test_a_stage_that_stays_unlucky_fails_after_the_stated_number(store: Store, toy: Toy, recorder: Any) -> None:
+    stage, listener = toy("unlucky", seed=2), recorder()
+    scheduler = _run(store, StageGraph((stage,)), listener, retries=1)
+    assert "No space left on device" in scheduler.errors[stage]
+    assert len(listener.kinds_of(StageRetried)) == 1
+    assert listener.kinds_of(StageFailed) == ["unlucky"]
+
+
+def test_what_would_fail_again_is_not_tried_again(store: Store, toy: Toy, recorder: Any) -> None:
+    for kind in ("fail", "greedy"):
+        listener = recorder()
+        scheduler = _run(store, StageGraph((toy(kind),)), listener, retries=5)
+        assert list(scheduler.errors) == [toy(kind)]
+        assert listener.kinds_of(StageRetried) == []
+    assert (store.work_folder(toy("greedy")) / "tries").read_text() == "x"
+
+
+def test_too_little_memory_is_told_as_such(store: Store, toy: Toy) -> None:
+    executor = LocalExecutor(store)
+    with pytest.raises(StageError, match=r"greedy: out of memory \(RuntimeError: .*execution\.max_parallel") as caught:
+        executor.submit(toy("greedy")).result()
+    assert caught.value.cause == "memory"
+    executor.close()
+
+
+def test_the_report_has_the_size_and_says_how_to_make_it_smaller(tiny_study: Callable[..., Study]) -> None:
+    graph = stages_for(tiny_study().experiment())
+    report = memory_report(graph["language_model"])
+    assert "parameters, 4 sequences of 32 tokens at once" in report
+    assert "model.training.gradient_accumulation=2 has 2 sequences" in report
+    assert "autoencoder.training.gradient_accumulation=2" in memory_report(graph["autoencoder"])
+    assert "execution.memory_per_stage" in memory_report(graph["evaluation"])
+    one = tiny_study().model.training.model_copy(update={"batch_size": 3, "gradient_accumulation": 3})
+    small = tiny_study().experiment()
+    small = small.model_copy(update={"model": small.model.model_copy(update={"training": one})})
+    assert "gradient_accumulation" not in memory_report(stages_for(small)["language_model"])
+
+
+def _raised_from(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "passing"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory"),
+        (ConnectionResetError("peer"), "passing"),
+        (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), "passing"),
+        (SafetensorError("Error while deserializing header: header too small"), "permanent"),
+        (FileNotFoundError("absent.txt"), "permanent"),
+        (MemoryError(), "memory"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate"), "memory"),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "permanent"),
+        (_raised_from(ValueError("no model in the folder"), TimeoutError("file server")), "passing"),
+        (ZeroDivisionError(), "permanent"),
+    ],
+)
+def test_errors_are_told_apart(error: Exception, cause: str) -> None:
+    assert cause_of(error) == cause
+
+
+def test_a_damaged_input_is_made_again(store: Store, toy: Toy, recorder: Any) -> None:
+    first = toy("draw", seed=1)
+    middle = toy("second", seed=2, first=first)
+    last = toy("third", seed=3, second=middle)
+    graph = StageGraph((first, middle, last))
+    undisturbed = _run(store, StageGraph((first, middle)), recorder(), retries=1).results[middle]
+
+    metrics = store.folder(middle) / "metrics.jsonl"
+    content = bytearray(metrics.read_bytes())
+    content[5] ^= 1
+    metrics.write_bytes(content)
+    listener = recorder()
+    scheduler = _run(store, graph, listener, retries=1)
+    assert scheduler.results[last]["value"] != 0
+    assert listener.kinds_of(StageFinished) == ["second", "third"], "the damaged one, and the one that read it"
+    assert scheduler.results[middle]["value"] == undisturbed["value"]
+    (retried,) = [event for event in listener.events if isinstance(event, StageRetried)]
+    assert "metrics.jsonl has other content than was published" in retried.error
+    assert len(list((store.root / "damaged").iterdir())) == 1
+
+
+def test_an_input_that_is_gone_is_made_again(store: Store, toy: Toy, recorder: Any) -> None:
+    first = toy("draw", seed=1)
+    last = toy("second", seed=2, first=first)
+    executor = LocalExecutor(store)
+    scheduler = Scheduler(store, executor, recorder(), retries=1)
+    scheduler.add(StageGraph((first,)))
+    scheduler.submit()
+    while not scheduler.is_idle:
+        scheduler.wait()
+    store.folder(first).rename(store.root / "elsewhere")
+    scheduler.add(StageGraph((first, last)))
+    while last not in scheduler.results:
+        scheduler.submit()
+        scheduler.wait()
+    assert store.is_done(first)
+    executor.close()

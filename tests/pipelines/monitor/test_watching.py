@@ -1,0 +1,223 @@
+"""What a second terminal sees: a driver at work, killed, stopped, at its end; several of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from calm_bench.problems import ConfigurationError
+from pipelines.app.cli import app
+from pipelines.execution import events
+from pipelines.monitor.recording import FOLDER, Record, Recording, read_record
+from pipelines.monitor.tracker import Tracker
+from pipelines.monitor.watching import choose, look
+
+Course = Callable[..., Any]
+
+
+class Driver:
+    """Tells a study's events into a record, as the progress of a run does."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tracker = Tracker()
+        self.recording = Recording(self.tracker, write_s=0.01, heartbeat_s=0.05)
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def tell(self, told: list[events.Event]) -> None:
+        for event in told:
+            self.tracker.handle(event)
+            if isinstance(event, events.StudyStarted):
+                self.recording.start(self.folder)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "studies" / "k-ablation-0123456789abcdef"
+
+
+def wait_for(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def watch(root: Path, *arguments: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["watch", "--store", str(root), *arguments], env={"COLUMNS": "100"})
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.output
+
+
+def test_who_watches_sees_what_the_driver_sees_until_the_end(course: Course, tmp_path: Path, folder: Path) -> None:
+    study, driver = course(4), Driver(folder)
+    driver.tell([*study.start(), *study.end(0), *study.run(2)])
+    wait_for(lambda: look(folder, tmp_path).view.running)
+    watched = look(folder, tmp_path)
+    assert watched.stand == "at work"
+    seen, own = watched.view, driver.tracker.view()
+    assert seen.model_copy(update={"elapsed_s": 0.0}) == own.model_copy(update={"elapsed_s": 0.0})
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.parent.name != FOLDER}
+    code, text = watch(tmp_path, "--once")
+    assert code == 0
+    assert "1 of 4 trials done" in text
+    assert "language model K=2" in text
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.parent.name != FOLDER} == before
+    assert json.loads(watch(tmp_path, "k-ablation", "--json", "--once")[1])["best"] == "token, BrierLM 14.50±0.70"
+
+    driver.tell([event for number in (1, 2, 3) for event in study.end(number)])
+    driver.recording.close()
+    code, text = watch(tmp_path, "k-ablation")
+    assert code == 0
+    assert "trial 3 (K=4): complete" in text
+    assert "the study ended at" in text
+    assert "left" not in text
+    assert len(list((folder / FOLDER).iterdir())) == 1
+
+
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+from pipelines.execution import events
+from pipelines.monitor.recording import Recording
+from pipelines.monitor.tracker import Tracker
+sys.argv = ["calm-bench", "run", "k-ablation", "tracking.uri=postgresql://me:hunter2@host/db"]
+folder = Path(os.environ["STUDY_FOLDER"])
+tracker = Tracker()
+tracker.handle(events.StudyStarted("k-ablation", "ab", folder, 4))
+Recording(tracker).start(folder)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_driver_that_was_killed_is_known_by_its_process(tmp_path: Path, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    subprocess.run([sys.executable, "-c", KILLED], env={**os.environ, "STUDY_FOLDER": str(folder)}, check=False)
+    watched = look(folder, tmp_path)
+    assert watched.stand == "left"
+    command = "calm-bench run k-ablation 'tracking.uri=postgresql://***@host/db' continues"
+    assert f"no driver is at work since {time.strftime('%H:')}" in watched.note
+    assert command in watched.note
+    assert watch(tmp_path, "k-ablation", "--plain")[0] == 1
+    # The next driver clears away what this one left.
+    (folder / FOLDER / ".half.json").write_text("{")
+    os.utime(folder / FOLDER / ".half.json", (0, 0))
+    driver = Driver(folder)
+    driver.tell([events.StudyStarted("k-ablation", "ab", folder, 4)])
+    assert look(folder, tmp_path).stand == "at work"
+    assert len(list((folder / FOLDER).iterdir())) == 1
+    driver.recording.close()
+
+
+def _on_another_host(path: Path, age_s: float) -> None:
+    record = json.loads(path.read_text())
+    record["driver"] |= {"host": "elsewhere", "pid": 1}
+    path.write_text(json.dumps(record))
+    then = time.time() - age_s
+    os.utime(path, (then, then))
+
+
+@pytest.mark.parametrize(("age_s", "stand"), [(5.0, "at work"), (3600.0, "left")])
+def test_a_driver_on_another_host_is_known_by_its_silence(
+    course: Course, tmp_path: Path, folder: Path, age_s: float, stand: str
+) -> None:
+    driver = Driver(folder)
+    driver.tell(course(4).start())
+    driver.recording.close()
+    (path,) = (folder / FOLDER).iterdir()
+    record = read_record(path)
+    assert record is not None
+    path.write_text(record.model_copy(update={"state": "at work"}).model_dump_json())
+    _on_another_host(path, age_s)
+    assert look(folder, tmp_path).stand == stand
+
+
+def test_of_several_drivers_the_furthest_counts_with_what_all_of_them_run(
+    course: Course, tmp_path: Path, folder: Path
+) -> None:
+    study = course(4)
+    first, second = Driver(folder), Driver(folder)
+    first.tell([*study.start(), *study.end(0), *study.run(1)])
+    second.tell([*course(4).start(), *study.run(2)])
+    wait_for(lambda: len(look(folder, tmp_path).view.running) == 2)
+    watched = look(folder, tmp_path)
+    assert (watched.drivers, watched.view.complete) == (2, 1)
+    assert sorted(stage.label for stage in watched.view.running) == ["language model K=1", "language model K=2"]
+    assert watched.note == "2 drivers are at work on it"
+    first.recording.close()
+    second.recording.close(KeyboardInterrupt())
+    assert look(folder, tmp_path).stand == "finished"
+
+
+def test_a_stopped_study_says_how_to_go_on(course: Course, tmp_path: Path, folder: Path) -> None:
+    driver = Driver(folder)
+    driver.tell([*course(4).start(), events.StudyStopping("Ctrl-C")])
+    driver.recording.close(KeyboardInterrupt())
+    assert look(folder, tmp_path).stand == "left"
+    assert " continues" in look(folder, tmp_path).note
+
+
+def test_a_study_is_chosen_by_name_folder_or_file(course: Course, tmp_path: Path, folder: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no study has begun in the store"):
+        choose(tmp_path, None)
+    other = tmp_path / "studies" / "heads-fedcba9876543210"
+    other.mkdir(parents=True)
+    (other / "trials.json").write_text('[{"state": "complete"}, {"state": "failed"}]')
+    driver = Driver(folder)
+    driver.tell(course(4).start())
+    assert choose(tmp_path, None) == (folder, [])
+    assert choose(tmp_path, "heads") == (other, [])
+    assert choose(tmp_path, other.name) == (other, [])
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: heads\n")
+    assert choose(tmp_path, str(file)) == (other, [])
+    with pytest.raises(ConfigurationError, match=r"no study 'head' .*did you mean 'heads'"):
+        choose(tmp_path, "head")
+    watched = look(other, tmp_path)
+    assert (watched.stand, watched.view.complete, watched.view.failed) == ("finished", 1, 1)
+    driver.recording.close()
+
+
+def test_a_record_that_cannot_be_read_is_passed_over(tmp_path: Path, folder: Path) -> None:
+    (folder / FOLDER).mkdir(parents=True)
+    (folder / "trials.json").write_text('[{"state": "open"}]')
+    for name, text in (("a", "{"), ("b", '{"driver": {}}'), ("c", '"' + "x" * 10)):
+        (folder / FOLDER / f"{name}.json").write_text(text)
+    watched = look(folder, tmp_path)
+    assert watched.stand == "left"
+    assert watched.note.endswith(f"calm-bench run k-ablation --store {tmp_path} continues")
+
+
+def test_a_disk_that_refuses_does_not_disturb_the_study(course: Course, folder: Path) -> None:
+    driver = Driver(folder)
+    (folder / FOLDER).write_text("in the way")
+    driver.tell(course(4).start())
+    driver.recording.close()
+
+
+def test_nothing_is_written_while_nothing_happens(course: Course, folder: Path) -> None:
+    driver = Driver(folder)
+    driver.tell(course(4).start())
+    (path,) = (folder / FOLDER).iterdir()
+    wait_for(lambda: _record(path).view.stages)
+    # Three heartbeats later it is the same file with a younger date.
+    inode, touched = path.stat().st_ino, path.stat().st_mtime_ns
+    wait_for(lambda: path.stat().st_mtime_ns > touched)
+    assert path.stat().st_ino == inode
+    driver.recording.close()
+
+
+def _record(path: Path) -> Record:
+    record = read_record(path)
+    assert record is not None
+    return record

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from pipelines.report.figure import draw
+from pipelines.results.entry import Entry
+from pipelines.results.leaderboard import Leaderboard
+
+
+def svg_texts(path: Path) -> str:
+    # Matplotlib draws text as outlines and leaves the text itself as comments.
+    return " ".join(re.findall(r"<!--(.*?)-->", path.read_text(encoding="utf-8")))
+
+
+def test_png_is_a_picture_of_the_promised_width(ablation: list[Entry], tmp_path: Path) -> None:
+    draw(Leaderboard(ablation), tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert struct.unpack(">II", content[16:24]) == (1760, 752)
+
+
+def test_svg_is_well_formed_and_names_every_point(ablation: list[Entry], tmp_path: Path) -> None:
+    draw(Leaderboard(ablation), tmp_path / "a.svg")
+    ElementTree.parse(tmp_path / "a.svg")
+    texts = svg_texts(tmp_path / "a.svg")
+    for text in ("token", "K=1", "K=2", "K=4", "K=8", "Pareto front", "training FLOPs", "3f9a0c1be27d5a44", "412"):
+        assert text in texts
+
+
+def test_equal_rows_give_equal_pictures(ablation: list[Entry], tmp_path: Path) -> None:
+    draw(Leaderboard(ablation), tmp_path / "a.svg")
+    draw(Leaderboard(ablation[::-1]), tmp_path / "b.svg")
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_protocols_have_panels_of_their_own(
+    ablation: list[Entry], make_entry: Callable[..., Entry], tmp_path: Path
+) -> None:
+    draw(Leaderboard([*ablation, make_entry(protocol_hash="ffff", label="other")]), tmp_path / "a.png")
+    assert struct.unpack(">II", (tmp_path / "a.png").read_bytes()[16:24]) == (1760, 2 * 752)
+
+
+def test_heads_of_one_chunk_size_are_told_apart(make_entry: Callable[..., Entry], tmp_path: Path) -> None:
+    heads = [make_entry(label=f"{head} head", head=head, chunk_size=4) for head in ("energy", "flow")]
+    draw(Leaderboard(heads), tmp_path / "one.svg")
+    token = make_entry(label="token", kind="token", head=None, chunk_size=1)
+    draw(Leaderboard([*heads, make_entry(chunk_size=2, head="flow"), token]), tmp_path / "all.svg")
+    for name, families in (
+        ("one", ["K=4 energy", "K=4 flow"]),
+        ("all", ["token", "K=2 flow", "K=4 energy", "K=4 flow"]),
+    ):
+        found = svg_texts(tmp_path / f"{name}.svg")
+        places = [found.index(f" {family} ") for family in families]
+        assert places == sorted(places), "in the legend, in this order"
+
+
+def test_awkward_rows_are_drawn(make_entry: Callable[..., Entry], tmp_path: Path) -> None:
+    zero = make_entry(brierlm=0.0, brierlm_se=0.0, brier=(0.1, 0.1, 0.1, -0.1))
+    free = make_entry(total_training_flops=0.0, training_flops=0.0, inference_flops_per_token=0.0)
+    odd = make_entry(label="$x^{ \x1b[0m <b>&", chunk_size=5)
+    many = [make_entry(trial=trial, brierlm=1.0 + trial, chunk_size=2) for trial in range(12)]
+    for number, rows in enumerate([[zero], [free], [odd], [zero, free, odd, *many]]):
+        path = tmp_path / f"{number}.svg"
+        draw(Leaderboard(rows), path)
+        ElementTree.parse(path)
+    assert "K=2" in svg_texts(tmp_path / "3.svg")  # too many for labels: the legend names the families
+
+
+def test_nothing_to_draw_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="empty"):
+        draw(Leaderboard([]), tmp_path / "a.png")

@@ -1,0 +1,79 @@
+"""Texts of several prompts, streamed, and what is said about them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from calm_bench.autoencoder import Autoencoder
+from calm_bench.config import Autoencoder as AutoencoderConfig
+from calm_bench.config import LanguageModel as LanguageModelConfig
+from calm_bench.lm import Calm
+from calm_bench.opening import TokenIds, open_vocabulary
+from calm_bench.overrides import ConfigurationError
+from calm_bench.sampling.temperature import Decoding
+from calm_bench.tokens.byte_tokenizer import ByteTokenizer
+from calm_bench.tokens.tokenizer import TokenizerError
+from pipelines.scoring.models import TrainedModel, find_model
+from pipelines.scoring.writing import continue_texts
+from pipelines.store.store import Store
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> TrainedModel:
+    torch.manual_seed(0)
+    sizes = {"kind": "calm", "chunk_size": 2, "hidden_size": 16, "intermediate_size": 24, "num_layers": 1}
+    autoencoder = Autoencoder(AutoencoderConfig(latent_size=8, hidden_size=16, intermediate_size=24), 2, 257)
+    network = Calm(LanguageModelConfig.model_validate(sizes), autoencoder)
+    with torch.no_grad():
+        network.head.final.out_proj.weight.normal_()
+    network.save(tmp_path / "model")
+    ByteTokenizer().save(tmp_path / "model" / "tokenizer")
+    return find_model(str(tmp_path), Store(tmp_path / "runs"))
+
+
+def test_what_is_streamed_is_what_is_returned(model: TrainedModel) -> None:
+    written: list[str] = []
+    said: list[str] = []
+    prompts = ["ab", "", "abcdef"]
+    texts = continue_texts(model, prompts, 9, 0, Decoding(0.5, max_draws=64), write=written.append, say=said.append)
+    expected = "\n".join(f"{prompt}{text}\n" for prompt, text in zip(prompts, texts, strict=True))
+    assert "".join(written) == expected
+    assert len(written) > 6
+    assert said[0].startswith("sample T=0.5 (exact): ")
+    assert "head and" in said[0]
+
+
+def test_a_prompt_is_continued_as_it_would_be_alone(model: TrainedModel) -> None:
+    decoding = Decoding(0.7, max_draws=64)
+    together = continue_texts(model, ["ab", "zz", "ab"], 12, 3, decoding)
+    assert together[0] == continue_texts(model, ["ab"], 12, 3, decoding)[0]
+    assert together[1] == continue_texts(model, ["zz"], 12, 3, decoding)[0]
+    assert together[2] != together[0]  # the same prompt twice is not the same text twice
+
+
+def test_approximations_are_told(model: TrainedModel) -> None:
+    said: list[str] = []
+    continue_texts(model, ["a"], 8, 0, Decoding(0.2, max_draws=3), say=said.append)
+    assert any("aligned with the prompt's end" in line for line in said)
+    assert any("not accepted within 3 draws" in line for line in said)
+
+
+def test_without_a_tokenizer_prompts_are_ids(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"eos_token_id": 255}')
+    vocabulary = open_vocabulary(tmp_path)
+    assert vocabulary.eos_id == 255
+    assert vocabulary.encode("5 17, 42") == [5, 17, 42]
+    assert vocabulary.decode([7, 8]) == " 7 8"
+    with pytest.raises(TokenizerError, match="has no tokenizer"):
+        TokenIds(255).encode("five")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(TokenizerError, match="no eos_token_id"):
+        open_vocabulary(tmp_path)
+
+
+def test_a_folder_without_weights_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="holds no model"):
+        find_model(str(tmp_path), Store(tmp_path / "runs"))

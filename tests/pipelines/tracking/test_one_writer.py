@@ -1,0 +1,105 @@
+"""Of several drivers of a study one writes it into MLflow, on whichever host each of them is."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.execution.events import StudyFinished, StudyStarted
+from pipelines.store.home import Home
+from pipelines.store.remote import RemoteStore
+from pipelines.store.store import Store
+from pipelines.study.config import Study, Tracking
+from pipelines.tracking.client import connect, writer_lease
+from pipelines.tracking.listener import MlflowMirror
+
+IDENTITY = "5f" * 8
+STUDY = Study(name="shared")
+Host = Callable[[str], RemoteStore]
+
+
+@pytest.fixture
+def host(tmp_path: Path, empty_database: Path) -> Host:
+    """A store in memory, as hosts with folders of their own have it."""
+    url = f"memory://{uuid.uuid4().hex}"
+
+    def make(name: str) -> RemoteStore:
+        store = RemoteStore(Home(url), tmp_path / name)
+        store.root.mkdir()
+        shutil.copy(empty_database, store.root / "mlflow.db")
+        return store
+
+    return make
+
+
+def driver(store: Store, uri: str | None) -> MlflowMirror:
+    """Begun, and through its first round."""
+    mirror = MlflowMirror(Tracking(uri=uri), store, STUDY, IDENTITY, flush_interval_s=0.05)
+    mirror.handle(StudyStarted(STUDY.name, IDENTITY, store.root / "studies" / "shared", 0))
+    return mirror
+
+
+def wait_for(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def num_runs(uri: str) -> int:
+    client = connect(uri)
+    experiment = client.get_experiment_by_name("calm-bench")
+    return 0 if experiment is None else len(client.search_runs([experiment.experiment_id]))
+
+
+def _has_a_run(uri: str) -> bool:
+    return num_runs(uri) == 1
+
+
+def test_drivers_on_two_hosts_meet_at_the_store_they_share(host: Host, tmp_path: Path, empty_database: Path) -> None:
+    shutil.copy(empty_database, tmp_path / "common.db")
+    uri = f"sqlite:///{tmp_path / 'common.db'}"
+    one, other = host("a"), host("b")
+    first = driver(one, uri)
+    wait_for(lambda: num_runs(uri) == 1)
+    (claim,) = one.home.list("leases")
+    assert claim.startswith(f"leases/mlflow-{IDENTITY}-")
+    second = driver(other, uri)
+    wait_for(lambda: second._thread is not None and second._queue.empty())
+    time.sleep(1.0)
+    assert second._lease is None
+    assert not (other.root / "leases").exists()
+    assert [*one.home.list("leases")] == [claim]
+    # The writer ends, as by Ctrl-C; the other driver takes over, and finds what there is.
+    assert first.close()
+    wait_for(lambda: second._lease is not None)
+    second.handle(StudyFinished(()))
+    assert second.close()
+    assert num_runs(uri) == 1
+    assert not one.home.list("leases")
+
+
+def test_a_file_of_its_own_has_a_writer_on_each_host(host: Host) -> None:
+    stores = [host("a"), host("b")]
+    mirrors = [driver(store, None) for store in stores]
+    for store in stores:
+        wait_for(partial(_has_a_run, f"sqlite:///{store.root / 'mlflow.db'}"))
+    for mirror in mirrors:
+        assert mirror.close()
+    assert not stores[0].home.list("leases")
+    assert not [*stores[0].root.glob("leases/*.json")]
+
+
+def test_who_comes_as_another_user_is_another_driver_all_the_same(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    addresses = ["http://host:5000", "http://me:secret@host:5000", "http://you:a%2Fb@host:5000"]
+    assert len({writer_lease(store, uri, IDENTITY)[1] for uri in addresses}) == 1
+    assert len({writer_lease(store, uri, IDENTITY)[1] for uri in (*addresses, "http://other:5000")}) == 2
+    assert writer_lease(store, f"sqlite:///{tmp_path / 'mlflow.db'}", IDENTITY)[0] is store.leases

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from calm_bench.atomic import write_json
+from calm_bench.overrides import ConfigurationError
+from pipelines.app.ui_servers import Screens
+from pipelines.search.drive import resolved_yaml
+from pipelines.search.trial_queue import Ledger, Told
+from pipelines.search.trial_storage import Journal
+from pipelines.store.store import Store
+from pipelines.study.config import Search, Study
+from pipelines.tracking.client import connect
+from pipelines.tracking.servers import LOOPBACK, free_port
+
+pytest.importorskip("optuna_dashboard", reason="optuna-dashboard, of the extra ui, is not installed")
+
+
+@pytest.fixture
+def store(tmp_path: Path, small_study: Callable[..., Study]) -> Store:
+    """Two studies with a told trial each, without the trainings."""
+    store = Store(tmp_path / "store")
+    values = {"parameters": [{"name": "seed", "values": [0, 1]}]}
+    for name in ("first", "second"):
+        study = small_study(name=name, search=values)
+        folder = store.root / "studies" / f"{name}-{'0' * 16}"
+        ledger = Ledger(Journal(folder / "optuna.journal", name), Search.model_validate(values), 0)
+        ledger.tell(0, Told([1.5]))
+        ledger.close()
+        (folder / "study.yaml").write_text(resolved_yaml(study))
+        write_json(folder / "trials.json", [{"number": 0, "state": "complete", "stages": {}}])
+    return store
+
+
+def get(address: str) -> Any:
+    with urllib.request.urlopen(address, timeout=30) as answer:
+        return json.loads(answer.read())
+
+
+def test_the_dashboard_shows_all_studies_live_and_changes_none(store: Store) -> None:
+    from pipelines.tracking.dashboard import DashboardServer
+
+    journals = sorted((store.root / "studies").glob("*/optuna.journal"))
+    before = [path.read_bytes() for path in journals]
+    server = DashboardServer(store.root, LOOPBACK, free_port(0))
+    try:
+        base = server.address.removesuffix("/dashboard/")
+        studies = {found["study_name"]: found["study_id"] for found in get(f"{base}/api/studies")["study_summaries"]}
+        assert list(studies) == [path.parent.name for path in journals]
+        detail = get(f"{base}/api/studies/{studies[journals[1].parent.name]}?after=0")
+        assert [trial["state"] for trial in detail["trials"]] == ["Complete", "Running"]
+        assert detail["trials"][0]["values"] == [1.5]
+        assert detail["objective_names"] == ["brierlm"]
+        request = urllib.request.Request(f"{base}/api/studies/1", method="DELETE")
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(request, timeout=30)
+        assert [path.read_bytes() for path in journals] == before
+        assert server.page(journals[0].parent.name) == f"{base}/dashboard/studies/1"
+        assert server.page("none") is None
+    finally:
+        server.stop()
+
+
+def test_what_is_missing_is_said(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    with Screens(Store(tmp_path / "none")) as screens, pytest.raises(ConfigurationError, match="no study has run"):
+        screens.start(tmp_path)
+    with (
+        Screens(store, dashboard=False) as screens,
+        pytest.raises(ConfigurationError, match=r"no MLflow database .*mlflow\.db: calm-bench mlflow sync --store"),
+    ):
+        screens.start(tmp_path)
+    monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
+    with (
+        Screens(store) as screens,
+        pytest.raises(ConfigurationError, match=r"pip install 'calm-bench\[ui\]', or leave it out with --no-dashboard"),
+    ):
+        screens.start(tmp_path)
+
+
+@pytest.mark.slow
+def test_both_answer_and_nothing_is_left_behind(store: Store, empty_database: Path, tmp_path: Path) -> None:
+    shutil.copy(empty_database, store.root / "mlflow.db")
+    connect(f"sqlite:///{store.root / 'mlflow.db'}").create_experiment("calm-bench")
+    log = tmp_path / "ui.log"
+    run = [sys.executable, "-c", "from pipelines.app.cli import main; main()"]
+    command = [*run, "ui", "--store", str(store.root), "--port", str(free_port(0))]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,
+            # Where the tests run in the background of a shell, they ignore Ctrl-C and so would what they start.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+    try:
+        deadline = time.monotonic() + 180
+        while "Ctrl-C" not in (text := log.read_text()):
+            assert process.poll() is None, text
+            assert time.monotonic() < deadline, text
+            time.sleep(0.1)
+        told = dict(line.split()[:2] for line in text.splitlines() if "http" in line)
+        mlflow, dashboard = told["MLflow"], told["optuna-dashboard"]
+        with urllib.request.urlopen(mlflow, timeout=30) as page:
+            assert b"MLflow" in page.read()
+        experiments = f"{mlflow}/api/2.0/mlflow/experiments/search?max_results=10"
+        assert "calm-bench" in {found["name"] for found in get(experiments)["experiments"]}
+        assert len(get(dashboard.replace("/dashboard/", "/api/studies"))["study_summaries"]) == 2
+        assert f"first-{'0' * 16}   1 complete" in text
+        started = psutil.Process(process.pid).children(recursive=True)
+        assert len(started) >= 2
+        listening = {where.laddr.ip for one in (psutil.Process(process.pid), *started) for where in listeners(one)}
+        assert listening == {LOOPBACK}
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0, log.read_text()
+        assert not [one for one in started if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+
+def listeners(process: psutil.Process) -> list[Any]:
+    return [one for one in process.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
