@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -174,7 +175,7 @@ def estimate(plan: Plan, store: Store, machine: Machine, calibration: Calibratio
         unknown=tuple(dict.fromkeys(str(stage) for stage in to_run if costs[stage].seconds is None)),
         trial_seconds={} if drawn else own,
         disk_bytes=sum(each for each in disk if each is not None),
-        scratch_bytes=_worst_scratch(spans, costs),
+        scratch_bytes=worst_scratch(spans, costs),
         disk_unknown=any(each is None for each in disk),
         free_bytes=_free(store.root),
         worker_bytes=largest,
@@ -206,15 +207,12 @@ def _alone(trial: PlannedTrial, costs: Mapping[Stage, StageCost]) -> float:
     return sum(costs[stage].seconds or 0.0 for stage in trial.graph.stages)
 
 
-def _worst_scratch(spans: Mapping[Stage, Span], costs: Mapping[Stage, StageCost]) -> float:
-    """Checkpoints of all stages that run at one moment, at the worst: a stage's begin."""
-    return max(
-        (
-            sum(costs[other].scratch_bytes for other, span in spans.items() if span.start <= at.start < span.end)
-            for at in spans.values()
-        ),
-        default=0.0,
-    )
+def worst_scratch(spans: Mapping[Stage, Span], costs: Mapping[Stage, StageCost]) -> float:
+    """Bytes of the checkpoints of all stages that run at one moment, at the worst."""
+    changes = [(span.start, costs[stage].scratch_bytes) for stage, span in spans.items()]
+    changes += [(span.end, -costs[stage].scratch_bytes) for stage, span in spans.items()]
+    # What ends at a moment has made room before anything begins then.
+    return max(accumulate(change for _, change in sorted(changes)), default=0.0)
 
 
 def _free(root: Path) -> float | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 from pipelines.study.stage import Stage, StageGraph
 
@@ -52,24 +54,31 @@ def simulated(
     waiting = {job.stage: job for job in jobs}
     chains = chain_lengths(graphs)
     order = {stage: number for number, stage in enumerate(dict.fromkeys(s for graph in graphs for s in graph.stages))}
+    missing = {stage: sum(source in waiting for source in stage.inputs.values()) for stage in waiting}
+    readers: dict[Stage, list[Stage]] = defaultdict(list)
+    for stage in waiting:
+        for source in stage.inputs.values():
+            readers[source].append(stage)
+    # A heap instead of a look at every waiting stage whenever one ends: a plan is linear in trials.
+    ready: list[tuple[int, int, Stage]] = []
+
+    def make_ready(stage: Stage) -> None:
+        heappush(ready, (-chains[stage], order[stage], stage))
+
+    for stage, count in missing.items():
+        if count == 0:
+            make_ready(stage)
     free = list(range(workers))
     has_torch: set[int] = set()
     running: list[_Running] = []
     spans: dict[Stage, Span] = {}
     now = 0.0
-    while waiting or running:
-        busy = {each.job.stage for each in running}
-        ready = [
-            job
-            for stage, job in waiting.items()
-            if not any(source in waiting or source in busy for source in stage.inputs.values())
-        ]
-        ready.sort(key=lambda job: (-chains[job.stage], order[job.stage]))
-        for job in ready[: len(free)]:
+    while ready or running:
+        while ready and free:
+            job = waiting[heappop(ready)[2]]
             # A worker that has torch is used again, as Ray does.
             worker = min(free, key=lambda number: (number not in has_torch, number))
             free.remove(worker)
-            del waiting[job.stage]
             first = job.uses_torch and worker not in has_torch
             if job.uses_torch:
                 has_torch.add(worker)
@@ -83,6 +92,10 @@ def simulated(
             running.remove(each)
             free.append(each.worker)
             spans[each.job.stage] = Span(each.start, now)
+            for reader in readers[each.job.stage]:
+                missing[reader] -= 1
+                if missing[reader] == 0:
+                    make_ready(reader)
     return spans
 
 

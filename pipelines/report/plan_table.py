@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pipelines.common.numbers import MISSING, compact, printable, scientific
@@ -30,26 +30,35 @@ PARTS = {
     "logits": "Logits",
 }
 STYLES = {"cached": "green", "begun": "yellow", "new": "cyan"}
+SHOWN_TRIALS = 24
+"""Trials of a long search that are printed; what follows them is summed up in a line."""
 
 
-def print_plan(plan: Plan, console: Console, estimates: Sequence[Estimate] = ()) -> None:
+def print_plan(
+    plan: Plan, console: Console, estimates: Sequence[Estimate] = (), limit: int | None = SHOWN_TRIALS
+) -> None:
     """Print the stages as a tree, the trials with their prices by part, and the total.
 
     Args:
         estimates: what it takes on machines; the tree and the trials show the first.
+        limit: how many trials, the first ones; None prints all.
     """
     from rich.text import Text
 
     first = estimates[0] if estimates else None
-    for root in _trees(plan, first):
+    shown = plan.trials[:limit]
+    for root in _trees(plan, first, {trial.number for trial in shown}):
         console.print(root)
-    priced = [trial for trial in plan.trials if trial.price is not None]
+    priced = [trial for trial in shown if trial.price is not None]
     if priced:
         console.print()
         console.print(_prices(priced, first))
         for part_table in _part_tables(priced):
             console.print()
             console.print(part_table)
+    if len(shown) < len(plan.trials):
+        console.print()
+        console.print(Text(_rest(plan, len(shown)), style="dim"), soft_wrap=True)
     console.print()
     for trial in plan.trials:
         if trial.error is not None:
@@ -115,14 +124,24 @@ def summary(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _trees(plan: Plan, estimate: Estimate | None) -> list[Tree]:
-    """Each stage below the last of its inputs: the one that is made for it."""
+def _rest(plan: Plan, num_shown: int) -> str:
+    """The trials that are not printed, in a line."""
+    rest = plan.trials[num_shown:]
+    prices = sorted(trial.price.training_flops for trial in rest if trial.price is not None)
+    flops = f", training FLOPs {scientific(prices[0])} to {scientific(prices[-1])} each" if prices else ""
+    return f"... and {len(rest):,} more trials{flops} (--all prints every trial, --json too)"
+
+
+def _trees(plan: Plan, estimate: Estimate | None, shown: Container[int]) -> list[Tree]:
+    """Each stage of the trials ``shown`` below the last of its inputs: the one that is made for it."""
     from rich.text import Text
     from rich.tree import Tree
 
     roots: list[Tree] = []
     nodes: dict[Stage, Tree] = {}
     for planned in plan.stages:
+        if not any(number in shown for number in planned.trials):
+            continue
         text = Text.assemble(
             printable(str(planned.stage)),
             "  ",

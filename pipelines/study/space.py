@@ -86,7 +86,8 @@ def _scalar(value: Any) -> Scalar:
 
 
 def _listed(parameter: Parameter, scalar: Scalar) -> Any:
-    for value in parameter.values or ():
-        if _scalar(value) == scalar and type(_scalar(value)) is type(scalar):
-            return value
-    return scalar
+    """The value that stands as ``scalar`` in Optuna: itself, or the structure whose JSON it is."""
+    if not isinstance(scalar, str):
+        return scalar
+    structures = (value for value in parameter.values or () if isinstance(value, list | tuple | dict))
+    return next((value for value in structures if _scalar(value) == scalar), scalar)

@@ -133,6 +133,7 @@ def plan(
         bool, typer.Option("--calibrate", help="Measure this machine first: a few real steps of the study's models.")
     ] = False,
     budget: BudgetLimit = None,
+    every: Annotated[bool, typer.Option("--all", help="Print every trial of a long search.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what a study will do and what it will cost, without doing it.
@@ -145,7 +146,7 @@ def plan(
     from pipelines.planning.limit import check_limit, parse_limit
     from pipelines.planning.machines import machine_named
     from pipelines.planning.plan import plan_study, shapes_in
-    from pipelines.report.plan_table import print_plan
+    from pipelines.report.plan_table import SHOWN_TRIALS, print_plan
     from pipelines.store.opening import open_store
 
     resolved = named_study(study, overrides, store)
@@ -165,7 +166,7 @@ def plan(
     if as_json:
         print(json.dumps(planned.to_dict() | {"estimates": [each.to_dict() for each in estimates]}, indent=2))
     else:
-        print_plan(planned, console(), estimates)
+        print_plan(planned, console(), estimates, None if every else SHOWN_TRIALS)
     if limit is not None:
         check_limit(limit, planned, estimates[0])
 

@@ -15,7 +15,7 @@ from calm_bench.config import Corpus, Experiment, Tokens
 from calm_bench.flops import training_flops, training_steps
 from calm_bench.overrides import ConfigurationError
 from pipelines.planning.plan import Plan, plan_study
-from pipelines.report.plan_table import print_plan, summary
+from pipelines.report.plan_table import SHOWN_TRIALS, print_plan, summary
 from pipelines.store.store import Store
 from pipelines.study.catalogue import resolve_study
 from pipelines.study.config import Study
@@ -204,3 +204,16 @@ def test_a_local_corpus_is_named_by_its_content(tmp_path: Path) -> None:
         for path in (first, second)
     ]
     assert [planned.stage.identity for planned in stages[0]] == [planned.stage.identity for planned in stages[1]]
+
+
+def test_a_long_search_is_printed_in_part_and_summed_up_in_a_line(tmp_path: Path) -> None:
+    rates = {"name": "model.training.learning_rate", "values": [1e-3 * n for n in range(1, 31)]}
+    plan = plan_study(small_study(search={"parameters": [rates]}), Store(tmp_path))
+    text = shown(plan)
+    assert "... and 6 more trials, training FLOPs" in text
+    assert text.count("evaluation of the language model") == SHOWN_TRIALS
+    assert "30 trials, 93 stages" in text
+    console = Console(file=io.StringIO(), width=100)
+    print_plan(plan, console, limit=None)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().count("evaluation of the language model") == 30

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.planning.schedule import Job, chain_lengths, simulated
+from pipelines.planning.estimate import worst_scratch
+from pipelines.planning.schedule import Job, Span, chain_lengths, simulated
+from pipelines.planning.stage_costs import StageCost
 from pipelines.study.stage import Stage, StageGraph
 
 
@@ -82,3 +84,18 @@ def test_no_schedule_beats_the_longest_chain_or_all_workers(chains: list[list[fl
     for each in spans:
         for source in each.inputs.values():
             assert spans[each].start >= spans[source].end - 1e-6
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.floats(0.0, 20.0), st.floats(0.1, 9.0), st.integers(0, 100)), max_size=12))
+def test_the_worst_scratch_is_that_of_the_fullest_moment(running: list[tuple[float, float, int]]) -> None:
+    stages = [stage(f"s{number}") for number in range(len(running))]
+    spans = {each: Span(start, start + length) for each, (start, length, _) in zip(stages, running, strict=True)}
+    costs = {
+        each: StageCost(1.0, scratch_bytes=float(size)) for each, (_, _, size) in zip(stages, running, strict=True)
+    }
+    moments = [
+        sum(costs[other].scratch_bytes for other, span in spans.items() if span.start <= at.start < span.end)
+        for at in spans.values()
+    ]
+    assert worst_scratch(spans, costs) == max(moments, default=0.0)
