@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from reference_data import GOLDEN
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
@@ -21,7 +21,6 @@ from calm_bench.lm import Calm
 from calm_bench.opening import tokenizer_setting
 from pipelines.app.cli import main
 
-GOLDEN = Path(os.environ.get("CALM_BENCH_GOLDEN", Path(__file__).parents[4] / "shared" / "golden"))
 SHORT = ["corpus.source=markov", "corpus.markov.num_documents=12", "corpus.markov.document_length=300"]
 SHORT += ["evaluation.max_windows=4", "evaluation.context_length=64", "evaluation.num_samples=2"]
 
@@ -114,7 +113,6 @@ def test_a_tokenizer_of_another_model_is_refused(
     assert "has 257 tokens" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden tensors at {GOLDEN}: set CALM_BENCH_GOLDEN to their folder")
 @pytest.mark.parametrize("name", ["energy_k1", "energy_k4", "diffusion_k4", "flow_k4"])
 def test_golden_checkpoints_are_continued_and_scored(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path

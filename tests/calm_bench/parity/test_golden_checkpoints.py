@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 import torch
+from reference_data import GOLDEN
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModel
@@ -18,10 +18,6 @@ from calm_bench.hub import wrap
 from calm_bench.lm import Calm
 from calm_bench.pretrained import load_released_autoencoder, load_released_calm
 
-GOLDEN = Path(os.environ.get("CALM_BENCH_GOLDEN", Path(__file__).parents[3] / "shared" / "golden"))
-pytestmark = pytest.mark.skipif(
-    not GOLDEN.is_dir(), reason=f"no golden tensors at {GOLDEN}: set CALM_BENCH_GOLDEN to their folder"
-)
 AUTOENCODERS = ["autoencoder_k1", "autoencoder_k4"]
 MODELS = ["energy_k1", "energy_k4", "diffusion_k4", "flow_k4"]
 WITHOUT_MEANING = {"ae_path", "transformers_version", "pretraining_tp", "max_position_embeddings", "bos_token_id"}

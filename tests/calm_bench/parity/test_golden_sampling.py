@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
+from reference_data import GOLDEN
 from safetensors.torch import load_file
 from torch import Generator, Tensor
 
@@ -18,10 +17,6 @@ from calm_bench.sampling.generate import generate_batch
 from calm_bench.sampling.power import Power
 from calm_bench.sampling.temperature import Decoding, sample_chunks
 
-GOLDEN = Path(os.environ.get("CALM_BENCH_GOLDEN", Path(__file__).parents[3] / "shared" / "golden"))
-pytestmark = pytest.mark.skipif(
-    not GOLDEN.is_dir(), reason=f"no golden tensors at {GOLDEN}: set CALM_BENCH_GOLDEN to their folder"
-)
 NAMES = pytest.mark.parametrize("name", ["energy_k1", "energy_k4"])
 END = 255
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from reference_data import GOLDEN
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -19,11 +18,6 @@ from evals.brier import Integers, brier_scores, brierlm
 from evals.estimators import estimator_for
 from evals.evaluate import Scoring
 from evals.protocol import protocol_for
-
-GOLDEN = Path(os.environ.get("CALM_BENCH_GOLDEN", Path(__file__).parents[3] / "shared" / "golden"))
-pytestmark = pytest.mark.skipif(
-    not GOLDEN.is_dir(), reason=f"no golden tensors at {GOLDEN}: set CALM_BENCH_GOLDEN to their folder"
-)
 
 
 class RecordedSampler:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
+from reference_data import GOLDEN
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -15,10 +13,6 @@ from calm_bench.heads.energy import energy_terms
 from calm_bench.lm import Calm
 from calm_bench.pretrained import load_released_autoencoder, load_released_calm
 
-GOLDEN = Path(os.environ.get("CALM_BENCH_GOLDEN", Path(__file__).parents[3] / "shared" / "golden"))
-pytestmark = pytest.mark.skipif(
-    not GOLDEN.is_dir(), reason=f"no golden tensors at {GOLDEN}: set CALM_BENCH_GOLDEN to their folder"
-)
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
 
 
