@@ -29,8 +29,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight"),
 ]
 
-TOLERANCE = 1e-5
-"""Of a loss: what another order of summation may change."""
+TOLERANCE = {"fp32": 1e-5, "bf16": 1e-3}
+"""Of a loss: what another order of summation may change. Under bf16 weights that differ in their last bit may round to
+neighbours that are 2^-8 apart, which ones is up to the CPU's kernels; other noise changes every loss by percents."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,19 @@ def run(trainings: Trainings, request: pytest.FixtureRequest) -> Iterator[Run]:
         worker.kill()
 
 
-def assert_alike(folder: Path, whole: Path, result: dict[str, Any], reference: dict[str, Any]) -> None:
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """What workers are compared with has one thread as they do: torch cuts the backward pass of a layer norm by
+    threads and rounds every thread's part of a bf16 gradient."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def assert_alike(
+    folder: Path, whole: Path, result: dict[str, Any], reference: dict[str, Any], tolerance: float = TOLERANCE["fp32"]
+) -> None:
     """The same training up to the order of summation: every line of metrics, the model, the result."""
     for mine, theirs in zip(metrics(folder), metrics(whole), strict=True):
         values, expected = mine.pop("metrics"), theirs.pop("metrics")
@@ -145,8 +158,8 @@ def assert_alike(folder: Path, whole: Path, result: dict[str, Any], reference: d
         assert values.keys() == expected.keys()
         for name, value in expected.items():
             # A loss is a mean and a norm is not: it amplifies what the sums before it have left.
-            tolerance = 100 * TOLERANCE if name.startswith("grad_norm") else TOLERANCE
-            assert values[name] == pytest.approx(value, rel=tolerance, abs=tolerance), name
+            own = max(100 * TOLERANCE["fp32"], 10 * tolerance) if name.startswith("grad_norm") else tolerance
+            assert values[name] == pytest.approx(value, rel=own, abs=own), name
     models = [load_file(place / "model" / "model.safetensors") for place in (folder, whole)]
     assert models[0].keys() == models[1].keys()
     for name, tensor in models[0].items():
@@ -181,7 +194,7 @@ def test_two_workers_train_what_one_trains(
     reference, whole = trainings.undisturbed(what, **settings)
     assert (first.error, second.error) == ("", "")
     assert (first.threads, second.threads) == (1, 1)
-    assert_alike(tmp_path, whole, first.result, reference)
+    assert_alike(tmp_path, whole, first.result, reference, TOLERANCE[settings.get("precision", "fp32")])
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])

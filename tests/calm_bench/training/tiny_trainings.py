@@ -99,8 +99,8 @@ class Trainings:
         return train
 
     def undisturbed(self, what: str, **settings: Any) -> tuple[dict[str, Any], Path]:
-        """Its result and its folder."""
-        name = f"{what} {settings}"
+        """Its result and its folder; the number of threads decides its last bits."""
+        name = f"{what} {settings} {torch.get_num_threads()}"
         if name not in self._results:
             self._results[name] = self.of(what, **settings)(self._references / name, never)
         return self._results[name], self._references / name
