@@ -17,18 +17,18 @@ from calm_bench.atomic import write_json
 from calm_bench.config import Experiment
 from calm_bench.flops import training_steps
 from calm_bench.overrides import ConfigurationError, apply_settings
-from pipelines.planning.shapes import Shape, Speed
 from pipelines.planning.stage_costs import steps_within, training_seconds
 from pipelines.store.lease import locked
 from pipelines.study.config import Study
 from pipelines.study.equal_budget import Budget
 from pipelines.study.price import assumed_vocab_size, price_of
 from pipelines.study.stated_budget import budget_of
+from pipelines.study.workload import Speed, Workload
 
 RESOLVED = "budget.json"
 """In the study's folder: the steps that ``equal-time`` came to."""
 
-StepsFor = Callable[[Shape, float], int]
+StepsFor = Callable[[Workload, float], int]
 """How many steps a model takes in so many seconds."""
 
 TRAINING = "model.training"
@@ -65,7 +65,7 @@ class BudgetRule:
         if budget.equal == "time":
             assert self.steps_for is not None
             vocab_size = assumed_vocab_size(experiment.tokens)
-            return [("num_steps", self.steps_for(Shape("language_model", experiment, vocab_size), budget.amount))]
+            return [("num_steps", self.steps_for(Workload("language_model", experiment, vocab_size), budget.amount))]
         price = price_of(experiment)
         spent = 0.0 if price.autoencoder is None else price.autoencoder.flops.total
         if spent >= budget.amount:
@@ -116,20 +116,20 @@ class ResolvedTime:
                 write_json(self._path, {"budget": f"equal-{self._budget.equal}", "seconds": seconds, "steps": {}})
             return seconds if known is None else known
 
-    def __call__(self, shape: Shape, seconds: float) -> int:
-        known = self._steps(shape)
+    def __call__(self, workload: Workload, seconds: float) -> int:
+        known = self._steps(workload)
         if known is not None:
             return known
-        steps = self._steps_for(shape, seconds)
+        steps = self._steps_for(workload, seconds)
         if not self._writes:
             return steps
         with locked(self._guard):
-            known = self._steps(shape)
+            known = self._steps(workload)
             if known is not None:
                 return known
             content = self._read() or {"budget": f"equal-{self._budget.equal}", "seconds": seconds}
             entries = dict(content.get("steps", {}))
-            entries[shape.identity] = {"label": shape.label, "steps": steps}
+            entries[workload.identity] = {"label": workload.label, "steps": steps}
             write_json(self._path, {**content, "steps": entries})
         return steps
 
@@ -137,9 +137,9 @@ class ResolvedTime:
     def _guard(self) -> Path:
         return self._path.with_name(f".{RESOLVED}.lock")
 
-    def _steps(self, shape: Shape) -> int | None:
+    def _steps(self, workload: Workload) -> int | None:
         entries = self._read().get("steps")
-        entry = entries.get(shape.identity) if isinstance(entries, Mapping) else None
+        entry = entries.get(workload.identity) if isinstance(entries, Mapping) else None
         return int(entry["steps"]) if isinstance(entry, Mapping) and entry.get("steps") else None
 
     def _read(self) -> dict[str, Any]:
@@ -155,7 +155,7 @@ class ResolvedTime:
         return content if isinstance(content, dict) else {}
 
 
-def rule_for(study: Study, folder: Path, speed_of: Callable[[Shape], Speed], writes: bool) -> BudgetRule:
+def rule_for(study: Study, folder: Path, speed_of: Callable[[Workload], Speed], writes: bool) -> BudgetRule:
     """The rule by which the trials of ``study`` get their lengths.
 
     Args:
@@ -169,16 +169,18 @@ def rule_for(study: Study, folder: Path, speed_of: Callable[[Shape], Speed], wri
     budget = budget_of(study)
     if budget is None or budget.equal != "time":
         return BudgetRule(budget)
-    resolved = ResolvedTime(folder, budget, lambda shape, s: steps_within(s, shape.training, speed_of(shape)), writes)
+    resolved = ResolvedTime(
+        folder, budget, lambda workload, s: steps_within(s, workload.training, speed_of(workload)), writes
+    )
     seconds = resolved.seconds
     if seconds is None:
         seconds = resolved.keep_seconds(budget.amount or _base_seconds(study.experiment(), speed_of))
     return BudgetRule(replace(budget, amount=seconds), resolved)
 
 
-def _base_seconds(experiment: Experiment, speed_of: Callable[[Shape], Speed]) -> float:
-    shape = Shape("language_model", experiment, assumed_vocab_size(experiment.tokens))
-    return round(training_seconds(price_of(experiment).model, shape.training, speed_of(shape)), 1)
+def _base_seconds(experiment: Experiment, speed_of: Callable[[Workload], Speed]) -> float:
+    workload = Workload("language_model", experiment, assumed_vocab_size(experiment.tokens))
+    return round(training_seconds(price_of(experiment).model, workload.training, speed_of(workload)), 1)
 
 
 def _flops_per_token(experiment: Experiment) -> float:

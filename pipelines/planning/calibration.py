@@ -21,8 +21,8 @@ from calm_bench.atomic import write_bytes
 from calm_bench.devices import available_cpus
 from calm_bench.fingerprint import identity
 from pipelines.planning.machines import Machine
-from pipelines.planning.shapes import Shape, ShapeKind, Speed
 from pipelines.store.lease import locked
+from pipelines.study.workload import Speed, TrainedKind, Workload
 
 FORMAT = "calm-bench calibration"
 VERSION = 1
@@ -36,28 +36,28 @@ ALONE = 0.95
 class Measured:
     """One model's speed, and what tells how near another model is to it."""
 
-    kind: ShapeKind
+    kind: TrainedKind
     is_token: bool
     speed: Speed
     work: Speed
-    """FLOPs of the same parts (:attr:`pipelines.planning.shapes.Shape.work`)."""
+    """FLOPs of the same parts (:attr:`pipelines.study.workload.Workload.work`)."""
 
     @classmethod
-    def of(cls, shape: Shape, speed: Speed) -> Measured:
-        return cls(shape.kind, shape.experiment.model.kind == "token", speed, shape.work)
+    def of(cls, workload: Workload, speed: Speed) -> Measured:
+        return cls(workload.kind, workload.experiment.model.kind == "token", speed, workload.work)
 
-    def scaled_to(self, shape: Shape, assumed: Speed) -> Speed:
+    def scaled_to(self, workload: Workload, assumed: Speed) -> Speed:
         """The speed of another model at the FLOPs per second that this one reached.
 
         Args:
             assumed: of the other model, for what a token model does in another way than a chunk model.
         """
-        is_alike = self.is_token == (shape.experiment.model.kind == "token")
+        is_alike = self.is_token == (workload.experiment.model.kind == "token")
         found = {}
-        for name, calls in vars(shape.calls).items():
+        for name, calls in vars(workload.calls).items():
             seconds, work = getattr(self.speed, name), getattr(self.work, name)
             if work and seconds and (is_alike or name in ("step", "validation_token")):
-                found[name] = calls + getattr(shape.work, name) * max(seconds - calls, 0.2 * seconds) / work
+                found[name] = calls + getattr(workload.work, name) * max(seconds - calls, 0.2 * seconds) / work
             else:
                 found[name] = getattr(assumed, name)
         return Speed(**found)
@@ -68,7 +68,7 @@ class Calibration:
     """Measurements of one machine."""
 
     models: Mapping[str, Measured] = field(default_factory=dict)
-    """By the identity of the shape, taken while as many stages ran as run at once in a study."""
+    """By the identity of the workload, taken while as many stages ran as run at once in a study."""
     import_s: float = IMPORT_S
     alone: float = ALONE
     """Time of a step while nothing else ran, as a share of that with all processes busy."""
@@ -77,8 +77,8 @@ class Calibration:
     measured: str = ""
     """When, the last time; empty where nothing has been."""
 
-    def has(self, shape: Shape) -> bool:
-        return shape.identity in self.models
+    def has(self, workload: Workload) -> bool:
+        return workload.identity in self.models
 
 
 def cache_file() -> Path:
@@ -104,7 +104,7 @@ def load_calibration(machine: Machine, path: Path | None = None) -> Calibration:
 
 
 def save_calibration(machine: Machine, found: Calibration, path: Path | None = None) -> Calibration:
-    """Add ``found`` to what is known of ``machine`` and return all of it; a newer measurement of a shape replaces."""
+    """Add ``found`` to what is known of ``machine`` and return all of it; a newer measurement replaces."""
     path = path or cache_file()
     with locked(path.with_name(f".{path.name}.lock")):
         machines = _read(path)

@@ -9,7 +9,7 @@ from calm_bench.config import Training
 from calm_bench.flops import Ledger
 from calm_bench.memory import FLOAT, Memory
 from pipelines.planning.machines import Machine
-from pipelines.planning.shapes import Speed
+from pipelines.study.workload import Speed
 
 CREW_START_S = 20.0
 """Until workers have found each other, besides the imports that a stage of one process has too. Measured on two cores

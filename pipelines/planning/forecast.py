@@ -19,11 +19,11 @@ from pipelines.planning.estimate import Estimate, estimate
 from pipelines.planning.limit import Limit, check_limit
 from pipelines.planning.machines import THIS_MACHINE, Machine, local_gpus, machine_named
 from pipelines.planning.measuring import MeasuringFailed, expected_seconds, measure, worth_measuring
-from pipelines.planning.plan import Plan, plan_study, shapes_in
-from pipelines.planning.shapes import Shape, Speed
+from pipelines.planning.plan import Plan, plan_study, workloads_in
 from pipelines.planning.stage_costs import Speeds
 from pipelines.store.store import Store
 from pipelines.study.config import Execution, Study
+from pipelines.study.workload import Speed, Workload
 
 PLAN, ESTIMATE = "plan.json", "estimate.json"
 """In the study's folder: what was expected before the last run that ran anything, and what came of it."""
@@ -60,13 +60,13 @@ class SpeedBook:
         self._cache = cache
         self._settle = settle
 
-    def measure(self, shapes: Sequence[Shape], again: bool = False) -> None:
-        """Measure those of ``shapes`` that are not known (or all), and keep it; too large ones are left out.
+    def measure(self, workloads: Sequence[Workload], again: bool = False) -> None:
+        """Measure those of ``workloads`` that are not known (or all), and keep it; too large ones are left out.
 
         Raises:
             MeasuringFailed: it cannot be measured.
         """
-        wanted = worth_measuring([s for s in shapes if again or not self.calibration.has(s)], self.machine)
+        wanted = worth_measuring([s for s in workloads if again or not self.calibration.has(s)], self.machine)
         if not wanted or not self.machine.is_this:
             return
         at_once = self.machine.parallelism if self.machine.device == "cpu" else 1
@@ -82,15 +82,15 @@ class SpeedBook:
                 "long as it would have otherwise. Estimates are those of an idle machine"
             )
 
-    def measured(self, shape: Shape) -> Speed:
-        """The speed of ``shape``, measured now if it has not been."""
-        if not self.calibration.has(shape):
-            self.measure([shape])
-        return Speeds(self.machine, self.calibration).of(shape)
+    def measured(self, workload: Workload) -> Speed:
+        """The speed of ``workload``, measured now if it has not been."""
+        if not self.calibration.has(workload):
+            self.measure([workload])
+        return Speeds(self.machine, self.calibration).of(workload)
 
-    def known(self, shape: Shape) -> Speed:
-        """The speed of ``shape`` as far as it is known."""
-        return Speeds(self.machine, self.calibration).of(shape)
+    def known(self, workload: Workload) -> Speed:
+        """The speed of ``workload`` as far as it is known."""
+        return Speeds(self.machine, self.calibration).of(workload)
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Outcome:
 class Forecast:
     """The estimate of one run, made before it and compared with it afterwards; a listener of the study."""
 
-    def __init__(self, plan: Plan, estimate: Estimate, speed_of: Callable[[Shape], Speed]) -> None:
+    def __init__(self, plan: Plan, estimate: Estimate, speed_of: Callable[[Workload], Speed]) -> None:
         # What is kept through the run is by identity: the plan of two thousand trials is a hundred megabytes.
         self._plan: Plan | None = plan
         self._estimate: Estimate | None = estimate
@@ -223,7 +223,7 @@ def forecast(
     long = expected.seconds > WORTH_MEASURING_S or (limit is not None and limit.unit == "time")
     if expected.spans and is_here and (needs_time or (may_measure and long)):
         try:
-            book.measure(shapes_in(plan, only_to_run=True))
+            book.measure(workloads_in(plan, only_to_run=True))
         except MeasuringFailed as error:
             if needs_time:
                 raise

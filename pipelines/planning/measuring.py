@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from calm_bench.config import Experiment
 from pipelines.planning.calibration import ALONE, Calibration, Measured
 from pipelines.planning.machines import Machine
-from pipelines.planning.shapes import Shape, ShapeKind, Speed
+from pipelines.study.workload import Speed, TrainedKind, Workload
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     from calm_bench.lm.base import ChunkLanguageModel
 
-SECONDS_A_SHAPE = 0.5
+SECONDS_A_WORKLOAD = 0.5
 LONGEST_STEP_S = 3.0
 """Models whose steps are expected to take longer are not measured but scaled by FLOPs from those that are."""
-MOST_SHAPES = 12
+MOST_WORKLOADS = 12
 WRITTEN_CHUNKS = 4
 PATIENCE_S = 60.0
 """After so long on a busy machine, the models that have not been measured are left to be scaled from the others."""
@@ -47,24 +47,25 @@ class MeasuringFailed(RuntimeError):
     """A measuring process ended without an answer; the message holds its error."""
 
 
-def worth_measuring(shapes: Sequence[Shape], machine: Machine) -> list[Shape]:
-    """Those of ``shapes`` that are measured: small enough, and not more than a few."""
+def worth_measuring(workloads: Sequence[Workload], machine: Machine) -> list[Workload]:
+    """Those of ``workloads`` that are measured: small enough, and not more than a few."""
     small = [
-        shape
-        for shape in {shape.identity: shape for shape in shapes}.values()
-        if shape.flops_per_step / shape.training.gradient_accumulation / machine.flops_per_second <= LONGEST_STEP_S
+        workload
+        for workload in {workload.identity: workload for workload in workloads}.values()
+        if workload.flops_per_step / workload.training.gradient_accumulation / machine.flops_per_second
+        <= LONGEST_STEP_S
     ]
-    return small[:MOST_SHAPES]
+    return small[:MOST_WORKLOADS]
 
 
-def expected_seconds(shapes: Sequence[Shape], machine: Machine) -> float:
+def expected_seconds(workloads: Sequence[Workload], machine: Machine) -> float:
     """About how long :func:`measure` will take."""
-    steps = sum(shape.flops_per_step / machine.flops_per_second for shape in shapes)
-    return 8.0 + 2 * SECONDS_A_SHAPE * len(shapes) + 3 * steps
+    steps = sum(workload.flops_per_step / machine.flops_per_second for workload in workloads)
+    return 8.0 + 2 * SECONDS_A_WORKLOAD * len(workloads) + 3 * steps
 
 
-def measure(shapes: Sequence[Shape], machine: Machine) -> Calibration:
-    """Measure ``shapes`` on this machine.
+def measure(workloads: Sequence[Workload], machine: Machine) -> Calibration:
+    """Measure ``workloads`` on this machine.
 
     Raises:
         MeasuringFailed: a process failed or gave no answer for two minutes.
@@ -72,7 +73,9 @@ def measure(shapes: Sequence[Shape], machine: Machine) -> Calibration:
     processes = machine.parallelism if machine.device == "cpu" else 1
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(processes)
-    requests = [(shape.kind, shape.experiment.model_dump(mode="json"), shape.vocab_size) for shape in shapes]
+    requests = [
+        (workload.kind, workload.experiment.model_dump(mode="json"), workload.vocab_size) for workload in workloads
+    ]
     workers = []
     for number in range(processes):
         ours, theirs = context.Pipe(duplex=False)
@@ -86,11 +89,11 @@ def measure(shapes: Sequence[Shape], machine: Machine) -> Calibration:
     try:
         import_s = fmean(_answer(ours) for _, ours in workers)
         begun = time.monotonic()
-        for shape in shapes:
+        for workload in workloads:
             answers = [_answer(ours) for _, ours in workers]
             shares.append(fmean(answer.pop(_SHARE) for answer in answers))
             speed = Speed(**{name: fmean(each[name] for each in answers) for name in answers[0]})
-            models[shape.identity] = Measured.of(shape, speed)
+            models[workload.identity] = Measured.of(workload, speed)
             if time.monotonic() - begun > PATIENCE_S:
                 break
         else:
@@ -117,7 +120,7 @@ def _answer(connection: Connection) -> Any:
 
 
 def _work(
-    connection: Connection, barrier: Barrier, requests: list[tuple[ShapeKind, Any, int]], number: int, device: str
+    connection: Connection, barrier: Barrier, requests: list[tuple[TrainedKind, Any, int]], number: int, device: str
 ) -> None:
     """In a process of its own: import, then measure request after request with the others, then alone."""
     os.environ.update(THREADS)
@@ -134,7 +137,7 @@ def _work(
         for kind, experiment, vocab_size in requests:
             barrier.wait(TIMEOUT_S)
             begun, begun_cpu = time.perf_counter(), time.process_time()
-            together.append(_speed(Shape(kind, Experiment.model_validate(experiment), vocab_size), device))
+            together.append(_speed(Workload(kind, Experiment.model_validate(experiment), vocab_size), device))
             share = (time.process_time() - begun_cpu) / (time.perf_counter() - begun)
             connection.send({**asdict(together[-1]), _SHARE: share})
         barrier.wait(TIMEOUT_S)
@@ -144,14 +147,14 @@ def _work(
         connection.send(RuntimeError(f"{type(error).__name__}: {error}"))
 
 
-def _speed(shape: Shape, device: str) -> Speed:
+def _speed(workload: Workload, device: str) -> Speed:
     from calm_bench.training.speed import autoencoder_speed, language_model_speed
 
-    experiment = shape.experiment
-    if shape.kind == "autoencoder":
-        found = autoencoder_speed(experiment, shape.vocab_size, device, SECONDS_A_SHAPE)
+    experiment = workload.experiment
+    if workload.kind == "autoencoder":
+        found = autoencoder_speed(experiment, workload.vocab_size, device, SECONDS_A_WORKLOAD)
         return Speed(found.step, found.validation_token, found.reconstruction_token)
-    found, model = language_model_speed(experiment, shape.vocab_size, device, SECONDS_A_SHAPE)
+    found, model = language_model_speed(experiment, workload.vocab_size, device, SECONDS_A_WORKLOAD)
     entropy = 0.0 if experiment.trajectory is None else _entropy_window(experiment, model)
     return Speed(
         found.step,
@@ -162,12 +165,12 @@ def _speed(shape: Shape, device: str) -> Speed:
     )
 
 
-def _alone(requests: list[tuple[ShapeKind, Any, int]], together: list[Speed], device: str) -> float:
+def _alone(requests: list[tuple[TrainedKind, Any, int]], together: list[Speed], device: str) -> float:
     """Time of the steps of the last request while the other processes rest, as a share of that with them."""
     if not requests:
         return 1.0
     kind, experiment, vocab_size = requests[-1]
-    return _speed(Shape(kind, Experiment.model_validate(experiment), vocab_size), device).step / together[-1].step
+    return _speed(Workload(kind, Experiment.model_validate(experiment), vocab_size), device).step / together[-1].step
 
 
 def _window(experiment: Experiment, model: ChunkLanguageModel) -> float:

@@ -11,7 +11,6 @@ from typing import Any, Literal
 from calm_bench.config import Experiment
 from calm_bench.overrides import ConfigurationError, apply_settings
 from pipelines.planning.budgets import BudgetRule, rule_for
-from pipelines.planning.shapes import Shape, Speed, shapes_of
 from pipelines.planning.stage_costs import assumed_speed
 from pipelines.store.store import Store
 from pipelines.store.study_folder import study_folder
@@ -21,6 +20,7 @@ from pipelines.study.graph import CorpusIdentity, corpus_identity_of, stages_for
 from pipelines.study.price import Price, price_of
 from pipelines.study.space import grid_points, label_of, settings_at
 from pipelines.study.stage import Stage, StageGraph
+from pipelines.study.workload import Speed, Workload, workloads_of
 
 StageState = Literal["cached", "begun", "new"]
 """``begun``: interrupted or running now, and continued from its last checkpoint."""
@@ -121,7 +121,7 @@ class Plan:
         }
 
 
-def plan_study(study: Study, store: Store, speed_of: Callable[[Shape], Speed] | None = None) -> Plan:
+def plan_study(study: Study, store: Store, speed_of: Callable[[Workload], Speed] | None = None) -> Plan:
     """Expand, price and look up every trial of ``study``; trains, downloads and writes nothing.
 
     Args:
@@ -169,21 +169,21 @@ class _Expansion:
         return PlannedTrial(number, label, settings, graph, price, experiment=experiment)
 
 
-def shapes_in(plan: Plan, only_to_run: bool = False) -> list[Shape]:
+def workloads_in(plan: Plan, only_to_run: bool = False) -> list[Workload]:
     """The models of a plan's trials, each once; of a search with unknown trials, also of points of its space.
 
     Args:
         only_to_run: leave out trials that are wholly in the store.
     """
     done = {planned.stage for planned in plan.stages if planned.state == "cached"}
-    found: dict[str, Shape] = {}
+    found: dict[str, Workload] = {}
     for trial in (*plan.trials, *plan.drawn):
         if trial.price is None or trial.experiment is None or trial.graph is None:
             continue
         if only_to_run and all(stage in done for stage in trial.graph.stages):
             continue
-        for shape in shapes_of(trial.experiment, trial.price.vocab_size):
-            found.setdefault(shape.identity, shape)
+        for workload in workloads_of(trial.experiment, trial.price.vocab_size):
+            found.setdefault(workload.identity, workload)
     return list(found.values())
 
 

@@ -10,9 +10,9 @@ from calm_bench.memory import Memory, autoencoder_training_memory, evaluation_me
 from pipelines.planning.calibration import Calibration, Measured
 from pipelines.planning.crews import CREW_START_S, shared_speed, worker_memory
 from pipelines.planning.machines import CORE_FLOPS_PER_SECOND, Machine
-from pipelines.planning.shapes import Shape, Speed
 from pipelines.planning.text_sizes import TextSizes, corpus_seconds, tokens_seconds
 from pipelines.study.price import Price, TrainingPrice
+from pipelines.study.workload import Speed, Workload
 
 STAGE_S = 0.15
 """Of every stage besides its work: handing it to a worker, hashing and flushing what it wrote."""
@@ -50,28 +50,28 @@ class Speeds:
     machine: Machine
     calibration: Calibration
 
-    def is_measured(self, shape: Shape) -> bool:
-        return self.calibration.has(shape)
+    def is_measured(self, workload: Workload) -> bool:
+        return self.calibration.has(workload)
 
-    def of(self, shape: Shape) -> Speed:
-        """The speed of ``shape``."""
-        if self.is_measured(shape):
-            return self.calibration.models[shape.identity].speed
-        is_token = shape.experiment.model.kind == "token"
-        alike = [model for model in self.calibration.models.values() if model.kind == shape.kind]
-        assumed = shape.speed_at(self.machine.flops_per_second, self.machine.scoring_flops_per_second)
+    def of(self, workload: Workload) -> Speed:
+        """The speed of ``workload``."""
+        if self.is_measured(workload):
+            return self.calibration.models[workload.identity].speed
+        is_token = workload.experiment.model.kind == "token"
+        alike = [model for model in self.calibration.models.values() if model.kind == workload.kind]
+        assumed = workload.speed_at(self.machine.flops_per_second, self.machine.scoring_flops_per_second)
         if not alike:
             return assumed
 
         def distance(model: Measured) -> float:
-            return abs(log(model.work.step / shape.work.step)) + 3.0 * (model.is_token != is_token)
+            return abs(log(model.work.step / workload.work.step)) + 3.0 * (model.is_token != is_token)
 
-        return min(alike, key=distance).scaled_to(shape, assumed)
+        return min(alike, key=distance).scaled_to(workload, assumed)
 
 
-def assumed_speed(shape: Shape) -> Speed:
-    """The speed of ``shape`` on one CPU core where nothing has been measured."""
-    return shape.speed_at(CORE_FLOPS_PER_SECOND, CORE_FLOPS_PER_SECOND)
+def assumed_speed(workload: Workload) -> Speed:
+    """The speed of ``workload`` on one CPU core where nothing has been measured."""
+    return workload.speed_at(CORE_FLOPS_PER_SECOND, CORE_FLOPS_PER_SECOND)
 
 
 def stage_cost(
@@ -94,34 +94,36 @@ def stage_cost(
         written = None if sizes.num_tokens is None else sizes.num_tokens * width + SMALL_FILES_BYTES
         return StageCost(_plus(tokens_seconds(experiment.tokens, sizes)), disk_bytes=written, uses_torch=False)
     if kind == "autoencoder" and price.autoencoder is not None:
-        shape = Shape("autoencoder", experiment, vocab_size)
-        speed = speeds.of(shape)
-        seconds = _training_seconds(price.autoencoder, shape.training, speed, machine)
+        workload = Workload("autoencoder", experiment, vocab_size)
+        speed = speeds.of(workload)
+        seconds = _training_seconds(price.autoencoder, workload.training, speed, machine)
         tested = sizes.tokens_of("test") or 0.0
         seconds += speed.reconstruction_token * (tested + PROBES * min(PROBED_TOKENS, tested))
         memory = autoencoder_training_memory(experiment.autoencoder, model.chunk_size, vocab_size, device)
         if machine.workers > 1:
             # Autoencoders stay whole.
             whole = replace(machine, strategy="ddp")
-            memory = worker_memory(memory, shape.training, price.autoencoder.parameters.total, 0.0, whole)
+            memory = worker_memory(memory, workload.training, price.autoencoder.parameters.total, 0.0, whole)
         return StageCost(
             STAGE_S + seconds,
             memory,
-            *_disk(price.autoencoder, shape.training, price.autoencoder.parameters.total, 1, keep_checkpoints),
-            measured=speeds.is_measured(shape),
+            *_disk(price.autoencoder, workload.training, price.autoencoder.parameters.total, 1, keep_checkpoints),
+            measured=speeds.is_measured(workload),
         )
-    shape = Shape("language_model", experiment, vocab_size)
-    speed, measured = speeds.of(shape), speeds.is_measured(shape)
+    workload = Workload("language_model", experiment, vocab_size)
+    speed, measured = speeds.of(workload), speeds.is_measured(workload)
     if kind == "language_model":
         frozen = 0.0 if price.autoencoder is None else price.autoencoder.parameters.total
         snapshots = 0 if experiment.trajectory is None else experiment.trajectory.snapshots
         memory = training_memory(model, autoencoder, vocab_size, device)
         if machine.workers > 1:
-            memory = worker_memory(memory, shape.training, price.model.parameters.total, frozen, machine)
+            memory = worker_memory(memory, workload.training, price.model.parameters.total, frozen, machine)
         return StageCost(
-            STAGE_S + _training_seconds(price.model, shape.training, speed, machine),
+            STAGE_S + _training_seconds(price.model, workload.training, speed, machine),
             memory,
-            *_disk(price.model, shape.training, price.model.parameters.total + frozen, 1 + snapshots, keep_checkpoints),
+            *_disk(
+                price.model, workload.training, price.model.parameters.total + frozen, 1 + snapshots, keep_checkpoints
+            ),
             measured=measured,
         )
     windows = scored_windows(experiment, sizes)

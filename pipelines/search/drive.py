@@ -30,7 +30,6 @@ from pipelines.execution.executor import Executor
 from pipelines.execution.interrupt import polite_stop
 from pipelines.execution.scheduler import Scheduler
 from pipelines.planning.budgets import BudgetRule, rule_for
-from pipelines.planning.shapes import Shape, Speed
 from pipelines.planning.stage_costs import assumed_speed
 from pipelines.search.objectives import constraint_excesses, objective_values, violations
 from pipelines.search.pruning import Pruner
@@ -45,6 +44,7 @@ from pipelines.study.price import price_of
 from pipelines.study.space import label_of, settings_at
 from pipelines.study.stage import StageGraph
 from pipelines.study.trial import TrialOutcome
+from pipelines.study.workload import Speed, Workload
 
 WRITES_SHARE = 20
 """Time between two writes of ``trials.json``, in the time that one takes."""
@@ -65,7 +65,7 @@ def run_study(
     graph_for: GraphFor | None = None,
     retry_failed: bool = False,
     announce: Callable[[str], None] | None = None,
-    speed_of: Callable[[Shape], Speed] = assumed_speed,
+    speed_of: Callable[[Workload], Speed] = assumed_speed,
 ) -> list[TrialOutcome]:
     """Bring every trial of ``study`` to its end, and return them by number.
 

@@ -145,7 +145,7 @@ def plan(
     from pipelines.planning.forecast import SpeedBook, default_machines
     from pipelines.planning.limit import check_limit, parse_limit
     from pipelines.planning.machines import machine_named
-    from pipelines.planning.plan import plan_study, shapes_in
+    from pipelines.planning.plan import plan_study, workloads_in
     from pipelines.report.plan_table import SHOWN_TRIALS, print_plan
     from pipelines.store.opening import open_store
 
@@ -160,7 +160,7 @@ def plan(
         if not here:
             raise ConfigurationError("--calibrate measures this machine: name it too (--machine local)")
         for book in here:
-            book.measure(shapes_in(planned), again=True)
+            book.measure(workloads_in(planned), again=True)
         planned = plan_study(resolved, opened, books[0].known)
     estimates = [estimate(planned, opened, book.machine, book.calibration) for book in books]
     if as_json:

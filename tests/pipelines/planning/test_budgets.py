@@ -14,7 +14,6 @@ from rich.console import Console
 from calm_bench.overrides import ConfigurationError
 from pipelines.planning.budgets import RESOLVED, rule_for
 from pipelines.planning.plan import Plan, plan_study
-from pipelines.planning.shapes import Shape, Speed
 from pipelines.report.plan_table import print_plan
 from pipelines.report.tables import budget_in_words
 from pipelines.search.drive import resolved_yaml
@@ -25,6 +24,7 @@ from pipelines.study.config import Study
 from pipelines.study.equal_budget import Budget, parse_budget
 from pipelines.study.identity import study_identity
 from pipelines.study.stated_budget import stated_budget
+from pipelines.study.workload import Speed, Workload
 
 CHOICES: dict[str, dict[str, Any]] = {
     "token": {"model.kind": "token"},
@@ -123,10 +123,10 @@ def test_equal_time_is_fixed_when_the_study_first_starts(tmp_path: Path) -> None
     store = Store(tmp_path)
     folder = study_folder(fixed, store)
 
-    def slow(shape: Shape) -> Speed:
-        return Speed(0.5 / shape.experiment.model.chunk_size, 0.0)
+    def slow(workload: Workload) -> Speed:
+        return Speed(0.5 / workload.experiment.model.chunk_size, 0.0)
 
-    def fast(shape: Shape) -> Speed:
+    def fast(workload: Workload) -> Speed:
         return Speed(0.01, 0.0)
 
     before = [price.model.steps for price in prices(plan_study(fixed, store, slow))]
@@ -161,7 +161,7 @@ def test_equal_time_is_fixed_when_the_study_first_starts(tmp_path: Path) -> None
 
 def test_equal_time_without_an_amount_is_the_base_experiments(tmp_path: Path) -> None:
     base = study(budget="equal-time", model={"training": {"num_steps": 300, "validate_every": 1000}})
-    plan = plan_study(base, Store(tmp_path), lambda shape: Speed(0.1, 0.0))
+    plan = plan_study(base, Store(tmp_path), lambda workload: Speed(0.1, 0.0))
     assert plan.budget is not None
     assert plan.budget.amount == pytest.approx(30.0, abs=1.0)
     assert [price.model.steps for price in prices(plan)] == pytest.approx([300] * 4, abs=10)

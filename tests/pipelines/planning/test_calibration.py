@@ -12,9 +12,9 @@ from calm_bench.config import Experiment
 from pipelines.planning.calibration import Calibration, Measured, cache_file, load_calibration, save_calibration
 from pipelines.planning.machines import machine_named
 from pipelines.planning.measuring import measure, worth_measuring
-from pipelines.planning.shapes import Shape, Speed, shapes_of
 from pipelines.planning.stage_costs import Speeds
 from pipelines.study.config import Execution
+from pipelines.study.workload import Speed, Workload, workloads_of
 
 HERE = machine_named("local", Execution(backend="local"))
 TINY = {
@@ -25,43 +25,43 @@ TINY = {
 }
 
 
-def shape(**model: object) -> Shape:
+def workload(**model: object) -> Workload:
     experiment = Experiment.model_validate({**TINY, "model": {**TINY["model"], **model}})
-    return Shape("language_model", experiment, 257)
+    return Workload("language_model", experiment, 257)
 
 
-def measured(which: Shape, step: float) -> Calibration:
+def measured(which: Workload, step: float) -> Calibration:
     speed = Speed(step, step / 1e4, window=step / 10, texts=step)
     return Calibration({which.identity: Measured.of(which, speed)}, import_s=3.0, alone=0.8)
 
 
 def test_a_speed_belongs_to_sizes_and_not_to_lengths() -> None:
-    same = shape(training={"num_steps": 7, "learning_rate": 0.1, "warmup_steps": 1})
-    assert same.identity == shape().identity
+    same = workload(training={"num_steps": 7, "learning_rate": 0.1, "warmup_steps": 1})
+    assert same.identity == workload().identity
     others = [
-        shape(num_layers=2),
-        shape(kind="token"),
-        shape(chunk_size=4),
-        shape(training={"num_steps": 7, "batch_size": 4}),
+        workload(num_layers=2),
+        workload(kind="token"),
+        workload(chunk_size=4),
+        workload(training={"num_steps": 7, "batch_size": 4}),
     ]
-    assert len({shape().identity, *(other.identity for other in others)}) == 5
+    assert len({workload().identity, *(other.identity for other in others)}) == 5
 
 
 def test_measurements_are_kept_and_added_to(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "calibration.json"
     assert load_calibration(HERE, path) == Calibration()
-    save_calibration(HERE, measured(shape(), 0.5), path)
-    save_calibration(HERE, measured(shape(num_layers=2), 0.9), path)
+    save_calibration(HERE, measured(workload(), 0.5), path)
+    save_calibration(HERE, measured(workload(num_layers=2), 0.9), path)
     found = load_calibration(HERE, path)
-    assert found.models[shape().identity].speed.step == 0.5
-    assert found.models[shape(num_layers=2).identity].speed.step == 0.9
+    assert found.models[workload().identity].speed.step == 0.5
+    assert found.models[workload(num_layers=2).identity].speed.step == 0.9
     assert (found.import_s, found.alone) == (3.0, 0.8)
     assert found.measured
 
 
 def test_another_number_of_stages_at_once_or_machine_has_its_own(tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
-    save_calibration(HERE, measured(shape(), 0.5), path)
+    save_calibration(HERE, measured(workload(), 0.5), path)
     assert not load_calibration(replace(HERE, parallelism=7), path).models
     assert not load_calibration(machine_named("h100", Execution()), path).models
     assert load_calibration(HERE, path).models
@@ -79,12 +79,12 @@ def test_another_number_of_stages_at_once_or_machine_has_its_own(tmp_path: Path)
 )
 def test_a_damaged_file_counts_as_none(tmp_path: Path, damage: object) -> None:
     path = tmp_path / "calibration.json"
-    save_calibration(HERE, measured(shape(), 0.5), path)
+    save_calibration(HERE, measured(workload(), 0.5), path)
     assert callable(damage)
     path.write_text(damage(path.read_text()))
     assert load_calibration(HERE, path) == Calibration()
-    save_calibration(HERE, measured(shape(), 0.7), path)
-    assert load_calibration(HERE, path).models[shape().identity].speed.step == 0.7
+    save_calibration(HERE, measured(workload(), 0.7), path)
+    assert load_calibration(HERE, path).models[workload().identity].speed.step == 0.7
 
 
 def test_the_file_lies_in_the_folder_for_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ def test_the_file_lies_in_the_folder_for_caches(tmp_path: Path, monkeypatch: pyt
 
 def test_a_model_that_was_not_measured_goes_by_the_nearest_one() -> None:
     # Large enough for calls from Python not to matter.
-    small, large = shape(hidden_size=512, intermediate_size=1024), shape(hidden_size=1024, intermediate_size=2048)
+    small, large = workload(hidden_size=512, intermediate_size=1024), workload(hidden_size=1024, intermediate_size=2048)
     speeds = Speeds(HERE, measured(small, 10.0))
     assert speeds.is_measured(small)
     assert speeds.of(small).step == 10.0
@@ -107,17 +107,17 @@ def test_a_model_that_was_not_measured_goes_by_the_nearest_one() -> None:
 
 
 def test_what_would_take_long_is_not_measured() -> None:
-    assert worth_measuring([shape(), shape()], HERE) == [shape()]
-    assert worth_measuring([shape(hidden_size=4096, intermediate_size=16384, num_layers=32)], HERE) == []
+    assert worth_measuring([workload(), workload()], HERE) == [workload()]
+    assert worth_measuring([workload(hidden_size=4096, intermediate_size=16384, num_layers=32)], HERE) == []
 
 
 @pytest.mark.slow
 def test_a_measurement_runs_the_real_models() -> None:
     experiment = Experiment.model_validate(TINY)
-    shapes = [*shapes_of(experiment, 257), shape(kind="token")]
-    found = measure(shapes, HERE)
-    assert found.models.keys() == {each.identity for each in shapes}
-    for each in shapes:
+    workloads = [*workloads_of(experiment, 257), workload(kind="token")]
+    found = measure(workloads, HERE)
+    assert found.models.keys() == {each.identity for each in workloads}
+    for each in workloads:
         speed = found.models[each.identity].speed
         assert 0 < speed.step < 10
         assert (speed.window > 0, speed.texts > 0) == (each.kind == "language_model",) * 2

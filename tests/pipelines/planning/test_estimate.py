@@ -16,14 +16,14 @@ from pipelines.planning.calibration import Calibration, Measured
 from pipelines.planning.estimate import Estimate, estimate
 from pipelines.planning.forecast import ESTIMATE, PLAN, Forecast, forecast
 from pipelines.planning.machines import Machine, machine_named
-from pipelines.planning.plan import Plan, PlannedStage, PlannedTrial, plan_study, shapes_in
-from pipelines.planning.shapes import Speed
+from pipelines.planning.plan import Plan, PlannedStage, PlannedTrial, plan_study, workloads_in
 from pipelines.planning.stage_costs import assumed_speed
 from pipelines.report.estimate_table import machine_lines
 from pipelines.store.store import Store
 from pipelines.study.catalogue import resolve_study
 from pipelines.study.config import Study
 from pipelines.study.stage import Stage, StageGraph
+from pipelines.study.workload import Speed
 
 
 def two_workers(study: Study) -> Machine:
@@ -77,12 +77,12 @@ def test_what_is_in_the_store_costs_nothing(tmp_path: Path) -> None:
 
 def test_measured_speeds_are_used_and_named(tmp_path: Path) -> None:
     plan, store = plan_study(resolve_study("smoke"), Store(tmp_path)), Store(tmp_path)
-    shapes = shapes_in(plan)
-    assert [shape.label for shape in shapes] == ["token model", "autoencoder K=2", "language model K=2"]
+    workloads = workloads_in(plan)
+    assert [workload.label for workload in workloads] == ["token model", "autoencoder K=2", "language model K=2"]
     tenfold = {}
-    for shape in shapes:
-        speed = Speed(**{name: 10 * value for name, value in vars(assumed_speed(shape)).items()})
-        tenfold[shape.identity] = Measured.of(shape, speed)
+    for workload in workloads:
+        speed = Speed(**{name: 10 * value for name, value in vars(assumed_speed(workload)).items()})
+        tenfold[workload.identity] = Measured.of(workload, speed)
     slow = estimated(plan, store, Calibration(tenfold, measured="2026-01-31T10:00:00+00:00"))
     fast = estimated(plan, store)
     for stage, cost in slow.costs.items():
@@ -93,7 +93,7 @@ def test_measured_speeds_are_used_and_named(tmp_path: Path) -> None:
             assert cost.seconds > 3 * own
     assert "as measured on 2026-01-31" in machine_lines(slow)[0]
     assert "--calibrate measures this machine" in machine_lines(fast)[0]
-    del tenfold[shapes[0].identity]
+    del tenfold[workloads[0].identity]
     partly = estimated(plan, store, Calibration(tenfold, measured="2026-01-31T10:00:00+00:00"))
     assert "scaled from models measured on 2026-01-31" in machine_lines(partly)[0]
 

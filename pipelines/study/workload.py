@@ -17,7 +17,7 @@ WINDOW_CALLS_S = 0.001
 CHUNK_CALLS_S = 0.003
 """Seconds of an optimizer step, an evaluation's window and a written chunk of a vanishingly small model on a CPU."""
 
-ShapeKind = Literal["autoencoder", "language_model"]
+TrainedKind = Literal["autoencoder", "language_model"]
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class Shape:
+class Workload:
     """A model of an experiment with its batches and its vocabulary."""
 
-    kind: ShapeKind
+    kind: TrainedKind
     experiment: Experiment
     vocab_size: int
 
@@ -146,9 +146,9 @@ class Shape:
         return content
 
 
-def shapes_of(experiment: Experiment, vocab_size: int) -> tuple[Shape, ...]:
+def workloads_of(experiment: Experiment, vocab_size: int) -> tuple[Workload, ...]:
     """The models that ``experiment`` trains."""
-    model = Shape("language_model", experiment, vocab_size)
+    model = Workload("language_model", experiment, vocab_size)
     if experiment.model.kind == "token":
         return (model,)
-    return Shape("autoencoder", experiment, vocab_size), model
+    return Workload("autoencoder", experiment, vocab_size), model
