@@ -28,7 +28,7 @@ def leaderboard(
         list[str] | None, typer.Argument(metavar="STUDY", help="Names of studies (default: all).")
     ] = None,
     store: StorePath = None,
-    format: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.table,
+    format: Annotated[Format, typer.Option("--format", help="How to print it; html is the report.")] = Format.table,
     columns: Annotated[
         str | None, typer.Option("--columns", help="Only these, such as K,head,brierlm,tokens_per_second.")
     ] = None,
@@ -71,13 +71,21 @@ def leaderboard(
     """
     from calm_bench.overrides import ConfigurationError
     from pipelines.report.export import records_csv, records_json
-    from pipelines.report.html_table import html_page
     from pipelines.report.tables import markdown, print_table
     from pipelines.results.leaderboard import Leaderboard
     from pipelines.results.merging import read_board
     from pipelines.results.pooling import pooled
     from pipelines.results.view import View, filtered
 
+    if format is Format.html:
+        refined = [columns, sort, conditions, pareto, within_errors, headline, at, picture, baseline, not pool]
+        if mlflow is not None or merge is not None or any(refined):
+            raise ConfigurationError(
+                "--format html prints the report of studies in the store, where a reader sorts, filters and chooses "
+                "columns: of the other options it takes STUDY and --store only"
+            )
+        _print_report(store, studies or [])
+        return
     if experiment and mlflow is None:
         raise ConfigurationError("--experiment says where in MLflow to look: give --mlflow URI too")
     names, files = _names_and_files(studies or [], merge)
@@ -97,8 +105,6 @@ def leaderboard(
             print_table(board, console(), view)
         case Format.md:
             sys.stdout.write(markdown(board, view))
-        case Format.html:
-            sys.stdout.write(html_page(board, view))
         case Format.csv:
             sys.stdout.write(records_csv(board, view) if plain else board.to_csv())
         case Format.json:
@@ -118,6 +124,16 @@ def leaderboard(
         if not board.groups:
             raise ConfigurationError("there are no rows to draw: run a study first")
         draw(board, picture)
+
+
+def _print_report(store: str | None, names: list[str]) -> None:
+    """Print the page that ``calm-bench report`` writes."""
+    from pipelines.report.collect import collect, study_folders
+    from pipelines.report.page import render
+    from pipelines.store.opening import open_store
+
+    where = open_store(store)
+    sys.stdout.write(render(collect(where, study_folders(where, names))))
 
 
 def _names_and_files(studies: list[str], merge: list[Path] | None) -> tuple[list[str], list[Path]]:

@@ -151,6 +151,16 @@ def test_the_command_writes_where_it_is_told(builder: Any, tmp_path: Path) -> No
     assert "k-ablation · other" in target.read_text()
 
 
+def test_the_leaderboard_as_html_is_the_report(builder: Any) -> None:
+    folder = builder.study(2)
+    command = ["leaderboard", "--format", "html", "--store", str(builder.store.root)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert done.output == render(collect(builder.store, [folder]))
+    refused = CliRunner().invoke(app, [*command, "--filter", "K=4"])
+    assert "where a reader sorts, filters and chooses columns" in str(refused.exception)
+
+
 def test_an_unknown_study_is_an_error(builder: Any) -> None:
     builder.study(1)
     done = CliRunner().invoke(app, ["report", "ablation", "--store", str(builder.store.root)])

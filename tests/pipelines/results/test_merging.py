@@ -105,7 +105,7 @@ def test_what_the_command_prints(results: list[str], tmp_path: Path) -> None:
     assert "K=4" in run(*here, "--filter", "brierlm>1", "--headline")[1]
     code, text = run(*here, "--columns", "K,brierlm", "--sort", "brierlm:asc", "--format", "csv")
     assert (code, [line.split(",")[2] for line in text.splitlines()]) == (0, ["model", "m0", "m1", "m2"])
-    assert "<table>" in run(*here, "--format", "html")[1]
+    assert run(*here, "--format", "html")[0] != 0
     code, text = run(*here, "--format", "json", "--headline", "--at", "5")
     assert code == 0
     assert '"protocol_hash"' in text
