@@ -12,6 +12,7 @@ from calm_bench.overrides import ConfigurationError, assign, load_yaml, merge, p
 from calm_bench.problems import check_path
 from calm_bench.registry import did_you_mean
 from pipelines.study.config import Parameter, Study
+from pipelines.study.precedence import refuse_lost_settings
 
 SHIPPED = Path(__file__).parent.parent / "studies"
 PRESET = "preset"
@@ -38,10 +39,12 @@ def shipped_studies() -> list[ShippedStudy]:
 def resolve_study(name_or_path: str, overrides: Sequence[str] = ()) -> Study:
     """The study called ``name_or_path``, or in the YAML file of that path, with ``key=value`` overrides.
 
-    Later layers win: defaults, the preset that the file or an override names, the file, the overrides.
+    Later layers win: defaults, the preset that the file or an override names, the file, the overrides; in each trial
+    then the settings of its point of the search, and ``search.fixed``.
 
     Raises:
-        ConfigurationError: no such study, unknown keys (with the nearest valid one), impossible combinations.
+        ConfigurationError: no such study, unknown keys (with the nearest valid one), impossible combinations,
+            an override that the search would override in turn.
     """
     path = _find(name_or_path)
     file = load_yaml(path)
@@ -61,6 +64,9 @@ def resolve_study(name_or_path: str, overrides: Sequence[str] = ()) -> Study:
     study = validate(Study, assign(data, settings), "" if settings else str(path))
     for parameter in study.search.parameters:
         _check_parameter(parameter)
+    for key in study.search.fixed_settings:
+        check_path(Experiment, key)
+    refuse_lost_settings(study, settings)
     return study
 
 

@@ -81,6 +81,8 @@ class Search(Frozen):
     concurrent_trials: PositiveInt = 4
     """How many trials ``tpe`` proposes beyond those whose results it knows. Part of the search and not of its
     execution: what the sampler knows decides what it proposes, whatever runs where."""
+    fixed: dict[str, Any] = Field(default_factory=dict, exclude_if=lambda fixed: not fixed)
+    """Settings of every trial, over those of its own point: what a choice sets too is set to this instead."""
     objectives: tuple[Objective, ...] = (Objective(),)
     constraints: tuple[Constraint, ...] = ()
     pruner: Literal["none", "median", "halving"] = "none"
@@ -89,6 +91,11 @@ class Search(Frozen):
     :mod:`pipelines.search.pruning` says which."""
     rungs: Annotated[int, Field(ge=1, le=16)] = 4
     """Where a pruner compares: at 1/2, 1/4, 1/8, ... of the base experiment's training FLOPs, so many of them."""
+
+    @property
+    def fixed_settings(self) -> dict[str, Any]:
+        """:attr:`fixed` by dotted path."""
+        return {path: value for name, part in self.fixed.items() for path, value in leaves(name, part)}
 
     @model_validator(mode="after")
     def _one_objective_to_prune_by(self) -> Self:
@@ -118,14 +125,15 @@ def paths_set(search: Search) -> list[str]:
         if parameter.choices is not None:
             bundles = [parameter.choices[label] for label in parameter.include or parameter.choices]
         for settings in bundles:
-            found += [path for key, value in settings.items() for path in _leaves(key, value)]
-    return found
+            found += [path for key, value in settings.items() for path, _ in leaves(key, value)]
+    return found + list(search.fixed_settings)
 
 
-def _leaves(path: str, value: Any) -> list[str]:
+def leaves(path: str, value: Any) -> list[tuple[str, Any]]:
+    """The dotted paths that setting ``path`` to ``value`` sets, those inside a mapping each by itself, with values."""
     if not isinstance(value, dict):
-        return [path]
-    return [leaf for key, inner in value.items() for leaf in _leaves(f"{path}.{key}", inner)]
+        return [(path, value)]
+    return [leaf for key, inner in value.items() for leaf in leaves(f"{path}.{key}", inner)]
 
 
 class Execution(Frozen):

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from calm_bench.overrides import BUDGETS
 from pipelines.study.config import Parameter, Search
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def distributions(search: Search) -> dict[str, BaseDistribution]:
 
 
 def settings_at(search: Search, point: Mapping[str, Scalar]) -> dict[str, Any]:
-    """What ``point`` sets, by dotted path of the experiment; a later parameter overrides an earlier one."""
+    """What ``point`` sets, by dotted path of the experiment; a later parameter overrides an earlier one,
+    and ``search.fixed`` all of them."""
     settings: dict[str, Any] = {}
     for parameter in search.parameters:
         value = point[parameter.name]
@@ -48,7 +50,17 @@ def settings_at(search: Search, point: Mapping[str, Scalar]) -> dict[str, Any]:
             settings.update(parameter.choices[str(value)])
         else:
             settings[parameter.name] = _listed(parameter, value)
+    for path, value in search.fixed_settings.items():
+        for other in _instead_of(path):
+            settings.pop(other, None)
+        settings[path] = value
     return settings
+
+
+def _instead_of(path: str) -> list[str]:
+    """The paths whose settings give way to one of ``path``: itself, and other lengths of the same training."""
+    parent, _, name = path.rpartition(".")
+    return [f"{parent}.{length}" for length in BUDGETS] if name in BUDGETS else [path]
 
 
 def label_of(search: Search, point: Mapping[str, Scalar], name: str) -> str:

@@ -1,0 +1,125 @@
+"""Which rows of a study a setting of the command line reaches.
+
+A trial is the base experiment with the settings of its point of the search on top, so a setting of the base that the
+search sets too is lost on those rows. Losing it silently costs people a run; they are told beforehand instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from calm_bench.config import Experiment
+from calm_bench.overrides import ConfigurationError, assign
+from calm_bench.problems import path_segments
+from pipelines.study.config import Parameter, Study, leaves
+
+_ABSENT = object()
+
+
+def refuse_lost_settings(study: Study, given: Mapping[str, Any]) -> None:
+    """Refuse settings of the command line that the search overrides, on all rows or some.
+
+    Args:
+        given: by dotted path, as they are part of ``study`` already.
+
+    Raises:
+        ConfigurationError: names the rows, and how to set the value there.
+    """
+    base = study.experiment().model_dump(mode="json")
+    for path, value in _of_experiment(given):
+        for number, parameter in enumerate(study.search.parameters):
+            if parameter.choices is None:
+                if _overlap(path, parameter.name):
+                    raise ConfigurationError(_varied(path, value, number, parameter))
+                continue
+            labels = parameter.include or tuple(parameter.choices)
+            lost = {label: found for label in labels if (found := _lost(base, path, parameter.choices[label]))}
+            if lost:
+                raise ConfigurationError(_lost_on(path, value, number, labels, lost))
+
+
+def settings_without_rows(study: Study, given: Mapping[str, Any]) -> list[str]:
+    """Those of ``given`` that belong to a part which no row of ``study`` has, in words.
+
+    An autoencoder, a head and a chunk size belong to chunk models: a study of token models alone has none.
+    """
+    if _kinds(study) != {"token"}:
+        return []
+    of_chunks = ("autoencoder", "model.head", "model.chunk_size")
+    return [
+        f"{path} changes nothing here: every row is a token model, which has no such part"
+        for path, _ in _of_experiment(given)
+        if any(path == part or path.startswith(f"{part}.") for part in of_chunks)
+    ]
+
+
+def _of_experiment(given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for path, value in given.items():
+        normal = ".".join(path_segments(path))
+        if normal.partition(".")[0] in Experiment.model_fields:
+            yield from ((leaf, part) for leaf, part in leaves(normal, value))
+
+
+def _lost(base: dict[str, Any], path: str, settings: Mapping[str, Any]) -> str:
+    """What a row with ``settings`` has at ``path`` in place of the base's value; empty where it has that."""
+    before, after = _value_at(base, path), _value_at(assign(base, settings), path)
+    if before == after:
+        return ""
+    return "its own default" if after is _ABSENT else str(after)
+
+
+def _value_at(data: Any, path: str) -> Any:
+    here = data
+    for segment in path.split("."):
+        if isinstance(here, dict) and segment in here:
+            here = here[segment]
+        elif isinstance(here, list) and segment.isdigit() and int(segment) < len(here):
+            here = here[int(segment)]
+        else:
+            return _ABSENT
+    return here
+
+
+def _overlap(path: str, other: str) -> bool:
+    return path == other or path.startswith(f"{other}.") or other.startswith(f"{path}.")
+
+
+def _varied(path: str, value: Any, number: int, parameter: Parameter) -> str:
+    if parameter.values is not None:
+        varied, way = ", ".join(map(str, parameter.values)), f"'search.parameters.{number}.values=[{value}]'"
+    else:
+        varied = f"{parameter.low:g} to {parameter.high:g}"
+        way = f"'search.parameters.{number}={{name: {parameter.name}, values: [{value}]}}'"
+    return f"{path}={value} would reach no row, since the search varies {parameter.name} ({varied}): give {way}"
+
+
+def _lost_on(path: str, value: Any, number: int, labels: tuple[str, ...], lost: Mapping[str, str]) -> str:
+    rest = [label for label in labels if label not in lost]
+    rows = ", ".join(f"{label} (there: {found})" for label, found in lost.items())
+    message = (
+        f"{path}={value} would not reach {rows}: the search sets it there. For every row: search.fixed.{path}={value}"
+    )
+    if rest:
+        message += f". For the others alone, leave those out: 'search.parameters.{number}.include=[{','.join(rest)}]'"
+    return message
+
+
+def _kinds(study: Study) -> set[str]:
+    """The kinds of model that the rows may have."""
+    base: str = study.model.kind
+    kinds = {base}
+    for parameter in study.search.parameters:
+        if parameter.name == "model.kind":
+            kinds = set(map(str, parameter.values or ()))
+        elif parameter.choices is not None:
+            labels = parameter.include or tuple(parameter.choices)
+            found = [dict(_flat(parameter.choices[label])).get("model.kind") for label in labels]
+            if any(found):
+                kinds = {str(kind or base) for kind in found}
+    return kinds
+
+
+def _flat(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for path, value in settings.items():
+        yield from leaves(path, value)

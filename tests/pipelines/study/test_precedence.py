@@ -1,0 +1,91 @@
+"""Settings of the command line against those of the search: nothing given is lost silently."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from calm_bench.overrides import ConfigurationError, apply_settings
+from pipelines.study.catalogue import resolve_study
+from pipelines.study.config import Study
+from pipelines.study.identity import study_identity
+from pipelines.study.precedence import settings_without_rows
+from pipelines.study.space import grid_points, settings_at
+
+LOST = {
+    "autoencoder.training.num_steps=50": ("k-ablation", "K=1 (there: 300), K=2 (there: 500)"),
+    # Another budget of the same training takes the place of the one that is given.
+    "autoencoder.training.num_tokens=1e5": ("k-ablation", "K=1 (there: None), K=2 (there: None)"),
+    "model.head.kind=flow": ("heads", "energy (there: energy), diffusion"),
+    # Another kind of head has settings of its own.
+    "model.head.num_samples=4": ("heads", "diffusion (there: its own default)"),
+    "model.head={kind: energy, alpha: 1.5}": ("heads", "diffusion"),
+    "model.head.width=96": ("tune-head", "reach no row, since the search varies model.head.width"),
+    "model.training.learning_rate=1e-3": ("tune-head", "values: [0.001]"),
+}
+
+
+def experiments(study: Study) -> dict[str, object]:
+    base = study.experiment()
+    return {
+        str(point["model"]): apply_settings(base, settings_at(study.search, point))
+        for point in grid_points(study.search)
+    }
+
+
+@pytest.mark.parametrize("given", LOST)
+def test_a_setting_that_the_search_overrides_is_refused_with_the_rows(given: str) -> None:
+    name, said = LOST[given]
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        resolve_study(name, [given])
+
+
+@pytest.mark.parametrize("given", ["autoencoder.training.num_steps=50", "autoencoder.latent_size=20"])
+def test_the_way_out_that_is_named_works(given: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        resolve_study("k-ablation", [given])
+    every = re.search(r"For every row: (\S+?)(?:\.$|\. |$)", str(error.value))
+    rest = re.search(r"'(search\.parameters\.0\.include=\S+)'", str(error.value))
+    assert every is not None
+    for assignments in ([every[1]], [given, rest[1]] if rest else [every[1]]):
+        study = resolve_study("k-ablation", assignments)
+        path, _, value = given.partition(".")
+        key, _, value = value.partition("=")
+        for label, experiment in experiments(study).items():
+            found = getattr(experiment, path)
+            for part in key.split("."):
+                found = getattr(found, part)
+            assert str(found) == value, label
+
+
+def test_what_no_row_overrides_is_as_it_was() -> None:
+    study = resolve_study("k-ablation", ["model.training.learning_rate=1e-4", "evaluation.max_windows=7"])
+    assert {e.model.training.learning_rate for e in experiments(study).values()} == {1e-4}  # type: ignore[attr-defined]
+
+
+def test_a_fixed_length_takes_the_place_of_another_length() -> None:
+    study = resolve_study("k-ablation", ["search.fixed.autoencoder.training.num_tokens=1e5"])
+    lengths = {
+        (e.autoencoder.training.num_steps, e.autoencoder.training.num_tokens)  # type: ignore[attr-defined]
+        for e in experiments(study).values()
+    }
+    assert lengths == {(None, 1e5)}
+
+
+def test_fixing_nothing_leaves_a_study_its_name() -> None:
+    study = resolve_study("k-ablation")
+    assert "fixed" not in study.search.model_dump(mode="json")
+    assert study_identity(study) != study_identity(resolve_study("k-ablation", ["search.fixed.seed=3"]))
+
+
+def test_an_unknown_fixed_setting_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigurationError, match="did you mean"):
+        resolve_study("k-ablation", ["search.fixed.model.chunk_sice=2"])
+
+
+def test_a_part_that_no_row_has_is_noted() -> None:
+    given = {"autoencoder.training.num_steps": 20}
+    tokens = resolve_study("smoke", ["search.parameters.0.include=[token]", "autoencoder.training.num_steps=20"])
+    assert "every row is a token model" in settings_without_rows(tokens, given)[0]
+    assert not settings_without_rows(resolve_study("smoke", ["autoencoder.training.num_steps=20"]), given)
