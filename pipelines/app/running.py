@@ -17,9 +17,10 @@ from pipelines.execution.events import Event, Listener, Listeners, StageProgress
 from pipelines.planning.forecast import Forecast, Outcome
 from pipelines.planning.stage_costs import assumed_speed
 from pipelines.report.leaderboard_files import write_leaderboard
+from pipelines.report.trajectory_files import write_trajectories
 from pipelines.results.entry import entry_from
 from pipelines.results.leaderboard import Leaderboard
-from pipelines.results.trajectories import summary, trajectories_of, write_trajectories
+from pipelines.results.trajectories import summary, trajectories_of
 from pipelines.search.drive import run_study
 from pipelines.store.study_folder import study_folder
 from pipelines.study.config import Study
@@ -112,9 +113,9 @@ def run_and_report(
         leaderboard = Leaderboard(entry_from(outcome, study) for outcome in outcomes if outcome.state == "complete")
         show(leaderboard)
         drawing.join()
-        files = write_leaderboard(leaderboard, folder)
+        files = write_leaderboard(leaderboard, folder, progress.message)
         trajectories = trajectories_of(outcomes)
-        pictures = write_trajectories(trajectories, folder)
+        pictures = write_trajectories(trajectories, folder, progress.message)
         if forecast is not None:
             # Now too, for those who read the study's folder before the run has ended.
             forecast.finish(folder)

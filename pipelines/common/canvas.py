@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +22,13 @@ MARKERS = ("s", "^", "D", "o", "v", "P", "X")
 """One for each colour, for those who see no colours."""
 
 
+BACKEND = "MPLBACKEND"
+
+
 @contextmanager
 def canvas(width: float, height: float) -> Iterator[Figure]:
     """An empty figure of that size in inches; text in it is never read as formulas."""
+    _import_matplotlib()
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -40,6 +46,26 @@ def canvas(width: float, height: float) -> Iterator[Figure]:
         yield figure
 
 
+def _import_matplotlib() -> None:
+    """Import matplotlib whatever ``MPLBACKEND`` says: each notebook exports one that other environments lack.
+
+    Nothing here uses the backend. Where it is one that this environment has, it stays what the process uses elsewhere.
+    """
+    if "matplotlib" in sys.modules:
+        return
+    wanted = os.environ.get(BACKEND)
+    os.environ[BACKEND] = "agg"
+    try:
+        import matplotlib
+    finally:
+        os.environ.pop(BACKEND)
+        if wanted is not None:
+            os.environ[BACKEND] = wanted
+    if wanted:
+        with suppress(ValueError):
+            matplotlib.rcParams["backend"] = wanted
+
+
 def write(figure: Figure, path: Path, file_format: str | None = None) -> None:
     """Save as ``file_format`` (``png``, ``svg``, ``pdf``; unset: by the path's suffix), without a date."""
     metadata = {"Date": None} if (file_format or path.suffix.lstrip(".")) == "svg" else None
@@ -47,8 +73,11 @@ def write(figure: Figure, path: Path, file_format: str | None = None) -> None:
 
 
 def warm_up() -> None:
-    """Draw something small to nowhere: the first picture of a process takes a second of imports and fonts."""
-    with canvas(1, 1) as figure:
+    """Draw something small to nowhere: the first picture of a process takes a second of imports and fonts.
+
+    Where drawing fails, the first real picture says so.
+    """
+    with suppress(Exception), canvas(1, 1) as figure:
         figure.subplots().set_title("K")
         for file_format in ("png", "svg"):
             figure.savefig(io.BytesIO(), format=file_format)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from calm_bench.atomic import write_bytes, write_with
+from pipelines.report.pictures import attempt
 from pipelines.results.leaderboard import Leaderboard
 
 
-def write_leaderboard(leaderboard: Leaderboard, folder: Path) -> dict[str, Path]:
+def write_leaderboard(leaderboard: Leaderboard, folder: Path, warn: Callable[[str], None] = print) -> dict[str, Path]:
     """Write ``leaderboard.json``, ``.md``, ``.csv``, ``.png`` and ``.svg`` into ``folder``; suffix -> path.
 
     Does nothing where they are there with the same rows. An empty leaderboard has no picture.
+
+    Args:
+        warn: told why there is no picture, where drawing fails.
     """
-    from pipelines.common.canvas import write
-    from pipelines.report.figure import picture
     from pipelines.report.tables import markdown
 
     texts = {"json": leaderboard.to_json(), "md": markdown(leaderboard), "csv": leaderboard.to_csv()}
@@ -25,11 +28,20 @@ def write_leaderboard(leaderboard: Leaderboard, folder: Path) -> dict[str, Path]
         paths[suffix].read_text(encoding="utf-8") == text for suffix, text in texts.items()
     ):
         return paths
-    if leaderboard.groups:
-        with picture(leaderboard) as figure:
-            for suffix in pictures:
-                write_with(paths[suffix], functools.partial(write, figure, file_format=suffix))
-    # The texts come last, so that they never vouch for a picture of other rows.
+    # Pictures of other rows go first, so that whatever picture is there shows the rows of the tables beside it.
+    for suffix in pictures:
+        paths[suffix].unlink(missing_ok=True)
     for suffix, text in texts.items():
         write_bytes(paths[suffix], text.encode())
-    return paths
+    if pictures:
+        attempt(lambda: _draw(leaderboard, [paths[suffix] for suffix in pictures]), folder / "leaderboard.png", warn)
+    return {suffix: path for suffix, path in paths.items() if path.exists()}
+
+
+def _draw(leaderboard: Leaderboard, paths: Sequence[Path]) -> None:
+    from pipelines.common.canvas import write
+    from pipelines.report.figure import picture
+
+    with picture(leaderboard) as figure:
+        for path in paths:
+            write_with(path, functools.partial(write, figure, file_format=path.suffix.removeprefix(".")))

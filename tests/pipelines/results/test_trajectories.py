@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.results.trajectories import Point, Trajectory, correlations, summary, write_trajectories
+from pipelines.report.trajectory_files import write_trajectories
+from pipelines.results.trajectories import Point, Trajectory, correlations, summary
 
 
 def trajectory(label: str, scores: list[float], kind: str = "exact", protocol: str = "p") -> Trajectory:
