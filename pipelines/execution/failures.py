@@ -1,4 +1,4 @@
-"""Why a stage failed: whether trying again may help, and what to say when memory ran out."""
+"""Why a stage failed, and whether trying again may help."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import errno
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
-
-from pipelines.study.stage import Stage
+from typing import Literal
 
 Cause = Literal["permanent", "passing", "memory"]
 """``passing``: a worker, a disk or a network let the stage down, and the next try may do better. ``memory``: it does
@@ -59,29 +57,6 @@ def cause_of(error: BaseException) -> Cause:
     return "permanent"
 
 
-def memory_report(stage: Stage) -> str:
-    """The size of a stage that did not fit into memory, and what makes it fit."""
-    config, section = _section(stage)
-    if config is None:
-        return (
-            "it was given no more memory than that: let fewer stages run at once (execution.max_parallel), or declare "
-            "what one needs (execution.memory_per_stage)"
-        )
-    training = config["training"]
-    parts, length = training["gradient_accumulation"], training["sequence_length"]
-    sequences = training["batch_size"] // parts
-    size = f"{sequences} sequences of {length:,} tokens at once"
-    parameters = _parameters(stage)
-    if parameters is not None:
-        size = f"{parameters:,} parameters, {size}"
-    more = next((n for n in range(parts + 1, training["batch_size"] + 1) if training["batch_size"] % n == 0), None)
-    advice = "lower the model's size or training.sequence_length"
-    if more is not None:
-        fewer = training["batch_size"] // more
-        advice = f"{section}.training.gradient_accumulation={more} has {fewer} sequences at once for the same steps"
-    return f"it has {size}: {advice}, or let fewer stages run at once (execution.max_parallel)"
-
-
 def kernel_kills() -> int:
     """How many processes the kernel's out-of-memory killer has ended here so far; 0 where it does not tell."""
     # In a container the machine's count would also tell of its neighbours.
@@ -120,30 +95,3 @@ def _is_passing(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return not isinstance(error, _MISTAKES)
     return type(error).__name__ == "SafetensorError" and any(text in str(error).lower() for text in _IO_TEXTS)
-
-
-def _section(stage: Stage) -> tuple[dict[str, Any] | None, str]:
-    """The part of a stage's configuration that is trained, and what it is called in an experiment."""
-    section = {"autoencoder": "autoencoder", "language_model": "model"}.get(stage.kind, "")
-    found = stage.config.get(section)
-    return (found, section) if isinstance(found, dict) and "training" in found else (None, "")
-
-
-def _parameters(stage: Stage) -> int | None:
-    """Trained parameters; None where the vocabulary is not known without the tokens at hand."""
-    from calm_bench.config import Tokens
-    from calm_bench.flops import autoencoder_parameter_count, parameter_count
-    from calm_bench.overrides import ConfigurationError
-    from pipelines.study.kinds.runners import autoencoder_experiment, language_model_experiment
-    from pipelines.study.price import assumed_vocab_size
-
-    try:
-        vocab_size = assumed_vocab_size(Tokens.model_validate(stage.inputs["tokens"].settings["tokens"]))
-    except (ConfigurationError, KeyError):
-        return None
-    if stage.kind == "autoencoder":
-        experiment = autoencoder_experiment(stage)
-        chunk_size = experiment.model.chunk_size
-        return round(autoencoder_parameter_count(experiment.autoencoder, chunk_size, vocab_size).total)
-    experiment = language_model_experiment(stage)
-    return round(parameter_count(experiment.model, experiment.autoencoder, vocab_size).total)

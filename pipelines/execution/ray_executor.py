@@ -10,7 +10,7 @@ from typing import Any
 from calm_bench.devices import available_cpus
 from pipelines.execution.capacity import lacking_room
 from pipelines.execution.executor import ExecutorError
-from pipelines.execution.failures import Cause, kernel_kills, memory_report
+from pipelines.execution.failures import Cause, kernel_kills
 from pipelines.execution.local_executor import LocalExecutor
 from pipelines.execution.ray_instance import RayInstance
 from pipelines.execution.ray_train import THREADS, node_with_room, this_node
@@ -212,11 +212,12 @@ def _lost(stage: Stage, error: BaseException, kernel_killed: bool) -> StageError
 
     first_line = next(iter(str(error).strip().splitlines()), "")
     named = f"{type(error).__name__}: {first_line}"
+    advice = STAGE_KINDS.get(stage.kind).memory_advice(stage, None)
     if isinstance(error, of_ray.OutOfMemoryError):
-        return StageError(f"{stage}: out of memory ({named}); {memory_report(stage)}", str(error), "memory")
+        return StageError(f"{stage}: out of memory ({named}); {advice}", str(error), "memory")
     if isinstance(error, of_ray.WorkerCrashedError) and kernel_killed:
         killed = "its worker was killed while the kernel was short of memory"
-        return StageError(f"{stage}: out of memory ({killed}); {memory_report(stage)}", str(error), "memory")
+        return StageError(f"{stage}: out of memory ({killed}); {advice}", str(error), "memory")
     passing = (
         of_ray.WorkerCrashedError,
         of_ray.NodeDiedError,

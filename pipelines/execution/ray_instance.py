@@ -23,7 +23,7 @@ ONE_HOST = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 OBJECT_STORE_BYTES = 100 * 2**20
 """Results are small and artifacts travel through the store, so Ray's usual third of the memory is not needed."""
 
-_NEEDED = ("pipelines.execution.ray_executor", "pipelines.study.kinds.runners")
+_NEEDED = ("pipelines.execution.ray_executor", "pipelines.study.kinds.language_model")
 """What workers import while Ray still starts, rather than with their first stage."""
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -11,16 +11,13 @@ from typing import Any
 
 from calm_bench.atomic import write_bytes
 from pipelines.common.redact import masked
-from pipelines.execution.failures import Cause, WorkerFailed, cause_of, memory_report, name_of
+from pipelines.execution.failures import Cause, WorkerFailed, cause_of, name_of
 from pipelines.execution.worker_group import Crew
 from pipelines.execution.worker_process import import_modules, keeping_checkpoints, prepare_process
 from pipelines.store.lease import Tenure
 from pipelines.store.provenance import provenance
 from pipelines.store.store import ERROR, Store
-from pipelines.study.stage import Interrupted, Stage, StageKind
-
-CHECKED_WHEN_OPENED = {"corpus", "tokens"}
-"""Kinds of inputs that can be large and that their readers compare with hashes of their own."""
+from pipelines.study.stage import Interrupted, Stage, StageKind, kind_or_none
 
 _HOPELESS = {"NonFiniteLoss", "Diverged"}
 """Errors that no damaged input explains."""
@@ -108,8 +105,7 @@ def _run(
         if crew is None:
             device = prepare_process(kind, device)
         work = store.open_work(stage, device)
-        sources = stage.inputs.values()
-        _check([s for s in sources if s.kind not in CHECKED_WHEN_OPENED or not store.is_here(s)], store)
+        _check([source for source in stage.inputs.values() if _needs_check(source, store)], store)
         inputs = {name: store.folder(source) for name, source in stage.inputs.items()}
         started = time.perf_counter()
         try:
@@ -134,7 +130,13 @@ def _run(
     except Interrupted:
         raise
     except Exception as error:
-        raise _told(stage, work, error, crew) from error
+        raise _told(stage, kind, work, error, crew) from error
+
+
+def _needs_check(source: Stage, store: Store) -> bool:
+    """Whether a finished stage is to be compared with its hashes before it is read."""
+    kind = kind_or_none(source.kind)
+    return kind is None or not kind.checked_when_opened or not store.is_here(source)
 
 
 def _check(sources: Iterable[Stage], store: Store, error: Exception | None = None) -> None:
@@ -153,7 +155,7 @@ def _check(sources: Iterable[Stage], store: Store, error: Exception | None = Non
         raise DamagedInput(". ".join(found)) from error
 
 
-def _told(stage: Stage, work: Path, error: Exception, crew: Crew | None) -> StageError:
+def _told(stage: Stage, kind: StageKind, work: Path, error: Exception, crew: Crew | None) -> StageError:
     """``error`` in words, with the traceback kept in the work folder."""
     details = masked(error.details if isinstance(error, WorkerFailed) else traceback.format_exc())
     where = ""
@@ -165,9 +167,7 @@ def _told(stage: Stage, work: Path, error: Exception, crew: Crew | None) -> Stag
     cause = "passing" if isinstance(error, DamagedInput) else cause_of(error)
     if cause == "memory":
         first_line = next(iter(str(error).splitlines()), "")
-        advice = memory_report(stage)
-        if crew is not None and crew.strategy == "ddp" and stage.kind == "language_model":
-            advice += ", or divide the model among its workers (execution.strategy=fsdp)"
+        advice = kind.memory_advice(stage, None if crew is None else crew.strategy)
         message = f"{stage}: out of memory ({name_of(error)}: {first_line}); {advice}{where}"
         return StageError(masked(message), details, cause)
     return StageError(masked(f"{stage}: {name_of(error)}: {error}{where}"), details, cause)

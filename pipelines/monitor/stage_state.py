@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from pipelines.common.numbers import floored_percent, printable, with_error
 from pipelines.execution import events
 
 State = Literal["queued", "running", "cached", "done", "failed"]
@@ -73,31 +71,6 @@ class StageState:
     def flops(self) -> float:
         """Training FLOPs that it has spent."""
         return self.planned_flops * (1.0 if self.state in ("cached", "done") else self.fraction or 0.0)
-
-
-def what_came_of(kind: str, result: Mapping[str, Any]) -> str:
-    """The number of a stage's result that one wants to see first; empty for kinds that have none."""
-    if kind == "corpus" and "documents" in result:
-        megabytes = sum(result["bytes"].values()) / 1e6
-        skipped = [f"{count:,} x {printable(reason)}" for reason, count in result.get("skipped", {}).items()]
-        left_out = f"; left out: {', '.join(skipped)}" if skipped else ""
-        return f"{sum(result['documents'].values()):,} documents, {megabytes:.3g} MB{left_out}"
-    if kind == "autoencoder" and "accuracy" in result:
-        return f"{floored_percent(result['accuracy'])} of held-out tokens reconstructed"
-    if kind == "language_model" and "final_loss" in result:
-        plateau = f", {result['plateau_steps']:,} steps on a plateau" if result.get("plateau_steps") else ""
-        return f"final loss {result['final_loss']:.4g}{plateau}"
-    if kind == "evaluation" and "brierlm" in result:
-        return f"BrierLM {with_error(result['brierlm'], result['brierlm_se'])}"
-    if kind == "benchmarks" and "tasks" in result:
-        return ", ".join(
-            f"{printable(score['task'])} {score['metric']} {score['value']:.3g}" for score in result["tasks"]
-        )
-    if kind == "trajectory" and result.get("points"):
-        return f"{len(result['points'])} models scored"
-    if kind == "samples" and "texts" in result:
-        return f"{len(result['texts'])} texts"
-    return ""
 
 
 def _plateau(event: events.StageProgress) -> str:

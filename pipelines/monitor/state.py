@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pipelines.common.numbers import printable
 from pipelines.execution import events
 from pipelines.monitor.pace import Pace, expected_seconds
-from pipelines.monitor.stage_state import StageState, State, what_came_of
+from pipelines.monitor.stage_state import StageState, State
 from pipelines.monitor.view import StageView, StudyView, TrialView
-from pipelines.planning.stage_flops import stage_flops
 from pipelines.study.config import Objective
-from pipelines.study.stage import Stage
+from pipelines.study.price import stage_flops
+from pipelines.study.stage import Stage, summary_of
 from pipelines.study.trial import TrialOutcome
 
 SMALL = 12
@@ -185,7 +185,7 @@ class StudyState:
         self._flops_to_do += state.planned_flops
         self._flops += state.planned_flops
         state.wall_time_s = event.wall_time_s
-        state.outcome = what_came_of(event.stage.kind, event.result)
+        state.outcome = summary_of(event.stage.kind, event.result)
         self._pace.note(self._pace.ended, state)
 
     def _drop(self, stage: Stage) -> None:
@@ -280,18 +280,17 @@ class StudyState:
 
 
 def _flops_of(event: events.StageCached | events.StageFinished) -> float:
-    trains = event.stage.kind in ("autoencoder", "language_model")
-    return float(event.result.get("training_flops") or 0.0) if trains else 0.0
+    return float(event.result.get("training_flops") or 0.0)
 
 
 def _reason(outcome: TrialOutcome) -> str:
     if outcome.state != "complete":
         return outcome.error or ""
-    found = [what_came_of("evaluation", outcome.results.get("evaluation", {}))]
+    found = [summary_of("evaluation", outcome.results.get("evaluation", {}))]
     return ", ".join(filter(None, [*found, *(f"violates {broken}" for broken in outcome.violations)]))
 
 
 def _value(objective: Objective, outcome: TrialOutcome) -> str:
     if objective.metric == "brierlm":
-        return what_came_of("evaluation", outcome.results.get("evaluation", {})) or f"{outcome.values[0]:.4g}"
+        return summary_of("evaluation", outcome.results.get("evaluation", {})) or f"{outcome.values[0]:.4g}"
     return f"{objective.metric.replace('_', ' ')} {outcome.values[0]:.4g}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pipelines.common.numbers import duration
 from pipelines.execution import events
-from pipelines.monitor.stage_state import StageState, what_came_of
+from pipelines.monitor.stage_state import StageState
 from pipelines.monitor.state import StudyState
 from pipelines.monitor.view import Level
+from pipelines.study.stage import summary_of
 
 LARGE = 20
 """Studies of more trials are told by their trials; their stages only where one of them fails or is tried again."""
@@ -65,16 +66,16 @@ def _of_stage(event: events.Event) -> tuple[str, Level] | None:
             return f"{event.stage}: started", "info"
         case events.StageCached():
             told = f"{event.stage}: in the store"
-            return _with_outcome(told, what_came_of(event.stage.kind, event.result)), "info"
+            return _with_outcome(told, summary_of(event.stage.kind, event.result)), "info"
         case events.StageFinished():
             told = f"{event.stage}: done in {duration(event.wall_time_s)}"
-            return _with_outcome(told, what_came_of(event.stage.kind, event.result)), "info"
+            return _with_outcome(told, summary_of(event.stage.kind, event.result)), "info"
     return None
 
 
 def _complete(event: events.TrialFinished) -> str:
     outcome = event.outcome
-    score = what_came_of("evaluation", outcome.results.get("evaluation", {}))
+    score = summary_of("evaluation", outcome.results.get("evaluation", {}))
     told = _with_outcome(f"trial {outcome.number} ({outcome.label}): complete", score)
     return _with_outcome(told, ", ".join(f"violates {broken}" for broken in outcome.violations))
 

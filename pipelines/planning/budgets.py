@@ -17,10 +17,10 @@ from calm_bench.atomic import write_json
 from calm_bench.config import Experiment
 from calm_bench.flops import training_steps
 from calm_bench.overrides import ConfigurationError, apply_settings
-from pipelines.planning.stage_costs import steps_within, training_seconds
 from pipelines.store.lease import locked
 from pipelines.study.config import Study
 from pipelines.study.equal_budget import Budget
+from pipelines.study.kinds.training_cost import steps_within, training_seconds
 from pipelines.study.price import assumed_vocab_size, price_of
 from pipelines.study.stated_budget import budget_of
 from pipelines.study.workload import Speed, Workload

@@ -14,10 +14,11 @@ from pipelines.planning.calibration import IMPORT_S, Calibration
 from pipelines.planning.machines import Machine
 from pipelines.planning.plan import Plan, PlannedTrial
 from pipelines.planning.schedule import Job, Span, simulated
-from pipelines.planning.stage_costs import Speeds, StageCost, stage_cost
+from pipelines.planning.stage_costs import Speeds, cost_context
 from pipelines.planning.text_sizes import text_sizes
 from pipelines.store.store import Store
 from pipelines.study.config import Study
+from pipelines.study.cost import StageCost
 from pipelines.study.stage import STAGE_KINDS, Stage
 
 RAY_START_S = 4.5
@@ -86,7 +87,7 @@ class Estimate:
         busy = sum(
             (span.end - span.start) * workers_of(stage, self.machine)
             for stage, span in self.spans.items()
-            if self.costs[stage].uses_torch
+            if STAGE_KINDS.get(stage.kind).uses_torch
         )
         return busy * self.machine.gpus_per_stage / 3600
 
@@ -143,12 +144,12 @@ def estimate(plan: Plan, store: Store, machine: Machine, calibration: Calibratio
     drawn = plan.drawn if plan.sampled is not None else ()
     costs: dict[Stage, StageCost] = {}
     for trial in (*plan.trials, *drawn):
-        _add_costs(costs, trial, study, store, machine, speeds)
+        _add_costs(costs, trial, study, store, speeds)
     trials = drawn or plan.trials
     graphs = [trial.graph for trial in trials if trial.graph is not None]
     listed = list(dict.fromkeys(stage for graph in graphs for stage in graph.stages))
     to_run = [stage for stage in listed if not store.is_done(stage)]
-    jobs = [Job(stage, costs[stage].seconds or 0.0, costs[stage].uses_torch) for stage in to_run]
+    jobs = [Job(stage, costs[stage].seconds or 0.0, STAGE_KINDS.get(stage.kind).uses_torch) for stage in to_run]
     # Imports that were measured with their files in memory say little of how fast Ray starts.
     ratio = max(calibration.import_s / IMPORT_S, FASTEST_START)
     # GPUs do not slow each other down as cores do.
@@ -189,17 +190,15 @@ def _add_costs(
     trial: PlannedTrial,
     study: Study,
     store: Store,
-    machine: Machine,
     speeds: Speeds,
 ) -> None:
     if trial.graph is None or trial.price is None or trial.experiment is None:
         return
     sizes = text_sizes(trial.experiment, trial.graph, store)
+    context = cost_context(trial.experiment, trial.price, sizes, speeds, study.execution.keep_checkpoints)
     for stage in trial.graph.stages:
         if stage not in costs:
-            costs[stage] = stage_cost(
-                stage.kind, trial.experiment, trial.price, sizes, machine, speeds, study.execution.keep_checkpoints
-            )
+            costs[stage] = STAGE_KINDS.get(stage.kind).cost(stage, context)
 
 
 def _alone(trial: PlannedTrial, costs: Mapping[Stage, StageCost]) -> float:

@@ -13,6 +13,7 @@ from pipelines.common.numbers import compact, duration, printable, scientific
 from pipelines.planning.estimate import Estimate
 from pipelines.planning.plan import Plan
 from pipelines.study.equal_budget import parse_seconds
+from pipelines.study.stage import STAGE_KINDS
 
 Unit = Literal["time", "flops", "gpu-hours"]
 
@@ -115,7 +116,7 @@ def _shares(unit: Unit, plan: Plan, estimate: Estimate) -> tuple[Mapping[str, fl
         else:
             cost = estimate.costs[stage].seconds or 0.0
             if unit == "gpu-hours":
-                cost = cost * estimate.machine.gpus_per_stage / 3600 if estimate.costs[stage].uses_torch else 0.0
+                cost = cost * estimate.machine.gpus_per_stage / 3600 if STAGE_KINDS.get(stage.kind).uses_torch else 0.0
         for number in planned.trials:
             label = plan.trials[number].label
             by_trial[label] = by_trial.get(label, 0.0) + cost

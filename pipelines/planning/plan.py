@@ -19,7 +19,7 @@ from pipelines.study.equal_budget import Budget
 from pipelines.study.graph import CorpusIdentity, corpus_identity_of, stages_for
 from pipelines.study.price import Price, price_of
 from pipelines.study.space import grid_points, label_of, settings_at
-from pipelines.study.stage import Stage, StageGraph
+from pipelines.study.stage import STAGE_KINDS, Stage, StageGraph
 from pipelines.study.workload import Speed, Workload, workloads_of
 
 StageState = Literal["cached", "begun", "new"]
@@ -195,17 +195,15 @@ def _stages(trials: list[PlannedTrial], store: Store) -> Iterator[PlannedStage]:
             continue
         for stage in trial.graph.stages:
             users.setdefault(stage, []).append(trial.number)
-            if stage.kind == "autoencoder" and trial.price.autoencoder is not None:
-                flops[stage] = trial.price.autoencoder.flops.total
-            elif stage.kind == "language_model":
-                flops[stage] = trial.price.model.flops.total
+            if stage not in flops:
+                flops[stage] = STAGE_KINDS.get(stage.kind).flops(stage, trial.price.vocab_size)
     for stage, numbers in users.items():
         state: StageState = "new"
         if store.is_done(stage):
             state = "cached"
         elif store.is_begun(stage):
             state = "begun"
-        yield PlannedStage(stage, state, tuple(numbers), flops.get(stage, 0.0))
+        yield PlannedStage(stage, state, tuple(numbers), flops[stage])
 
 
 def _known_vocab_size(graph: StageGraph, store: Store) -> int | None:

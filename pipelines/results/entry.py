@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from calm_bench.fingerprint import identity
 from calm_bench.frozen import Frozen
 from evals.task_score import TaskScore
-from pipelines.results.replicates import stored_replicates
 from pipelines.study.config import Study
-from pipelines.study.kinds.generation_speed import chosen_speed, in_words
+from pipelines.study.row import FinishedStage, Measure
+from pipelines.study.stage import kind_or_none
 from pipelines.study.stated_budget import stated_budget
 
 if TYPE_CHECKING:
     from calm_bench.config import Experiment
+    from pipelines.study.stage import Stage
     from pipelines.study.trial import TrialOutcome
 
 Four = tuple[float, float, float, float]
@@ -68,6 +69,8 @@ class Entry(Frozen):
     protocol_hash: str
     """Rows are comparable only where this is equal."""
     tasks: tuple[TaskScore, ...] = ()
+    measures: Annotated[tuple[Measure, ...], Field(exclude_if=lambda measures: not measures)] = ()
+    """What stages of kinds from elsewhere measured, each a column of its own."""
     training_flops: float
     """Of the language model alone."""
     autoencoder_training_flops: float = 0.0
@@ -114,19 +117,17 @@ def entry_from(outcome: TrialOutcome, study: Study) -> Entry:
         raise IncompleteOutcome(
             f"trial {outcome.number} ({outcome.label}) has no row: {outcome.error or outcome.state}"
         )
-    results = _Results(outcome.number, outcome.label, outcome.results)
+    known = {kind: _Result(outcome, kind, result) for kind, result in outcome.results.items()}
+    # What a kind from a distribution that is not installed here would add, the row does without.
+    parts = [
+        kind.row_part(_finished(stage, outcome, known))
+        for stage in graph.stages
+        if (kind := kind_or_none(stage.kind)) is not None
+    ]
+    fields: dict[str, Any] = {}
+    for part in parts:
+        fields |= part.fields
     is_token = experiment.model.kind == "token"
-    model = results.of("language_model")
-    score = results.of("evaluation")
-    autoencoder = None if is_token else results.of("autoencoder")
-    corpus = results.of("corpus")
-    folder = outcome.folders["language_model"]
-    # A store that was written before speeds were measured has none.
-    speed = chosen_speed(outcome.results.get("samples", {}).get("speed", ()), model["decode_mode"])
-
-    training_flops = float(model["training_flops"])
-    autoencoder_flops = 0.0 if autoencoder is None else float(autoencoder["training_flops"])
-    wall_time_s = float(model["wall_time_s"])
     return Entry(
         study=study.name,
         trial=outcome.number,
@@ -135,37 +136,21 @@ def entry_from(outcome: TrialOutcome, study: Study) -> Entry:
         chunk_size=experiment.model.chunk_size,
         head=None if is_token else experiment.model.head.kind,
         seed=experiment.seed,
-        configuration=_configuration(experiment, corpus["digest"]),
-        parameters=int(model["parameters"]),
-        autoencoder_parameters=0 if autoencoder is None else int(autoencoder["parameters"]),
-        autoencoder_accuracy=None if autoencoder is None else float(autoencoder["accuracy"]),
-        brier=score["brier"],
-        brier_se=score["brier_se"],
-        brierlm=score["brierlm"],
-        brierlm_se=score["brierlm_se"],
-        replicates=stored_replicates(outcome.folders.get("evaluation"), score["protocol_hash"]),
-        num_positions=score["num_positions"],
-        num_documents=score["num_documents"],
-        num_samples=score["num_samples"],
-        estimator=score.get("estimator", "all-pairs"),
-        protocol_hash=score["protocol_hash"],
-        tasks=tuple(TaskScore.model_validate(task) for task in outcome.results.get("benchmarks", {}).get("tasks", ())),
-        training_flops=training_flops,
-        autoencoder_training_flops=autoencoder_flops,
-        total_training_flops=training_flops + autoencoder_flops,
-        inference_flops_per_token=float(model["inference_flops_per_token"]),
-        decode_mode=model["decode_mode"],
-        wall_time_s=wall_time_s,
-        total_wall_time_s=wall_time_s + (0.0 if autoencoder is None else float(autoencoder["wall_time_s"])),
-        tokens=float(model["tokens"]),
+        configuration=_configuration(experiment, fields["corpus_digest"]),
+        total_training_flops=sum(part.training_flops for part in parts),
+        total_wall_time_s=sum(part.wall_time_s for part in parts),
         budget=stated_budget(study),
-        tokens_per_second=float(model["tokens_per_second"]),
-        generated_tokens_per_second=None if speed is None else float(speed["tokens_per_second"]),
-        generation="" if speed is None else in_words(speed),
-        corpus_digest=corpus["digest"],
-        model_identity=graph["language_model"].identity,
-        model_folder=f"{outcome.addresses.get('language_model', folder)}/model",
+        measures=tuple(measure for part in parts for measure in part.measures),
+        **fields,
     )
+
+
+def _finished(stage: Stage, outcome: TrialOutcome, known: Mapping[str, _Result]) -> FinishedStage:
+    if stage.kind not in known:
+        raise IncompleteOutcome(f"trial {outcome.number} ({outcome.label}) has no result of the stage {stage.kind!r}")
+    folder = outcome.folders.get(stage.kind)
+    address = str(outcome.addresses.get(stage.kind, folder))
+    return FinishedStage(stage, known[stage.kind], folder, address, known)
 
 
 def _configuration(experiment: Experiment, corpus_digest: str) -> str:
@@ -176,22 +161,11 @@ def _configuration(experiment: Experiment, corpus_digest: str) -> str:
 class _Result(dict[str, Any]):
     """A stage's result that says whose it is when a number is missing."""
 
-    def __init__(self, where: str, values: Mapping[str, Any]) -> None:
+    def __init__(self, outcome: TrialOutcome, kind: str, values: Mapping[str, Any]) -> None:
         super().__init__(values)
-        self._where = where
+        self._where = f"trial {outcome.number} ({outcome.label}), stage {kind!r}"
 
     def __missing__(self, key: str) -> Any:
         raise IncompleteOutcome(
             f"{self._where} has no {key!r} in its result; it has {', '.join(sorted(self)) or 'none'}"
         )
-
-
-class _Results:
-    def __init__(self, number: int, label: str, results: Mapping[str, Mapping[str, Any]]) -> None:
-        self._trial = f"trial {number} ({label})"
-        self._results = results
-
-    def of(self, kind: str) -> _Result:
-        if kind not in self._results:
-            raise IncompleteOutcome(f"{self._trial} has no result of the stage {kind!r}")
-        return _Result(f"{self._trial}, stage {kind!r}", self._results[kind])

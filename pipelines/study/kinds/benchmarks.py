@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from calm_bench.config import Benchmarks
+from evals.task_score import TaskScore
+from pipelines.common.numbers import printable
 from pipelines.study.kinds.trained import load_trained
+from pipelines.study.row import FinishedStage, RowPart
 from pipelines.study.stage import Interrupted, Stage, StageKind
 
 
@@ -36,4 +39,19 @@ def run_benchmarks(
     return {"tasks": [score.model_dump(mode="json") for score in scores]}
 
 
-BENCHMARKS = StageKind("benchmarks", run_benchmarks)
+def benchmarks_summary(result: Mapping[str, Any]) -> str:
+    """The score of every task, in words."""
+    return ", ".join(
+        f"{printable(score['task'])} {score['metric']} {score['value']:.3g}" for score in result.get("tasks", ())
+    )
+
+
+def benchmarks_row(finished: FinishedStage) -> RowPart:
+    """The scores of the tasks."""
+    return RowPart({"tasks": tuple(TaskScore.model_validate(task) for task in finished.result.get("tasks", ()))})
+
+
+# How many documents a task has and how long these are is known to nobody before: it has no cost that could be told.
+BENCHMARKS = StageKind(
+    "benchmarks", run_benchmarks, summary=benchmarks_summary, row_part=benchmarks_row, artifacts=("result.json",)
+)

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 from calm_bench.atomic import write_bytes
 from calm_bench.config import Samples
 from calm_bench.devices import device_name
-from pipelines.study.kinds.generation_speed import WritingSpeed
+from calm_bench.memory import sampling_memory
+from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageCost
+from pipelines.study.kinds.generation_speed import WritingSpeed, chosen_speed, in_words
 from pipelines.study.kinds.trained import load_trained
+from pipelines.study.row import FinishedStage, RowPart
 from pipelines.study.stage import Interrupted, Stage, StageKind
 
 if TYPE_CHECKING:
@@ -123,4 +126,30 @@ def decoding_of(temperature: float, settings: Samples) -> Decoding:
     return Decoding(temperature, "batch", settings.candidates)
 
 
-SAMPLES = StageKind("samples", run_samples)
+def samples_cost(stage: Stage, context: CostContext) -> StageCost:
+    """Writing all texts."""
+    experiment, workload = context.experiment, context.language_model
+    autoencoder = experiment.autoencoder if experiment.model.kind == "calm" else None
+    memory = sampling_memory(experiment.model, autoencoder, context.vocab_size, experiment.samples, context.device)
+    seconds = STAGE_S + context.speed_of(workload).texts
+    return StageCost(seconds, memory, 3.0 * SMALL_FILES_BYTES, measured=context.is_measured(workload))
+
+
+def samples_summary(result: Mapping[str, Any]) -> str:
+    """How many texts there are, in words."""
+    return f"{len(result['texts'])} texts" if "texts" in result else ""
+
+
+def samples_row(finished: FinishedStage) -> RowPart:
+    """How fast the model wrote, and how that was measured."""
+    # A store that was written before speeds were measured has none.
+    speeds = finished.result.get("speed", ())
+    speed = chosen_speed(speeds, finished.trial["language_model"]["decode_mode"])
+    if speed is None:
+        return RowPart()
+    return RowPart({"generated_tokens_per_second": float(speed["tokens_per_second"]), "generation": in_words(speed)})
+
+
+SAMPLES = StageKind(
+    "samples", run_samples, cost=samples_cost, summary=samples_summary, row_part=samples_row, artifacts=(FILE,)
+)

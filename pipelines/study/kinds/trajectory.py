@@ -11,7 +11,8 @@ from typing import Any
 from calm_bench.atomic import write_json
 from calm_bench.config import Trajectory
 from calm_bench.fingerprint import identity
-from pipelines.study.kinds.runners import protocol_of, result_of
+from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, UNKNOWN_COST, CostContext, StageCost
+from pipelines.study.kinds.evaluation import protocol_of, result_of, scoring_memory
 from pipelines.study.kinds.trained import load_trained
 from pipelines.study.stage import Interrupted, Stage, StageKind
 
@@ -85,4 +86,29 @@ def _text(settings: Trajectory, protocol: Any, starts: list[int]) -> str:
     )
 
 
-TRAJECTORY = StageKind("trajectory", run_trajectory, scratch=("checkpoints", "points"))
+def trajectory_cost(stage: Stage, context: CostContext) -> StageCost:
+    """An evaluation and a cross-entropy for every snapshot."""
+    trajectory, workload = context.experiment.trajectory, context.language_model
+    if trajectory is None:
+        return UNKNOWN_COST
+    speed, windows = context.speed_of(workload), context.scored_windows
+    entropy_windows = min(windows, trajectory.max_windows or windows)
+    each = windows * speed.window + entropy_windows * speed.entropy_window
+    seconds = STAGE_S + trajectory.snapshots * each
+    memory = scoring_memory(context)
+    return StageCost(seconds, memory, 4.0 * SMALL_FILES_BYTES, measured=context.is_measured(workload))
+
+
+def trajectory_summary(result: Mapping[str, Any]) -> str:
+    """How many models were scored, in words."""
+    return f"{len(result['points'])} models scored" if result.get("points") else ""
+
+
+TRAJECTORY = StageKind(
+    "trajectory",
+    run_trajectory,
+    scratch=("checkpoints", "points"),
+    cost=trajectory_cost,
+    summary=trajectory_summary,
+    artifacts=("result.json",),
+)

@@ -40,7 +40,7 @@ def run_watched(
 ) -> dict[str, Any]:
     """Train a language model, and note how many threads this process has and where it computes."""
     from calm_bench.training.parallel import current_workers
-    from pipelines.study.kinds.runners import run_language_model
+    from pipelines.study.kinds.language_model import run_language_model
 
     (folder / f"worker-{current_workers().rank}").write_text(
         f"{torch.get_num_threads()} {os.environ['OMP_NUM_THREADS']} {device}"

@@ -11,14 +11,14 @@ import torch
 from safetensors import SafetensorError
 
 from pipelines.execution.events import StageFailed, StageFinished, StageRetried
-from pipelines.execution.failures import cause_of, memory_report
+from pipelines.execution.failures import cause_of
 from pipelines.execution.local_executor import LocalExecutor
 from pipelines.execution.run_stage import StageError
 from pipelines.execution.scheduler import Scheduler
 from pipelines.store.store import Store
 from pipelines.study.config import Study
 from pipelines.study.graph import stages_for
-from pipelines.study.stage import Stage, StageGraph
+from pipelines.study.stage import STAGE_KINDS, Stage, StageGraph
 
 Toy = Callable[..., Stage]
 
@@ -69,17 +69,23 @@ def test_too_little_memory_is_told_as_such(store: Store, toy: Toy) -> None:
     executor.close()
 
 
-def test_the_report_has_the_size_and_says_how_to_make_it_smaller(tiny_study: Callable[..., Study]) -> None:
+def advice_for(stage: Stage, strategy: str | None = None) -> str:
+    return STAGE_KINDS.get(stage.kind).memory_advice(stage, strategy)
+
+
+def test_the_advice_has_the_size_and_says_how_to_make_it_smaller(tiny_study: Callable[..., Study]) -> None:
     graph = stages_for(tiny_study().experiment())
-    report = memory_report(graph["language_model"])
+    report = advice_for(graph["language_model"])
     assert "parameters, 4 sequences of 32 tokens at once" in report
     assert "model.training.gradient_accumulation=2 has 2 sequences" in report
-    assert "autoencoder.training.gradient_accumulation=2" in memory_report(graph["autoencoder"])
-    assert "execution.memory_per_stage" in memory_report(graph["evaluation"])
+    assert "autoencoder.training.gradient_accumulation=2" in advice_for(graph["autoencoder"])
+    assert "execution.strategy=fsdp" not in report + advice_for(graph["autoencoder"], "ddp")
+    assert "execution.strategy=fsdp" in advice_for(graph["language_model"], "ddp")
+    assert "execution.memory_per_stage" in advice_for(graph["evaluation"])
     one = tiny_study().model.training.model_copy(update={"batch_size": 3, "gradient_accumulation": 3})
     small = tiny_study().experiment()
     small = small.model_copy(update={"model": small.model.model_copy(update={"training": one})})
-    assert "gradient_accumulation" not in memory_report(stages_for(small)["language_model"])
+    assert "gradient_accumulation" not in advice_for(stages_for(small)["language_model"])
 
 
 def _raised_from(error: Exception, cause: Exception) -> Exception:

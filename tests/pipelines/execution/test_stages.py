@@ -10,7 +10,8 @@ from calm_bench.config import Experiment
 from calm_bench.overrides import apply_settings
 from pipelines.study.config import Study
 from pipelines.study.graph import stages_for
-from pipelines.study.kinds.runners import autoencoder_experiment, language_model_experiment
+from pipelines.study.kinds.autoencoder import autoencoder_experiment
+from pipelines.study.kinds.language_model import language_model_experiment
 
 ALL = ["corpus", "tokens", "autoencoder", "language_model", "evaluation", "samples"]
 

@@ -12,11 +12,10 @@ import pytest
 from calm_bench.overrides import apply_settings
 from pipelines.execution import events
 from pipelines.monitor.state import StudyState
-from pipelines.planning.stage_flops import stage_flops
 from pipelines.study.catalogue import resolve_study
 from pipelines.study.config import Objective
 from pipelines.study.graph import stages_for
-from pipelines.study.price import price_of
+from pipelines.study.price import price_of, stage_flops
 from pipelines.study.stage import Stage
 from pipelines.study.trial import TrialOutcome
 

@@ -12,7 +12,6 @@ from calm_bench.devices import available_cpus
 from calm_bench.flops import parameter_count
 from calm_bench.memory import training_memory
 from calm_bench.overrides import ConfigurationError
-from pipelines.planning.crews import worker_memory
 from pipelines.planning.estimate import Estimate, estimate
 from pipelines.planning.forecast import SpeedBook, default_machines
 from pipelines.planning.machines import machine_named
@@ -20,6 +19,8 @@ from pipelines.planning.plan import plan_study
 from pipelines.report.estimate_table import machine_lines
 from pipelines.store.store import Store
 from pipelines.study.config import Execution, Study
+from pipelines.study.cost import Workers
+from pipelines.study.kinds.training_cost import worker_memory
 
 VOCABULARY = 1000
 MODEL = LanguageModel(kind="token", training=Training(num_steps=10, batch_size=8, sequence_length=128))
@@ -32,8 +33,9 @@ def parts(device: Any = "cuda", batch: int = 8, accumulation: int = 1, **executi
     model = MODEL.model_copy(update={"training": training})
     name = "h100x8" if device == "cuda" else "local"
     machine = machine_named(name, Execution(**execution))
+    workers = Workers(machine.workers, machine.strategy, machine.speedup)
     memory = training_memory(model, None, VOCABULARY, device)
-    return dict(worker_memory(memory, training, PARAMETERS, 0.0, machine).parts.parts)
+    return dict(worker_memory(memory, training, PARAMETERS, 0.0, workers, machine.device).parts.parts)
 
 
 def test_workers_of_a_training_take_a_machine_together() -> None:

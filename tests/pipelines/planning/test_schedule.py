@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipelines.planning.estimate import worst_scratch
 from pipelines.planning.schedule import Job, Span, chain_lengths, simulated
-from pipelines.planning.stage_costs import StageCost
+from pipelines.study.cost import StageCost
 from pipelines.study.stage import Stage, StageGraph
 
 

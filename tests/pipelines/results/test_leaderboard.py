@@ -15,6 +15,7 @@ from pipelines.results.entry import Entry, IncompleteOutcome, entry_from
 from pipelines.results.leaderboard import Leaderboard, LeaderboardError
 from pipelines.results.pareto import pareto_front
 from pipelines.study.config import Study
+from pipelines.study.stage import Stage, StageGraph
 from pipelines.study.trial import TrialOutcome
 
 
@@ -104,16 +105,23 @@ def test_a_finished_trial_becomes_a_row(make_outcome: Callable[..., TrialOutcome
 def test_a_row_has_the_speed_that_its_texts_were_written_with(make_outcome: Callable[..., TrialOutcome]) -> None:
     study = Study(name="s")
     outcome = make_outcome(study, 0, "K=4", {})
-    # No texts, or texts of a store whose speeds nobody had measured yet.
+    assert outcome.graph is not None
     assert entry_from(outcome, study).generated_tokens_per_second is None
-    old = replace(outcome, results={**outcome.results, "samples": {"texts": []}})
-    assert entry_from(old, study) == entry_from(outcome, study)
+    graph = StageGraph((*outcome.graph.stages, Stage("samples", 1, {})))
+
+    def writes(result: dict[str, object]) -> TrialOutcome:
+        return replace(outcome, graph=graph, results={**outcome.results, "samples": result})
+
+    with pytest.raises(IncompleteOutcome, match="no result of the stage 'samples'"):
+        entry_from(replace(outcome, graph=graph), study)
+    # Texts of a store whose speeds nobody had measured yet.
+    assert entry_from(writes({"texts": []}), study) == entry_from(outcome, study)
     way = {"batch_size": 2, "tokens": 300, "device": "cpu: x86_64"}
     speeds = [
         {"decode_mode": "sample T=0.5 (batch of 200)", "seconds": 30.0, "tokens_per_second": 10.0, **way},
         {"decode_mode": "sample T=1", "seconds": 1.0, "tokens_per_second": 300.0, **way},
     ]
-    row = entry_from(replace(outcome, results={**outcome.results, "samples": {"speed": speeds}}), study)
+    row = entry_from(writes({"speed": speeds}), study)
     assert row.generated_tokens_per_second == 300.0
     assert row.generation == "sample T=1, 2 texts at once, cpu: x86_64"
     assert Leaderboard.from_json(Leaderboard([row]).to_json()).entries == (row,)

@@ -18,7 +18,7 @@ from pipelines.results.entry import Entry
 from pipelines.results.leaderboard import Leaderboard
 from pipelines.results.pairing import difference, differences
 from pipelines.results.pooling import pooled
-from pipelines.results.replicates import stored_replicates
+from pipelines.study.kinds.replicates import stored_replicates
 
 Make = Callable[..., Entry]
 

@@ -1,0 +1,147 @@
+"""The stage ``autoencoder``: from K tokens to one latent vector and back, trained before the language model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from calm_bench.config import Autoencoder, Experiment, LanguageModel
+from calm_bench.flops import autoencoder_parameter_count
+from calm_bench.memory import autoencoder_training_memory
+from pipelines.common.numbers import floored_percent
+from pipelines.study.cost import STAGE_S, UNKNOWN_COST, CostContext, StageCost
+from pipelines.study.kinds.training_cost import micro_batch_advice, training_disk, worker_memory, worker_seconds
+from pipelines.study.price import price_of, stage_vocab_size
+from pipelines.study.row import FinishedStage, RowPart
+from pipelines.study.stage import Interrupted, MetricPoint, Stage, StageKind
+from pipelines.study.workload import Workload
+
+PROBED_TOKENS = 16_384
+PROBES = 20
+"""As in :mod:`calm_bench.autoencoder.probe`: tokens of the probes, and how often they are reconstructed."""
+
+
+def run_autoencoder(
+    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
+) -> dict[str, Any]:
+    """Train the autoencoder, measure its accuracy on the test split and probe its latents.
+
+    Raises:
+        Interrupted: ``stop()`` turned true; a checkpoint is in ``folder``.
+    """
+    from calm_bench import training
+
+    try:
+        return training.train_autoencoder(autoencoder_experiment(stage), inputs["tokens"], folder, device, stop)
+    except training.Interrupted as error:
+        raise Interrupted(str(error)) from error
+
+
+def autoencoder_experiment(stage: Stage) -> Experiment:
+    """The part of an experiment that an autoencoder stage knows; the rest is left at defaults that nothing reads."""
+    autoencoder = Autoencoder.model_validate(stage.config["autoencoder"])
+    # Not validated as a whole: the default evaluation need not fit this K.
+    return Experiment.model_construct(
+        seed=stage.config["seed"],
+        autoencoder=autoencoder,
+        model=LanguageModel.model_validate({"chunk_size": autoencoder.chunk_size}),
+    )
+
+
+def autoencoder_flops(stage: Stage, vocab_size: int) -> float:
+    """Training FLOPs of all its steps."""
+    price = price_of(autoencoder_experiment(stage), vocab_size).autoencoder
+    return 0.0 if price is None else price.flops.total
+
+
+def autoencoder_cost(stage: Stage, context: CostContext) -> StageCost:
+    """Its training, the reconstruction of the test split and the probes."""
+    price, model = context.price.autoencoder, context.experiment.model
+    if price is None:
+        return UNKNOWN_COST
+    workload = Workload("autoencoder", context.experiment, context.vocab_size)
+    speed = context.speed_of(workload)
+    seconds = worker_seconds(price, workload.training, speed, context.workers)
+    tested = context.sizes.tokens_of("test") or 0.0
+    seconds += speed.reconstruction_token * (tested + PROBES * min(PROBED_TOKENS, tested))
+    memory = autoencoder_training_memory(
+        context.experiment.autoencoder, model.chunk_size, context.vocab_size, context.device
+    )
+    if context.workers.count > 1:
+        # Autoencoders stay whole.
+        memory = worker_memory(
+            memory, workload.training, price.parameters.total, 0.0, context.workers.whole, context.device
+        )
+    saved = price.parameters.total
+    kept, scratch = training_disk(price, workload.training, saved, 1, context.keep_checkpoints)
+    return StageCost(STAGE_S + seconds, memory, kept, scratch, measured=context.is_measured(workload))
+
+
+def autoencoder_memory_advice(stage: Stage, strategy: str | None) -> str:
+    """Its size, and the micro-batch that makes it smaller."""
+    vocab_size = stage_vocab_size(stage)
+    parameters = None
+    if vocab_size is not None:
+        experiment = autoencoder_experiment(stage)
+        count = autoencoder_parameter_count(experiment.autoencoder, experiment.model.chunk_size, vocab_size)
+        parameters = round(count.total)
+    return micro_batch_advice(stage.config["autoencoder"]["training"], "autoencoder", parameters)
+
+
+def autoencoder_summary(result: Mapping[str, Any]) -> str:
+    """The share of held-out tokens that it reconstructs, in words."""
+    return f"{floored_percent(result['accuracy'])} of held-out tokens reconstructed" if "accuracy" in result else ""
+
+
+def autoencoder_row(finished: FinishedStage) -> RowPart:
+    """Its size and its accuracy, and its training in the row's totals.
+
+    A shared autoencoder counts in full in every row that needs it.
+    """
+    result = finished.result
+    flops = float(result["training_flops"])
+    fields = {
+        "autoencoder_parameters": int(result["parameters"]),
+        "autoencoder_accuracy": float(result["accuracy"]),
+        "autoencoder_training_flops": flops,
+    }
+    return RowPart(fields, training_flops=flops, wall_time_s=float(result["wall_time_s"]))
+
+
+def probe_metrics(result: Mapping[str, Any]) -> Iterator[MetricPoint]:
+    """Its probes: each curve a metric whose step is its level, bits or hundredths of noise; none where it has none."""
+    probes = result.get("probes")
+    if not probes:
+        return
+    yield MetricPoint("autoencoder_probe/collapsed_dimensions", float(probes["collapsed"]["value"]))
+    yield MetricPoint("autoencoder_probe/posterior_std", float(probes["posterior_std"]))
+    for curve, steps_per_level in (("bits", 1), ("noise", 100)):
+        for point in probes[curve]:
+            step = round(steps_per_level * point["level"])
+            accuracy = point["accuracy"]
+            yield MetricPoint(f"autoencoder_probe/accuracy_{curve}", float(accuracy["value"]), step)
+            yield MetricPoint(f"autoencoder_probe/accuracy_{curve}_se", float(accuracy["standard_error"]), step)
+
+
+def import_training() -> None:
+    """Import what a training needs."""
+    import calm_bench.training  # noqa: F401
+
+
+AUTOENCODER = StageKind(
+    "autoencoder",
+    run_autoencoder,
+    revision=2,
+    get_ready=import_training,
+    data_parallel=True,
+    scratch=("checkpoints", "stop"),
+    section="autoencoder",
+    flops=autoencoder_flops,
+    cost=autoencoder_cost,
+    memory_advice=autoencoder_memory_advice,
+    summary=autoencoder_summary,
+    row_part=autoencoder_row,
+    metrics=probe_metrics,
+    streams_metrics=True,
+)

@@ -1,0 +1,64 @@
+"""The stage ``corpus``: the documents of a study, read from where they lie and split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from calm_bench.config import Corpus
+from pipelines.common.numbers import printable
+from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageCost
+from pipelines.study.row import FinishedStage, RowPart
+from pipelines.study.stage import Stage, StageKind
+
+STDLIB_SECONDS = 4.7
+"""Seconds of reading ``corpus.source=stdlib``."""
+READ_BYTES_PER_SECOND = {"markov": 2.5e6, "local": 3.0e7}
+"""Text of a corpus written per second: measured on one core, ``calm-bench``'s own readers."""
+
+
+def run_corpus(
+    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
+) -> dict[str, Any]:
+    """Write the documents of ``stage.settings["corpus"]``, by split."""
+    from calm_bench.corpora import write_corpus
+
+    return write_corpus(Corpus.model_validate(stage.settings["corpus"]), folder).as_dict()
+
+
+def corpus_cost(stage: Stage, context: CostContext) -> StageCost:
+    """Seconds by the size of the text, where that is known; it needs no torch and next to no memory."""
+    corpus, num_bytes = context.experiment.corpus, context.sizes.num_bytes
+    written = None if num_bytes is None else num_bytes + SMALL_FILES_BYTES
+    if corpus.source == "stdlib":
+        return StageCost(STAGE_S + STDLIB_SECONDS, disk_bytes=written)
+    rate = READ_BYTES_PER_SECOND["markov" if corpus.source == "markov" else "local"]
+    return StageCost(None if num_bytes is None else STAGE_S + (0.1 + num_bytes / rate), disk_bytes=written)
+
+
+def corpus_summary(result: Mapping[str, Any]) -> str:
+    """How many documents and bytes there are, and what was left out, in words."""
+    if "documents" not in result:
+        return ""
+    megabytes = sum(result["bytes"].values()) / 1e6
+    skipped = [f"{count:,} x {printable(reason)}" for reason, count in result.get("skipped", {}).items()]
+    left_out = f"; left out: {', '.join(skipped)}" if skipped else ""
+    return f"{sum(result['documents'].values()):,} documents, {megabytes:.3g} MB{left_out}"
+
+
+def corpus_row(finished: FinishedStage) -> RowPart:
+    """The content that the row's model was trained and scored on."""
+    return RowPart({"corpus_digest": finished.result["digest"]})
+
+
+CORPUS = StageKind(
+    "corpus",
+    run_corpus,
+    uses_torch=False,
+    uses_device=False,
+    checked_when_opened=True,
+    cost=corpus_cost,
+    summary=corpus_summary,
+    row_part=corpus_row,
+)

@@ -1,0 +1,133 @@
+"""The stage ``evaluation``: BrierLM of a trained model under the study's protocol."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calm_bench.memory import Memory, evaluation_memory
+from pipelines.common.numbers import with_error
+from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageCost
+from pipelines.study.kinds.trained import load_trained
+from pipelines.study.row import FinishedStage, RowPart
+from pipelines.study.stage import Interrupted, Stage, StageKind
+
+if TYPE_CHECKING:
+    from evals.protocol import Protocol
+
+ROW_FIELDS = (
+    "brier",
+    "brier_se",
+    "brierlm",
+    "brierlm_se",
+    "num_positions",
+    "num_documents",
+    "num_samples",
+    "protocol_hash",
+)
+"""Numbers of a result that stand in the row under the same names."""
+
+
+def run_evaluation(
+    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
+) -> dict[str, Any]:
+    """Score the model on the split of the protocol; the sums behind the score are kept for comparisons in pairs.
+
+    Raises:
+        Interrupted: ``stop()`` turned true; the next attempt begins anew.
+    """
+    from calm_bench.tokens import TokenStream
+    from evals.evaluate import ModelSampler, evaluate_brierlm
+    from evals.sums import FILE, save_sums
+
+    protocol = protocol_of(stage, inputs)
+    model = load_trained(stage, inputs["language_model"] / "model", device)
+    stream = TokenStream.open(inputs["tokens"], protocol.split)
+    start = time.perf_counter()
+    # It begins anew after an interruption, so lines of an earlier attempt would be told twice.
+    with (folder / "metrics.jsonl").open("w") as metrics:
+
+        def progress(done: int, total: int) -> None:
+            record: dict[str, Any] = {"step": done, "total_steps": total, "split": protocol.split, "metrics": {}}
+            record["time"] = round(time.perf_counter() - start, 3)
+            metrics.write(json.dumps(record) + "\n")
+            metrics.flush()
+            if stop():
+                raise Interrupted(f"stopped after window {done} of {total}")
+
+        result = evaluate_brierlm(ModelSampler(model), stream, protocol, progress)
+    save_sums(result.scored, folder / FILE)
+    return result.to_dict()
+
+
+def protocol_of(stage: Stage, inputs: Mapping[str, Path]) -> Protocol:
+    """The protocol that a stage is to score under, on the text that it reads."""
+    from evals.protocol import Protocol
+
+    digests = {
+        "corpus_digest": result_of(inputs["corpus"])["digest"],
+        "tokenizer_digest": result_of(inputs["tokens"])["tokenizer_digest"],
+    }
+    return Protocol.model_validate({**stage.config["protocol"], **digests})
+
+
+def result_of(folder: Path) -> dict[str, Any]:
+    """What a finished stage returned."""
+    result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return result
+
+
+def scoring_memory(context: CostContext) -> Memory:
+    """Bytes of a worker that scores the model of an experiment."""
+    experiment = context.experiment
+    autoencoder = experiment.autoencoder if experiment.model.kind == "calm" else None
+    return evaluation_memory(experiment.model, autoencoder, context.vocab_size, experiment.evaluation, context.device)
+
+
+def evaluation_cost(stage: Stage, context: CostContext) -> StageCost:
+    """All windows of the split, up to the protocol's limit."""
+    workload, windows = context.language_model, context.scored_windows
+    seconds = STAGE_S + windows * context.speed_of(workload).window
+    disk = SMALL_FILES_BYTES + 60.0 * windows
+    return StageCost(seconds, scoring_memory(context), disk, measured=context.is_measured(workload))
+
+
+def evaluation_summary(result: Mapping[str, Any]) -> str:
+    """BrierLM with its error, in words."""
+    return f"BrierLM {with_error(result['brierlm'], result['brierlm_se'])}" if "brierlm" in result else ""
+
+
+def evaluation_row(finished: FinishedStage) -> RowPart:
+    """BrierLM and Brier-n with their errors, and what they were measured with."""
+    from pipelines.study.kinds.replicates import stored_replicates
+
+    result = finished.result
+    return RowPart(
+        {name: result[name] for name in ROW_FIELDS}
+        | {
+            "replicates": stored_replicates(finished.folder, result["protocol_hash"]),
+            # Results from before there were several had one.
+            "estimator": result.get("estimator", "all-pairs"),
+        }
+    )
+
+
+def import_scoring() -> None:
+    """Import what an evaluation needs."""
+    import calm_bench.lm  # noqa: F401
+    import evals.evaluate  # noqa: F401
+
+
+EVALUATION = StageKind(
+    "evaluation",
+    run_evaluation,
+    revision=2,
+    get_ready=import_scoring,
+    cost=evaluation_cost,
+    summary=evaluation_summary,
+    row_part=evaluation_row,
+    artifacts=("result.json",),
+)

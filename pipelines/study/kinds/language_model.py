@@ -1,0 +1,133 @@
+"""The stage ``language_model``: a CALM on the latents of its autoencoder, or a token model of the same backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from calm_bench.config import Autoencoder, Experiment, LanguageModel, Trajectory
+from calm_bench.flops import parameter_count
+from calm_bench.memory import training_memory
+from pipelines.study.cost import STAGE_S, CostContext, StageCost
+from pipelines.study.kinds.training_cost import micro_batch_advice, training_disk, worker_memory, worker_seconds
+from pipelines.study.price import price_of, stage_vocab_size
+from pipelines.study.row import FinishedStage, RowPart
+from pipelines.study.stage import Interrupted, Stage, StageKind
+
+
+def run_language_model(
+    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
+) -> dict[str, Any]:
+    """Train the language model.
+
+    Raises:
+        Interrupted: ``stop()`` turned true; a checkpoint is in ``folder``.
+    """
+    from calm_bench import training
+
+    experiment = language_model_experiment(stage)
+    try:
+        return training.train_language_model(
+            experiment, inputs["tokens"], inputs.get("autoencoder"), folder, device, stop
+        )
+    except training.Interrupted as error:
+        raise Interrupted(str(error)) from error
+
+
+def language_model_experiment(stage: Stage) -> Experiment:
+    """The part of an experiment that a language-model stage and its autoencoder know."""
+    model = stage.config["model"]
+    known: dict[str, Any] = {"seed": stage.config["seed"]}
+    if "snapshots" in stage.config:
+        known["trajectory"] = Trajectory(snapshots=stage.config["snapshots"])
+    if model["kind"] == "token":
+        return Experiment.model_construct(**known, model=LanguageModel.model_validate({**model, "chunk_size": 1}))
+    return Experiment.model_construct(
+        **known,
+        autoencoder=Autoencoder.model_validate(stage.inputs["autoencoder"].config["autoencoder"]),
+        model=LanguageModel.model_validate(model),
+    )
+
+
+def language_model_flops(stage: Stage, vocab_size: int) -> float:
+    """Training FLOPs of all its steps, without its autoencoder's."""
+    return price_of(language_model_experiment(stage), vocab_size).model.flops.total
+
+
+def language_model_cost(stage: Stage, context: CostContext) -> StageCost:
+    """Its training, and the snapshots that a trajectory keeps."""
+    experiment, price, workload = context.experiment, context.price, context.language_model
+    autoencoder = experiment.autoencoder if experiment.model.kind == "calm" else None
+    frozen = 0.0 if price.autoencoder is None else price.autoencoder.parameters.total
+    snapshots = 0 if experiment.trajectory is None else experiment.trajectory.snapshots
+    trained = price.model.parameters.total
+    memory = training_memory(experiment.model, autoencoder, context.vocab_size, context.device)
+    if context.workers.count > 1:
+        memory = worker_memory(memory, workload.training, trained, frozen, context.workers, context.device)
+    seconds = worker_seconds(price.model, workload.training, context.speed_of(workload), context.workers)
+    kept, scratch = training_disk(
+        price.model, workload.training, trained + frozen, 1 + snapshots, context.keep_checkpoints
+    )
+    return StageCost(STAGE_S + seconds, memory, kept, scratch, measured=context.is_measured(workload))
+
+
+def language_model_memory_advice(stage: Stage, strategy: str | None) -> str:
+    """Its size, the micro-batch that makes it smaller, and what dividing it among its workers would."""
+    vocab_size = stage_vocab_size(stage)
+    parameters = None
+    if vocab_size is not None:
+        experiment = language_model_experiment(stage)
+        parameters = round(parameter_count(experiment.model, experiment.autoencoder, vocab_size).total)
+    advice = micro_batch_advice(stage.config["model"]["training"], "model", parameters)
+    if strategy == "ddp":
+        advice += ", or divide the model among its workers (execution.strategy=fsdp)"
+    return advice
+
+
+def language_model_summary(result: Mapping[str, Any]) -> str:
+    """Its final loss and the steps that it spent on a plateau, in words."""
+    if "final_loss" not in result:
+        return ""
+    plateau = f", {result['plateau_steps']:,} steps on a plateau" if result.get("plateau_steps") else ""
+    return f"final loss {result['final_loss']:.4g}{plateau}"
+
+
+def language_model_row(finished: FinishedStage) -> RowPart:
+    """Its size, its costs and where it lies."""
+    result = finished.result
+    flops, seconds = float(result["training_flops"]), float(result["wall_time_s"])
+    fields = {
+        "parameters": int(result["parameters"]),
+        "training_flops": flops,
+        "inference_flops_per_token": float(result["inference_flops_per_token"]),
+        "decode_mode": result["decode_mode"],
+        "wall_time_s": seconds,
+        "tokens": float(result["tokens"]),
+        "tokens_per_second": float(result["tokens_per_second"]),
+        "model_identity": finished.stage.identity,
+        "model_folder": f"{finished.address}/model",
+    }
+    return RowPart(fields, training_flops=flops, wall_time_s=seconds)
+
+
+def import_training() -> None:
+    """Import what a training needs."""
+    import calm_bench.training  # noqa: F401
+
+
+LANGUAGE_MODEL = StageKind(
+    "language_model",
+    run_language_model,
+    get_ready=import_training,
+    data_parallel=True,
+    scratch=("checkpoints", "stop"),
+    section="model",
+    flops=language_model_flops,
+    cost=language_model_cost,
+    memory_advice=language_model_memory_advice,
+    summary=language_model_summary,
+    row_part=language_model_row,
+    streams_metrics=True,
+    artifacts=("provenance.json",),
+)

@@ -1,0 +1,39 @@
+"""The stage ``tokens``: the documents of a corpus as token ids, and the tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from calm_bench.config import Tokens
+from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageCost
+from pipelines.study.stage import Stage, StageKind
+
+TOKENIZED_BYTES_PER_SECOND = {"bytes": 1.0e7, "bpe": 9.0e5, "hugging face": 1.0e6}
+"""Text tokenized per second, measured on one core; ``bpe`` is trained first. The rate of other tokenizers is
+assumed."""
+
+
+def run_tokens(
+    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
+) -> dict[str, Any]:
+    """Write the token ids of the corpus with the tokenizer of ``stage.settings["tokens"]``."""
+    from calm_bench.tokens import write_tokens
+
+    return write_tokens(Tokens.model_validate(stage.settings["tokens"]), inputs["corpus"], folder).as_dict()
+
+
+def tokens_cost(stage: Stage, context: CostContext) -> StageCost:
+    """Seconds by the size of the text and by the tokenizer, where the size is known; it needs no torch."""
+    sizes, tokenizer = context.sizes, context.experiment.tokens.tokenizer
+    width = 2 if context.vocab_size <= 2**16 else 4
+    written = None if sizes.num_tokens is None else sizes.num_tokens * width + SMALL_FILES_BYTES
+    rate = TOKENIZED_BYTES_PER_SECOND[tokenizer if tokenizer in ("bytes", "bpe") else "hugging face"]
+    seconds = None if sizes.num_bytes is None else STAGE_S + (0.1 + sizes.num_bytes / rate)
+    return StageCost(seconds, disk_bytes=written)
+
+
+TOKENS = StageKind(
+    "tokens", run_tokens, uses_torch=False, uses_device=False, checked_when_opened=True, cost=tokens_cost
+)
