@@ -1,0 +1,110 @@
+"""BrierLM of anything that samples, on texts that are at hand: no store, no study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from calm_bench.fingerprint import identity
+from evals.brier import Integers
+from evals.evaluate import BrierResult, evaluate_brierlm
+from evals.protocol import EvaluationError, Protocol
+from evals.samplers import Sampler
+
+if TYPE_CHECKING:
+    from calm_bench.tokens.tokenizer import Tokenizer
+
+
+class TokenDocuments:
+    """Documents of token ids as one packed stream (:class:`evals.evaluate.TokenSource`)."""
+
+    def __init__(self, documents: Sequence[Sequence[int]], vocab_size: int) -> None:
+        """
+        Raises:
+            EvaluationError: a document without tokens, or a token outside the vocabulary; names the document.
+        """
+        for number, document in enumerate(documents):
+            if not len(document):
+                raise EvaluationError(f"document {number} has no tokens")
+            if min(document) < 0 or max(document) >= vocab_size:
+                raise EvaluationError(
+                    f"document {number} has tokens from {min(document)} to {max(document)}, and the vocabulary those "
+                    f"from 0 to {vocab_size - 1}"
+                )
+        self.vocab_size = vocab_size
+        self._tokens: Integers = np.fromiter(chain.from_iterable(documents), dtype=np.int64)
+        self._ends = np.cumsum([len(document) for document in documents])
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def __getitem__(self, span: slice, /) -> Integers:
+        return self._tokens[span]
+
+    def document_of(self, positions: Integers, /) -> Integers:
+        """The number of the document that each of ``positions`` lies in."""
+        return np.searchsorted(self._ends, positions, side="right").astype(np.int64)
+
+    @property
+    def digest(self) -> str:
+        """Identity of the documents, in their order."""
+        return identity([self._tokens.tolist(), self._ends.tolist()])
+
+
+def score(
+    sampler: Sampler,
+    documents: Sequence[str] | Sequence[Sequence[int]],
+    tokenizer: Tokenizer | None = None,
+    *,
+    context_length: int = 256,
+    first_position: int = 32,
+    position_stride: int = 8,
+    num_samples: int = 8,
+    max_windows: int | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> BrierResult:
+    """BrierLM of ``sampler`` on ``documents``, with its standard error over documents.
+
+    The protocol is ``matched`` (:class:`evals.protocol.Protocol`): scores are comparable where ``protocol_hash`` is
+    equal, which holds documents, tokenizer and all lengths.
+
+    Args:
+        sampler: anything with ``vocab_size``, ``chunk_size`` and ``sample(contexts, num_samples, horizon, seeds)``.
+        documents: held-out texts, or their token ids, which end with the end-of-text token if the model knows one.
+        tokenizer: of texts; unset means bytes, with token 256 behind each text.
+        context_length: tokens of a scored window.
+        first_position: tokens that every target has before it, at least.
+        position_stride: tokens from one target to the next; a multiple of the sampler's ``chunk_size``.
+        num_samples: draws at each position, 2 or more.
+        max_windows: windows scored, spread evenly; unset means all.
+        progress: called with windows done and windows in all.
+
+    Raises:
+        EvaluationError: too little text, tokens outside the vocabulary, or positions that do not fit the chunks.
+    """
+    from calm_bench.tokens.byte_tokenizer import ByteTokenizer
+
+    reader = tokenizer or ByteTokenizer()
+    encoded = [
+        [*reader.encode(document), reader.eos_id] if isinstance(document, str) else list(document)
+        for document in documents
+    ]
+    if not encoded:
+        raise EvaluationError("there are no documents to score on")
+    source = TokenDocuments(encoded, sampler.vocab_size)
+    protocol = Protocol(
+        corpus_digest=source.digest,
+        tokenizer_digest=reader.digest if any(isinstance(document, str) for document in documents) else "token ids",
+        split="test",
+        context_length=context_length,
+        first_position=first_position,
+        position_stride=position_stride,
+        num_samples=num_samples,
+        max_windows=max_windows,
+        seed=seed,
+    )
+    return evaluate_brierlm(sampler, source, protocol, progress)

@@ -1,0 +1,1 @@
+"""The Python entrance: what ``import calm_bench`` offers to scripts and notebooks."""

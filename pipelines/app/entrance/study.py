@@ -1,0 +1,221 @@
+"""A study from Python: what it costs, its run, its results as objects and as a data frame."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.study import config
+
+if TYPE_CHECKING:
+    import pandas
+    from rich.console import Console
+
+    from pipelines.app.entrance.model import Model
+    from pipelines.planning.plan import Plan
+    from pipelines.results.entry import Entry
+    from pipelines.results.leaderboard import Leaderboard
+
+WIDTH = 120
+"""Characters of a table in a notebook."""
+
+
+class Study:
+    """A search over experiments: trainings, their scores, and the leaderboard of them."""
+
+    def __init__(self, configuration: config.Study) -> None:
+        self.config = configuration
+        """The resolved configuration, checked and frozen."""
+
+    @classmethod
+    def from_yaml(cls, name_or_path: str | Path, *overrides: str, store: str | Path | None = None) -> Study:
+        """The study in a YAML file, or one that ships (``k-ablation``, ``heads``, ``smoke``, ...).
+
+        Args:
+            overrides: assignments as on the command line, such as ``"model.training.num_flops=1e13"``.
+            store: folder of all results, or an address such as ``s3://bucket/path``; ``runs`` where unset.
+
+        Raises:
+            ConfigurationError: no such study, an unknown key (with the nearest valid one), values that do not fit.
+        """
+        from pipelines.study.catalogue import resolve_study
+
+        resolved = resolve_study(str(name_or_path), overrides)
+        if store is not None:
+            execution = resolved.execution.model_copy(update={"store": str(store)})
+            resolved = resolved.model_copy(update={"execution": execution})
+        return cls(resolved)
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    def plan(self) -> StudyPlan:
+        """What the study will do and what it costs; starts nothing."""
+        from pipelines.planning.plan import plan_study
+        from pipelines.store.opening import open_store
+
+        return StudyPlan(plan_study(self.config, open_store(self.config.execution.store)))
+
+    def run(self, *, local: bool = False, retry_failed: bool = False, quiet: bool = False) -> StudyResult:
+        """Train and score what the store does not hold yet; returns the results of all trials.
+
+        Progress comes as plain lines in a notebook and as a live panel in a terminal. Interrupting the kernel once
+        saves and stops; the same call goes on.
+
+        Args:
+            local: in this process, one stage after the other, instead of on Ray.
+            retry_failed: try failed trials again.
+            quiet: print nothing.
+
+        Raises:
+            StudyInterrupted: it was asked to stop.
+            ConfigurationError, CorpusError, ExecutorError: it cannot run as described.
+        """
+        from rich.console import Console
+
+        from pipelines.app.running import run_and_report
+
+        study = self.config
+        if local:
+            study = study.model_copy(update={"execution": study.execution.model_copy(update={"backend": "local"})})
+        console = Console(file=io.StringIO()) if quiet else Console()
+        report = run_and_report(study, console, retry_failed)
+        failed = {outcome.label: outcome.error or outcome.state for outcome in report.failed}
+        return StudyResult(report.leaderboard, report.folder, study.execution.store, failed)
+
+    def result(self) -> StudyResult:
+        """The results that the store holds of this study; runs nothing.
+
+        Raises:
+            FileNotFoundError: it has not ended in this store yet.
+        """
+        from pipelines.results.leaderboard import Leaderboard
+        from pipelines.store.opening import open_store
+        from pipelines.store.study_folder import study_folder
+
+        store = open_store(self.config.execution.store)
+        store.bring_studies()
+        folder = study_folder(self.config, store)
+        text = (folder / "leaderboard.json").read_text(encoding="utf-8")
+        return StudyResult(Leaderboard.from_json(text), folder, self.config.execution.store)
+
+    def __repr__(self) -> str:
+        return f"<study {self.name}: {self.config.description}>"
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """What a study will do: its trials with their prices, its stages with their states."""
+
+    plan: Plan
+
+    @property
+    def training_flops(self) -> float:
+        """FLOPs of all trainings, each once."""
+        return self.plan.flops
+
+    @property
+    def training_flops_to_run(self) -> float:
+        """FLOPs of the trainings that the store does not hold yet."""
+        return self.plan.flops_to_run
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as JSON-able data: what ``calm-bench plan --json`` prints."""
+        return self.plan.to_dict()
+
+    def _print(self, console: Console) -> None:
+        from pipelines.report.plan_table import print_plan
+
+        print_plan(self.plan, console)
+
+    def __repr__(self) -> str:
+        return as_text(self._print)
+
+    def _repr_html_(self) -> str:
+        return as_html(self._print)
+
+
+@dataclass(frozen=True)
+class StudyResult(Sequence["Entry"]):
+    """The scored models of a study, best first: a sequence of rows."""
+
+    leaderboard: Leaderboard
+    folder: Path
+    """The study's folder: leaderboard files, pictures, ``report.html``."""
+    store: str
+    failed: dict[str, str] | None = None
+    """Label of each trial that has no row -> why; None where the results were read from the store."""
+
+    @cached_property
+    def rows(self) -> tuple[Entry, ...]:
+        """All rows, best BrierLM first within a protocol; only rows of one ``protocol_hash`` can be compared."""
+        return self.leaderboard.entries
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.rows[index]
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.rows)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One line per row, one column per field: scores with their errors, costs, counts, the protocol's hash."""
+        import pandas
+
+        return pandas.read_csv(io.StringIO(self.leaderboard.to_csv()))
+
+    def load_model(self, label: str, device: str = "cpu") -> Model:
+        """The trained model of the row called ``label``."""
+        from pipelines.app.entrance.model import load_model
+
+        return load_model(label, store=self.store, device=device)
+
+    @property
+    def headline(self) -> str:
+        """The study's answer in sentences; empty where there are too few rows for one."""
+        from pipelines.results.headline import headlines
+        from pipelines.results.trajectories import read_trajectories
+
+        found = headlines(self.leaderboard, read_trajectories(self.folder))
+        return " ".join(sentence for one in found for sentence in one.brief)
+
+    def _print(self, console: Console) -> None:
+        from pipelines.report.tables import print_table
+        from pipelines.results.leaderboard import Leaderboard
+        from pipelines.results.pooling import pooled
+
+        print_table(Leaderboard(pooled(self.leaderboard)), console)
+
+    def __repr__(self) -> str:
+        return as_text(self._print)
+
+    def _repr_html_(self) -> str:
+        return as_html(self._print)
+
+
+def as_text(show: Callable[[Console], None]) -> str:
+    """What ``show`` prints, without colours."""
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=WIDTH)
+    show(console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def as_html(show: Callable[[Console], None]) -> str:
+    """What ``show`` prints, as HTML with its colours."""
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=WIDTH, record=True, force_jupyter=False)
+    show(console)
+    return console.export_html(
+        inline_styles=True, code_format='<pre style="line-height:1.2;overflow-x:auto">{code}</pre>'
+    )

@@ -1,0 +1,150 @@
+"""The Python entrance: one import, and what the docs show works as shown."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import calm_bench as cb
+from calm_bench.overrides import ConfigurationError
+from evals.markov import MarkovSampler
+from evals.protocol import EvaluationError
+from tests.evals.markov_texts import language
+
+ROOT = Path(__file__).resolve().parents[3]
+EXAMPLES = ROOT / "docs" / "examples"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("entrance") / "runs"
+
+
+@pytest.fixture(scope="module")
+def result(store: Path) -> cb.StudyResult:
+    return cb.Study.from_yaml("smoke", "tracking.enabled=false", store=store).run(local=True, quiet=True)
+
+
+def test_an_import_loads_nothing_heavy() -> None:
+    script = (
+        "import sys, calm_bench; from calm_bench import Study; "
+        "print(*({'torch', 'ray', 'mlflow', 'optuna'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_every_name_is_there_and_no_other() -> None:
+    for name in cb.__all__:
+        assert getattr(cb, name) is not None
+    assert set(cb.__all__) <= set(dir(cb))
+    with pytest.raises(AttributeError, match="no attribute 'Stuty'"):
+        cb.Stuty  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_results_are_rows_a_data_frame_and_a_table(result: cb.StudyResult) -> None:
+    assert [row.label for row in result] == [row.label for row in result.leaderboard.entries]
+    assert result[0].brierlm >= result[1].brierlm
+    frame = result.to_pandas()
+    assert len(frame) == 2
+    assert frame["brierlm"].tolist() == pytest.approx([row.brierlm for row in result])
+    for shown in (repr(result), result._repr_html_()):
+        assert "token" in shown
+        assert "BrierLM" in shown
+    assert result.failed == {}
+    assert (result.folder / "leaderboard.json").is_file()
+
+
+def test_a_finished_study_is_read_without_running(result: cb.StudyResult, store: Path) -> None:
+    study = cb.Study.from_yaml("smoke", "tracking.enabled=false", store=store)
+    assert study.result().rows == result.rows
+    assert study.plan().training_flops > study.plan().training_flops_to_run == 0
+    assert "smoke" in repr(study)
+    assert "language model" in study.plan()._repr_html_()
+    with pytest.raises(FileNotFoundError):
+        cb.Study.from_yaml("smoke", "seed=9", store=store).result()
+
+
+def test_a_model_writes_what_the_command_writes(result: cb.StudyResult, store: Path) -> None:
+    model = result.load_model("K=2")
+    pieces = list(model.stream("ab", 24, temperature=0.5, seed=3))
+    text = model.generate("ab", 24, temperature=0.5, seed=3)
+    assert "".join(pieces) == text
+    assert len(pieces) > 1
+    command = ["generate", "smoke/K=2", "--prompt", "ab", "--tokens", "24", "--temperature", "0.5", "--seed", "3"]
+    done = subprocess.run(
+        [sys.executable, "-c", "from calm_bench.command import main; main()", *command, "--store", str(store)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.stdout == f"ab{text}\n"
+
+
+def test_a_stream_that_is_left_ends(result: cb.StudyResult) -> None:
+    model = result.load_model("token")
+    stream = model.stream("ab", 100_000)
+    assert next(stream)
+    stream.close()
+    assert model.generate("ab", 8), "the network is free again"
+
+
+def test_a_model_has_its_parts(result: cb.StudyResult) -> None:
+    chunks, tokens = result.load_model("K=2"), result.load_model("token")
+    assert chunks.chunk_size == 2
+    assert chunks.autoencoder is not None
+    assert tokens.autoencoder is None
+    assert chunks.decode(chunks.encode("größe")) == "größe"
+    assert "K=2" in repr(chunks)
+    with pytest.raises(ConfigurationError, match="temperature"):
+        chunks.generate("ab", temperature=1.5)
+    with pytest.raises(ConfigurationError, match="there is no model"):
+        cb.load_model("K=16", store="nowhere")
+
+
+def test_a_model_scores_as_its_study_did(result: cb.StudyResult, store: Path) -> None:
+    row = next(row for row in result if row.label == "token")
+    score = cb.load_model("smoke/token", store=store).score(store=store)
+    assert (score.brierlm, score.protocol_hash) == (pytest.approx(row.brierlm, abs=1e-9), row.protocol_hash)
+
+
+def test_whatever_samples_has_a_score() -> None:
+    known = language()
+    documents = [(known.sample_codes(seed, 300) + ord("a")).tolist() for seed in range(12)]
+    scored = cb.score(MarkovSampler(known), documents, context_length=64, first_position=8)
+    assert scored.num_documents == 12
+    assert scored.error_unit == "document"
+    assert scored.brierlm_se > 0
+    again = cb.score(MarkovSampler(known), documents, context_length=64, first_position=8)
+    assert (again.brierlm, again.protocol_hash) == (scored.brierlm, scored.protocol_hash)
+    other = cb.score(MarkovSampler(known), documents[1:], context_length=64, first_position=8)
+    assert other.protocol_hash != scored.protocol_hash
+
+
+@pytest.mark.parametrize(
+    ("documents", "said"), [([], "no documents"), ([[]], "document 0"), ([[1], [999]], "document 1")]
+)
+def test_documents_that_cannot_be_scored_are_named(documents: list[list[int]], said: str) -> None:
+    with pytest.raises(EvaluationError, match=said):
+        cb.score(MarkovSampler(language()), documents)
+
+
+@pytest.mark.parametrize("name", ["compare_heads", "score_any_sampler", "read_a_store"])
+def test_the_examples_run(name: str, result: cb.StudyResult, store: Path, tmp_path: Path) -> None:
+    arguments = {"compare_heads": [str(tmp_path / "runs")], "read_a_store": [str(tmp_path / "smoke.yaml"), str(store)]}
+    (tmp_path / "smoke.yaml").write_text((ROOT / "pipelines" / "studies" / "smoke.yaml").read_text())
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / f"{name}.py"), *arguments.get(name, [])],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "brierlm" in done.stdout.lower()
