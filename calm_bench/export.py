@@ -15,6 +15,7 @@ from torch import Tensor
 
 from calm_bench.atomic import write_bytes, write_with
 from calm_bench.autoencoder import Autoencoder
+from calm_bench.errors import RunError
 from calm_bench.head_config import DiffusionHead, EnergyHead, FlowHead
 from calm_bench.lm.base import MAX_POSITIONS, ChunkLanguageModel
 from calm_bench.lm.calm import Calm
@@ -40,7 +41,7 @@ TIME_FEATURES = 256
 Format = Literal["bin", "safetensors"]
 
 
-class ExportError(ValueError):
+class ExportError(RunError, ValueError):
     """A model that the reference implementation has no place for; the message says why."""
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from calm_bench.errors import UsageError
 from calm_bench.registry import did_you_mean
 
 KIND = "kind"
@@ -22,7 +23,7 @@ UNION_MEMBER = re.compile(r"[\[\]]|^(?:int|float|str|bool|none|constrained-.*)$"
 """Names that pydantic adds to an error's location for the member of a union that it tried."""
 
 
-class ConfigurationError(ValueError):
+class ConfigurationError(UsageError, ValueError):
     """A description that cannot be used; the message names the key and what to do."""
 
 

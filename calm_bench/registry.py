@@ -7,10 +7,12 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
+from calm_bench.errors import UsageError
+
 T = TypeVar("T")
 
 
-class UnknownName(ValueError):
+class UnknownName(UsageError, ValueError):
     """A name that no plug-in has; the message lists the nearest ones."""
 
 

@@ -16,13 +16,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from calm_bench.errors import RunError
+
 SAFETENSORS = "model.safetensors"
 PICKLE = "pytorch_model.bin"
 SHARD = re.compile(r"-(\d+)-of-(\d+)$")
 MAX_LISTED = 8
 
 
-class WeightsError(ValueError):
+class WeightsError(RunError, ValueError):
     """A folder does not hold the model that was asked for; the message lists what differs."""
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from calm_bench.config import Evaluation
+from calm_bench.errors import UsageError
 from calm_bench.fingerprint import identity
 from calm_bench.frozen import Frozen, PositiveInt
 
@@ -17,7 +18,7 @@ _OF_MATCHED = ("first_position", "position_stride", "num_samples")
 """Settings that the paper's protocol chooses itself."""
 
 
-class EvaluationError(ValueError):
+class EvaluationError(UsageError, ValueError):
     """The protocol cannot be carried out on this text or this model; the message says what to change."""
 
 

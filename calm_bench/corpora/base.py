@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 from calm_bench.config import Corpus
+from calm_bench.errors import UsageError
 
 EXAMPLES_PER_REASON = 5
 
 
-class CorpusError(ValueError):
+class CorpusError(UsageError, ValueError):
     """A corpus that cannot be read, is empty, or is described wrongly; the message says what to change."""
 
 

@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 from transformers import LlamaConfig, LlamaModel
 
 from calm_bench.config import LanguageModel as LanguageModelConfig
+from calm_bench.errors import RunError
 from calm_bench.heads.noise import Noise, OneSource, RowSources
 from calm_bench.weights import save_weights
 
@@ -26,7 +27,7 @@ MAX_POSITIONS = 1 << 17
 """Rotary positions need no table, so this only keeps transformers from complaining."""
 
 
-class NotFinite(ArithmeticError):
+class NotFinite(RunError, ArithmeticError):
     """A model computed NaN or infinity, so what would be drawn from it means nothing."""
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from calm_bench.corpora import Split
+from calm_bench.errors import RunError
 from calm_bench.fingerprint import file_digest
 from calm_bench.tokens.tokenizer import TokensError
 
@@ -22,7 +23,7 @@ FORMAT = 1
 Ids = npt.NDArray[np.int64]
 
 
-class DamagedShard(TokensError):
+class DamagedShard(RunError, TokensError):
     """A file of the tokens that is missing or is not what was written; names it with expected and found hash."""
 
     def __init__(self, path: Path, expected: str, found: str) -> None:

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from calm_bench.errors import UsageError
+
 DESCRIPTION = "calm_tokenizer.json"
 """The file of a tokenizer folder that says which class reads the rest."""
 
 
-class TokensError(ValueError):
+class TokensError(UsageError, ValueError):
     """Tokens that cannot be made, read or served; the message says what to do."""
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from calm_bench.config import Training
+from calm_bench.errors import RunError, StopRequested
 from calm_bench.flops import training_steps
 from calm_bench.seeding import generator
 from calm_bench.training.checkpoint import Checkpoints, Counters
@@ -31,7 +32,7 @@ SAVING_SHARE = 20.0
 Loss = Callable[[Tensor, Generator], tuple[Tensor, dict[str, Tensor]]]
 
 
-class TrainingError(RuntimeError):
+class TrainingError(RunError, RuntimeError):
     """A training that cannot go on."""
 
 
@@ -43,7 +44,7 @@ class Diverged(TrainingError):
     """The loss rose far above where it began."""
 
 
-class Interrupted(Exception):
+class Interrupted(StopRequested):
     """The training was asked to stop, and saved a checkpoint to go on from."""
 
 

@@ -22,6 +22,7 @@ import torch
 import torch.distributed as dist
 from torch import Generator, Tensor, nn
 
+from calm_bench.errors import UsageError
 from calm_bench.row_noise import RowNoise, Rows
 from calm_bench.seeding import derive, generator
 
@@ -31,7 +32,7 @@ Strategy = Literal["ddp", "fsdp"]
 Terms = dict[str, Tensor]
 
 
-class CannotShare(ValueError):
+class CannotShare(UsageError, ValueError):
     """A step's batch cannot be divided among the workers; the message says what to change."""
 
 

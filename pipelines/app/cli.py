@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from calm_bench.errors import FAILED, INTERRUPTED, CalmBenchError
 from pipelines.app.commands import (
     compare,
     context_sweep,
@@ -30,11 +31,6 @@ from pipelines.app.commands import (
     ui,
     watch,
 )
-
-INTERRUPTED = 130
-"""Exit code by which shells know Ctrl-C."""
-OVER_BUDGET = 3
-"""Exit code of a study that would cost more than ``--budget`` allows."""
 
 app = typer.Typer(
     name="calm-bench",
@@ -83,11 +79,7 @@ _DEBUG = "CALM_BENCH_DEBUG"
 
 
 def main() -> None:
-    """Run the command; an error is one message on stderr.
-
-    Exit codes: 0 done; 1 something failed while it ran; 2 the command or a configuration cannot be used; 3 it
-    would cost more than ``--budget``; 130 interrupted.
-    """
+    """Run the command. An error is one message on stderr, and carries its exit code (``calm_bench.errors``)."""
     # At the end the system takes back what there is: to look through it for garbage first takes up to half a second.
     atexit.register(gc.freeze)
     try:
@@ -112,46 +104,15 @@ def _leave_at_once() -> NoReturn:
 
 def _told(error: Exception) -> tuple[str, int]:
     """The message and the exit code of an error; what nobody foresaw says where to look."""
-    # By name: importing all the modules that define these errors would take longer than most commands.
-    name, text = type(error).__name__, str(error)
-    if name in _USAGE_ERRORS:
-        return text, 2
-    if name == "StudyInterrupted":
+    text = str(error)
+    if not isinstance(error, CalmBenchError):
+        where = f"calm-bench --debug {' '.join(sys.argv[1:])} shows where"
+        return f"{type(error).__name__}: {text} ({where})", FAILED
+    if error.exit_code == INTERRUPTED:
         from pipelines.execution.interrupt import this_command
 
-        return f"{text}\n{this_command()}", INTERRUPTED
-    if name == "OverBudget":
-        return text, OVER_BUDGET
-    if name in _RUN_ERRORS:
-        return text, 1
-    return f"{name}: {text} (calm-bench --debug {' '.join(sys.argv[1:])} shows where)", 1
-
-
-_USAGE_ERRORS = {
-    "ConfigurationError",
-    "CorpusError",
-    "TokenizerError",
-    "TokensError",
-    "UnknownName",
-    "EvaluationError",
-    "MissingData",
-}
-_RUN_ERRORS = {
-    "DamagedShard",
-    "ExecutorError",
-    "LeaderboardError",
-    "MeasuringFailed",
-    "NotFinite",
-    "PostgresqlError",
-    "StageError",
-    "DamagedStage",
-    "StoreError",
-    "StoreForbidden",
-    "StoreUnreachable",
-    "StudyBusy",
-    "TrackingError",
-    "WeightsError",
-}
+        text = f"{text}\n{this_command()}"
+    return text, error.exit_code
 
 
 def _complain(message: str, code: int) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import Any, Protocol
 
+from calm_bench.errors import RunError
 from pipelines.study.stage import Stage
 
 
-class ExecutorError(RuntimeError):
+class ExecutorError(RunError, RuntimeError):
     """Stages cannot be run as configured; the message says what to change."""
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from calm_bench.errors import RunError
+
 Cause = Literal["permanent", "passing", "memory"]
 """``passing``: a worker, a disk or a network let the stage down, and the next try may do better. ``memory``: it does
 not fit, and would not fit the next time either. ``permanent``: the same would happen again."""
@@ -19,7 +21,7 @@ _IO_TEXTS = ("i/o error", "no space left on device", "disk quota exceeded", "fil
 """How libraries that raise no OSError tell of one."""
 
 
-class WorkerFailed(Exception):
+class WorkerFailed(RunError):
     """What failed in another process, in words only, so that it crosses its border whatever the error was."""
 
     def __init__(self, name: str, text: str, details: str, cause: Cause) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from calm_bench.atomic import write_bytes
+from calm_bench.errors import RunError
 from pipelines.common.redact import masked
 from pipelines.execution.failures import Cause, WorkerFailed, cause_of, name_of
 from pipelines.execution.worker_group import Crew
@@ -23,7 +24,7 @@ _HOPELESS = {"NonFiniteLoss", "Diverged"}
 """Errors that no damaged input explains."""
 
 
-class StageError(Exception):
+class StageError(RunError):
     """A stage failed. Carries text only, so that it crosses process borders whatever the error was."""
 
     def __init__(self, message: str, details: str = "", cause: Cause = "permanent") -> None:
@@ -37,7 +38,7 @@ class StageError(Exception):
         return self.message
 
 
-class DamagedInput(Exception):
+class DamagedInput(RunError):
     """A stage that this one reads is missing or not what was published. It is set aside, to be made anew."""
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from calm_bench.errors import OVER_BUDGET, CalmBenchError
 from calm_bench.overrides import ConfigurationError
 from pipelines.common.numbers import compact, duration, printable, scientific
 from pipelines.planning.estimate import Estimate
@@ -23,8 +24,10 @@ NAMED = 3
 """Trials and stages that a refusal names."""
 
 
-class OverBudget(Exception):
+class OverBudget(CalmBenchError):
     """The study would cost more than was allowed; the message says how much and what most of it is for."""
+
+    exit_code = OVER_BUDGET
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from calm_bench.config import Experiment
+from calm_bench.errors import RunError
 from pipelines.planning.calibration import ALONE, Calibration, Measured
 from pipelines.planning.machines import Machine
 from pipelines.study.workload import Speed, TrainedKind, Workload
@@ -43,7 +44,7 @@ _SHARE = "share"
 """Of the time of a measurement, what its process had a core."""
 
 
-class MeasuringFailed(RuntimeError):
+class MeasuringFailed(RunError, RuntimeError):
     """A measuring process ended without an answer; the message holds its error."""
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from calm_bench.errors import RunError
 from calm_bench.fingerprint import identity
 from calm_bench.frozen import Frozen
 from evals.task_score import TaskScore
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 Four = tuple[float, float, float, float]
 
 
-class IncompleteOutcome(ValueError):
+class IncompleteOutcome(RunError, ValueError):
     """A trial that cannot be a row, because a stage's result is missing or lacks a number."""
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from calm_bench.errors import RunError
 from pipelines.results.entry import Entry
 from pipelines.results.pairing import Differences, differences
 from pipelines.results.pareto import pareto_front
@@ -28,7 +29,7 @@ NOT_IN_CSV = ("replicates",)
 Cost = Literal["total_training_flops", "training_flops", "inference_flops_per_token", "wall_time_s", "parameters"]
 
 
-class LeaderboardError(ValueError):
+class LeaderboardError(RunError, ValueError):
     """A file that is not a leaderboard of this version."""
 
 

@@ -14,6 +14,7 @@ import yaml
 
 from calm_bench.atomic import write_bytes, write_json
 from calm_bench.config import Experiment
+from calm_bench.errors import StopRequested
 from calm_bench.overrides import apply_settings
 from pipelines.common.redact import masked
 from pipelines.execution.events import (
@@ -52,7 +53,7 @@ WRITES_SHARE = 20
 GraphFor = Callable[[Experiment], StageGraph]
 
 
-class StudyInterrupted(Exception):
+class StudyInterrupted(StopRequested):
     """The study was stopped before its end; the message says how to go on."""
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from calm_bench.errors import RunError
 from pipelines.common.redact import masked
 
 if TYPE_CHECKING:
@@ -18,11 +19,11 @@ _KEEPALIVE_S = {"idle": 15, "interval": 5, "count": 3}
 """After about half a minute both ends know that the other's machine is gone; the system's own default is two hours."""
 
 
-class PostgresqlError(RuntimeError):
+class PostgresqlError(RunError, RuntimeError):
     """A database cannot be used; the message says what to do and holds no credentials."""
 
 
-class LostConnection(ConnectionError):
+class LostConnection(RunError, ConnectionError):
     """The connection that held a lock has ended."""
 
 

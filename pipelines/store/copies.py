@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from calm_bench.errors import RunError
 from pipelines.store import bundle
 from pipelines.store.home import Home
 from pipelines.store.intact import RECORD, find_damage
@@ -17,7 +18,7 @@ SMALL_BYTES = 2**20
 """Files up to this size belong to a stage's summary; metrics, which are lines of JSON, always do."""
 
 
-class DamagedStage(RuntimeError):
+class DamagedStage(RunError, RuntimeError):
     """A finished stage cannot be fetched as it was published."""
 
     def __init__(self, damage: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from calm_bench.atomic import write_bytes
+from calm_bench.errors import RunError
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import did_you_mean
 from pipelines.common.redact import masked
@@ -37,11 +38,11 @@ _MODIFIED = ("LastModified", "mtime", "updated", "last_modified", "created")
 """What implementations call the time of the last write."""
 
 
-class StoreUnreachable(OSError):
+class StoreUnreachable(RunError, OSError):
     """The home of a store did not answer as it should, which may pass; the message says what was tried."""
 
 
-class StoreForbidden(PermissionError):
+class StoreForbidden(RunError, PermissionError):
     """The home of a store refused; the message says what is missing."""
 
 

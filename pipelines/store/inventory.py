@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from calm_bench.errors import RunError
 from pipelines.store.contents import StageFiles
 from pipelines.store.store import Store
 
@@ -16,7 +17,7 @@ StoredState = Literal["done", "running", "unfinished", "abandoned"]
 ``abandoned``: begun, and nobody will go on with it, unless a trial that failed or was pruned is tried again."""
 
 
-class StoreError(RuntimeError):
+class StoreError(RunError, RuntimeError):
     """The store cannot be understood; the message says what to do."""
 
 

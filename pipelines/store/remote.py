@@ -25,6 +25,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from calm_bench.errors import RunError
 from pipelines.store import bundle, remote_contents
 from pipelines.store.claims import EXPIRY_S, HEARTBEAT_S, Claim, Claims
 from pipelines.store.contents import LeftBehind, StageFiles, left_behind_in
@@ -41,7 +42,7 @@ from pipelines.store.store import Store
 from pipelines.study.stage import Stage
 
 
-class StudyBusy(RuntimeError):
+class StudyBusy(RunError, RuntimeError):
     """Another driver runs the study, and the store cannot let two drivers share its journal."""
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from calm_bench.errors import StopRequested
 from calm_bench.fingerprint import identity
 from calm_bench.registry import Registry, UnknownName
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pipelines.study.row import FinishedStage, RowPart
 
 
-class Interrupted(Exception):
+class Interrupted(StopRequested):
     """Work stopped because it was asked to; what was done is kept and the next run continues from it."""
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from calm_bench.errors import RunError
 from calm_bench.fingerprint import identity as fingerprint
 from calm_bench.registry import did_you_mean
 from pipelines.common.redact import masked
@@ -58,7 +59,7 @@ _EXPERIMENT_TAGS = {
 }
 
 
-class TrackingError(RuntimeError):
+class TrackingError(RunError, RuntimeError):
     """MLflow cannot be read; says where and what to do."""
 
 
