@@ -1,15 +1,84 @@
-"""What holds for every test: on CI none is skipped."""
+"""What holds for every test: which are quick, and that on CI none is skipped."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Generator
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 REQUIRE_ALL = bool(os.environ.get("CALM_BENCH_REQUIRE_ALL"))
 """Whether a skipped test is a failure: nobody reads the reasons on CI, where all that tests need is installed."""
+
+TESTS = Path(__file__).parent
+QUICK_FOLDERS = {
+    "calm_bench",
+    "calm_bench/corpora",
+    "calm_bench/tokens",
+    "pipelines/common",
+    "pipelines/monitor",
+    "pipelines/planning",
+    "pipelines/results",
+    "pipelines/study",
+}
+"""Rooms whose tests compute on what they are given: quick, but for those that the rules below except."""
+STARTING = {"mlflow", "moto", "multiprocessing", "playwright", "psycopg", "ray", "subprocess"}
+"""A module that imports one of these starts something that takes its time."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files without quick tests are not even imported by ``-m quick``: half of its time would go into that."""
+    if config.option.markexpr == "quick" and collection_path.suffix == ".py" and collection_path.parent != TESTS:
+        return None if _folder(collection_path) in QUICK_FOLDERS else True
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _is_quick(item):
+            item.add_marker(pytest.mark.quick)
+
+
+def _is_quick(item: pytest.Item) -> bool:
+    module = getattr(item, "module", None)
+    return (
+        _folder(item.path) in QUICK_FOLDERS
+        and not any(item.get_closest_marker(name) for name in ("slow", "long", "gpu"))
+        and not any(value.__name__ in STARTING for value in vars(module).values() if isinstance(value, ModuleType))
+    )
+
+
+def _folder(path: Path) -> str:
+    return path.parent.relative_to(TESTS).as_posix() if path.is_relative_to(TESTS) else ""
+
+
+class _Processes:
+    """Hears of every process that this one starts, and refuses while a quick test runs."""
+
+    refused = False
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.refused and event in ("subprocess.Popen", "os.fork", "os.posix_spawn"):
+            raise RuntimeError(f"a quick test starts no process ({event}): mark it slow, or import what it starts")
+
+
+PROCESSES = _Processes()
+sys.addaudithook(PROCESSES)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """What ``quick`` promises is kept, by whatever way a process is started."""
+    PROCESSES.refused = item.get_closest_marker("quick") is not None
+    try:
+        return (yield)
+    finally:
+        PROCESSES.refused = False
 
 
 @pytest.hookimpl(wrapper=True)
