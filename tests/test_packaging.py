@@ -29,9 +29,9 @@ DISTRIBUTIONS = {"yaml": "pyyaml", "optuna_dashboard": "optuna-dashboard"}
 
 
 def imported(package: str) -> set[str]:
-    """Top-level names of other projects that the package imports, anywhere in a file."""
+    """Top-level names of other projects that the package imports, anywhere in a file but for the conformance suites."""
     names: set[str] = set()
-    for path in (ROOT / package).rglob("*.py"):
+    for path in set((ROOT / package).rglob("*.py")) - set((ROOT / "calm_bench" / "testing").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 names |= {alias.name.partition(".")[0] for alias in node.names}
@@ -90,3 +90,12 @@ def test_a_folder_of_the_same_name_does_no_harm(tmp_path: Path) -> None:
     script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import calm_bench, evals; print(evals.__file__)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert str(tmp_path) not in done.stdout
+
+
+def test_pytest_is_for_the_conformance_suites_alone() -> None:
+    """Who installs the package to train has no pytest."""
+    script = "import sys; sys.modules['pytest'] = None; import calm_bench, calm_bench.heads, calm_bench.testing"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert "import of pytest halted" in done.stderr, "the suites need it"
+    assert "calm_bench/testing" in done.stderr.replace("\\", "/"), "and nothing before them"
+    assert "calm_bench/heads" not in done.stderr

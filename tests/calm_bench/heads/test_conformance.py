@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conformance import HeadConformance
 from torch import Tensor
 
 from calm_bench.head_config import DiffusionHead, EnergyHead, FlowHead, HeadConfig, ShortcutHead
 from calm_bench.heads import HEADS
+from calm_bench.testing.head_conformance import HeadConformance
 
 
 class TestEnergy(HeadConformance):

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conformance import HeadConformance
 from torch import Generator, Tensor, nn
 from torch.nn.functional import gaussian_nll_loss
 
@@ -20,6 +19,7 @@ from calm_bench.lm import load_language_model
 from calm_bench.lm.folder import build_language_model
 from calm_bench.overrides import apply_settings
 from calm_bench.registry import UnknownName
+from calm_bench.testing.head_conformance import HeadConformance
 from calm_bench.weights import WeightsError
 
 

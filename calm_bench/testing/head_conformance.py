@@ -1,4 +1,14 @@
-"""What every head must do, whatever it is inside. A head's test class inherits this and names a configuration."""
+"""What every head must do, whatever it is inside.
+
+A head's test class inherits :class:`HeadConformance` and names a configuration; pytest then runs every test of it::
+
+    from calm_bench.head_config import CustomHead
+    from calm_bench.testing.head_conformance import HeadConformance
+
+
+    class TestGaussian(HeadConformance):
+        config = CustomHead(target="my_heads:GaussianHead")
+"""
 
 from __future__ import annotations
 
@@ -38,14 +48,15 @@ class PermutedDraws(TorchFunctionMode):
 
 
 class HeadConformance:
-    """Inherit, set ``config``, and run."""
+    """Inherit, set ``config``, and run: shapes, gradients, seeds, independence of rows, precision, FLOPs, learning."""
 
     config: ClassVar[HeadConfig]
+    """Of the head under test, with a ``kind`` that :data:`calm_bench.heads.HEADS` knows."""
     flops_tolerance: ClassVar[float] = 1e-6
     """Relative; a closed form may leave out that no gradient is taken for the network's inputs."""
 
     toy_distance: ClassVar[float] = 0.02
-    """Energy distance between what is learned and :func:`toy_targets`, on the average over the contexts."""
+    """Energy distance between what is learned and the toy distribution, on the average over the contexts."""
     toy_steps: ClassVar[int] = 300
     toy_learning_rate: ClassVar[float] = 5e-3
 
@@ -188,7 +199,6 @@ class HeadConformance:
     def cost(self) -> Any:
         return head_cost(self.config, D, Z, "implementation")
 
-    @pytest.mark.slow
     def test_a_toy_distribution_is_learned(self) -> None:
         """Two contexts in one dimension: two peaks of unlike weight, and one narrow peak off the centre."""
         generator, positions = seeded(0), 64
