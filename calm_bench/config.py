@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from calm_bench.frozen import Fraction, Frozen, NonNegativeInt, PositiveInt
 from calm_bench.head_config import EnergyHead, HeadConfig
@@ -234,6 +234,20 @@ class Benchmarks(Frozen):
     seed: int = 0
 
 
+class ExtraStage(Frozen):
+    """A stage of a kind from elsewhere, which a trial runs after its own: ``{kind: NAME, SETTING: VALUE, ...}``."""
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: str
+    """Under which a distribution registers it (entry point group ``calm_bench.stage``)."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What stands beside ``kind``; the kind itself checks it."""
+        return dict(self.model_extra or {})
+
+
 class Experiment(Frozen):
     """All that determines the numbers of one leaderboard row."""
 
@@ -247,6 +261,9 @@ class Experiment(Frozen):
     benchmarks: Benchmarks = Benchmarks()
     trajectory: Trajectory | None = None
     """Unset keeps and scores the finished model only."""
+    # Only where there are some, so that an experiment without has the identity that it always had.
+    extra_stages: Annotated[tuple[ExtraStage, ...], Field(exclude_if=lambda stages: not stages)] = ()
+    """Stages of kinds that other distributions bring, with their settings."""
 
     @model_validator(mode="before")
     @classmethod

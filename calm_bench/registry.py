@@ -34,6 +34,8 @@ class Registry(Generic[T]):
     def __init__(self, group: str, built_in: dict[str, str], *, one: str) -> None:
         self.group = group
         self.one = one
+        self.built_in = tuple(built_in)
+        """Names that come with the package, in the order in which they are given."""
         self._targets: dict[str, str | T] = dict(built_in)
         self._entry_points_read = False
 

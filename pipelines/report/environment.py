@@ -9,8 +9,9 @@ from typing import Any
 
 from pipelines.common.sanitize import legible
 from pipelines.report.stage_records import StageRecords
+from pipelines.study.stage import STAGE_KINDS
 
-ORDER = ("corpus", "tokens", "autoencoder", "language_model", "evaluation", "samples", "benchmarks", "trajectory")
+ORDER = STAGE_KINDS.built_in
 
 
 class Environment:

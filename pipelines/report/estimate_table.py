@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipelines.common.numbers import compact, duration, printable, scientific
 from pipelines.planning.estimate import Estimate
-from pipelines.study.stage import Stage
+from pipelines.study.stage import STAGE_KINDS, Stage
 
 
 def machine_lines(estimate: Estimate) -> list[str]:
@@ -71,8 +71,8 @@ def _memory_lines(estimate: Estimate) -> list[str]:
 def _advice(stage: Stage, estimate: Estimate) -> str:
     """Which micro-batch would fit."""
     memory = estimate.costs[stage].memory
-    section = "autoencoder" if stage.kind == "autoencoder" else "model"
-    training = stage.config.get(section, {}).get("training")
+    section = STAGE_KINDS.get(stage.kind).section
+    training = stage.config[section]["training"] if section else None
     available = estimate.machine.memory_bytes
     if memory is None or training is None or available is None or estimate.machine.device == "cpu":
         return " Let fewer run at once (execution.max_parallel), or make the micro-batches smaller."

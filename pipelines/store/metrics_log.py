@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-TRAINED_KINDS = ("autoencoder", "language_model")
-"""Stages that write ``metrics.jsonl``."""
-
 
 @dataclass(frozen=True)
 class Line:
@@ -26,7 +23,7 @@ class Line:
 
 def line_from(kind: str, row: Mapping[str, Any]) -> Line:
     """The line that a stage of ``kind`` wrote as ``row``."""
-    return Line(kind, row["split"], int(row["step"]), float(row["flops"]), float(row["time"]), row["metrics"])
+    return Line(kind, row["split"], int(row["step"]), float(row.get("flops", 0.0)), float(row["time"]), row["metrics"])
 
 
 def read_lines(kind: str, folder: Path) -> list[Line]:

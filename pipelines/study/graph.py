@@ -7,12 +7,14 @@ autoencoder for all language models of one chunk size, one set of tokens for all
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from calm_bench.config import Corpus, Experiment, LanguageModel, Tokens
 from calm_bench.fingerprint import file_digest, identity
+from calm_bench.overrides import ConfigurationError
+from calm_bench.registry import UnknownName
 from pipelines.study.stage import STAGE_KINDS, Stage, StageGraph
 
 CorpusIdentity = Callable[[Corpus], dict[str, Any]]
@@ -28,6 +30,7 @@ def stages_for(experiment: Experiment, corpus_identity: CorpusIdentity | None = 
 
     Raises:
         CorpusError: the corpus is unknown, unreadable, or not pinned.
+        ConfigurationError: one of ``extra_stages`` cannot be.
     """
     corpus = _stage(
         "corpus",
@@ -68,7 +71,8 @@ def stages_for(experiment: Experiment, corpus_identity: CorpusIdentity | None = 
         inputs={"corpus": corpus, "tokens": tokens, "language_model": language_model},
         label=f"evaluation of the {language_model.label}",
     )
-    return StageGraph((*stages, language_model, evaluation, *_extras(experiment, evaluation)))
+    own = StageGraph((*stages, language_model, evaluation, *_extras(experiment, evaluation)))
+    return StageGraph((*own.stages, *extra_stages(experiment, own)))
 
 
 def _extras(experiment: Experiment, evaluation: Stage) -> Iterator[Stage]:
@@ -95,6 +99,35 @@ def _extras(experiment: Experiment, evaluation: Stage) -> Iterator[Stage]:
             config={**evaluation.config, "trajectory": trajectory.model_dump(mode="json")},
             inputs={"corpus": corpus, "tokens": tokens, "language_model": model},
             label=f"trajectory of the {model.label}",
+        )
+
+
+def extra_stages(experiment: Experiment, graph: Mapping[str, Stage]) -> Iterator[Stage]:
+    """The stages of kinds from elsewhere that ``experiment`` asks for, each reading what its kind does of ``graph``.
+
+    Raises:
+        ConfigurationError: there is no such kind (names the nearest), it cannot be asked for in this way or twice, or
+            its settings cannot be.
+    """
+    asked: set[str] = set()
+    for extra in experiment.extra_stages:
+        try:
+            kind = STAGE_KINDS.get(extra.kind)
+            if not kind.reads:
+                raise ValueError("it is part of every study or has a section of its own")
+            if kind.name in asked:
+                raise ValueError("it is asked for twice")
+            settings = dict(kind.settings(extra.settings))
+        except UnknownName as error:
+            raise ConfigurationError(f"extra_stages: {error}") from error
+        except ValueError as error:
+            raise ConfigurationError(f"extra_stages, kind {extra.kind}: {error}") from error
+        asked.add(kind.name)
+        yield _stage(
+            kind.name,
+            config={"seed": experiment.seed, "settings": settings},
+            inputs={name: graph[name] for name in kind.reads if name in graph},
+            label=f"{kind.name} of the {graph['language_model'].label}",
         )
 
 

@@ -234,8 +234,8 @@ class StageKind:
 
     # How a study asks for it
     reads: tuple[str, ...] = ()
-    """The kinds of stages whose folders it reads, where a study may ask for it in ``extra_stages``; empty where it is
-    part of every study or has a section of its own."""
+    """The kinds of stages whose folders it reads, those of them that a trial has, where a study may ask for it in
+    ``extra_stages``; empty where it is part of every study or has a section of its own."""
     settings: Callable[[Mapping[str, Any]], Mapping[str, Any]] = no_settings
     """``settings(given)``: the settings of an entry of ``extra_stages``, checked and complete, as JSON. They are part
     of the stage's identity and stand in its ``config["settings"]``.
@@ -270,6 +270,12 @@ def kind_or_none(name: str) -> StageKind | None:
         return STAGE_KINDS.get(name)
     except UnknownName:
         return None
+
+
+def streams_metrics(kind: str) -> bool:
+    """Whether the lines that stages of ``kind`` log go to MLflow while they run."""
+    known = kind_or_none(kind)
+    return known is not None and known.streams_metrics
 
 
 def summary_of(kind: str, result: Mapping[str, Any]) -> str:

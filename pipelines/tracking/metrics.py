@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from calm_bench.config import Experiment
 from pipelines.common.redact import masked
 from pipelines.store.metrics_log import Line
+from pipelines.study.stage import kind_or_none
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
@@ -79,26 +80,19 @@ def row_metrics(entry: Entry) -> dict[str, float]:
     return {name: float(value) for name, value in values.items() if value is not None}
 
 
-def probe_metrics(probes: Mapping[str, Any], when: int) -> Iterator[Metric]:
-    """An autoencoder's probes: each curve a metric whose step is its level, bits or hundredths of noise.
+def stage_metrics(results: Mapping[str, Mapping[str, Any]], when: int) -> Iterator[Metric]:
+    """What the finished stages of a trial tell beside the numbers of its row.
 
     Args:
-        probes: of the autoencoder's result; nothing where it has none.
+        results: by kind.
         when: milliseconds since 1970.
     """
     from mlflow.entities import Metric
 
-    if not probes:
-        return
-    collapsed = probes["collapsed"]
-    yield Metric("autoencoder_probe/collapsed_dimensions", float(collapsed["value"]), when, 0)
-    yield Metric("autoencoder_probe/posterior_std", float(probes["posterior_std"]), when, 0)
-    for curve, steps_per_level in (("bits", 1), ("noise", 100)):
-        for point in probes[curve]:
-            step = round(steps_per_level * point["level"])
-            accuracy = point["accuracy"]
-            yield Metric(f"autoencoder_probe/accuracy_{curve}", accuracy["value"], when, step)
-            yield Metric(f"autoencoder_probe/accuracy_{curve}_se", accuracy["standard_error"], when, step)
+    for name, result in results.items():
+        kind = kind_or_none(name)
+        for point in () if kind is None else kind.metrics(result):
+            yield Metric(point.name, float(point.value), when, point.step)
 
 
 def parameters_of(experiment: Experiment) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,24 +11,15 @@ from calm_bench.config import Corpus
 from pipelines.common.numbers import printable
 from pipelines.common.redact import masked
 from pipelines.results.entry import Entry
+from pipelines.study.stage import kind_or_none
 from pipelines.tracking import client as names
 from pipelines.tracking.description import trial_note
-from pipelines.tracking.metrics import probe_metrics, row_metrics
+from pipelines.tracking.metrics import row_metrics, stage_metrics
 from pipelines.tracking.trials import TrialEnd
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Dataset
-
-READ_BESIDE_THE_ROW = (
-    ("evaluation", "result.json"),
-    ("samples", "samples.md"),
-    ("benchmarks", "result.json"),
-    ("trajectory", "result.json"),
-    ("language_model", "provenance.json"),
-)
-"""Files of finished stages that become artifacts: protocols with errors and sample counts, what a model writes, and
-where it comes from."""
 
 
 def push_result(
@@ -48,12 +39,10 @@ def push_result(
     client.log_inputs(
         run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", "training and evaluation")])]
     )
-    for kind, name in READ_BESIDE_THE_ROW:
-        if kind in end.folders and (end.folders[kind] / name).is_file():
-            client.log_artifact(run_id, str(end.folders[kind] / name), kind)
+    for kind, path in artifacts(end.folders):
+        client.log_artifact(run_id, str(path), kind)
     model_id = _model_id(client, experiment_id, run_id, entry)
-    probes = end.results.get("autoencoder", {}).get("probes", {})
-    client.log_batch(run_id, metrics=list(probe_metrics(probes, when)))
+    client.log_batch(run_id, metrics=list(stage_metrics(end.results, when)))
     client.log_batch(
         run_id,
         metrics=[
@@ -63,6 +52,15 @@ def push_result(
         tags=[RunTag(name, value) for name, value in _tags(entry, end).items()],
     )
     return model_id
+
+
+def artifacts(folders: Mapping[str, Path]) -> Iterator[tuple[str, Path]]:
+    """Files of finished stages that become artifacts, with their kinds."""
+    for name, folder in folders.items():
+        kind = kind_or_none(name)
+        for file in () if kind is None else kind.artifacts:
+            if (folder / file).is_file():
+                yield name, folder / file
 
 
 def _tags(entry: Entry, end: TrialEnd) -> dict[str, str]:

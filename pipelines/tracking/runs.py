@@ -17,8 +17,8 @@ from calm_bench.fingerprint import identity as fingerprint
 from pipelines.common.numbers import printable
 from pipelines.common.redact import masked
 from pipelines.results.leaderboard import Leaderboard
-from pipelines.store.metrics_log import TRAINED_KINDS
 from pipelines.study.config import Study
+from pipelines.study.stage import streams_metrics
 from pipelines.tracking import client as names
 from pipelines.tracking.description import LONGEST, study_head, study_note
 from pipelines.tracking.line_reader import LineReader
@@ -292,8 +292,8 @@ class StudyRuns:
             batch.clear()
             self._progress()
 
-        for kind in TRAINED_KINDS:
-            if kind not in trial.stages:
+        for kind in trial.stages:
+            if not streams_metrics(kind):
                 continue
             start = trial.stages[kind].start() or run.start
             for line in self._reader(trial, kind).new():

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.store.metrics_log import TRAINED_KINDS, read_lines
+from pipelines.store.metrics_log import read_lines
 from pipelines.store.names import is_plain
 from pipelines.store.store import ATTEMPTS
+from pipelines.study.stage import streams_metrics
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def trial_start(stages: Mapping[str, StagePlace], study_start: int) -> int | Non
 
     None before it has begun.
     """
-    starts = [start for kind in TRAINED_KINDS if kind in stages and (start := stages[kind].start()) is not None]
+    starts = [start for kind in stages if streams_metrics(kind) and (start := stages[kind].start()) is not None]
     return max(study_start, min(starts)) if starts else None
 
 

@@ -26,7 +26,7 @@ from pipelines.execution.events import (
 from pipelines.report.leaderboard_files import write_leaderboard
 from pipelines.results.entry import Entry, entry_from
 from pipelines.results.leaderboard import Leaderboard
-from pipelines.store.metrics_log import TRAINED_KINDS, read_lines
+from pipelines.store.metrics_log import read_lines
 from pipelines.store.store import ATTEMPTS, Store
 from pipelines.study.config import Study, Tracking
 from pipelines.study.trial import TrialOutcome
@@ -65,7 +65,7 @@ def training(outcome: TrialOutcome, last: int = 10**9, resumed_at: int | None = 
         resumed_at: the step from which a new attempt goes on, seven seconds late; what stood behind it is cut off.
     """
     assert outcome.graph is not None
-    for kind in TRAINED_KINDS:
+    for kind in ("autoencoder", "language_model"):
         if kind not in outcome.folders:
             continue
         stage, folder = outcome.graph[kind], outcome.folders[kind]
