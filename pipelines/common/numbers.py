@@ -7,14 +7,49 @@ import math
 MISSING = "–"  # noqa: RUF001 - a dash is what a table shows where there is nothing
 
 
+PLUS_MINUS = "±"
+ERROR_DIGITS = 2
+"""Significant digits of an error; its value has as many decimals."""
+
+
 def with_error(value: float, error: float) -> str:
-    """``12.34±0.21``: two decimals throughout, so that a column of them can be compared by eye."""
-    return f"{value:.2f}±{error:.2f}" if error >= 0.005 or error == 0 else f"{value:.2f}±<0.01"
+    """``12.34±0.21``, ``0.0043±0.0012``, ``4.5±1.2``, ``1230±120``: two significant digits of the error, and the value
+    to match.
+
+    An error of 0 says nothing about digits: the value has two decimals, or two significant digits where it is small.
+    """
+    if not (math.isfinite(value) and math.isfinite(error)):
+        return f"{value:.4g}{PLUS_MINUS}{error:.2g}"
+    if error == 0:
+        return f"{value:.2f}{PLUS_MINUS}0" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}{PLUS_MINUS}0"
+    # 0.0996 has two digits as 0.10, not as 0.100: the exponent is that of the rounded error.
+    exponent = int(f"{abs(error):.{ERROR_DIGITS - 1}e}".partition("e")[2])
+    decimals = ERROR_DIGITS - 1 - exponent
+    return f"{_rounded(value, decimals)}{PLUS_MINUS}{_rounded(error, decimals)}"
+
+
+def signed_with_error(value: float, error: float) -> str:
+    """``+1.23±0.21``: a difference."""
+    text = with_error(value, error)
+    return text if text.startswith("-") else f"+{text}"
+
+
+def clipped_with_error(value: float, error: float) -> str:
+    """:func:`with_error` of a score that cannot be below 0: ``0 (clipped)`` where it is there."""
+    if value != 0:
+        return with_error(value, error)
+    return "0 (clipped)" if error == 0 else f"{with_error(value, error)} (clipped)"
 
 
 def share_with_error(share: float, error: float) -> str:
-    """``99.95±0.02 %``."""
-    return f"{100 * share:.2f}±{100 * error:.2f} %" if error >= 5e-5 else f"{100 * share:.2f}±<0.01 %"
+    """``99.954±0.021 %``: :func:`with_error` in percent."""
+    return f"{with_error(100 * share, 100 * error)} %"
+
+
+def _rounded(value: float, decimals: int) -> str:
+    """``value`` to so many decimals, to tens where they are -1; never ``-0``."""
+    # Of a number too small to be seen at all, rounding leaves a zero that may be negative.
+    return f"{round(value, decimals) + 0.0:.{max(0, decimals)}f}"
 
 
 def scientific(number: float) -> str:

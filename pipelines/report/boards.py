@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.common.numbers import clipped_with_error
 from pipelines.common.sanitize import legible
 from pipelines.report.columns import LONGEST_LABEL, columns_for, values_of
 from pipelines.report.data import Board, Member, Row
@@ -65,7 +66,7 @@ def boards_of(
                     rank=rank,
                     family=families[key_of(entry)].name,
                     head=entry.head,
-                    values=values_of(entry, columns),
+                    values=values_of(entry, group.entries),
                     members=[member for _, member in members],
                     fronts=[cost for cost, front in fronts.items() if entry in front],
                     violations=[legible(str(text), LONGEST_LABEL) for text in dict.fromkeys(broken)],
@@ -104,7 +105,7 @@ def headline_of(group: Group, entries: Sequence[Entry], trajectories: Sequence[T
         name = legible(best.label, LONGEST_LABEL)
         return {
             "sentences": [
-                f"{name} scores highest: BrierLM {best.brierlm:.2f} ± {best.brierlm_se:.2f}.",
+                f"{name} scores highest: BrierLM {clipped_with_error(best.brierlm, best.brierlm_se)}.",
                 f"No comparison at equal scores: {legible(str(error), 500)}",
             ]
         }

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from evals.task_score import EXACT
-from pipelines.common.numbers import compact, duration, printable, scientific
+from pipelines.common.numbers import PLUS_MINUS, compact, duration, printable, scientific
 from pipelines.results.columns import (
-    COSTS,
     GENERATED,
     MODEL,
     ON_THE_FRONT,
@@ -17,9 +16,10 @@ from pipelines.results.columns import (
     PERCENTAGES,
     SCORE,
     Column,
-    distinguishing,
+    measures,
     task_value,
     tasks,
+    usual_columns,
 )
 from pipelines.results.leaderboard import Group, Leaderboard
 from pipelines.results.view import View
@@ -104,7 +104,7 @@ def shown_columns(group: Group, view: View) -> list[Column]:
     """The model first, then what was asked for, or all that people compare models by."""
     if view.columns is not None:
         return [MODEL, *(column for column in view.columns if column is not MODEL)]
-    usual = [MODEL, *distinguishing(group.entries), SCORE, *PARTS, *tasks(group.entries), *COSTS]
+    usual = usual_columns(group.entries)
     keys = {column.key for column in usual}
     asked = [*(view.pareto or ()), *([view.sort[0]] if view.sort else [])]
     return usual + list({column.key: column for column in asked if column.key not in keys}.values())
@@ -122,12 +122,14 @@ def caption(group: Group, view: View | None = None) -> str:
         f"in {_spread([entry.num_documents for entry in entries])} documents, "
         f"{_spread([entry.num_samples for entry in entries])} samples at each; protocol {group.protocol_hash}; "
         f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}. "
+        f"{_clipped_caption(entries)}"
         f"{_ranks_caption(group)}"
         f"Autoencoder: held-out tokens it reconstructs. Training FLOPs and time include the autoencoder's. "
         f"{_budget_caption(entries)}"
         f"FLOPs / token: inference by {' or '.join(modes)}. "
         f"{generation_caption(entries) if GENERATED in shown_columns(group, view or View()) else ''}"
         f"{_tasks_caption(entries)}"
+        f"{_measures_caption(entries)}"
         f"{_front_caption(view or View())}"
     )
 
@@ -210,19 +212,31 @@ def _tasks_caption(entries: tuple[Entry, ...]) -> str:
     )
 
 
+def _measures_caption(entries: tuple[Entry, ...]) -> str:
+    found = {measure.key: measure for entry in reversed(entries) for measure in entry.measures if measure.description}
+    return "".join(f"{printable(one.heading or key)}: {printable(one.description)} " for key, one in found.items())
+
+
+def _clipped_caption(entries: tuple[Entry, ...]) -> str:
+    """What a score of 0 means; nothing where there is none."""
+    if all(entry.brierlm for entry in entries):
+        return ""
+    return "0 (clipped): BrierLM is 0 where a Brier-n is not positive. "
+
+
 def _fitting(group: Group, width: int, view: View) -> list[list[Column]]:
     """The columns beside the model's, cut into as many tables as the width demands."""
     every = shown_columns(group, view)[1:]
     marked = view.fronts(group).keys()
     rank = len(str(len(group.entries)))
-    fixed = rank + GAP + min(LABEL_WIDTH, MODEL.width(group.entries))
+    fixed = rank + GAP + min(LABEL_WIDTH, _width(MODEL, group))
 
     def fits(columns: list[Column]) -> bool:
-        return fixed + sum(GAP + column.width(group.entries, column.key in marked) for column in columns) <= width
+        return fixed + sum(GAP + _width(column, group, column.key in marked) for column in columns) <= width
 
     if fits(every):
         return [every]
-    apart = [] if view.columns is not None else [PARTS, tasks(group.entries)]
+    apart = [] if view.columns is not None else [PARTS, tasks(group.entries), measures(group.entries)]
     keys = {column.key for part in apart for column in part}
     together = [column for column in every if column.key not in keys]
     tables: list[list[Column]] = []
@@ -246,16 +260,35 @@ def _table(group: Group, columns: list[Column], view: View) -> RenderableType:
     grid.add_column(MODEL.heading, max_width=LABEL_WIDTH, overflow="fold")
     for column in columns:
         grid.add_column(column.heading, justify=column.justify, no_wrap=True)
+    aligned = {column.key: _cells(column, group) for column in columns}
     for rank, entry in view.order(group):
         # Text, not str: a label is not markup, whatever brackets it has.
         cells = [Text(str(rank)), Text(MODEL.cell(entry))]
         for column in columns:
             marked = mark(column, entry, fronts)
             # A marked number stays aligned with those that are not.
-            shown = column.cell(entry) + (marked or " " * (column.key in fronts))
+            shown = aligned[column.key][entry] + (marked or " " * (column.key in fronts))
             cells.append(Text(shown, style="bold" if column.key == SCORE.key else "green" if marked else ""))
         grid.add_row(*cells)
     return grid
+
+
+def _cells(column: Column, group: Group) -> dict[Entry, str]:
+    """The cells of a column by row; those with errors have their ± below each other."""
+    texts = {entry: column.cell(entry) for entry in group.entries}
+    if column.is_text or not any(PLUS_MINUS in text for text in texts.values()):
+        return texts
+    behind = max(len(text.partition(PLUS_MINUS)[2]) for text in texts.values())
+    return {
+        entry: text + " " * (behind - len(text.partition(PLUS_MINUS)[2])) if PLUS_MINUS in text else text
+        for entry, text in texts.items()
+    }
+
+
+def _width(column: Column, group: Group, marked: bool = False) -> int:
+    """In characters, with room for a mark behind the value if ``marked``."""
+    cells = _cells(column, group).values()
+    return max(map(len, [*column.heading.split("\n"), *(cell + ON_THE_FRONT * marked for cell in cells)]))
 
 
 def mark(column: Column, entry: Entry, fronts: dict[str, set[Entry]]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from pipelines.common.numbers import printable, with_error
+from pipelines.common.numbers import clipped_with_error, printable, with_error
 from pipelines.results.entry import Entry
 from pipelines.results.pairing import difference
 from pipelines.results.ranks import SIGNIFICANT
@@ -59,7 +59,9 @@ def changes_table(changes: Sequence[Change]) -> RenderableType:
     for heading in ("Model", "Protocol", "Before", "After", "Difference", ""):
         grid.add_column(heading, justify="left" if heading in ("Model", "Protocol", "") else "right", no_wrap=True)
     for change in changes:
-        scores = [with_error(row.brierlm, row.brierlm_se) if row else "" for row in (change.before, change.after)]
+        scores = [
+            clipped_with_error(row.brierlm, row.brierlm_se) if row else "" for row in (change.before, change.after)
+        ]
         difference = "" if change.difference is None else with_error(*change.difference)
         cells = [printable(change.label), change.protocol_hash, *scores, difference]
         grid.add_row(*map(Text, cells), Text(change.verdict, style=styles[change.verdict]))

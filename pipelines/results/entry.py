@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from calm_bench.errors import RunError
 from calm_bench.fingerprint import identity
@@ -99,6 +99,13 @@ class Entry(Frozen):
     model_identities: tuple[str, ...] = ()
     """Of a row that stands for several seeds, one for each."""
     model_folder: str
+
+    @model_validator(mode="after")
+    def _measures_have_names_of_their_own(self) -> Self:
+        for measure in self.measures:
+            if measure.key in type(self).model_fields:
+                raise ValueError(f"measures: {measure.key} is a field of every row")
+        return self
 
     @property
     def family(self) -> str:

@@ -126,7 +126,8 @@ class Leaderboard:
             for group in self.groups
             for rank, entry in zip(group.ranks, group.entries, strict=True)
         ]
-        columns = ["rank", *_columns(), *sorted({name for row in rows for name in row if name.startswith(TASK)})]
+        fixed = ["rank", *_columns()]
+        columns = [*fixed, *sorted({name for row in rows for name in row} - set(fixed))]
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
@@ -150,6 +151,9 @@ def _flat(entry: Entry) -> dict[str, Any]:
         elif name == "tasks":
             for score in entry.tasks:
                 flat |= {f"{TASK}{score.name}": score.value, f"{TASK}{score.name}_se": score.standard_error}
+        elif name == "measures":
+            for measure in entry.measures:
+                flat |= {measure.key: measure.value, f"{measure.key}_se": measure.standard_error}
         elif name not in NOT_IN_CSV:
             flat[name] = value
     return flat
@@ -162,6 +166,6 @@ def _columns() -> list[str]:
             columns += [f"brier_{n}" for n in range(1, 5)]
         elif name == "brier_se":
             columns += [f"brier_{n}_se" for n in range(1, 5)]
-        elif name not in ("tasks", *NOT_IN_CSV):
+        elif name not in ("tasks", "measures", *NOT_IN_CSV):
             columns.append(name)
     return columns

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.common.numbers import printable, with_error
+from pipelines.common.numbers import clipped_with_error, printable
 from pipelines.results.entry import Entry
 from pipelines.results.leaderboard import Leaderboard, LeaderboardError
 
@@ -69,8 +69,8 @@ def merged(sources: Sequence[tuple[str, Iterable[Entry]]]) -> Merged:
             if any(getattr(entry, field) != getattr(held, field) for field in _MEASURED):
                 remarks.append(
                     f"{printable(entry.label)} (model {entry.model_identity}, protocol {entry.protocol_hash}) has "
-                    f"BrierLM {with_error(held.brierlm, held.brierlm_se)} in {first} and "
-                    f"{with_error(entry.brierlm, entry.brierlm_se)} in {name}: {first}'s is shown"
+                    f"BrierLM {clipped_with_error(held.brierlm, held.brierlm_se)} in {first} and "
+                    f"{clipped_with_error(entry.brierlm, entry.brierlm_se)} in {name}: {first}'s is shown"
                 )
             elif entry.replicates and not held.replicates:
                 # The same row, written by a version that could not compare pairs yet.

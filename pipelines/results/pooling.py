@@ -17,6 +17,7 @@ from typing import Any
 from evals.task_score import TaskScore
 from pipelines.results.entry import Entry
 from pipelines.results.pairing import mean_of
+from pipelines.study.row import Measure
 
 _MEANS = (
     "autoencoder_accuracy",
@@ -76,6 +77,7 @@ def _pool(rows: Sequence[Entry]) -> Entry:
             "brier": tuple(part[0] for part in parts),
             "brier_se": tuple(part[1] for part in parts),
             "tasks": tuple(_tasks(rows)),
+            "measures": tuple(_measures(rows)),
             **_speed(rows),
         }
     )
@@ -113,6 +115,16 @@ def _tasks(rows: Sequence[Entry]) -> Iterable[TaskScore]:
             "monte_carlo_error": _root_mean_square(drawn) / math.sqrt(len(rows)) if len(drawn) == len(rows) else None,
         }
         yield first.model_copy(update=update)
+
+
+def _measures(rows: Sequence[Entry]) -> Iterable[Measure]:
+    """Measures that every seed has."""
+    for first in rows[0].measures:
+        found = [one for row in rows for one in row.measures if one.key == first.key]
+        if len(found) == len(rows):
+            value, error, _ = joint([(one.value, one.standard_error or 0.0) for one in found])
+            known = all(one.standard_error is not None for one in found)
+            yield first.model_copy(update={"value": value, "standard_error": error if known else None})
 
 
 def _speed(rows: Sequence[Entry]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from pipelines.common.numbers import compact, printable, scientific
+from pipelines.common.numbers import compact, printable, scientific, signed_with_error, with_error
 from pipelines.results.answers import Answer, Claim, Difference, Family, Ratio, Verdict
 from pipelines.results.ranks import SIGNIFICANT
 
@@ -144,9 +144,9 @@ def difference(
     """Two models at equal training FLOPs."""
     name, base = model_name(names[0]), model_name(names[1])
     if abs(value) <= SIGNIFICANT * error:
-        found = f"scores {value:+.2f}±{error:.2f} against {base}, which may be chance"
+        found = f"scores {signed_with_error(value, error)} against {base}, which may be chance"
     else:
-        found = f"scores {abs(value):.2f}±{error:.2f} {'above' if value > 0 else 'below'} {base}"
+        found = f"scores {with_error(abs(value), error)} {'above' if value > 0 else 'below'} {base}"
     how = "documents paired" if is_paired else "documents not paired, so the error is an upper one"
     end = {
         "family": f"{_start(name)} dominates: a higher score for no more training or inference FLOPs.",
@@ -280,9 +280,9 @@ def summary(answers: Sequence[Answer], differences: Sequence[Difference]) -> str
     if value < -SIGNIFICANT * error and len(differences) > 1:
         return (
             f"No K comes up to {base} within the compute spent here: {name}, the nearest, scores "
-            f"{-value:.2f}±{error:.2f} below it at equal training FLOPs."
+            f"{with_error(-value, error)} below it at equal training FLOPs."
         )
-    return f"At equal training FLOPs {name} scores {value:+.2f}±{error:.2f} against {base}."
+    return f"At equal training FLOPs {name} scores {signed_with_error(value, error)} against {base}."
 
 
 def whole(

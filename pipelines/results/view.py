@@ -46,7 +46,7 @@ class Filter:
     wanted: float | str
 
     @classmethod
-    def parse(cls, text: str, columns: Mapping[str, Column], is_text: Callable[[Column], bool]) -> Self:
+    def parse(cls, text: str, columns: Mapping[str, Column]) -> Self:
         """Read a condition.
 
         Raises:
@@ -59,7 +59,7 @@ class Filter:
             )
         name, sign, value = found.groups()
         column = find_column(name, columns)
-        if is_text(column):
+        if column.is_text:
             if sign not in ("=", "!="):
                 raise ConfigurationError(f"{text!r}: {column.key} is text, which is compared by = and != only")
             return cls(column, sign, value)
@@ -137,12 +137,7 @@ def filtered(entries: Sequence[Entry], conditions: Sequence[str]) -> list[Entry]
         ConfigurationError: a condition cannot be read.
     """
     known = columns_of(entries)
-    texts = {key for key, column in known.items() if column.justify == "left" or key == "seeds"}
-
-    def is_text(column: Column) -> bool:
-        return column.key in texts
-
-    parsed = [Filter.parse(condition, known, is_text) for condition in conditions]
+    parsed = [Filter.parse(condition, known) for condition in conditions]
     return [entry for entry in entries if all(condition.holds(entry) for condition in parsed)]
 
 

@@ -12,6 +12,7 @@ from calm_bench.overrides import ConfigurationError, assign, load_yaml, merge, p
 from calm_bench.problems import check_path
 from calm_bench.registry import did_you_mean
 from pipelines.study.config import Parameter, Study
+from pipelines.study.graph import check_extra_stages
 from pipelines.study.precedence import refuse_lost_settings
 
 SHIPPED = Path(__file__).parent.parent / "studies"
@@ -64,6 +65,7 @@ def resolve_study(name_or_path: str, overrides: Sequence[str] = ()) -> Study:
     study = validate(Study, assign(data, settings), "" if settings else str(path))
     for parameter in study.search.parameters:
         _check_parameter(parameter)
+    check_extra_stages(study)
     for key in study.search.fixed_settings:
         check_path(Experiment, key)
     refuse_lost_settings(study, settings)

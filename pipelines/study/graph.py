@@ -7,7 +7,7 @@ autoencoder for all language models of one chunk size, one set of tokens for all
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from calm_bench.config import Corpus, Experiment, LanguageModel, Tokens
 from calm_bench.fingerprint import file_digest, identity
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import UnknownName
-from pipelines.study.stage import STAGE_KINDS, Stage, StageGraph
+from pipelines.study.stage import STAGE_KINDS, Stage, StageGraph, StageKind
 
 CorpusIdentity = Callable[[Corpus], dict[str, Any]]
 HUGGING_FACE_PREFIX = "hf:"
@@ -72,7 +72,7 @@ def stages_for(experiment: Experiment, corpus_identity: CorpusIdentity | None = 
         label=f"evaluation of the {language_model.label}",
     )
     own = StageGraph((*stages, language_model, evaluation, *_extras(experiment, evaluation)))
-    return StageGraph((*own.stages, *extra_stages(experiment, own)))
+    return StageGraph((*own.stages, *_extra_stages(experiment, own)))
 
 
 def _extras(experiment: Experiment, evaluation: Stage) -> Iterator[Stage]:
@@ -102,27 +102,31 @@ def _extras(experiment: Experiment, evaluation: Stage) -> Iterator[Stage]:
         )
 
 
-def extra_stages(experiment: Experiment, graph: Mapping[str, Stage]) -> Iterator[Stage]:
-    """The stages of kinds from elsewhere that ``experiment`` asks for, each reading what its kind does of ``graph``.
+def check_extra_stages(experiment: Experiment) -> list[tuple[StageKind, dict[str, Any]]]:
+    """The kinds of the stages that ``experiment`` asks for beside those of every study, with their settings.
 
     Raises:
         ConfigurationError: there is no such kind (names the nearest), it cannot be asked for in this way or twice, or
             its settings cannot be.
     """
-    asked: set[str] = set()
+    found: dict[str, tuple[StageKind, dict[str, Any]]] = {}
     for extra in experiment.extra_stages:
         try:
             kind = STAGE_KINDS.get(extra.kind)
             if not kind.reads:
                 raise ValueError("it is part of every study or has a section of its own")
-            if kind.name in asked:
+            if kind.name in found:
                 raise ValueError("it is asked for twice")
-            settings = dict(kind.settings(extra.settings))
+            found[kind.name] = kind, dict(kind.settings(extra.settings))
         except UnknownName as error:
             raise ConfigurationError(f"extra_stages: {error}") from error
         except ValueError as error:
             raise ConfigurationError(f"extra_stages, kind {extra.kind}: {error}") from error
-        asked.add(kind.name)
+    return list(found.values())
+
+
+def _extra_stages(experiment: Experiment, graph: StageGraph) -> Iterator[Stage]:
+    for kind, settings in check_extra_stages(experiment):
         yield _stage(
             kind.name,
             config={"seed": experiment.seed, "settings": settings},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.common.numbers import compact, printable
+from pipelines.common.numbers import clipped_with_error, compact, printable
 from pipelines.common.redact import masked
 from pipelines.results.entry import Entry
 from pipelines.results.leaderboard import Leaderboard
@@ -46,7 +46,7 @@ def trial_note(entry: Entry) -> str:
     """The row in words, and what can be done with its model."""
     kind = "Token model" if entry.kind == "token" else f"K={entry.chunk_size}, {entry.head} head"
     lines = [
-        f"**BrierLM {entry.brierlm:.2f} ± {entry.brierlm_se:.2f}** on {entry.num_documents:,} documents "
+        f"**BrierLM {clipped_with_error(entry.brierlm, entry.brierlm_se)}** on {entry.num_documents:,} documents "
         f"(protocol `{entry.protocol_hash}`), decoded by {printable(entry.decode_mode)}.",
         f"{kind}, {entry.parameters:,} parameters, trained with {entry.training_flops:.3g} FLOPs"
         + (f" and its autoencoder with {entry.autoencoder_training_flops:.3g}" if entry.kind == "calm" else "")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from calm_bench.config import Experiment
 from pipelines.common.redact import masked
+from pipelines.results.columns import catalogue
 from pipelines.store.metrics_log import Line
 from pipelines.study.stage import kind_or_none
 
@@ -20,28 +21,6 @@ if TYPE_CHECKING:
 _OF_THE_OPTIMIZER = frozenset({"learning_rate", "grad_norm", "grad_norm_head", "grad_norm_backbone", "plateau"})
 _OF_THE_MACHINE = frozenset({"tokens_per_second"})
 _BY_FLOPS = frozenset({"loss", "brierlm"})
-_ROW_METRICS = {
-    # What people sort runs by stands first and without a prefix, as MLflow shows it: a chart for each name, a section
-    # for each prefix.
-    "brierlm": "brierlm",
-    "total_training_flops": "total_training_flops",
-    "inference_flops_per_token": "inference_flops_per_token",
-    "parameters": "parameters",
-    "autoencoder_accuracy": "autoencoder_accuracy",
-    "brierlm_se": "error/brierlm",
-    "training_flops": "cost/training_flops",
-    "autoencoder_training_flops": "cost/autoencoder_training_flops",
-    "wall_time_s": "cost/wall_time_s",
-    "total_wall_time_s": "cost/total_wall_time_s",
-    "tokens": "cost/tokens",
-    "tokens_per_second": "cost/tokens_per_second",
-    "generated_tokens_per_second": "cost/generated_tokens_per_second",
-    "autoencoder_parameters": "cost/autoencoder_parameters",
-    "num_positions": "count/positions",
-    "num_documents": "count/documents",
-    "num_samples": "count/samples",
-}
-"""Field of a row -> metric."""
 
 
 def metrics_of(line: Line, start_ms: int) -> Iterator[Metric]:
@@ -67,16 +46,14 @@ def metrics_of(line: Line, start_ms: int) -> Iterator[Metric]:
 
 def row_metrics(entry: Entry) -> dict[str, float]:
     """The numbers of a leaderboard row under the names they have in MLflow."""
-    values = {metric: getattr(entry, name) for name, metric in _ROW_METRICS.items()}
-    values |= {f"brier/brier_{n}": value for n, value in enumerate(entry.brier, start=1)}
-    values |= {f"error/brier_{n}": value for n, value in enumerate(entry.brier_se, start=1)}
+    values: dict[str, float | str | None] = {}
+    for column in catalogue([entry]):
+        if column.metric:
+            values[column.metric] = column.read(entry)
+        if column.error_metric:
+            values[column.error_metric] = column.read_error(entry)
     for score in entry.tasks:
-        name = "_".join(score.name.split())
-        values |= {
-            f"task/{name}": score.value,
-            f"error/{name}": score.standard_error,
-            f"error/{name}_draws": score.monte_carlo_error,
-        }
+        values[f"error/{'_'.join(score.name.split())}_draws"] = score.monte_carlo_error
     return {name: float(value) for name, value in values.items() if value is not None}
 
 

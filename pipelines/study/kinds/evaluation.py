@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calm_bench.memory import Memory, evaluation_memory
-from pipelines.common.numbers import with_error
+from pipelines.common.numbers import clipped_with_error
 from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageCost
 from pipelines.study.kinds.trained import load_trained
 from pipelines.study.row import FinishedStage, RowPart
@@ -97,7 +97,7 @@ def evaluation_cost(stage: Stage, context: CostContext) -> StageCost:
 
 def evaluation_summary(result: Mapping[str, Any]) -> str:
     """BrierLM with its error, in words."""
-    return f"BrierLM {with_error(result['brierlm'], result['brierlm_se'])}" if "brierlm" in result else ""
+    return f"BrierLM {clipped_with_error(result['brierlm'], result['brierlm_se'])}" if "brierlm" in result else ""
 
 
 def evaluation_row(finished: FinishedStage) -> RowPart:

@@ -99,5 +99,5 @@ def test_numbers_as_text() -> None:
     assert [duration(s) for s in (8.4, 60, 125, 12000)] == ["8 s", "1:00", "2:05", "3:20:00"]
     # 99.996 % is not all of them.
     assert [floored_percent(s) for s in (0.99996, 1.0, 0.9993, None)] == ["99.99%", "100.00%", "99.93%", "–"]  # noqa: RUF001
-    assert [with_error(1.234, e) for e in (0.21, 0.001, 0.0)] == ["1.23±0.21", "1.23±<0.01", "1.23±0.00"]
+    assert [with_error(1.234, e) for e in (0.21, 0.001, 0.0)] == ["1.23±0.21", "1.2340±0.0010", "1.23±0"]
     assert printable("a\tb\n\x1bc") == "a b �c"

@@ -45,8 +45,8 @@ def board(make_entry: Callable[..., Entry]) -> Leaderboard:
 def test_a_table_shows_every_task(board: Leaderboard) -> None:
     text = io.StringIO()
     print_table(board, Console(file=text, width=250))
-    assert "40.00±3.00" in text.getvalue()
-    assert "60.00±3.00" in text.getvalue()
+    assert "40.0±3.0" in text.getvalue()
+    assert "60.0±3.0" in text.getvalue()
     narrow = io.StringIO()
     print_table(board, Console(file=narrow, width=80))
     assert "last_word" in narrow.getvalue()
@@ -73,7 +73,7 @@ def test_a_task_under_two_protocols_has_two_columns(make_entry: Callable[..., En
     ]
     lines = markdown(Leaderboard(rows)).splitlines()
     assert lines[0].count("stdlib") == 2
-    assert all(line.count("40.00±3.00") == 1 for line in lines[2:4])
+    assert all(line.count("40.0±3.0") == 1 for line in lines[2:4])
 
 
 def test_mlflow_gets_value_and_error(make_entry: Callable[..., Entry]) -> None:

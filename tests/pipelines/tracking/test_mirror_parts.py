@@ -118,7 +118,7 @@ def test_a_description_fits_whatever_the_study(make_entry: Callable[..., Entry],
     assert len(cut) <= LONGEST
     assert "of 400 rows; the artifact `leaderboard.md` has all" in cut
     assert "a point 0" in cut.replace("\\", "")
-    assert "**BrierLM 10.87 ± 0.27** on 412 documents" in trial_note(make_entry())
+    assert "**BrierLM 10.87±0.27** on 412 documents" in trial_note(make_entry())
 
 
 def test_an_absent_server_is_known_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from mlflow.entities import Run
 
+from pipelines.common.numbers import clipped_with_error
 from pipelines.execution.events import (
     Event,
     StageFinished,
@@ -223,7 +224,7 @@ def test_a_study_is_in_mlflow_as_it_is_in_the_files(outcomes: list[TrialOutcome]
     }
     assert "BrierLM" in parent.data.tags["mlflow.note.content"]
     assert "calm-bench run study.yaml" in parent.data.tags["mlflow.note.content"]
-    assert f"**BrierLM {row.brierlm:.2f} ± " in child.data.tags["mlflow.note.content"]
+    assert f"**BrierLM {clipped_with_error(row.brierlm, row.brierlm_se)}**" in child.data.tags["mlflow.note.content"]
     assert (store / "mlartifacts").is_dir()
 
     expected = [entry_from(outcome, STUDY) for outcome in outcomes]
