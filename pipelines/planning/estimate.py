@@ -28,9 +28,9 @@ LOCAL_START_S = 3.0
 END_S = 2.0
 """From the last stage to the leaderboard with its pictures, and the mirror's end."""
 FASTEST_START = 0.8
-"""Of those seconds, what a machine that imports fast is believed to need."""
+"""Share of those seconds that a machine that imports fast is believed to need."""
 RAY_BYTES = 1e8
-"""Of Ray's own processes on a machine."""
+"""Memory of Ray's own processes on a machine."""
 DRIVER_BYTES = 4.5e8
 
 
@@ -64,7 +64,7 @@ class Estimate:
     unknown: tuple[str, ...]
     """Labels of stages whose time is not known, and is left out."""
     trial_seconds: Mapping[int, float]
-    """Of each trial by itself: all its stages, in the store or not, one after the other along its chains."""
+    """Seconds of each trial by itself: all its stages, in the store or not, one after the other."""
     disk_bytes: float
     """What the stages that are still to run will leave."""
     scratch_bytes: float
@@ -73,11 +73,11 @@ class Estimate:
     free_bytes: float | None
     """On the store's disk now."""
     worker_bytes: float
-    """Of the largest worker."""
+    """Memory of the largest worker."""
     machine_bytes: float
-    """Of all workers at the worst moment, with Ray and the driver; on a GPU, of the largest worker's GPU."""
+    """Memory of all workers at the worst moment, with Ray and the driver; on a GPU, of the largest worker's GPU."""
     sampled_seconds: Range | None = None
-    """Of one trial, over the space of a search whose trials are not known."""
+    """Seconds of one trial, over the space of a search whose trials are not known."""
 
     @property
     def gpu_hours(self) -> float | None:
@@ -93,7 +93,7 @@ class Estimate:
 
     @property
     def work_seconds(self) -> float:
-        """Of all stages one after the other."""
+        """Seconds of all stages one after the other."""
         return sum(span.end - span.start for span in self.spans.values())
 
     def to_dict(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ MFU = 0.4
 """Model FLOPs utilisation that is assumed of a GPU in training unless told otherwise: usual for large models. Small
 ones reach far less."""
 SCORING_SHARE = 0.25
-"""Of a training's rate, what scoring and sampling reach on a GPU: their steps are short."""
+"""Share of a training's rate that scoring and sampling reach on a GPU: their steps are short."""
 CORE_FLOPS_PER_SECOND = 3.3e10
 """What one CPU core reaches in training small models in fp32, where nothing has been measured: seen on two cores of a
 cloud machine, both busy (docs/how-to/price.md)."""
@@ -61,17 +61,17 @@ class Machine:
     parallelism: int
     """Stages that run at once."""
     memory_bytes: float | None
-    """Of a GPU, for its worker; of a CPU machine, for all of them together."""
+    """Memory of a GPU, for its worker; of a CPU machine, for all workers together."""
     flops_per_second: float
-    """Of a worker in training, where nothing has been measured."""
+    """What a worker reaches in training, where nothing has been measured."""
     scoring_flops_per_second: float
     is_this: bool = False
     gpus_per_stage: float = 0.0
     workers: int = 1
-    """Of a training, each with what a stage is given; other stages have one."""
+    """Workers of a training, each with what a stage is given; other stages have one."""
     strategy: Literal["ddp", "fsdp"] = "ddp"
     speedup: float = 1.0
-    """Of a training by its workers: their number, unless they have fewer CPUs."""
+    """How many times as fast as one its workers train: their number, unless they have fewer CPUs."""
     gpu: str = ""
     """Its name, and below its peak rate and the share of it that is assumed."""
     peak: float = 0.0

@@ -41,7 +41,7 @@ IMPORT_WAIT = 2.5
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 
 _SHARE = "share"
-"""Of the time of a measurement, what its process had a core."""
+"""Share of the time of a measurement in which its process had a core."""
 
 
 class MeasuringFailed(RunError, RuntimeError):

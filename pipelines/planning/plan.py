@@ -68,7 +68,7 @@ class PriceRange:
     median: float
     highest: float
     total: float = 0.0
-    """Of a whole search drawn from the space, shared autoencoders once."""
+    """FLOPs of a whole search drawn from the space, shared autoencoders once."""
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def chain_lengths(graphs: Sequence[StageGraph]) -> Mapping[Stage, int]:
 
 
 def _speed(busy: int, workers: int, alone: float) -> float:
-    """Of each of ``busy`` stages, where 1 is that with all workers busy."""
+    """The rate of each of ``busy`` stages, where 1 is that with all workers busy."""
     if workers <= 1:
         return 1.0
     time = alone + (1.0 - alone) * (busy - 1) / (workers - 1)

@@ -11,7 +11,8 @@ from pipelines.study.cost import TextSizes
 from pipelines.study.stage import StageGraph
 
 STDLIB_BYTES = {"train": 1.68e6, "validation": 1.76e5, "test": 3.87e5}
-"""Of ``corpus.source=stdlib`` with its default split on Python 3.11; a release more or less changes it by a few %."""
+"""Bytes of ``corpus.source=stdlib`` with its default split on Python 3.11; a release more or less changes it by a
+few %."""
 BYTES_PER_TOKEN = ((1024, 2.0), (8192, 3.5), (65536, 4.2))
 """English text by a vocabulary of at most so many words; larger ones 4.5."""
 PARQUET_EXPANSION = 2.5

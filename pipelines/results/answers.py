@@ -22,7 +22,7 @@ class FamilyPoint:
     standard_error: float
     """Over documents, and over seeds where the row stands for several."""
     training_flops: float
-    """Of the language model alone."""
+    """Training FLOPs of the language model alone."""
     autoencoder_training_flops: float
     inference_flops_per_token: float
     is_finished: bool = True

@@ -45,7 +45,7 @@ class Entry(Frozen):
     head: str | None = None
     seed: int
     seeds: tuple[int, ...] = ()
-    """Of a row that stands for several seeds of one configuration (:mod:`pipelines.results.pooling`)."""
+    """The seeds of a row that stands for several of one configuration (:mod:`pipelines.results.pooling`)."""
     seed_error: float | None = None
     """The part of ``brierlm_se`` that is due to seeds, in such a row."""
     configuration: str = ""
@@ -73,7 +73,7 @@ class Entry(Frozen):
     measures: Annotated[tuple[Measure, ...], Field(exclude_if=lambda measures: not measures)] = ()
     """What stages of kinds from elsewhere measured, each a column of its own."""
     training_flops: float
-    """Of the language model alone."""
+    """FLOPs of training the language model alone."""
     autoencoder_training_flops: float = 0.0
     total_training_flops: float
     """Language model and autoencoder. A shared autoencoder counts in full in every row that needs it."""
@@ -95,9 +95,9 @@ class Entry(Frozen):
     """How that was measured: decode mode, texts at once, device. Empty where it was not."""
     corpus_digest: str
     model_identity: str
-    """Of the stage that trained it. A row that stands for several seeds has the first one's."""
+    """Identity of the stage that trained it. A row that stands for several seeds has the first one's."""
     model_identities: tuple[str, ...] = ()
-    """Of a row that stands for several seeds, one for each."""
+    """Identities behind a row that stands for several seeds, one for each."""
     model_folder: str
 
     @model_validator(mode="after")

@@ -233,7 +233,7 @@ def _reach(family: Fitted, place: sentences.Place) -> sentences.Reach:
 
 
 def _ratio(ours: tuple[Floats, Floats], theirs: tuple[Floats, Floats]) -> Ratio:
-    """Of two computes, each known between two bounds in each replicate; the first replicate is the estimate."""
+    """The ratio of two computes, each known between two bounds in each replicate; the first replicate estimates it."""
     import numpy as np
 
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -248,7 +248,8 @@ def _ratio(ours: tuple[Floats, Floats], theirs: tuple[Floats, Floats]) -> Ratio:
 
 
 def _inference(family: Fitted, reference: Fitted, ours: tuple[Floats, Floats], theirs: tuple[Floats, Floats]) -> Ratio:
-    """Of the models that have the score; beyond a family's cheapest model that one's cost stands for all."""
+    """The ratio of the inference FLOPs of the models that have the score; beyond a family's cheapest model that one's
+    cost stands for all."""
     import numpy as np
 
     assert family.law is not None
@@ -299,7 +300,7 @@ def _curve(fitted: Fitted, noise: Noise) -> Curve | None:
 
 
 def _differences(entries: Sequence[Entry], reference: Models, others: Sequence[Models]) -> list[Difference]:
-    """Of each family's best finished row at the reference's largest budget, where it has one there."""
+    """The difference of each family's best finished row at the reference's largest budget, where it has one there."""
     from pipelines.results.families import SAME_BUDGET
 
     def rows(models: Models) -> list[Entry]:

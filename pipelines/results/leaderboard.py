@@ -47,7 +47,7 @@ class Group:
 
     @cached_property
     def ranks(self) -> tuple[int, ...]:
-        """Of the rows in their order; rows that do not differ significantly share one."""
+        """Ranks of the rows in their order; rows that do not differ significantly share one."""
         scores = [(entry.brierlm, entry.brierlm_se) for entry in self.entries]
         return tuple(shared_ranks(scores, self.differences.errors))
 

@@ -92,7 +92,7 @@ def merged(sources: Sequence[tuple[str, Iterable[Entry]]]) -> Merged:
 
 
 def identities(entry: Entry) -> tuple[str, ...]:
-    """Of the models that a row stands for."""
+    """Identities of the models that a row stands for."""
     return tuple(sorted(entry.model_identities)) or (entry.model_identity,)
 
 

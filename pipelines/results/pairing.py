@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Differences:
-    """Of every two of n rows, the standard error of their difference in BrierLM."""
+    """The standard errors of the differences in BrierLM between any two of n rows."""
 
     errors: Floats
     """``[n, n]``"""
@@ -37,7 +37,7 @@ class Differences:
 
     @property
     def any_paired(self) -> bool:
-        """Of two different rows."""
+        """Whether any two different rows are paired."""
         return int(self.paired.sum()) > len(self.paired)
 
 

@@ -42,7 +42,7 @@ class Trajectory:
     """Protocol of the scores and identity of the text behind the cross-entropies."""
     points: tuple[Point, ...]
     model_identity: str = ""
-    """Of the finished model, as in its leaderboard row."""
+    """Identity of the finished model, as in its leaderboard row."""
 
     @property
     def scored(self) -> tuple[Point, ...]:
@@ -51,7 +51,7 @@ class Trajectory:
 
 
 def trajectories_of(outcomes: Iterable[TrialOutcome]) -> list[Trajectory]:
-    """Of the finished trials that kept models along their training."""
+    """The trajectories of the finished trials that kept models along their training."""
     found = []
     for outcome in outcomes:
         result = outcome.results.get(NAME)
@@ -90,7 +90,7 @@ def read_trajectories(folder: Path) -> list[Trajectory]:
 
 
 def stored_trajectories(store: Store) -> list[Trajectory]:
-    """Of all studies in ``store``."""
+    """The trajectories of all studies in ``store``."""
     return [trajectory for folder in store.study_folders() for trajectory in read_trajectories(folder)]
 
 

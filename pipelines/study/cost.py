@@ -64,7 +64,7 @@ class Workers:
     count: int = 1
     strategy: Literal["ddp", "fsdp"] = "ddp"
     speedup: float = 1.0
-    """Of a step, over that of one process."""
+    """How many times as fast as one process they make a step."""
 
     @property
     def whole(self) -> Workers:

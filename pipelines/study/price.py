@@ -30,7 +30,7 @@ class TrainingPrice:
     steps: int
     tokens: int
     flops: Ledger
-    """Of the whole training."""
+    """FLOPs of the whole training."""
 
 
 @dataclass(frozen=True)

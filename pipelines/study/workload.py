@@ -25,17 +25,17 @@ class Speed:
     """Seconds of what stages do, over and over, with one model. Nothing is known of what is 0."""
 
     step: float
-    """Of an optimizer step."""
+    """Seconds of an optimizer step."""
     validation_token: float
-    """Of a held-out token of a validation."""
+    """Seconds per held-out token of a validation."""
     reconstruction_token: float = 0.0
-    """Of a token that an autoencoder reconstructs."""
+    """Seconds per token that an autoencoder reconstructs."""
     window: float = 0.0
-    """Of an evaluation's window."""
+    """Seconds per window of an evaluation."""
     texts: float = 0.0
-    """Of all texts that a language model writes as samples."""
+    """Seconds of all texts that a language model writes as samples."""
     entropy_window: float = 0.0
-    """Of a window whose cross-entropy is taken."""
+    """Seconds per window whose cross-entropy is taken."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class WritingSpeed:
         self._gained: list[list[int]] = []
         """Tokens of each text that gained some, by step."""
         self._ends: list[float] = []
-        """Of each step."""
+        """When each step ended."""
 
     def __call__(self, index: int, piece: list[int]) -> None:
         """Take note of a piece of the text ``index``; those of one step come in the order of the texts."""
@@ -59,8 +59,8 @@ class WritingSpeed:
 
 
 def chosen_speed(speeds: Sequence[Mapping[str, Any]], decode_mode: str) -> Mapping[str, Any] | None:
-    """Of what the stage ``samples`` measured, what stands in the leaderboard: in ``decode_mode``, in which the FLOPs
-    per token are counted, and if no text was written so, the first; None where nothing was measured."""
+    """The speed that stands in the leaderboard, of those that the stage ``samples`` measured: in ``decode_mode``, in
+    which the FLOPs per token are counted, and if no text was written so, the first; None where there is none."""
     in_mode = [speed for speed in speeds if speed["decode_mode"] == decode_mode]
     return next(iter([*in_mode, *speeds]), None)
 
