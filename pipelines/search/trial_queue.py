@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from calm_bench.seeding import derive
+from pipelines.search.optuna_trials import stored_trial, trial_of
 from pipelines.search.trial_storage import TrialStorage
 from pipelines.study.config import Search
 from pipelines.study.space import Point, distributions, grid_points
@@ -73,7 +74,8 @@ class Ledger:
         self._points = grid_points(search) if search.sampler == "grid" else []
         self._untold: dict[int, Told] = {}
         self._num_given = 0
-        backend = storage.open()
+        # As a study would keep it, so that both remember the same ended trials.
+        self._backend = backend = optuna.storages.get_storage(storage.open())
 
         def begin() -> optuna.Study:
             return optuna.create_study(
@@ -192,16 +194,13 @@ class Ledger:
                 return
 
     def _record(self, number: int, told: Told) -> None:
-        import optuna
         from optuna.trial import TrialState
 
-        # The one trial, since a database is read anew for all that are open.
-        storage = self._study._storage
-        frozen = storage.get_trial(storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number))
+        frozen = stored_trial(self._study, self._backend, number)
         if frozen.state.is_finished():
             return
         # All of it before the state, so that no trial is ever seen as ended without its reason.
-        trial = optuna.trial.Trial(self._study, frozen._trial_id)
+        trial = trial_of(self._study, self._backend, number)
         for rung, loss in sorted(told.rungs.items()):
             if rung not in frozen.intermediate_values:
                 trial.report(loss, rung)
@@ -245,14 +244,13 @@ class Ledger:
 
     def _complete_half_asked(self) -> None:
         """Draw what is missing of a running trial whose driver was killed between two parameters."""
-        import optuna
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
         for frozen in self._frozen():
             if frozen.state.is_finished() or frozen.params.keys() == self._space.keys():
                 continue
             self._study.sampler = self._sampler(frozen.number)
-            trial = optuna.trial.Trial(self._study, frozen._trial_id)
+            trial = trial_of(self._study, self._backend, frozen.number)
             for name, space in self._space.items():
                 match space:
                     case CategoricalDistribution():
