@@ -37,7 +37,7 @@ from pipelines.study.graph import corpus_identity_of, stages_for
 from pipelines.study.space import grid_points, settings_at
 from pipelines.study.stage import Stage
 
-PROGRAM = "from pipelines.app.cli import main; main()"
+PROGRAM = "from pipelines.app.entry import main; main()"
 
 
 def main() -> None:

@@ -11,4 +11,4 @@ from importlib import import_module
 
 def main() -> None:
     """Run the command; ``pipelines`` stands on a floor above and is found by name."""
-    import_module("pipelines.app.cli").main()
+    import_module("pipelines.app.entry").main()

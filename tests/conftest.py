@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+# Ray reads it when it is imported; `calm-bench` sets it before it imports Ray.
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+
 REQUIRE_ALL = bool(os.environ.get("CALM_BENCH_REQUIRE_ALL"))
 """Whether a skipped test is a failure: nobody reads the reasons on CI, where all that tests need is installed."""
 

@@ -9,7 +9,7 @@ import atexit
 import gc
 import os
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -31,6 +31,7 @@ from pipelines.app.commands import (
     ui,
     watch,
 )
+from pipelines.execution.interrupt import exit_code, leave_at_once
 
 app = typer.Typer(
     name="calm-bench",
@@ -86,20 +87,17 @@ def main() -> None:
         app()
     except SystemExit as ended:
         if ended.code == INTERRUPTED:
-            _leave_at_once()
+            _complain("interrupted; what the last checkpoints hold is kept", INTERRUPTED)
+            leave_at_once()
         raise
     except Exception as error:
         if os.environ.get(_DEBUG):
             raise
-        sys.exit(_complain(*_told(error)))
-
-
-def _leave_at_once() -> NoReturn:
-    """End after an impatient Ctrl-C: a thread amid a matrix product would abort the interpreter's orderly exit."""
-    _complain("interrupted; what the last checkpoints hold is kept", INTERRUPTED)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(INTERRUPTED)
+        code = _complain(*_told(error))
+        if exit_code() is not None:
+            # Whatever else a signal brought about.
+            leave_at_once()
+        sys.exit(code)
 
 
 def _told(error: Exception) -> tuple[str, int]:

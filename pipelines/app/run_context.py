@@ -25,24 +25,14 @@ class Workplace:
     executor: Executor
 
     @classmethod
-    def of(cls, study: Study, may_be_refused: bool = False) -> Workplace:
-        """The workplace that ``study.execution`` describes.
-
-        Where it is sure, or nearly so, that something is to be run, the executor begins to get ready: that takes
-        seconds, and the plan that says so takes its time too.
-
-        Args:
-            may_be_refused: the plan may say that nothing is run.
+    def of(cls, study: Study) -> Workplace:
+        """The workplace that ``study.execution`` describes. Nothing is started before the first stage is submitted.
 
         Raises:
             ExecutorError, ConfigurationError, StoreError: it cannot be had as configured.
         """
-        place = cls(store := open_store(study.execution.store), make_executor(study.execution, store))
-        # By its name alone, since the study's identity may be a digest of gigabytes of text.
-        has_ended = any((store.root / "studies").glob(f"{study.name}-*/leaderboard.json"))
-        if not (has_ended or may_be_refused):
-            place.executor.prepare()
-        return place
+        store = open_store(study.execution.store)
+        return cls(store, make_executor(study.execution, store))
 
     def __enter__(self) -> Self:
         return self

@@ -21,7 +21,7 @@ from pipelines.report.trajectory_files import write_trajectories
 from pipelines.results.entry import entry_from
 from pipelines.results.leaderboard import Leaderboard
 from pipelines.results.trajectories import summary, trajectories_of
-from pipelines.search.drive import run_study
+from pipelines.search.drive import StudyInterrupted, run_study
 from pipelines.store.study_folder import study_folder
 from pipelines.study.config import Study
 from pipelines.study.graph import corpus_identity_of
@@ -82,8 +82,6 @@ def run_and_report(
 
     place = place or Workplace.of(study)
     store, executor = place.store, place.executor
-    if forecast is not None and forecast.runs_anything:
-        executor.prepare()
     progress = progress_for(console)
     drawing = _Drawing()
     mirror = None
@@ -108,8 +106,6 @@ def run_and_report(
                 announce=progress.stopping,
                 speed_of=assumed_speed if forecast is None else forecast.speed_of,
             )
-        # While the rest goes on: to end workers is waiting, most of it.
-        threading.Thread(target=executor.close, name="closing", daemon=True).start()
         leaderboard = Leaderboard(entry_from(outcome, study) for outcome in outcomes if outcome.state == "complete")
         show(leaderboard)
         drawing.join()
@@ -125,8 +121,7 @@ def run_and_report(
     finally:
         executor.close()
         if mirror is not None:
-            # A second Ctrl-C does not wait for MLflow either.
-            mirror.close(0.0 if isinstance(sys.exception(), KeyboardInterrupt) else 60.0)
+            mirror.close(_patience_s(sys.exception()))
     expected = None if forecast is None else forecast.finish(folder)
     remove_unfinished(folder)
     # Where there is a mirror, once more: only now are all addresses in it known, and how long the run took.
@@ -135,6 +130,13 @@ def run_and_report(
     address = None if mirror is None else mirror.address
     found = tuple(summary(trajectories))
     return Report(tuple(outcomes), leaderboard, folder, files, address, found, expected, page)
+
+
+def _patience_s(error: BaseException | None) -> float:
+    """How long MLflow is waited for: not at all after a second Ctrl-C, and a stop has seconds before it is a kill."""
+    if isinstance(error, KeyboardInterrupt):
+        return 0.0
+    return 5.0 if isinstance(error, StudyInterrupted) else 60.0
 
 
 class _Drawing:

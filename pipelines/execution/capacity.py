@@ -1,4 +1,4 @@
-"""Whether there is room for a stage at all, even if nothing else ran."""
+"""Whether nodes have the capacity for a stage at all, even if nothing else ran."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ Resources = Mapping[str, float]
 """Amounts by Ray's names."""
 
 
-def lacking_room(nodes: Sequence[Resources], worker: Resources, size: int = 1, on_one_node: bool = False) -> str | None:
+def unschedulable_reason(
+    nodes: Sequence[Resources], worker: Resources, size: int = 1, on_one_node: bool = False
+) -> str | None:
     """Why ``size`` workers cannot be placed on ``nodes``, in words; None where they can.
 
     Args:
@@ -20,8 +22,8 @@ def lacking_room(nodes: Sequence[Resources], worker: Resources, size: int = 1, o
         worker: what each worker needs, whole on one node.
         on_one_node: whether all workers must be on the same.
     """
-    rooms = [_workers_on(node, worker) for node in nodes]
-    if (max(rooms, default=0) if on_one_node else sum(rooms)) >= size:
+    capacities = [_capacity(node, worker) for node in nodes]
+    if (max(capacities, default=0) if on_one_node else sum(capacities)) >= size:
         return None
     needed = _amounts(worker)
     if size > 1:
@@ -36,7 +38,8 @@ def lacking_room(nodes: Sequence[Resources], worker: Resources, size: int = 1, o
     return f"it needs {needed}, and the cluster has {there}. It waits for nodes to join; Ctrl-C stops the study"
 
 
-def _workers_on(node: Resources, worker: Resources) -> int:
+def _capacity(node: Resources, worker: Resources) -> int:
+    """How many workers fit on ``node``."""
     # Ray counts in ten-thousandths.
     return min((int(node.get(name, 0.0) / amount + 1e-4) for name, amount in worker.items() if amount > 0), default=1)
 

@@ -20,17 +20,14 @@ class Executor(Protocol):
     def parallelism(self) -> int:
         """How many stages are worth submitting at once."""
 
-    def prepare(self) -> None:
-        """Begin with what takes its time before the first stage, where one is likely to come. Returns soon."""
-
-    def settle(self) -> None:
-        """Return when what :meth:`prepare` began does not keep the machine busy any more, whatever came of it."""
-
     def submit(self, stage: Stage) -> Future[dict[str, Any]]:
-        """Run ``stage``; the future gives its result, or raises StageError, Interrupted or ExecutorError."""
+        """Run ``stage``; the future gives its result, or raises StageError, Interrupted or ExecutorError.
 
-    def lacking(self, stage: Stage) -> str | None:
-        """Why there is no room for a submitted stage, even if nothing else ran; None where there is."""
+        Returns at once, whatever has to be started for it.
+        """
+
+    def unschedulable_reason(self, stage: Stage) -> str | None:
+        """Why a submitted stage could not be placed even if nothing else ran; None where it could."""
 
     def stop(self) -> None:
         """Ask every stage, running or waiting, to save its state and end with Interrupted. Returns at once."""

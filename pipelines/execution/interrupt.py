@@ -1,19 +1,76 @@
-"""Ctrl-C and SIGTERM: the first asks politely, the second ends at once; and how to go on."""
+"""Ctrl-C, SIGTERM and SIGHUP: while a study runs the first asks politely, the second ends at once; and how to go on."""
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from pipelines.common.redact import masked
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+LAST_S = 15.0
+"""So long after a signal this process ends in any case: a KeyboardInterrupt that is raised amid a finalizer is lost."""
+
+_heard: list[signal.Signals] = []
+"""What this process was asked to end by, first to last."""
+
+
+def exit_code() -> int | None:
+    """The exit code by which shells know the first signal that was heard; None where none was."""
+    return 128 + _heard[0] if _heard else None
+
+
+def interrupt_on_signals() -> None:
+    """Let the signals that were not ignored when this process began raise KeyboardInterrupt in its main thread."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if not _heard:
+            last = threading.Timer(LAST_S, leave_at_once)
+            last.daemon = True
+            last.start()
+        _heard.append(signal.Signals(number))
+        raise KeyboardInterrupt
+
+    for number in _not_ignored():
+        signal.signal(number, handle)
+
+
+def leave_at_once() -> NoReturn:
+    """End this process and all that it has started, with the exit code of the signal that asked for it.
+
+    Python's own exit would wait for threads, and one that is amid a matrix product or a start of Ray would abort it.
+    """
+    from pipelines.execution.descendants import end_descendants
+
+    if threading.current_thread() is threading.main_thread():
+        for number in _not_ignored():
+            signal.signal(number, signal.SIG_IGN)
+    for stream in (sys.stdout, sys.stderr):
+        # The terminal may be what has gone.
+        with suppress(OSError, ValueError):
+            stream.flush()
+    end_descendants()
+    os._exit(exit_code() or 128 + signal.SIGINT)
+
+
+def end_on_signals() -> None:
+    """Let those signals end this process at once, as they do before it has said otherwise."""
+    for number in _not_ignored():
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _not_ignored() -> list[signal.Signals]:
+    """Under nohup, for one, a process is to outlive its terminal."""
+    return [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
 
 
 class StopRequest:
@@ -28,10 +85,10 @@ class StopRequest:
 
 @contextmanager
 def polite_stop(announce: Callable[[str], None] | None = None) -> Iterator[StopRequest]:
-    """Turn the first SIGINT or SIGTERM inside the block into a true :class:`StopRequest`.
+    """Turn the first of :data:`SIGNALS` inside the block into a true :class:`StopRequest`.
 
-    The next one raises KeyboardInterrupt in the main thread. Outside the main thread, where Python allows no handlers,
-    the request never turns true.
+    Those that were ignored stay so. The next one raises KeyboardInterrupt in the main thread. Outside the main thread,
+    where Python allows no handlers, the request never turns true.
 
     Args:
         announce: told the reason at once, in a thread of its own: the main thread may be amid anything.
@@ -39,6 +96,7 @@ def polite_stop(announce: Callable[[str], None] | None = None) -> Iterator[StopR
     request = StopRequest()
 
     def handle(number: int, frame: FrameType | None) -> None:
+        _heard.append(signal.Signals(number))
         if request:
             raise KeyboardInterrupt
         request.reason = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
@@ -48,7 +106,7 @@ def polite_stop(announce: Callable[[str], None] | None = None) -> Iterator[StopR
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    before = {number: signal.signal(number, handle) for number in _not_ignored()}
     try:
         yield request
     finally:

@@ -32,12 +32,6 @@ class LocalExecutor:
         self._queue: queue.SimpleQueue[tuple[Stage, StageKind, Future[dict[str, Any]]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def prepare(self) -> None:
-        pass
-
-    def settle(self) -> None:
-        pass
-
     def submit(self, stage: Stage) -> Future[dict[str, Any]]:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="stages", daemon=True)
@@ -48,7 +42,7 @@ class LocalExecutor:
         self._queue.put((stage, STAGE_KINDS.get(stage.kind), future))
         return future
 
-    def lacking(self, stage: Stage) -> str | None:
+    def unschedulable_reason(self, stage: Stage) -> str | None:
         return None
 
     def stop(self) -> None:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipelines.execution.failures import WorkerFailed, kernel_kills
-from pipelines.execution.worker_group import Crew
+from pipelines.execution.same_code import DriverCode
+from pipelines.execution.worker_group import WorkerGroup
 from pipelines.execution.worker_process import StopFiles, keeping_checkpoints, prepare_process
 from pipelines.study.stage import Interrupted, Stage, StageKind
 
@@ -29,7 +30,7 @@ LOOK_S = 0.25
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 """One thread per worker; Ray itself would give as many as the stage has CPUs."""
 
-_HABITS = {
+_SETTINGS = {
     "RAY_TRAIN_V2_ENABLED": "1",
     # How soon a lost worker is noticed.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
@@ -55,10 +56,11 @@ class _Job:
     device: str
     strategy: Literal["ddp", "fsdp"]
     keep_checkpoints: int | None
+    code: DriverCode
 
 
-def run_with_crew(
-    crew: Crew,
+def run_with_workers(
+    group: WorkerGroup,
     stage: Stage,
     kind: StageKind,
     inputs: Mapping[str, Path],
@@ -67,7 +69,7 @@ def run_with_crew(
     stop: Callable[[], bool],
     keep_checkpoints: int | None,
 ) -> tuple[dict[str, Any], str]:
-    """As ``kind.run``, by the workers of ``crew``; for a process that is connected to Ray.
+    """As ``kind.run``, by the workers of ``group``; for a process that is connected to Ray.
 
     Returns:
         The result, and the name of the first worker's device.
@@ -76,41 +78,43 @@ def run_with_crew(
         Interrupted: ``stop()`` turned true, while they worked or before there was room for them.
         WorkerFailed: a worker failed or was lost.
     """
-    job = _Job(stage, kind, inputs, folder, device, crew.strategy, keep_checkpoints)
+    job = _Job(stage, kind, inputs, folder, device, group.strategy, keep_checkpoints, DriverCode.here())
     kills = kernel_kills()
     with _relayed(stop, folder / STOP):
-        node_with_room(crew, stage, stop, this_node() if crew.on_one_node else None)
-        answer = _fitted(crew, job, kills)
+        node_with_capacity(group, stage, stop, this_node() if group.on_one_node else None)
+        answer = _fit(group, job, kills)
     if "interrupted" in answer:
         raise Interrupted(answer["interrupted"])
     return answer["result"], answer["device"]
 
 
-def _fitted(crew: Crew, job: _Job, kills_before: int) -> dict[str, Any]:
-    os.environ.update(_HABITS)
+def _fit(group: WorkerGroup, job: _Job, kills_before: int) -> dict[str, Any]:
+    # Before the import: one of them says which interface ``ray.train`` has.
+    os.environ.update(_SETTINGS)
+    import ray.train
     from ray.train.torch import TorchTrainer
-    from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-    from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
 
     from pipelines.execution.process_group import OwnAddress
 
-    scaling = ScalingConfig(
-        num_workers=crew.size,
-        use_gpu=crew.gpus > 0,
-        resources_per_worker=crew.resources,
-        placement_strategy="STRICT_PACK" if crew.on_one_node else "PACK",
-        label_selector=_labels(this_node()) if crew.on_one_node else None,
+    # Its annotations are those of the older interface.
+    train: Any = ray.train
+    scaling = train.ScalingConfig(
+        num_workers=group.size,
+        use_gpu=group.gpus > 0,
+        resources_per_worker=group.resources,
+        placement_strategy="STRICT_PACK" if group.on_one_node else "PACK",
+        label_selector=_labels(this_node()) if group.on_one_node else None,
     )
     # What workers agree on goes over gloo, so that hosts need not wait for their GPUs.
-    backend = OwnAddress(backend="cpu:gloo,cuda:nccl" if crew.gpus else "gloo")
+    backend = OwnAddress(backend="cpu:gloo,cuda:nccl" if group.gpus else "gloo")
     with tempfile.TemporaryDirectory(prefix="calm-bench-") as notes:
-        run: Any = RunConfig(
+        run: Any = train.RunConfig(
             name=job.stage.name,
             # Ray's own notes: what a stage keeps is in its work folder.
             storage_path=notes,
-            failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),
+            failure_config=train.FailureConfig(max_failures=0, max_preemption_failures=0),
             worker_runtime_env={"env_vars": THREADS},
-            logging_config=LoggingConfig(log_level="ERROR"),
+            logging_config=train.LoggingConfig(log_level="ERROR"),
         )
         work: Any = _work
         trainer: Any = TorchTrainer(
@@ -118,9 +122,9 @@ def _fitted(crew: Crew, job: _Job, kills_before: int) -> dict[str, Any]:
         )
         try:
             answer: dict[str, Any] = trainer.fit().return_value
-        except ControllerError as error:
+        except train.ControllerError as error:
             raise _lost(f"Ray Train failed: {error.controller_failure}", error, kills_before) from error
-        except TrainingFailedError as error:
+        except train.TrainingFailedError as error:
             failures: Mapping[int, BaseException] = getattr(error, "worker_failures", {})
             raise worst(failures, kills_before) or _lost(str(error), error, kills_before) from error
         return answer
@@ -130,6 +134,7 @@ def _work(config: dict[str, Any]) -> dict[str, Any]:
     """In every worker."""
     job: _Job = config["job"]
     os.environ.update(THREADS)
+    job.code.join()
     try:
         from calm_bench.devices import device_name
         from calm_bench.training.parallel import data_parallel
@@ -178,7 +183,7 @@ def _lost(text: str, error: BaseException, kills_before: int) -> WorkerFailed:
     return WorkerFailed("WorkerLost", first_line, text, "passing")
 
 
-def node_with_room(crew: Crew, stage: Stage, stop: Callable[[], bool], node: str | None) -> str:
+def node_with_capacity(group: WorkerGroup, stage: Stage, stop: Callable[[], bool], node: str | None) -> str:
     """Return when all workers fit at once: the node where the first one would be.
 
     Ray Train itself would wait deaf, and give up after a while.
@@ -191,20 +196,20 @@ def node_with_room(crew: Crew, stage: Stage, stop: Callable[[], bool], node: str
     """
     from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 
-    group = placement_group(
-        [crew.resources] * crew.size,
-        strategy="STRICT_PACK" if crew.on_one_node else "PACK",
-        bundle_label_selector=None if node is None else [_labels(node)] * crew.size,
+    placement = placement_group(
+        [group.resources] * group.size,
+        strategy="STRICT_PACK" if group.on_one_node else "PACK",
+        bundle_label_selector=None if node is None else [_labels(node)] * group.size,
     )
     try:
         # Asked for its state: the group's own wait() takes whole seconds only, and would be at it without a pause.
-        while (found := placement_group_table(group))["state"] != "CREATED":
+        while (found := placement_group_table(placement))["state"] != "CREATED":
             if stop():
-                raise Interrupted(f"{stage} was stopped before there was room for {crew.size} workers")
+                raise Interrupted(f"{stage} was stopped before there was room for {group.size} workers")
             time.sleep(LOOK_S)
         return str(found["bundles_to_node_id"][0])
     finally:
-        remove_placement_group(group)
+        remove_placement_group(placement)
 
 
 def this_node() -> str:

@@ -13,7 +13,7 @@ from calm_bench.atomic import write_bytes
 from calm_bench.errors import RunError
 from pipelines.common.redact import masked
 from pipelines.execution.failures import Cause, WorkerFailed, cause_of, name_of
-from pipelines.execution.worker_group import Crew
+from pipelines.execution.worker_group import WorkerGroup
 from pipelines.execution.worker_process import import_modules, keeping_checkpoints, prepare_process
 from pipelines.store.lease import Tenure
 from pipelines.store.provenance import provenance
@@ -49,7 +49,7 @@ def run_stage(
     device: str,
     stop: Callable[[], bool],
     keep_checkpoints: int | None = None,
-    crew: Crew | None = None,
+    group: WorkerGroup | None = None,
 ) -> dict[str, Any]:
     """The result of ``stage``: from the store, from another process that works on it, or computed and published here.
 
@@ -57,7 +57,7 @@ def run_stage(
         device: ``auto`` (a GPU if this process sees one), ``cpu`` or ``cuda``.
         stop: true when the stage should save its state and end.
         keep_checkpoints: how many a training keeps; unset means :data:`calm_bench.training.checkpoint.KEEP`.
-        crew: workers of Ray that do the stage's work, while this process supervises; unset means this process.
+        group: workers of Ray that do the stage's work, while this process supervises; unset means this process.
 
     Raises:
         Interrupted: ``stop()`` turned true.
@@ -69,7 +69,7 @@ def run_stage(
             raise Interrupted(f"{stage} was stopped before it started")
         lease = store.claim(stage)
         if lease is None:
-            if crew is None:
+            if group is None:
                 # Meanwhile: who takes over from a dead process can then begin at once.
                 import_modules(kind)
             time.sleep(store.wait_s)
@@ -79,7 +79,7 @@ def run_stage(
             if store.is_done(stage):
                 break
             try:
-                return _run(store, stage, kind, device, _either(stop, lease), keep_checkpoints, crew)
+                return _run(store, stage, kind, device, _either(stop, lease), keep_checkpoints, group)
             except Interrupted:
                 # A lease is lost when this process slept for long; whoever has it now will finish the stage.
                 if not lease.lost or stop():
@@ -98,40 +98,40 @@ def _run(
     device: str,
     stop: Callable[[], bool],
     keep_checkpoints: int | None,
-    crew: Crew | None,
+    group: WorkerGroup | None,
 ) -> dict[str, Any]:
     work = store.work_folder(stage)
     taken = time.perf_counter()
     try:
-        if crew is None:
+        if group is None:
             device = prepare_process(kind, device)
         work = store.open_work(stage, device)
         _check([source for source in stage.inputs.values() if _needs_check(source, store)], store)
         inputs = {name: store.folder(source) for name, source in stage.inputs.items()}
         started = time.perf_counter()
         try:
-            if crew is None:
+            if group is None:
                 with keeping_checkpoints(kind, keep_checkpoints):
                     result = kind.run(stage, inputs, work, device, stop)
             else:
-                from pipelines.execution.ray_train import run_with_crew
+                from pipelines.execution.ray_train import run_with_workers
 
-                result, hardware = run_with_crew(crew, stage, kind, inputs, work, device, stop, keep_checkpoints)
+                result, hardware = run_with_workers(group, stage, kind, inputs, work, device, stop, keep_checkpoints)
         except Exception as error:
             if not isinstance(error, Interrupted) and name_of(error) not in _HOPELESS:
                 # What failed may have read something broken, which no further try could mend.
                 _check(stage.inputs.values(), store, error)
             raise
         wall_time_s = time.perf_counter() - started
-        seen = device if crew is None else "cpu"
+        seen = device if group is None else "cpu"
         record = provenance(seen, stage.config.get("seed"), wall_time_s, result.get("training_flops"), started - taken)
-        if crew is not None:
-            record |= {"device": hardware, "workers": crew.size, "strategy": crew.strategy}
+        if group is not None:
+            record |= {"device": hardware, "workers": group.size, "strategy": group.strategy}
         return store.publish(stage, result, record, kind.scratch)
     except Interrupted:
         raise
     except Exception as error:
-        raise _told(stage, kind, work, error, crew) from error
+        raise _told(stage, kind, work, error, group) from error
 
 
 def _needs_check(source: Stage, store: Store) -> bool:
@@ -156,7 +156,7 @@ def _check(sources: Iterable[Stage], store: Store, error: Exception | None = Non
         raise DamagedInput(". ".join(found)) from error
 
 
-def _told(stage: Stage, kind: StageKind, work: Path, error: Exception, crew: Crew | None) -> StageError:
+def _told(stage: Stage, kind: StageKind, work: Path, error: Exception, group: WorkerGroup | None) -> StageError:
     """``error`` in words, with the traceback kept in the work folder."""
     details = masked(error.details if isinstance(error, WorkerFailed) else traceback.format_exc())
     where = ""
@@ -168,7 +168,7 @@ def _told(stage: Stage, kind: StageKind, work: Path, error: Exception, crew: Cre
     cause = "passing" if isinstance(error, DamagedInput) else cause_of(error)
     if cause == "memory":
         first_line = next(iter(str(error).splitlines()), "")
-        advice = kind.memory_advice(stage, None if crew is None else crew.strategy)
+        advice = kind.memory_advice(stage, None if group is None else group.strategy)
         message = f"{stage}: out of memory ({name_of(error)}: {first_line}); {advice}{where}"
         return StageError(masked(message), details, cause)
     return StageError(masked(f"{stage}: {name_of(error)}: {error}{where}"), details, cause)

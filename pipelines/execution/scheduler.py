@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from itertools import filterfalse, islice
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from pipelines.execution.events import (
@@ -30,7 +30,9 @@ from pipelines.study.stage import Interrupted, Stage, StageGraph
 LOOK_S = 1.0
 """How often running stages are looked at for progress."""
 PATIENCE_S = 20.0
-"""After so long it is asked whether there is room for a stage at all."""
+"""After so long it is asked whether a stage can be placed at all."""
+GRACE_S = 2.0
+"""Who ends all processes of a job at once may reach this one after its workers."""
 
 
 @dataclass
@@ -40,7 +42,7 @@ class _Running:
     submitted: float = field(default_factory=monotonic)
     started: float | None = None
     asked: bool = False
-    """Whether there is room for it."""
+    """Whether it was asked if the stage can be placed."""
     unwanted: bool = False
     """Asked to end, since no trial needs it any more."""
     wanted_again: int | None = None
@@ -52,9 +54,17 @@ class Scheduler:
 
     Args:
         retries: how often a stage is tried again that was let down by something that may pass.
+        stop_asked: whether somebody wants this process to stop; :meth:`stop` follows when it has been noticed.
     """
 
-    def __init__(self, store: Store, executor: Executor, listener: Listener, retries: int = 0) -> None:
+    def __init__(
+        self,
+        store: Store,
+        executor: Executor,
+        listener: Listener,
+        retries: int = 0,
+        stop_asked: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._store = store
         self._executor = executor
         self._listener = listener
@@ -62,6 +72,7 @@ class Scheduler:
         """Stage -> number of stages in the longest chain from it to the end of a trial."""
         self._running: dict[Stage, _Running] = {}
         self._retries = retries
+        self._stop_asked = stop_asked
         self._retried: Counter[Stage] = Counter()
         self.results: dict[Stage, dict[str, Any]] = {}
         self.errors: dict[Stage, str] = {}
@@ -158,7 +169,7 @@ class Scheduler:
             self._listener.handle(progress)
         if not (done or running.asked) and monotonic() - running.submitted > PATIENCE_S:
             running.asked = True
-            if (reason := self._executor.lacking(stage)) is not None:
+            if (reason := self._executor.unschedulable_reason(stage)) is not None:
                 self._listener.handle(StageWaiting(stage, reason))
 
     def _end(self, stage: Stage, running: _Running) -> None:
@@ -172,6 +183,9 @@ class Scheduler:
                 self._listener.handle(StageDropped(stage))
             return
         except StageError as error:
+            if error.cause == "passing" and self._is_being_stopped(stage):
+                # It was ended with this process, and goes on with it.
+                return
             if running.unwanted or not self._try_again(stage, error):
                 self.errors[stage] = str(error)
                 self._listener.handle(StageFailed(stage, str(error)))
@@ -179,9 +193,16 @@ class Scheduler:
         seconds = monotonic() - (running.started or running.submitted)
         self._listener.handle(StageFinished(stage, self._store.folder(stage), self.results[stage], seconds))
 
+    def _is_being_stopped(self, stage: Stage) -> bool:
+        """Whether a stop explains that a stage was let down; waits a moment for one where it would fail for good."""
+        deadline = monotonic() + (GRACE_S if self._retried[stage] >= self._retries else 0.0)
+        while not (self._stopping or self._stop_asked()) and monotonic() < deadline:
+            sleep(0.05)
+        return self._stopping or self._stop_asked()
+
     def _try_again(self, stage: Stage, error: StageError) -> bool:
         """Queue a failed stage once more if that may help; returns whether."""
-        if error.cause != "passing" or self._stopping or self._retried[stage] >= self._retries:
+        if error.cause != "passing" or self._retried[stage] >= self._retries:
             return False
         self._retried[stage] += 1
         self._listener.handle(StageRetried(stage, str(error), self._retried[stage], self._retries))

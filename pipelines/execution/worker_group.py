@@ -12,7 +12,7 @@ GIB = 2**30
 
 
 @dataclass(frozen=True)
-class Crew:
+class WorkerGroup:
     """The workers of one stage, with the share of each."""
 
     size: int
@@ -35,12 +35,12 @@ class Crew:
         return found
 
 
-def crew_of(kind: StageKind, execution: Execution, on_one_node: bool = False) -> Crew | None:
+def worker_group_of(kind: StageKind, execution: Execution, on_one_node: bool = False) -> WorkerGroup | None:
     """The workers that stages of ``kind`` get; None for those that one process runs."""
     if execution.workers == 1 or not kind.data_parallel:
         return None
     gpus = execution.gpus_per_stage if kind.uses_device and execution.device != "cpu" else 0.0
-    return Crew(
+    return WorkerGroup(
         execution.workers,
         execution.strategy,
         execution.cpus_per_stage,

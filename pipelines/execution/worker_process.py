@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from pipelines.store.flags import Flag
 from pipelines.study.stage import StageKind
@@ -28,6 +31,28 @@ class StopFiles:
             self._next = now + self._every_s
             self._stopped = any(flag.exists() for flag in self._flags)
         return self._stopped
+
+
+@contextmanager
+def hearing_sigterm() -> Iterator[Callable[[], bool]]:
+    """Inside the block SIGTERM ends nothing: the function that is given turns true.
+
+    Who ends a job (Slurm, Kubernetes, a node that is taken away) sends it to workers too, and leaves them a while to
+    save what they have. Outside the main thread, where Python allows no handlers, it never turns true.
+    """
+    heard = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        heard.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield heard.is_set
+        return
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield heard.is_set
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

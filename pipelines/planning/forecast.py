@@ -45,20 +45,13 @@ def default_machines(execution: Execution) -> list[str]:
 
 
 class SpeedBook:
-    """Speeds on one machine: what its cache holds, and measurements added to it when they are asked for.
+    """Speeds on one machine: what its cache holds, and measurements added to it when they are asked for."""
 
-    Args:
-        settle: returns when the machine is quiet enough to be measured.
-    """
-
-    def __init__(
-        self, machine: Machine, notify: Notify, cache: Path | None = None, settle: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, machine: Machine, notify: Notify, cache: Path | None = None) -> None:
         self.machine = machine
         self.calibration = load_calibration(machine, cache)
         self._notify = notify
         self._cache = cache
-        self._settle = settle
 
     def measure(self, workloads: Sequence[Workload], again: bool = False) -> None:
         """Measure those of ``workloads`` that are not known (or all), and keep it; too large ones are left out.
@@ -74,7 +67,6 @@ class SpeedBook:
             f"measuring the speed of {self.machine.label}: training steps and scoring of {len(wanted)} models, "
             f"{at_once} at once; about {duration(expected_seconds(wanted, self.machine))}, kept for later"
         )
-        self._settle()
         self.calibration = save_calibration(self.machine, measure(wanted, self.machine), self._cache)
         if self.calibration.busy > BUSY:
             self._notify(
@@ -200,22 +192,18 @@ def forecast(
     limit: Limit | None = None,
     machine_name: str = "local",
     may_measure: bool = True,
-    settle: Callable[[], None] = lambda: None,
 ) -> Forecast:
     """Plan and estimate a run that is about to begin.
 
     This machine is measured first where the run is long enough to be worth it, and always where ``equal-time`` needs
     it; what cannot be measured is estimated from assumed rates.
 
-    Args:
-        settle: as of :class:`SpeedBook`.
-
     Raises:
         ConfigurationError: the price cannot be told from the configuration.
         OverBudget: it would cost more than ``limit``.
         MeasuringFailed: ``equal-time`` needs a measurement that failed.
     """
-    book = SpeedBook(machine_named(machine_name, study.execution), notify, settle=settle)
+    book = SpeedBook(machine_named(machine_name, study.execution), notify)
     plan = plan_study(study, store, book.known)
     expected = estimate(plan, store, book.machine, book.calibration)
     needs_time = plan.budget is not None and plan.budget.equal == "time"

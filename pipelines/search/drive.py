@@ -80,7 +80,7 @@ def run_study(
         speed_of: by which ``budget: equal-time`` becomes steps, once, when a model's first trial begins.
 
     Raises:
-        StudyInterrupted: Ctrl-C or SIGTERM; stages saved their state.
+        StudyInterrupted: Ctrl-C, SIGTERM or SIGHUP; stages saved their state.
         ExecutorError: stages cannot be run as configured.
         PostgresqlError: the trials are kept in a database that cannot be used.
         CorpusError, ConfigurationError: the base experiment itself cannot be described.
@@ -97,7 +97,9 @@ def run_study(
     ):
         write_bytes(folder / "study.yaml", resolved_yaml(study).encode())
         rule = rule_for(study, folder, speed_of, writes=True)
-        run = _Run(study, store, executor, listener or Listeners(), folder, graph_for, ledger, rule)
+        run = _Run(
+            study, store, executor, listener or Listeners(), folder, graph_for, ledger, rule, lambda: bool(request)
+        )
         run.listener.handle(StudyStarted(study.name, name, folder, ledger.num_trials, study.search.objectives))
         stopping = False
         while True:
@@ -115,7 +117,8 @@ def run_study(
             run.finish_trials()
             run.write_trials()
         run.write_trials(is_last=True)
-    if len(run.outcomes) < ledger.num_trials:
+    # Also where all trials had ended by then: who wants it gone does not want to wait for tables and pictures.
+    if request:
         raise StudyInterrupted(
             f"stopped by {request.reason}: {len(run.outcomes)} of {ledger.num_trials} trials have ended, and what the "
             f"others had reached is kept in {store.place}. The same command goes on from there."
@@ -147,6 +150,7 @@ class _Run:
         graph_for: GraphFor,
         ledger: Ledger,
         rule: BudgetRule,
+        stop_asked: Callable[[], bool],
     ) -> None:
         self.study = study
         self.store = store
@@ -159,7 +163,7 @@ class _Run:
         self.graph_for = graph_for
         self.ledger = ledger
         self.rule = rule
-        self.scheduler = Scheduler(store, executor, listener, study.execution.retries)
+        self.scheduler = Scheduler(store, executor, listener, study.execution.retries, stop_asked)
         self.open: dict[int, _Open] = {}
         self.outcomes: dict[int, TrialOutcome] = {}
         self._base = study.experiment()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import socket
 import subprocess
 from functools import cache
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ import calm_bench
 from calm_bench.devices import device_name
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "pyarrow", "numpy", "ray", "optuna", "mlflow")
+
+
+PACKAGES = ("calm_bench", "evals", "pipelines")
 
 
 def provenance(
@@ -26,6 +31,7 @@ def provenance(
     """
     return {
         "git": git_state(Path(calm_bench.__file__).parent),
+        "code": code_digest(),
         "versions": {"calm-bench": calm_bench.__version__, "python": platform.python_version(), **library_versions()},
         "device": device_name(device),
         "host": socket.gethostname(),
@@ -35,6 +41,18 @@ def provenance(
         "preparation_s": preparation_s,
         "flops": flops,
     }
+
+
+@cache
+def code_digest() -> str:
+    """SHA-256 of the three packages as this process imports them: names and contents of their Python files."""
+    digest = hashlib.sha256()
+    for name in PACKAGES:
+        root = Path(import_module(name).__path__[0])
+        for path in sorted(root.rglob("*.py")):
+            content = path.read_bytes()
+            digest.update(f"{name}/{path.relative_to(root).as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
 
 
 @cache

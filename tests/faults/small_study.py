@@ -24,7 +24,7 @@ from calm_bench.fingerprint import file_digest
 from pipelines.store.intact import find_damage
 from pipelines.store.store import Store
 
-COMMAND = (sys.executable, "-c", "from pipelines.app.cli import main; main()")
+COMMAND = (sys.executable, "-c", "from pipelines.app.entry import main; main()")
 TRAINING = {
     "batch_size": 4,
     "sequence_length": 64,

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
+import yaml
 
 import calm_bench
-from pipelines.execution.ray_executor import RayExecutor
 from pipelines.store.store import Store
-from pipelines.study.config import Execution
-from pipelines.study.stage import STAGE_KINDS, Stage, StageKind
+from tests.faults.small_study import STUDY, begun, kill_with_children, start_run, wait_for
 
 ROOT = Path(calm_bench.__file__).parent.parent
-
-
-def _toy(
-    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
-) -> dict[str, Any]:
-    return {"sockets": sorted(listening(psutil.Process()))}
 
 
 def listening(process: psutil.Process) -> Iterator[str]:
@@ -45,28 +37,22 @@ def test_addresses_are_told_apart() -> None:
 
 
 @pytest.mark.slow
-def test_a_private_ray_listens_on_loopback(tmp_path: Path) -> None:
-    from ray import cloudpickle
-
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    STAGE_KINDS.register("listens", StageKind("listens", _toy, uses_torch=False))
-    executor = RayExecutor(Store(tmp_path / "store"), Execution(max_parallel=1))
+def test_all_that_a_run_starts_listens_on_loopback(tmp_path: Path) -> None:
+    file, store = tmp_path / "faults.yaml", Store(tmp_path / "store")
+    file.write_text(yaml.safe_dump(STUDY | {"execution": {"workers": 1}}))
+    run = start_run(file, store, folder=tmp_path)
     try:
-        in_worker = executor.submit(Stage("listens", 1, {"seed": 0})).result()["sockets"]
-        me = psutil.Process()
-        found = {
-            process.name(): sorted(listening(process))
-            for process in (me, *me.children(recursive=True))
-            if process.status() != psutil.STATUS_ZOMBIE
-        }
+        wait_for(lambda: begun(store, "autoencoder"), "a training has a checkpoint", of=run)
+        found: dict[str, list[str]] = {}
+        for process in (me := psutil.Process(run.pid), *me.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    found.setdefault(process.name(), []).extend(listening(process))
     finally:
-        executor.close()
-    assert any("raylet" in name for name in found), found
-    assert any("gcs_server" in name for name in found), found
-    assert in_worker
-    open_to_all = {name: addresses for name, addresses in found.items() if not all(map(is_loopback, addresses))}
-    assert not open_to_all
-    assert all(map(is_loopback, in_worker))
+        kill_with_children(run)
+    for server in ("raylet", "gcs_server", "ray::autoencoder"):
+        assert any(server in name and addresses for name, addresses in found.items()), found
+    assert not {name: addresses for name, addresses in found.items() if not all(map(is_loopback, addresses))}
 
 
 @pytest.mark.parametrize("package", ["calm_bench", "evals", "pipelines"])

@@ -55,8 +55,7 @@ def run(
 
     screen = console()
     resolved = named_study(study, overrides, store, local)
-    with Workplace.of(resolved, may_be_refused=budget is not None) as place:
-        # Imported while the workplace gets ready.
+    with Workplace.of(resolved) as place:
         from pipelines.app.running import run_and_report
         from pipelines.report.tables import print_table
         from pipelines.results.leaderboard import Leaderboard
@@ -201,7 +200,7 @@ def _forecast_of(
 
     limit = None if budget is None else parse_limit(budget)
     try:
-        return forecast(study, place.store, notify, limit, machine, may_measure, place.executor.settle)
+        return forecast(study, place.store, notify, limit, machine, may_measure)
     except ConfigurationError as error:
         if limit is not None or study.budget is not None:
             raise

@@ -25,7 +25,7 @@ from pipelines.execution.local_executor import LocalExecutor
 from pipelines.execution.ray_executor import RayExecutor
 from pipelines.execution.ray_train import PEER, is_lost_peer, worst
 from pipelines.execution.run_stage import StageError, _told
-from pipelines.execution.worker_group import Crew, crew_of
+from pipelines.execution.worker_group import WorkerGroup, worker_group_of
 from pipelines.store.store import Store
 from pipelines.study.config import Execution
 from pipelines.study.graph import stages_for
@@ -224,14 +224,17 @@ def test_two_stages_share_a_gpu(shared: tuple[Store, RayExecutor]) -> None:
 
 def test_only_trainings_have_several_workers() -> None:
     execution = Execution(workers=3, strategy="fsdp", cpus_per_stage=2, gpus_per_stage=1, memory_per_stage=4)
-    crews = {name: crew_of(STAGE_KINDS.get(name), execution) for name in ("corpus", "tokens", "evaluation", "samples")}
-    assert set(crews.values()) == {None}
+    groups = {
+        name: worker_group_of(STAGE_KINDS.get(name), execution)
+        for name in ("corpus", "tokens", "evaluation", "samples")
+    }
+    assert set(groups.values()) == {None}
     for name in ("autoencoder", "language_model"):
-        crew = crew_of(STAGE_KINDS.get(name), execution)
+        crew = worker_group_of(STAGE_KINDS.get(name), execution)
         assert crew is not None
         assert (crew.size, crew.strategy) == (3, "fsdp")
         assert crew.resources == {"CPU": 2, "GPU": 1, "memory": 4 * 2**30}
-        assert crew_of(STAGE_KINDS.get(name), Execution()) is None
+        assert worker_group_of(STAGE_KINDS.get(name), Execution()) is None
 
 
 def test_workers_need_ray_and_whole_gpus(store: Store) -> None:
@@ -274,10 +277,14 @@ def test_the_failure_that_brought_the_others_about_is_told() -> None:
 def test_a_model_that_is_too_large_may_be_divided(tmp_path: Path) -> None:
     error = WorkerFailed("OutOfMemoryError", "no room", "", "memory")
     *_, autoencoder, model, _ = graph(num_steps=1).stages
-    crews: list[Crew | None] = [None, *(Crew(2, strategy, 1.0, 1.0, None) for strategy in STRATEGIES)]
+    groups: list[WorkerGroup | None] = [None, *(WorkerGroup(2, strategy, 1.0, 1.0, None) for strategy in STRATEGIES)]
     advice = "divide the model among its workers (execution.strategy=fsdp)"
-    assert [advice in str(_told(model, tmp_path, error, crew)) for crew in crews] == [False, True, False]
-    assert not any(advice in str(_told(autoencoder, tmp_path, error, crew)) for crew in crews)
+    assert [
+        advice in str(_told(model, STAGE_KINDS.get("language_model"), tmp_path, error, group)) for group in groups
+    ] == [False, True, False]
+    assert not any(
+        advice in str(_told(autoencoder, STAGE_KINDS.get("autoencoder"), tmp_path, error, group)) for group in groups
+    )
 
 
 def test_workers_talk_over_the_interface_that_has_their_nodes_address() -> None:

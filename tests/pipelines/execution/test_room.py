@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.execution.capacity import lacking_room
+from pipelines.execution.capacity import unschedulable_reason
 from pipelines.execution.worker_group import GIB
 
 SMALL, LARGE = {"CPU": 4.0, "memory": 8.0 * GIB}, {"CPU": 16.0, "GPU": 8.0, "memory": 64.0 * GIB}
@@ -19,7 +19,7 @@ SMALL, LARGE = {"CPU": 4.0, "memory": 8.0 * GIB}, {"CPU": 16.0, "GPU": 8.0, "mem
     ],
 )
 def test_there_is_room(nodes: list[dict[str, float]], worker: dict[str, float], size: int, on_one_node: bool) -> None:
-    assert lacking_room(nodes, worker, size, on_one_node) is None
+    assert unschedulable_reason(nodes, worker, size, on_one_node) is None
 
 
 @pytest.mark.parametrize(
@@ -37,4 +37,4 @@ def test_there_is_room(nodes: list[dict[str, float]], worker: dict[str, float], 
 def test_there_is_none(
     nodes: list[dict[str, float]], worker: dict[str, float], size: int, on_one_node: bool, said: str
 ) -> None:
-    assert said in (lacking_room(nodes, worker, size, on_one_node) or "")
+    assert said in (unschedulable_reason(nodes, worker, size, on_one_node) or "")
