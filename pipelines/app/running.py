@@ -1,4 +1,4 @@
-"""Everything one ``calm-bench run`` does: trials, display, mirror, leaderboard, report."""
+"""Everything one ``calm-bench run`` does: trials, display, tracking, leaderboard, report."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ from pipelines.search.drive import StudyInterrupted, run_study
 from pipelines.store.study_folder import study_folder
 from pipelines.study.config import Study
 from pipelines.study.graph import corpus_identity_of
-from pipelines.study.identity import study_identity
-from pipelines.tracking.listener import MlflowMirror
+from pipelines.tracking.listener import TrackingListener
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,7 +44,7 @@ class Report:
     files: dict[str, Path]
     """The leaderboard by file suffix: json, md, csv, png, svg."""
     mlflow: str | None
-    """Address of the mirror without credentials, or ``None`` where tracking is off."""
+    """The leaderboard in MLflow, or the address of its database; ``None`` where tracking is off."""
     correlations: tuple[str, ...] = ()
     """How BrierLM goes with cross-entropy along the trainings, a line each, where the study asks for it."""
     expected: Outcome | None = None
@@ -84,16 +83,15 @@ def run_and_report(
     store, executor = place.store, place.executor
     progress = progress_for(console)
     drawing = _Drawing()
-    mirror = None
+    tracking = None
     try:
         # Asked once: that of a corpus in files is a digest of all of them.
         corpus_identity = functools.cache(corpus_identity_of)
         folder = study_folder(study, store, corpus_identity)
         listeners: list[Listener] = [progress]
         if study.tracking.enabled:
-            identity = study_identity(study, corpus_identity)
-            mirror = MlflowMirror(study.tracking, store, study, identity, notify=progress.message)
-            listeners.append(mirror)
+            tracking = TrackingListener(study.tracking, store, folder, notify=progress.message)
+            listeners.append(tracking)
         if forecast is not None:
             listeners.append(forecast)
         with progress:
@@ -111,23 +109,23 @@ def run_and_report(
         drawing.join()
         files = write_leaderboard(leaderboard, folder, progress.message)
         trajectories = trajectories_of(outcomes)
-        pictures = write_trajectories(trajectories, folder, progress.message)
+        write_trajectories(trajectories, folder, progress.message)
         if forecast is not None:
             # Now too, for those who read the study's folder before the run has ended.
             forecast.finish(folder)
-        if mirror is not None:
-            page = write_run_report(store, folder, progress.message)
-            mirror.publish(leaderboard, [*files.values(), *pictures, *([page] if page is not None else [])])
+        if tracking is not None:
+            # What lies in the study's folder now is attached to its run.
+            write_run_report(store, folder, progress.message)
     finally:
         executor.close()
-        if mirror is not None:
-            mirror.close(_patience_s(sys.exception()))
+        if tracking is not None:
+            tracking.close(_patience_s(sys.exception()))
     expected = None if forecast is None else forecast.finish(folder)
     remove_unfinished(folder)
-    # Where there is a mirror, once more: only now are all addresses in it known, and how long the run took.
+    # Where the study is in MLflow, once more: only now are all addresses in it known, and how long the run took.
     page = write_run_report(store, folder, progress.message)
     store.save_study(folder.name)
-    address = None if mirror is None else mirror.address
+    address = None if tracking is None else tracking.page or tracking.address
     found = tuple(summary(trajectories))
     return Report(tuple(outcomes), leaderboard, folder, files, address, found, expected, page)
 

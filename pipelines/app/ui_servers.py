@@ -16,25 +16,24 @@ from pipelines.common.redact import masked
 from pipelines.search.trial_storage import VARIABLE
 from pipelines.store.store import Store
 from pipelines.study.config import Tracking
-from pipelines.tracking.address import tracking_uri
-from pipelines.tracking.client import TrackingError, check_presence, is_server, sqlite_path
-from pipelines.tracking.record import FILE
+from pipelines.tracking.address import TrackingError, check_presence, is_server, sqlite_path, tracking_uri
 from pipelines.tracking.servers import LOOPBACK, MlflowServer, free_port
-from pipelines.tracking.stored import begun_studies
+from pipelines.tracking.study_files import begun_studies
+from pipelines.tracking.sync import RECORD
 
 if TYPE_CHECKING:
-    from pipelines.tracking.dashboard import DashboardServer
+    from pipelines.tracking.optuna_pages import OptunaPages
 
 MLFLOW_PORT = 5000
-"""Where reports look for the pages of a store that is mirrored into a file."""
+"""Where reports look for the pages of a store whose runs are in a file."""
 DASHBOARD_PORT = 8080
 
 
-class Screens:
+class UiServers:
     """A context manager: whatever was started is stopped at its end, also by SIGTERM.
 
     Raises:
-        ConfigurationError: there is nothing to show, the port is taken, or optuna-dashboard is not installed.
+        ConfigurationError: there is nothing to show, or the port is taken.
         TrackingError: MLflow cannot be started or reached.
         PostgresqlError: a package that a database of trials takes is not installed.
     """
@@ -45,7 +44,9 @@ class Screens:
         self._port = port
         self._wants_dashboard = dashboard
         self._server: MlflowServer | None = None
-        self.dashboard: DashboardServer | None = None
+        self.dashboard: OptunaPages | None = None
+        self.without_dashboard: str | None = None
+        """Why Optuna's pages are not shown, though they were asked for."""
         self.mlflow = ""
         """Address of MLflow's pages."""
 
@@ -58,9 +59,12 @@ class Screens:
         if not self._store.study_folders():
             raise ConfigurationError(f"no study has run in the store {self._store.place} (--store names another one)")
         if self._wants_dashboard:
-            from pipelines.tracking.dashboard import DashboardServer
+            from pipelines.tracking.optuna_pages import MissingDashboard, OptunaPages
 
-            self.dashboard = DashboardServer(self._store.root, LOOPBACK, free_port(DASHBOARD_PORT))
+            try:
+                self.dashboard = OptunaPages(self._store.root, LOOPBACK, free_port(DASHBOARD_PORT))
+            except MissingDashboard as error:
+                self.without_dashboard = str(error)
         if is_server(self._uri):
             # Somebody else's server has pages of its own.
             check_presence(self._uri)
@@ -93,7 +97,7 @@ class Screens:
         raise TrackingError("MLflow's server has ended; start it again with the same command")
 
     def run_page(self, record: dict[str, Any]) -> str | None:
-        """MLflow's page of a study, by its ``mlflow.json``; None where it is mirrored elsewhere."""
+        """MLflow's page of a study, by its ``mlflow.json``; None where its runs are elsewhere."""
         if record.get("address") != masked(self._uri):
             return None
         return f"{self.mlflow}/#/experiments/{record['experiment_id']}/runs/{record['parent_run_id']}"
@@ -117,7 +121,7 @@ class Screens:
             signal.signal(signal.SIGTERM, self._terminate)
 
 
-def study_lines(store: Store, screens: Screens) -> Iterator[str]:
+def study_lines(store: Store, servers: UiServers) -> Iterator[str]:
     """A line a study: its trials and its pages."""
     folders = begun_studies(store)
     width = max((len(folder.name) for folder in folders), default=0)
@@ -125,14 +129,18 @@ def study_lines(store: Store, screens: Screens) -> Iterator[str]:
         trials = json.loads((folder / "trials.json").read_text(encoding="utf-8"))
         states = Counter(str(trial["state"]) for trial in trials)
         told = ", ".join(f"{count} {state}" for state, count in states.items()) or "no trial yet"
-        record = folder / FILE
+        record = folder / RECORD
         pages = [
-            screens.run_page(json.loads(record.read_text(encoding="utf-8"))) if record.is_file() else None,
-            screens.dashboard.page(folder.name) if screens.dashboard is not None else None,
+            servers.run_page(json.loads(record.read_text(encoding="utf-8"))) if record.is_file() else None,
+            servers.dashboard.page(folder.name) if servers.dashboard is not None else None,
         ]
         known = "  ".join(page for page in pages if page is not None)
         yield f"  {folder.name:{width}}  {told}  {known}".rstrip()
-    for address in screens.dashboard.storage.hidden() if screens.dashboard is not None else ():
+    if servers.dashboard is None:
+        return
+    from pipelines.tracking.trial_sources import hidden_databases
+
+    for address in hidden_databases(store.root):
         yield f"  more trials are in {address}: {VARIABLE} with its password shows them here"
 
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from calm_bench.errors import RunError
 from calm_bench.fingerprint import identity as fingerprint
 from calm_bench.registry import did_you_mean
 from pipelines.common.redact import masked
 from pipelines.results.entry import Entry
 from pipelines.search.postgresql import advisory_lock, is_postgresql, one_connection
+from pipelines.tracking.address import TrackingError, check_presence, is_server, sqlite_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -38,7 +37,6 @@ ENTRY = "calm_bench.entry"
 
 _ENTRY_PART = 4000
 """Characters of a row in one tag; MLflow has taken 5000 and 8000."""
-_PRESENCE_S = 3.0
 _DEFAULTS = {
     # MLflow waits for minutes by default, in each call, for a server that is away. A request that is repeated blindly,
     # because its answer was late or lost, may create a second run: who repeats has to look first.
@@ -57,10 +55,6 @@ _EXPERIMENT_TAGS = {
     "mlflow.note.content": "Studies of calm-bench: one run a study, below it one run a trial. "
     "A study's description holds its leaderboard; `brierlm` is the score, `error/...` its standard errors.",
 }
-
-
-class TrackingError(RunError, RuntimeError):
-    """MLflow cannot be read; says where and what to do."""
 
 
 def connect(uri: str) -> MlflowClient:
@@ -102,38 +96,6 @@ def writer_lease(store: Store, uri: str, study_identity: str) -> tuple[LeaseBook
     is_own = path is not None and path.resolve().is_relative_to(store.root.resolve())
     address = masked(uri).replace("://***@", "://")
     return store.folder_leases if is_own else store.leases, f"mlflow-{study_identity}-{fingerprint(address)[:8]}"
-
-
-def check_presence(uri: str) -> None:
-    """Ask a server for a connection and nothing else, so that one that is away is known in seconds.
-
-    Raises:
-        TrackingError: nobody answers at ``uri``.
-    """
-    from urllib.request import getproxies, proxy_bypass
-
-    parts = urlsplit(uri)
-    behind_proxy = parts.scheme in getproxies() and not proxy_bypass(parts.hostname or "")
-    if not is_server(uri) or behind_proxy:
-        return
-    try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        socket.create_connection((parts.hostname or "", port), timeout=_PRESENCE_S).close()
-    except (OSError, ValueError) as error:
-        raise TrackingError(f"no server answers ({error})") from None
-
-
-def is_server(uri: str) -> bool:
-    """Whether ``uri`` is that of a tracking server, and not of a database."""
-    return urlsplit(uri).scheme in ("http", "https")
-
-
-def sqlite_path(uri: str) -> Path | None:
-    """The file behind a ``sqlite:///`` address; None for other addresses and for a database in memory."""
-    parts = urlsplit(uri)
-    if not parts.scheme.startswith("sqlite") or parts.path in ("", "/", "/:memory:"):
-        return None
-    return Path(parts.path[1:])
 
 
 def experiment_id(client: MlflowClient, name: str, uri: str, artifacts: Path) -> str:

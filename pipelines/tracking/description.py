@@ -60,6 +60,11 @@ def trial_note(entry: Entry) -> str:
     return "\n\n".join(lines)[:LONGEST]
 
 
+def end_note(state: str, error: str) -> str:
+    """Why a trial has no row."""
+    return f"**{state.capitalize()}**: {printable(masked(error))}"[:LONGEST]
+
+
 def _reproduction(provenance: Mapping[str, Any]) -> str:
     versions = provenance.get("versions") or {}
     git = provenance.get("git") or {}

@@ -10,6 +10,8 @@ from calm_bench.config import Experiment
 from pipelines.common.redact import masked
 from pipelines.results.columns import catalogue
 from pipelines.store.metrics_log import Line
+from pipelines.study.catalogue import resolve_study, shipped_studies
+from pipelines.study.config import Study
 from pipelines.study.stage import kind_or_none
 
 if TYPE_CHECKING:
@@ -77,10 +79,26 @@ def parameters_of(experiment: Experiment) -> dict[str, str]:
     parameters = dict(_flat(experiment.model_dump(mode="json"), ""))
     unused = []
     if experiment.model.kind == "token":
-        unused += ["autoencoder.", "model.head."]
+        unused += ["autoencoder.", "model.head.", "model.chunk_size"]
     if experiment.corpus.source != "markov":
         unused.append("corpus.markov.")
     return {name: value for name, value in parameters.items() if not name.startswith(tuple(unused))}
+
+
+def overrides_of(study: Study) -> dict[str, str]:
+    """What sets ``study`` apart from the shipped study of its name, else from the defaults, by dotted path.
+
+    Without what no result depends on: how it is run, and where it is tracked.
+    """
+    names = {shipped.name for shipped in shipped_studies()}
+    usual = resolve_study(study.name) if study.name in names else Study(name=study.name)
+    apart = {"name", "description", "execution", "tracking"}
+    before = dict(_flat(usual.model_dump(mode="json", exclude=apart), ""))
+    return {
+        name: value
+        for name, value in _flat(study.model_dump(mode="json", exclude=apart), "")
+        if before.get(name) != value
+    }
 
 
 def _flat(value: Any, path: str) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,7 @@ from pipelines.study.stage import kind_or_none
 from pipelines.tracking import client as names
 from pipelines.tracking.description import trial_note
 from pipelines.tracking.metrics import row_metrics, stage_metrics
-from pipelines.tracking.trials import TrialEnd
+from pipelines.tracking.study_files import TrialEnd
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -17,17 +17,17 @@ from calm_bench.fingerprint import identity as fingerprint
 from pipelines.common.numbers import printable
 from pipelines.common.redact import masked
 from pipelines.results.leaderboard import Leaderboard
+from pipelines.store.metrics_log import Line, read_lines
 from pipelines.study.config import Study
 from pipelines.study.stage import streams_metrics
 from pipelines.tracking import client as names
-from pipelines.tracking.description import LONGEST, study_head, study_note
-from pipelines.tracking.line_reader import LineReader
-from pipelines.tracking.metrics import metrics_of, parameters_of
+from pipelines.tracking.description import LONGEST, end_note, study_head, study_note
+from pipelines.tracking.metrics import metrics_of, overrides_of, parameters_of
 from pipelines.tracking.registry import Registry
 from pipelines.tracking.results import provenance_of, push_result
+from pipelines.tracking.study_files import WRITTEN_AS, Trial, TrialEnd
 from pipelines.tracking.system_metrics import Sample
-from pipelines.tracking.times import trial_end, trial_start
-from pipelines.tracking.trials import WRITTEN_AS, Trial, TrialEnd
+from pipelines.tracking.times import StagePlace, trial_end, trial_start
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,6 +44,12 @@ STATE = "calm_bench.state"
 LEADERBOARD = "calm_bench.leaderboard"
 
 VIOLATIONS = "calm_bench.violations"
+BEST_TRIAL = "calm_bench.best"
+"""Tag of a study: the label of the trial that leads its leaderboard."""
+_NOTE = "mlflow.note.content"
+"""Tag: what MLflow shows as a run's description."""
+_AS_DESCRIBED = "2"
+"""Value of :data:`DESCRIBED` on a study; raised when more is written there."""
 
 _OWN_TAGS = (names.TRIAL_KEY, SENT, COMPLETE, DESCRIBED, ERROR, STATE, LEADERBOARD, VIOLATIONS)
 """The tags by which it is known what has arrived."""
@@ -60,12 +66,13 @@ class _KnownRun:
     run_id: str
     start: int
     status: str
+    end: int | None
     tags: dict[str, str]
 
     @classmethod
     def of(cls, run: Run) -> _KnownRun:
         tags = {name: run.data.tags[name] for name in _OWN_TAGS if name in run.data.tags}
-        return cls(run.info.run_id, run.info.start_time, run.info.status, tags)
+        return cls(run.info.run_id, run.info.start_time, run.info.status, run.info.end_time, tags)
 
 
 class StudyRuns:
@@ -74,6 +81,7 @@ class StudyRuns:
 
     Args:
         start: of the study, in milliseconds since 1970.
+        owner: who ran it, where that is known.
         progress: called after each part that has arrived.
     """
 
@@ -84,21 +92,23 @@ class StudyRuns:
         study: Study,
         identity: str,
         start: int,
-        progress: Callable[[], None] = lambda: None,
+        owner: str | None,
+        progress: Callable[[], None],
     ) -> None:
         self.experiment_id = experiment_id
         self._client = client
         self._study = study
         self._identity = identity
         self._start = start
+        self._owner = owner
         self._progress = progress
         self._registry = Registry(client, experiment_id, study, identity)
-        self._running: set[str] = set()
-        self._readers: dict[tuple[str, str], LineReader] = {}
+        self._seen: dict[tuple[str, str], tuple[int, int]] = {}
+        """Time and size of the logs that have been read, by trial and stage."""
         self._parent = self._find_or_create_parent()
         self._children: dict[str, _KnownRun] = {}
         for run in names.runs(client, [experiment_id], role="trial", study_identity=identity):
-            self._take_up(_KnownRun.of(run))
+            self._know(_KnownRun.of(run))
 
     @property
     def parent_id(self) -> str:
@@ -122,10 +132,13 @@ class StudyRuns:
             return False
         return True
 
-    def push_trial(self, trial: Trial) -> None:
+    def push_trial(self, trial: Trial, is_running: bool) -> None:
         """Send what is new of ``trial``; with its end, the row, the model, the data set and the state.
 
         Of a trial that has neither begun to train nor ended there is nothing to show.
+
+        Args:
+            is_running: a trial that has not ended is under way.
         """
         end = trial.end
         run = self._children.get(trial.key)
@@ -142,10 +155,11 @@ class StudyRuns:
         self._describe(run, trial)
         self._send(run, trial)
         if end is None:
-            if run.tags.pop(COMPLETE, None) is not None:
-                # A failed trial is tried again, and may fail in the same way.
-                self._client.delete_tag(run.run_id, COMPLETE)
-            self._set_running(run)
+            if is_running:
+                if run.tags.pop(COMPLETE, None) is not None:
+                    # A failed trial is tried again, and may fail in the same way.
+                    self._client.delete_tag(run.run_id, COMPLETE)
+                self._set_running(run)
             return
         ended = trial_end(trial.stages, run.start)
         if end.entry is not None:
@@ -155,15 +169,15 @@ class StudyRuns:
             self._registry.push(run.run_id, model, end.entry)
             self._set_aside_former(trial)
         self._tag_end(run, end)
-        self._client.set_terminated(run.run_id, _STATUS[end.state], ended)
+        self._set_ended(run, _STATUS[end.state], ended)
         self._tag(run, COMPLETE, end.digest)
         self.forget(trial)
         self._progress()
 
     def forget(self, trial: Trial) -> None:
-        """Read the trial's logs from their beginning the next time; what has arrived is still not sent again."""
+        """Read the trial's logs the next time, though they have not changed; what has arrived is not sent again."""
         for kind in trial.stages:
-            self._readers.pop((trial.key, kind), None)
+            self._seen.pop((trial.key, kind), None)
 
     def push_system(self, samples: Iterable[Sample]) -> None:
         """Send the samples of the machine that have not arrived; their step is in seconds since the study's start."""
@@ -200,13 +214,31 @@ class StudyRuns:
         )
         if self._parent.tags.get(LEADERBOARD) == digest:
             return
+        self._push_best(leaderboard)
         for path in paths:
             self._client.log_artifact(self.parent_id, str(path))
             self._progress()
         rows = [trial.end.folders for trial in trials if trial.end is not None and trial.end.entry is not None]
         note = study_note(self._study, leaderboard, provenance_of(rows[0]) if rows else {})
-        self._tag(self._parent, "mlflow.note.content", note)
+        self._tag(self._parent, _NOTE, note)
         self._tag(self._parent, LEADERBOARD, digest)
+
+    def _push_best(self, leaderboard: Leaderboard) -> None:
+        """The score that leads the leaderboard, of the first protocol where there are several."""
+        from mlflow.entities import Metric, RunTag
+
+        if not leaderboard.groups:
+            return
+        best = leaderboard.groups[0].entries[0]
+        known = [run for key, run in self._children.items() if key.partition("/")[0] == str(best.trial)]
+        run = known[-1] if known else self._parent
+        when = run.end or run.start
+        values = {"best_brierlm": best.brierlm, "error/best_brierlm": best.brierlm_se}
+        self._client.log_batch(
+            self.parent_id,
+            metrics=[Metric(name, value, when, 0) for name, value in values.items()],
+            tags=[RunTag(BEST_TRIAL, printable(best.label)[:250])],
+        )
 
     def end(self, status: str, trials: Iterable[Trial]) -> None:
         """Close the parent as ``status`` (FINISHED, FAILED, KILLED), and trials that have not ended as KILLED."""
@@ -218,13 +250,10 @@ class StudyRuns:
             ended = trial_end(trial.stages, run.start)
             last = max(last, ended)
             if trial.end is None and COMPLETE not in run.tags:
-                self._client.set_terminated(run.run_id, "KILLED", ended)
-        # Reread: both may have changed since this study's runs were looked up.
-        info = self._client.get_run(self.parent_id).info
-        if (info.status, info.end_time) != (status, last):
-            self._client.set_terminated(self.parent_id, status, last)
+                self._set_ended(run, "KILLED", ended)
+        self._set_ended(self._parent, status, last)
 
-    def _take_up(self, run: _KnownRun) -> None:
+    def _know(self, run: _KnownRun) -> None:
         """Know a child that is there already; of two for one trial, made by a request whose answer was lost, one."""
         key = run.tags.get(names.TRIAL_KEY)
         if key is None:
@@ -240,15 +269,22 @@ class StudyRuns:
     def _find_or_create_parent(self) -> _KnownRun:
         found = next(names.runs(self._client, [self.experiment_id], role="study", study_identity=self._identity), None)
         if found is None:
-            tags = {names.ROLE: "study", "mlflow.note.content": study_head(self._study)}
+            tags = {names.ROLE: "study", _NOTE: study_head(self._study)}
             found = self._client.create_run(
                 self.experiment_id, self._start, self._tags_of_all() | tags, run_name=self._study.name
             )
         parent = _KnownRun.of(found)
         self._start = parent.start
-        if DESCRIBED not in parent.tags:
+        if parent.tags.get(DESCRIBED) != _AS_DESCRIBED:
+            from mlflow.entities import Param
+
+            parameters = [Param(name, value[:6000]) for name, value in overrides_of(self._study).items()]
+            for batch in _chunks(parameters, _PARAMETERS_PER_BATCH):
+                self._client.log_batch(parent.run_id, params=batch)
+            for name, value in self._tags_of_all().items():
+                self._client.set_tag(parent.run_id, name, value)
             self._client.log_text(parent.run_id, _study_yaml(self._study), "study.yaml")
-            self._tag(parent, DESCRIBED, "yes")
+            self._tag(parent, DESCRIBED, _AS_DESCRIBED)
         return parent
 
     def _create_child(self, trial: Trial, start: int) -> _KnownRun:
@@ -263,6 +299,7 @@ class StudyRuns:
             "mlflow.source.name": "calm-bench",
             names.STUDY_NAME: self._study.name,
             names.STUDY_IDENTITY: self._identity,
+            **({"mlflow.user": self._owner} if self._owner else {}),
         }
 
     def _describe(self, run: _KnownRun, trial: Trial) -> None:
@@ -296,7 +333,7 @@ class StudyRuns:
             if not streams_metrics(kind):
                 continue
             start = trial.stages[kind].start() or run.start
-            for line in self._reader(trial, kind).new():
+            for line in self._lines(trial.key, trial.stages[kind]):
                 stream = f"{kind}/{line.split}"
                 if line.step <= cursor.get(stream, -1):
                     continue
@@ -308,14 +345,24 @@ class StudyRuns:
         if batch:
             log()
 
-    def _reader(self, trial: Trial, kind: str) -> LineReader:
-        key = (trial.key, kind)
-        if key not in self._readers:
-            self._readers[key] = LineReader(trial.stages[kind])
-        return self._readers[key]
+    def _lines(self, key: str, place: StagePlace) -> list[Line]:
+        """The log of a stage; empty where it is as it was."""
+        # It lies in the work folder until the stage is finished, which may be while this looks.
+        for folder in (place.work, place.finished):
+            try:
+                status = (folder / "metrics.jsonl").stat()
+                stamp = (status.st_mtime_ns, status.st_size)
+                lines = [] if self._seen.get((key, place.kind)) == stamp else read_lines(place.kind, folder)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            self._seen[key, place.kind] = stamp
+            return lines
+        return []
 
     def _tag_end(self, run: _KnownRun, end: TrialEnd) -> None:
         self._tag(run, STATE, end.state)
+        if end.error:
+            self._tag(run, _NOTE, end_note(end.state, end.error))
         for name, value in ((ERROR, end.error), (VIOLATIONS, ", ".join(end.violations))):
             if value:
                 self._tag(run, name, masked(value)[:LONGEST])
@@ -330,9 +377,14 @@ class StudyRuns:
                 self._registry.set_aside(run.run_id)
 
     def _set_running(self, run: _KnownRun) -> None:
-        if run.run_id not in self._running and run.status != "RUNNING":
+        if run.status != "RUNNING":
             self._client.update_run(run.run_id, status="RUNNING")
-        self._running.add(run.run_id)
+            run.status = "RUNNING"
+
+    def _set_ended(self, run: _KnownRun, status: str, end: int) -> None:
+        if (run.status, run.end) != (status, end):
+            self._client.set_terminated(run.run_id, status, end)
+            run.status, run.end = status, end
 
     def _tag(self, run: _KnownRun, name: str, value: str) -> None:
         self._client.set_tag(run.run_id, name, value)

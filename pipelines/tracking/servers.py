@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from pipelines.common.redact import masked
-from pipelines.tracking.client import TrackingError
+from pipelines.tracking.address import TrackingError
 
 LOOPBACK = "127.0.0.1"
 START_S = 180.0

@@ -1,18 +1,35 @@
-"""The mirror made from the files alone: in an empty tracking store all of it, in another one what it lacks."""
+"""One study's files sent to MLflow: in an empty tracking store all of it, in another one what it lacks.
+
+The same for a study that runs, that was interrupted and that has ended, and as often as one likes.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
+from calm_bench.atomic import write_json
 from pipelines.common.redact import masked
 from pipelines.store.store import Store
-from pipelines.tracking.address import tracking_uri
-from pipelines.tracking.client import TrackingError, connect, experiment_id, writer_lease
-from pipelines.tracking.record import write_record
+from pipelines.tracking.address import TrackingError, check_presence, is_server, tracking_uri
+from pipelines.tracking.client import connect, experiment_id, writer_lease
 from pipelines.tracking.runs import StudyRuns
-from pipelines.tracking.stored import published_files, read_study
+from pipelines.tracking.study_files import StoredStudy, StudyFiles, published_files
 from pipelines.tracking.system_metrics import SystemLog
+from pipelines.tracking.views import leaderboard_page, save_views
+
+if TYPE_CHECKING:
+    from pipelines.store.lease import Holder, Tenure
+
+RECORD = "mlflow.json"
+"""In a study's folder: where its runs are in MLflow."""
+
+
+StudyState = Literal["begun", "at work", "at rest"]
+"""``begun``: a driver has taken it up, and may yet find that all of it is done."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +39,8 @@ class Synced:
     folder: Path
     address: str = ""
     """Of MLflow, without credentials."""
+    page: str | None = None
+    """Its leaderboard in MLflow, where that is a server."""
     trials: int = 0
     parts: int = 0
     """Parts that MLflow lacked; 0 where it had all of it."""
@@ -31,12 +50,139 @@ class Synced:
     """Why its models are not in MLflow's registry, where MLflow does not take them."""
 
 
-def sync_study(store: Store, folder: Path, uri: str | None = None, experiment: str | None = None) -> Synced:
-    """Complete the mirror of the study in ``folder``.
+class StudySync:
+    """Sends what MLflow lacks of the study in ``folder``. To be used from one thread; looks up once what is there.
 
     Runs and models have ids of their own in each tracking store, and files the time at which they arrived; all else
-    follows from the store. Steps that were trained twice, before and after a crash, have the times and rates of their
-    first training in a mirror that looked on, and of their second in one made afterwards.
+    follows from the store. Steps that were trained twice, before and after a crash, have the times and rates of the
+    training that was sent first.
+
+    Args:
+        uri: of MLflow; may hold credentials.
+        experiment: name of MLflow's experiment.
+    """
+
+    def __init__(self, store: Store, folder: Path, uri: str, experiment: str) -> None:
+        self.address = masked(uri)
+        self.parts = 0
+        """Parts that have been sent."""
+        self._uri = uri
+        self._experiment = experiment
+        self._store = store
+        self._folder = folder
+        self._identity = folder.name.rpartition("-")[2]
+        self._files = StudyFiles(store, folder)
+        self._runs: StudyRuns | None = None
+        self._leases, self._lease_name = writer_lease(store, uri, self._identity)
+        self._lease: Tenure | None = None
+
+    @property
+    def unregistered(self) -> str | None:
+        """Why models are not registered, where MLflow does not take them."""
+        return None if self._runs is None else self._runs.unregistered
+
+    @property
+    def page(self) -> str | None:
+        """The leaderboard in MLflow's pages; None where it is a database, or nothing was sent."""
+        if self._runs is None or not is_server(self._uri):
+            return None
+        return leaderboard_page(self._uri, self._runs.experiment_id)
+
+    def is_writer(self) -> bool:
+        """Whether this process may send: of all drivers of a study one does, until it ends."""
+        if self._lease is None or self._lease.lost:
+            self._lease = self._leases.acquire(self._lease_name)
+            self._runs = None
+        return self._lease is not None
+
+    @property
+    def writer(self) -> Holder | None:
+        """The process that sends."""
+        return self._leases.holder(self._lease_name)
+
+    def release(self) -> None:
+        """Let another process send."""
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.release()
+
+    def sync(self, state: StudyState, refused: Callable[[str], None]) -> StoredStudy:
+        """Send what MLflow lacks; whoever calls it is the writer.
+
+        Args:
+            state: of the study. Where it is at work, it and its open trials are shown as running; where it is at rest,
+                they are shown as ended, and the leaderboard is sent.
+            refused: told of each trial that MLflow does not take while it takes others.
+
+        Raises:
+            Exception: what MLflow, its database driver or the network raises; the next call looks first what arrived.
+        """
+        try:
+            return self._sync(state, refused)
+        except BaseException:
+            self._runs = None
+            raise
+
+    def _sync(self, state: StudyState, refused: Callable[[str], None]) -> StoredStudy:
+        check_presence(self._uri)
+        stored = self._files.read()
+        if self._runs is None:
+            client = connect(self._uri)
+            place = experiment_id(client, self._experiment, self._uri, self._store.root / "mlartifacts")
+            save_views(client, place)
+            self._runs = StudyRuns(
+                client, place, stored.study, self._identity, stored.start, self._owner(), self._count
+            )
+        runs = self._runs
+        if state == "at work":
+            runs.set_working()
+        for problem in stored.problems:
+            refused(problem)
+        for trial in stored.trials:
+            try:
+                runs.push_trial(trial, is_running=state == "at work")
+            except Exception as error:
+                if not runs.is_reachable():
+                    raise
+                # MLflow is there but does not take this trial; the others must not wait for it.
+                runs.forget(trial)
+                refused(f"trial {trial.number} ({trial.label}): {type(error).__name__}: {error}")
+        runs.push_system(SystemLog(self._folder).samples())
+        if state == "at rest":
+            if stored.leaderboard is not None:
+                runs.push_leaderboard(stored.leaderboard, published_files(self._folder), stored.trials)
+            runs.end(stored.status, stored.trials)
+        self._write_record(runs)
+        return stored
+
+    def _owner(self) -> str | None:
+        """Who owns the study's files."""
+        try:
+            return (self._folder / "study.yaml").owner()
+        except (KeyError, OSError, NotImplementedError):
+            return None
+
+    def _count(self) -> None:
+        self.parts += 1
+
+    def _write_record(self, runs: StudyRuns) -> None:
+        record = {
+            "address": self.address,
+            "experiment_id": runs.experiment_id,
+            "parent_run_id": runs.parent_id,
+            "runs": {str(number): run_id for number, run_id in sorted(runs.children.items())},
+        }
+        path = self._folder / RECORD
+        try:
+            if json.loads(path.read_text(encoding="utf-8")) == record:
+                return
+        except (FileNotFoundError, ValueError):
+            pass
+        write_json(path, record)
+
+
+def sync_study(store: Store, folder: Path, uri: str | None = None, experiment: str | None = None) -> Synced:
+    """Complete in MLflow the study in ``folder``, which nobody runs.
 
     Args:
         uri: of MLflow, other than the study's own; may hold credentials.
@@ -46,39 +192,23 @@ def sync_study(store: Store, folder: Path, uri: str | None = None, experiment: s
         TrackingError: MLflow cannot be written.
     """
     try:
-        stored = read_study(store.root, folder)
+        tracking = StudyFiles(store, folder).read().study.tracking
     except TrackingError as error:
         return Synced(folder, problem=str(error))
-    tracking = stored.study.tracking
     if uri is None and tracking.uri is not None and masked(tracking.uri) != tracking.uri:
         return Synced(folder, problem=f"the store does not keep the password of {masked(tracking.uri)}: give --uri")
-    uri = uri or tracking_uri(tracking, store.root)
-    leases, name = writer_lease(store, uri, stored.identity)
-    lease = leases.acquire(name)
-    if lease is None:
-        holder = leases.holder(name)
-        return Synced(folder, masked(uri), problem=f"{holder or 'another process'} is writing it into MLflow")
-    parts = 0
-
-    def count() -> None:
-        nonlocal parts
-        parts += 1
-
-    with lease:
-        try:
-            client = connect(uri)
-            place = experiment_id(client, experiment or tracking.experiment, uri, store.root / "mlartifacts")
-            runs = StudyRuns(client, place, stored.study, stored.identity, stored.start, count)
-            for trial in stored.trials:
-                runs.push_trial(trial)
-            runs.push_system(SystemLog(folder).new())
-            if stored.leaderboard is not None:
-                runs.push_leaderboard(stored.leaderboard, published_files(folder), stored.trials)
-            runs.end(stored.status, stored.trials)
-            write_record(folder, masked(uri), runs)
-        except Exception as error:  # MLflow, its database driver or the network may raise anything
-            reason = masked(f"{type(error).__name__}: {error}")[:500]
-            raise TrackingError(
-                f"MLflow at {masked(uri)} could not be written: {reason}. The same command goes on where it stopped"
-            ) from None
-    return Synced(folder, masked(uri), len(stored.trials), parts, unregistered=runs.unregistered)
+    sync = StudySync(store, folder, uri or tracking_uri(tracking, store.root), experiment or tracking.experiment)
+    if not sync.is_writer():
+        return Synced(folder, sync.address, problem=f"{sync.writer or 'another process'} is writing it into MLflow")
+    refused: list[str] = []
+    try:
+        stored = sync.sync("at rest", refused.append)
+    except Exception as error:  # MLflow, its database driver or the network may raise anything
+        reason = masked(f"{type(error).__name__}: {error}")[:500]
+        raise TrackingError(
+            f"MLflow at {sync.address} could not be written: {reason}. The same command goes on where it stopped"
+        ) from None
+    finally:
+        sync.release()
+    problem = masked("; ".join(refused))[:500] if refused else None
+    return Synced(folder, sync.address, sync.page, len(stored.trials), sync.parts, problem, sync.unregistered)

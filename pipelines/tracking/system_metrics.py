@@ -1,12 +1,17 @@
-"""How busy the driver's machine is, under the names that MLflow's own monitor uses, and the file that keeps it."""
+"""How busy the driver's machine is, as MLflow shows it, and the file that keeps it.
+
+MLflow's own monitor ends for good at the first request that its server misses. Here its collectors are read into a file
+in the study's folder, and the file is sent as the others are: nothing is lost while a server is away.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import socket
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,85 +35,77 @@ class SystemLog:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
-        self._read_to = 0
-        self._first_host: str | None = None
 
     def begin(self, now: int) -> None:
         """Note ``now`` as the study's start, unless an earlier driver has."""
         if not self._path.exists():
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._append(now, {})
+            self.add(now, {})
 
     def add(self, now: int, values: Mapping[str, float]) -> None:
-        self._append(now, values)
-
-    def start(self) -> int | None:
-        """When the study first began; None where it ran without a mirror."""
-        first = next(self._records(0)[0], None)
-        return None if first is None else int(first["time"])
-
-    def rewind(self) -> None:
-        """Let :meth:`new` begin anew."""
-        self._read_to = 0
-
-    def new(self) -> Iterator[Sample]:
-        """The samples that no earlier call has given."""
-        records, self._read_to = self._records(self._read_to)
-        for record in records:
-            self._first_host = self._first_host or record["host"]
-            inside = "" if record["host"] == self._first_host else f"{record['host']}/"
-            yield Sample(int(record["time"]), {f"system/{inside}{k}": float(v) for k, v in record["values"].items()})
-
-    def _records(self, offset: int) -> tuple[Iterator[dict[str, Any]], int]:
-        """What stands after ``offset``, and where it ends."""
-        try:
-            with self._path.open("rb") as file:
-                file.seek(offset)
-                content = file.read()
-        except FileNotFoundError:
-            return iter(()), offset
-        whole = content[: content.rfind(b"\n") + 1]
-        return _parsed(whole.splitlines()), offset + len(whole)
-
-    def _append(self, now: int, values: Mapping[str, float]) -> None:
+        """Write a sample of the time ``now``, in milliseconds since 1970."""
         rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
         line = json.dumps({"time": now, "host": socket.gethostname(), "values": rounded})
         with self._path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
+    def start(self) -> int | None:
+        """When the study first began; None where it ran without tracking."""
+        first = next(self.samples(), None)
+        return None if first is None else first.time
 
-def _parsed(lines: list[bytes]) -> Iterator[dict[str, Any]]:
-    for line in lines:
-        # A full disk may have cut one in two.
-        with contextlib.suppress(ValueError):
-            yield json.loads(line)
+    def samples(self) -> Iterator[Sample]:
+        """All samples, oldest first; a last line that is half written waits."""
+        first_host = None
+        with contextlib.suppress(FileNotFoundError), self._path.open(encoding="utf-8") as file:
+            for line in file:
+                # A full disk may have cut one in two.
+                with contextlib.suppress(ValueError):
+                    found = json.loads(line)
+                    first_host = first_host or found["host"]
+                    inside = "" if found["host"] == first_host else f"{found['host']}/"
+                    values = {f"system/{inside}{name}": float(value) for name, value in found["values"].items()}
+                    yield Sample(int(found["time"]), values)
 
 
-class SystemMetrics:
-    """Samples processor, memory, disk, network and, where there is one, GPU at most once in ``interval_s``.
+class SystemSampler:
+    """A thread that writes processor, memory, disk, network and, where there is one, GPU into ``log``.
 
-    MLflow's collectors are used without its monitor thread, which would be a second writer.
+    Args:
+        failed: told why there are no samples.
     """
 
-    def __init__(self, interval_s: float = 10.0) -> None:
+    def __init__(self, log: SystemLog, interval_s: float, failed: Callable[[str], None]) -> None:
+        self.is_wanted = False
+        """Whether anything runs that is worth a sample."""
+        self._log = log
         self._interval_s = interval_s
-        self._last = time.monotonic()
-        self._collectors: list[Any] | None = None
+        self._failed = failed
+        self._stopped = threading.Event()
 
-    def sample(self) -> dict[str, float]:
-        """Name -> value; empty before the interval has passed."""
-        now = time.monotonic()
-        if now - self._last < self._interval_s:
-            return {}
-        self._last = now
-        if self._collectors is None:
-            self._collectors = _collectors()
-        values: dict[str, float] = {}
-        for collector in self._collectors:
-            collector.collect_metrics()
-            values |= {str(name): float(value) for name, value in collector.aggregate_metrics().items()}
-            collector.clear_metrics()
-        return values
+    def start(self) -> None:
+        """Begin; the first sample is taken when an interval has passed."""
+        threading.Thread(target=self._work, name="system-metrics", daemon=True).start()
+
+    def stop(self) -> None:
+        """Take no more samples."""
+        self._stopped.set()
+
+    def _work(self) -> None:
+        collectors: list[Any] | None = None
+        try:
+            while not self._stopped.wait(self._interval_s):
+                if not self.is_wanted:
+                    continue
+                collectors = collectors or _collectors()
+                values: dict[str, float] = {}
+                for collector in collectors:
+                    collector.collect_metrics()
+                    values |= {str(name): float(value) for name, value in collector.aggregate_metrics().items()}
+                    collector.clear_metrics()
+                self._log.add(time.time_ns() // 1_000_000, values)
+        except Exception as error:  # a driver, a library or the disk: the study goes on without samples
+            self._failed(f"system metrics: {type(error).__name__}: {error}")
 
 
 def _collectors() -> list[Any]:

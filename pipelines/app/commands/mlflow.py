@@ -1,4 +1,4 @@
-"""The mirror in MLflow, made from the files."""
+"""The store in MLflow, made from its files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 from pipelines.app.commands.options import StorePath, console, say
 
-app = typer.Typer(name="mlflow", help="The mirror of the store in MLflow.", no_args_is_help=True)
+app = typer.Typer(name="mlflow", help="The store in MLflow.", no_args_is_help=True)
 
 
 @app.callback()
@@ -32,13 +32,13 @@ def sync(
 ) -> None:
     """Send to MLflow what the store holds and MLflow lacks.
 
-    In an empty tracking store this makes the whole mirror again. A second time it changes nothing.
+    In an empty tracking store this makes all of it again. A second time it changes nothing.
     """
     from calm_bench.overrides import ConfigurationError
     from calm_bench.registry import did_you_mean
     from pipelines.store.opening import open_store
     from pipelines.tracking.registry import without_registry
-    from pipelines.tracking.stored import begun_studies
+    from pipelines.tracking.study_files import begun_studies
     from pipelines.tracking.sync import sync_study
 
     where = open_store(store)
@@ -64,6 +64,8 @@ def sync(
             continue
         trials = f"{synced.trials} {'trial' if synced.trials == 1 else 'trials'}"
         say(console(), f"{folder.name}  {trials} {'sent to' if synced.parts else 'already all in'} {synced.address}")
+        if synced.page is not None:
+            say(console(), f"  leaderboard: {synced.page}")
         if synced.unregistered is not None:
             say(console(), f"MLflow {without_registry(synced.unregistered)}", style="yellow")
     if problems:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -10,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from calm_bench.atomic import write_json
+from pipelines.execution.events import Event, StudyFinished, TrialFailed, TrialFinished, TrialStarted
+from pipelines.search.drive import resolved_yaml
 from pipelines.study.config import Study
 from pipelines.tracking.client import connect
 
@@ -52,7 +56,7 @@ def small_study() -> Callable[..., Study]:
     def make(**sections: Any) -> Study:
         description = {
             "name": "small",
-            "description": "Whether a mirror holds what the files hold.",
+            "description": "Whether MLflow holds what the files hold.",
             "corpus": {"source": "markov", "markov": {"num_documents": 40, "document_length": 200}},
             "autoencoder": {"latent_size": 8, **size, "training": training},
             "model": {
@@ -71,6 +75,40 @@ def small_study() -> Callable[..., Study]:
         return Study.model_validate(description | sections)
 
     return make
+
+
+class StudyWriter:
+    """Keeps the files of a study as its driver does, without running anything."""
+
+    def __init__(self, root: Path, study: Study, identity: str) -> None:
+        self.folder = root / "studies" / f"{study.name}-{identity}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "study.yaml").write_text(resolved_yaml(study))
+        self._path = self.folder / "trials.json"
+
+    def write(self, event: Event) -> None:
+        """Bring ``trials.json`` up to date."""
+        match event:
+            case TrialStarted():
+                stages = {stage.kind: stage.identity for stage in event.graph.stages}
+                self._put(event.number, event.label, event.settings, "open", stages)
+            case TrialFinished() | TrialFailed():
+                outcomes = (event.outcome,)
+            case StudyFinished():
+                outcomes = event.outcomes
+        if isinstance(event, TrialFinished | TrialFailed | StudyFinished):
+            for one in outcomes:
+                stages = {stage.kind: stage.identity for stage in one.graph.stages} if one.graph else {}
+                self._put(one.number, one.label, one.settings, one.state, stages, one.error)
+
+    def _put(
+        self, number: int, label: str, settings: Any, state: str, stages: dict[str, str], error: str | None = None
+    ) -> None:
+        rows = json.loads(self._path.read_text()) if self._path.exists() else []
+        row = {"number": number, "label": label, "settings": dict(settings), "state": state, "error": error}
+        kept = [one for one in rows if one["number"] != number]
+        rows = [*kept, row | {"values": [], "violations": [], "stages": stages}]
+        write_json(self._path, sorted(rows, key=lambda one: int(one["number"])))
 
 
 _BY_ARRIVAL = ("mlflow.user", "mlflow.modelVersions")

@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from pipelines.execution.events import StudyFinished, StudyStarted
+from pipelines.execution.events import StudyStarted
 from pipelines.store.home import Home
 from pipelines.store.remote import RemoteStore
 from pipelines.store.store import Store
 from pipelines.study.config import Study, Tracking
 from pipelines.tracking.client import connect, writer_lease
-from pipelines.tracking.listener import MlflowMirror
+from pipelines.tracking.listener import TrackingListener
+from tests.pipelines.tracking.conftest import StudyWriter
 
 IDENTITY = "5f" * 8
 STUDY = Study(name="shared")
@@ -39,11 +40,12 @@ def host(tmp_path: Path, empty_database: Path) -> Host:
     return make
 
 
-def driver(store: Store, uri: str | None) -> MlflowMirror:
-    """Begun, and through its first round."""
-    mirror = MlflowMirror(Tracking(uri=uri), store, STUDY, IDENTITY, flush_interval_s=0.05)
-    mirror.handle(StudyStarted(STUDY.name, IDENTITY, store.root / "studies" / "shared", 0))
-    return mirror
+def driver(store: Store, uri: str | None) -> TrackingListener:
+    """Begun."""
+    files = StudyWriter(store.root, STUDY, IDENTITY)
+    listener = TrackingListener(Tracking(uri=uri), store, files.folder, interval_s=0.05)
+    listener.handle(StudyStarted(STUDY.name, IDENTITY, files.folder, 0))
+    return listener
 
 
 def wait_for(condition: Callable[[], Any]) -> None:
@@ -72,15 +74,12 @@ def test_drivers_on_two_hosts_meet_at_the_store_they_share(host: Host, tmp_path:
     (claim,) = one.home.list("leases")
     assert claim.startswith(f"leases/mlflow-{IDENTITY}-")
     second = driver(other, uri)
-    wait_for(lambda: second._thread is not None and second._queue.empty())
     time.sleep(1.0)
-    assert second._lease is None
     assert not (other.root / "leases").exists()
     assert [*one.home.list("leases")] == [claim]
     # The writer ends, as by Ctrl-C; the other driver takes over, and finds what there is.
     assert first.close()
-    wait_for(lambda: second._lease is not None)
-    second.handle(StudyFinished(()))
+    wait_for(lambda: [*one.home.list("leases")] == [claim])
     assert second.close()
     assert num_runs(uri) == 1
     assert not one.home.list("leases")
@@ -88,11 +87,11 @@ def test_drivers_on_two_hosts_meet_at_the_store_they_share(host: Host, tmp_path:
 
 def test_a_file_of_its_own_has_a_writer_on_each_host(host: Host) -> None:
     stores = [host("a"), host("b")]
-    mirrors = [driver(store, None) for store in stores]
+    listeners = [driver(store, None) for store in stores]
     for store in stores:
         wait_for(partial(_has_a_run, f"sqlite:///{store.root / 'mlflow.db'}"))
-    for mirror in mirrors:
-        assert mirror.close()
+    for listener in listeners:
+        assert listener.close()
     assert not stores[0].home.list("leases")
     assert not [*stores[0].root.glob("leases/*.json")]
 

@@ -14,15 +14,16 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import RestException
 
-from pipelines.execution.events import StudyFinished, TrialFinished
+from pipelines.execution.events import TrialFinished
 from pipelines.results.entry import entry_from
 from pipelines.results.leaderboard import Leaderboard
 from pipelines.store.store import Store
 from pipelines.study.config import Study, Tracking
 from pipelines.study.trial import TrialOutcome
 from pipelines.tracking.client import connect
-from pipelines.tracking.listener import MlflowMirror
+from pipelines.tracking.listener import TrackingListener
 from pipelines.tracking.registry import BEST, registered_name
+from tests.pipelines.tracking.conftest import StudyWriter
 
 IDENTITY = "5f" * 8
 STUDY = Study(name="k-ablation", description="Chunk sizes compared.")
@@ -43,16 +44,23 @@ def outcomes(make_outcome: MakeOutcome) -> list[TrialOutcome]:
     return [make_outcome(STUDY, number, *setting, range(0)) for number, setting in enumerate(settings)]
 
 
+def told(store: Path, outcomes: list[TrialOutcome], study: Study, said: list[str], **options: Any) -> TrackingListener:
+    """A listener that was told the end of the trials, and the files of the study."""
+    files = StudyWriter(store, study, IDENTITY)
+    board = Leaderboard(entry_from(outcome, study) for outcome in outcomes)
+    (files.folder / "leaderboard.json").write_text(board.to_json())
+    listener = TrackingListener(study.tracking, Store(store), files.folder, said.append, **options)
+    for outcome in outcomes:
+        files.write(TrialFinished(outcome))
+        listener.handle(TrialFinished(outcome))
+    return listener
+
+
 def send(store: Path, outcomes: list[TrialOutcome], study: Study = STUDY, **tracking: Any) -> list[str]:
-    """Tell the end of the trials and of the study to a mirror; what it said."""
+    """Have the ended trials of a study sent; what was said."""
     said: list[str] = []
     study = study.model_copy(update={"tracking": Tracking(**tracking)})
-    mirror = MlflowMirror(study.tracking, Store(store), study, IDENTITY, said.append)
-    for outcome in outcomes:
-        mirror.handle(TrialFinished(outcome))
-    mirror.handle(StudyFinished(tuple(outcomes)))
-    mirror.publish(Leaderboard(entry_from(outcome, study) for outcome in outcomes), [])
-    assert mirror.close(120), said
+    assert told(store, outcomes, study, said).close(120), said
     return said
 
 
@@ -67,6 +75,7 @@ def scored(outcome: TrialOutcome, **numbers: Any) -> TrialOutcome:
     provenance["attempts"][-1]["started"] += 3600
     path.write_text(json.dumps(provenance))
     evaluation = {**outcome.results["evaluation"], **numbers}
+    (outcome.folders["evaluation"] / "result.json").write_text(json.dumps(evaluation))
     return replace(outcome, results={**outcome.results, "evaluation": evaluation})
 
 
@@ -146,7 +155,7 @@ def test_models_of_runs_that_were_written_before_are_registered(
     outcomes: list[TrialOutcome], store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.tracking.trials.WRITTEN_AS", 2)
+        patch.setattr("pipelines.tracking.study_files.WRITTEN_AS", 2)
         patch.setattr("pipelines.tracking.runs.WRITTEN_AS", 2)
         send(store, outcomes, register_models=False)
     send(store, outcomes)
@@ -170,12 +179,11 @@ def test_a_version_whose_answer_was_lost_is_found_again(
 
     monkeypatch.setattr(MlflowClient, "create_model_version", losing)
     said: list[str] = []
-    mirror = MlflowMirror(Tracking(), Store(store), STUDY, IDENTITY, said.append, retry_interval_s=0.1)
-    mirror.handle(TrialFinished(outcomes[0]))
+    listener = told(store, outcomes[:1], STUDY, said, retry_interval_s=0.1)
     deadline = time.monotonic() + 60
     while not said and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert mirror.close(120)
+    assert listener.close(120)
     assert ["the answer was lost" in told for told in said] == [True]
     assert calls == ["1"]
     assert list(versions(client_of(store))) == ["token"]
@@ -190,6 +198,8 @@ def test_models_of_older_code_are_rows_no_more(outcomes: list[TrialOutcome], sto
     assert chunks.graph is not None
     last = chunks.graph["evaluation"]
     newer = Stage(last.kind, 2, last.config, last.inputs)
+    shutil.copytree(chunks.folders["evaluation"], folder := Store(store).folder(newer))
+    (folder / "config.json").write_text(json.dumps(newer.description()))
     graph = StageGraph((*chunks.graph.stages[:-1], newer))
     send(store, [token, replace(chunks, graph=graph)])
     client = client_of(store)

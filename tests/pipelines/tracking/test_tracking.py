@@ -31,10 +31,11 @@ from pipelines.store.metrics_log import read_lines
 from pipelines.store.store import ATTEMPTS, Store
 from pipelines.study.config import Study, Tracking
 from pipelines.study.trial import TrialOutcome
-from pipelines.tracking.client import TrackingError, connect, entries_from_mlflow
-from pipelines.tracking.listener import MlflowMirror
+from pipelines.tracking.address import TrackingError
+from pipelines.tracking.client import connect, entries_from_mlflow
+from pipelines.tracking.listener import TrackingListener
 from pipelines.tracking.servers import free_port
-from pipelines.tracking.system_metrics import SystemMetrics
+from tests.pipelines.tracking.conftest import StudyWriter
 
 IDENTITY = "5f" * 8
 STUDY = Study(name="k-ablation", description="Chunk sizes compared.")
@@ -106,23 +107,30 @@ def whole_study(outcomes: list[TrialOutcome]) -> Iterator[Event]:
     yield StudyFinished(tuple(outcomes))
 
 
-def mirror(store: Path, uri: str | None = None, **options: Any) -> MlflowMirror:
-    return MlflowMirror(Tracking(uri=uri), Store(store), STUDY, IDENTITY, **options)
+class Told:
+    """A listener, and the files that grow as it is told."""
+
+    def __init__(self, store: Path, uri: str | None = None, study: Study = STUDY, **options: Any) -> None:
+        self.files = StudyWriter(store, study, IDENTITY)
+        self.listener = TrackingListener(Tracking(uri=uri), Store(store), self.files.folder, **options)
+
+    def handle(self, event: Event) -> None:
+        self.files.write(event)
+        self.listener.handle(event)
 
 
 def send(events: Iterator[Event], store: Path, uri: str | None = None, *, leaderboard: bool = True) -> list[str]:
-    """Tell ``events`` to a mirror and close it; what it said."""
+    """Tell ``events`` to a listener and close it; what it said."""
     said: list[str] = []
-    target = mirror(store, uri, notify=said.append)
+    target = Told(store, uri, notify=said.append)
     rows: list[Entry] = []
     for event in events:
         target.handle(event)
         if isinstance(event, TrialFinished):
             rows.append(entry_from(event.outcome, STUDY))
     if leaderboard and rows:
-        board = Leaderboard(rows)
-        target.publish(board, write_leaderboard(board, store / "board").values())
-    assert target.close(120) is not bool(said)
+        write_leaderboard(Leaderboard(rows), target.files.folder)
+    assert target.listener.close(120) is not bool(said)
     return said
 
 
@@ -286,7 +294,7 @@ def test_a_trial_that_joins_a_stage_half_way_has_all_of_it(make_outcome: MakeOut
     events = list(training(one))
     half = len(events) // 3
     send(iter([started(one), *events[:half], started(two), *events[half:]]), store)
-    # In a mirror of its own, so that what was told above has arrived before the files are read.
+    # To a listener of its own, so that what was told above has arrived before the files are read.
     send(iter([TrialFinished(one), TrialFinished(two)]), store, leaderboard=False)
     metrics = contents(uri_of(store))["metrics"]
     histories = [
@@ -319,6 +327,7 @@ def test_a_failed_trial_is_shown_with_its_reason(outcomes: list[TrialOutcome], s
     assert [row.label for row in entries_from_mlflow(uri_of(store), "calm-bench")] == ["token"]
 
     # Tried again, it succeeds: the same run, now without the error.
+    list(training(chunks))
     send(iter([TrialFinished(outcome) for outcome in outcomes]), store, leaderboard=False)
     again = {run.info.run_name: run for run in client.search_runs(["1"])}
     assert again["K=4"].info.run_id == runs["K=4"].info.run_id
@@ -328,10 +337,10 @@ def test_a_failed_trial_is_shown_with_its_reason(outcomes: list[TrialOutcome], s
 
 @pytest.mark.slow
 def test_system_metrics_are_on_the_parent(outcomes: list[TrialOutcome], store: Path) -> None:
-    target = mirror(store, flush_interval_s=0.05, system_metrics=SystemMetrics(interval_s=0.01))
+    target = Told(store, interval_s=0.05, sample_interval_s=0.05)
     events = list(training(outcomes[0]))
     target.handle(events[0])
-    # The first events of a running stage are enough: the writer samples whenever it wakes.
+    # The first events of a running stage are enough.
     names: set[str] = set()
     while not names:
         target.handle(events[1])
@@ -339,7 +348,7 @@ def test_system_metrics_are_on_the_parent(outcomes: list[TrialOutcome], store: P
         if (store / "mlflow.db").exists():
             runs = connect(uri_of(store)).search_runs(["1"])
             names = {name for run in runs for name in run.data.metrics}
-    assert target.close(120)
+    assert target.listener.close(120)
     assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= names
 
 
@@ -350,10 +359,10 @@ def test_a_dead_server_neither_blocks_nor_breaks_and_is_told_once(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "7")
     said: list[str] = []
     uri = f"http://someone:secret@127.0.0.1:{free_port(0)}"
-    target = mirror(store, uri, notify=said.append, flush_interval_s=0.01, retry_interval_s=0.05)
+    target = Told(store, uri, notify=said.append, interval_s=0.01, retry_interval_s=0.05)
     for event in whole_study(outcomes):
         target.handle(event)
-    assert target.close(60) is False
+    assert target.listener.close(60) is False
     away, incomplete = said
     assert "what is missing is sent when MLflow answers again" in away
     assert "calm-bench mlflow sync k-ablation --store" in incomplete
@@ -369,9 +378,9 @@ def test_a_server_that_never_answers_does_not_hold_up_the_end(outcomes: list[Tri
         listener.bind(("127.0.0.1", 0))
         listener.listen(16)
         said: list[str] = []
-        target = mirror(tmp_path, f"http://127.0.0.1:{listener.getsockname()[1]}", notify=said.append)
+        target = Told(tmp_path, f"http://127.0.0.1:{listener.getsockname()[1]}", notify=said.append)
         target.handle(TrialFinished(outcomes[0]))
-        assert target.close(0.5) is False
+        assert target.listener.close(0.5) is False
         assert len(said) == 1
 
 
@@ -387,10 +396,10 @@ def test_reading_says_what_is_wrong(tmp_path: Path, empty_database: Path) -> Non
 @pytest.mark.slow
 def test_credentials_do_not_reach_mlflow(make_outcome: MakeOutcome, store: Path) -> None:
     study = STUDY.model_copy(update={"tracking": Tracking(uri=uri_of(store) + "?token=hidden-thing")})
-    # sqlite itself refuses the parameter, so the study says one address and the mirror uses another.
-    target = MlflowMirror(Tracking(), Store(store), study, IDENTITY)
+    # sqlite itself refuses the parameter, so the study says one address and its tracking uses another.
+    target = Told(store, study=study)
     target.handle(TrialFinished(make_outcome(study, 0, "K=4", {})))
-    assert target.close(120)
+    assert target.listener.close(120)
     files = [path for path in (store / "mlartifacts").rglob("*") if path.is_file()]
     assert {"study.yaml", "experiment.yaml"} <= {path.name for path in files}
     assert not any("hidden-thing" in path.read_text() for path in files)

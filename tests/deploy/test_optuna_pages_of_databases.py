@@ -28,7 +28,8 @@ from tests.deploy.conftest import PASSWORD, Server
 
 pytest.importorskip("optuna_dashboard", reason="optuna-dashboard, of the extra ui, is not installed")
 
-from pipelines.tracking.dashboard import DashboardServer, StoreStudies
+from pipelines.tracking.optuna_pages import OptunaPages, StudyCopies
+from pipelines.tracking.trial_sources import hidden_databases, open_database
 
 SEARCH = Search.model_validate({"parameters": [{"name": "seed", "values": [0, 1]}]})
 
@@ -52,12 +53,12 @@ def journal(folder: Path) -> TrialStorage:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Callable[[], DashboardServer]]:
+def server(tmp_path: Path) -> Iterator[Callable[[], OptunaPages]]:
     """Starts the pages of the store in ``tmp_path``."""
-    started: list[DashboardServer] = []
+    started: list[OptunaPages] = []
 
-    def start() -> DashboardServer:
-        started.append(DashboardServer(tmp_path, LOOPBACK, free_port(0)))
+    def start() -> OptunaPages:
+        started.append(OptunaPages(tmp_path, LOOPBACK, free_port(0), copy_every_s=0.5))
         return started[-1]
 
     yield start
@@ -70,12 +71,12 @@ def get(address: str) -> Any:
         return json.loads(answer.read())
 
 
-def summaries(server: DashboardServer) -> dict[str, int]:
+def summaries(server: OptunaPages) -> dict[str, int]:
     found = get(f"{server.address.removesuffix('/dashboard/')}/api/studies")["study_summaries"]
     return {study["study_name"]: study["study_id"] for study in found}
 
 
-def trials(server: DashboardServer, study: int) -> list[tuple[str, Any]]:
+def trials(server: OptunaPages, study: int) -> list[tuple[str, Any]]:
     detail = get(f"{server.address.removesuffix('/dashboard/')}/api/studies/{study}?after=0")
     return [(trial["state"], trial.get("values")) for trial in detail["trials"]]
 
@@ -84,7 +85,7 @@ def trials(server: DashboardServer, study: int) -> list[tuple[str, Any]]:
 def test_journals_and_a_database_are_shown_together_and_live(
     new_database: Callable[[], str],
     postgresql: Server,
-    server: Callable[[], DashboardServer],
+    server: Callable[[], OptunaPages],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -114,14 +115,12 @@ def test_journals_and_a_database_are_shown_together_and_live(
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert now | shown == now, "a study keeps its page"
-    (best,) = [trial for trial in StoreStudies(tmp_path).get_all_trials(shown[kept.name]) if trial.number == 1]
-    assert pages.storage.get_trial(best._trial_id).values == [2.5]
 
 
 def test_nothing_can_be_written_and_a_database_without_tables_stays_so(
     new_database: Callable[[], str],
     postgresql: Server,
-    server: Callable[[], DashboardServer],
+    server: Callable[[], OptunaPages],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -135,16 +134,20 @@ def test_nothing_can_be_written_and_a_database_without_tables_stays_so(
     assert postgresql.query(database, tables) == []
 
     folder = add(tmp_path, "study", lambda folder: Database(uri, folder.name))
-    time.sleep(1.0)
-    study = summaries(pages)[folder.name]
+    deadline = time.monotonic() + 20
+    while folder.name not in (now := summaries(pages)):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    study = now[folder.name]
     base = pages.address.removesuffix("/dashboard/")
     with pytest.raises(urllib.error.HTTPError):
         urllib.request.urlopen(urllib.request.Request(f"{base}/api/studies/{study}", method="DELETE"), timeout=30)
-    owner = pages.storage._databases[uri]._engine_owner
+    owner = open_database(uri)
     assert owner is not None
     with pytest.raises(optuna.exceptions.StorageInternalError) as caught:
         owner.create_new_study([optuna.study.StudyDirection.MAXIMIZE])
     assert "read-only transaction" in str(caught.value.__cause__)
+    owner.engine.dispose()
     assert postgresql.query(database, "SELECT count(*) FROM studies") == [1]
 
 
@@ -152,7 +155,7 @@ def test_nothing_can_be_written_and_a_database_without_tables_stays_so(
 def test_a_database_that_is_away_keeps_its_pages(
     new_database: Callable[[], str],
     postgresql: Server,
-    server: Callable[[], DashboardServer],
+    server: Callable[[], OptunaPages],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -176,8 +179,10 @@ def test_a_database_that_is_away_keeps_its_pages(
     ledger = Ledger(Database(uri, folder.name), SEARCH, 0)
     ledger.tell(1, Told([2.5]))
     ledger.close()
-    time.sleep(2.5)
-    assert trials(pages, study)[1] == ("Complete", [2.5])
+    deadline = time.monotonic() + 20
+    while trials(pages, study)[1] != ("Complete", [2.5]):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_an_address_beside_a_study_serves_unless_its_password_was_taken_out(
@@ -187,9 +192,9 @@ def test_an_address_beside_a_study_serves_unless_its_password_was_taken_out(
     monkeypatch.delenv(VARIABLE, raising=False)
     folder = add(tmp_path, "study", lambda folder: Database(uri, folder.name), uri)
     assert PASSWORD not in (folder / "study.yaml").read_text()
-    studies = StoreStudies(tmp_path)
-    assert studies.get_all_studies() == []
-    (hidden,) = studies.hidden()
+    studies = StudyCopies(tmp_path)
+    assert not studies.refresh()
+    (hidden,) = hidden_databases(tmp_path)
     assert hidden.startswith("postgresql://***@127.0.0.1")
     # One without a password, as with a pgpass file, is complete.
     bare = f"postgresql://127.0.0.1:{postgresql.port}/{uri.rpartition('/')[2]}"
@@ -197,8 +202,9 @@ def test_an_address_beside_a_study_serves_unless_its_password_was_taken_out(
     (folder / "study.yaml").write_text(resolved_yaml(study))
     monkeypatch.setenv("PGUSER", "calm")
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
-    assert [found.study_name for found in studies.get_all_studies()] == [folder.name]
-    assert studies.hidden() == []
+    assert studies.refresh()
+    assert optuna.get_all_study_names(studies.storage) == [folder.name]
+    assert hidden_databases(tmp_path) == []
     studies.close()
 
 

@@ -24,9 +24,8 @@ from pipelines.search.drive import run_study
 from pipelines.store.store import Store
 from pipelines.store.study_folder import study_folder
 from pipelines.study.config import Study, Tracking
-from pipelines.study.identity import study_identity
 from pipelines.tracking.client import entries_from_mlflow
-from pipelines.tracking.listener import MlflowMirror
+from pipelines.tracking.listener import TrackingListener
 from pipelines.tracking.servers import MlflowServer, free_port
 from pipelines.tracking.sync import sync_study
 
@@ -36,7 +35,7 @@ pytestmark = pytest.mark.slow
 
 @dataclass
 class Run:
-    """A finished study and its mirrors."""
+    """A finished study and its listeners."""
 
     store: Path
     folder: Path
@@ -69,7 +68,7 @@ def run(
 ) -> Iterator[Run]:
     """The study, run to its end while its tracking server is killed after the first trial and restarted before the
     last one; beside it a mirror in a file."""
-    root = tmp_path_factory.mktemp("mirrored")
+    root = tmp_path_factory.mktemp("tracked")
     store = Store(root / "store")
     for name in ("server.db", "undisturbed.db"):
         shutil.copy(empty_database, root / name)
@@ -84,7 +83,7 @@ def run(
     away: list[Event] = []
 
     class Disturber:
-        """Hears everything after the mirrors, and holds the driver where a moment has to last."""
+        """Hears everything after the listeners, and holds the driver where a moment has to last."""
 
         def handle(self, event: Event) -> None:
             if isinstance(event, StageFinished) and len(servers) == 1 and ended:
@@ -106,30 +105,18 @@ def run(
 
     try:
         servers[0].wait()
-        options: dict[str, Any] = {"flush_interval_s": 0.1}
-        mirrors = [
+        options: dict[str, Any] = {"interval_s": 0.1}
+        listeners = [
             # A server that was not there is looked for at every flush: what it missed must not wait for a retry.
-            MlflowMirror(
-                study.tracking, store, study, study_identity(study), said.append, **options, retry_interval_s=600.0
-            ),
-            MlflowMirror(
-                Tracking(uri=database),
-                store,
-                study,
-                study_identity(study),
-                said.append,
-                **options,
-                retry_interval_s=0.2,
-            ),
+            TrackingListener(study.tracking, store, folder, said.append, **options, retry_interval_s=600.0),
+            TrackingListener(Tracking(uri=database), store, folder, said.append, **options, retry_interval_s=0.2),
         ]
         executor = LocalExecutor(store, "cpu")
-        outcomes = run_study(study, store, executor, Listeners([*mirrors, Disturber()]))
+        outcomes = run_study(study, store, executor, Listeners([*listeners, Disturber()]))
         executor.close()
         board = Leaderboard(entry_from(outcome, study) for outcome in outcomes if outcome.state == "complete")
-        files = write_leaderboard(board, folder)
-        for mirror in mirrors:
-            mirror.publish(board, files.values())
-        assert [mirror.close(120) for mirror in mirrors] == [True, True]
+        write_leaderboard(board, folder)
+        assert [listener.close(120) for listener in listeners] == [True, True]
         states = [outcome.state for outcome in outcomes]
         assert [states.count(state) for state in ("complete", "failed", "invalid")] == [3, 1, 1]
         contents = mlflow_contents(database)
@@ -198,7 +185,7 @@ def test_the_leaderboard_from_mlflow_is_that_from_the_files(run: Run, empty_data
     whole = (run.folder / "leaderboard.json").read_text()
     assert Leaderboard(entries_from_mlflow(run.server, "calm-bench")).to_json() == whole
 
-    # Of another experiment too, where a study is mirrored a second time.
+    # Of another experiment too, where a study is tracked a second time.
     shutil.copy(empty_database, tmp_path / "two.db")
     two = f"sqlite:///{tmp_path / 'two.db'}"
     store = Store(run.store)

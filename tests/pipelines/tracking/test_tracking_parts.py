@@ -11,9 +11,9 @@ from evals.task_score import TaskScore
 from pipelines.results.entry import Entry
 from pipelines.results.leaderboard import Leaderboard
 from pipelines.study.config import Study
-from pipelines.tracking.client import ENTRY, TrackingError, connect, entries_from_mlflow, entry_in, entry_tags
+from pipelines.tracking.address import TrackingError
+from pipelines.tracking.client import ENTRY, connect, entries_from_mlflow, entry_in, entry_tags
 from pipelines.tracking.description import LONGEST, study_note, trial_note
-from pipelines.tracking.line_reader import LineReader
 from pipelines.tracking.servers import free_port
 from pipelines.tracking.system_metrics import SystemLog
 from pipelines.tracking.times import StagePlace, trial_end, trial_start
@@ -24,26 +24,6 @@ STUDY = Study(name="k-ablation", description="Chunk sizes compared, by http://me
 def line(step: int, value: float = 1.0) -> str:
     row = {"step": step, "split": "train", "flops": 0.0, "time": float(step), "metrics": {"loss": value}}
     return json.dumps(row) + "\n"
-
-
-def test_a_log_is_read_as_it_grows_and_again_where_it_was_cut_back(tmp_path: Path) -> None:
-    place = StagePlace.in_store(tmp_path, "language_model", "ab")
-    reader = LineReader(place)
-    assert list(reader.new()) == []
-    place.work.mkdir(parents=True)
-    log = place.work / "metrics.jsonl"
-    log.write_text(line(1) + line(2) + line(3)[:20])
-    assert [found.step for found in reader.new()] == [1, 2]
-    log.write_text(line(1) + line(2) + line(3))
-    assert [found.step for found in reader.new()] == [3]
-    # A resumed training goes on from step 1 and writes longer lines: none of them may be missed.
-    log.write_text(line(1) + line(2, 0.123456789) + line(3, 0.123456789) + line(4))
-    assert [found.step for found in reader.new()] == [1, 2, 3, 4]
-    place.finished.parent.mkdir(parents=True)
-    log.write_text(log.read_text() + line(5))
-    place.work.rename(place.finished)
-    assert [found.step for found in reader.new()] == [5]
-    assert list(reader.new()) == []
 
 
 def test_times_come_from_the_files(tmp_path: Path) -> None:
@@ -69,24 +49,20 @@ def test_times_come_from_the_files(tmp_path: Path) -> None:
 def test_samples_outlast_the_process(tmp_path: Path) -> None:
     log = SystemLog(tmp_path / "study")
     assert log.start() is None
-    assert list(log.new()) == []
+    assert list(log.samples()) == []
     log.begin(1000)
     log.add(2000, {"cpu": 1 / 3})
     other = SystemLog(tmp_path / "study")
     other.begin(5000)
     assert other.start() == 1000
-    assert [(sample.time, dict(sample.values)) for sample in other.new()] == [
+    assert [(sample.time, dict(sample.values)) for sample in other.samples()] == [
         (1000, {}),
         (2000, {"system/cpu": 0.333333}),
     ]
-    log.add(3000, {"cpu": 1.0})
-    assert [sample.time for sample in other.new()] == [3000]
-    other.rewind()
-    assert [sample.time for sample in other.new()] == [1000, 2000, 3000]
     # Another machine went on.
     with (tmp_path / "study" / "system.jsonl").open("a") as file:
         file.write('{"time": 4000, "host": "elsewhere", "values": {"cpu": 2.0}}\nhalf a li')
-    assert [dict(sample.values) for sample in other.new()] == [{"system/elsewhere/cpu": 2.0}]
+    assert [dict(sample.values) for sample in other.samples()][2:] == [{"system/elsewhere/cpu": 2.0}]
 
 
 def test_a_row_of_any_length_comes_back_from_its_tags(make_entry: Callable[..., Entry]) -> None:

@@ -1,0 +1,232 @@
+"""optuna-dashboard for all studies of a store at once.
+
+Each study has a journal of its own, or its trials in a database, and the dashboard shows one storage: all studies are
+copied into one in memory, again as they grow. What is done on the pages never reaches the store.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import optuna
+import yaml
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage, get_storage
+
+from pipelines.common.redact import masked
+from pipelines.search.postgresql import PostgresqlError, complaints
+from pipelines.tracking.trial_sources import (
+    IN_DATABASE,
+    JOURNAL,
+    TrialSource,
+    open_database,
+    open_journal,
+    trial_sources,
+)
+
+COPY_EVERY_S = 10.0
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+class MissingDashboard(RuntimeError):
+    """optuna-dashboard is not installed; says how to install it."""
+
+
+class StudyCopies:
+    """All studies of the store at ``root``, copied into one storage of Optuna's; they are named by their folders.
+
+    A study keeps its id from copy to copy: a page that is open stays the page of its study. While a database is away
+    its studies stay as they were, which is said once on stderr.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.storage: BaseStorage = InMemoryStorage()
+        self._root = root
+        self._names: list[str] = []
+        """Of the studies, by id."""
+        self._opened: dict[str, BaseStorage] = {}
+        """Journals by name of the study, databases by address."""
+        self._databases: list[RDBStorage] = []
+        self._seen: dict[str, object] = {}
+        """What a study was copied from, so that what has not changed is not read again."""
+        self._away: set[str] = set()
+
+    def refresh(self) -> bool:
+        """Copy what has grown; whether there was anything."""
+        sources = {source.name: source for source in trial_sources(self._root)}
+        stamps = {name: _stamp(source) for name, source in sources.items()}
+        if not any(stamps[name] is None or stamps[name] != self._seen.get(name) for name in sources):
+            return False
+        copies = InMemoryStorage()
+        for name in [*self._names, *(name for name in sources if name not in self._names)]:
+            source = sources.get(name)
+            if source is None or (stamps[name] is not None and stamps[name] == self._seen.get(name)):
+                optuna.copy_study(from_study_name=name, from_storage=self.storage, to_storage=copies)
+            elif self._copy(source, copies):
+                self._seen[name] = stamps[name]
+                if name not in self._names:
+                    self._names.append(name)
+            elif name in self._names:
+                optuna.copy_study(from_study_name=name, from_storage=self.storage, to_storage=copies)
+        self.storage = copies
+        return True
+
+    def study_id(self, folder: str) -> int | None:
+        """Id of the study in ``folder``, by its trials in a database if it has any; None where it is not shown."""
+        for name in (folder + IN_DATABASE, folder):
+            if name in self._names:
+                return self.storage.get_study_id_from_name(name)
+        return None
+
+    def close(self) -> None:
+        """Let go of databases."""
+        for database in self._databases:
+            database.engine.dispose()
+
+    def _copy(self, source: TrialSource, copies: BaseStorage) -> bool:
+        """Copy a study from its place; whether it was there."""
+        if source.address is None:
+            if source.name not in self._opened:
+                self._opened[source.name] = open_journal(source.folder)
+            return _copy(self._opened[source.name], None, source, copies)
+        try:
+            with complaints(source.address):
+                if source.address not in self._opened:
+                    database = open_database(source.address)
+                    if database is None:
+                        return False
+                    self._databases.append(database)
+                    # Of trials that have ended it asks once only.
+                    self._opened[source.address] = get_storage(database)
+                found = _copy(self._opened[source.address], source.folder.name, source, copies)
+        except PostgresqlError as error:
+            if source.address not in self._away:
+                known = "what it said before is shown meanwhile"
+                told = known if source.name in self._names else "its studies are shown when it answers"
+                print(f"{error}; {told}", file=sys.stderr, flush=True)
+            self._away.add(source.address)
+            return False
+        self._away.discard(source.address)
+        return found
+
+
+def _copy(storage: BaseStorage, name: str | None, source: TrialSource, copies: BaseStorage) -> bool:
+    """Copy the study ``name``, or the only one there is, with the names of its objectives; whether there is one."""
+    there = optuna.get_all_study_names(storage)
+    name = name or (there[0] if there else None)
+    if name not in there:
+        return False
+    optuna.copy_study(from_study_name=name, from_storage=storage, to_storage=copies, to_study_name=source.name)
+    metrics = _objectives(source.folder)
+    copied = optuna.load_study(study_name=source.name, storage=copies)
+    if len(metrics) == len(copied.directions):
+        with warnings.catch_warnings():
+            # It may change, says Optuna; then the pages call the values by their place.
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            copied.set_metric_names(metrics)
+    return True
+
+
+def _objectives(folder: Path) -> list[str]:
+    """What the study's values are, which Optuna is not told; empty if it cannot be told."""
+    try:
+        found = yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8"))
+        return [str(objective["metric"]) for objective in found["search"]["objectives"]]
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return []
+
+
+def _stamp(source: TrialSource) -> object:
+    """What changes when the trials do; None where only asking tells."""
+    if source.address is not None:
+        return None
+    with suppress(FileNotFoundError):
+        status = (source.folder / JOURNAL).stat()
+        return status.st_mtime_ns, status.st_size
+    return None
+
+
+class OptunaPages:
+    """The pages for a store's studies on loopback, served by threads of this process until :meth:`stop`.
+
+    So the address of a database, with its password, is on no command line.
+
+    Args:
+        root: of the store.
+        copy_every_s: how often is looked whether studies have grown.
+
+    Raises:
+        MissingDashboard: optuna-dashboard is not installed.
+        PostgresqlError: a package that a database of trials takes is not installed.
+    """
+
+    def __init__(self, root: Path, host: str, port: int, copy_every_s: float = COPY_EVERY_S) -> None:
+        try:
+            from optuna_dashboard import wsgi  # type: ignore[import-untyped,unused-ignore]
+        except ImportError:
+            raise MissingDashboard(
+                "Optuna's pages need optuna-dashboard: pip install optuna-dashboard (in a checkout: "
+                "pip install -e '.[ui]')"
+            ) from None
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._wsgi: Callable[[BaseStorage], Application] = wsgi
+        self._copy_every_s = copy_every_s
+        self._copies = StudyCopies(root)
+        self._copies.refresh()
+        self._application = self._wsgi(self._copies.storage)
+        self._server = make_server(host, port, self._answer, server_class=_ThreadingServer, handler_class=_Quiet)
+        self.address = f"http://{host}:{port}/dashboard/"
+        self._stopped = threading.Event()
+        self._threads = [
+            threading.Thread(target=target, name="optuna-dashboard", daemon=True)
+            for target in (self._server.serve_forever, self._keep_copying)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def page(self, folder: str) -> str | None:
+        """The page of the study in ``folder``; None where its trials are not to be seen from here."""
+        study = self._copies.study_id(folder)
+        return None if study is None else f"{self.address}studies/{study}"
+
+    def stop(self) -> None:
+        """End the pages."""
+        self._stopped.set()
+        self._server.shutdown()
+        for thread in self._threads:
+            thread.join()
+        self._server.server_close()
+        self._copies.close()
+
+    def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            # It would change a copy, and be gone with it.
+            start_response("405 Method Not Allowed", [("Content-Type", "text/plain")])
+            return [b"the studies of a store are shown here, not changed"]
+        return self._application(environ, start_response)
+
+    def _keep_copying(self) -> None:
+        while not self._stopped.wait(self._copy_every_s):
+            try:
+                if self._copies.refresh():
+                    self._application = self._wsgi(self._copies.storage)
+            except Exception as error:  # a journal that is damaged must not take the pages of the others
+                reason = masked(f"{type(error).__name__}: {error}")
+                print(f"Optuna's pages show studies as they were: {reason}", file=sys.stderr, flush=True)
+
+
+class _ThreadingServer(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass

@@ -1,0 +1,201 @@
+"""A study as its files tell it: the only source of what MLflow holds of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from calm_bench.config import Experiment
+from calm_bench.fingerprint import identity as fingerprint
+from calm_bench.overrides import apply_settings
+from pipelines.results.entry import Entry, entry_from
+from pipelines.results.leaderboard import Leaderboard, LeaderboardError
+from pipelines.store.store import Store
+from pipelines.study.config import Study
+from pipelines.study.space import grid_points
+from pipelines.study.stage import Stage, StageGraph
+from pipelines.study.trial import TrialOutcome
+from pipelines.tracking.address import TrackingError
+from pipelines.tracking.system_metrics import SystemLog
+from pipelines.tracking.times import StagePlace, trial_start
+
+if TYPE_CHECKING:
+    from pipelines.study.trial import TrialState
+
+WRITTEN_AS = 4
+"""Raised when more or other things are written of a trial, so that runs written before are completed."""
+
+_PUBLISHED = ("leaderboard.json", "*.csv", "*.html", "*.md", "*.png", "*.svg")
+"""What a run of a study attaches to it; the rest of its folder is its own bookkeeping."""
+
+
+@dataclass(frozen=True)
+class TrialEnd:
+    """What became of a trial."""
+
+    state: TrialState
+    error: str | None = None
+    violations: tuple[str, ...] = ()
+    entry: Entry | None = None
+    """Its row; None unless the trial is complete."""
+    results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Of its finished stages, by kind; empty where there is no row."""
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    """Of its finished stages, by kind; empty where there is no row."""
+
+    @cached_property
+    def digest(self) -> str:
+        """Equal digests are written alike."""
+        return fingerprint([WRITTEN_AS, self.state, self.error, list(self.violations), self.entry])
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial of a study, open or ended."""
+
+    number: int
+    label: str
+    experiment: Experiment | None
+    """None where its settings do not fit together."""
+    stages: Mapping[str, StagePlace] = field(default_factory=dict)
+    """By kind, in the order in which they run."""
+    end: TrialEnd | None = None
+
+    @property
+    def key(self) -> str:
+        """What makes its run unique within its study: ``number/identity of its last stage``, because equal settings
+        on another corpus or Python are another result."""
+        last = list(self.stages.values())[-1].identity if self.stages else "invalid"
+        return f"{self.number}/{last}"
+
+
+@dataclass(frozen=True)
+class StoredStudy:
+    """One study of a store at one moment."""
+
+    study: Study
+    start: int
+    """Milliseconds since 1970."""
+    trials: Sequence[Trial]
+    leaderboard: Leaderboard | None
+    """As its last complete run wrote it."""
+    problems: Sequence[str] = ()
+    """Trials that are missing here, and why."""
+
+    @property
+    def status(self) -> str:
+        """Of its run in MLflow, when nobody works on it."""
+        search = self.study.search
+        expected = len(grid_points(search)) if search.sampler == "grid" else search.num_trials or 0
+        ends = [trial.end for trial in self.trials if trial.end is not None]
+        if len(self.trials) < expected or len(ends) < len(self.trials):
+            return "KILLED"
+        return "FINISHED" if any(end.state == "complete" for end in ends) else "FAILED"
+
+
+def published_files(folder: Path) -> list[Path]:
+    """The files of a study's folder that are its run's artifacts."""
+    return sorted({path for pattern in _PUBLISHED for path in folder.glob(pattern) if path.is_file()})
+
+
+def begun_studies(store: Store) -> list[Path]:
+    """The folders of all studies in ``store`` that have begun."""
+    return [folder for folder in store.study_folders() if (folder / "trials.json").is_file()]
+
+
+class StudyFiles:
+    """The study in ``folder`` of ``store``, to be read again as it grows: ended trials are read once. Never writes."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self._store = store
+        self._folder = folder
+        self._ended: dict[int, tuple[Mapping[str, Any], Trial]] = {}
+        self.stage = cache(self._stage)
+
+    def read(self) -> StoredStudy:
+        """The study as it is now; without trials, where none was asked yet.
+
+        Raises:
+            TrackingError: a file is missing or cannot be read; says which.
+        """
+        try:
+            study = Study.model_validate(yaml.safe_load((self._folder / "study.yaml").read_text(encoding="utf-8")))
+            leaderboard = self._leaderboard()
+            rows = {entry.trial: entry for entry in leaderboard or ()}
+            records = self._records()
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, LeaderboardError) as error:
+            raise TrackingError(
+                f"the study in {self._folder} cannot be read ({type(error).__name__}: {error})"
+            ) from error
+        trials, problems = [], []
+        for record in records:
+            try:
+                trials.append(self._trial(study, record, rows))
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                # The others must not wait for it.
+                problems.append(f"trial {record.get('number')} cannot be read ({type(error).__name__}: {error})")
+        starts = [start for trial in trials if (start := trial_start(trial.stages, 0)) is not None]
+        made = round(1000 * (self._folder / "study.yaml").stat().st_mtime)
+        start = SystemLog(self._folder).start() or min(starts, default=made)
+        return StoredStudy(study, start, trials, leaderboard, problems)
+
+    def _leaderboard(self) -> Leaderboard | None:
+        path = self._folder / "leaderboard.json"
+        return Leaderboard.from_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def _records(self) -> list[Mapping[str, Any]]:
+        path = self._folder / "trials.json"
+        found: list[Mapping[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        return found
+
+    def _trial(self, study: Study, record: Mapping[str, Any], rows: Mapping[int, Entry]) -> Trial:
+        number = int(record["number"])
+        if number in self._ended and self._ended[number][0] == record:
+            return self._ended[number][1]
+        trial = self._read_trial(study, number, record, rows)
+        if trial.end is not None:
+            self._ended[number] = (record, trial)
+        return trial
+
+    def _read_trial(self, study: Study, number: int, record: Mapping[str, Any], rows: Mapping[int, Entry]) -> Trial:
+        label, state, settings = str(record["label"]), record["state"], record["settings"]
+        names: Mapping[str, str] = record["stages"]
+        stages = {kind: StagePlace.in_store(self._store.root, kind, identity) for kind, identity in names.items()}
+        # An invalid trial is one whose settings do not fit together.
+        experiment = None if state == "invalid" else apply_settings(study.experiment(), settings)
+        end = None
+        if state == "complete":
+            folders = {kind: place.finished for kind, place in stages.items() if (place.finished / RESULT).is_file()}
+            results = {kind: json.loads((folder / RESULT).read_text("utf-8")) for kind, folder in folders.items()}
+            try:
+                graph = StageGraph(tuple(self.stage(kind, identity) for kind, identity in names.items()))
+                addresses = {stage.kind: self._store.address(stage) for stage in graph.stages}
+                outcome = TrialOutcome(
+                    number, label, settings, "complete", None, experiment, graph, results, folders, addresses
+                )
+                entry = entry_from(outcome, study)
+            except (OSError, ValueError, KeyError, TypeError):
+                # Parts of its stages were deleted, or an older version wrote them.
+                if number not in rows:
+                    raise
+                entry = rows[number]
+            end = TrialEnd(state, None, tuple(record.get("violations", ())), entry, results, folders)
+        elif state != "open":
+            end = TrialEnd(state, record.get("error"), tuple(record.get("violations", ())))
+        return Trial(number, label, experiment, stages, end)
+
+    def _stage(self, kind: str, identity: str) -> Stage:
+        """A stage as its folder describes it: an older revision's too, which the code of today would name otherwise."""
+        place = StagePlace.in_store(self._store.root, kind, identity)
+        found = json.loads((place.finished / "config.json").read_text(encoding="utf-8"))
+        inputs = {name: self.stage(source["kind"], source["identity"]) for name, source in found["inputs"].items()}
+        return Stage(kind, found["revision"], found["config"], inputs, found["settings"], found["label"])
+
+
+RESULT = "result.json"
