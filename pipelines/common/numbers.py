@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 
 MISSING = "–"  # noqa: RUF001 - a dash is what a table shows where there is nothing
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 PLUS_MINUS = "±"
@@ -56,6 +59,12 @@ def scientific(number: float) -> str:
     """``1.31e13``: one form at every size, because FLOPs in a column are compared with each other."""
     mantissa, exponent = f"{number:.2e}".split("e")
     return f"{mantissa}e{int(exponent)}"
+
+
+def typeset(text: str) -> str:
+    """A number as a page prints it: exponents raised (``1.31e13``), spaces around ± and before a % sign."""
+    text = re.sub(r"e(-?\d+)\b", lambda match: "×10" + match[1].translate(_RAISED), text)  # noqa: RUF001
+    return re.sub(r"(?<=\d)%", " %", text.replace("±", " ± "))
 
 
 def compact(number: float) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.common.numbers import clipped_with_error
+from pipelines.common.numbers import clipped_with_error, typeset
 from pipelines.common.sanitize import legible
-from pipelines.report.columns import LONGEST_LABEL, columns_for, values_of
+from pipelines.report.answers_table import answers_table
+from pipelines.report.columns import LONGEST_LABEL, columns_for, texts_of, values_of
 from pipelines.report.data import Board, Member, Row
 from pipelines.report.links import Links
 from pipelines.report.protocol_words import protocol_title, protocol_words
@@ -67,6 +68,7 @@ def boards_of(
                     family=families[key_of(entry)].name,
                     head=entry.head,
                     values=values_of(entry, group.entries),
+                    texts=texts_of(entry, group.entries),
                     members=[member for _, member in members],
                     fronts=[cost for cost, front in fronts.items() if entry in front],
                     violations=[legible(str(text), LONGEST_LABEL) for text in dict.fromkeys(broken)],
@@ -81,7 +83,7 @@ def boards_of(
                 caption=_caption(group),
                 columns=columns,
                 rows=rows,
-                headline=headline_of(group, list(origins), trajectories),
+                headline=headline_of(group, list(origins), trajectories, families),
             )
         )
     return boards
@@ -92,23 +94,30 @@ def _caption(group: Group) -> str:
     return f"{told} {generation_caption(group.entries)}".rstrip()
 
 
-def headline_of(group: Group, entries: Sequence[Entry], trajectories: Sequence[Trajectory]) -> dict[str, Any]:
+def headline_of(
+    group: Group, entries: Sequence[Entry], trajectories: Sequence[Trajectory], looks: Mapping[Key, Family]
+) -> dict[str, Any]:
     """The headline of one protocol; where there is none to be had, what the best row says."""
     from pipelines.results.headline import headline
 
     own = [entry for entry in entries if entry.protocol_hash == group.protocol_hash]
     kept = [trajectory for trajectory in trajectories if trajectory.comparable[0] == group.protocol_hash]
     try:
-        return headline(own, kept).to_dict()
+        found = headline(own, kept)
     except ValueError as error:
         best = group.entries[0]
         name = legible(best.label, LONGEST_LABEL)
         return {
             "sentences": [
-                f"{name} scores highest: BrierLM {clipped_with_error(best.brierlm, best.brierlm_se)}.",
+                f"{name} scores highest: BrierLM {typeset(clipped_with_error(best.brierlm, best.brierlm_se))}.",
                 f"No comparison at equal scores: {legible(str(error), 500)}",
             ]
         }
+    told = found.to_dict()
+    for family in told["families"]:
+        key = (family["kind"], family["chunk_size"], family["head"])
+        family["look"] = looks[key].name if key in looks else family["name"]
+    return told | {"table": answers_table(found)}
 
 
 def _name(entry: Entry, is_one_of_several: bool) -> str:

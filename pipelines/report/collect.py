@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import calm_bench
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import did_you_mean
+from pipelines.common.numbers import (
+    MISSING,
+    compact,
+    duration,
+    scientific,
+    share_with_error,
+    typeset,
+    with_error,
+)
 from pipelines.common.sanitize import legible
 from pipelines.report.boards import Origin, boards_of
 from pipelines.report.columns import LONGEST_LABEL
@@ -19,6 +29,7 @@ from pipelines.report.data import (
     Board,
     Ended,
     Kept,
+    ProbePoint,
     Report,
     StudyPart,
     Text,
@@ -97,13 +108,14 @@ def collect(store: Store, folders: Sequence[Path]) -> Report:
             origins.setdefault(entry, Origin(index, study.links, by_number.get(entry.trial, {})))
     families = looks_of(origins)
     trajectories = trajectories_of(outcome for study in studies for outcome in _outcomes(study, files))
+    environments = [Environment(files, study.trials) for study in studies]
     boards = boards_of(origins, _protocols(origins, files), families, trajectories)
     models, autoencoders = _shown(boards)
     limit = points_for(len(models) + len(autoencoders))
     writings, left_out = _writings(models, origins, files)
     return Report(
         title=" · ".join(dict.fromkeys(legible(study.name, LONGEST_LABEL) for study in studies)),
-        studies=[_part(study, files) for study in studies],
+        studies=[_part(*each, files) for each in zip(studies, environments, strict=True)],
         boards=boards,
         families=[vars(family) for family in dict.fromkeys(families.values())],
         curves=_curves("language_model", models, files, limit),
@@ -112,6 +124,8 @@ def collect(store: Store, folders: Sequence[Path]) -> Report:
         writings=writings,
         kept=_kept(studies, families, files),
         left_out=left_out,
+        training_flops=typeset(scientific(sum(each.flops for each in environments))),
+        wall_time=duration(sum(each.wall_time_s for each in environments)),
         made_by=f"calm-bench {calm_bench.__version__}",
     )
 
@@ -172,26 +186,54 @@ def _curves(kind: str, identities: Sequence[str], files: StageRecords, limit: in
 
 
 def _autoencoders(identities: Sequence[str], files: StageRecords) -> list[Autoencoder]:
+    """Smallest K first, then fewest dimensions; the identity is in the label where nothing else tells two apart."""
     found = []
     for identity in identities[:MOST_AUTOENCODERS]:
         result = files.json("autoencoder", identity)
         if not result:
             continue
         config = files.json("autoencoder", identity, "config.json").get("config", {})
-        latent = result.get("probes", {}).get("latent_size") or config.get("autoencoder", {}).get("latent_size", 0)
+        probes = result.get("probes", {})
+        latent = probes.get("latent_size") or config.get("autoencoder", {}).get("latent_size", 0)
+        collapsed, std = probes.get("collapsed"), probes.get("posterior_std")
+        kl = sorted((rounded(value) or 0.0 for value in (collapsed or {}).get("kl", ())), reverse=True)
         found.append(
             Autoencoder(
                 model=identity,
                 label=f"K={result['chunk_size']}, {latent} dimensions",
                 chunk_size=result["chunk_size"],
                 latent_size=latent,
-                accuracy=result["accuracy"],
-                accuracy_se=result.get("accuracy_se"),
-                parameters=result["parameters"],
-                probes=result.get("probes", {}),
+                cells=[
+                    _share(result["accuracy"], result.get("accuracy_se")),
+                    f"{collapsed['value']} of {latent}" if collapsed else MISSING,
+                    _share(**_measured(probes["posterior"])) if "posterior" in probes else MISSING,
+                    MISSING if std is None else f"{std:.4g}",
+                    compact(result["parameters"]),
+                ],
+                noise=[_probe_point(point) for point in probes.get("noise", ())],
+                bits=[_probe_point(point) for point in probes.get("bits", ())],
+                kl=kl,
+                kl_texts=[f"{value:.4g}" for value in kl],
             )
         )
-    return found
+    names = Counter(each.label for each in found)
+    found = [
+        replace(each, label=f"{each.label} ({each.model[:6]})") if names[each.label] > 1 else each for each in found
+    ]
+    return sorted(found, key=lambda each: (each.chunk_size, each.latent_size))
+
+
+def _measured(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {"share": found["value"], "error": found.get("standard_error")}
+
+
+def _share(share: float, error: float | None) -> str:
+    return typeset(f"{100 * share:.2f}%" if error is None else share_with_error(share, error))
+
+
+def _probe_point(point: Mapping[str, Any]) -> ProbePoint:
+    found = _measured(point["accuracy"])
+    return ProbePoint(float(point["level"]), found["share"], found["error"] or 0.0, _share(**found))
 
 
 def _writings(
@@ -235,16 +277,24 @@ def _kept(studies: Sequence[_Study], families: Mapping[Key, Family], files: Stag
         looks = {entry.trial: families[key_of(entry)].name for entry in study.entries}
         for trajectory in trajectories_of(_outcomes(study, files)):
             points = [{name: rounded(getattr(point, name), 6) or 0.0 for name in KEPT} for point in trajectory.points]
+            at_most = "at most " if trajectory.cross_entropy_kind == "bound" else ""
+            texts = [
+                {
+                    "training_flops": typeset(scientific(point.training_flops)),
+                    "brierlm": typeset(with_error(point.brierlm, point.brierlm_se)),
+                    "cross_entropy": f"{at_most}{point.cross_entropy:.3f} ± {point.cross_entropy_se:.3f}",
+                }
+                for point in trajectory.points
+            ]
             label = legible(trajectory.label, LONGEST_LABEL)
             family = looks.get(trajectory.trial, label)
-            found.append(Kept(label, family, trajectory.comparable[0], trajectory.cross_entropy_kind, points))
+            found.append(Kept(label, family, trajectory.comparable[0], points, texts))
     return found
 
 
-def _part(study: _Study, files: StageRecords) -> StudyPart:
+def _part(study: _Study, environment: Environment, files: StageRecords) -> StudyPart:
     from pipelines.study.config import Search
 
-    environment = Environment(files, study.trials)
     configuration = legible(study.configuration)
     configured = study.settings.get("search")
     corpus = next((stage for trial in study.trials for stage in files.of_trial(trial) if stage[0] == "corpus"), None)

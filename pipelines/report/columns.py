@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from pipelines.common.numbers import typeset
 from pipelines.common.sanitize import legible
 from pipelines.report.curves import rounded
 from pipelines.report.data import Column, Number
@@ -45,6 +46,17 @@ def values_of(entry: Entry, entries: Sequence[Entry]) -> dict[str, Number | str]
         if error is not None:
             values[f"{column.key}_se"] = rounded(error, _DIGITS)
     return values
+
+
+def texts_of(entry: Entry, entries: Sequence[Entry]) -> dict[str, str]:
+    """The cells of ``entry`` by column as the page prints them, scores with their errors."""
+    columns = [column for column in catalogue.catalogue(entries) if column.page is not None]
+    return {column.key: _cell(column, entry) for column in columns}
+
+
+def _cell(column: catalogue.Column, entry: Entry) -> str:
+    cell = column.cell(entry)
+    return legible(cell, LONGEST_LABEL) if column.is_text else typeset(cell)
 
 
 def _column(column: catalogue.Column, entries: Iterable[Entry]) -> Column:

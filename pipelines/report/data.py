@@ -56,6 +56,8 @@ class Row:
     head: str | None
     values: Mapping[str, Number | str]
     """By column."""
+    texts: Mapping[str, str]
+    """``values`` as they are printed, by column."""
     members: Sequence[Member]
     fronts: Sequence[str] = ()
     """Columns of the costs on whose Pareto front the row lies."""
@@ -75,7 +77,8 @@ class Board:
     columns: Sequence[Column]
     rows: Sequence[Row]
     headline: Mapping[str, Any]
-    """:meth:`pipelines.results.answers.Headline.to_dict`, or only ``sentences``."""
+    """:meth:`pipelines.results.answers.Headline.to_dict` with ``look`` in each family and the ``table`` of answers, or
+    only ``sentences``."""
 
 
 @dataclass(frozen=True)
@@ -98,18 +101,34 @@ class TrainingCurves:
 
 
 @dataclass(frozen=True)
+class ProbePoint:
+    """Share of tokens kept (``y``, with its standard error) when latents are disturbed by ``x``."""
+
+    x: float
+    y: float
+    se: float
+    text: str
+    """``y`` and ``se`` as they are printed."""
+
+
+@dataclass(frozen=True)
 class Autoencoder:
-    """A trained autoencoder and what its probes found; shares of tokens."""
+    """A trained autoencoder and what its probes found."""
 
     model: str
     label: str
     chunk_size: int
     latent_size: int
-    accuracy: float
-    accuracy_se: Number
-    parameters: int
-    probes: Mapping[str, Any]
-    """As the training's result holds them; empty where it was not probed."""
+    cells: Sequence[str]
+    """Of the table of autoencoders, behind the label."""
+    noise: Sequence[ProbePoint] = ()
+    """By the standard deviation of the noise that is added to the posterior's mean; empty where it was not probed."""
+    bits: Sequence[ProbePoint] = ()
+    """By the bits to which each dimension of the mean is rounded."""
+    kl: Sequence[float] = ()
+    """Nats from the prior by dimension, largest first."""
+    kl_texts: Sequence[str] = ()
+    """``kl`` as it is printed."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +157,9 @@ class Kept:
     label: str
     family: str
     protocol_hash: str
-    kind: str
     points: Sequence[Mapping[str, float]]
+    texts: Sequence[Mapping[str, str]]
+    """``training_flops``, ``brierlm`` and ``cross_entropy`` of every point as they are printed."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +172,7 @@ class Search:
     parameters: Sequence[Mapping[str, Any]]
     """``name``, ``log``, ``numeric`` and ``label``."""
     points: Sequence[Mapping[str, Any]]
-    """``trial``, ``label``, ``state``, ``value`` and ``at`` (by parameter)."""
+    """``trial``, ``label``, ``state``, ``value``, ``text`` (of the value) and ``at`` (by parameter)."""
     importance: Mapping[str, float]
     """By parameter, summing to 1; empty where ``why`` says so."""
     why: str = ""
@@ -177,6 +197,8 @@ class Expected:
     kind: str
     estimated_s: float
     measured_s: float
+    cells: Sequence[str] = ()
+    """Kind in words, both times, and the error as a share; empty for a kind of under a second, which is not shown."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +231,7 @@ class StudyPart:
     """What a repetition depends on beside the commands."""
     environment: Sequence[tuple[str, str]]
     stages: Sequence[Mapping[str, Any]]
-    """Per kind: ``kind``, ``count``, ``wall_time_s``, ``flops``; each stage once."""
+    """Per kind: ``kind``, ``count`` and the ``cells`` of the table of work; each stage once."""
     estimates: Sequence[Expected] = ()
     """What was foreseen and what it took, in all and by kind of stage."""
 
@@ -230,6 +252,10 @@ class Report:
     kept: Sequence[Kept] = ()
     left_out: Sequence[str] = ()
     """What did not fit, in words."""
+    training_flops: str = ""
+    """Of all stages of all studies, as it is printed."""
+    wall_time: str = ""
+    """Summed over these stages, as it is printed."""
     made_by: str = ""
     format: str = field(default=FORMAT, init=False)
     version: int = field(default=VERSION, init=False)

@@ -7,11 +7,21 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pipelines.common.numbers import MISSING, duration, scientific, typeset
 from pipelines.common.sanitize import legible
 from pipelines.report.stage_records import StageRecords
-from pipelines.study.stage import STAGE_KINDS
 
-ORDER = STAGE_KINDS.built_in
+STAGE_WORDS = {
+    "corpus": "Corpus",
+    "tokens": "Tokens",
+    "autoencoder": "Autoencoders",
+    "language_model": "Language models",
+    "evaluation": "Evaluations",
+    "samples": "Samples of text",
+    "benchmarks": "Tasks",
+    "trajectory": "Models along training",
+}
+"""Kinds of stages in words, in the order in which they are told."""
 
 
 class Environment:
@@ -67,12 +77,34 @@ class Environment:
         return [(legible(name, 100), legible(", ".join(found[name]), 500)) for name in names]
 
     def stages(self) -> Sequence[Mapping[str, Any]]:
-        """Count, seconds and training FLOPs by kind of stage."""
+        """Kind, count and the cells of the table of work, by kind of stage."""
         sums: dict[str, dict[str, Any]] = {}
         for (kind, _), record in self.records.items():
             row = sums.setdefault(kind, {"kind": kind, "count": 0, "wall_time_s": 0.0, "flops": 0.0})
             row["count"] += 1
             row["wall_time_s"] += float(record.get("wall_time_s") or 0.0)
             row["flops"] += float(record.get("flops") or 0.0)
-        known = [sums[kind] for kind in ORDER if kind in sums]
-        return known + [row for kind, row in sums.items() if kind not in ORDER]
+        known = [sums.pop(kind) for kind in STAGE_WORDS if kind in sums]
+        return [
+            {
+                "kind": row["kind"],
+                "count": row["count"],
+                "cells": [
+                    STAGE_WORDS.get(row["kind"], row["kind"]),
+                    str(row["count"]),
+                    duration(row["wall_time_s"]),
+                    typeset(scientific(row["flops"])) if row["flops"] else MISSING,
+                ],
+            }
+            for row in [*known, *sums.values()]
+        ]
+
+    @property
+    def wall_time_s(self) -> float:
+        """Summed over all stages."""
+        return sum(float(record.get("wall_time_s") or 0.0) for record in self.records.values())
+
+    @property
+    def flops(self) -> float:
+        """Training FLOPs of all stages."""
+        return sum(float(record.get("flops") or 0.0) for record in self.records.values())

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from pipelines.common.numbers import MISSING, duration
 from pipelines.report.data import Expected
+from pipelines.report.environment import STAGE_WORDS
 
 ESTIMATE = "estimate.json"
 
@@ -22,4 +24,12 @@ def _read(document: dict[str, Any]) -> Iterator[Expected]:
         if isinstance(found, dict):
             estimated, measured = found.get("estimated_s"), found.get("measured_s")
             if isinstance(estimated, int | float) and isinstance(measured, int | float):
-                yield Expected(str(kind), float(estimated), float(measured))
+                yield Expected(str(kind), float(estimated), float(measured), _cells(str(kind), estimated, measured))
+
+
+def _cells(kind: str, estimated: float, measured: float) -> list[str]:
+    if kind != "total" and max(estimated, measured) < 1:
+        return []
+    error = f"{100 * (estimated / measured - 1):+.0f} %".replace("-", "−") if measured > 0 else MISSING  # noqa: RUF001
+    name = "In all" if kind == "total" else STAGE_WORDS.get(kind, kind)
+    return [name, duration(estimated), duration(measured), error]

@@ -1,8 +1,8 @@
 """The page: data, style and scripts in one file that asks nobody for anything.
 
 What comes from runs is data and never markup: it stands in a script element of the type ``application/json`` with every
-``<`` escaped, and the scripts put it on the page as text only. A content security policy forbids the rest: no network,
-no form, and no script but those whose hashes it names.
+``<`` escaped, and the script puts it on the page as text only. A content security policy forbids the rest: no network,
+no form, and no script but the one whose hash it names.
 """
 
 from __future__ import annotations
@@ -24,24 +24,8 @@ from pipelines.report.collect import collect
 from pipelines.report.data import Report
 from pipelines.store.store import Store
 
-LIBRARIES = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
-SCRIPTS = (
-    "elements.js",
-    "numbers.js",
-    "theme.js",
-    "chart.js",
-    "compute.js",
-    "scores.js",
-    "training.js",
-    "kept.js",
-    "autoencoders.js",
-    "search.js",
-    "samples.js",
-    "table.js",
-    "studies.js",
-    "main.js",
-)
-"""In the order in which they are read; they share one scope."""
+SCRIPT = "report.js"
+"""Made from ``scripts/`` (``npm run build`` there), Observable Plot and D3 included."""
 STYLES = tuple(
     f"{name}.css" for name in ("base", "layout", "headline", "controls", "charts", "tables", "texts", "media")
 )
@@ -78,13 +62,11 @@ def write_run_report(store: Store, folder: Path, notify: Callable[[str], None]) 
 
 def render(report: Report) -> str:
     """The whole page. Equal reports give equal pages."""
-    scripts = [_asset(name) for name in LIBRARIES]
-    own = "\n".join(_asset(name) for name in SCRIPTS)
-    scripts.append(f'"use strict";\n(() => {{\n{own}\n}})();')
+    script = _asset(SCRIPT)
     policy = "; ".join(
         (
             "default-src 'none'",
-            "script-src " + " ".join(f"'sha256-{_digest(script)}'" for script in scripts),
+            f"script-src 'sha256-{_digest(script)}'",
             "style-src 'unsafe-inline'",
             "img-src data:",
             "base-uri 'none'",
@@ -97,7 +79,7 @@ def render(report: Report) -> str:
         "PALETTE": " ".join(f"--family-{place}: {colour};" for place, colour in enumerate(PALETTE)),
         "STYLE": "\n".join(_asset(name) for name in STYLES),
         "DATA": _data(report),
-        "SCRIPTS": "\n".join(f"<script>{script}</script>" for script in scripts),
+        "SCRIPT": script,
     }
     # One pass over the template alone: what is put in is not searched for further marks.
     pieces = _asset("page.html").split("{{")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipelines.common.numbers import MISSING, scientific, typeset
 from pipelines.common.sanitize import legible
 from pipelines.report.columns import LONGEST_LABEL
 from pipelines.report.curves import rounded
@@ -39,6 +40,7 @@ def search_of(search: Configured, trials: Sequence[Mapping[str, Any]]) -> Search
                 "label": legible(str(trial.get("label", "")), LONGEST_LABEL),
                 "state": str(trial.get("state")),
                 "value": rounded(value, 6) if isinstance(value, int | float) else None,
+                "text": _text(value) if isinstance(value, int | float) else MISSING,
                 "at": at,
             }
         )
@@ -60,6 +62,11 @@ def search_of(search: Configured, trials: Sequence[Mapping[str, Any]]) -> Search
         importance=importance,
         why=why,
     )
+
+
+def _text(value: float) -> str:
+    """A score's or a loss's four digits; FLOPs as they are printed everywhere."""
+    return typeset(scientific(value)) if abs(value) >= 1e5 else f"{value:.4g}"
 
 
 def value_at(parameter: Parameter, settings: Mapping[str, Any]) -> Scalar:

@@ -211,7 +211,8 @@ class OptunaPages:
             # It would change a copy, and be gone with it.
             start_response("405 Method Not Allowed", [("Content-Type", "text/plain")])
             return [b"the studies of a store are shown here, not changed"]
-        return self._application(environ, start_response)
+        answer: Iterable[bytes] = self._application(environ, start_response)
+        return answer
 
     def _keep_copying(self) -> None:
         while not self._stopped.wait(self._copy_every_s):

@@ -1,5 +1,8 @@
+import { byId, drawn } from "./elements.js";
+
 // Light, dark, or as the system has it. A page inside a sandbox may keep nothing: then the choice lasts as long as it.
-const THEMES = ["system", "light", "dark"];
+/** @typedef {keyof typeof THEME_ICONS} Theme */
+
 const THEME_ICONS = {
   system: "M8 2a6 6 0 1 0 0 12 6 6 0 0 0 0-12Z",
   light:
@@ -8,17 +11,19 @@ const THEME_ICONS = {
 };
 const THEME_WORDS = { system: "as the system has them", light: "light", dark: "dark" };
 
+/** @returns {Theme} */
 function keptTheme() {
   try {
-    return localStorage.getItem("calm-bench-theme");
+    const kept = localStorage.getItem("calm-bench-theme") ?? "";
+    return kept in THEME_ICONS ? /** @type {Theme} */ (kept) : "system";
   } catch {
-    return null;
+    return "system";
   }
 }
 
-function startTheme() {
+export function startTheme() {
   const button = byId("theme");
-  let theme = THEMES.includes(keptTheme()) ? keptTheme() : "system";
+  let theme = keptTheme();
   function apply() {
     if (theme === "system") delete document.documentElement.dataset.theme;
     else document.documentElement.dataset.theme = theme;
@@ -34,6 +39,7 @@ function startTheme() {
   button.addEventListener("click", () => {
     const isDark = matchMedia("(prefers-color-scheme: dark)").matches;
     // The first press always changes what is seen.
+    /** @type {Theme[]} */
     const order = isDark ? ["system", "light", "dark"] : ["system", "dark", "light"];
     theme = order[(order.indexOf(theme) + 1) % order.length];
     try {
