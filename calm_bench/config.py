@@ -231,6 +231,8 @@ class Benchmarks(Frozen):
     """How a model without likelihood compares choices; unset means what its kind does best."""
     num_samples: PositiveInt = 64
     """Draws of the latent per chunk, from which a score without likelihood is estimated."""
+    max_length: Annotated[PositiveInt | None, Field(exclude_if=lambda length: length is None)] = None
+    """Tokens of a prompt and its answer that are read; unset means 1024, as everywhere."""
     seed: int = 0
 
 

@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from calm_bench.config import Experiment
+from calm_bench.file_signs import HEAD_BYTES, misread_as
 from calm_bench.problems import KIND, ConfigurationError, check_path, explain, path_segments
 
 __all__ = ["ConfigurationError", "apply_settings", "assign", "load_yaml", "merge", "parse_assignment", "validate"]
@@ -29,8 +30,11 @@ HEAD = "head"
 """A mapping whose fields depend on its ``kind``: a later layer that changes it starts from the new kind's defaults."""
 
 
+MERGE = "tag:yaml.org,2002:merge"
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML with the scalars of its 1.2 core schema and without duplicate keys.
+    """YAML with the scalars of its 1.2 core schema, with merge keys (``<<: *anchor``), without duplicate keys.
 
     PyYAML follows YAML 1.1, where ``1e-3`` is text, ``no`` is false and ``1:30`` is ninety.
     """
@@ -59,6 +63,8 @@ def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: dict[Any, yaml.Mark] = {}
     for key_node, _ in node.value:
+        if key_node.tag == MERGE:
+            continue  # an own key wins over a merged one, so it may stand in both
         key = loader.construct_object(key_node, deep=True)
         if isinstance(key, dict | list):
             raise yaml.constructor.ConstructorError(None, None, "a key must be plain text", key_node.start_mark)
@@ -70,6 +76,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     return loader.construct_mapping(node, deep=True)
 
 
+_Loader.add_implicit_resolver(MERGE, re.compile("^<<$"), ["<"])
 _Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
@@ -81,7 +88,10 @@ def load_yaml(path: Path) -> dict[str, Any]:
         ConfigurationError: unreadable, not UTF-8, not YAML, a key given twice, or something other than a mapping.
     """
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        raw = path.read_bytes()
+        if (what := misread_as(raw[:HEAD_BYTES])) is not None:
+            raise ConfigurationError(f"{path} is {what}")
+        data = yaml.load(raw.decode("utf-8-sig"), Loader=_Loader)
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

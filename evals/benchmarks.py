@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from calm_bench.fingerprint import identity
@@ -17,7 +17,11 @@ _HIDDEN = ("_stderr", "num_samples", "num_positions", "num_documents")
 
 
 def run_tasks(
-    lm: LM, specifications: Sequence[str], limit: int | None = None, metadata: Mapping[str, Any] | None = None
+    lm: LM,
+    specifications: Sequence[str],
+    limit: int | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    remark: Callable[[str], None] = lambda text: None,
 ) -> list[TaskScore]:
     """The metrics of every task, in order.
 
@@ -26,9 +30,10 @@ def run_tasks(
         specifications: as of :func:`evals.task_loading.load_tasks`.
         limit: documents of each task; the first ones.
         metadata: given to every task; ours take the ``corpus`` of the model's training and its ``corpus_folder``.
+        remark: told what the scores do not show: values that are no numbers, prompts that lost their beginning.
 
     Raises:
-        UnknownName, MissingData: as :func:`evals.task_loading.load_tasks`.
+        UnknownName, MissingData, TaskFileError: as :func:`evals.task_loading.load_tasks`.
         EvaluationError: a request that the model cannot answer.
     """
     import logging
@@ -38,19 +43,42 @@ def run_tasks(
     from evals.task_loading import load_tasks
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    loaded, _ = load_tasks(specifications, metadata or {})
+    loaded, _ = load_tasks(specifications, metadata or {}, limit)
     for task in loaded["tasks"].values():
         # What simple_evaluate does for tasks that leave it open; its seeding of global generators is not wanted.
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
         task.set_fewshot_seed(seed=0)
+        _bound(task.aggregation())
     # Errors are computed here: lm-eval would bootstrap some of them in processes of its own.
     results = evaluate(lm, loaded, limit=limit, bootstrap_iters=0, verbosity="ERROR")
-    return [score for name in loaded["tasks"] for score in _scores(lm, name, results)]
+    return [score for name in loaded["tasks"] for score in _scores(lm, name, results, remark)]
 
 
-def _scores(lm: LM, name: str, results: Mapping[str, Any]) -> list[TaskScore]:
+def _bound(aggregations: dict[str, Callable[[list[Any]], Any]]) -> None:
+    """Let an aggregation beyond the largest number be infinite: a perplexity of 2000 nats is no reason to stop."""
+
+    def bounded(aggregate: Callable[[list[Any]], Any]) -> Callable[[list[Any]], Any]:
+        def value(items: list[Any]) -> Any:
+            try:
+                return aggregate(items)
+            except OverflowError:
+                return math.inf
+
+        return value
+
+    for metric, aggregate in list(aggregations.items()):
+        aggregations[metric] = bounded(aggregate)
+
+
+def _scores(lm: LM, name: str, results: Mapping[str, Any], remark: Callable[[str], None]) -> list[TaskScore]:
     samples = results["samples"][name]
+    truncated = _truncated(lm, samples)
+    if truncated:
+        remark(
+            f"{name}: {truncated} of {len({sample['doc_id'] for sample in samples})} prompts were longer than what is "
+            f"read and lost their beginning"
+        )
     better = results["higher_is_better"].get(name, {})
     values = results["results"][name]
     found = []
@@ -59,7 +87,9 @@ def _scores(lm: LM, name: str, results: Mapping[str, Any]) -> list[TaskScore]:
         if not variant or metric.endswith(_HIDDEN) or not isinstance(value, int | float):
             continue
         if not math.isfinite(value):
-            # A perplexity beyond the largest number; no file or tracking server could hold it.
+            # No file of numbers or tracking server could hold it.
+            what = "not a number" if math.isnan(value) else "beyond the largest number (1.8e308)"
+            remark(f"{name} {metric}: {what}")
             continue
         own = [sample for sample in samples if sample["filter"] == variant]
         told = values.get(f"{metric}_stderr,{variant}")
@@ -79,9 +109,19 @@ def _scores(lm: LM, name: str, results: Mapping[str, Any]) -> list[TaskScore]:
                 scorer=scorer,
                 protocol_hash=_hash(lm, name, results, samples),
                 higher_is_better=better.get(metric),
+                num_truncated=truncated,
             )
         )
     return found
+
+
+def _truncated(lm: LM, samples: Sequence[Mapping[str, Any]]) -> int:
+    """Documents of which a prompt lost its beginning; of models that do not tell, 0."""
+    shortened: set[str] = getattr(lm, "shortened", set())
+    documents = {
+        sample["doc_id"] for sample in samples if any(argument[0] in shortened for argument in sample["arguments"])
+    }
+    return len(documents)
 
 
 def _scorer(lm: LM, output_type: str | None) -> str:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 MAX_TOKENS = 256
 """lm-eval's own default."""
+PROMPT_SHARE = 0.75
+"""Of what is read, this much is a long prompt's at most before it loses its beginning; the rest is for the answer."""
 GREEDY_TEMPERATURE = 1e-6
 """Of a token model: no two of its logits are closer, so the largest is drawn."""
 _LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")

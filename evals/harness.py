@@ -5,9 +5,10 @@ Importing this imports lm-eval; :func:`register` makes the model known to it as 
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
@@ -20,7 +21,7 @@ from calm_bench.opening import Vocabulary, open_network, open_tokenizer, open_vo
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import did_you_mean
 from calm_bench.seeding import generator
-from evals.generation_requests import GenerationRequest, read_request
+from evals.generation_requests import PROMPT_SHARE, GenerationRequest, read_request
 from evals.protocol import EvaluationError
 from evals.scorers import DEFAULT_SCORER, EXACT, SCORERS
 from evals.scorers.scoring import Score, Text, score_texts
@@ -30,8 +31,13 @@ if TYPE_CHECKING:
 
     from evals.samplers import ModelSampler
 
+LOGGER = logging.getLogger(__name__)
+
 NAME = "calm-bench"
 """What lm-eval calls the model."""
+
+WHERE_LENGTH = "--max-length of calm-bench eval, --model_args max_length=..., benchmarks.max_length of a study"
+"""Where people say how much is read."""
 
 Alignment = Literal["start", "continuation"]
 ROWS_AT_ONCE = 32
@@ -54,7 +60,8 @@ class HarnessSettings:
     num_samples: int = 64
     """Draws of each chunk for a score, and candidates of each chunk for greedy generation."""
     max_length: int = 1024
-    """Tokens that are read at most; of longer contexts the last ones."""
+    """Tokens that are read at most, prompt and answer together; of longer contexts the last ones. The same number
+    wherever tasks are asked (``calm-bench eval``, ``calm-bench lm-eval``, a study), so that a task has one score."""
     alignment: Alignment = "continuation"
     """From where chunks are counted. ``start``: the context's first token, as in generation, so that most continuations
     begin inside a chunk, conditioned on its known tokens. ``continuation``: the continuation's first token; up to K - 1
@@ -92,6 +99,9 @@ class CalmBenchLM(LM):  # type: ignore[misc]
         self.scorer = _scorer_name(network, self.settings.scorer)
         self.scores: dict[tuple[str, str], Score] = {}
         """Scores with their Monte Carlo errors, by (context, continuation); by (``""``, text) of rolling ones."""
+        self.shortened: set[str] = set()
+        """Contexts of which the beginning was not read."""
+        self._said: set[str] = set()
         self._device = next(network.parameters()).device
 
     @classmethod
@@ -148,7 +158,8 @@ class CalmBenchLM(LM):  # type: ignore[misc]
 
     def get_model_info(self) -> dict[str, Any]:
         """What lm-eval writes into its results."""
-        return {"scorer": self.scorer, "num_samples": self.num_samples, **self._reading}
+        counts = {"num_prompts_shortened": len(self.shortened)}
+        return {"scorer": self.scorer, "num_samples": self.num_samples, **self._reading, **counts}
 
     @property
     def _reading(self) -> dict[str, Any]:
@@ -199,6 +210,10 @@ class CalmBenchLM(LM):  # type: ignore[misc]
         chunk: a chunk model cannot name its likeliest chunk, and this finds it as the number grows. A token model gets
         its likeliest token.
 
+        The prompt is read first: an answer is shorter than ``max_gen_toks`` where the prompt leaves less of
+        ``max_length``. Only a prompt that leaves less than a quarter of it, or less than ``max_gen_toks``, loses its
+        beginning, and is counted (:attr:`shortened`).
+
         Raises:
             EvaluationError: settings that a sampler cannot follow, such as ``top_p``.
         """
@@ -209,27 +224,60 @@ class CalmBenchLM(LM):  # type: ignore[misc]
             numbers.append(seen[request])
             seen[request] += 1
         texts = [""] * len(read)
+        prompts = []
+        for place, request in enumerate(read):
+            prompt, room = self._prompt(request)
+            prompts.append(prompt)
+            # Rows of a batch are given equal numbers of tokens.
+            read[place] = replace(request, settings=replace(request.settings, max_tokens=room))
         for settings in dict.fromkeys(request.settings for request in read):
             places = [place for place, request in enumerate(read) if request.settings == settings]
             for begin in range(0, len(places), ROWS_AT_ONCE):
                 batch = places[begin : begin + ROWS_AT_ONCE]
-                written = self._generate([read[place] for place in batch], [numbers[place] for place in batch])
+                rows = [(read[place], prompts[place], numbers[place]) for place in batch]
+                written = self._generate(rows)
                 for place, text in zip(batch, written, strict=True):
                     texts[place] = text
         for request, text in zip(requests, texts, strict=True):
             self.cache_hook.add_partial("generate_until", request.args, text)
         return texts
 
-    def _generate(self, requests: Sequence[GenerationRequest], numbers: Sequence[int]) -> list[str]:
+    def _prompt(self, request: GenerationRequest) -> tuple[list[int], int]:
+        """The tokens of a prompt that are read, and how many may follow."""
+        wanted, size = request.settings.max_tokens, self.network.chunk_size
+        tokens = self.vocabulary.encode(request.context)
+        least = min(wanted, max(size, self._room - int(self._room * PROMPT_SHARE)))
+        kept = self._last(tokens, least)
+        if len(kept) < len(tokens):
+            self.shortened.add(request.context)
+            self._say_once(
+                f"prompts longer than {self._room - least} tokens lose their beginning (max_length "
+                f"{self.settings.max_length}, of which the answer gets {least})"
+            )
+        room = min(wanted, max(size, self._room - len(kept)))
+        if room < wanted:
+            self._say_once(
+                f"answers are shorter than the {wanted} tokens asked for (max_gen_toks) where the prompt leaves less "
+                f"of {self._room} (max_length)"
+            )
+        return kept, room
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            LOGGER.warning(text)
+
+    def _generate(self, rows: Sequence[tuple[GenerationRequest, list[int], int]]) -> list[str]:
         from calm_bench.sampling.generate import generate_batch
 
+        requests = [request for request, _, _ in rows]
         settings = requests[0].settings
         decoding = settings.decoding(isinstance(self.network, Calm), self.settings.num_samples)
-        prompts = [self._last(self.vocabulary.encode(request.context), settings.max_tokens) for request in requests]
         generators = [
             generator(self.settings.seed, "generate", request.context, number, device=self._device)
-            for request, number in zip(requests, numbers, strict=True)
+            for request, _, number in rows
         ]
+        prompts = [prompt for _, prompt, _ in rows]
 
         def stop(row: int, tokens: list[int]) -> bool:
             return requests[row].is_complete(self.vocabulary.decode(tokens))
@@ -269,9 +317,12 @@ class CalmBenchLM(LM):  # type: ignore[misc]
         if len(asked) > self._room - size:
             raise EvaluationError(
                 f"a continuation of {len(asked)} tokens cannot be scored within {self._room} tokens, of which a chunk "
-                f"of {size} stands before it: raise max_length"
+                f"of {size} stands before it: raise max_length ({WHERE_LENGTH})"
             )
-        given = self._last(given, len(asked))
+        shortened = self._last(given, len(asked))
+        if len(shortened) < len(given):
+            self.shortened.add(context)
+        given = shortened
         if self.settings.alignment == "continuation":
             given = given[len(given) % size :] if len(given) >= size else self._padding(size - len(given)) + given
         elif len(given) < size:

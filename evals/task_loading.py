@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import UnknownName
+from evals.task_files import LOCAL_DATA, TaskFile, TaskFileError, TaskName, parse_task_name, read_task_file
 
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
 
-LOCAL_DATA = "@"
-"""``TASK@FOLDER`` takes the task's data from a folder."""
 _SURELY_MEANT = 0.8
 """Likeness of names from which a misspelt name is taken to mean one of our own tasks."""
 
@@ -23,91 +23,159 @@ class MissingData(ConfigurationError):
     """A task whose data set is neither here nor to be had; says how to provide it."""
 
 
-def load_tasks(specifications: Sequence[str], metadata: Mapping[str, Any]) -> tuple[dict[str, Any], TaskManager]:
-    """What ``lm_eval.evaluate`` takes for tasks, and the manager that made it.
+def load_tasks(
+    specifications: Sequence[str], metadata: Mapping[str, Any], limit: int | None = None
+) -> tuple[dict[str, Any], TaskManager]:
+    """What ``lm_eval.evaluate`` takes for tasks, and the manager that made it. Their questions have been looked at.
 
     Args:
         specifications: names of tasks, groups or tags, paths of task files, each with ``@FOLDER`` where the data set is
             to be read from there. Only names that are not ours make lm-eval index its 14.7 thousand tasks.
         metadata: given to every task.
+        limit: questions of each task that will be asked.
 
     Raises:
         UnknownName: no such task; names the nearest.
         MissingData: its data set cannot be loaded.
+        TaskFileError: a task file or a question that cannot be used, or two tasks of one name.
     """
-    from lm_eval.tasks import TaskManager
+    from evals.questions import check_questions
 
-    from evals.tasks import TASKS_FOLDER, shipped_tasks
-
-    names = [specification.partition(LOCAL_DATA)[0] for specification in specifications]
-    own = shipped_tasks()
-    foreign = [name for name in names if name not in own and not _is_file(name)]
-    for name in foreign:
-        near = difflib.get_close_matches(name, own, n=1, cutoff=_SURELY_MEANT)
-        if near:
-            raise UnknownName(f"unknown task {name!r}; did you mean {near[0]!r}?")
-    manager = TaskManager(include_path=str(TASKS_FOLDER), include_defaults=bool(foreign), metadata=dict(metadata))
-    for name in foreign:
-        if not manager.match_tasks([name]):
-            raise UnknownName(f"unknown task {name!r}{_nearest(name, manager.all_tasks)}")
+    named = [parse_task_name(specification) for specification in dict.fromkeys(specifications)]
+    files = {name: read_task_file(name.file) for name in named if name.file is not None}
+    manager = _manager(named, files, metadata)
     loaded: dict[str, Any] = {"tasks": {}, "groups": {}, "group_map": {}}
-    for specification in specifications:
-        for part, content in _load(specification, manager).items():
+    sources: dict[str, TaskName] = {}
+    for name in named:
+        for part, content in _load(name, files.get(name), manager).items():
+            if part == "tasks":
+                for task, made in content.items():
+                    _note_source(sources, task, name)
+                    check_questions(made, name.name, limit)
             loaded[part] |= content
     return loaded, manager
 
 
-def _load(specification: str, manager: TaskManager) -> dict[str, Any]:
-    name, _, folder = specification.partition(LOCAL_DATA)
+def check_tasks(specifications: Sequence[str], limit: int | None = None) -> None:
+    """Refuse tasks that :func:`load_tasks` would refuse; those that ship here are not loaded for it.
+
+    Raises:
+        UnknownName, MissingData, TaskFileError: as :func:`load_tasks`.
+    """
+    from evals.tasks import shipped_tasks
+
+    if any(specification not in shipped_tasks() for specification in specifications):
+        load_tasks(specifications, {}, limit)
+
+
+def _manager(named: Sequence[TaskName], files: Mapping[TaskName, TaskFile], metadata: Mapping[str, Any]) -> TaskManager:
+    from lm_eval.tasks import TaskManager
+
+    from evals.task_identity import group_members
+    from evals.tasks import TASKS_FOLDER, shipped_tasks
+
+    own = shipped_tasks()
+    foreign = [name.name for name in named if name.file is None and name.name not in own]
+    for name in foreign:
+        near = difflib.get_close_matches(name, own, n=1, cutoff=_SURELY_MEANT)
+        if near:
+            raise UnknownName(f"unknown task {name!r}; did you mean {near[0]!r}?")
+    groups = [file for file in files.values() if file.is_group]
+    here = {*own, *(member.name for group in groups for member in group_members(group))}
+    elsewhere = [member for group in groups for member in group.members if member not in here]
+    manager = TaskManager(
+        include_path=[str(TASKS_FOLDER), *dict.fromkeys(str(group.path.parent) for group in groups)],
+        include_defaults=bool(foreign or elsewhere),
+        metadata=dict(metadata),
+    )
+    for name in foreign:
+        if not manager.match_tasks([name]):
+            raise UnknownName(f"unknown task {name!r}{_nearest(name, manager.all_tasks)}")
+    for group in groups:
+        for member in group.members:
+            if member not in manager.task_index:
+                raise TaskFileError(
+                    f"{group.path}: the group {group.name} lists {member!r}, which is no task of a file in "
+                    f"{group.path.parent} nor of lm-eval{_nearest(member, manager.all_tasks)}"
+                )
+        for task in group_members(group):
+            if not task.is_group:
+                # As a file that is named itself: its data beside it, its questions looked at.
+                entry = manager.task_index[task.name]
+                manager.task_index[task.name] = replace(entry, yaml_path=None, cfg=_settings_of(task, None))
+    return manager
+
+
+def _note_source(sources: dict[str, TaskName], task: str, name: TaskName) -> None:
+    other = sources.setdefault(task, name)
+    # Groups of lm-eval may have tasks in common.
+    if other != name and (other.file is not None or name.file is not None):
+        raise TaskFileError(
+            f"{other.name} and {name.name} both are the task {task!r}, so one score would stand for the other: give "
+            f"each file a name of its own (its key 'task')"
+        )
+
+
+def _load(name: TaskName, file: TaskFile | None, manager: TaskManager) -> dict[str, Any]:
     try:
-        return dict(manager.load([_with_data(name, folder, manager) if folder else name]))
+        if file is not None and file.is_group:
+            if name.folder is not None:
+                raise TaskFileError(f"{file.path} is a group of tasks, so it cannot be given a folder: name its tasks")
+            return dict(manager.load([file.name]))
+        if file is not None:
+            return dict(manager.load([_settings_of(file, name.folder)]))
+        return dict(manager.load([name.name if name.folder is None else _with_data(name, manager)]))
     except Exception as error:  # data set libraries and hubs raise a dozen unrelated kinds
-        if isinstance(error, ConfigurationError) or not _is_about_data(error):
+        if isinstance(error, ConfigurationError):
             raise
+        if not _is_about_data(error):
+            if file is None:
+                raise
+            raise TaskFileError(f"{file.path} cannot be used ({type(error).__name__}: {error})") from error
+        shown = name.name
         raise MissingData(
-            f"task {name} needs {_data_set(name, manager)}, which is neither cached here nor can be downloaded "
+            f"task {shown} needs {_data_set(name, file, manager)}, which is neither cached here nor can be downloaded "
             f"({type(error).__name__}: {' '.join(str(error).split())[:200]}). On a machine with a network, download it "
             f"with `hf download --repo-type dataset NAME --local-dir FOLDER`, copy the folder here, and name it: "
-            f"--tasks {name}{LOCAL_DATA}FOLDER. A copied cache does too: set HF_HOME to it"
+            f"--tasks {shown}{LOCAL_DATA}FOLDER. A copied cache does too: set HF_HOME to it"
         ) from error
 
 
-def _with_data(name: str, folder: str, manager: TaskManager) -> dict[str, Any]:
-    """The task's configuration, reading its data set from ``folder``."""
-    from lm_eval.tasks._yaml_loader import load_yaml
+def _settings_of(file: TaskFile, folder: Path | None) -> dict[str, Any]:
+    """A task file's settings with its data where they are, and its questions looked at."""
+    from evals.adapters.lm_eval_internals import load_task_settings
+    from evals.questions import WHERE, FileTask
+    from evals.task_data import LocalData
 
-    if not Path(folder).expanduser().is_dir():
-        raise ConfigurationError(f"--tasks {name}{LOCAL_DATA}{folder}: there is no folder {folder}")
-    path = _file(name, manager)
-    configuration = load_yaml(path) if path is not None else {}
-    if not isinstance(configuration.get("task"), str) or "dataset_path" not in configuration:
-        raise ConfigurationError(f"{name} is not a single task with a data set, so it cannot be given a folder")
-    configuration.pop("dataset_name", None)
-    return {**configuration, "dataset_path": str(Path(folder).expanduser().absolute())}
+    data = LocalData(file, folder)
+    settings = load_task_settings(file.path) | data.settings
+    settings = {key: value for key, value in settings.items() if not (key == "dataset_name" and value is None)}
+    if "class" in settings:
+        return settings
+    return {**settings, "class": FileTask, WHERE: str(file.path)}
 
 
-def _data_set(name: str, manager: TaskManager) -> str:
-    from lm_eval.tasks._yaml_loader import load_yaml
+def _with_data(name: TaskName, manager: TaskManager) -> dict[str, Any]:
+    """The configuration of a task of lm-eval, reading its data set from a folder."""
+    entry = manager.task_index.get(name.name)
+    file = entry.yaml_path if entry is not None else None
+    if file is None or (found := read_task_file(file)).is_group or "dataset_path" not in found.settings:
+        raise ConfigurationError(f"{name.name} is not a single task with a data set, so it cannot be given a folder")
+    assert name.folder is not None
+    if not name.folder.is_dir():
+        raise ConfigurationError(f"--tasks {name.name}{LOCAL_DATA}{name.folder}: there is no folder {name.folder}")
+    return _settings_of(found, name.folder)
 
-    path = _file(name, manager)
-    configuration = load_yaml(path, resolve_func=False) if path is not None else {}
-    found = configuration.get("dataset_path")
-    if found is None:
+
+def _data_set(name: TaskName, file: TaskFile | None, manager: TaskManager) -> str:
+    entry = manager.task_index.get(name.name)
+    if file is None and entry is not None and entry.yaml_path is not None:
+        file = read_task_file(entry.yaml_path)
+    settings: Mapping[str, Any] = file.settings if file is not None else {}
+    if settings.get("dataset_path") is None:
         return "a data set"
-    return f"the data set {found}" + (
-        f" ({configuration['dataset_name']})" if configuration.get("dataset_name") else ""
-    )
-
-
-def _file(name: str, manager: TaskManager) -> Path | None:
-    if _is_file(name):
-        return Path(name)
-    entry = manager.task_index.get(name)
-    return entry.yaml_path if entry is not None else None
-
-
-def _is_file(name: str) -> bool:
-    return Path(name).suffix == ".yaml" and Path(name).is_file()
+    named = f" ({settings['dataset_name']})" if settings.get("dataset_name") else ""
+    return f"the data set {settings['dataset_path']}{named}"
 
 
 def _is_about_data(error: BaseException) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
 
 from calm_bench.frozen import Frozen
 
@@ -30,6 +32,8 @@ class TaskScore(Frozen):
     """Of the questions: task, version, documents and prompts. Equal hashes asked the same; how a model answered, by its
     likelihood or by a scorer, is told by ``scorer`` and does not keep models apart."""
     higher_is_better: bool | None = None
+    num_truncated: Annotated[int, Field(ge=0, exclude_if=lambda count: count == 0)] = 0
+    """Documents of which a prompt was longer than what is read, and lost its beginning."""
 
     @property
     def name(self) -> str:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from calm_bench.seeding import derive
+from evals.adapters.lm_eval_internals import request_seed
 from evals.protocol import EvaluationError
 from evals.text_units import TextUnit
 
@@ -81,14 +82,6 @@ def _seeded(lm: Any, seed: int) -> Iterator[None]:
     which would make all samples the same. Afterwards all is as before."""
     import torch
 
-    before = getattr(lm, "_seed", None)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), request_seed(lm, seed):
         torch.manual_seed(seed)
-        if not isinstance(before, int):
-            yield
-            return
-        lm._seed = seed % 2**31
-        try:
-            yield
-        finally:
-            lm._seed = before
+        yield

@@ -2,8 +2,8 @@
 
 lm-eval calls the method of a model that has the name of a request's type. Its own request types return text or
 likelihoods, never samples of tokens, and no more than one answer of equal requests can be relied upon. The functions
-here become methods of its base class ``LM`` (:func:`give_methods`), so that its own ``hf`` model answers them, and so
-does any other that has none of its own:
+here become methods of its base class ``LM`` (:func:`evals.adapters.lm_eval_internals.add_request_types`), so that its
+own ``hf`` model answers them, and so does any other that has none of its own:
 
 - a model with an attribute ``token_sampler``, a pair of a :class:`evals.samplers.Sampler` and its tokenizer, answers
   both from that;
@@ -44,15 +44,6 @@ Answer = dict[str, Any]
 
 UNKNOWN = "unknown"
 """Stands for a digest that the request does not need: no random number depends on it."""
-
-
-def give_methods() -> None:
-    """Make both functions methods of lm-eval's ``LM``; models with methods of their own keep them."""
-    from lm_eval.api.model import LM
-
-    for method in (sample_text, sample_tokens):
-        if not hasattr(LM, method.__name__):
-            setattr(LM, method.__name__, method)
 
 
 def sample_text(lm: Any, requests: Sequence[Instance]) -> list[Answer]:

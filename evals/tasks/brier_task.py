@@ -18,18 +18,17 @@ from typing import Any, ClassVar
 import numpy as np
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import Task
-from lm_eval.config.task import TaskConfig
-from lm_eval.filters import build_filter_ensemble
 
 from calm_bench.config import Corpus
-from evals.adapters.lm_eval_requests import Answer, give_methods, token_protocol
+from evals.adapters.lm_eval_internals import add_request_types
+from evals.adapters.lm_eval_requests import Answer, sample_text, sample_tokens, token_protocol
 from evals.evaluate import BrierResult
 from evals.protocol import NGRAM_LENGTHS, Protocol
 from evals.tasks.held_out import held_out_documents
 from evals.text_brier import summarised
 from evals.text_protocol import TextProtocol, combined_digest, document_digest
 
-give_methods()
+add_request_types(sample_text, sample_tokens)
 
 COUNTS = ("num_samples", "num_positions", "num_documents")
 """Metrics that say how much was scored."""
@@ -49,10 +48,10 @@ class BrierTask(Task):  # type: ignore[misc]
             {"text": text, "number": number}
             for number, text in enumerate(held_out_documents(corpus, metadata.get("corpus_folder")))
         ]
-        # Not lm-eval's own initialiser, which makes a configuration of text generation and warns about it.
-        self._training_docs = self._fewshot_docs = self._instances = self.fewshot_rnd = None
-        self._filters = [build_filter_ensemble("none", [["take_first", None]])]
-        self._config = TaskConfig(task=config["task"], output_type=self.REQUEST, num_fewshot=0, metadata=metadata)
+        super().__init__()
+        described = {"task": config["task"], "output_type": self.REQUEST, "num_fewshot": 0, "metadata": metadata}
+        for key, value in {**described, "generation_kwargs": None}.items():
+            self.set_config(key, value)
         self.result: BrierResult | None = None
 
     @abstractmethod
@@ -136,7 +135,7 @@ class BrierTask(Task):  # type: ignore[misc]
             wall_time_s=0.0,
         )
         self.result = result
-        self._config.metadata |= {
+        self.config.metadata |= {
             "protocol": protocol.model_dump(mode="json"),
             "protocol_hash": result.protocol_hash,
             "estimator": result.estimator,

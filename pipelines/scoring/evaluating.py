@@ -31,7 +31,7 @@ class Wanted:
     scorer: str | None = None
     num_samples: int = 64
     max_length: int | None = None
-    """Tokens read for a task; unset means the context length of the evaluation."""
+    """Tokens read for a task, prompt and answer; unset means the same as in a study (1024)."""
     alignment: str = "continuation"
     texts: bool = True
     """Whether the model is to write, too."""
@@ -97,17 +97,20 @@ def evaluate_model(
         from evals.harness import HarnessSettings
 
         # Checked before minutes are spent on anything else.
-        settings = HarnessSettings(
-            scorer=wanted.scorer, num_samples=wanted.num_samples, alignment=cast(Any, wanted.alignment)
-        )
-    scoring = Scoring(model, store, overrides, device)
-    tasks = []
-    if settings is not None:
-        from dataclasses import replace
+        from evals.task_loading import check_tasks
 
-        length = wanted.max_length or scoring.experiment.evaluation.context_length
-        tasks = scoring.tasks(wanted.tasks, wanted.limit, replace(settings, max_length=length))
-    results, left_out = [], []
+        settings = HarnessSettings(
+            scorer=wanted.scorer,
+            num_samples=wanted.num_samples,
+            max_length=wanted.max_length or HarnessSettings.max_length,
+            alignment=cast(Any, wanted.alignment),
+        )
+        check_tasks(wanted.tasks, wanted.limit)
+    scoring = Scoring(model, store, overrides, device)
+    tasks, left_out = [], list[str]()
+    if settings is not None:
+        tasks = scoring.tasks(wanted.tasks, wanted.limit, settings, left_out.append)
+    results = []
     for protocol in wanted.protocols:
         try:
             if protocol == "words" or protocol == "bytes":

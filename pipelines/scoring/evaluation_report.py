@@ -50,7 +50,7 @@ class EvaluationReport:
     tasks: Sequence[TaskScore]
     texts: Sequence[dict[str, Any]] = ()
     left_out: Sequence[str] = ()
-    """Protocols that this model or text does not allow, and why."""
+    """Protocols that this model or text does not allow, and why; values that are no numbers; prompts not read whole."""
 
     @property
     def rows(self) -> list[Row]:
@@ -111,7 +111,7 @@ def print_report(report: EvaluationReport, console: Console) -> None:
     console.print()
     console.print(Text(CAPTION, style="dim"))
     for reason in report.left_out:
-        console.print(Text(f"Left out: {reason}", style="yellow"), soft_wrap=True)
+        console.print(Text(f"Beside the table: {reason}", style="yellow"), soft_wrap=True)
 
 
 HASH_DIGITS = 7

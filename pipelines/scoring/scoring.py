@@ -165,12 +165,17 @@ class Scoring:
         return evaluate_text_brierlm(sampler, documents, protocol, progress)
 
     def tasks(
-        self, specifications: Sequence[str], limit: int | None = None, settings: HarnessSettings | None = None
+        self,
+        specifications: Sequence[str],
+        limit: int | None = None,
+        settings: HarnessSettings | None = None,
+        remark: Callable[[str], None] = lambda text: None,
     ) -> list[TaskScore]:
         """Scores of lm-eval tasks; a model of transformers is lm-eval's own ``hf`` then.
 
         Args:
             settings: of :class:`evals.harness.CalmBenchLM`; ``hf`` has likelihoods and takes no scorer.
+            remark: as of :func:`evals.benchmarks.run_tasks`.
 
         Raises:
             ConfigurationError, EvaluationError, UnknownName: as :func:`evals.benchmarks.run_tasks`.
@@ -182,7 +187,7 @@ class Scoring:
             "corpus": corpus.model_dump(mode="json"),
             "corpus_folder": str(self._store.fetch(self._graph["corpus"])),
         }
-        return run_tasks(self._lm(settings), specifications, limit, metadata)
+        return run_tasks(self._lm(settings), specifications, limit, metadata, remark)
 
     def texts(self, settings: Samples | None = None) -> list[dict[str, Any]]:
         """What the model writes after beginnings of held-out documents, at every temperature of ``settings``."""

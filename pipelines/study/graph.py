@@ -7,15 +7,20 @@ autoencoder for all language models of one chunk size, one set of tokens for all
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from calm_bench.config import Corpus, Experiment, LanguageModel, Tokens
+from calm_bench.config import Benchmarks, Corpus, Experiment, LanguageModel, Tokens
 from calm_bench.fingerprint import file_digest, identity
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import UnknownName
+from evals.task_identity import task_identity, unkept
 from pipelines.study.stage import STAGE_KINDS, Stage, StageGraph, StageKind
+
+THIS_RUN = secrets.token_hex(8)
+"""Stands in the identity of stages that nobody else may take for their own: what they depend on is not known."""
 
 CorpusIdentity = Callable[[Corpus], dict[str, Any]]
 HUGGING_FACE_PREFIX = "hf:"
@@ -89,7 +94,7 @@ def _extras(experiment: Experiment, evaluation: Stage) -> Iterator[Stage]:
     if benchmarks.tasks:
         yield _stage(
             "benchmarks",
-            config={"benchmarks": benchmarks.model_dump(mode="json")},
+            **_benchmarks_identity(benchmarks),
             inputs={"corpus": corpus, "tokens": tokens, "language_model": model},
             label=f"tasks of the {model.label}",
         )
@@ -179,6 +184,18 @@ def _protocol_identity(experiment: Experiment) -> dict[str, Any]:
     chunk_size = None if experiment.model.kind == "token" else experiment.model.chunk_size
     protocol = protocol_for(experiment.evaluation, corpus_digest="", tokenizer_digest="", chunk_size=chunk_size)
     return protocol.model_dump(mode="json", exclude={"corpus_digest", "tokenizer_digest"})
+
+
+def _benchmarks_identity(benchmarks: Benchmarks) -> dict[str, Any]:
+    """Configuration and settings of the stage: task files by name and content, their paths not in the identity."""
+    tasks = [task_identity(task) for task in benchmarks.tasks]
+    written = benchmarks.model_dump(mode="json")
+    if all(task.content is None for task in tasks):
+        return {"config": {"benchmarks": written}}
+    config = {"benchmarks": written | {"tasks": [task.name for task in tasks]}, "tasks": [t.content for t in tasks]}
+    if unkept(tasks):
+        config["run"] = THIS_RUN
+    return {"config": config, "settings": {"tasks": [task.written for task in tasks]}}
 
 
 def _portable(corpus: Corpus) -> Corpus:

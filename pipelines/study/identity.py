@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from calm_bench.fingerprint import identity
+from evals.task_identity import task_identity
 from pipelines.study.config import Study
 from pipelines.study.graph import CorpusIdentity, corpus_identity_of
 
@@ -13,6 +14,10 @@ def study_identity(study: Study, corpus_identity: CorpusIdentity = corpus_identi
     Where and how it runs does not enter, nor ``search.num_trials``: a longer search continues a shorter one.
     """
     experiment = study.experiment().model_dump(mode="json") | {"corpus": corpus_identity(study.corpus)}
+    tasks = [task_identity(task) for task in study.benchmarks.tasks]
+    if any(task.content is not None for task in tasks):
+        names = {"tasks": [task.name for task in tasks], "contents": [task.content for task in tasks]}
+        experiment["benchmarks"] |= names
     search = study.search.model_dump(mode="json", exclude={"num_trials"})
     # Only where it is set, so that a study without keeps its name.
     budget = {} if study.budget is None else {"budget": study.budget}

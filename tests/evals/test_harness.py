@@ -16,6 +16,7 @@ from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import UnknownName
 from calm_bench.tokens.byte_tokenizer import ByteTokenizer
+from evals.generation_requests import read_request
 from evals.harness import NAME, CalmBenchLM, HarnessSettings, register
 from evals.protocol import EvaluationError
 
@@ -225,3 +226,50 @@ def test_nan_says_so() -> None:
         lm.network.backbone.norm.weight.fill_(float("nan"))
     with pytest.raises(EvaluationError, match="not finite"):
         lm.loglikelihood(requests("loglikelihood", ("ab", "cd")))
+
+
+QUESTION = {"until": ["\n\n"], "max_gen_toks": 256}
+"""lm-eval's own settings of a task that leaves them open."""
+
+
+@pytest.mark.parametrize("chunk_size", [0, 4])
+def test_prompts_reach_a_model_of_short_context(chunk_size: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Of a context of 256 tokens, 256 are asked for: the prompt is read whole, and the answer is shorter."""
+    lm = harness(chunk_size, max_length=256, num_samples=2)
+    prompts = [f"{letter} " * 60 + "is the question that is asked of the model here, so what?" for letter in "abc"]
+    read: list[list[int]] = []
+    whole = lm.network.embed
+
+    def embed(tokens: torch.Tensor) -> torch.Tensor:
+        read.extend(tokens.tolist())
+        return whole(tokens)
+
+    lm.network.embed = embed  # type: ignore[method-assign]
+    texts = lm.generate_until(requests("generate_until", *((prompt, QUESTION) for prompt in prompts)))
+    begins = [list(prompt.encode())[:64] for prompt in prompts]
+    assert all(any(row[: len(begin)] == begin for row in read) for begin in begins)
+    assert len(set(texts)) == 3
+    assert all(len(text) <= 256 - len(prompt) + 4 for text, prompt in zip(texts, prompts, strict=True))
+    assert lm.shortened == set()
+    assert [record.getMessage() for record in caplog.records] == [
+        "answers are shorter than the 256 tokens asked for (max_gen_toks) where the prompt leaves less of 256 "
+        "(max_length)"
+    ]
+
+
+def test_only_prompts_without_room_lose_their_beginning(caplog: pytest.LogCaptureFixture) -> None:
+    lm = harness(4, max_length=64, num_samples=2)
+    short, long = "x" * 40, "y" * 100
+    lm.generate_until(requests("generate_until", (short, QUESTION), (long, QUESTION), (long, QUESTION)))
+    assert lm.shortened == {long}
+    assert lm.get_model_info()["num_prompts_shortened"] == 1
+    assert len(caplog.records) == 2  # each is said once
+    prompt, room = lm._prompt(read_request(long, QUESTION))
+    assert (prompt, room) == ([ord("y")] * 48, 16)
+
+
+def test_prompts_that_fit_are_answered_as_ever() -> None:
+    """The numbers of an earlier version, which cut prompts only where they did not fit."""
+    lm = harness(4, max_length=256, num_samples=4)
+    prompt, room = lm._prompt(read_request("a question", {"max_gen_toks": 20}))
+    assert (prompt, room) == (list(b"a question"), 20)

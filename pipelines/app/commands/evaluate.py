@@ -43,7 +43,8 @@ def evaluate(
     ] = None,
     samples: Annotated[int, typer.Option("--samples", min=2, help="Draws of each chunk for a task's scores.")] = 64,
     max_length: Annotated[
-        int | None, typer.Option("--max-length", min=1, help="Tokens read (default: evaluation.context_length).")
+        int | None,
+        typer.Option("--max-length", min=1, help="Tokens read, prompt and answer (default: 1024)."),
     ] = None,
     alignment: Annotated[
         str, typer.Option("--alignment", help="Where a task's chunks begin: at the continuation, or at the start.")

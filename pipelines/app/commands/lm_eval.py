@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
 OWN_PATH = "--include_path"
@@ -18,18 +16,11 @@ def lm_eval(context: typer.Context) -> None:
 
     All arguments are lm-eval's. An --include_path of your own takes the place of ours.
     """
+    from evals.adapters.lm_eval_internals import run_command
     from evals.harness import register
 
     register()
-    from lm_eval.__main__ import cli_evaluate
-
-    before = sys.argv
-    # lm-eval reads the command line itself.
-    sys.argv = ["lm-eval", *with_our_tasks(context.args)]
-    try:
-        cli_evaluate()
-    finally:
-        sys.argv = before
+    run_command(with_our_tasks(context.args))
 
 
 def with_our_tasks(arguments: list[str]) -> list[str]:

@@ -52,9 +52,12 @@ def run(
 ) -> None:
     """Run a study: train, score, and print its leaderboard. What is in the store already is not run again."""
     from pipelines.app.run_context import Workplace
+    from pipelines.planning.preflight import check_study
 
     screen = console()
     resolved = named_study(study, overrides, store, local)
+    for note in check_study(resolved):
+        say_on_stderr(note)
     with Workplace.of(resolved) as place:
         from pipelines.app.running import run_and_report
         from pipelines.report.tables import print_table
@@ -145,11 +148,14 @@ def plan(
     from pipelines.planning.limit import check_limit, parse_limit
     from pipelines.planning.machines import machine_named
     from pipelines.planning.plan import plan_study, workloads_in
+    from pipelines.planning.preflight import check_study
     from pipelines.report.plan_table import SHOWN_TRIALS, print_plan
     from pipelines.store.opening import open_store
 
     resolved = named_study(study, overrides, store)
     limit = None if budget is None else parse_limit(budget)
+    for note in check_study(resolved):
+        say_on_stderr(note)
     opened = open_store(resolved.execution.store)
     names = machines or default_machines(resolved.execution)
     books = [SpeedBook(machine_named(name, resolved.execution, mfu), say_on_stderr) for name in names]

@@ -27,16 +27,21 @@ def run_benchmarks(
     # A token model is exact: the scorer that the study sets for its chunk models is none of its business.
     is_token = stage.inputs["language_model"].config["model"]["kind"] == "token"
     reading = HarnessSettings(
-        scorer=None if is_token else settings.scorer, num_samples=settings.num_samples, seed=settings.seed
+        scorer=None if is_token else settings.scorer,
+        num_samples=settings.num_samples,
+        max_length=settings.max_length or HarnessSettings.max_length,
+        seed=settings.seed,
     )
     lm = CalmBenchLM(model, load_tokenizer(inputs["tokens"] / "tokenizer"), reading)
     corpus = stage.inputs["corpus"].settings["corpus"]
-    scores = []
-    for task in settings.tasks:
+    scores, remarks = [], list[str]()
+    metadata = {"corpus": corpus, "corpus_folder": str(inputs["corpus"])}
+    # Paths of task files are settings: the identity holds their content.
+    for task in stage.settings.get("tasks", settings.tasks):
         if stop():
             raise Interrupted(f"stopped before the task {task}")
-        scores += run_tasks(lm, [task], settings.limit, {"corpus": corpus, "corpus_folder": str(inputs["corpus"])})
-    return {"tasks": [score.model_dump(mode="json") for score in scores]}
+        scores += run_tasks(lm, [task], settings.limit, metadata, remarks.append)
+    return {"tasks": [score.model_dump(mode="json") for score in scores], **({"remarks": remarks} if remarks else {})}
 
 
 def benchmarks_summary(result: Mapping[str, Any]) -> str:

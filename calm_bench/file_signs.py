@@ -1,0 +1,46 @@
+"""What a file is instead of the text or data that it is taken for: told from its first bytes, with the way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+HEAD_BYTES = 512
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_MARKS = {
+    b"\xff\xfe\x00\x00": "UTF-32",
+    b"\x00\x00\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
+"""Byte order marks, the longer ones first."""
+
+
+def misread_as(head: bytes) -> str | None:
+    """A phrase for what begins with ``head`` and is no UTF-8 text, such as a Git LFS pointer; None if nothing is wrong.
+
+    UTF-16 without a byte order mark is told by its NUL bytes, every second one in Latin text.
+    """
+    if is_pointer(head):
+        return "a Git LFS pointer and not the file itself: run `git lfs pull` where it was cloned"
+    encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
+    if encoding is None and len(head) >= 16 and max(head[0::2].count(0), head[1::2].count(0)) > len(head) // 2 * 0.7:
+        encoding = "UTF-16"
+    if encoding is None:
+        return None
+    return f"{encoding} text, which is read as UTF-8 here: convert it with `iconv -f {encoding} -t UTF-8 FILE > NEW`"
+
+
+def is_pointer(head: bytes) -> bool:
+    """Whether a file is what Git leaves in place of one that Git LFS holds."""
+    return head.startswith(LFS_POINTER)
+
+
+def misread_file(file: Path, is_text: bool = True) -> str | None:
+    """:func:`misread_as` of a file; one that holds no text can only be a pointer.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with file.open("rb") as opened:
+        head = opened.read(HEAD_BYTES)
+    return misread_as(head) if is_text or is_pointer(head) else None

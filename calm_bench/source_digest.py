@@ -1,0 +1,82 @@
+"""The content of Python code of one's own, for the identity of results that rest on it."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import sys
+import sysconfig
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+OUR_PACKAGES = frozenset({"calm_bench", "evals", "pipelines"})
+"""Governed by the revisions of their stages instead."""
+
+
+def source_digest(file: Path) -> str:
+    """SHA-256 over a Python file and the files of one's own that it imports, directly or through others.
+
+    Installed packages, the standard library and this project are left out. Names and places of files do not enter,
+    except in the statements that import them.
+    """
+    digest = hashlib.sha256()
+    for found in imported_files(file):
+        digest.update(found.read_bytes())
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def imported_files(file: Path) -> list[Path]:
+    """``file`` and the files of one's own that it imports, each once, in the order in which they are met."""
+    found: dict[Path, None] = {}
+    waiting = [file.resolve()]
+    while waiting:
+        now = waiting.pop(0)
+        if now not in found:
+            found[now] = None
+            for name, level in _imports(now):
+                # Two dots are the folder above.
+                folder = now.parents[min(max(level - 1, 0), len(now.parents) - 1)]
+                waiting += [path for path in [module_file(name, folder)] if path is not None]
+    return list(found)
+
+
+def module_file(name: str, folder: Path) -> Path | None:
+    """The file of the module ``name`` where it is one's own: beside the importing file or on ``sys.path``."""
+    if name.partition(".")[0] in OUR_PACKAGES | set(sys.stdlib_module_names):
+        return None
+    parts = name.split(".")
+    for root in (folder, *_own_roots()):
+        for candidate in (root.joinpath(*parts).with_suffix(".py"), root.joinpath(*parts, "__init__.py")):
+            if candidate.is_file():
+                return candidate.resolve()
+    return None
+
+
+def _imports(file: Path) -> Iterator[tuple[str, int]]:
+    """Names of imported modules with the dots before them; of ``from a import b`` both ``a`` and ``a.b``."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, 0) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if module:
+                yield module, node.level
+            yield from ((f"{module}.{alias.name}".lstrip("."), node.level) for alias in node.names)
+
+
+@lru_cache(maxsize=1)
+def _installed() -> tuple[Path, ...]:
+    return tuple(Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+
+def _own_roots() -> Iterator[Path]:
+    for entry in sys.path:
+        root = Path(entry or ".").resolve()
+        if root.is_dir() and not any(root == place or place in root.parents for place in _installed()):
+            yield root

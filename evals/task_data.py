@@ -1,0 +1,130 @@
+"""Where the questions of a task file lie: files on this machine, or a data set of the hub.
+
+Paths in a task file are relative to it; those that are only found from the working directory, as lm-eval looks for
+them, are taken from there.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from calm_bench.file_signs import misread_file
+from evals.task_files import TaskFile, TaskFileError
+
+PACKAGED = frozenset({"arrow", "audiofolder", "csv", "imagefolder", "json", "pandas", "parquet", "text", "xml"})
+"""Names of ``dataset_path`` that say how to read the files of ``dataset_kwargs``."""
+
+TEXT_SUFFIXES = (".csv", ".json", ".jsonl", ".ndjson", ".tsv", ".txt")
+
+
+class LocalData:
+    """The data of a task file, as far as they are files here.
+
+    Raises:
+        TaskFileError: a file that the task names is missing, empty, or something else than it is taken for.
+    """
+
+    def __init__(self, task: TaskFile, folder: Path | None = None) -> None:
+        """
+        Args:
+            folder: read instead of what the task names.
+        """
+        self._task = task
+        self.settings: dict[str, Any] = {}
+        """Settings of the task file, with absolute paths."""
+        self.files: list[Path] = []
+        """Every file that may be read, sorted within each place that the task names."""
+        self.is_complete = False
+        """Whether ``files`` are all the data, so that nothing comes from elsewhere."""
+        if folder is not None:
+            self._from_folder(folder)
+        elif isinstance(task.settings.get("dataset_path"), str):
+            self._from_settings(str(task.settings["dataset_path"]))
+        for file in self.files:
+            self._check(file)
+
+    def _from_folder(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise TaskFileError(f"{self._task.path}@{folder}: there is no folder {folder}")
+        if "dataset_path" not in self._task.settings:
+            raise TaskFileError(f"{self._task.path} names no data set (dataset_path), so it cannot be given a folder")
+        self.settings = {"dataset_path": str(folder.absolute()), "dataset_name": None}
+        self.files, self.is_complete = files_below(folder), True
+
+    def _from_settings(self, source: str) -> None:
+        given = self._task.settings.get("dataset_kwargs") or {}
+        kwargs = dict(given) if isinstance(given, Mapping) else {}
+        found = self._existing(source) if source not in PACKAGED else None
+        if found is not None:
+            self.settings["dataset_path"] = str(found)
+            self.files, self.is_complete = files_below(found), True
+        base = self._task.path.parent
+        data_dir = kwargs.get("data_dir")
+        if isinstance(data_dir, str) and "://" not in data_dir and (there := self._existing(data_dir)) is not None:
+            kwargs["data_dir"], base = str(there), there
+            if "data_files" not in kwargs:
+                self.files += files_below(there)
+                self.is_complete = source in PACKAGED
+        if "data_files" in kwargs:
+            remote = [leaf for leaf in _leaves(kwargs["data_files"]) if "://" in leaf]
+            local = source in PACKAGED or found is not None
+            if local:
+                kwargs["data_files"] = self._absolute(kwargs["data_files"], base)
+            self.is_complete = local and not remote
+        if kwargs != given:
+            self.settings["dataset_kwargs"] = kwargs
+
+    def _absolute(self, value: Any, base: Path) -> Any:
+        if isinstance(value, Mapping):
+            return {key: self._absolute(inner, base) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [self._absolute(inner, base) for inner in value]
+        if not isinstance(value, str) or "://" in value:
+            return value
+        for root in (base, Path.cwd()):
+            pattern = str(root.absolute() / Path(value).expanduser())
+            literal = Path(pattern)
+            matches = [literal] if literal.is_file() else sorted(Path(match) for match in glob.glob(pattern))
+            if matches:
+                self.files += [match for match in matches if match.is_file()]
+                return pattern
+        raise TaskFileError(
+            f"{self._task.path}: dataset_kwargs.data_files names {value}, which is neither in {base} nor in "
+            f"{Path.cwd()}"
+        )
+
+    def _existing(self, path: str) -> Path | None:
+        roots = (self._task.path.parent, Path.cwd())
+        return next((at for root in roots if (at := root.absolute() / Path(path).expanduser()).exists()), None)
+
+    def _check(self, file: Path) -> None:
+        try:
+            is_text = file.suffix.lower() in TEXT_SUFFIXES
+            wrong = "empty" if is_text and file.stat().st_size == 0 else misread_file(file, is_text)
+        except OSError as error:
+            raise TaskFileError(f"{self._task.path}: cannot read {file}: {error.strerror or error}") from error
+        if wrong is not None:
+            raise TaskFileError(f"{self._task.path}: its data file {file} is {wrong}")
+
+
+def files_below(place: Path) -> list[Path]:
+    """A file itself, or the files in a folder and its subfolders, hidden ones left out, sorted by path."""
+    if place.is_file():
+        return [place]
+    inside = (path for path in place.rglob("*") if path.is_file())
+    visible = (path for path in inside if not any(part.startswith(".") for part in path.relative_to(place).parts))
+    return sorted(visible, key=lambda path: path.relative_to(place).as_posix())
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _leaves(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _leaves(inner)

@@ -1,0 +1,166 @@
+"""What the scores of a task rest on beside the model, so that scores of other questions are never taken for them.
+
+Tasks that ship here are named by their name alone: the revision of their stage stands for their content. A task file
+is named by its content, that of the files that it includes, of its local data and of its Python functions. What
+cannot be told without running the task is said, and then the scores must not be kept.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from calm_bench.fingerprint import file_digest, identity
+from calm_bench.source_digest import OUR_PACKAGES, imported_files, module_file, source_digest
+from evals.task_data import LocalData, files_below
+from evals.task_files import Function, TaskFile, TaskFileError, parse_task_name, read_task_file
+
+READS = frozenset(
+    {"open", "urlopen", "urlretrieve", "load_dataset", "load_from_disk", "hf_hub_download", "snapshot_download"}
+    | {"read_text", "read_bytes", "read_csv", "read_json", "read_parquet", "read_table", "loadtxt", "getenv"}
+)
+"""Names of calls by which a function reads what its own text does not hold."""
+
+
+@dataclass(frozen=True)
+class TaskIdentity:
+    """One task as a study or a command names it."""
+
+    written: str
+    """As in ``benchmarks.tasks``, but with absolute paths, so that a worker in another folder finds it."""
+    name: str
+    """The same without any path."""
+    content: str | None
+    """What it depends on, 16 hex digits; None of a task that ships here, which its name says all about."""
+    unknown: tuple[str, ...] = ()
+    """What its scores may depend on beyond that, a phrase each; scores must not be kept then."""
+
+
+def task_identity(text: str) -> TaskIdentity:
+    """The identity of the task ``text``.
+
+    Raises:
+        TaskFileError: the task file or a file that it names cannot be read.
+    """
+    from evals.tasks import shipped_tasks
+
+    found = parse_task_name(text)
+    data = None if found.folder is None else _content_of_folder(text, found.folder)
+    if found.file is None:
+        if found.name in shipped_tasks() and data is None:
+            return TaskIdentity(text, found.name, None)
+        # lm-eval's own: the task is its version's, and a data set of the hub is what the name says.
+        content = identity({"lm_eval": version("lm-eval"), "data": data})
+        written = found.name if found.folder is None else f"{found.name}@{found.folder.absolute()}"
+        return TaskIdentity(written, found.name, content)
+    parts: dict[str, Any] = {"lm_eval": version("lm-eval"), "data": data}
+    unknown: list[str] = []
+    files = [read_task_file(found.file)]
+    files += group_members(files[0])
+    for number, file in enumerate(files):
+        own, open_ends = _content(file, found.folder if number == 0 else None)
+        parts[f"file {number}"] = own
+        unknown += open_ends
+    written = str(found.file.absolute())
+    if found.folder is not None:
+        written += f"@{found.folder.absolute()}"
+    return TaskIdentity(written, found.file.name, identity(parts), tuple(dict.fromkeys(unknown)))
+
+
+def group_members(group: TaskFile) -> list[TaskFile]:
+    """The task files beside a group's file that its tasks are in, members of members too, in the order listed."""
+    if not group.is_group:
+        return []
+    beside: dict[str, TaskFile] = {}
+    for path in sorted(group.path.parent.rglob("*.yaml")):
+        try:
+            file = read_task_file(path)
+        except TaskFileError:
+            continue  # what is no task file is no member
+        beside.setdefault(file.name, file)
+    found: dict[str, TaskFile] = {}
+    waiting = list(group.members)
+    while waiting:
+        name = waiting.pop(0)
+        if name in beside and name not in found and name != group.name:
+            found[name] = beside[name]
+            waiting += beside[name].members if beside[name].is_group else []
+    return list(found.values())
+
+
+def _content(task: TaskFile, folder: Path | None) -> tuple[Any, list[str]]:
+    """JSON that changes with the task, and phrases for what it cannot hold."""
+    unknown: list[str] = []
+    local = LocalData(task, folder)
+    source, kwargs = task.settings.get("dataset_path"), task.settings.get("dataset_kwargs") or {}
+    if source is not None and not local.is_complete and not (isinstance(kwargs, dict) and kwargs.get("revision")):
+        unknown.append(
+            f"{task.path} reads the data set {source}, which may change: pin it (dataset_kwargs: {{revision: COMMIT}})"
+        )
+    functions = {}
+    for function in task.functions:
+        functions[function.name], reads = _code(function)
+        unknown += [f"{task.path} calls {function.name}, and {place} reads files or settings" for place in reads]
+    content = {
+        "files": [_digest(path) for path in task.files],
+        "data": [_digest(path) for path in local.files],
+        "functions": functions,
+    }
+    return content, unknown
+
+
+def _code(function: Function) -> tuple[str, list[str]]:
+    """A digest of the function's module and what it imports, and the places in them that read something else."""
+    module = function.name.rpartition(".")[0]
+    if module.partition(".")[0] in OUR_PACKAGES and not (function.folder / f"{module.replace('.', '/')}.py").exists():
+        return "ours", []
+    file = module_file(module, function.folder)
+    if file is None:
+        # Of an installed package.
+        return module, []
+    return source_digest(file), [place for path in imported_files(file) for place in _readings(path)]
+
+
+def _readings(file: Path) -> Iterator[str]:
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        called = node.func if isinstance(node, ast.Call) else None
+        name = called.id if isinstance(called, ast.Name) else called.attr if isinstance(called, ast.Attribute) else None
+        if name in READS or (isinstance(node, ast.Attribute) and node.attr == "environ"):
+            yield f"{file.name}:{node.lineno}"  # type: ignore[attr-defined]
+
+
+def _content_of_folder(text: str, folder: Path) -> str:
+    if not folder.is_dir():
+        raise TaskFileError(f"{text}: there is no folder {folder}")
+    names = {path.relative_to(folder).as_posix(): _digest(path) for path in files_below(folder)}
+    return identity(names)
+
+
+def _digest(path: Path) -> str:
+    try:
+        status = path.stat()
+        return _digest_of_version(path.resolve(), status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise TaskFileError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+@lru_cache(maxsize=4096)
+def _digest_of_version(path: Path, size: int, modified: int) -> str:
+    return file_digest(path)
+
+
+def unkept(identities: Sequence[TaskIdentity]) -> list[str]:
+    """Why scores of some of these tasks must not be kept; empty where they may be."""
+    return [reason for found in identities for reason in found.unknown]
+
+
+__all__ = ["TaskFileError", "TaskIdentity", "group_members", "task_identity", "unkept"]

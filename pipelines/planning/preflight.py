@@ -1,0 +1,53 @@
+"""What a study asks for that can be refused before anything is trained: scorers, tasks and their data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from calm_bench.config import Benchmarks
+from pipelines.study.config import Study
+
+
+def check_study(study: Study) -> list[str]:
+    """Refuse scorers and tasks that no trial could use.
+
+    Returns:
+        Tasks whose scores will not be kept for a later run, a sentence each.
+
+    Raises:
+        UnknownName: a scorer or task that does not exist; names the nearest.
+        MissingData, TaskFileError: a task's data or questions cannot be used.
+    """
+    from evals.task_identity import task_identity, unkept
+    from evals.task_loading import check_tasks
+
+    notes: dict[str, None] = {}
+    for benchmarks in _variants(study):
+        if benchmarks.scorer is not None:
+            # Of token models too, whose scores it does not enter: a misspelt word is nobody's intention.
+            _check_scorer(benchmarks.scorer)
+        check_tasks(benchmarks.tasks, benchmarks.limit)
+        for reason in unkept([task_identity(task) for task in benchmarks.tasks]):
+            notes[f"{reason}. Until then its scores are computed anew in every run"] = None
+    return list(notes)
+
+
+def _check_scorer(name: str) -> None:
+    from evals.scorers import EXACT, SCORERS
+
+    if name != EXACT:
+        SCORERS.get(name)
+
+
+def _variants(study: Study) -> Iterator[Benchmarks]:
+    """The settings of the base experiment, and each with what a search parameter lists."""
+    yield study.benchmarks
+    prefix = "benchmarks."
+    for parameter in study.search.parameters:
+        bundles: list[dict[str, Any]] = [{parameter.name: value} for value in parameter.values or ()]
+        bundles += (parameter.choices or {}).values()
+        for bundle in bundles:
+            own = {key.removeprefix(prefix): value for key, value in bundle.items() if key.startswith(prefix)}
+            if own:
+                yield Benchmarks.model_validate(study.benchmarks.model_dump() | own)

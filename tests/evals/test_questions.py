@@ -1,0 +1,197 @@
+"""Task files and questions that cannot be used are refused with the file, the field or question, and the way out."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from own_tasks import ROWS, write_task
+
+from calm_bench.config import LanguageModel
+from calm_bench.lm import TokenModel
+from calm_bench.registry import UnknownName
+from calm_bench.tokens.byte_tokenizer import ByteTokenizer
+from evals.benchmarks import run_tasks
+from evals.harness import CalmBenchLM, HarnessSettings
+from evals.task_files import TaskFileError
+from evals.task_loading import check_tasks, load_tasks
+from pipelines.planning.preflight import check_study
+from pipelines.study.config import Study
+
+
+def model(max_length: int = 1024) -> CalmBenchLM:
+    torch.manual_seed(0)
+    config = LanguageModel.model_validate(
+        {"hidden_size": 16, "intermediate_size": 24, "num_layers": 1, "chunk_size": 1, "kind": "token"}
+    )
+    return CalmBenchLM(TokenModel(config, 257).eval(), ByteTokenizer(), HarnessSettings(max_length=max_length))
+
+
+def changed(number: int, **fields: Any) -> list[dict[str, Any]]:
+    """The questions, one of them with other fields."""
+    return [{**row, **fields} if index == number - 1 else row for index, row in enumerate(ROWS)]
+
+
+@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"answer": 7}, "the answer 7 is none of its 2 choices.*number from 0 to 1"),
+        ({"answer": -1}, "the answer -1 is none"),
+        ({"choices": ["", " a"]}, "choice 0 of 2 is empty"),
+        ({"choices": []}, "must give a list of choices|cannot be made"),
+        ({"question": None}, r"the field 'question' is empty \(null\), and doc_to_text needs it"),
+    ],
+)
+def test_questions_that_cannot_be_asked(tmp_path: Path, number: int, fields: dict[str, Any], message: str) -> None:
+    path = write_task(tmp_path, rows=changed(number, **fields))
+    with pytest.raises(TaskFileError, match=f"{path}: question {number}: .*({message})"):
+        check_tasks([str(path)])
+
+
+def test_letters_are_answers_only_where_they_are_choices(tmp_path: Path) -> None:
+    path = write_task(tmp_path, rows=[{**row, "answer": "A"} for row in ROWS])
+    with pytest.raises(TaskFileError, match="question 1: the answer 'A' is none of its 2 choices"):
+        check_tasks([str(path)])
+    right = write_task(tmp_path, rows=[{**row, "answer": row["choices"][row["answer"]]} for row in ROWS])
+    check_tasks([str(right)])
+
+
+def test_only_questions_that_are_asked_are_looked_at(tmp_path: Path) -> None:
+    path = write_task(tmp_path, rows=changed(5, answer=9))
+    load_tasks([str(path)], {}, limit=4)
+    with pytest.raises(TaskFileError, match="question 5"):
+        load_tasks([str(path)], {}, limit=5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"doc_to_text": "qestion"}, "doc_to_text: the questions have no field 'qestion'; did you mean 'question'"),
+        ({"doc_to_choice": "choises"}, "doc_to_choice: the questions have no field 'choises'; did you mean 'choices'"),
+        ({"doc_to_target": "anwser"}, "doc_to_target: .* 'anwser'; did you mean 'answer'"),
+        ({"doc_to_text": "Q: {{qestion}}"}, "doc_to_text names the field 'qestion'.*did you mean 'question'"),
+        ({"test_split": "tset"}, "test_split: the data have no split 'tset'; did you mean 'test'"),
+        ({"test_split": None}, "test_split is not set"),
+        ({"task": None}, "has no key 'task'"),
+        ({"task": 5}, "task must be a name, found 5"),
+        ({"include": "nowhere.yaml"}, r"cannot read .*nowhere.yaml \(included by .*mine.yaml\)"),
+        ({"dataset_kwargs": {"data_files": {"test": "nowhere.jsonl"}}}, "names nowhere.jsonl, which is neither in"),
+        ({"output_type": "loglikelihood", "doc_to_target": ""}, "question 1: doc_to_target is empty"),
+    ],
+)
+def test_fields_that_are_not_there(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    path = write_task(tmp_path, **changes)
+    with pytest.raises(TaskFileError, match=message):
+        check_tasks([str(path)])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "mine.yaml is empty: a task needs"),
+        (b"- a\n- b\n", "must hold keys and values"),
+        (b"task: [a\n", "is not valid YAML.*line 2"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "Git LFS pointer.*git lfs pull"),
+        ("task: mine\n".encode("utf-16-le"), "UTF-16 text.*iconv -f UTF-16"),
+        (b"group: ours\n", "the group ours lists no tasks"),
+    ],
+)
+def test_files_that_describe_nothing(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(content)
+    with pytest.raises(TaskFileError, match=f"(?s){message}"):
+        check_tasks([str(path)])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty"),
+        (json.dumps(ROWS[0]).encode("utf-16"), "UTF-16 text"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
+    ],
+)
+def test_data_files_that_are_something_else(tmp_path: Path, content: bytes, message: str) -> None:
+    path = write_task(tmp_path)
+    (tmp_path / "mine.jsonl").write_bytes(content)
+    with pytest.raises(TaskFileError, match=f"mine.yaml: its data file .*mine.jsonl is (a )?{message}"):
+        check_tasks([str(path)])
+
+
+def test_utf_16_with_its_mark_is_yaml(tmp_path: Path) -> None:
+    path = write_task(tmp_path)
+    path.write_bytes(path.read_text().encode("utf-16"))
+    check_tasks([str(path)])
+
+
+def test_data_beside_the_file_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_task(tmp_path / "at@home", "mine.yml")
+    monkeypatch.chdir(tmp_path)
+    assert run_tasks(model(), ["at@home/mine.yml"])[0].num_documents == len(ROWS)
+    # As lm-eval has it, relative to where one is, where there is nothing beside the file.
+    (tmp_path / "at@home" / "mine.jsonl").rename(tmp_path / "mine.jsonl")
+    assert run_tasks(model(), ["at@home/mine.yml"])[0].num_documents == len(ROWS)
+
+
+def test_two_files_of_one_name_are_not_one_task(tmp_path: Path) -> None:
+    paths = [str(write_task(tmp_path / name)) for name in ("one", "two")]
+    with pytest.raises(TaskFileError, match=r"one/mine.yaml and .*two/mine.yaml both are the task 'mine'"):
+        check_tasks(paths)
+    named = str(write_task(tmp_path / "three", task="stdlib_choice"))
+    with pytest.raises(TaskFileError, match="both are the task 'stdlib_choice'"):
+        check_tasks(["stdlib_choice", named])
+    with pytest.raises(TaskFileError, match="both are the task 'mine'"):
+        check_study(Study.model_validate({"name": "a", "benchmarks": {"tasks": paths}}))
+
+
+def test_groups_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_task(tmp_path, "first.yaml", task="first")
+    write_task(tmp_path, "second.yaml", task="second", rows=None)
+    group = tmp_path / "group.yaml"
+    group.write_text("group: ours\ntask: [first, second]\n")
+    monkeypatch.chdir(tmp_path.parent)
+    scores = run_tasks(model(), [str(group)])
+    assert [(score.task, score.num_documents) for score in scores] == [("first", 6), ("second", 6)]
+    group.write_text("group: ours\ntask: [first, secnd]\n")
+    with pytest.raises(TaskFileError, match=r"group.yaml: the group ours lists 'secnd'.*did you mean"):
+        check_tasks([str(group)])
+
+
+def test_a_study_is_refused_before_it_starts(tmp_path: Path) -> None:
+    for kind in ("token", "calm"):
+        settings = {"name": "a", "model": {"kind": kind}, "benchmarks": {"scorer": "relativ_energy"}}
+        with pytest.raises(UnknownName, match="relative_energy"):
+            check_study(Study.model_validate(settings))
+    with pytest.raises(UnknownName, match="stdlib_choice"):
+        check_study(Study.model_validate({"name": "a", "benchmarks": {"tasks": ["stdlib_choise"]}}))
+    searched = {"parameters": [{"name": "benchmarks.scorer", "values": ["decoder", "decodr"]}]}
+    with pytest.raises(UnknownName, match="decoder"):
+        check_study(Study.model_validate({"name": "a", "search": searched}))
+    check_study(Study.model_validate({"name": "a", "benchmarks": {"tasks": [str(write_task(tmp_path))]}}))
+
+
+def test_values_beyond_numbers_are_said(tmp_path: Path) -> None:
+    rows = [{"text": "ab"}, {"text": "x" * 2000}, {"text": ""}]
+    settings = {"output_type": "loglikelihood_rolling", "doc_to_text": "", "doc_to_target": "text"}
+    metrics = [{"metric": name} for name in ("word_perplexity", "bits_per_byte")]
+    path = write_task(tmp_path, rows=rows, **settings, doc_to_choice=None, metric_list=metrics)
+    said: list[str] = []
+    scores = run_tasks(model(), [str(path)], remark=said.append)
+    assert [score.metric for score in scores] == ["bits_per_byte"]
+    assert math.isfinite(scores[0].value)
+    assert said == ["mine word_perplexity: beyond the largest number (1.8e308)"]
+
+
+def test_truncated_prompts_are_counted(tmp_path: Path) -> None:
+    rows = [*ROWS[:3], {**ROWS[3], "question": "long " * 100}]
+    path = write_task(tmp_path, rows=rows)
+    said: list[str] = []
+    score = run_tasks(model(max_length=64), [str(path)], remark=said.append)[0]
+    assert score.num_truncated == 1
+    assert said == ["mine: 1 of 4 prompts were longer than what is read and lost their beginning"]
+    assert run_tasks(model(), [str(path)])[0].num_truncated == 0

@@ -1,0 +1,146 @@
+"""Scores of other questions are never taken for a task's: its identity holds all that it is made of."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from own_tasks import ROWS, write_rows, write_task
+
+from calm_bench.config import Experiment
+from calm_bench.fingerprint import identity
+from evals.task_files import TaskFileError
+from evals.task_identity import task_identity
+from evals.tasks import shipped_tasks
+from pipelines.study.config import Study
+from pipelines.study.graph import stages_for
+from pipelines.study.identity import study_identity
+
+
+def stage_of(*tasks: str) -> Any:
+    return stages_for(Experiment.model_validate({"benchmarks": {"tasks": list(tasks)}}))["benchmarks"]
+
+
+def test_tasks_that_ship_keep_the_identity_they_always_had() -> None:
+    """A store of earlier versions goes on being used: nothing but the settings enters."""
+    experiment = Experiment.model_validate({"benchmarks": {"tasks": shipped_tasks(), "limit": 5}})
+    stage = stages_for(experiment)["benchmarks"]
+    before = {"tasks": shipped_tasks(), "limit": 5, "scorer": None, "num_samples": 64, "seed": 0}
+    assert stage.config == {"benchmarks": before}
+    assert stage.settings == {}
+    study = Study.model_validate({"name": "a", "benchmarks": {"tasks": ["stdlib_choice"]}})
+    assert study_identity(study, lambda _: {}) == identity(
+        {
+            "name": "a",
+            "experiment": study.experiment().model_dump(mode="json") | {"corpus": {}},
+            "search": study.search.model_dump(mode="json", exclude={"num_trials"}),
+        }
+    )
+
+
+def change_labels(folder: Path) -> None:
+    write_rows(folder / "mine.jsonl", [{**row, "answer": 1 - row["answer"]} for row in ROWS])
+
+
+def change_file(folder: Path) -> None:
+    (folder / "mine.yaml").write_text((folder / "mine.yaml").read_text() + "description: Think\n")
+
+
+def change_include(folder: Path) -> None:
+    (folder / "common.yaml").write_text("target_delimiter: ': '\n")
+
+
+def change_function(folder: Path) -> None:
+    (folder / "helpers.py").write_text((folder / "helpers.py").read_text().replace("strip", "upper"))
+
+
+def change_imported(folder: Path) -> None:
+    (folder / "deeper.py").write_text("MARK = '!'\n")
+
+
+def rich_task(folder: Path) -> Path:
+    path = write_task(folder, include="common.yaml")
+    path.write_text(path.read_text() + "process_docs: !function helpers.tidy\n")
+    (folder / "common.yaml").write_text("target_delimiter: ' '\n")
+    helpers = "import deeper\n\ndef tidy(docs):\n"
+    helpers += "    return docs.map(lambda doc: {'question': doc['question'].strip() + deeper.MARK})\n"
+    (folder / "helpers.py").write_text(helpers)
+    (folder / "deeper.py").write_text("MARK = '?'\n")
+    return path
+
+
+@pytest.mark.parametrize("change", [change_labels, change_file, change_include, change_function, change_imported])
+def test_every_part_of_a_task_enters_its_identity(tmp_path: Path, change: Callable[[Path], None]) -> None:
+    path = rich_task(tmp_path / "one")
+    before = stage_of(str(path))
+    study = Study.model_validate({"name": "a", "benchmarks": {"tasks": [str(path)]}})
+    named = study_identity(study, lambda _: {})
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    copy = stage_of(str(tmp_path / "two" / "mine.yaml"))
+    assert copy.identity == before.identity  # wherever it lies
+    assert copy.settings["tasks"] == [str(tmp_path / "two" / "mine.yaml")]
+    change(tmp_path / "one")
+    assert stage_of(str(path)).identity != before.identity
+    assert study_identity(study, lambda _: {}) != named
+
+
+def test_a_folder_of_data_counts_by_its_content(tmp_path: Path) -> None:
+    path = write_task(tmp_path)
+    write_rows(tmp_path / "a" / "test.jsonl", ROWS)
+    write_rows(tmp_path / "b" / "test.jsonl", ROWS)
+    write_rows(tmp_path / "c" / "test.jsonl", ROWS[:-1])
+    one, two, three = (task_identity(f"{path}@{tmp_path / name}").content for name in "abc")
+    assert one == two != three
+    assert task_identity(f"hellaswag@{tmp_path / 'a'}").content != task_identity(f"hellaswag@{tmp_path / 'c'}").content
+
+
+def test_members_of_a_group_enter_it(tmp_path: Path) -> None:
+    write_task(tmp_path)
+    group = tmp_path / "group.yaml"
+    group.write_text("group: ours\ntask: [mine]\n")
+    before = task_identity(str(group)).content
+    change_labels(tmp_path)
+    assert task_identity(str(group)).content != before
+
+
+def test_what_cannot_be_known_is_said_and_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = write_task(tmp_path, "hub.yaml", dataset_path="somebody/questions", dataset_kwargs=None)
+    pinned = write_task(
+        tmp_path, "pinned.yaml", dataset_path="somebody/questions", dataset_kwargs={"revision": "0" * 40}
+    )
+    reading = write_task(tmp_path, "reading.yaml")
+    reading.write_text(reading.read_text() + "process_docs: !function reader.tidy\n")
+    (tmp_path / "reader.py").write_text("def tidy(docs):\n    return docs if open('x').read() else docs\n")
+    assert "may change: pin it" in task_identity(str(hub)).unknown[0]
+    assert task_identity(str(pinned)).unknown == ()
+    assert "reader.py:2" in task_identity(str(reading)).unknown[0]
+    here = [stage_of(str(path)).identity for path in (hub, pinned, reading)]
+    assert here == [stage_of(str(path)).identity for path in (hub, pinned, reading)]  # one run has one of each
+    monkeypatch.setattr("pipelines.study.graph.THIS_RUN", "another")
+    later = [stage_of(str(path)).identity for path in (hub, pinned, reading)]
+    assert [one == other for one, other in zip(here, later, strict=True)] == [False, True, False]
+
+
+def test_signs_in_paths(tmp_path: Path) -> None:
+    """``@`` and ``.yml`` are parts of many paths."""
+    path = write_task(tmp_path / "me@home", "mine.yml")
+    write_rows(tmp_path / "a@b" / "test.jsonl", ROWS)
+    assert task_identity(str(path)).name == "mine.yml"
+    found = task_identity(f"{path}@{tmp_path / 'a@b'}")
+    assert found.written == f"{path}@{tmp_path / 'a@b'}"
+    with pytest.raises(TaskFileError, match="no task file"):
+        task_identity(str(tmp_path / "nowhere.yaml"))
+
+
+def test_merge_keys(tmp_path: Path) -> None:
+    path = write_task(tmp_path)
+    settings = yaml.safe_load(path.read_text())
+    kwargs = yaml.safe_dump({"base": {"doc_to_text": settings.pop("doc_to_text")}}).replace("base:", "base: &base")
+    path.write_text(kwargs + yaml.safe_dump(settings) + "<<: *base\n")
+    from evals.task_files import read_task_file
+
+    assert read_task_file(path).settings["doc_to_text"] == "question"
