@@ -5,16 +5,19 @@ Importing this imports lm-eval; :func:`register` makes the model known to it as 
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import torch
-from lm_eval.api.model import LM
+from lm_eval.api.model import LM, CacheHook
 
+from calm_bench.fingerprint import IDENTITY_LENGTH
 from calm_bench.lm.base import ChunkLanguageModel, NotFinite
 from calm_bench.lm.calm import Calm
 from calm_bench.opening import Vocabulary, open_network, open_tokenizer, open_vocabulary, tokenizer_setting
@@ -36,6 +39,8 @@ LOGGER = logging.getLogger(__name__)
 NAME = "calm-bench"
 """What lm-eval calls the model."""
 
+CACHE_OWNER = "calm-bench model"
+"""Entry of lm-eval's cache that says whose answers it holds."""
 WHERE_LENGTH = "--max-length of calm-bench eval, --model_args max_length=..., benchmarks.max_length of a study"
 """Where people say how much is read."""
 
@@ -143,6 +148,33 @@ class CalmBenchLM(LM):  # type: ignore[misc]
         from lm_eval.utils import simple_parse_args_string
 
         return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
+
+    def set_cache_hook(self, cache_hook: CacheHook) -> None:
+        """Take lm-eval's cache of answers (``--use_cache``), which keeps them by their question alone.
+
+        Raises:
+            ConfigurationError: it holds answers of another model, or of this one under other settings.
+        """
+        answers: Any = cache_hook.dbdict
+        if answers is not None:
+            before = answers.get(CACHE_OWNER)
+            if before != self.identity and len(answers):
+                raise ConfigurationError(
+                    f"the cache {answers.filename} holds answers of {'another' if before else 'an unknown'} model, or "
+                    f"under other settings: name another file for this one, such as --use_cache answers-{self.identity}"
+                )
+            answers[CACHE_OWNER] = self.identity
+        super().set_cache_hook(cache_hook)
+
+    @cached_property
+    def identity(self) -> str:
+        """16 hex digits of all that answers depend on: weights, tokenizer and settings."""
+        digest = hashlib.sha256(repr((type(self.network).__name__, self.network.chunk_size, self.settings)).encode())
+        digest.update(str(getattr(self.vocabulary, "digest", "")).encode())
+        for name, tensor in self.network.state_dict().items():
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:IDENTITY_LENGTH]
 
     @property
     def token_sampler(self) -> tuple[ModelSampler, Vocabulary]:

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from calm_bench.fingerprint import file_digest
+from pipelines.store.intact import recorded_digests
 from pipelines.store.store import Store
 
 if TYPE_CHECKING:
     from evals.sums import ScoredSums
+    from pipelines.scoring.models import TrainedModel
     from pipelines.scoring.scoring import Scoring
 
 
@@ -20,15 +23,19 @@ def sums_of(scoring: Scoring, store: Store, progress: Callable[[int, int], None]
         EvaluationError: the text is too short, or the protocol's positions do not fit the model's chunks.
     """
     wanted = scoring.protocol().hash
-    found = _stored(scoring.model.folder, store, wanted)
+    found = _stored(scoring.model, store, wanted)
     return scoring.brierlm(None, progress).scored if found is None else found
 
 
-def _stored(model_folder: Path, store: Store, protocol_hash: str) -> ScoredSums | None:
+def _stored(model: TrainedModel, store: Store, protocol_hash: str) -> ScoredSums | None:
     from evals.protocol import EvaluationError
     from evals.sums import FILE, load_sums
 
-    identity = model_folder.parent.name
+    identity = model.folder.parent.name
+    trained = store.find_folder("language_model", identity)
+    # The name of a folder says nothing about what lies in it: copies are changed, and folders renamed.
+    if trained is None or model.autoencoder is not None or not _is_published(model.folder, trained):
+        return None
     for evaluation, stage in store.descriptions("evaluation"):
         if stage["inputs"]["language_model"]["identity"] != identity:
             continue
@@ -43,3 +50,15 @@ def _stored(model_folder: Path, store: Store, protocol_hash: str) -> ScoredSums 
         if scored.protocol_hash == protocol_hash:
             return scored
     return None
+
+
+def _is_published(model_folder: Path, stage_folder: Path) -> bool:
+    """Whether a model's files are those that the stage published, byte for byte."""
+    own = stage_folder / "model"
+    published = recorded_digests(stage_folder, "model") or _digests(own)
+    return _digests(model_folder) == published
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}

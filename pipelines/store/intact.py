@@ -38,6 +38,19 @@ def recorded_names(folder: Path) -> list[str]:
     return [*_read(folder / RECORD), RECORD]
 
 
+def recorded_digests(folder: Path, below: str) -> dict[str, str] | None:
+    """SHA-256 of the files that were published below ``folder/below``, by path relative to that; None without record.
+
+    Raises:
+        ValueError: the record cannot be read.
+    """
+    if not (folder / RECORD).exists():
+        return None
+    inside = f"{below}/"
+    entries = _read(folder / RECORD).items()
+    return {name.removeprefix(inside): entry["sha256"] for name, entry in entries if name.startswith(inside)}
+
+
 def find_damage(folder: Path) -> list[str] | None:
     """What is wrong with the finished stage in ``folder``, one phrase each; empty if it is intact.
 

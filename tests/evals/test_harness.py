@@ -273,3 +273,25 @@ def test_prompts_that_fit_are_answered_as_ever() -> None:
     lm = harness(4, max_length=256, num_samples=4)
     prompt, room = lm._prompt(read_request("a question", {"max_gen_toks": 20}))
     assert (prompt, room) == (list(b"a question"), 20)
+
+
+def test_a_cache_of_answers_belongs_to_one_model(tmp_path: Path) -> None:
+    from lm_eval.api.model import CachingLM
+
+    asked = requests("loglikelihood", *PAIRS)
+    token, path = harness(0), str(tmp_path / "answers.db")
+    answers = CachingLM(token, path).loglikelihood(asked)
+    assert CachingLM(harness(0), path).loglikelihood(asked) == answers  # the same weights, opened again
+    retrained = harness(0)
+    with torch.no_grad():
+        next(retrained.network.parameters()).add_(0.01)
+    for other in (harness(4), retrained, harness(0, seed=1)):
+        with pytest.raises(ConfigurationError, match=f"answers.db holds answers of another model.*{other.identity}"):
+            CachingLM(other, path)
+    assert CachingLM(harness(4), str(tmp_path / f"answers-{harness(4).identity}.db")).loglikelihood(asked) != answers
+    from sqlitedict import SqliteDict
+
+    with SqliteDict(str(tmp_path / "old.db"), autocommit=True) as old:
+        old["an answer"] = 1
+    with pytest.raises(ConfigurationError, match="of an unknown model"):
+        CachingLM(harness(0), str(tmp_path / "old.db"))
