@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
 
 END_OF_TEXT = "<|endoftext|>"
 FILE = "tokenizer.json"
+LONGEST_WORD = 1024
+"""Characters of a word that is learned from whole. Learning takes time in proportion to the square of a word's length:
+a minute for 100,000 letters, hours for two million."""
+PIECE = 32
+"""Characters of the pieces that a longer word is learned from; no longer than the tokens that are of any use."""
 
 
 class BpeTokenizer:
@@ -39,6 +45,9 @@ class BpeTokenizer:
     def train(cls, documents: Iterable[str], vocab_size: int) -> BpeTokenizer:
         """Learn up to ``vocab_size`` tokens: EOS, 256 bytes, and merges for as long as pairs repeat.
 
+        Words of more than ``LONGEST_WORD`` characters, such as encoded data, are learned from in pieces, and encoded
+        whole like others.
+
         Raises:
             TokenizerError: ``vocab_size`` does not hold EOS and all bytes.
         """
@@ -56,7 +65,8 @@ class BpeTokenizer:
             initial_alphabet=alphabet,
             show_progress=False,
         )
-        backend.train_from_iterator(documents, trainer)
+        split = backend.pre_tokenizer.pre_tokenize_str
+        backend.train_from_iterator((part for text in documents for part in _learnable(text, split)), trainer)
         return cls(backend)
 
     def encode(self, text: str) -> list[int]:
@@ -87,3 +97,24 @@ class BpeTokenizer:
             return cls(Tokenizer.from_file(str(folder / FILE)))
         except Exception as error:  # the library raises nothing more specific
             raise TokenizerError(f"{folder / FILE} is no readable tokenizer: {error}") from error
+
+
+_LONG_RUN = re.compile(rf"\S{{{LONGEST_WORD},}}")
+
+
+def _learnable(text: str, split: Callable[[str], list[tuple[str, tuple[int, int]]]]) -> Iterator[str]:
+    """``text`` in parts that have the same words, except that words of more than ``LONGEST_WORD`` are in pieces.
+
+    Args:
+        split: words of a text with their begin and end in it, as the tokenizer sees them.
+    """
+    if not _LONG_RUN.search(text):
+        yield text
+        return
+    done = 0
+    for _, (begin, end) in split(text):
+        if end - begin > LONGEST_WORD:
+            yield text[done:begin]
+            yield from (text[at : min(end, at + PIECE)] for at in range(begin, end, PIECE))
+            done = end
+    yield text[done:]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from calm_bench.config import Tokens
 from calm_bench.tokens import ByteTokenizer, Tokenizer, TokenizerError, build_tokenizer, load_tokenizer
-from calm_bench.tokens.bpe import END_OF_TEXT, BpeTokenizer
+from calm_bench.tokens.bpe import END_OF_TEXT, BpeTokenizer, _learnable
 
 TEXTS = [f"the quick brown fox number {number} jumps over the lazy dog, naïvely\n" for number in range(50)]
 STRANGE = f"  spaces\t\r\n🎉 é {END_OF_TEXT} \x00 end  "
@@ -129,3 +131,33 @@ def test_a_changed_or_missing_tokenizer_is_refused(tmp_path: Path) -> None:
     (tmp_path / "calm_tokenizer.json").write_text(json.dumps({"kind": "unheard of"}))
     with pytest.raises(TokenizerError, match="holds no tokenizer"):
         load_tokenizer(tmp_path)
+
+
+def test_a_word_without_end_takes_time_in_proportion_to_its_length() -> None:
+    """Encoded data are one word; learned from whole, 50,000 letters took 30 times as long as the same in pieces."""
+    numbers = random.Random(0)
+    letters = "".join(numbers.choices("abcdefghijklmnopqrstuvwxyz", k=50_000))
+
+    def seconds(text: str) -> float:
+        begun = time.perf_counter()
+        BpeTokenizer.train([text], 4000)
+        return time.perf_counter() - begun
+
+    pieces = " ".join(letters[at : at + 32] for at in range(0, len(letters), 32))
+    assert seconds(letters) < 6 * seconds(pieces)
+    text = f"before {letters} after, {'long ' * 500}"
+    trained = BpeTokenizer.train([text], 400)
+    assert trained.decode(trained.encode(text)) == text
+
+
+def test_only_words_without_end_are_learned_in_pieces() -> None:
+    """Vocabularies of other texts stay as they were; those without spaces have words too."""
+    from tokenizers import pre_tokenizers
+
+    split = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str
+    for text in ("日本語の文章、" * 400, "https://a.b/" + "c/1-" * 900, "word " * 900):
+        assert "".join(_learnable(text, split)) == text
+        assert max(map(len, _learnable(text, split))) == len(text)
+    parts = list(_learnable(f"an {'x' * 1500} end", split))
+    assert "".join(parts) == f"an {'x' * 1500} end"
+    assert max(map(len, parts)) == 32
