@@ -6,13 +6,16 @@ that no two ask the same one and what is asked never depends on who came first.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from calm_bench.atomic import write_bytes
 from calm_bench.problems import ConfigurationError
 from pipelines.common.redact import masked
 from pipelines.search.postgresql import (
@@ -95,7 +98,7 @@ class Journal:
         from optuna.storages.journal import JournalFileBackend
 
         with locked(self._guard):
-            _drop_half_line(self._path)
+            _recover(self._path)
             return JournalStorage(JournalFileBackend(str(self._path)))
 
     def exclusively(self, step: Callable[[], T]) -> T:
@@ -175,12 +178,38 @@ class Database:
             )
 
 
-def _drop_half_line(path: Path) -> None:
-    """Cut off a last line without its end, which a killed driver left and which would spoil every later one."""
+def _recover(path: Path) -> None:
+    """Take a journal back to its last whole state, so that Optuna can read it.
+
+    A last line without its end is what a killed driver left, and is cut off. Any other line that is no entry is damage
+    of the disk or of hands: what follows it may rest on it, so the entries before it are kept, and the whole file
+    beside them. Trials that are lost with it are asked again; what they had trained and scored is in the store.
+    """
     if not path.exists():
         return
-    with path.open("rb+") as file:
-        content = file.read()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            file.truncate(whole)
+    content = path.read_bytes()
+    lines = content.split(b"\n")
+    whole = lines[:-1]
+    good = next((number for number, line in enumerate(whole) if not _is_entry(line)), len(whole))
+    if good == len(whole):
+        if lines[-1]:
+            with path.open("rb+") as file:
+                file.truncate(len(content) - len(lines[-1]))
+        return
+    aside = next(name for number in count(1) if not (name := path.with_name(f"{path.name}.damaged-{number}")).exists())
+    write_bytes(aside, content)
+    write_bytes(path, b"".join(line + b"\n" for line in whole[:good]))
+    print(
+        f"{path} is damaged in line {good + 1} of {len(whole)}: the study goes on from the {good} entries before it, "
+        f"trials recorded after them are asked again, and their results are taken from the store; the damaged file is "
+        f"kept as {aside.name}",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _is_entry(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
