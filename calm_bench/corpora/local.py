@@ -13,6 +13,7 @@ from calm_bench.config import Corpus
 from calm_bench.corpora.base import CorpusError, Document, Skipped
 from calm_bench.corpora.plain_text import Cut, cut_documents
 from calm_bench.corpora.records import Records
+from calm_bench.file_signs import misread_file
 from calm_bench.fingerprint import file_digest
 
 SUFFIXES = (".txt", ".jsonl", ".parquet")
@@ -47,8 +48,15 @@ class LocalFiles:
             ".parquet": records.parquet_rows,
         }
         for file in files:
+            name = file.relative_to(root).as_posix()
             try:
-                yield from readers[file.suffix.lower()](file, file.relative_to(root).as_posix())
+                wrong = misread_file(file, is_text=file.suffix.lower() != ".parquet")
+                if wrong is not None and len(files) == 1:
+                    raise CorpusError(f"corpus.source={config.source}: {file.name} is {wrong}")
+                if wrong is not None:
+                    skipped.add(f"file that is {wrong}", name)
+                    continue
+                yield from readers[file.suffix.lower()](file, name)
             except OSError as error:
                 raise CorpusError(f"cannot read {file}: {error.strerror or error}") from error
         if len(plain) < len(files):

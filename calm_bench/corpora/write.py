@@ -40,6 +40,8 @@ class CorpusReport:
     """The first places of each reason, as ``file:line``."""
     filled: list[str]
     """Splits that no document fell into by chance and that were given one (only ever in small corpora)."""
+    repeated: dict[str, int]
+    """Documents of the held-out splits that are exact copies of an earlier one there; errors take them for one."""
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON."""
@@ -91,6 +93,7 @@ def write_corpus(config: Corpus, folder: Path) -> CorpusReport:
         skipped=dict(sorted(skipped.counts.items())),
         examples=dict(sorted(skipped.examples.items())),
         filled=filled,
+        repeated={split: writers[split].repeated for split in SPLITS if split != "train"},
     )
 
 
@@ -111,6 +114,9 @@ class _Writer:
         self.documents = 0
         self.bytes = 0
         self.hash = hashlib.sha256()
+        self.repeated = 0
+        self._seen: set[bytes] | None = None if path.stem == "train" else set()
+        """Digests of held-out documents; the training text may be too long to remember."""
         self._batch: list[bytes] = []
         self._batch_bytes = 0
         self._file = pa.ipc.new_file(str(path), SCHEMA)
@@ -118,7 +124,11 @@ class _Writer:
     def add(self, encoded: bytes) -> None:
         self.documents += 1
         self.bytes += len(encoded)
-        self.hash.update(hashlib.sha256(encoded).digest())
+        digest = hashlib.sha256(encoded).digest()
+        self.hash.update(digest)
+        if self._seen is not None:
+            self.repeated += digest in self._seen
+            self._seen.add(digest)
         self._batch.append(encoded)
         self._batch_bytes += len(encoded)
         if self._batch_bytes >= BATCH_BYTES:
@@ -172,9 +182,9 @@ def _fill_empty_splits(config: Corpus, writers: dict[Split, _Writer], left_out: 
             if not _move_lowest(config, writers, giver, split):
                 total = sum(writer.documents for writer in writers.values())
                 raise CorpusError(
-                    f"corpus.source={config.source} has too few different documents ({total} in all) to fill train, "
-                    "validation and test; add text, or set corpus.validation_fraction and corpus.test_fraction to 0"
-                    f"{left_out}"
+                    f"corpus.source={config.source} has too few different documents ({total} in all, copies included) "
+                    "to fill train, validation and test, which all are needed: to train on, to watch the training and "
+                    f"to score; add text, or break it into several documents{left_out}"
                 )
             filled.append(split)
     return filled

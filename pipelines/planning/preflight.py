@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from calm_bench.config import Benchmarks
+from calm_bench.overrides import ConfigurationError
 from pipelines.study.config import Study
 
 
@@ -16,12 +17,20 @@ def check_study(study: Study) -> list[str]:
         Tasks whose scores will not be kept for a later run, a sentence each.
 
     Raises:
+        ConfigurationError: no text to watch trainings by, or none to score.
         UnknownName: a scorer or task that does not exist; names the nearest.
         MissingData, TaskFileError: a task's data or questions cannot be used.
     """
     from evals.task_identity import task_identity, unkept
     from evals.task_loading import check_tasks
 
+    for split in ("validation", "test"):
+        if getattr(study.corpus, f"{split}_fraction") == 0:
+            what = "watches trainings" if split == "validation" else "scores models"
+            raise ConfigurationError(
+                f"corpus.{split}_fraction=0 leaves no text for what {what}: a study needs both, so give it a fraction "
+                "above 0"
+            )
     notes: dict[str, None] = {}
     for benchmarks in _variants(study):
         if benchmarks.scorer is not None:

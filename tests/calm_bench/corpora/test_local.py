@@ -137,7 +137,7 @@ def test_what_cannot_be_read_is_refused_with_the_kinds_that_can(tmp_path: Path, 
 
 def test_a_text_in_a_foreign_encoding_is_no_corpus(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("plain words\n" * 6, encoding="utf-16")
-    with pytest.raises(CorpusError, match=r"no document.*6 x NUL character \(first at a\.txt:2\).*1 x invalid UTF-8"):
+    with pytest.raises(CorpusError, match=r"a\.txt is UTF-16 text.*iconv -f UTF-16"):
         write_corpus(Corpus(source=str(tmp_path / "a.txt")), tmp_path / "out")
 
 
@@ -148,3 +148,27 @@ def test_one_plain_file_becomes_a_whole_corpus(tmp_path: Path) -> None:
     assert all(report.documents.values())
     assert sum(report.documents.values()) > 100
     assert report.skipped == {}
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12345\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(POINTER, "a Git LFS pointer.*git lfs pull"), ("some text\n".encode("utf-16"), "UTF-16 text.*iconv")],
+)
+@pytest.mark.parametrize("name", ["text.txt", "text.jsonl"])
+def test_files_that_are_something_else_are_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CorpusError, match=f"{name} is {message}"):
+        read(tmp_path / name)
+    (tmp_path / "good.txt").write_text("good text\n")
+    documents, skipped = read(tmp_path)
+    assert [text for text, _ in documents] == ["good text\n"]
+    assert any(reason.startswith("file that is ") for reason in skipped.counts)
+
+
+def test_a_pointer_in_place_of_parquet(tmp_path: Path) -> None:
+    (tmp_path / "text.parquet").write_bytes(POINTER)
+    with pytest.raises(CorpusError, match=r"text\.parquet is a Git LFS pointer"):
+        read(tmp_path / "text.parquet")

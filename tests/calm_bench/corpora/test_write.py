@@ -86,7 +86,7 @@ def test_a_split_of_fraction_zero_is_empty_and_can_be_read(tmp_path: Path, texts
 
 
 def test_too_few_different_documents_are_refused_with_advice(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"too few different documents \(4 in all\).*validation_fraction"):
+    with pytest.raises(CorpusError, match=r"too few different documents \(4 in all, copies included\).*add text"):
         write(tmp_path / "a.jsonl", ["one", "two", "one", "two"], tmp_path / "out")
 
 
@@ -118,3 +118,12 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "test.arrow").write_bytes(b"no arrow")
     with pytest.raises(CorpusError, match=r"test\.arrow"):
         list(read_documents(tmp_path, "test"))
+
+
+def test_copies_in_held_out_splits_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "copies.jsonl"
+    path.write_text("".join(json.dumps({"text": f"document {number % 40}"}) + "\n" for number in range(120)))
+    report = write_corpus(Corpus(source=str(path), validation_fraction=0.2, test_fraction=0.2), tmp_path / "out")
+    for split, repeated in report.repeated.items():
+        assert repeated == report.documents[split] * 2 // 3 > 0
+    assert "train" not in report.repeated
