@@ -79,6 +79,9 @@ def _scores(lm: LM, name: str, results: Mapping[str, Any], remark: Callable[[str
             f"{name}: {truncated} of {len({sample['doc_id'] for sample in samples})} prompts were longer than what is "
             f"read and lost their beginning"
         )
+    repeated = len(samples) - len({(sample["doc_hash"], sample["filter"]) for sample in samples})
+    if repeated:
+        remark(f"{name}: {repeated} of {len(samples)} questions are copies of others, and are no others in its errors")
     better = results["higher_is_better"].get(name, {})
     values = results["results"][name]
     found = []
@@ -93,6 +96,9 @@ def _scores(lm: LM, name: str, results: Mapping[str, Any], remark: Callable[[str
             continue
         own = [sample for sample in samples if sample["filter"] == variant]
         told = values.get(f"{metric}_stderr,{variant}")
+        copies = len(own) - len({sample["doc_hash"] for sample in own})
+        # lm-eval takes copies of a question for others.
+        has_own_error = isinstance(told, str | None) or copies > 0
         count = values.get(f"num_samples,{variant}", getattr(lm, "num_samples", 0))
         # The best that is possible is a property of the documents.
         output_type = results["configs"].get(name, {}).get("output_type")
@@ -102,9 +108,9 @@ def _scores(lm: LM, name: str, results: Mapping[str, Any], remark: Callable[[str
                 task=name,
                 metric=metric if variant == "none" else f"{metric} ({variant})",
                 value=float(value),
-                standard_error=_document_error(metric, float(value), own) if isinstance(told, str | None) else told,
+                standard_error=_document_error(metric, float(value), own) if has_own_error else told,
                 monte_carlo_error=_monte_carlo_error(lm, metric, scorer, own),
-                num_documents=len(own),
+                num_documents=len(own) - copies,
                 num_samples=0 if scorer == EXACT else count,
                 scorer=scorer,
                 protocol_hash=_hash(lm, name, results, samples),
@@ -137,14 +143,16 @@ def _document_error(metric: str, value: float, samples: Sequence[Mapping[str, An
     from evals.choices import mean_error, ratio_error
 
     items: list[Any] = [sample.get(metric) for sample in samples]
+    # Copies of a question are one: they say nothing that it does not.
+    documents = [sample["doc_hash"] for sample in samples]
     if all(isinstance(item, tuple | list) and len(item) == 2 for item in items):
-        error = ratio_error([item[0] for item in items], [item[1] for item in items])
+        error = ratio_error([item[0] for item in items], [item[1] for item in items], documents)
         if error is None or metric not in ("bits_per_byte", "byte_perplexity", "word_perplexity"):
             return None
         return error / math.log(2) if metric == "bits_per_byte" else value * error
     if not all(isinstance(item, int | float) for item in items) or not items:
         return None
-    error, mean = mean_error(items), sum(items) / len(items)
+    error, mean = mean_error(items, documents), sum(items) / len(items)
     if error is not None and metric == "perplexity":
         return value * error
     return error if math.isclose(mean, value, rel_tol=1e-9, abs_tol=1e-9) else None

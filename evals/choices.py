@@ -15,11 +15,24 @@ from evals.brier import Floats, Integers
 PERTURBATIONS = 1000
 
 
-def mean_error(values: Sequence[float]) -> float | None:
+def mean_error(values: Sequence[float], documents: Sequence[str] | None = None) -> float | None:
     """Standard error of the mean over documents; None of fewer than two.
 
     Where all of them are right or all are wrong, the sample shows no spread: as if one had not been so.
+
+    Args:
+        documents: what each value is of; values of equal ones are one value, their sum a cluster's (the sandwich
+            estimator of a mean over clusters of unequal sizes). Unset, all differ.
     """
+    number = {document: index for index, document in enumerate(dict.fromkeys(documents or ()))}
+    if documents is not None and len(number) < len(values):
+        if len(number) < 2:
+            return None
+        if set(values) in ({0}, {1}):
+            return 1 / len(number)
+        groups = [number[document] for document in documents]
+        totals = np.bincount(groups, weights=np.asarray(values, dtype=np.float64) - np.mean(values))
+        return float(np.sqrt((totals**2).sum() * len(number) / (len(number) - 1)) / len(values))
     if len(values) < 2:
         return None
     if set(values) in ({0}, {1}):
@@ -27,8 +40,19 @@ def mean_error(values: Sequence[float]) -> float | None:
     return float(np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
-def ratio_error(numerators: Sequence[float], denominators: Sequence[float]) -> float | None:
-    """Standard error over documents of ``sum numerators / sum denominators`` (delta method); None of fewer than two."""
+def ratio_error(
+    numerators: Sequence[float], denominators: Sequence[float], documents: Sequence[str] | None = None
+) -> float | None:
+    """Standard error over documents of ``sum numerators / sum denominators`` (delta method); None of fewer than two.
+
+    Args:
+        documents: as of :func:`mean_error`.
+    """
+    if documents is not None and len(set(documents)) < len(documents):
+        number = {document: index for index, document in enumerate(dict.fromkeys(documents))}
+        groups = [number[document] for document in documents]
+        numerators = np.bincount(groups, weights=numerators).tolist()
+        denominators = np.bincount(groups, weights=denominators).tolist()
     if len(numerators) < 2:
         return None
     top, bottom = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)

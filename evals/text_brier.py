@@ -142,7 +142,11 @@ def evaluate_text_brierlm(
     if documents_digest(texts) != protocol.documents_digest:
         raise EvaluationError("the documents are not those of the protocol: make it of them with text_protocol_for")
     positions = [position for number, text in enumerate(texts) for position in positions_of(text, number, protocol)]
-    places = np.array([(p.document, p.offset // protocol.context_bytes) for p in positions], dtype=np.int64)
+    # Copies of a document are one: they say nothing that it does not.
+    first = {text: number for number, text in reversed(list(enumerate(texts)))}
+    places = np.array(
+        [(first[texts[p.document]], p.offset // protocol.context_bytes) for p in positions], dtype=np.int64
+    )
     if len(np.unique(places.reshape(-1, 2), axis=0)) < MIN_CLUSTERS:
         raise EvaluationError(
             f"{len(texts)} documents have {len(positions)} positions with {protocol.first_position} bytes before and "

@@ -124,7 +124,9 @@ class BrierTask(Task):  # type: ignore[misc]
     def _brierlm(self, records: list[dict[str, Any]]) -> float:
         records = sorted(records, key=lambda record: int(record["number"]))
         scores = [score for record in records for score in record["scores"]]
-        places = [(record["number"], stretch) for record in records for _, stretch in record["places"]]
+        # Copies of a document are one: they say nothing that it does not.
+        first = {record["digest"]: record["number"] for record in reversed(records)}
+        places = [(first[record["digest"]], stretch) for record in records for _, stretch in record["places"]]
         protocol = self._protocol([record["digest"] for record in records], records)
         result = summarised(
             np.array(scores, dtype=np.float64).reshape(len(scores), len(protocol.ngram_lengths)),

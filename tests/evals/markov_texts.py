@@ -31,6 +31,10 @@ class Documents:
     def __getitem__(self, span: slice, /) -> Integers:
         return self.tokens[span]
 
+    @property
+    def document_ends(self) -> Integers:
+        return np.arange(1, len(self.tokens) // self.length + 1) * self.length
+
     def document_of(self, positions: Integers, /) -> Integers:
         return positions // self.length
 

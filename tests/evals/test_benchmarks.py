@@ -136,7 +136,7 @@ def test_missing_data_says_how_to_provide_it(tmp_path: Path, monkeypatch: pytest
         load_tasks([str(path)], {})
     data = tmp_path / "data"
     data.mkdir()
-    rows = [{"question": "ab", "choices": ["c", "dd"], "answer": 1}] * 3
+    rows = [{"question": question, "choices": ["c", "dd"], "answer": 1} for question in "abc"]
     (data / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     score = run_tasks(harness("token"), [f"{path}@{data}"])[0]
     assert (score.task, score.metric, score.num_documents) == ("mine", "acc", 3)
@@ -257,3 +257,24 @@ def test_bytes_are_a_unit_of_their_own(
     assert found["bytes"]["protocol"]["unit"] == "bytes"
     assert found["bytes"]["num_positions"] > 0
     assert found["bytes"]["protocol_hash"] != found["matched"]["protocol_hash"]
+
+
+def test_copies_of_a_question_are_one_in_errors() -> None:
+    values, names = [0.0, 1.0, 1.0, 0.0, 1.0], list("abcde")
+    assert mean_error(values * 10, names * 10) == pytest.approx(mean_error(values))
+    assert mean_error(values, names) == mean_error(values)
+    assert mean_error([1.0] * 8, ["a", "b"] * 4) == 0.5
+    assert mean_error([1.0, 1.0], ["a", "a"]) is None
+    tops, bottoms = [2.0, 4.0, 7.0], [1.0, 2.0, 3.0]
+    assert ratio_error(tops * 10, bottoms * 10, list("abc") * 10) == pytest.approx(ratio_error(tops, bottoms))
+
+
+def test_copies_of_a_question_are_said(tmp_path: Path) -> None:
+    path = task_file(tmp_path, "json")
+    path.write_text(path.read_text() + "dataset_kwargs: {data_files: {test: rows.jsonl}}\n")
+    rows = [{"question": question, "choices": ["c", "dd"], "answer": 1} for question in "abc"] * 4
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said: list[str] = []
+    score = run_tasks(harness("token"), [str(path)], remark=said.append)[0]
+    assert score.num_documents == 3
+    assert said == ["mine: 9 of 12 questions are copies of others, and are no others in its errors"]

@@ -332,3 +332,21 @@ def test_a_text_shorter_than_a_window_is_refused() -> None:
     text = Documents(np.zeros((1, 1)))
     with pytest.raises(EvaluationError, match=r"2 tokens .* needs 3 windows of 42 tokens"):
         evaluate_brierlm(MarkovSampler(language()), text, protocol())
+
+
+def test_copies_of_a_document_are_one_in_errors() -> None:
+    """A text with every document ten times says as much as once: the error is as large, and documents are counted."""
+    truth = language()
+    once = text_of(truth, 60)
+    rows = once.tokens.reshape(60, -1)[:, :-1]
+    ten = Documents(rows.repeat(10, axis=0))
+    single = evaluate_brierlm(MarkovSampler(truth), once, protocol(num_samples=8))
+    copied = evaluate_brierlm(MarkovSampler(truth), ten, protocol(num_samples=8))
+    assert (single.num_documents, copied.num_documents) == (60, 60)
+    assert copied.brierlm_se == pytest.approx(single.brierlm_se, rel=0.15)  # not a third of it
+    few = Documents(rows[:5].repeat(40, axis=0))
+    as_windows = evaluate_brierlm(MarkovSampler(truth), few, protocol(num_samples=8))
+    assert (as_windows.error_unit, as_windows.num_documents) == ("window", 5)
+    assert len(as_windows.sums.counts) <= 15
+    with pytest.raises(EvaluationError, match="copies of 1 documents"):
+        evaluate_brierlm(MarkovSampler(truth), Documents(rows[:1].repeat(40, axis=0)), protocol())
