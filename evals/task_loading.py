@@ -82,7 +82,11 @@ def _manager(named: Sequence[TaskName], files: Mapping[TaskName, TaskFile], meta
             raise UnknownName(f"unknown task {name!r}; did you mean {near[0]!r}?")
     groups = [file for file in files.values() if file.is_group]
     here = {*own, *(member.name for group in groups for member in group_members(group))}
-    elsewhere = [member for group in groups for member in group.members if member not in here]
+    elsewhere = [(group, member) for group in groups for member in group.members if member not in here]
+    for group, member in elsewhere:
+        if difflib.get_close_matches(member, here, n=1, cutoff=_SURELY_MEANT):
+            # Before all of lm-eval's tasks are looked through for it.
+            raise _no_member(group, member, sorted(here))
     manager = TaskManager(
         include_path=[str(TASKS_FOLDER), *dict.fromkeys(str(group.path.parent) for group in groups)],
         include_defaults=bool(foreign or elsewhere),
@@ -94,16 +98,20 @@ def _manager(named: Sequence[TaskName], files: Mapping[TaskName, TaskFile], meta
     for group in groups:
         for member in group.members:
             if member not in manager.task_index:
-                raise TaskFileError(
-                    f"{group.path}: the group {group.name} lists {member!r}, which is no task of a file in "
-                    f"{group.path.parent} nor of lm-eval{_nearest(member, manager.all_tasks)}"
-                )
+                raise _no_member(group, member, manager.all_tasks)
         for task in group_members(group):
             if not task.is_group:
                 # As a file that is named itself: its data beside it, its questions looked at.
                 entry = manager.task_index[task.name]
                 manager.task_index[task.name] = replace(entry, yaml_path=None, cfg=_settings_of(task, None))
     return manager
+
+
+def _no_member(group: TaskFile, member: str, known: Sequence[str]) -> TaskFileError:
+    return TaskFileError(
+        f"{group.path}: the group {group.name} lists {member!r}, which is no task of a file in {group.path.parent} nor "
+        f"of lm-eval{_nearest(member, known)}"
+    )
 
 
 def _note_source(sources: dict[str, TaskName], task: str, name: TaskName) -> None:
