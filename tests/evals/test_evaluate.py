@@ -56,7 +56,9 @@ def test_on_files_of_the_real_corpus(tmp_path: Path) -> None:
     truth = MarkovLanguage(settings)
     result = evaluate_brierlm(MarkovSampler(truth), stream, protocol())
     exact = np.array([truth.exact_brier(n) for n in (1, 2, 3, 4)])
-    assert result.num_documents == len(stream) // (LETTERS + 1) > 400
+    rows = stream[: len(stream)].reshape(-1, LETTERS + 1)
+    # By chance some documents of so small a language are equal.
+    assert result.num_documents == len(np.unique(rows, axis=0)) > 400
     assert np.abs((np.array(result.brier) - exact) / result.brier_se).max() < 3.5
     assert result.interval[0] < brierlm(exact) < result.interval[1]
 
