@@ -10,7 +10,7 @@ from typing import Any
 from pipelines.common.numbers import clipped_with_error, typeset
 from pipelines.common.sanitize import legible
 from pipelines.report.answers_table import answers_table
-from pipelines.report.columns import LONGEST_LABEL, columns_for, texts_of, values_of
+from pipelines.report.columns import LONGEST_LABEL, columns_for, page_columns, texts_of, values_of
 from pipelines.report.data import Board, Member, Row
 from pipelines.report.links import Links
 from pipelines.report.protocol_words import protocol_title, protocol_words
@@ -52,7 +52,7 @@ def boards_of(
     boards = []
     for group in sorted(groups, key=lambda group: (-len(group.entries), group.protocol_hash)):
         protocol = protocols.get(group.protocol_hash, {})
-        columns = columns_for(group.entries)
+        shown = page_columns(group.entries)
         fronts = {cost: set(group.front(cost)) for cost in _COSTS}
         names = Counter(entry.label for entry in group.entries)
         rows = []
@@ -67,8 +67,8 @@ def boards_of(
                     rank=rank,
                     family=families[key_of(entry)].name,
                     head=entry.head,
-                    values=values_of(entry, group.entries),
-                    texts=texts_of(entry, group.entries),
+                    values=values_of(entry, shown),
+                    texts=texts_of(entry, shown),
                     members=[member for _, member in members],
                     fronts=[cost for cost, front in fronts.items() if entry in front],
                     violations=[legible(str(text), LONGEST_LABEL) for text in dict.fromkeys(broken)],
@@ -81,7 +81,7 @@ def boards_of(
                 protocol=protocol_words(protocol, group.entries),
                 settings=protocol,
                 caption=_caption(group),
-                columns=columns,
+                columns=columns_for(group.entries),
                 rows=rows,
                 headline=headline_of(group, list(origins), trajectories, families),
             )

@@ -17,25 +17,24 @@ _LOGARITHMIC = frozenset({"flops", "count", "duration", "whole"})
 """Forms of numbers whose axes are logarithmic: of sizes and costs."""
 
 
-def columns_for(entries: Sequence[Entry]) -> list[Column]:
-    """Those in which some row has a value; columns that all rows share alike are left for the reader to ask for."""
+def page_columns(entries: Sequence[Entry]) -> list[catalogue.Column]:
+    """The columns of the catalogue that stand on the page: those in which some row has a value."""
     return [
-        _column(column, entries)
+        column
         for column in catalogue.catalogue(entries)
         if column.page is not None and any(column.value(entry) is not None for entry in entries)
     ]
 
 
-def values_of(entry: Entry, entries: Sequence[Entry]) -> dict[str, Number | str]:
-    """The values of ``entry`` by column and by column of errors, on the scale that the page shows.
+def columns_for(entries: Sequence[Entry]) -> list[Column]:
+    """:func:`page_columns` as data; those that all rows share alike are left for the reader to ask for."""
+    return [_column(column, entries) for column in page_columns(entries)]
 
-    Args:
-        entries: all rows of the table.
-    """
+
+def values_of(entry: Entry, columns: Iterable[catalogue.Column]) -> dict[str, Number | str]:
+    """The values of ``entry`` by column and by column of errors, on the scale that the page shows."""
     values: dict[str, Number | str] = {}
-    for column in catalogue.catalogue(entries):
-        if column.page is None:
-            continue
+    for column in columns:
         value, error = column.value(entry), column.error(entry)
         if column.is_text:
             values[column.key] = legible(str(value or ""), LONGEST_LABEL)
@@ -48,9 +47,8 @@ def values_of(entry: Entry, entries: Sequence[Entry]) -> dict[str, Number | str]
     return values
 
 
-def texts_of(entry: Entry, entries: Sequence[Entry]) -> dict[str, str]:
+def texts_of(entry: Entry, columns: Iterable[catalogue.Column]) -> dict[str, str]:
     """The cells of ``entry`` by column as the page prints them, scores with their errors."""
-    columns = [column for column in catalogue.catalogue(entries) if column.page is not None]
     return {column.key: _cell(column, entry) for column in columns}
 
 
