@@ -23,7 +23,7 @@ DECODE_MODE = "sample T=1"
 
 
 @dataclass(frozen=True)
-class Ledger:
+class CostBreakdown:
     """Amounts by part (FLOPs or parameters)."""
 
     parts: Mapping[str, float] = field(default_factory=dict)
@@ -37,9 +37,9 @@ class Ledger:
     def total(self) -> float:
         return float(sum(self.parts.values()))
 
-    def times(self, factor: float) -> Ledger:
+    def times(self, factor: float) -> CostBreakdown:
         """Every part multiplied: FLOPs per token times tokens."""
-        return Ledger({name: amount * factor for name, amount in self.parts.items()})
+        return CostBreakdown({name: amount * factor for name, amount in self.parts.items()})
 
 
 def training_flops(
@@ -48,7 +48,7 @@ def training_flops(
     vocab_size: int,
     context_steps: int,
     accounting: Accounting = "implementation",
-) -> Ledger:
+) -> CostBreakdown:
     """Training FLOPs per token of a language model, forward and backward.
 
     The autoencoder's own training is not part of it: see :func:`autoencoder_training_flops`.
@@ -59,7 +59,7 @@ def training_flops(
     """
     per_step = {name: FORWARD_AND_BACKWARD * cost for name, cost in _backbone(model, context_steps).items()}
     if model.kind == "token":
-        return Ledger({**per_step, "logits": FORWARD_AND_BACKWARD * 2.0 * vocab_size * model.hidden_size})
+        return CostBreakdown({**per_step, "logits": FORWARD_AND_BACKWARD * 2.0 * vocab_size * model.hidden_size})
     latent_size = _required(autoencoder).latent_size
     head = head_cost(model.head, model.hidden_size, latent_size, accounting)
     per_step["input"] = FORWARD_AND_BACKWARD * _input(model)
@@ -76,7 +76,7 @@ def inference_flops(
     vocab_size: int,
     context_steps: int,
     accounting: Accounting = "implementation",
-) -> Ledger:
+) -> CostBreakdown:
     """FLOPs per generated token in decode mode ``sample T=1``, from text to text: the decoder's logits are included.
 
     Args:
@@ -84,7 +84,7 @@ def inference_flops(
     """
     per_step = dict(_backbone(model, context_steps))
     if model.kind == "token":
-        return Ledger({**per_step, "logits": 2.0 * vocab_size * model.hidden_size})
+        return CostBreakdown({**per_step, "logits": 2.0 * vocab_size * model.hidden_size})
     decoder = _required(autoencoder)
     per_step["input"] = _input(model)
     per_step["head"] = head_cost(model.head, model.hidden_size, decoder.latent_size, accounting).inference
@@ -93,7 +93,7 @@ def inference_flops(
     return _per_token(per_step, model.chunk_size)
 
 
-def autoencoder_training_flops(autoencoder: Autoencoder, chunk_size: int, vocab_size: int) -> Ledger:
+def autoencoder_training_flops(autoencoder: Autoencoder, chunk_size: int, vocab_size: int) -> CostBreakdown:
     """Training FLOPs per token of the autoencoder, forward and backward."""
     per_chunk = {
         "autoencoder_encoder": _encoder(autoencoder, chunk_size),
@@ -103,26 +103,26 @@ def autoencoder_training_flops(autoencoder: Autoencoder, chunk_size: int, vocab_
     return _per_token({name: FORWARD_AND_BACKWARD * cost for name, cost in per_chunk.items()}, chunk_size)
 
 
-def parameter_count(model: LanguageModel, autoencoder: Autoencoder | None, vocab_size: int) -> Ledger:
+def parameter_count(model: LanguageModel, autoencoder: Autoencoder | None, vocab_size: int) -> CostBreakdown:
     """Trained parameters of a language model, exact; a chunk model's frozen autoencoder is not among them."""
     d = model.hidden_size
     norms = (2 * model.num_layers + 1) * d
     parts = {"backbone": float(_backbone_weights(model) + norms), "input": float(vocab_size * d)}
     if model.kind == "token":
-        return Ledger({**parts, "logits": float(vocab_size * d)})
+        return CostBreakdown({**parts, "logits": float(vocab_size * d)})
     latent_size = _required(autoencoder).latent_size
     # Two linear layers with biases, then a LayerNorm with scale and shift.
     parts["input"] += (model.chunk_size * d + 1) * 2 * d + (2 * d + 1) * d + 2 * d
     parts["head"] = float(head_cost(model.head, d, latent_size, "implementation").parameters)
-    return Ledger(parts)
+    return CostBreakdown(parts)
 
 
-def autoencoder_parameter_count(autoencoder: Autoencoder, chunk_size: int, vocab_size: int) -> Ledger:
+def autoencoder_parameter_count(autoencoder: Autoencoder, chunk_size: int, vocab_size: int) -> CostBreakdown:
     """Parameters of the autoencoder, exact; its output projection is the embedding."""
     h, z = autoencoder.hidden_size, autoencoder.latent_size
     block = 3 * h * autoencoder.intermediate_size + h
     mask = h if autoencoder.dropped_token == "mask" else 0
-    return Ledger(
+    return CostBreakdown(
         {
             "embedding": float(vocab_size * h + mask),
             "autoencoder_encoder": float(
@@ -143,8 +143,8 @@ def training_steps(training: Training, flops_per_token: float) -> int:
     return max(1, round(tokens / (training.batch_size * training.sequence_length)))
 
 
-def _per_token(per_step: Mapping[str, float], chunk_size: int) -> Ledger:
-    return Ledger({name: cost / chunk_size for name, cost in per_step.items()})
+def _per_token(per_step: Mapping[str, float], chunk_size: int) -> CostBreakdown:
+    return CostBreakdown({name: cost / chunk_size for name, cost in per_step.items()})
 
 
 def _required(autoencoder: Autoencoder | None) -> Autoencoder:

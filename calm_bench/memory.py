@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from calm_bench.config import Autoencoder, Evaluation, LanguageModel, Samples, Training
-from calm_bench.flops import Ledger, autoencoder_parameter_count, parameter_count
+from calm_bench.flops import CostBreakdown, autoencoder_parameter_count, parameter_count
 from calm_bench.head_config import EnergyHead, HeadConfig, NetworkHead
 
 Precision = Literal["fp32", "bf16"]
@@ -42,7 +42,7 @@ AUTOCAST = {"fp32": 1.0, "bf16": 0.6}
 class Memory:
     """Bytes by part at the worst moment of one kind of work."""
 
-    parts: Ledger = field(default_factory=Ledger)
+    parts: CostBreakdown = field(default_factory=CostBreakdown)
 
     @property
     def total(self) -> float:
@@ -144,10 +144,10 @@ def _worker(
     precision: Precision,
     device: Literal["cpu", "cuda"],
     gradients: bool = True,
-) -> Ledger:
+) -> CostBreakdown:
     # Autocast keeps a copy of the weights in two bytes over a step.
     copies = 0.5 if precision == "bf16" else 0.0
-    return Ledger(
+    return CostBreakdown(
         {
             "process": PROCESS_BYTES[device],
             "weights": FLOAT * (1 + copies) * (trained + frozen),
@@ -166,11 +166,11 @@ def _reader(
     cache: float,
     peak: float,
     device: Literal["cpu", "cuda"],
-) -> Ledger:
+) -> CostBreakdown:
     weights = parameter_count(model, autoencoder, vocab_size).total
     if model.kind == "calm" and autoencoder is not None:
         weights += autoencoder_parameter_count(autoencoder, model.chunk_size, vocab_size).total
-    return Ledger(
+    return CostBreakdown(
         {
             "process": PROCESS_BYTES[device],
             "weights": FLOAT * weights,

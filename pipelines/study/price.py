@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from calm_bench.config import Experiment, Tokens, Training
 from calm_bench.flops import (
-    Ledger,
+    CostBreakdown,
     autoencoder_parameter_count,
     autoencoder_training_flops,
     inference_flops,
@@ -26,10 +26,10 @@ KNOWN_VOCABULARIES = {"llama-3": 128256, "llama3": 128256, "llama-2": 32000, "gp
 class TrainingPrice:
     """One training: its length and its FLOPs by part, and the parameters it trains."""
 
-    parameters: Ledger
+    parameters: CostBreakdown
     steps: int
     tokens: int
-    flops: Ledger
+    flops: CostBreakdown
     """FLOPs of the whole training."""
 
 
@@ -40,7 +40,7 @@ class Price:
     vocab_size: int
     autoencoder: TrainingPrice | None
     model: TrainingPrice
-    inference: Ledger
+    inference: CostBreakdown
     """FLOPs per token in decode mode ``sample T=1``, with a full training context in the cache."""
 
     @property
@@ -117,7 +117,7 @@ def stage_flops(stage: Stage) -> float:
     return 0.0 if kind is None or vocab_size is None else kind.flops(stage, vocab_size)
 
 
-def _training(training: Training, parameters: Ledger, flops_per_token: Ledger) -> TrainingPrice:
+def _training(training: Training, parameters: CostBreakdown, flops_per_token: CostBreakdown) -> TrainingPrice:
     steps = training_steps(training, flops_per_token.total)
     tokens = steps * training.batch_size * training.sequence_length
     return TrainingPrice(parameters, steps, tokens, flops_per_token.times(tokens))

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from calm_bench.config import Experiment, Training
 from calm_bench.fingerprint import identity
-from calm_bench.flops import Ledger, autoencoder_training_flops, inference_flops, training_flops
+from calm_bench.flops import CostBreakdown, autoencoder_training_flops, inference_flops, training_flops
 
 _OF_A_STEP = {"batch_size", "sequence_length", "gradient_accumulation", "precision"}
 
@@ -92,19 +92,19 @@ class Workload:
             # A validation reconstructs its text too; the decoder and its logits are most of it.
             return Speed(step, 2 * forward, forward)
         evaluation, samples = experiment.evaluation, experiment.samples
-        ledger = inference_flops(
+        inference = inference_flops(
             model, experiment.autoencoder, self.vocab_size, max(1, evaluation.context_length // model.chunk_size)
         )
-        reading = sum(ledger.parts.get(part, 0.0) for part in ("backbone", "attention", "input"))
-        drawing = ledger.total - reading
+        reading = sum(inference.parts.get(part, 0.0) for part in ("backbone", "attention", "input"))
+        drawing = inference.total - reading
         positions = len(range(evaluation.first_position, evaluation.context_length - 3, evaluation.position_stride))
         drawn = evaluation.num_samples * max(4, model.chunk_size)
         if model.kind == "token":
-            scored = 2 * 4 * ledger.total
+            scored = 2 * 4 * inference.total
         else:
             # A first chunk needs no reading; later ones only where a sample agreed with something so far.
             first = min(1.0, model.chunk_size / 4)
-            scored = drawn * (first * drawing + 0.4 * (1 - first) * ledger.total)
+            scored = drawn * (first * drawing + 0.4 * (1 - first) * inference.total)
         window = evaluation.context_length * reading + positions * scored
         written = samples.num_prompts * samples.num_tokens
         texts = sum(
@@ -118,7 +118,7 @@ class Workload:
         return Speed(step, forward, 0.0, window, texts, entropy)
 
     @cached_property
-    def _training_flops(self) -> Ledger:
+    def _training_flops(self) -> CostBreakdown:
         model, autoencoder = self.experiment.model, self.experiment.autoencoder
         if self.kind == "autoencoder":
             return autoencoder_training_flops(autoencoder, model.chunk_size, self.vocab_size)

@@ -15,7 +15,7 @@ from calm_bench.autoencoder import Autoencoder as AutoencoderModule
 from calm_bench.autoencoder.loss import autoencoder_loss
 from calm_bench.config import Autoencoder, LanguageModel
 from calm_bench.flops import (
-    Ledger,
+    CostBreakdown,
     autoencoder_parameter_count,
     autoencoder_training_flops,
     inference_flops,
@@ -175,12 +175,12 @@ def test_autoencoder_training_costs_what_torch_counts() -> None:
     assert counted_flops(step) == pytest.approx(expected, rel=0.01)
 
 
-def test_ledger_is_scaled_by_part_and_cannot_be_changed() -> None:
-    ledger = Ledger({"backbone": 2.0, "head": 1.0, "logits": 0.0})
-    assert dict(ledger.times(10).parts) == {"backbone": 20.0, "head": 10.0}
-    assert ledger.total == 3.0
+def test_a_breakdown_is_scaled_by_part_and_cannot_be_changed() -> None:
+    breakdown = CostBreakdown({"backbone": 2.0, "head": 1.0, "logits": 0.0})
+    assert dict(breakdown.times(10).parts) == {"backbone": 20.0, "head": 10.0}
+    assert breakdown.total == 3.0
     with pytest.raises(TypeError):
-        ledger.parts["backbone"] = 5.0  # type: ignore[index]
+        breakdown.parts["backbone"] = 5.0  # type: ignore[index]
 
 
 def test_a_chunk_model_has_no_price_without_its_autoencoder() -> None:

@@ -8,7 +8,7 @@ from math import ceil
 from typing import Any, Literal
 
 from calm_bench.config import Training
-from calm_bench.flops import Ledger
+from calm_bench.flops import CostBreakdown
 from calm_bench.memory import FLOAT, Memory
 from pipelines.study.cost import SMALL_FILES_BYTES, Workers
 from pipelines.study.price import TrainingPrice
@@ -92,7 +92,7 @@ def worker_memory(
             parts[name] = share * parts.get(name, 0.0)
     if workers.strategy == "ddp":
         # In which gradients are collected to be sent.
-        return Memory(Ledger(parts | {"buckets": FLOAT * trained}))
+        return Memory(CostBreakdown(parts | {"buckets": FLOAT * trained}))
     # Beyond fp32, weights have copies for autocast, which are whole from the forward to the backward pass.
     copies = parts["weights"] / (FLOAT * (trained + frozen)) - 1
     pieces = parts | {
@@ -105,7 +105,7 @@ def worker_memory(
     if device == "cpu":
         whole += pieces["weights"] + pieces["optimizer"] + 2 * FLOAT * trained
     least = {"process": parts["process"], "whole model": whole}
-    return Memory(Ledger(max(pieces, least, key=lambda found: sum(found.values()))))
+    return Memory(CostBreakdown(max(pieces, least, key=lambda found: sum(found.values()))))
 
 
 def micro_batch_advice(training: Mapping[str, Any], section: str, parameters: int | None) -> str:
