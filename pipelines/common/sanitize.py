@@ -13,7 +13,7 @@ _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 _JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 
 
-def legible(text: str, limit: int | None = None) -> str:
+def sanitize_label(text: str, limit: int | None = None) -> str:
     """``text`` with tabs and line ends kept, other control and direction characters shown as a replacement character,
     and passwords in addresses masked; cut at ``limit`` characters."""
     shown = "".join(character if _is_harmless(character) else REPLACEMENT for character in masked(text))

@@ -44,7 +44,7 @@ def default_machines(execution: Execution) -> list[str]:
     return [THIS_MACHINE]
 
 
-class SpeedBook:
+class SpeedCache:
     """Speeds on one machine: what its cache holds, and measurements added to it when they are asked for."""
 
     def __init__(self, machine: Machine, notify: Notify, cache: Path | None = None) -> None:
@@ -203,7 +203,7 @@ def forecast(
         OverBudget: it would cost more than ``limit``.
         MeasuringFailed: ``equal-time`` needs a measurement that failed.
     """
-    book = SpeedBook(machine_named(machine_name, study.execution), notify)
+    book = SpeedCache(machine_named(machine_name, study.execution), notify)
     plan = plan_study(study, store, book.known)
     expected = estimate(plan, store, book.machine, book.calibration)
     needs_time = plan.budget is not None and plan.budget.equal == "time"

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.common.numbers import clipped_with_error, typeset
-from pipelines.common.sanitize import legible
+from pipelines.common.sanitize import sanitize_label
 from pipelines.report.answers_table import answers_table
 from pipelines.report.columns import LONGEST_LABEL, columns_for, page_columns, texts_of, values_of
-from pipelines.report.data import Board, Member, Row
+from pipelines.report.data import Board, Row, SeedRun
 from pipelines.report.links import Links
 from pipelines.report.protocol_words import protocol_title, protocol_words
 from pipelines.report.tables import caption, generation_caption
@@ -62,8 +62,8 @@ def boards_of(
             rows.append(
                 Row(
                     key=f"{group.protocol_hash}-{place}",
-                    label=legible(_name(entry, names[entry.label] > 1), LONGEST_LABEL),
-                    study=legible(entry.study, LONGEST_LABEL),
+                    label=sanitize_label(_name(entry, names[entry.label] > 1), LONGEST_LABEL),
+                    study=sanitize_label(entry.study, LONGEST_LABEL),
                     rank=rank,
                     family=families[key_of(entry)].name,
                     head=entry.head,
@@ -71,7 +71,7 @@ def boards_of(
                     texts=texts_of(entry, shown),
                     members=[member for _, member in members],
                     fronts=[cost for cost, front in fronts.items() if entry in front],
-                    violations=[legible(str(text), LONGEST_LABEL) for text in dict.fromkeys(broken)],
+                    violations=[sanitize_label(str(text), LONGEST_LABEL) for text in dict.fromkeys(broken)],
                 )
             )
         boards.append(
@@ -106,11 +106,11 @@ def headline_of(
         found = headline(own, kept)
     except ValueError as error:
         best = group.entries[0]
-        name = legible(best.label, LONGEST_LABEL)
+        name = sanitize_label(best.label, LONGEST_LABEL)
         return {
             "sentences": [
                 f"{name} scores highest: BrierLM {typeset(clipped_with_error(best.brierlm, best.brierlm_se))}.",
-                f"No comparison at equal scores: {legible(str(error), 500)}",
+                f"No comparison at equal scores: {sanitize_label(str(error), 500)}",
             ]
         }
     told = found.to_dict()
@@ -135,15 +135,15 @@ class _Trainings:
         for entry in sorted(origins, key=lambda entry: (entry.study, entry.trial)):
             self._alike[entry.protocol_hash, entry.configuration].append(entry)
 
-    def of(self, row: Entry) -> list[tuple[Origin, Member]]:
+    def of(self, row: Entry) -> list[tuple[Origin, SeedRun]]:
         """By seed. Studies that share a training count once."""
-        found: dict[int, tuple[Origin, Member]] = {}
+        found: dict[int, tuple[Origin, SeedRun]] = {}
         pooled_ones = self._alike[row.protocol_hash, row.configuration] if row.seeds else [row]
         for entry in pooled_ones:
             if entry.seed in row.seeds or entry is row:
                 origin = self._origins[entry]
                 stages = origin.trial.get("stages") or {}
-                member = Member(
+                member = SeedRun(
                     origin.study,
                     entry.trial,
                     entry.seed,

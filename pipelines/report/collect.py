@@ -20,20 +20,20 @@ from pipelines.common.numbers import (
     typeset,
     with_error,
 )
-from pipelines.common.sanitize import legible
+from pipelines.common.sanitize import sanitize_label
 from pipelines.report.boards import Origin, boards_of
 from pipelines.report.columns import LONGEST_LABEL
 from pipelines.report.curves import curves_of, points_for, rounded
 from pipelines.report.data import (
     Autoencoder,
     Board,
-    Ended,
-    Kept,
+    CheckpointCurve,
     ProbePoint,
     Report,
     StudyPart,
     Text,
     TrainingCurves,
+    UnrankedTrial,
     Writing,
 )
 from pipelines.report.environment import Environment
@@ -114,7 +114,7 @@ def collect(store: Store, folders: Sequence[Path]) -> Report:
     limit = points_for(len(models) + len(autoencoders))
     writings, left_out = _writings(models, origins, files)
     return Report(
-        title=" · ".join(dict.fromkeys(legible(study.name, LONGEST_LABEL) for study in studies)),
+        title=" · ".join(dict.fromkeys(sanitize_label(study.name, LONGEST_LABEL) for study in studies)),
         studies=[_part(*each, files) for each in zip(studies, environments, strict=True)],
         boards=boards,
         families=[vars(family) for family in dict.fromkeys(families.values())],
@@ -259,8 +259,8 @@ def _writings(
                 [
                     Text(
                         float(text["temperature"]),
-                        legible(text["prompt"], LONGEST_TEXT),
-                        legible(text["text"], LONGEST_TEXT),
+                        sanitize_label(text["prompt"], LONGEST_TEXT),
+                        sanitize_label(text["text"], LONGEST_TEXT),
                         bool(text["ended"]),
                         int(text["num_tokens"]),
                     )
@@ -271,7 +271,7 @@ def _writings(
     return found, [f"The texts of {missing} models are left out to keep the page small."] if missing else []
 
 
-def _kept(studies: Sequence[_Study], families: Mapping[Key, Family], files: StageRecords) -> list[Kept]:
+def _kept(studies: Sequence[_Study], families: Mapping[Key, Family], files: StageRecords) -> list[CheckpointCurve]:
     found = []
     for study in studies:
         looks = {entry.trial: families[key_of(entry)].name for entry in study.entries}
@@ -286,36 +286,36 @@ def _kept(studies: Sequence[_Study], families: Mapping[Key, Family], files: Stag
                 }
                 for point in trajectory.points
             ]
-            label = legible(trajectory.label, LONGEST_LABEL)
+            label = sanitize_label(trajectory.label, LONGEST_LABEL)
             family = looks.get(trajectory.trial, label)
-            found.append(Kept(label, family, trajectory.comparable[0], points, texts))
+            found.append(CheckpointCurve(label, family, trajectory.comparable[0], points, texts))
     return found
 
 
 def _part(study: _Study, environment: Environment, files: StageRecords) -> StudyPart:
     from pipelines.study.config import Search
 
-    configuration = legible(study.configuration)
+    configuration = sanitize_label(study.configuration)
     configured = study.settings.get("search")
     corpus = next((stage for trial in study.trials for stage in files.of_trial(trial) if stage[0] == "corpus"), None)
     commands = commands_for(study.name, configuration, environment) if configuration else []
     return StudyPart(
-        name=legible(study.name, LONGEST_LABEL),
+        name=sanitize_label(study.name, LONGEST_LABEL),
         identity=study.folder.name.rpartition("-")[2],
-        description=legible(" ".join(str(study.settings.get("description") or "").split()), 2000),
+        description=sanitize_label(" ".join(str(study.settings.get("description") or "").split()), 2000),
         configuration=configuration,
         num_trials=len(study.trials),
-        budget=legible(str(study.settings["budget"]), 100) if study.settings.get("budget") else None,
+        budget=sanitize_label(str(study.settings["budget"]), 100) if study.settings.get("budget") else None,
         finished=environment.finished,
         url=study.links.study,
         search=search_of(Search.model_validate(configured), study.trials) if configured else None,
         ended=[
-            Ended(
+            UnrankedTrial(
                 trial["number"],
-                legible(str(trial["label"]), LONGEST_LABEL),
+                sanitize_label(str(trial["label"]), LONGEST_LABEL),
                 str(trial["state"]),
-                legible(str(trial.get("error") or ""), LONGEST_ERROR),
-                {str(key): legible(str(value), 200) for key, value in (trial.get("settings") or {}).items()},
+                sanitize_label(str(trial.get("error") or ""), LONGEST_ERROR),
+                {str(key): sanitize_label(str(value), 200) for key, value in (trial.get("settings") or {}).items()},
                 study.links.trial(trial["number"]),
             )
             for trial in study.trials

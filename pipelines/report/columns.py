@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pipelines.common.numbers import typeset
-from pipelines.common.sanitize import legible
+from pipelines.common.sanitize import sanitize_label
 from pipelines.report.curves import rounded
 from pipelines.report.data import Column, Number
 from pipelines.results import columns as catalogue
@@ -37,7 +37,7 @@ def values_of(entry: Entry, columns: Iterable[catalogue.Column]) -> dict[str, Nu
     for column in columns:
         value, error = column.value(entry), column.error(entry)
         if column.is_text:
-            values[column.key] = legible(str(value or ""), LONGEST_LABEL)
+            values[column.key] = sanitize_label(str(value or ""), LONGEST_LABEL)
         else:
             # An axis of shares goes from 0 to 1.
             scale = 0.01 if column.form == "share" else 1.0
@@ -54,14 +54,14 @@ def texts_of(entry: Entry, columns: Iterable[catalogue.Column]) -> dict[str, str
 
 def _cell(column: catalogue.Column, entry: Entry) -> str:
     cell = column.cell(entry)
-    return legible(cell, LONGEST_LABEL) if column.is_text else typeset(cell)
+    return sanitize_label(cell, LONGEST_LABEL) if column.is_text else typeset(cell)
 
 
 def _column(column: catalogue.Column, entries: Iterable[Entry]) -> Column:
     has_errors = any(column.error(entry) is not None for entry in entries)
     return Column(
         column.key,
-        legible(column.name or column.title, LONGEST_LABEL),
+        sanitize_label(column.name or column.title, LONGEST_LABEL),
         column.unit,
         error=f"{column.key}_se" if has_errors else None,
         better=column.better,

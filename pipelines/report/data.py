@@ -32,7 +32,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Member:
+class SeedRun:
     """One training behind a row: the trial of a study, with its run in MLflow where there is one."""
 
     study: int
@@ -58,7 +58,7 @@ class Row:
     """By column."""
     texts: Mapping[str, str]
     """``values`` as they are printed, by column."""
-    members: Sequence[Member]
+    members: Sequence[SeedRun]
     fronts: Sequence[str] = ()
     """Columns of the costs on whose Pareto front the row lies."""
     violations: Sequence[str] = ()
@@ -151,7 +151,7 @@ class Writing:
 
 
 @dataclass(frozen=True)
-class Kept:
+class CheckpointCurve:
     """The models kept along one training, each with its score and its cross-entropy (nats per token)."""
 
     label: str
@@ -179,7 +179,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Ended:
+class UnrankedTrial:
     """A trial without a row, or one that is still open."""
 
     trial: int
@@ -225,7 +225,7 @@ class StudyPart:
     """UTC date and time of its last stage."""
     url: str | None
     search: Search | None
-    ended: Sequence[Ended]
+    ended: Sequence[UnrankedTrial]
     commands: Sequence[Command]
     notes: Sequence[str]
     """What a repetition depends on beside the commands."""
@@ -249,7 +249,7 @@ class Report:
     autoencoder_curves: Sequence[TrainingCurves] = ()
     autoencoders: Sequence[Autoencoder] = ()
     writings: Sequence[Writing] = ()
-    kept: Sequence[Kept] = ()
+    kept: Sequence[CheckpointCurve] = ()
     left_out: Sequence[str] = ()
     """What did not fit, in words."""
     training_flops: str = ""

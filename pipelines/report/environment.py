@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipelines.common.numbers import MISSING, duration, scientific, typeset
-from pipelines.common.sanitize import legible
+from pipelines.common.sanitize import sanitize_label
 from pipelines.report.stage_records import StageRecords
 
 STAGE_WORDS = {
@@ -74,7 +74,7 @@ class Environment:
             found["git commit"][commit] = None
         first = ("calm-bench", "git commit", "device", "platform", "python")
         names = [*(name for name in first if name in found), *(name for name in found if name not in first)]
-        return [(legible(name, 100), legible(", ".join(found[name]), 500)) for name in names]
+        return [(sanitize_label(name, 100), sanitize_label(", ".join(found[name]), 500)) for name in names]
 
     def stages(self) -> Sequence[Mapping[str, Any]]:
         """Kind, count and the cells of the table of work, by kind of stage."""

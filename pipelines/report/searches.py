@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.common.numbers import MISSING, scientific, typeset
-from pipelines.common.sanitize import legible
+from pipelines.common.sanitize import sanitize_label
 from pipelines.report.columns import LONGEST_LABEL
 from pipelines.report.curves import rounded
 from pipelines.report.data import Search
@@ -37,7 +37,7 @@ def search_of(search: Configured, trials: Sequence[Mapping[str, Any]]) -> Search
         points.append(
             {
                 "trial": trial["number"],
-                "label": legible(str(trial.get("label", "")), LONGEST_LABEL),
+                "label": sanitize_label(str(trial.get("label", "")), LONGEST_LABEL),
                 "state": str(trial.get("state")),
                 "value": rounded(value, 6) if isinstance(value, int | float) else None,
                 "text": _text(value) if isinstance(value, int | float) else MISSING,
@@ -107,7 +107,7 @@ def _importance(
     try:
         found = optuna.importance.get_param_importances(study, params=varied)
     except (ValueError, RuntimeError) as error:
-        return {}, f"Optuna cannot say what mattered: {legible(str(error), 300)}"
+        return {}, f"Optuna cannot say what mattered: {sanitize_label(str(error), 300)}"
     if not all(map(math.isfinite, found.values())):
         return {}, "Optuna finds no parameter that mattered."
     return {name: round(value, 4) for name, value in found.items()}, ""

@@ -144,7 +144,7 @@ def plan(
     """
     from calm_bench.overrides import ConfigurationError
     from pipelines.planning.estimate import estimate
-    from pipelines.planning.forecast import SpeedBook, default_machines
+    from pipelines.planning.forecast import SpeedCache, default_machines
     from pipelines.planning.limit import check_limit, parse_limit
     from pipelines.planning.machines import machine_named
     from pipelines.planning.plan import plan_study, workloads_in
@@ -158,7 +158,7 @@ def plan(
         say_on_stderr(note)
     opened = open_store(resolved.execution.store)
     names = machines or default_machines(resolved.execution)
-    books = [SpeedBook(machine_named(name, resolved.execution, mfu), say_on_stderr) for name in names]
+    books = [SpeedCache(machine_named(name, resolved.execution, mfu), say_on_stderr) for name in names]
     planned = plan_study(resolved, opened, books[0].known)
     if calibrate:
         here = [book for book in books if book.machine.is_this]

@@ -13,7 +13,7 @@ from calm_bench.flops import parameter_count
 from calm_bench.memory import training_memory
 from calm_bench.overrides import ConfigurationError
 from pipelines.planning.estimate import Estimate, estimate
-from pipelines.planning.forecast import SpeedBook, default_machines
+from pipelines.planning.forecast import SpeedCache, default_machines
 from pipelines.planning.machines import machine_named
 from pipelines.planning.plan import plan_study
 from pipelines.report.estimate_table import machine_lines
@@ -78,7 +78,7 @@ def test_an_estimate_counts_all_workers(tmp_path: Path) -> None:
             {"name": "big", "execution": settings, "model": {"kind": "token", "training": training},
              "samples": {"num_prompts": 0}, "evaluation": {"max_windows": 1}}
         )  # fmt: skip
-        book = SpeedBook(machine_named(machine, settings), lambda text: None, tmp_path / "calibration.json")
+        book = SpeedCache(machine_named(machine, settings), lambda text: None, tmp_path / "calibration.json")
         store = Store(tmp_path)
         return estimate(plan_study(study, store, book.known), store, book.machine, book.calibration)
 

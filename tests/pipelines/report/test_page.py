@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipelines.app.cli import app
-from pipelines.common.sanitize import legible
+from pipelines.common.sanitize import sanitize_label
 from pipelines.report.collect import collect
 from pipelines.report.page import SCRIPT, STYLES, render, write_run_report
 
@@ -112,11 +112,11 @@ def test_all_assets_are_used() -> None:
     ],
 )
 def test_texts_are_legible_and_harmless(text: str, shown: str) -> None:
-    assert legible(text) == shown
+    assert sanitize_label(text) == shown
 
 
 def test_long_texts_are_cut() -> None:
-    assert legible("x" * 100, 10) == "x" * 9 + "…"
+    assert sanitize_label("x" * 100, 10) == "x" * 9 + "…"
 
 
 def test_the_command_writes_beside_the_study(builder: Any) -> None:

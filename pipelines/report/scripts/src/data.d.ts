@@ -13,7 +13,7 @@ export interface Column {
   axis: boolean;
 }
 
-export interface Member {
+export interface SeedRun {
   study: number;
   trial: number;
   seed: number;
@@ -31,7 +31,7 @@ export interface Row {
   head: string | null;
   values: Record<string, number | string | null>;
   texts: Record<string, string>;
-  members: Member[];
+  members: SeedRun[];
   fronts: string[];
   violations: string[];
 }
@@ -91,7 +91,7 @@ export interface Writing {
   texts: Text[];
 }
 
-export interface Kept {
+export interface CheckpointCurve {
   label: string;
   family: string;
   protocol_hash: string;
@@ -109,7 +109,7 @@ export interface Search {
   why: string;
 }
 
-export interface Ended {
+export interface UnrankedTrial {
   trial: number;
   label: string;
   state: string;
@@ -140,7 +140,7 @@ export interface StudyPart {
   finished: string | null;
   url: string | null;
   search: Search | null;
-  ended: Ended[];
+  ended: UnrankedTrial[];
   commands: Command[];
   notes: string[];
   environment: [string, string][];
@@ -157,7 +157,7 @@ export interface Report {
   autoencoder_curves: TrainingCurves[];
   autoencoders: Autoencoder[];
   writings: Writing[];
-  kept: Kept[];
+  kept: CheckpointCurve[];
   left_out: string[];
   training_flops: string;
   wall_time: string;

@@ -7,9 +7,9 @@ import { chart, highest, scatter } from "./chart.js";
 import { data, make } from "./elements.js";
 import { legendOf, look } from "./looks.js";
 
-/** @import {Kept} from "./data.js" */
+/** @import {CheckpointCurve} from "./data.js" */
 
-/** @param {Kept} kept @param {"training_flops" | "cross_entropy"} x */
+/** @param {CheckpointCurve} kept @param {"training_flops" | "cross_entropy"} x */
 const pointsOf = (kept, x) =>
   kept.points.map((point, index) => ({
     name: kept.label,
@@ -42,7 +42,7 @@ export function keptCharts() {
   ];
 }
 
-/** @param {Kept[]} all @param {"training_flops" | "cross_entropy"} x @param {string} title @param {string} label */
+/** @param {CheckpointCurve[]} all @param {"training_flops" | "cross_entropy"} x @param {string} title @param {string} label */
 function keptChart(all, x, title, label) {
   const points = all.flatMap((each) => pointsOf(each, x));
   const top = highest(points.map((point) => point.ySpan[1]));

@@ -2,7 +2,7 @@
 import { commandLine, copyButton, data, link, make, named, plural, save, table } from "./elements.js";
 import { studyTitle } from "./search.js";
 
-/** @import {Ended, Expected, StudyPart} from "./data.js" */
+/** @import {UnrankedTrial, Expected, StudyPart} from "./data.js" */
 
 const LONG_MESSAGE = 3;
 
@@ -11,7 +11,7 @@ export const endedParts = () =>
     study.ended.length ? [studyTitle(study), make("ul", { class: "ended" }, ...study.ended.map(endedTrial))] : [],
   );
 
-/** @param {Ended} trial */
+/** @param {UnrankedTrial} trial */
 function endedTrial(trial) {
   const lines = trial.error.trim().split("\n");
   const isLong = lines.length > LONG_MESSAGE;
