@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -164,3 +166,23 @@ def test_two_drivers_on_one_store(store: Store, command: Command, undisturbed: O
     for folder in (store.root / "stages").glob("*/*"):
         attempts = json.loads((folder / "provenance.json").read_text())["attempts"]
         assert len(attempts) == 1, f"{folder} was worked on by {attempts}"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(10))
+def test_a_driver_that_is_killed_again_and_again(
+    seed: int, store: Store, command: Command, undisturbed: Outcome
+) -> None:
+    """Five kills, each at a random moment of a run, whatever it happens to be doing."""
+    chance = random.Random(seed)
+    for _ in range(5):
+        driver = command("--local")
+        time.sleep(chance.uniform(1, 15))
+        if driver.poll() is None:
+            os.killpg(driver.pid, signal.SIGKILL)
+        driver.communicate(timeout=60)
+    driver = command("--local")
+    said, _ = driver.communicate(timeout=600)
+    assert driver.returncode == 0, said
+    assert written_leaderboard(store) == undisturbed.leaderboard
+    assert weights(store) == undisturbed.weights
