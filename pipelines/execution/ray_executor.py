@@ -9,14 +9,13 @@ from concurrent.futures import Future
 from typing import Any
 
 from calm_bench.devices import available_cpus
-from pipelines.execution import enter as enter_module
 from pipelines.execution.capacity import unschedulable_reason
 from pipelines.execution.executor import ExecutorError
 from pipelines.execution.failures import Cause, kernel_kills
 from pipelines.execution.ray_instance import RayInstance
 from pipelines.execution.ray_train import THREADS, node_with_capacity, this_node
 from pipelines.execution.run_stage import StageError, run_stage
-from pipelines.execution.same_code import DriverCode
+from pipelines.execution.same_code import DriverCode, call_checked, pickled
 from pipelines.execution.worker_group import GIB, WorkerGroup, worker_group_of
 from pipelines.execution.worker_process import StopFiles, hearing_sigterm
 from pipelines.store.store import Store
@@ -134,8 +133,7 @@ class RayExecutor:
         if group is not None:
             # What the stage needs its workers take; the task only waits for them.
             memory = None
-        ray.cloudpickle.register_pickle_by_value(enter_module)
-        task = ray.remote(enter_module.enter).options(
+        task = ray.remote(call_checked).options(
             name=str(stage),
             num_cpus=self._execution.cpus_per_stage if group is None else 0,
             num_gpus=gpus if group is None else 0,
@@ -145,12 +143,9 @@ class RayExecutor:
         )
         device = self._execution.device if gpus else "cpu"
         flags = (self._flag(), self._flag(stage))
-        call = self._code.sent(
-            _perform, self._store, stage, kind, device, flags, self._execution.keep_checkpoints, group
-        )
-        packages = self._code.packages() if self._execution.address is None else {}
+        call = pickled(_perform, self._store, stage, kind, device, flags, self._execution.keep_checkpoints, group)
         kills = kernel_kills()
-        reference = task.remote(list(self._code.late), packages, call)
+        reference = task.remote(self._code, call)
         reference.future().add_done_callback(lambda done: self._take_in(done, future, stage, kills))
 
     def _take_in(self, done: Future[Any], future: Future[dict[str, Any]], stage: Stage, kills_before: int) -> None:
@@ -212,12 +207,10 @@ def _perform_on(node: str, store: Store, stage: Stage, *rest: Any) -> dict[str, 
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     there = NodeAffinitySchedulingStrategy(node, soft=False)
-    code = DriverCode.here()
-    ray.cloudpickle.register_pickle_by_value(enter_module)
-    task = ray.remote(enter_module.enter).options(name=str(stage), num_cpus=0, max_retries=0, scheduling_strategy=there)
+    task = ray.remote(call_checked).options(name=str(stage), num_cpus=0, max_retries=0, scheduling_strategy=there)
     try:
         answer: dict[str, Any] | StageError | Interrupted = ray.get(
-            task.remote(list(code.late), {}, code.sent(_perform, store, stage, *rest, True))
+            task.remote(DriverCode.here(), pickled(_perform, store, stage, *rest, True))
         )
     except ray.exceptions.RayError as error:
         return _lost(stage, error, kernel_killed=False)

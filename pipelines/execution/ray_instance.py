@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -21,6 +20,8 @@ from calm_bench.devices import available_cpus
 from pipelines.execution.descendants import end_all
 from pipelines.execution.executor import ExecutorError
 from pipelines.execution.ray_train import THREADS
+from pipelines.execution.same_code import ROOT
+from pipelines.store.provenance import PACKAGES
 from pipelines.study.config import Execution
 
 ONE_HOST = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -31,11 +32,10 @@ OBJECT_STORE_BYTES = 100 * 2**20
 
 LISTENER_S = 10.0
 """How long an address is tried at which nobody listens."""
+START_ATTEMPTS = 3
+"""Ray gives its own node half a minute, which can be too little on a very busy machine."""
 CONNECT_S = 60.0
 """After so long whoever listens there is no Ray; that one of ours takes longer happens on very busy machines only."""
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-"""The folder that holds the three packages."""
 
 _DRIVER = {
     # Its handler is installed after everybody else's and aborts the process three seconds after SIGTERM.
@@ -180,9 +180,22 @@ def _connect(execution: Execution) -> None:
         _wait_for_listener(execution.address, ray.util.get_node_ip_address())
     # Not left unset: Ray would then join an instance that somebody else started on this machine.
     address = execution.address or "local"
-    if execution.address is None and execution.workers == 1:
-        ray.init(address, **options)
-        return
+    for attempt in range(START_ATTEMPTS):
+        try:
+            _init(execution, address, options)
+            return
+        except Exception:
+            ray.shutdown()
+            if execution.address is not None:
+                raise
+            end_all(_half_started())
+            if attempt + 1 == START_ATTEMPTS:
+                raise
+
+
+def _init(execution: Execution, address: str, options: dict[str, Any]) -> None:
+    import ray
+
     with tempfile.TemporaryDirectory(prefix="calm-bench-") as empty:
         environment: dict[str, Any] = {} if execution.address is None else _travelling_code()
         try:
@@ -247,6 +260,18 @@ def _lacking(execution: Execution, total: Callable[[str], float]) -> str | None:
     return None
 
 
+def _half_started() -> list[psutil.Process]:
+    """Servers of a Ray whose start failed."""
+    import ray
+
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if any(word.startswith(os.path.dirname(ray.__file__)) for word in child.cmdline()):
+                found.append(child)
+    return found
+
+
 def _started_by_raylet() -> list[psutil.Process]:
     """The workers and agents of a private Ray."""
     found: list[psutil.Process] = []
@@ -284,7 +309,7 @@ def _import_path() -> dict[str, str]:
 
 def _travelling_code() -> dict[str, Any]:
     """A runtime environment that brings the three packages to nodes where they are not installed."""
-    packages = [str(ROOT / name) for name in ("calm_bench", "evals", "pipelines")]
+    packages = [str(ROOT / name) for name in PACKAGES]
     return {"py_modules": packages, "env_vars": {**THREADS, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}}
 
 

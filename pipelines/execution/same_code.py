@@ -1,9 +1,15 @@
-"""Every process of a run has the driver's code: how a call is sent to a worker, and what refuses it there."""
+"""Every process of a run has the driver's code: how a call is sent to a worker, and what refuses it there.
+
+Ray would put the folder in which the driver was started before all else on the path of its workers, where a user's
+``statistics.py`` or ``evals/`` replaced the standard library's and ours. It does not where workers have a working
+directory of their own (:mod:`pipelines.execution.ray_instance`); here that folder is put behind all others.
+"""
 
 from __future__ import annotations
 
 import functools
 import os
+import pickle
 import socket
 import sys
 from collections.abc import Callable
@@ -13,7 +19,7 @@ from typing import Any
 
 import calm_bench
 from pipelines.execution.executor import ExecutorError
-from pipelines.store.provenance import PACKAGES, code_digest
+from pipelines.store.provenance import code_digest
 
 ROOT = Path(calm_bench.__file__).resolve().parent.parent
 """The folder that holds the driver's copy of the packages."""
@@ -47,19 +53,6 @@ class DriverCode:
         sys.path += [folder for folder in self.late if folder not in sys.path]
         self.check()
 
-    def packages(self) -> dict[str, str]:
-        """Where each of the packages is."""
-        return {name: os.path.join(self.root, name) for name in PACKAGES}
-
-    def sent(self, function: Callable[..., Any], *arguments: Any) -> bytes:
-        """``function(*arguments)`` for a worker, which does it only if its code is this one."""
-        from ray import cloudpickle
-
-        # Pickled apart: it can be read only where our packages can be imported.
-        call = cloudpickle.dumps(functools.partial(function, *arguments))
-        whole: bytes = cloudpickle.dumps(functools.partial(_checked, self, call))
-        return whole
-
     def check(self) -> None:
         """
         Raises:
@@ -74,12 +67,22 @@ class DriverCode:
             )
 
 
-def _checked(code: DriverCode, call: bytes) -> Any:
-    """In the worker: as :meth:`DriverCode.sent`; the refusal is returned, since Ray would wrap it."""
-    import pickle
+def pickled(function: Callable[..., Any], *arguments: Any) -> bytes:
+    """``function(*arguments)`` for :func:`call_checked` in a worker."""
+    from ray import cloudpickle
 
+    call: bytes = cloudpickle.dumps(functools.partial(function, *arguments))
+    return call
+
+
+def call_checked(code: DriverCode, call: bytes) -> Any:
+    """In a worker: do ``call`` if this process has the driver's code. The refusal is returned: Ray would wrap it.
+
+    Args:
+        call: as :func:`pickled` gives it. It is read only then: other code might read it otherwise.
+    """
     try:
-        code.check()
+        code.join()
     except ExecutorError as error:
         return error
     return pickle.loads(call)()
