@@ -126,6 +126,8 @@ class RayInstance:
         with suppress(queue.Empty):
             while (item := self._tasks.get_nowait()) is not None:
                 item[1](silent)
+            # Its thread is to end too, if it ever comes back.
+            self._tasks.put(None)
 
     def _start(self) -> ExecutorError | None:
         """Start Ray and see that it has what a stage needs; what is in the way, if something is."""

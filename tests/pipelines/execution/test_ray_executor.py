@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -152,6 +153,34 @@ def test_an_address_where_nobody_listens_is_an_error_that_names_it(store: Store,
     with pytest.raises(Interrupted):
         waiting.result(timeout=1)
     executor.close()
+
+
+SILENT = """
+import os, socket, sys
+from pipelines.execution import ray_instance
+from pipelines.execution.executor import ExecutorError
+from pipelines.execution.ray_executor import RayExecutor
+from pipelines.store.store import Store
+from pipelines.study.config import Execution
+from pipelines.study.stage import Stage
+
+ray_instance.CONNECT_S = 8.0
+listener = socket.create_server(("127.0.0.1", 0))
+executor = RayExecutor(Store(sys.argv[1]), Execution(address=f"127.0.0.1:{listener.getsockname()[1]}"))
+try:
+    executor.submit(Stage("corpus", 1, {})).result(timeout=60)
+except ExecutorError as error:
+    print(error, flush=True)
+executor.close()
+os._exit(0)
+"""
+
+
+@pytest.mark.slow
+def test_who_listens_and_does_not_answer_is_no_cluster(tmp_path: Path) -> None:
+    """In a process of its own, since nothing can end Ray's attempts."""
+    done = subprocess.run([sys.executable, "-c", SILENT, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert "does not answer: something listens there" in done.stdout, done.stderr
 
 
 def test_what_a_loopback_address_means_to_ray_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
