@@ -104,8 +104,8 @@ def overhead(folder: Path, ideal_s: float) -> None:
     busy = sum(record["wall_time_s"] for record in records) + imports
     print(
         f"12 trials of {steps} steps under Ray: {ran.seconds:.1f} s, of it {start:.1f} s start and {beyond:.1f} s "
-        f"beyond; {len(records)} stages, {busy:.1f} s in all (of it {imports:.1f} s imports), {busy / 2:.1f} s on two cores: "
-        f"overhead beyond the start {100 * (2 * beyond / busy - 1):.1f} %, "
+        f"beyond; {len(records)} stages, {busy:.1f} s in all (of it {imports:.1f} s imports), {busy / 2:.1f} s on two "
+        f"cores: overhead beyond the start {100 * (2 * beyond / busy - 1):.1f} %, "
         f"{100 * (2 * beyond / (busy - imports) - 1):.1f} % where imports are not counted as work"
     )
 
