@@ -1,8 +1,16 @@
-"""What the documentation's pages are given when the site is built: the commands, and readable cross-references."""
+"""What the documentation is given when it is built: the page of commands, the gallery's report, cross-references.
+
+    python docs/site_hooks.py runs/studies/k-ablation-*/report.html
+
+takes the data out of a report that a run has written, for the gallery's.
+"""
 
 from __future__ import annotations
 
+import json
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -11,13 +19,20 @@ from mkdocs.structure.files import File, Files
 _ROLE = re.compile(r":(?:class|func|meth|mod|data|attr|exc):<code>~?([^<]+)</code>")
 """A cross-reference as docstrings write it, after Markdown has turned its backquotes into code."""
 
+_REPORT_DATA = Path(__file__).with_name("k-ablation.json")
+"""Of the report on the default study."""
+
 _LIST_OF_COMMANDS = re.compile(r"\*\*Commands\*\*:\n\n(?:\* .*\n)+\n?")
 """The page's own table of contents lists them, without cutting their descriptions short."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the page of commands, made from the command line itself."""
+    """Add the page of commands, made from the command line itself, and the report of the default study."""
+    from pipelines.report.page import render_data
+
     files.append(File.generated(config, "reference/commands.md", content=_commands()))
+    report = render_data(json.loads(_REPORT_DATA.read_text(encoding="utf-8")))
+    files.append(File.generated(config, "k-ablation-report.html", content=report))
     return files
 
 
@@ -36,3 +51,14 @@ def _commands() -> str:
     with typer.Context(command, info_name="calm-bench") as context:
         text = get_docs_for_click(obj=command, ctx=context, name="calm-bench", title="Commands")
     return _LIST_OF_COMMANDS.sub("", text)
+
+
+def _take_report(page: Path) -> None:
+    from pipelines.report.page import data_of
+
+    data = data_of(page.read_text(encoding="utf-8"))
+    _REPORT_DATA.write_text(json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    _take_report(Path(sys.argv[1]))

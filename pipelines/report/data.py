@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 FORMAT = "calm-bench report"
-VERSION = 1
+VERSION = 2
 
 Number = float | None
 

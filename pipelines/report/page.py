@@ -12,17 +12,19 @@ import hashlib
 import html
 import json
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from calm_bench.atomic import write_bytes
 from pipelines.common.canvas import PALETTE
-from pipelines.report.collect import collect
-from pipelines.report.data import Report
-from pipelines.store.store import Store
+from pipelines.report.data import FORMAT, VERSION, Report
+
+if TYPE_CHECKING:
+    from pipelines.store.store import Store
 
 SCRIPT = "report.js"
 """Made from ``scripts/`` (``npm run build`` there), Observable Plot and D3 included."""
@@ -30,6 +32,7 @@ STYLES = tuple(
     f"{name}.css" for name in ("base", "layout", "headline", "controls", "charts", "tables", "texts", "media")
 )
 REPORT = "report.html"
+_DATA = '<script type="application/json" id="data">'
 LARGE_BYTES = 500_000
 """Of a study's ``trials.json``, from which on its report is written by a process of its own: the values of a thousand
 trials are hundreds of megabytes, which the driver would keep."""
@@ -41,6 +44,8 @@ def write_report(store: Store, folders: Sequence[Path], path: Path) -> Path:
     Raises:
         ConfigurationError, LeaderboardError: a file of a study is damaged.
     """
+    from pipelines.report.collect import collect
+
     write_bytes(path, render(collect(store, folders)).encode())
     return path
 
@@ -62,6 +67,17 @@ def write_run_report(store: Store, folder: Path, notify: Callable[[str], None]) 
 
 def render(report: Report) -> str:
     """The whole page. Equal reports give equal pages."""
+    return render_data(report.to_dict())
+
+
+def render_data(data: Mapping[str, Any]) -> str:
+    """:func:`render` of a report's data, as :func:`data_of` reads them back from a page.
+
+    Raises:
+        ValueError: they are not the data of a report, or of one of another version.
+    """
+    if (data.get("format"), data.get("version")) != (FORMAT, VERSION):
+        raise ValueError(f"not the data of a report of version {VERSION}: make the report again")
     script = _asset(SCRIPT)
     policy = "; ".join(
         (
@@ -75,10 +91,10 @@ def render(report: Report) -> str:
     )
     parts = {
         "POLICY": html.escape(policy, quote=True),
-        "TITLE": html.escape(f"{report.title} · calm-bench report"),
+        "TITLE": html.escape(f"{data['title']} · calm-bench report"),
         "PALETTE": " ".join(f"--family-{place}: {colour};" for place, colour in enumerate(PALETTE)),
         "STYLE": "\n".join(_asset(name) for name in STYLES),
-        "DATA": _data(report),
+        "DATA": _json(data),
         "SCRIPT": script,
     }
     # One pass over the template alone: what is put in is not searched for further marks.
@@ -86,9 +102,15 @@ def render(report: Report) -> str:
     return pieces[0] + "".join(parts[mark] + rest for mark, _, rest in (piece.partition("}}") for piece in pieces[1:]))
 
 
-def _data(report: Report) -> str:
+def data_of(page: str) -> dict[str, Any]:
+    """The data in a page that :func:`render` made."""
+    data: dict[str, Any] = json.loads(page.partition(_DATA)[2].partition("</script>")[0])
+    return data
+
+
+def _json(data: Mapping[str, Any]) -> str:
     """JSON that can neither end its element nor open another; U+2028 and U+2029 are line ends to some readers."""
-    text = json.dumps(report.to_dict(), separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
 import re
@@ -17,7 +18,8 @@ from typer.testing import CliRunner
 from pipelines.app.cli import app
 from pipelines.common.sanitize import sanitize_label
 from pipelines.report.collect import collect
-from pipelines.report.page import SCRIPT, STYLES, render, write_run_report
+from pipelines.report.data import Report
+from pipelines.report.page import SCRIPT, STYLES, data_of, render, render_data, write_run_report
 
 HOSTILE = '</script><img src=x onerror="alert(1)">\u2028<!--<script>{{DATA}}{{SCRIPT}}'
 
@@ -94,6 +96,20 @@ def test_it_asks_for_nothing(hostile: str) -> None:
 def test_equal_studies_give_equal_pages(builder: Any) -> None:
     folder = builder.study(3)
     assert render(collect(builder.store, [folder])) == render(collect(builder.store, [folder]))
+
+
+def test_a_page_is_made_again_from_its_data(builder: Any) -> None:
+    page = render(collect(builder.store, [builder.study(3)]))
+    assert render_data(data_of(page)) == page
+    with pytest.raises(ValueError, match="make the report again"):
+        render_data(data_of(page) | {"version": 1})
+
+
+def test_the_gallerys_report_is_of_this_version() -> None:
+    data = json.loads((Path(__file__).parents[3] / "docs" / "k-ablation.json").read_text(encoding="utf-8"))
+    assert data.keys() == {field.name for field in dataclasses.fields(Report)}
+    assert "No K comes up" in data["boards"][0]["headline"]["sentences"][0]
+    assert data_of(render_data(data)) == data
 
 
 def test_all_assets_are_used() -> None:
