@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pipelines.report.page import write_report
+from pipelines.results.leaderboard import Leaderboard
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -307,6 +308,25 @@ def test_points_are_reached_with_keys(open_page: Opened, study_page: Path) -> No
         assert tip(page, "compute-chart")[0] == seen[0]
         page.keyboard.press("Escape")
         assert page.locator("#tip").inner_text() == ""
+
+
+def test_keys_pass_points_that_coincide(open_page: Opened, tmp_path: Path, builder_at: Callable[[Path], Any]) -> None:
+    """Two rows of equal score and price: whichever of them is shown, the others are still reached both ways."""
+    builder = builder_at(tmp_path / "runs")
+    folder = builder.study(5)
+    board = Leaderboard.from_json((folder / "leaderboard.json").read_text())
+    second = next(entry for entry in board if entry.trial == 1)
+    same = {"brierlm": second.brierlm, "total_training_flops": second.total_training_flops}
+    entries = [entry.model_copy(update=same) if entry.trial == 2 else entry for entry in board]
+    (folder / "leaderboard.json").write_text(Leaderboard(entries).to_json())
+    with open_page(write_report(builder.store, [folder], tmp_path / "report.html")) as page:
+        chart(page, "compute-chart").focus()
+        for key in ("ArrowRight", "ArrowLeft"):
+            seen = set()
+            for _ in range(5):
+                page.keyboard.press(key)
+                seen.add(tip(page, "compute-chart")[0])
+            assert len(seen) == 4, key
 
 
 def test_any_two_columns_make_a_chart(open_page: Opened, study_page: Path) -> None:

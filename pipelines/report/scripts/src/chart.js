@@ -193,11 +193,15 @@ function interact(svg, points) {
     .map((point) => ({ point, px: svg.scale("x")?.apply(point.x), py: svg.scale("y")?.apply(point.y) }))
     .sort((a, b) => a.px - b.px || a.py - b.py);
   const leave = () => svg.dispatchEvent(new PointerEvent("pointerleave", { pointerType: "mouse" }));
-  /** @param {number} index */
-  function reach(index) {
-    const { px, py } = places[(index + places.length) % places.length];
+  // Of points that coincide one is shown: the walk goes on from where it was, not from that one.
+  let walked = { index: -1, value: /** @type {unknown} */ (undefined) };
+  /** @param {number} step */
+  function reach(step) {
+    const index = (step + places.length) % places.length;
+    const { px, py } = places[index];
     const { x, y } = new DOMPoint(px, py).matrixTransform(svg.getScreenCTM() ?? undefined);
     svg.dispatchEvent(new PointerEvent("pointermove", { clientX: x, clientY: y, pointerType: "mouse" }));
+    walked = { index, value: svg.value };
   }
   /** @type {Point | null} */
   let touched = null;
@@ -227,7 +231,7 @@ function interact(svg, points) {
     (event) => svg.contains(/** @type {Node | null} */ (event.relatedTarget)) || leave(),
   );
   svg.addEventListener("keydown", (event) => {
-    const here = places.findIndex((place) => place.point === svg.value);
+    const here = walked.value === svg.value ? walked.index : places.findIndex((place) => place.point === svg.value);
     if (event.key === "ArrowRight" || event.key === "ArrowDown") reach(here + 1);
     else if (event.key === "ArrowLeft" || event.key === "ArrowUp") reach(here < 0 ? -1 : here - 1);
     else if (event.key === "Home") reach(0);

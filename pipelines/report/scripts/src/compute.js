@@ -69,6 +69,15 @@ function lawsOf(x, y) {
 const priceOf = (point, price) =>
   price === "total_training_flops" ? point.training_flops + point.autoencoder_training_flops : point[price];
 
+/** Leaves out labels under which another point would lie. @type {Plot.RenderFunction} */
+const uncovered = (index, scales, values, dimensions, context, next) => {
+  const { x = [], y = [], text = [] } = values;
+  /** @param {number} i @param {number} j */
+  const covers = (i, j) => x[j] >= x[i] && x[j] - x[i] < 7 * String(text[i]).length + 18 && Math.abs(y[j] - y[i]) < 13;
+  const free = [...index].filter((i) => ![...index].some((j) => j !== i && covers(i, j)));
+  return next?.(free, scales, values, dimensions, context) ?? null;
+};
+
 export function computeChart() {
   const { board } = page;
   const columns = board.columns.filter(({ axis, key }) => axis && board.rows.some((row) => number(row, key) >= 0));
@@ -178,14 +187,14 @@ export function computeChart() {
               strokeWidth: 1.2,
             }),
             ...scatter(points, { r: rows.length > MANY ? 4 : 6, thin: rows.length > MANY }),
-            front.length <= (width < 520 ? LABELLED / 2 : LABELLED)
-              ? Plot.text(front, {
+            rows.length <= (width < 520 ? LABELLED / 2 : LABELLED)
+              ? Plot.text(rows, {
                   ...at,
                   text: (row) => short(row.label, 26),
                   className: "point-label",
                   textAnchor: "start",
-                  dx: 9,
-                  dy: -9,
+                  dx: 11,
+                  render: uncovered,
                 })
               : null,
           ],
