@@ -9,7 +9,6 @@ from collections import Counter
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import DynamicCache
 
 from calm_bench.heads.energy import EnergyHead
 from calm_bench.lm import Calm, TokenModel
@@ -49,11 +48,13 @@ def plain_batch_sampling(model: Calm, hidden: Tensor, temperature: float, num_ca
 @torch.no_grad()
 def plain_token_generation(model: TokenModel, prompts: Tensor, max_new_tokens: int) -> Tensor:
     """One token a step with a key-value cache: [B, L] -> [B, max_new_tokens]."""
-    cache = DynamicCache(config=model.backbone.config)
+    cache = model.new_cache()
     tokens, generated = prompts, []
+    positions = torch.arange(prompts.shape[1]).expand(len(prompts), -1)
     for _ in range(max_new_tokens):
-        output = model.backbone(inputs_embeds=model.embed(tokens), past_key_values=cache, use_cache=True)
-        probabilities = model.lm_head(output.last_hidden_state[:, -1]).float().softmax(dim=-1)
+        hidden = model.read(tokens, positions, cache)[:, -1]
+        positions = positions[:, -1:] + 1
+        probabilities = model.lm_head(hidden).float().softmax(dim=-1)
         tokens = torch.multinomial(probabilities, 1)
         generated.append(tokens)
     return torch.cat(generated, dim=1)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from bench.plain_sampling import plain_head
 from calm_bench.heads.energy import EnergyHead
@@ -22,21 +21,21 @@ def plain_continuations(
     The text is read once. At each position the part of the cache before it is copied for all samples, and these go on
     together, a chunk a step.
     """
-    cache = DynamicCache(config=model.backbone.config)
-    hidden = model.backbone(
-        inputs_embeds=model.embed(windows[:, : positions[-1]]), past_key_values=cache, use_cache=True
-    ).last_hidden_state
+    cache = model.new_cache()
+    num_steps = positions[-1] // model.chunk_size
+    everywhere = torch.arange(num_steps).expand(len(windows), -1)
+    hidden = model.read(windows[:, : positions[-1]], everywhere, cache)
     drawn = []
     for position in positions:
         steps = position // model.chunk_size
-        own = DynamicCache(config=model.backbone.config)
-        for index, layer in enumerate(cache.layers):
-            keys, values = (kept[:, :, :steps] for kept in (layer.keys, layer.values))
-            own.update(keys.repeat_interleave(num_samples, 0), values.repeat_interleave(num_samples, 0), index)
+        own = model.new_cache()
+        for layer, text in zip(own.layers, cache.layers, strict=True):
+            keys, values = (kept[:, :, :steps] for kept in (text.keys, text.values))
+            layer.append(keys.repeat_interleave(num_samples, 0), values.repeat_interleave(num_samples, 0))
         chunks = [_draw(model, hidden[:, steps - 1].repeat_interleave(num_samples, 0))]
         while len(chunks) * model.chunk_size < horizon:
-            output = model.backbone(inputs_embeds=model.embed(chunks[-1]), past_key_values=own, use_cache=True)
-            chunks.append(_draw(model, output.last_hidden_state[:, -1]))
+            here = torch.full((len(chunks[-1]), 1), steps + len(chunks) - 1)
+            chunks.append(_draw(model, model.read(chunks[-1], here, own)[:, -1]))
         drawn.append(torch.cat(chunks, dim=1)[:, :horizon].unflatten(0, (len(windows), num_samples)))
     return torch.stack(drawn, dim=1)
 

@@ -72,10 +72,6 @@ class Wrapped(PreTrainedModel):
             # transformers asks for empty tensors, which would also empty the tables that are computed and not stored.
             with torch.device("cpu"):
                 network = self.build(config.description())
-            for module in network.modules():
-                if module._non_persistent_buffers_set:
-                    # The loader replaces such a table by an empty one, and lets it be computed if it is not marked so.
-                    setattr(module, "_is_hf_initialized", False)  # noqa: B010 (mypy)
         self._frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
         # Past nn.Module: as a submodule it would add its name to every tensor's.
         object.__setattr__(self, "network", network)
@@ -117,7 +113,7 @@ class Wrapped(PreTrainedModel):
         """Nothing: a network initialises itself when it is built, and this must not undo what was loaded."""
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Nothing, as :meth:`init_weights`; the backbone fills its rotary table itself after loading."""
+        """Nothing, as :meth:`init_weights`."""
 
 
 @dataclass

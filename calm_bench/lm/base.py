@@ -8,23 +8,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Generator, Tensor, nn
-from transformers import LlamaConfig, LlamaModel
 
 from calm_bench.config import LanguageModel as LanguageModelConfig
 from calm_bench.errors import RunError
 from calm_bench.heads.noise import Noise, OneSource, RowSources
+from calm_bench.lm.backbone import Backbone
+from calm_bench.lm.cache import Cache
+from calm_bench.lm.tree import Text
 from calm_bench.weights import save_weights
-
-if TYPE_CHECKING:
-    from transformers import DynamicCache
-
-    from calm_bench.lm.tree import Text
-
-MAX_POSITIONS = 1 << 17
-"""Rotary positions need no table, so this only keeps transformers from complaining."""
 
 
 class NotFinite(RunError, ArithmeticError):
@@ -66,21 +60,16 @@ class ChunkLanguageModel(nn.Module, ABC):
         self.config = config
         self.chunk_size = config.chunk_size
         self.vocab_size = vocab_size
-        settings: dict[str, Any] = {
-            "vocab_size": vocab_size,
-            "hidden_size": config.hidden_size,
-            "intermediate_size": config.intermediate_size,
-            "num_hidden_layers": config.num_layers,
-            "num_attention_heads": config.num_attention_heads,
-            "num_key_value_heads": config.key_value_heads,
-            "max_position_embeddings": MAX_POSITIONS,
-            "rms_norm_eps": config.rms_norm_eps,
-            "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
-            "initializer_range": config.hidden_size**-0.5,
-            "use_cache": False,
-            "attn_implementation": "sdpa",
-        }
-        self.backbone = LlamaModel(LlamaConfig(**settings))
+        self.backbone = Backbone(
+            vocab_size,
+            config.hidden_size,
+            config.intermediate_size,
+            config.num_layers,
+            config.num_attention_heads,
+            config.key_value_heads,
+            config.rope_theta,
+            config.rms_norm_eps,
+        )
 
     @abstractmethod
     def embed(self, tokens: Tensor) -> Tensor:
@@ -132,20 +121,32 @@ class ChunkLanguageModel(nn.Module, ABC):
 
     def hidden_states(self, tokens: Tensor) -> Tensor:
         """ids [B, n * K] -> [B, n, d]; position p has read chunks 0 to p and predicts chunk p + 1."""
-        hidden: Tensor = self.backbone(inputs_embeds=self.embed(tokens)).last_hidden_state
+        hidden: Tensor = self.backbone(self.embed(tokens))
         return hidden
 
     def read_text(self, tokens: Tensor) -> Text:
         """Read ids [B, n * K] once, to continue them at many positions; without gradients."""
-        from calm_bench.lm.tree import Text
-
         return Text(self.backbone, self.embed(tokens))
 
-    def read_step(self, inputs: Tensor, positions: Tensor, cache: DynamicCache, mask: Tensor | None) -> Tensor:
-        """Read one more input of every row (:func:`calm_bench.lm.step.step`); without gradients."""
-        from calm_bench.lm.step import step
+    def new_cache(self) -> Cache:
+        """An empty one for :meth:`read`."""
+        return Cache(len(self.backbone.layers))
 
-        return step(self.backbone, inputs, positions, cache, mask)
+    def read(self, tokens: Tensor, positions: Tensor, cache: Cache, mask: Tensor | None = None) -> Tensor:
+        """Read more of every row, which ``cache`` then holds too; without gradients.
+
+        Args:
+            tokens: ids [R, n * K].
+            positions: Long [R, n], counted from the beginning of each row's own text.
+            mask: Bool [R, L + n] for L chunks that are held, true at chunks of the row's text; the others are padding,
+                which nothing sees. Unset means that there is none.
+
+        Returns:
+            Hidden states [R, n, d].
+        """
+        inputs = self.embed(tokens)
+        hidden: Tensor = self.backbone(inputs, positions, cache.attentions(inputs.shape[1], mask))
+        return hidden
 
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Named parameters that training changes; leaves a frozen autoencoder out."""

@@ -45,7 +45,7 @@ class Calm(ChunkLanguageModel):
         )
         for module in self.input_projection:
             if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=self.backbone.config.initializer_range)
+                nn.init.normal_(module.weight, std=self.backbone.initializer_range)
                 nn.init.zeros_(module.bias)
         self.head = HEADS.get(config.head.kind)(config.head, d, autoencoder.latent_size)
         self.autoencoder = autoencoder.requires_grad_(False).eval()

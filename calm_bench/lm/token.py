@@ -20,7 +20,7 @@ class TokenModel(ChunkLanguageModel):
     def __init__(self, config: LanguageModelConfig, vocab_size: int) -> None:
         super().__init__(config, vocab_size)
         self.lm_head = nn.Linear(config.hidden_size, vocab_size, bias=False)
-        nn.init.normal_(self.lm_head.weight, std=self.backbone.config.initializer_range)
+        nn.init.normal_(self.lm_head.weight, std=self.backbone.initializer_range)
 
     def embed(self, tokens: Tensor) -> Tensor:
         embedded: Tensor = self.backbone.embed_tokens(tokens)

@@ -11,35 +11,64 @@ key-value heads, r = H / G, e size of a head, d hidden size.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
-from transformers.models.llama.modeling_llama import LlamaModel, apply_rotary_pos_emb
+
+from calm_bench.lm.backbone import Backbone
+from calm_bench.lm.cache import Cache
 
 MAX_SCORES = 1 << 23
-"""Attention scores held at once (32 MB in fp32)."""
+"""Attention scores held at once on a CPU (32 MB in fp32); on a GPU, 64 times as many, or it would wait for launches."""
+ON_GPU = 64
 
 
 class Text:
     """Windows that were read once, and their keys and values at every step."""
 
-    def __init__(self, backbone: LlamaModel, inputs: Tensor) -> None:
+    def __init__(self, backbone: Backbone, inputs: Tensor) -> None:
         """Read ``inputs`` [W, L, d]."""
         self.backbone = backbone
-        cache = DynamicCache(config=backbone.config)
-        output = backbone(inputs_embeds=inputs, past_key_values=cache, use_cache=True)
-        self.hidden: Tensor = output.last_hidden_state
+        cache = Cache(len(backbone.layers))
+        self.hidden: Tensor = backbone(inputs, attentions=cache.attentions(inputs.shape[1]))
         """[W, L, d]."""
-        layers: list[Any] = cache.layers
-        self.keys: list[Tensor] = [layer.keys for layer in layers]
+        self.keys: list[Tensor] = [layer.keys for layer in cache.layers]
         """Of each layer: [W, G, L, e]."""
-        self.values: list[Tensor] = [layer.values for layer in layers]
+        self.values: list[Tensor] = [layer.values for layer in cache.layers]
 
     def nodes(self) -> Nodes:
         """The root of a new tree of continuations; the tree before it is no longer to be used."""
         return Nodes(self)
+
+
+@dataclass(frozen=True)
+class Side:
+    """Consecutive nodes whose attention is computed together, a window's side by side, so that one product serves
+    them all: node i is row ``place[i]`` of window ``own[i]`` of those that take part."""
+
+    nodes: slice
+    windows: slice
+    longest: int
+    """Steps of the text that some node sees."""
+    most: int
+    """Nodes of the window with most."""
+    own: Tensor
+    place: Tensor
+    unseen: Tensor
+    """Bool [W, most, longest], true where a node does not look."""
+
+    def spread(self, values: Tensor) -> Tensor:
+        """[n, G, r, x] -> [W, G, most * r, x], zeros where a window has fewer nodes."""
+        padded = values.new_zeros((len(self.unseen), self.most, *values.shape[1:]))
+        padded[self.own, self.place] = values
+        return padded.transpose(1, 2).flatten(2, 3)
+
+    def gathered(self, rows: Tensor) -> Tensor:
+        """The way back."""
+        back: Tensor = rows.unflatten(2, (self.most, -1)).transpose(1, 2)[self.own, self.place]
+        return back
 
 
 class Nodes:
@@ -64,76 +93,74 @@ class Nodes:
         Returns:
             Hidden states [N, d] that have read the chunks.
         """
-        backbone: Any = self._text.backbone
-        scores = backbone.config.num_attention_heads * (int(prefix.max()) + self._depth + 1)
-        slices = _slices(window, max(1, MAX_SCORES // scores))
-        rotary = backbone.rotary_emb(inputs[None], (prefix + self._depth)[None])
-        cosine, sine = (table[0] for table in rotary)
-        x = inputs
-        for index, layer in enumerate(backbone.layers):
-            attention = layer.self_attn
-            normed = layer.input_layernorm(x)
-            query, key, value = (
-                project(normed).unflatten(-1, (-1, attention.head_dim))
-                for project in (attention.q_proj, attention.k_proj, attention.v_proj)
-            )
-            query, key = apply_rotary_pos_emb(query, key, cosine, sine)
-            keys = self._keys[index] = _appended(self._keys[index], parent, key)
-            values = self._values[index] = _appended(self._values[index], parent, value)
-            attended = torch.cat(
-                [
-                    self._attend(index, query[rows], keys[rows], values[rows], window[rows], prefix[rows])
-                    for rows in slices
-                ]
-            )
-            x = x + attention.o_proj(attended)
-            x = x + layer.mlp(layer.post_attention_layernorm(x))
+        backbone = self._text.backbone
+        sides = _sides(window, prefix, backbone.num_heads, self._depth + 1)
+        attentions = [partial(self._attend, layer, parent, sides) for layer in range(len(self._keys))]
+        hidden: Tensor = backbone(inputs, prefix + self._depth, attentions)
         self._depth += 1
-        hidden: Tensor = backbone.norm(x)
         return hidden
 
     def _attend(
-        self, layer: int, query: Tensor, keys: Tensor, values: Tensor, window: Tensor, prefix: Tensor
+        self, layer: int, parent: Tensor, sides: list[Side], query: Tensor, key: Tensor, value: Tensor
     ) -> Tensor:
-        """Attention of some nodes: [n, H, e] with ancestors [n, t, G, e] -> [n, H e]."""
-        first, last, longest = int(window[0]), int(window[-1]), int(prefix.max())
-        text_keys = self._text.keys[layer][first : last + 1, :, :longest]
-        text_values = self._text.values[layer][first : last + 1, :, :longest]
-        num_windows, groups, _, size = text_keys.shape
-        # A window's nodes side by side, so that one product serves them all: row `place` of window `own`.
-        own = window - first
-        count = torch.bincount(own, minlength=num_windows)
-        place = torch.arange(len(own), device=own.device) - (count.cumsum(0) - count)[own]
-        most = int(count.max())
+        """Attention of all nodes in one layer: [N, H, e] and [N, G, e] -> [N, H, e]."""
+        keys = self._keys[layer] = _appended(self._keys[layer], parent, key)
+        values = self._values[layer] = _appended(self._values[layer], parent, value)
+        parts = [
+            _attended(
+                side,
+                query[side.nodes],
+                keys[side.nodes],
+                values[side.nodes],
+                self._text.keys[layer][side.windows, :, : side.longest],
+                self._text.values[layer][side.windows, :, : side.longest],
+            )
+            for side in sides
+        ]
+        return torch.cat(parts)
 
-        def side_by_side(values: Tensor) -> Tensor:
-            """[n, G, r, x] -> [W, G, most * r, x], zeros where a window has fewer nodes."""
-            padded = values.new_zeros((num_windows, most, *values.shape[1:]))
-            padded[own, place] = values
-            return padded.transpose(1, 2).flatten(2, 3)
 
-        def one_by_one(rows: Tensor) -> Tensor:
-            """The way back."""
-            back: Tensor = rows.unflatten(2, (most, -1)).transpose(1, 2)[own, place]
-            return back
-
-        grouped = query.unflatten(1, (groups, -1)) * size**-0.5  # [n, G, r, e]
-        to_text = side_by_side(grouped) @ text_keys.transpose(2, 3)  # [W, G, most * r, longest]
-        unseen = torch.ones((num_windows, most, longest), dtype=torch.bool, device=query.device)
-        unseen[own, place] = torch.arange(longest, device=query.device) >= prefix[:, None]
-        to_text.unflatten(2, (most, -1)).masked_fill_(unseen[:, None, :, None], -torch.inf)
-        to_ancestors = side_by_side(torch.einsum("ngre,ntge->ngrt", grouped, keys))
-        weights = torch.cat([to_text, to_ancestors], dim=-1).softmax(dim=-1, dtype=torch.float32).to(query.dtype)
-        from_text = one_by_one(weights[..., :longest] @ text_values)
-        from_ancestors = torch.einsum("ngrt,ntge->ngre", one_by_one(weights[..., longest:]), values)
-        attended: Tensor = (from_text + from_ancestors).flatten(1)
-        return attended
+def _attended(
+    side: Side, query: Tensor, keys: Tensor, values: Tensor, text_keys: Tensor, text_values: Tensor
+) -> Tensor:
+    """[n, H, e] with ancestors [n, t, G, e] and texts [W, G, longest, e] -> [n, H, e]."""
+    groups, size = text_keys.shape[1], text_keys.shape[3]
+    grouped = query.unflatten(1, (groups, -1)) * size**-0.5  # [n, G, r, e]
+    to_text = side.spread(grouped) @ text_keys.transpose(2, 3)  # [W, G, most * r, longest]
+    to_text.unflatten(2, (side.most, -1)).masked_fill_(side.unseen[:, None, :, None], -torch.inf)
+    to_ancestors = side.spread(torch.einsum("ngre,ntge->ngrt", grouped, keys))
+    weights = torch.cat([to_text, to_ancestors], dim=-1).softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+    from_text = side.gathered(weights[..., : side.longest] @ text_values)
+    from_ancestors = torch.einsum("ngrt,ntge->ngre", side.gathered(weights[..., side.longest :]), values)
+    attended: Tensor = (from_text + from_ancestors).flatten(1, 2)
+    return attended
 
 
 def _appended(before: Tensor | None, parent: Tensor, new: Tensor) -> Tensor:
     """The parents' [N', t, ...] taken over and one more [N, ...] put behind: [N, t + 1, ...]."""
     own = new.unsqueeze(1)
     return own if before is None else torch.cat([before[parent], own], dim=1)
+
+
+def _sides(window: Tensor, prefix: Tensor, num_heads: int, depth: int) -> list[Side]:
+    """Nodes in windows ``window`` that see ``prefix`` steps of them, both Long [N], and ``depth`` of their own.
+
+    The same for all layers, and worked out on the CPU from one copy: a GPU is waited for once, not at every number.
+    """
+    device = window.device
+    windows, prefixes = torch.stack([window, prefix]).cpu()
+    most_scores = MAX_SCORES * (1 if device.type == "cpu" else ON_GPU)
+    sides = []
+    for nodes in _slices(windows, max(1, most_scores // (num_heads * (int(prefixes.max()) + depth)))):
+        first, last, longest = int(windows[nodes][0]), int(windows[nodes][-1]), int(prefixes[nodes].max())
+        own = windows[nodes] - first
+        count = torch.bincount(own)
+        place = torch.arange(len(own)) - (count.cumsum(0) - count)[own]
+        unseen = torch.ones((len(count), int(count.max()), longest), dtype=torch.bool, device=device)
+        own, place = own.to(device, non_blocking=True), place.to(device, non_blocking=True)
+        unseen[own, place] = torch.arange(longest, device=device) >= prefix[nodes, None]
+        sides.append(Side(nodes, slice(first, last + 1), longest, unseen.shape[1], own, place, unseen))
+    return sides
 
 
 def _slices(window: Tensor, most_rows: int) -> list[slice]:

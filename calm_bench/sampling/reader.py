@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from calm_bench.lm.base import ChunkLanguageModel
 
@@ -23,7 +22,7 @@ class Reader:
     def __init__(self, model: ChunkLanguageModel, texts: Sequence[Sequence[int]]) -> None:
         """Read whole chunks, at least one of each text."""
         self._model = model
-        self._cache = DynamicCache(config=model.backbone.config)
+        self._cache = model.new_cache()
         device = next(model.parameters()).device
         longest = max(len(text) for text in texts)
         padding = [longest - len(text) for text in texts]
@@ -32,33 +31,22 @@ class Reader:
         start = torch.tensor(padding, device=device)[:, None] // model.chunk_size
         index = torch.arange(num_chunks, device=device)
         # Without padding, attention needs no mask, which is its fast case.
-        self._mask = (index >= start).long() if any(padding) else None
+        self._mask = index >= start if any(padding) else None
         self._next = num_chunks - start  # [R, 1]
-        self.hidden = self._read_all(tokens, (index - start).clamp_min(0))
+        positions = (index - start).clamp_min(0)
+        self.hidden = model.read(tokens, positions, self._cache, self._mask)[:, -1]
 
     def read(self, chunks: Tensor) -> None:
         """Go on by one chunk per row: Long [R, K]. Afterwards ``hidden`` [R, d] has read it."""
         if self._mask is not None:
             self._mask = torch.cat([self._mask, self._mask.new_ones((len(chunks), 1))], dim=1)
-        inputs = self._model.embed(chunks).squeeze(1)
-        self.hidden = self._model.read_step(inputs, self._next, self._cache, self._mask)
+        self.hidden = self._model.read(chunks, self._next, self._cache, self._mask)[:, -1]
         self._next = self._next + 1
 
     def keep(self, rows: Sequence[int]) -> None:
         """Forget all rows but these."""
         index = torch.tensor(rows, device=self.hidden.device)
-        self._cache.batch_select_indices(index)
+        self._cache.keep(index)
         self.hidden, self._next = self.hidden[index], self._next[index]
         if self._mask is not None:
             self._mask = self._mask[index]
-
-    def _read_all(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        output = self._model.backbone(
-            inputs_embeds=self._model.embed(tokens),
-            attention_mask=self._mask,
-            position_ids=positions,
-            past_key_values=self._cache,
-            use_cache=True,
-        )
-        hidden: Tensor = output.last_hidden_state[:, -1]
-        return hidden

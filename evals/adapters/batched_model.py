@@ -11,7 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, LlamaModel
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from calm_bench.lm.backbone import Backbone
+from calm_bench.lm.cache import Cache
 from calm_bench.lm.token import TokenModel
 from calm_bench.lm.tree import Nodes, Text
 from calm_bench.sampling.reader import Reader
@@ -20,11 +23,15 @@ LOGGER = logging.getLogger(__name__)
 
 TRIAL_TOKENS = 6
 
+SCALED_ROPE = ("linear", "llama3")
+"""Ways to stretch a context that change the rotary frequencies and nothing else, whatever the length of a text."""
+
 
 class BatchedModel(TokenModel):
-    """Backbone and output projection of ``model``, whose parameters it shares, for the ids below ``vocab_size``."""
+    """A Llama: ``backbone`` and output projection of ``model``, whose parameters it shares, for ids below
+    ``vocab_size``."""
 
-    def __init__(self, model: Any, vocab_size: int) -> None:
+    def __init__(self, model: Any, backbone: nn.Module, vocab_size: int) -> None:
         """
         Raises:
             TypeError: the model's output is no plain projection.
@@ -34,39 +41,57 @@ class BatchedModel(TokenModel):
         if not isinstance(head, nn.Linear) or head.bias is not None:
             raise TypeError(f"the output of {type(model).__name__} is not a linear projection without bias")
         self.chunk_size = 1
-        self.backbone = model.base_model
+        self.backbone: Any = backbone
         self.lm_head = nn.Linear(head.in_features, vocab_size, bias=False, device="meta")
         # A view of the model's own rows.
         self.lm_head.weight = nn.Parameter(head.weight.detach()[:vocab_size], requires_grad=False)
         self.vocab_size = vocab_size
 
+
+class MaskedModel(BatchedModel):
+    """A model of any architecture, read by its own code. Ours is written for Llama, and faster."""
+
     def embed(self, tokens: Tensor) -> Tensor:
         embedded: Tensor = self.backbone.get_input_embeddings()(tokens)
         return embedded
 
-    # Our own code for trees and single steps is written for Llama, and faster than what every architecture takes.
+    def hidden_states(self, tokens: Tensor) -> Tensor:
+        hidden: Tensor = self.backbone(inputs_embeds=self.embed(tokens)).last_hidden_state
+        return hidden
 
     def read_text(self, tokens: Tensor) -> Text:
-        return super().read_text(tokens) if type(self.backbone) is LlamaModel else MaskedText(self, tokens)
+        return MaskedText(self, tokens)
 
-    def read_step(self, inputs: Tensor, positions: Tensor, cache: DynamicCache, mask: Tensor | None) -> Tensor:
-        if type(self.backbone) is LlamaModel:
-            return super().read_step(inputs, positions, cache, mask)
+    def new_cache(self) -> Cache:
+        return MaskedCache(self.backbone.config)
+
+    def read(self, tokens: Tensor, positions: Tensor, cache: Cache, mask: Tensor | None = None) -> Tensor:
+        assert isinstance(cache, MaskedCache)
         output = self.backbone(
-            inputs_embeds=inputs[:, None],
-            attention_mask=mask,
+            inputs_embeds=self.embed(tokens),
+            attention_mask=None if mask is None else mask.long(),
             position_ids=positions,
-            past_key_values=cache,
+            past_key_values=cache.own,
             use_cache=True,
         )
-        hidden: Tensor = output.last_hidden_state[:, -1]
+        hidden: Tensor = output.last_hidden_state
         return hidden
+
+
+class MaskedCache(Cache):
+    """What the model itself keeps of what it has read."""
+
+    def __init__(self, config: Any) -> None:
+        self.own = DynamicCache(config=config)
+
+    def keep(self, rows: Tensor) -> None:
+        self.own.batch_select_indices(rows)
 
 
 class MaskedText(Text):
     """Windows read by a backbone of any architecture, whose cache also takes the nodes."""
 
-    def __init__(self, model: BatchedModel, tokens: Tensor) -> None:
+    def __init__(self, model: MaskedModel, tokens: Tensor) -> None:
         self.backbone = model.backbone
         self.cache = DynamicCache(config=self.backbone.config)
         output = self.backbone(inputs_embeds=model.embed(tokens), past_key_values=self.cache, use_cache=True)
@@ -128,6 +153,38 @@ class MaskedNodes(Nodes):
         return hidden
 
 
+def llama_backbone(model: Any) -> Backbone | None:
+    """The parameters of ``model`` in a backbone of ours, or None if ours lacks something of its architecture."""
+    if type(model) is not LlamaModel:
+        return None
+    config: Any = model.config
+    rope = config.rope_parameters
+    is_usual = (
+        rope["rope_type"] in ("default", *SCALED_ROPE)
+        and config.head_dim * config.num_attention_heads == config.hidden_size
+        and not (config.attention_bias or config.mlp_bias)
+        and config.hidden_act == "silu"
+    )
+    if not is_usual:
+        return None
+    with torch.device("meta"):
+        backbone = Backbone(
+            config.vocab_size,
+            config.hidden_size,
+            config.intermediate_size,
+            config.num_hidden_layers,
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            rope["rope_theta"],
+            config.rms_norm_eps,
+        )
+    backbone.load_state_dict(model.state_dict(), assign=True)
+    if rope["rope_type"] in SCALED_ROPE:
+        scale: Any = ROPE_INIT_FUNCTIONS[rope["rope_type"]]
+        backbone.scaled = lambda frequencies: scale(config, frequencies.device)[0]
+    return backbone.eval()
+
+
 @torch.no_grad()
 def batched_model(model: Any, vocab_size: int, max_positions: int | None) -> BatchedModel | None:
     """``model`` taken apart, or None if its parts do not give the logits of the whole.
@@ -145,7 +202,9 @@ def batched_model(model: Any, vocab_size: int, max_positions: int | None) -> Bat
     alone = torch.cat([model(input_ids=text[None, : end + 1]).logits[:, -1, :vocab_size] for end in range(len(text))])
     expected = torch.cat([alone, alone[[1, 3]], alone[[3, 5]]]).float()
     try:
-        batched = BatchedModel(model, vocab_size)
+        llama = llama_backbone(model.base_model)
+        kind, backbone = (MaskedModel, model.base_model) if llama is None else (BatchedModel, llama)
+        batched = kind(model, backbone, vocab_size)
         found = torch.cat([_whole(batched, text), _padded(batched, text), _nodes(batched, text)]).float()
     except Exception as error:  # architectures refuse such inputs in as many ways as there are
         LOGGER.info("%s is read one position at a time: %s", type(model).__name__, error)
