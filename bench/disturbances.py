@@ -274,7 +274,7 @@ def mlflow_away(scene: Scene) -> Iterator[Row]:
         server.wait()
         driver = scene.start(store, "tracking.enabled=true", f"tracking.uri={server.address}")
         stage = StruckStage.amid(store, "language_model", driver, AMID)
-        wait_for(lambda: _mirrored(database) > 0, "MLflow has the first lines", PATIENCE_S, driver)
+        wait_for(lambda: _num_tracked(database) > 0, "MLflow has the first lines", PATIENCE_S, driver)
         with_it = _steps_per_second(stage.folder)
         server.stop(signal.SIGKILL)
         without_it = _steps_per_second(stage.folder)
@@ -282,7 +282,7 @@ def mlflow_away(scene: Scene) -> Iterator[Row]:
         server.wait()
         stage.strike()
         logged = last_step(stage.folder)
-        wait_for(lambda: _mirrored(database) >= logged, "MLflow has caught up", PATIENCE_S, driver)
+        wait_for(lambda: _num_tracked(database) >= logged, "MLflow has caught up", PATIENCE_S, driver)
         caught_up = time.monotonic() - stage.struck
         scene.end(driver)
     finally:
@@ -291,7 +291,7 @@ def mlflow_away(scene: Scene) -> Iterator[Row]:
     yield Row("MLflow's server killed and back", Recovery(caught_up, 0.0), scene.is_undisturbed(store), remark)
 
 
-def _mirrored(database: Path) -> int:
+def _num_tracked(database: Path) -> int:
     """The last step of which MLflow has the loss."""
     with closing(sqlite3.connect(database, timeout=30)) as connection:
         (step,) = connection.execute("SELECT max(step) FROM metrics WHERE key = 'train/loss'").fetchone()

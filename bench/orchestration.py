@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("cached", "memory", "overhead"))
     parser.add_argument("--trials", type=int, help="of the cached study; 200 for cached, 2000 for memory")
-    parser.add_argument("--no-mlflow", action="store_true", help="without the mirror")
+    parser.add_argument("--no-mlflow", action="store_true", help="without MLflow")
     parser.add_argument("--keep", type=Path, help="keep the store in this folder, and use what it holds")
     parser.add_argument("--ideal", type=float, default=20.0, help="overhead: seconds of one training")
     arguments = parser.parse_args()
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def cached(folder: Path, num_trials: int, with_mlflow: bool) -> None:
-    """Seconds to the leaderboard and peak memory of a study that has everything; the first run fills the mirror."""
+    """Seconds to the leaderboard and peak memory of a study that has everything; the first run fills MLflow."""
     study = _grid(num_trials)
     store = Store(folder / "runs")
     stages = fill(store, study, _real_run(folder))
@@ -67,7 +67,7 @@ def cached(folder: Path, num_trials: int, with_mlflow: bool) -> None:
     for name in ("first run", "again"):
         ran = _run(["run", str(file), "--store", str(store.root), *settings], folder / f"{name}.log")
         print(
-            f"{num_trials} cached trials, {stages} stages, mirror {'on' if with_mlflow else 'off'}, {name}: "
+            f"{num_trials} cached trials, {stages} stages, MLflow {'on' if with_mlflow else 'off'}, {name}: "
             f"{ran.to_leaderboard:.1f} s to the leaderboard, {1000 * ran.to_leaderboard / stages:.1f} ms per cached "
             f"stage; {ran.seconds:.1f} s to the end, {ran.cpu:.1f} s of CPU time, peak {ran.megabytes:.0f} MB",
             flush=True,

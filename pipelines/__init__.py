@@ -1,1 +1,1 @@
-"""Runs experiments: stages on Ray or in this process, searches by Optuna, the mirror in MLflow, the leaderboard."""
+"""Runs experiments: stages on Ray or in this process, searches by Optuna, tracking in MLflow, the leaderboard."""

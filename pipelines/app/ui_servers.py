@@ -96,6 +96,16 @@ class UiServers:
             return
         raise TrackingError("MLflow's server has ended; start it again with the same command")
 
+    def boards(self) -> list[str]:
+        """Ids of MLflow's experiments that the store's studies are in, that of the study written last first."""
+        found: list[str] = []
+        known = [folder / RECORD for folder in begun_studies(self._store) if (folder / RECORD).is_file()]
+        for path in sorted(known, key=lambda path: path.stat().st_mtime, reverse=True):
+            record = _record(path.parent)
+            if record.get("address") == masked(self._uri) and record["experiment_id"] not in found:
+                found.append(str(record["experiment_id"]))
+        return found
+
     def run_page(self, record: dict[str, Any]) -> str | None:
         """MLflow's page of a study, by its ``mlflow.json``; None where its runs are elsewhere."""
         if record.get("address") != masked(self._uri):
@@ -129,9 +139,8 @@ def study_lines(store: Store, servers: UiServers) -> Iterator[str]:
         trials = json.loads((folder / "trials.json").read_text(encoding="utf-8"))
         states = Counter(str(trial["state"]) for trial in trials)
         told = ", ".join(f"{count} {state}" for state, count in states.items()) or "no trial yet"
-        record = folder / RECORD
         pages = [
-            servers.run_page(json.loads(record.read_text(encoding="utf-8"))) if record.is_file() else None,
+            servers.run_page(_record(folder)),
             servers.dashboard.page(folder.name) if servers.dashboard is not None else None,
         ]
         known = "  ".join(page for page in pages if page is not None)
@@ -142,6 +151,13 @@ def study_lines(store: Store, servers: UiServers) -> Iterator[str]:
 
     for address in hidden_databases(store.root):
         yield f"  more trials are in {address}: {VARIABLE} with its password shows them here"
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """Where the study in ``folder`` is in MLflow; empty where it is not."""
+    path = folder / RECORD
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found if isinstance(found, dict) else {}
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""What happens during a study, told to whoever listens: a progress display, the mirror in MLflow.
+"""What happens during a study, told to whoever listens: a progress display, tracking in MLflow.
 
 All events of a study come from one thread of the driver, in order. A stage shared by several trials is told once.
 A listener must not block: the study waits for it.

@@ -22,11 +22,11 @@ from pipelines.study.cost import StageCost
 from pipelines.study.stage import STAGE_KINDS, Stage
 
 RAY_START_S = 4.5
-"""From the command to Ray's first stage on a machine where importing takes :data:`IMPORT_S`, the mirror's set-up
+"""From the command to Ray's first stage on a machine where importing takes :data:`IMPORT_S`, MLflow's set-up
 included; other machines in proportion. Measured on two cores."""
 LOCAL_START_S = 3.0
 END_S = 2.0
-"""From the last stage to the leaderboard with its pictures, and the mirror's end."""
+"""From the last stage to the leaderboard with its pictures, and the last sync with MLflow."""
 FASTEST_START = 0.8
 """Share of those seconds that a machine that imports fast is believed to need."""
 RAY_BYTES = 1e8

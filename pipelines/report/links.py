@@ -12,16 +12,16 @@ from urllib.parse import urlsplit, urlunsplit
 from pipelines.report.stage_records import read_json
 
 FILE = "mlflow.json"
-"""In a study's folder, written by the mirror."""
+"""In a study's folder, written when it is sent to MLflow."""
 LOCAL = "http://127.0.0.1:5000"
-"""Where ``calm-bench ui`` serves a store that is mirrored into a file."""
+"""Where ``calm-bench ui`` serves a store whose runs are in a file."""
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True)
 class Links:
-    """Addresses in MLflow's own pages; None where a run is not mirrored or its names are not MLflow's."""
+    """Addresses in MLflow's own pages; None where a run is not in MLflow or its names are not MLflow's."""
 
     base: str | None = None
     experiment: str = ""
@@ -42,7 +42,7 @@ class Links:
 
 
 def links_of(folder: Path) -> Links:
-    """What the mirror left in a study's folder; a credential in the address goes nowhere."""
+    """What tracking left in a study's folder; a credential in the address goes nowhere."""
     found = read_json(folder / FILE)
     if not isinstance(found, dict):
         return Links()

@@ -1,4 +1,4 @@
-"""What a study adds to an experiment: a search over experiments, how it runs and where it is mirrored."""
+"""What a study adds to an experiment: a search over experiments, how it runs and where it is tracked."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ class Execution(Frozen):
 
 
 class Tracking(Frozen):
-    """The mirror in MLflow; ``MLFLOW_TRACKING_URI`` is used where ``uri`` is unset, then a file in the store."""
+    """Tracking in MLflow; ``MLFLOW_TRACKING_URI`` is used where ``uri`` is unset, then a file in the store."""
 
     enabled: bool = True
     uri: str | None = None

@@ -1,4 +1,4 @@
-"""When stages ran, as their files tell it: a mirror that is rebuilt must show the hours of the original.
+"""When stages ran, as their files tell it: MLflow filled again must show the hours of the original.
 
 All times are milliseconds since 1970, by the clock of the machine that ran the stage.
 """

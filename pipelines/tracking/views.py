@@ -74,6 +74,7 @@ def _views() -> dict[str, str]:
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "selectedColumns": list(COLUMNS),
+        "columnWidths": dict.fromkeys(COLUMNS, 110),
         "runsHiddenMode": "SHOW_ALL",
     }
     charts, sections = _charts()
@@ -94,21 +95,18 @@ def _saved(name: str, state: dict[str, Any], made: int) -> str:
 def _charts() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Charts, and the sections they stand in; MLflow adds those of all other metrics below."""
     quality, orders = "calm-bench-quality", "calm-bench-orders"
-    against = (("training FLOPs", "total_training_flops"), ("inference FLOPs per token", "inference_flops_per_token"))
     charts: list[dict[str, Any]] = [
         {
             "type": "SCATTER",
-            "displayName": f"BrierLM against {words}",
             "xaxis": {"key": metric, "type": "METRIC"},
             "yaxis": {"key": "brierlm", "type": "METRIC"},
             "metricSectionId": quality,
         }
-        for words, metric in against
+        for metric in ("total_training_flops", "inference_flops_per_token")
     ]
     charts += [
         {
             "type": "BAR",
-            "displayName": f"Brier-{order}",
             "metricKey": f"brier/brier_{order}",
             "metricSectionId": orders,
         }

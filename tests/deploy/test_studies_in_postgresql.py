@@ -1,4 +1,4 @@
-"""Whole studies whose trials and whose mirror are in PostgreSQL: two drivers of one, and another beside them."""
+"""Whole studies whose trials and whose MLflow are in PostgreSQL: two drivers of one, and another beside them."""
 
 from __future__ import annotations
 
@@ -78,13 +78,13 @@ def test_two_drivers_of_one_study_and_another_study_at_the_same_time(
     study = Study.model_validate(STUDY | {"model": TOKENS, "search": {"parameters": [SEEDS]}})
     other = study.model_copy(update={"name": "other", "tracking": Tracking()})
     shared, apart = Store(tmp_path / "shared"), Store(tmp_path / "apart")
-    trials, mirror = new_database(), new_database()
+    trials, mlflow = new_database(), new_database()
 
     first = start(study, shared, CALM_BENCH_OPTUNA_STORAGE=trials)
     folder = wait_for(lambda: begun(shared, "language_model"), "a language model has a checkpoint", 180, of=first)
     assert worker_of(shared, folder) == first.pid
     second = start(study, shared, CALM_BENCH_OPTUNA_STORAGE=trials)
-    beside = start(other, apart, CALM_BENCH_OPTUNA_STORAGE=trials, MLFLOW_TRACKING_URI=mirror)
+    beside = start(other, apart, CALM_BENCH_OPTUNA_STORAGE=trials, MLFLOW_TRACKING_URI=mlflow)
     queued = f"SELECT count(*) FROM studies WHERE study_name = '{other.name}-{study_identity(other)}'"
     wait_for(
         lambda: postgresql.query(trials.rpartition("/")[2], queued) == [1], "both studies are there", 180, of=beside
@@ -104,14 +104,14 @@ def test_two_drivers_of_one_study_and_another_study_at_the_same_time(
         undisturbed = finish(description, Store(tmp_path / "journal"))
         assert written_leaderboard(place) == undisturbed.leaderboard
 
-    # The mirror in PostgreSQL is the one that sqlite holds, which is filled from the store.
+    # MLflow in PostgreSQL holds what sqlite holds, which is filled from the store.
     monkeypatch.setenv("CALM_BENCH_OPTUNA_STORAGE", trials)
     execution = Execution(backend="local", store=str(apart.root))
     run_and_report(other.model_copy(update={"execution": execution}), Console(file=io.StringIO()))
     in_sqlite = f"sqlite:///{apart.root / 'mlflow.db'}"
-    for found, expected in zip(_contents(mirror), _contents(in_sqlite), strict=True):
+    for found, expected in zip(_contents(mlflow), _contents(in_sqlite), strict=True):
         assert found == expected
-    assert len(_contents(mirror)) == 3
+    assert len(_contents(mlflow)) == 3
 
     texts = [path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
     assert any("postgresql://***@127.0.0.1" in text for text in [said, *texts])
@@ -119,7 +119,7 @@ def test_two_drivers_of_one_study_and_another_study_at_the_same_time(
 
 
 def _contents(uri: str) -> list[dict[str, Any]]:
-    """All runs of a mirror with what does not say where or when they were written."""
+    """All runs in MLflow with what does not say where or when they were written."""
     client = connect(uri)
     experiment = client.get_experiment_by_name("calm-bench")
     assert experiment is not None
@@ -133,7 +133,7 @@ def _contents(uri: str) -> list[dict[str, Any]]:
         tags = {key: value for key, value in run.data.tags.items() if key.startswith("calm_bench.")}
         if run.data.tags.get("calm_bench.role") == "study":
             # Up to when the machine's load was sent, and the fingerprint of files of which one, the report, has links
-            # into its own mirror.
+            # into an MLflow of its own.
             for name in ("calm_bench.sent", "calm_bench.leaderboard"):
                 tags.pop(name, None)
         files = sorted(file.path for file in client.list_artifacts(run.info.run_id))

@@ -113,8 +113,8 @@ def test_a_run_leaves_leaderboard_picture_and_mlflow_behind(on_ray: str, calm_be
 @pytest.mark.slow
 @pytest.mark.usefixtures("on_ray")
 def test_mlflow_has_the_same_rows(calm_bench: Command, folder: Path) -> None:
-    mirrored = rows(calm_bench, "--mlflow", f"sqlite:///{folder / 'on-ray' / 'mlflow.db'}")
-    assert mirrored == rows(calm_bench, "--store", "on-ray")
+    tracked = rows(calm_bench, "--mlflow", f"sqlite:///{folder / 'on-ray' / 'mlflow.db'}")
+    assert tracked == rows(calm_bench, "--store", "on-ray")
 
 
 @pytest.mark.slow

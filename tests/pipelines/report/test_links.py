@@ -1,4 +1,4 @@
-"""Addresses in MLflow: right where the mirror left them, and nothing else becomes a link."""
+"""Addresses in MLflow: right where tracking left them, and nothing else becomes a link."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_run_is_found_on_its_server(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "address", ["sqlite:///runs/mlflow.db", "file:///runs", "javascript:alert(1)", "", None, "http://["]
 )
-def test_a_mirror_in_a_file_is_shown_by_the_local_page(tmp_path: Path, address: str | None) -> None:
+def test_a_database_in_a_file_is_shown_by_the_local_page(tmp_path: Path, address: str | None) -> None:
     assert links_of(written(tmp_path, address=address)).study == f"{LOCAL}/#/experiments/7/runs/{RUN}"
 
 
@@ -45,5 +45,5 @@ def test_names_that_are_not_mlflows_become_no_link(tmp_path: Path) -> None:
     assert links_of(written(tmp_path, experiment_id="7/../x")).study is None
 
 
-def test_a_study_that_was_not_mirrored_has_none(tmp_path: Path) -> None:
+def test_a_study_that_is_not_in_mlflow_has_none(tmp_path: Path) -> None:
     assert links_of(tmp_path).trial(0) is None

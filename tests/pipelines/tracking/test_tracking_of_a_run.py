@@ -42,7 +42,7 @@ class Run:
     server: str
     """Address of the server that was killed meanwhile."""
     database: str
-    """Address of a mirror in a file that nothing disturbed."""
+    """Address of a database that nothing disturbed."""
     half: Path
     """That file as it was in the middle of the study."""
     contents: dict[str, Any]
@@ -67,7 +67,7 @@ def run(
     mlflow_contents: Contents,
 ) -> Iterator[Run]:
     """The study, run to its end while its tracking server is killed after the first trial and restarted before the
-    last one; beside it a mirror in a file."""
+    last one; beside it MLflow in a file."""
     root = tmp_path_factory.mktemp("tracked")
     store = Store(root / "store")
     for name in ("server.db", "undisturbed.db"):
@@ -93,7 +93,7 @@ def run(
             ended.append(event.outcome.number)
             if len(ended) == 2:
                 # The first one does not fit together and ends at once; this is the first that was trained.
-                wait_for((folder / "mlflow.json").exists, "the mirror has begun")
+                wait_for((folder / "mlflow.json").exists, "the first sync")
                 time.sleep(0.5)
                 with sqlite3.connect(root / "undisturbed.db") as source, sqlite3.connect(root / "half.db") as copy:
                     source.backup(copy)
@@ -101,7 +101,7 @@ def run(
             elif len(ended) == 4:
                 servers.append(MlflowServer(backend, root / "server-artifacts", port, root / "second.log"))
                 servers[1].wait()
-                wait_for(lambda: any("answers again" in message for message in said), "the mirror goes on by itself")
+                wait_for(lambda: any("answers again" in message for message in said), "the sync goes on by itself")
 
     try:
         servers[0].wait()
@@ -159,7 +159,7 @@ def trial(contents: dict[str, Any], label: str) -> str:
     return found
 
 
-def test_the_mirror_is_made_again_from_the_files_and_a_second_time_changes_nothing(
+def test_mlflow_is_filled_again_from_the_files_and_a_second_time_changes_nothing(
     run: Run, mlflow_contents: Contents, empty_database: Path, tmp_path: Path
 ) -> None:
     shutil.copy(empty_database, tmp_path / "again.db")
