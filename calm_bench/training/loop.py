@@ -22,7 +22,7 @@ from calm_bench.training.checkpoint import Checkpoints, Counters
 from calm_bench.training.optim import build_optimizer, learning_rate
 from calm_bench.training.parallel import current_workers, whole_tensor
 from calm_bench.training.plateau import PlateauAlarm
-from calm_bench.training.recorder import Recorder, Silence
+from calm_bench.training.recorder import METRICS_FILE, Recorder, Silence
 
 CHECKPOINT_S = 20.0
 """Slow trainings save this often whatever ``checkpoint_every`` says, if saving takes little of the time."""
@@ -145,7 +145,7 @@ class Loop:
         self.parts = {part: [named[name] for name in names] for part, names in trainee.parts.items()}
         self.optimizer = build_optimizer(named.items(), config)
         self.checkpoints = Checkpoints(folder / "checkpoints")
-        self.metrics_file = folder / "metrics.jsonl"
+        self.metrics_file = folder / METRICS_FILE
         self.averages = _Averages()
         self.alarm = PlateauAlarm(self.total_steps, config.log_every, config.warmup_steps)
         self.part_norms: dict[str, Tensor] = {}

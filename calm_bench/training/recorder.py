@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+METRICS_FILE = "metrics.jsonl"
+
 
 class Recorder:
     """Appends records to a file; resuming cuts it back to the checkpoint, so no step is recorded twice."""

@@ -15,6 +15,7 @@ from calm_bench.overrides import ConfigurationError
 from pipelines.common.redact import masked
 from pipelines.search.trial_storage import VARIABLE
 from pipelines.store.store import Store
+from pipelines.store.trial_record import load_trials
 from pipelines.study.config import Tracking
 from pipelines.tracking.address import TrackingError, check_presence, is_server, sqlite_path, tracking_uri
 from pipelines.tracking.servers import LOOPBACK, MlflowServer, free_port
@@ -136,8 +137,7 @@ def study_lines(store: Store, servers: UiServers) -> Iterator[str]:
     folders = begun_studies(store)
     width = max((len(folder.name) for folder in folders), default=0)
     for folder in folders:
-        trials = json.loads((folder / "trials.json").read_text(encoding="utf-8"))
-        states = Counter(str(trial["state"]) for trial in trials)
+        states = Counter(trial.state for trial in load_trials(folder))
         told = ", ".join(f"{count} {state}" for state, count in states.items()) or "no trial yet"
         pages = [
             servers.run_page(_record(folder)),

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipelines.execution.events import StageProgress
 from pipelines.study.stage import Stage
+from pipelines.study.stage_folder import METRICS_FILE
 
 
 class Follower:
@@ -19,7 +20,7 @@ class Follower:
 
     def __init__(self, stage: Stage, work_folder: Path, folder: Path) -> None:
         self._stage = stage
-        self._paths = (work_folder / "metrics.jsonl", folder / "metrics.jsonl")
+        self._paths = (work_folder / METRICS_FILE, folder / METRICS_FILE)
         self._offset = 0
 
     def news(self) -> Iterator[StageProgress]:

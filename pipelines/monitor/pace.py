@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from pipelines.monitor.stage_state import StageState
 
@@ -100,14 +98,3 @@ def _at(pace: Sum, stages: Sum) -> float:
     if pace.flops and stages.flops:
         return pace.seconds / pace.flops * stages.flops
     return pace.seconds / pace.count * stages.count
-
-
-def expected_seconds(study_folder: Path) -> dict[str, float]:
-    """Seconds of stages by identity from the plan beside a study's results; empty where there is none."""
-    try:
-        plan = json.loads((study_folder / "plan.json").read_text(encoding="utf-8"))
-        stages = plan["estimates"][0]["stages"]
-        return {identity: float(stage["seconds"]) for identity, stage in stages.items() if stage["seconds"] is not None}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        # A wrong plan of an older version makes an estimate poorer, and must do no more.
-        return {}

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 from pipelines.common.numbers import printable
 from pipelines.execution import events
-from pipelines.monitor.pace import Pace, expected_seconds
+from pipelines.monitor.pace import Pace
 from pipelines.monitor.stage_state import StageState, State
 from pipelines.monitor.view import StageView, StudyView, TrialView
+from pipelines.store.estimate_record import planned_seconds
 from pipelines.study.config import Objective
 from pipelines.study.price import stage_flops
 from pipelines.study.stage import Stage, summary_of
@@ -83,7 +84,7 @@ class StudyState:
                 self.name, self.num_trials = event.name, event.num_trials
                 self.folder = str(event.folder)
                 self._objective = event.objectives[0]
-                self.expected_s = expected_seconds(event.folder)
+                self.expected_s = planned_seconds(event.folder)
             case events.StudyStopping():
                 self.stopping = event.reason
             case events.StageQueued():

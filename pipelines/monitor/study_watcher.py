@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -10,13 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipelines.common.numbers import printable
+from pipelines.common.record_file import RecordError
 from pipelines.monitor.recording import SILENT_S
 from pipelines.monitor.view import StageView
 from pipelines.monitor.watching import Watched, choose, look
 from pipelines.store.home import StoreUnreachable
+from pipelines.store.refs import StageRef
 from pipelines.store.remote import RemoteStore
 from pipelines.store.remote_progress import LOOK_S, UnderWay
 from pipelines.store.store import Store
+from pipelines.store.trial_record import load_trials
 
 LOCAL_LOOK_S = 1.0
 REMOTE_SILENT_S = 150.0
@@ -82,7 +84,7 @@ def _with_stages(
     for name, found in under_way.items():
         seen = running.get(name) or StageView(
             name=name,
-            label=printable(found.label or _kind(name)),
+            label=printable(found.label or StageRef.parse(name).title),
             trial=min(users[name]),
             num_trials=len(users[name]),
         )
@@ -120,17 +122,13 @@ def _users(folder: Path) -> dict[str, list[int]]:
     """The numbers of the trials that need a stage, by its name; nothing where they cannot be read."""
     users: dict[str, list[int]] = defaultdict(list)
     try:
-        for trial in json.loads((folder / "trials.json").read_text(encoding="utf-8")):
-            for kind, identity in trial["stages"].items():
-                users[f"{kind}-{identity}"].append(int(trial["number"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        for trial in load_trials(folder):
+            for ref in trial.refs:
+                users[ref.name].append(trial.number)
+    except (OSError, RecordError):
         return {}
     return users
 
 
 def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) else None
-
-
-def _kind(name: str) -> str:
-    return name.rpartition("-")[0].replace("_", " ")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -14,8 +13,11 @@ from typing import Any, Literal
 from calm_bench.problems import ConfigurationError
 from calm_bench.registry import did_you_mean
 from pipelines.common.numbers import printable
+from pipelines.common.record_file import RecordError
 from pipelines.monitor.recording import FOLDER, SILENT_S, Record, read_record
 from pipelines.monitor.view import StageView, StudyView
+from pipelines.store.refs import StudyRef
+from pipelines.store.trial_record import TRIALS_FILE, has_begun, load_trials
 
 Stand = Literal["at work", "finished", "left"]
 """``left``: it has not ended, and no driver is at work on it."""
@@ -96,7 +98,7 @@ def studies(root: Path, place: Path | str, silent_s: float = SILENT_S) -> list[t
     found = [
         (folder, look(folder, place, silent_s))
         for folder in sorted((root / "studies").glob("*"))
-        if (folder / "trials.json").is_file() or (folder / FOLDER).is_dir()
+        if has_begun(folder) or (folder / FOLDER).is_dir()
     ]
     return sorted(found, key=lambda pair: (pair[1].stand != "at work", -pair[1].since))
 
@@ -125,9 +127,9 @@ def choose(
     wanted = _name_in(Path(name)) if Path(name).suffix in (".yaml", ".yml") else name
     for folder, _ in found:
         # Of equal names, differing in their settings: the one at work, or last heard of.
-        if wanted in (folder.name, _study_name(folder)):
+        if wanted in (folder.name, StudyRef.of(folder).name):
             return folder, []
-    known = sorted({_study_name(folder) for folder, _ in found})
+    known = sorted({StudyRef.of(folder).name for folder, _ in found})
     raise ConfigurationError(f"there is no study {wanted!r} in the store {place}{did_you_mean(wanted, known)}")
 
 
@@ -164,12 +166,11 @@ def _merged(view: StudyView, others: Sequence[StudyView]) -> StudyView:
 
 
 def _without_a_record(folder: Path, place: Path | str) -> Watched:
-    name = _study_name(folder)
-    path = folder / "trials.json"
+    name = StudyRef.of(folder).name
     counts: Counter[str] = Counter()
     try:
-        counts.update(str(trial["state"]) for trial in json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, KeyError):
+        counts.update(trial.state for trial in load_trials(folder))
+    except (OSError, RecordError):
         counts.clear()
     view = StudyView(
         study=printable(name),
@@ -180,11 +181,8 @@ def _without_a_record(folder: Path, place: Path | str) -> Watched:
         pruned=counts["pruned"],
     )
     stand: Stand = "left" if counts["open"] or not counts else "finished"
-    return Watched(view, stand, _mtime(path) or _mtime(folder), f"calm-bench run {name} --store {place}", "")
-
-
-def _study_name(folder: Path) -> str:
-    return folder.name.rpartition("-")[0]
+    since = _mtime(folder / TRIALS_FILE) or _mtime(folder)
+    return Watched(view, stand, since, f"calm-bench run {name} --store {place}", "")
 
 
 def _name_in(path: Path) -> str:

@@ -9,9 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import Any
 
-from calm_bench.atomic import write_json
 from pipelines.common.numbers import duration
 from pipelines.execution.events import Event, StageFinished, StudyStarted
 from pipelines.planning.calibration import load_calibration, save_calibration
@@ -21,12 +19,11 @@ from pipelines.planning.machines import THIS_MACHINE, Machine, local_gpus, machi
 from pipelines.planning.measuring import MeasuringFailed, expected_seconds, measure, worth_measuring
 from pipelines.planning.plan import Plan, plan_study, workloads_in
 from pipelines.planning.stage_costs import Speeds
+from pipelines.store.estimate_record import ComparedTime, EstimateRecord, StageTime, save_plan
 from pipelines.store.store import Store
 from pipelines.study.config import Execution, Study
 from pipelines.study.workload import Speed, Workload
 
-PLAN, ESTIMATE = "plan.json", "estimate.json"
-"""In the study's folder: what was expected before the last run that ran anything, and what came of it."""
 WORTH_MEASURING_S = 120.0
 """A run that is expected to take less is not worth a measurement that nobody asked for."""
 BUSY = 1.3
@@ -93,9 +90,10 @@ class Expected:
     estimated_s: float
     measured_s: float
 
-    def to_dict(self) -> dict[str, Any]:
+    def record(self) -> ComparedTime:
+        """As ``estimate.json`` keeps it."""
         error = self.estimated_s / self.measured_s - 1 if self.measured_s > 0 else None
-        return {**vars(self), "error": error}
+        return ComparedTime(**vars(self), error=error)
 
     def __str__(self) -> str:
         if self.measured_s <= 0:
@@ -134,7 +132,7 @@ class Forecast:
         """Measures a model that is not known yet."""
         self._begun = time.monotonic()
         self._seconds: dict[str, list[float]] = defaultdict(list)
-        self._stages: dict[str, dict[str, Any]] = {}
+        self._stages: dict[str, StageTime] = {}
 
     @property
     def runs_anything(self) -> bool:
@@ -151,12 +149,9 @@ class Forecast:
             stage = event.stage
             self._seconds[stage.kind].append(event.wall_time_s)
             _, estimated_s = self._expected_s.get(stage.identity, (stage.kind, None))
-            self._stages[stage.identity] = {
-                "kind": stage.kind,
-                "label": str(stage),
-                "estimated_s": estimated_s,
-                "measured_s": event.wall_time_s,
-            }
+            self._stages[stage.identity] = StageTime(
+                kind=stage.kind, label=str(stage), estimated_s=estimated_s, measured_s=event.wall_time_s
+            )
 
     def finish(self, folder: Path) -> Outcome | None:
         """Compare, and write ``estimate.json``; None where nothing was run."""
@@ -167,22 +162,20 @@ class Forecast:
             expected[kind] += seconds
         kinds = {k: Expected(len(taken), expected.get(k, 0.0), sum(taken)) for k, taken in self._seconds.items()}
         outcome = Outcome(Expected(len(self._stages), self._total_s, time.monotonic() - self._begun), kinds)
-        write_json(
-            folder / ESTIMATE,
-            {
-                "machine": self._machine.to_dict(),
-                "calibrated": self._calibrated or None,
-                "total": outcome.total.to_dict(),
-                "kinds": {kind: each.to_dict() for kind, each in kinds.items()},
-                "stages": self._stages,
-            },
+        record = EstimateRecord(
+            machine=self._machine.to_dict(),
+            calibrated=self._calibrated or None,
+            total=outcome.total.record(),
+            kinds={kind: each.record() for kind, each in kinds.items()},
+            stages=self._stages,
         )
+        record.save(folder)
         return outcome
 
     def _write_plan(self, folder: Path) -> None:
         """Keep the plan beside the study's results, unless there is nothing to run."""
         if self._plan is not None and self._estimate is not None and self._expected_s:
-            write_json(folder / PLAN, {**self._plan.to_dict(), "estimates": [self._estimate.to_dict()]})
+            save_plan(folder, {**self._plan.to_dict(), "estimates": [self._estimate.to_dict()]})
 
 
 def forecast(

@@ -21,6 +21,7 @@ from pipelines.results.leaderboard import Cost, Group, Leaderboard
 from pipelines.results.looks import Family, Key, key_of
 from pipelines.results.pooling import pooled
 from pipelines.results.trajectories import Trajectory
+from pipelines.store.trial_record import TrialRecord
 
 _COSTS: tuple[Cost, ...] = ("total_training_flops", "inference_flops_per_token")
 
@@ -31,8 +32,17 @@ class Origin:
 
     study: int
     links: Links
-    trial: Mapping[str, Any]
-    """As ``trials.json`` has it."""
+    trial: TrialRecord | None
+    """As the study lists it; None where it does not."""
+
+    @property
+    def violations(self) -> tuple[str, ...]:
+        """The constraints of the search that the trial breaks."""
+        return () if self.trial is None else self.trial.violations
+
+    def stage(self, kind: str) -> str | None:
+        """Identity of the trial's stage of ``kind``."""
+        return None if self.trial is None else self.trial.stages.get(kind)
 
 
 def boards_of(
@@ -58,7 +68,7 @@ def boards_of(
         rows = []
         for place, (rank, entry) in enumerate(zip(group.ranks, group.entries, strict=True)):
             members = trainings.of(entry)
-            broken = [text for source, _ in members for text in source.trial.get("violations") or ()]
+            broken = [text for source, _ in members for text in source.violations]
             rows.append(
                 Row(
                     key=f"{group.protocol_hash}-{place}",
@@ -71,7 +81,7 @@ def boards_of(
                     texts=texts_of(entry, shown),
                     members=[member for _, member in members],
                     fronts=[cost for cost, front in fronts.items() if entry in front],
-                    violations=[sanitize_label(str(text), LONGEST_LABEL) for text in dict.fromkeys(broken)],
+                    violations=[sanitize_label(text, LONGEST_LABEL) for text in dict.fromkeys(broken)],
                 )
             )
         boards.append(
@@ -142,14 +152,13 @@ class _Trainings:
         for entry in pooled_ones:
             if entry.seed in row.seeds or entry is row:
                 origin = self._origins[entry]
-                stages = origin.trial.get("stages") or {}
                 member = SeedRun(
                     origin.study,
                     entry.trial,
                     entry.seed,
                     origin.links.trial(entry.trial),
                     entry.model_identity,
-                    stages.get("autoencoder"),
+                    origin.stage("autoencoder"),
                 )
                 found.setdefault(entry.seed, (origin, member))
         return [found[seed] for seed in sorted(found)]

@@ -37,16 +37,19 @@ from pipelines.report.data import (
     Writing,
 )
 from pipelines.report.environment import Environment
-from pipelines.report.estimates import ESTIMATE, estimates_of
+from pipelines.report.estimates import estimates_of
 from pipelines.report.links import Links, links_of
 from pipelines.report.reproduce import commands_for, notes_for
 from pipelines.report.searches import search_of
-from pipelines.report.stage_records import StageRecords, read_json
+from pipelines.report.stage_records import StageRecords
 from pipelines.results.entry import Entry
-from pipelines.results.leaderboard import Leaderboard
+from pipelines.results.leaderboard import load_board
 from pipelines.results.looks import Family, Key, key_of, looks_of
 from pipelines.results.trajectories import trajectories_of
+from pipelines.store.refs import StudyRef
 from pipelines.store.store import Store
+from pipelines.store.study_record import StudyRecord
+from pipelines.store.trial_record import TrialRecord, has_begun, load_trials
 from pipelines.study.trial import TrialOutcome
 
 MOST_TEXT = 1_500_000
@@ -62,13 +65,13 @@ class _Study:
     folder: Path
     configuration: str
     settings: Mapping[str, Any]
-    trials: Sequence[Mapping[str, Any]]
+    trials: Sequence[TrialRecord]
     entries: Sequence[Entry]
     links: Links
 
     @property
     def name(self) -> str:
-        return str(self.settings.get("name") or self.folder.name.rpartition("-")[0])
+        return str(self.settings.get("name") or StudyRef.of(self.folder).name)
 
 
 def study_folders(store: Store, names: Sequence[str] = ()) -> list[Path]:
@@ -80,12 +83,12 @@ def study_folders(store: Store, names: Sequence[str] = ()) -> list[Path]:
         ConfigurationError: there is no such study, or none at all; says which there are.
     """
     store.bring_studies()
-    found = [folder for folder in store.study_folders() if (folder / "trials.json").is_file()]
+    found = [folder for folder in store.study_folders() if has_begun(folder)]
     if not found:
         raise ConfigurationError(
             f"no study was run in the store {store.place} yet: calm-bench run, or --store names another"
         )
-    known = {folder: (folder.name, folder.name.rpartition("-")[0]) for folder in found}
+    known = {folder: StudyRef.of(folder).names for folder in found}
     for name in names:
         if not any(name in both for both in known.values()):
             all_names = sorted({both[1] for both in known.values()})
@@ -103,9 +106,9 @@ def collect(store: Store, folders: Sequence[Path]) -> Report:
     studies = [_read(folder) for folder in folders]
     origins: dict[Entry, Origin] = {}
     for index, study in enumerate(studies):
-        by_number = {trial["number"]: trial for trial in study.trials}
+        by_number = {trial.number: trial for trial in study.trials}
         for entry in study.entries:
-            origins.setdefault(entry, Origin(index, study.links, by_number.get(entry.trial, {})))
+            origins.setdefault(entry, Origin(index, study.links, by_number.get(entry.trial)))
     families = looks_of(origins)
     trajectories = trajectories_of(outcome for study in studies for outcome in _outcomes(study, files))
     environments = [Environment(files, study.trials) for study in studies]
@@ -131,38 +134,27 @@ def collect(store: Store, folders: Sequence[Path]) -> Report:
 
 
 def _read(folder: Path) -> _Study:
-    import yaml
-
-    board = folder / "leaderboard.json"
-    configuration = folder / "study.yaml"
-    text = configuration.read_text(encoding="utf-8") if configuration.is_file() else ""
-    trials = read_json(folder / "trials.json")
-    settings = yaml.safe_load(text) if text else {}
-    if not isinstance(trials, list) or not isinstance(settings, dict):
-        raise ConfigurationError(f"{folder} is damaged: trials.json or study.yaml is not what calm-bench wrote")
-    return _Study(
-        folder,
-        text,
-        settings,
-        trials,
-        list(Leaderboard.from_json(board.read_text(encoding="utf-8"))) if board.is_file() else [],
-        links_of(folder),
-    )
+    try:
+        record = StudyRecord.load(folder)
+        text, settings = record.text, record.settings
+    except FileNotFoundError:
+        text, settings = "", {}
+    return _Study(folder, text, settings, load_trials(folder), list(load_board(folder) or ()), links_of(folder))
 
 
 def _outcomes(study: _Study, files: StageRecords) -> Iterable[TrialOutcome]:
     for trial in study.trials:
-        if trial["state"] == "complete":
-            results = {kind: files.json(kind, identity) for kind, identity in files.of_trial(trial)}
-            yield TrialOutcome(trial["number"], trial["label"], trial["settings"], "complete", results=results)
+        if trial.state == "complete":
+            results = {ref.kind: files.result(ref.kind, ref.identity) for ref in files.of_trial(trial)}
+            yield TrialOutcome(trial.number, trial.label, trial.settings, "complete", results=results)
 
 
 def _protocols(origins: Mapping[Entry, Origin], files: StageRecords) -> dict[str, Mapping[str, Any]]:
     found: dict[str, Mapping[str, Any]] = {}
     for entry, origin in origins.items():
-        identity = (origin.trial.get("stages") or {}).get("evaluation")
+        identity = origin.stage("evaluation")
         if entry.protocol_hash not in found and identity:
-            protocol = files.json("evaluation", identity).get("protocol")
+            protocol = files.result("evaluation", identity).get("protocol")
             if protocol:
                 found[entry.protocol_hash] = protocol
     return found
@@ -189,10 +181,10 @@ def _autoencoders(identities: Sequence[str], files: StageRecords) -> list[Autoen
     """Smallest K first, then fewest dimensions; the identity is in the label where nothing else tells two apart."""
     found = []
     for identity in identities[:MOST_AUTOENCODERS]:
-        result = files.json("autoencoder", identity)
+        result = files.result("autoencoder", identity)
         if not result:
             continue
-        config = files.json("autoencoder", identity, "config.json").get("config", {})
+        config = files.config("autoencoder", identity)
         probes = result.get("probes", {})
         latent = probes.get("latent_size") or config.get("autoencoder", {}).get("latent_size", 0)
         collapsed, std = probes.get("collapsed"), probes.get("posterior_std")
@@ -239,14 +231,12 @@ def _probe_point(point: Mapping[str, Any]) -> ProbePoint:
 def _writings(
     models: Sequence[str], origins: Mapping[Entry, Origin], files: StageRecords
 ) -> tuple[list[Writing], list[str]]:
-    stages = {
-        entry.model_identity: (origin.trial.get("stages") or {}).get("samples") for entry, origin in origins.items()
-    }
+    stages = {entry.model_identity: origin.stage("samples") for entry, origin in origins.items()}
     found: list[Writing] = []
     missing = size = 0
     for model in models:
         identity = stages.get(model)
-        texts = files.json("samples", identity).get("texts", ()) if identity else ()
+        texts = files.result("samples", identity).get("texts", ()) if identity else ()
         if not texts:
             continue
         size += sum(min(len(text["prompt"]) + len(text["text"]), 2 * LONGEST_TEXT) for text in texts)
@@ -297,11 +287,11 @@ def _part(study: _Study, environment: Environment, files: StageRecords) -> Study
 
     configuration = sanitize_label(study.configuration)
     configured = study.settings.get("search")
-    corpus = next((stage for trial in study.trials for stage in files.of_trial(trial) if stage[0] == "corpus"), None)
+    corpus = next((ref for trial in study.trials for ref in files.of_trial(trial) if ref.kind == "corpus"), None)
     commands = commands_for(study.name, configuration, environment) if configuration else []
     return StudyPart(
         name=sanitize_label(study.name, LONGEST_LABEL),
-        identity=study.folder.name.rpartition("-")[2],
+        identity=StudyRef.of(study.folder).identity,
         description=sanitize_label(" ".join(str(study.settings.get("description") or "").split()), 2000),
         configuration=configuration,
         num_trials=len(study.trials),
@@ -311,19 +301,19 @@ def _part(study: _Study, environment: Environment, files: StageRecords) -> Study
         search=search_of(Search.model_validate(configured), study.trials) if configured else None,
         ended=[
             UnrankedTrial(
-                trial["number"],
-                sanitize_label(str(trial["label"]), LONGEST_LABEL),
-                str(trial["state"]),
-                sanitize_label(str(trial.get("error") or ""), LONGEST_ERROR),
-                {str(key): sanitize_label(str(value), 200) for key, value in (trial.get("settings") or {}).items()},
-                study.links.trial(trial["number"]),
+                trial.number,
+                sanitize_label(trial.label, LONGEST_LABEL),
+                trial.state,
+                sanitize_label(trial.error or "", LONGEST_ERROR),
+                {key: sanitize_label(str(value), 200) for key, value in trial.settings.items()},
+                study.links.trial(trial.number),
             )
             for trial in study.trials
-            if trial["state"] != "complete"
+            if trial.state != "complete"
         ],
         commands=commands,
-        notes=notes_for(commands, environment, files.json(*corpus) if corpus else {}),
+        notes=notes_for(commands, environment, files.result(corpus.kind, corpus.identity) if corpus else {}),
         environment=environment.table(),
         stages=environment.stages(),
-        estimates=estimates_of(read_json(study.folder / ESTIMATE)),
+        estimates=estimates_of(study.folder),
     )

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
 from pipelines.common.numbers import MISSING, duration
+from pipelines.common.record_file import RecordError
 from pipelines.report.data import Expected
 from pipelines.report.environment import STAGE_WORDS
-
-ESTIMATE = "estimate.json"
-
-
-def estimates_of(document: Any) -> list[Expected]:
-    """The total and the kinds of stages in ``estimate.json``; nothing where there is none, or one of another form."""
-    return list(_read(document)) if isinstance(document, dict) else []
+from pipelines.store.estimate_record import EstimateRecord
 
 
-def _read(document: dict[str, Any]) -> Iterator[Expected]:
-    kinds = document.get("kinds")
-    named = {"total": document.get("total"), **(kinds if isinstance(kinds, dict) else {})}
-    for kind, found in named.items():
-        if isinstance(found, dict):
-            estimated, measured = found.get("estimated_s"), found.get("measured_s")
-            if isinstance(estimated, int | float) and isinstance(measured, int | float):
-                yield Expected(str(kind), float(estimated), float(measured), _cells(str(kind), estimated, measured))
+def estimates_of(folder: Path) -> list[Expected]:
+    """The total and the kinds of stages in the study's ``folder``; nothing where none of this form is kept."""
+    try:
+        found = EstimateRecord.load(folder)
+    except RecordError:
+        # The rest of a report does not depend on it.
+        return []
+    named = {} if found is None else {"total": found.total, **found.kinds}
+    return [
+        Expected(kind, time.estimated_s, time.measured_s, _cells(kind, time.estimated_s, time.measured_s))
+        for kind, time in named.items()
+    ]
 
 
 def _cells(kind: str, estimated: float, measured: float) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from calm_bench.atomic import write_bytes, write_with
 from pipelines.report.pictures import attempt
 from pipelines.results.leaderboard import Leaderboard
+from pipelines.store.names import LEADERBOARD_FILE
 
 
 def write_leaderboard(leaderboard: Leaderboard, folder: Path, warn: Callable[[str], None] = print) -> dict[str, Path]:
@@ -23,7 +24,7 @@ def write_leaderboard(leaderboard: Leaderboard, folder: Path, warn: Callable[[st
 
     texts = {"json": leaderboard.to_json(), "md": markdown(leaderboard), "csv": leaderboard.to_csv()}
     pictures = ("png", "svg") if leaderboard.groups else ()
-    paths = {suffix: folder / f"leaderboard.{suffix}" for suffix in (*texts, *pictures)}
+    paths = {suffix: (folder / LEADERBOARD_FILE).with_suffix(f".{suffix}") for suffix in (*texts, *pictures)}
     if all(path.exists() for path in paths.values()) and all(
         paths[suffix].read_text(encoding="utf-8") == text for suffix, text in texts.items()
     ):

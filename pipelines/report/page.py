@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from calm_bench.atomic import write_bytes
 from pipelines.common.canvas import PALETTE
 from pipelines.report.data import FORMAT, VERSION, Report
+from pipelines.store.trial_record import TRIALS_FILE
 
 if TYPE_CHECKING:
     from pipelines.store.store import Store
@@ -56,7 +57,7 @@ def write_run_report(store: Store, folder: Path, notify: Callable[[str], None]) 
     The results are there by then and a page about them can be made again, so no error of it may end the run.
     """
     try:
-        if (folder / "trials.json").stat().st_size < LARGE_BYTES:
+        if (folder / TRIALS_FILE).stat().st_size < LARGE_BYTES:
             return write_report(store, [folder], folder / REPORT)
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
             return process.submit(write_report, store, [folder], folder / REPORT).result()

@@ -11,6 +11,7 @@ import yaml
 
 from pipelines.report.data import Command
 from pipelines.report.environment import Environment
+from pipelines.store.study_record import STUDY_FILE
 
 MOST_OVERRIDES = 6
 """Differences from a shipped study beyond which its saved configuration is the shorter way."""
@@ -38,7 +39,7 @@ def commands_for(name: str, configuration: str, environment: Environment) -> lis
         again = f"calm-bench run {arguments}"
         plan = f"calm-bench plan {arguments}"
     else:
-        again, plan = "calm-bench run ./study.yaml", "calm-bench plan ./study.yaml"
+        again, plan = f"calm-bench run ./{STUDY_FILE}", f"calm-bench plan ./{STUDY_FILE}"
     commands.append(Command(plan, "what it will do and cost, without doing it"))
     commands.append(Command(again, "train, score and write the leaderboard; what the store holds is not run again"))
     commands.append(Command(f"calm-bench leaderboard {shlex.quote(name)}", "the table"))
@@ -53,8 +54,8 @@ def notes_for(commands: Sequence[Command], environment: Environment, corpus: Map
         corpus: the result of the corpus stage; empty where it is not in the store.
     """
     notes = []
-    if any("study.yaml" in command.text for command in commands):
-        notes.append("study.yaml is the configuration shown below; the button there saves it.")
+    if any(STUDY_FILE in command.text for command in commands):
+        notes.append(f"{STUDY_FILE} is the configuration shown below; the button there saves it.")
     if corpus.get("source") == "stdlib" and corpus.get("python"):
         notes.append(
             f"The corpus is the documentation of Python's own library, so it needs Python {corpus['python']}: another "

@@ -11,6 +11,7 @@ from pipelines.common.sanitize import sanitize_label
 from pipelines.report.columns import LONGEST_LABEL
 from pipelines.report.curves import rounded
 from pipelines.report.data import Search
+from pipelines.store.trial_record import TrialRecord
 from pipelines.study.config import Parameter
 from pipelines.study.config import Search as Configured
 from pipelines.study.space import Scalar, distributions
@@ -22,7 +23,7 @@ ENOUGH = 10
 """Finished trials below which an importance would be noise."""
 
 
-def search_of(search: Configured, trials: Sequence[Mapping[str, Any]]) -> Search | None:
+def search_of(search: Configured, trials: Sequence[TrialRecord]) -> Search | None:
     """The search's points with their first objective, and how much each parameter mattered to it.
 
     None where nothing is searched over.
@@ -32,15 +33,15 @@ def search_of(search: Configured, trials: Sequence[Mapping[str, Any]]) -> Search
     objective = search.objectives[0]
     points = []
     for trial in trials:
-        value = next(iter(trial.get("values") or ()), None)
-        at = {parameter.name: value_at(parameter, trial.get("settings") or {}) for parameter in search.parameters}
+        value = next(iter(trial.values), None)
+        at = {parameter.name: value_at(parameter, trial.settings) for parameter in search.parameters}
         points.append(
             {
-                "trial": trial["number"],
-                "label": sanitize_label(str(trial.get("label", "")), LONGEST_LABEL),
-                "state": str(trial.get("state")),
-                "value": rounded(value, 6) if isinstance(value, int | float) else None,
-                "text": _text(value) if isinstance(value, int | float) else MISSING,
+                "trial": trial.number,
+                "label": sanitize_label(trial.label, LONGEST_LABEL),
+                "state": trial.state,
+                "value": None if value is None else rounded(value, 6),
+                "text": MISSING if value is None else _text(value),
                 "at": at,
             }
         )
@@ -84,10 +85,10 @@ def value_at(parameter: Parameter, settings: Mapping[str, Any]) -> Scalar:
 
 
 def _importance(
-    search: Configured, trials: Sequence[Mapping[str, Any]], points: Sequence[Mapping[str, Any]]
+    search: Configured, trials: Sequence[TrialRecord], points: Sequence[Mapping[str, Any]]
 ) -> tuple[dict[str, float], str]:
     """By parameter, largest first; or why there is none."""
-    complete = sum(trial.get("state") == "complete" for trial in trials)
+    complete = sum(trial.state == "complete" for trial in trials)
     varied = [
         parameter.name
         for parameter in search.parameters
@@ -113,15 +114,15 @@ def _importance(
     return {name: round(value, 4) for name, value in found.items()}, ""
 
 
-def _frozen(search: Configured, trial: Mapping[str, Any], point: Mapping[str, Any]) -> list[FrozenTrial]:
+def _frozen(search: Configured, trial: TrialRecord, point: Mapping[str, Any]) -> list[FrozenTrial]:
     """The finished trial in Optuna's terms; nothing where it cannot be told what it chose."""
     import optuna
 
     at = point["at"]
-    if trial.get("state") != "complete" or None in at.values() or len(trial["values"]) != len(search.objectives):
+    if trial.state != "complete" or None in at.values() or len(trial.values) != len(search.objectives):
         return []
     try:
-        return [optuna.trial.create_trial(params=at, distributions=distributions(search), values=list(trial["values"]))]
+        return [optuna.trial.create_trial(params=at, distributions=distributions(search), values=list(trial.values))]
     except ValueError:
         # Of a search over a wider space, which was narrowed since.
         return []

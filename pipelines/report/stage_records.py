@@ -3,42 +3,53 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from calm_bench.overrides import ConfigurationError
-from pipelines.store.names import is_plain
+from pipelines.store.provenance import ProvenanceRecord
+from pipelines.store.refs import StageRef
+from pipelines.store.trial_record import TrialRecord
+from pipelines.study.stage_folder import StageRecord, is_finished, read_result
 
 
 class StageRecords:
-    """What a store holds of the stages that a study's ``trials.json`` names. Nothing is written."""
+    """What a store holds of the stages that the trials of its studies name. Nothing is written."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.json = cache(self._json)
+        self.result = cache(self._result)
 
     def folder(self, kind: str, identity: str) -> Path | None:
         """The finished stage's folder; None where there is none, or the names would leave the store."""
-        if not (is_plain(kind) and is_plain(identity)):
+        if not StageRef(kind, identity).is_plain:
             return None
         folder = self.root / "stages" / kind / identity
-        return folder if (folder / "result.json").is_file() else None
+        return folder if is_finished(folder) else None
 
-    def _json(self, kind: str, identity: str, name: str = "result.json") -> dict[str, Any]:
-        """A JSON file of a stage; empty where the stage or the file is missing."""
+    def config(self, kind: str, identity: str) -> dict[str, Any]:
+        """The configuration of a stage; empty where the stage is missing."""
         folder = self.folder(kind, identity)
-        if folder is None or not (folder / name).is_file():
+        try:
+            return {} if folder is None else StageRecord.load(folder).config
+        except FileNotFoundError:
             return {}
-        found = json.loads((folder / name).read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) else {}
 
-    def of_trial(self, trial: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Kind and identity of the trial's finished stages."""
-        for kind, identity in (trial.get("stages") or {}).items():
-            if self.folder(str(kind), str(identity)) is not None:
-                yield str(kind), str(identity)
+    def provenance(self, ref: StageRef) -> ProvenanceRecord:
+        """Where a stage came from; without any field where that is not on record."""
+        folder = self.folder(ref.kind, ref.identity)
+        return (None if folder is None else ProvenanceRecord.load(folder)) or ProvenanceRecord()
+
+    def of_trial(self, trial: TrialRecord) -> Iterator[StageRef]:
+        """The trial's finished stages."""
+        return (ref for ref in trial.refs if self.folder(ref.kind, ref.identity) is not None)
+
+    def _result(self, kind: str, identity: str) -> dict[str, Any]:
+        """The result of a stage; empty where the stage is missing."""
+        folder = self.folder(kind, identity)
+        return {} if folder is None else read_result(folder)
 
 
 def read_json(path: Path) -> Any:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -18,6 +19,7 @@ from pipelines.results.entry import Entry
 from pipelines.results.pairing import Differences, differences
 from pipelines.results.pareto import pareto_front
 from pipelines.results.ranks import shared_ranks
+from pipelines.store.names import LEADERBOARD_FILE
 
 FORMAT = "calm-bench leaderboard"
 VERSION = 1
@@ -133,6 +135,30 @@ class Leaderboard:
         writer.writeheader()
         writer.writerows(rows)
         return text.getvalue()
+
+
+def read_board(path: Path) -> Leaderboard:
+    """The leaderboard in a file.
+
+    Raises:
+        LeaderboardError: there is none of this version; names the file.
+    """
+    try:
+        return Leaderboard.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise LeaderboardError(f"{path} cannot be read: {error}") from error
+    except LeaderboardError as error:
+        raise LeaderboardError(f"{path} is {error}") from error
+
+
+def load_board(folder: Path) -> Leaderboard | None:
+    """The leaderboard of the study in ``folder``, as its last complete run wrote it; None before that.
+
+    Raises:
+        LeaderboardError: the file is damaged, or of another version.
+    """
+    path = folder / LEADERBOARD_FILE
+    return read_board(path) if path.is_file() else None
 
 
 def _best_first(entry: Entry) -> tuple[Any, ...]:

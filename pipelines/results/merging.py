@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipelines.common.numbers import clipped_with_error, printable
 from pipelines.results.entry import Entry
-from pipelines.results.leaderboard import Leaderboard, LeaderboardError
 
 _MEASURED = (
     "brier",
@@ -33,20 +31,6 @@ class Merged:
     entries: tuple[Entry, ...]
     remarks: tuple[str, ...]
     """A line for each conflict; rows that say the same twice are not worth one."""
-
-
-def read_board(path: Path) -> Leaderboard:
-    """The leaderboard in a file.
-
-    Raises:
-        LeaderboardError: there is none; says in which file.
-    """
-    try:
-        return Leaderboard.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise LeaderboardError(f"{path} cannot be read: {error}") from error
-    except LeaderboardError as error:
-        raise LeaderboardError(f"{path} is {error}") from error
 
 
 def merged(sources: Sequence[tuple[str, Iterable[Entry]]]) -> Merged:

@@ -10,8 +10,10 @@ from typing import Any
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import did_you_mean
 from pipelines.results.entry import Entry
-from pipelines.results.leaderboard import Leaderboard
+from pipelines.results.leaderboard import Leaderboard, load_board
+from pipelines.store.refs import StageRef
 from pipelines.store.store import Store
+from pipelines.study.stage_folder import StageRecord, is_finished
 
 SEED_MARK = "@"
 """``K=4@1`` is the model of seed 1."""
@@ -91,8 +93,8 @@ def stored_leaderboards(store: Store) -> dict[Path, Leaderboard]:
     Raises:
         LeaderboardError: a file is not a leaderboard of this version.
     """
-    files = (folder / "leaderboard.json" for folder in store.study_folders())
-    return {file.parent: Leaderboard.from_json(file.read_text(encoding="utf-8")) for file in files if file.is_file()}
+    found = {folder: load_board(folder) for folder in store.study_folders()}
+    return {folder: board for folder, board in found.items() if board is not None}
 
 
 def _full_name(entry: Entry) -> str:
@@ -106,29 +108,29 @@ def _store_around(folder: Path) -> Store:
 
 def _with_origin(folder: Path, store: Store) -> TrainedModel:
     """What ``store`` tells about the model in ``folder``, if that is the ``model`` of one of its stages."""
-    description = folder.parent / "config.json"
-    if folder.name != "model" or not description.is_file():
+    if folder.name != "model" or not is_finished(folder.parent):
         return TrainedModel(folder)
-    stage = json.loads(description.read_text(encoding="utf-8"))
-    if stage.get("kind") not in ("autoencoder", "language_model"):
+    stage = StageRecord.load(folder.parent)
+    if stage.kind not in ("autoencoder", "language_model"):
         return TrainedModel(folder)
-    tokens = _description(store, stage["inputs"]["tokens"])
-    corpus = _description(store, tokens["inputs"]["corpus"]) if tokens else None
+    tokens = _input(store, stage, "tokens")
+    corpus = _input(store, tokens, "corpus") if tokens else None
     return TrainedModel(
         folder,
-        corpus=corpus["settings"]["corpus"] if corpus else None,
-        evaluation=_evaluation_of(store, stage["identity"]) if stage["kind"] == "language_model" else None,
+        corpus=corpus.settings["corpus"] if corpus else None,
+        evaluation=_evaluation_of(store, stage.identity) if stage.kind == "language_model" else None,
     )
 
 
-def _description(store: Store, stage: dict[str, str]) -> dict[str, Any] | None:
-    return store.description(stage["kind"], stage["identity"])
+def _input(store: Store, stage: StageRecord, name: str) -> StageRecord | None:
+    source = stage.inputs[name]
+    return store.record(StageRef(source.kind, source.identity))
 
 
 def _evaluation_of(store: Store, identity: str) -> dict[str, Any] | None:
     from evals.protocol import evaluation_settings
 
-    for _, description in store.descriptions("evaluation"):
-        if description["inputs"]["language_model"]["identity"] == identity:
-            return evaluation_settings(description["config"]["protocol"])
+    for stage in store.records("evaluation"):
+        if stage.inputs["language_model"].identity == identity:
+            return evaluation_settings(stage.config["protocol"])
     return None

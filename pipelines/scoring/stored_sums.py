@@ -36,10 +36,10 @@ def _stored(model: TrainedModel, store: Store, protocol_hash: str) -> ScoredSums
     # The name of a folder says nothing about what lies in it: copies are changed, and folders renamed.
     if trained is None or model.autoencoder is not None or not _is_published(model.folder, trained):
         return None
-    for evaluation, stage in store.descriptions("evaluation"):
-        if stage["inputs"]["language_model"]["identity"] != identity:
+    for stage in store.records("evaluation"):
+        if stage.inputs["language_model"].identity != identity:
             continue
-        folder = store.find_folder("evaluation", evaluation)
+        folder = store.find_folder("evaluation", stage.identity)
         if folder is None:
             continue
         try:

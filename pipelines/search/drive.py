@@ -10,13 +10,9 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import yaml
-
-from calm_bench.atomic import write_bytes, write_json
 from calm_bench.config import Experiment
 from calm_bench.errors import StopRequested
 from calm_bench.overrides import apply_settings
-from pipelines.common.redact import masked
 from pipelines.execution.events import (
     Listener,
     Listeners,
@@ -38,6 +34,8 @@ from pipelines.search.trial_queue import Asked, Ledger, Told
 from pipelines.search.trial_storage import Journal, trial_storage
 from pipelines.store.store import Store
 from pipelines.store.study_folder import study_folder
+from pipelines.store.study_record import save_study
+from pipelines.store.trial_record import TrialRecord, save_trials
 from pipelines.study.config import Study
 from pipelines.study.graph import corpus_identity_of, stages_for
 from pipelines.study.identity import study_identity
@@ -95,7 +93,7 @@ def run_study(
         closing(Ledger(storage, study.search, study.seed, retry_failed)) as ledger,
         polite_stop(announce) as request,
     ):
-        write_bytes(folder / "study.yaml", resolved_yaml(study).encode())
+        save_study(folder, study)
         rule = rule_for(study, folder, speed_of, writes=True)
         run = _Run(
             study, store, executor, listener or Listeners(), folder, graph_for, ledger, rule, lambda: bool(request)
@@ -239,23 +237,9 @@ class _Run:
             return
         self._changed = self._has_new = False
         began = monotonic()
-        trials = []
-        for number in sorted({*self.outcomes, *self.open}):
-            outcome = self.outcomes[number] if number in self.outcomes else self.open[number].outcome
-            stages = outcome.graph.stages if outcome.graph else ()
-            trials.append(
-                {
-                    "number": number,
-                    "label": outcome.label,
-                    "settings": dict(outcome.settings),
-                    "state": outcome.state if number in self.outcomes else "open",
-                    "error": outcome.error,
-                    "values": list(outcome.values),
-                    "violations": list(outcome.violations),
-                    "stages": {stage.kind: stage.identity for stage in stages},
-                }
-            )
-        write_json(self.folder / "trials.json", trials)
+        ended = {number: TrialRecord.of(outcome, outcome.state) for number, outcome in self.outcomes.items()}
+        under_way = {number: TrialRecord.of(trial.outcome, "open") for number, trial in self.open.items()}
+        save_trials(self.folder, [record for _, record in sorted((under_way | ended).items())])
         self.store.save_study(self.folder.name)
         # All trials are written for each that ends: of thousands, several at once.
         self._next_write = monotonic() + WRITES_SHARE * (monotonic() - began)
@@ -310,21 +294,3 @@ class _Run:
                 folders[stage.kind] = self.store.summary_folder(stage)
                 addresses[stage.kind] = self.store.address(stage)
         return replace(outcome, results=results, folders=folders, addresses=addresses)
-
-
-def resolved_yaml(study: Study) -> str:
-    """The complete configuration of a study, defaults included, as YAML; passwords in addresses are masked."""
-    resolved = _masked_within(study.model_dump(mode="json"))
-    return yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
-
-
-def _masked_within(value: Any) -> Any:
-    """``value`` with every string in it masked: any of them may hold an address."""
-    match value:
-        case str():
-            return masked(value)
-        case dict():
-            return {key: _masked_within(item) for key, item in value.items()}
-        case list():
-            return [_masked_within(item) for item in value]
-    return value

@@ -9,7 +9,6 @@ price is that a fast trial may have run on for a while when a slower one before 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import Any
 from calm_bench.config import Experiment
 from calm_bench.fingerprint import identity
 from pipelines.execution.events import Event, StageCached, StageFinished, StageProgress
+from pipelines.store.metrics_log import read_lines
 from pipelines.study.config import Search
 from pipelines.study.stage import Stage, StageGraph
 
@@ -110,7 +110,7 @@ class Pruner:
                     self._validations.setdefault(stage, {})[event.flops] = event.metrics["loss"]
             case StageCached() | StageFinished() if event.stage.kind == LANGUAGE_MODEL:
                 # Its last lines may not have been told.
-                self._validations[event.stage] = _read_validations(event.folder / "metrics.jsonl")
+                self._validations[event.stage] = _read_validations(event.folder)
                 self._trained.add(event.stage)
 
     def judge(self) -> None:
@@ -206,14 +206,11 @@ def _group(experiment: Experiment, graph: StageGraph) -> str:
     return identity(meaning)
 
 
-def _read_validations(path: Path) -> dict[float, float]:
-    try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        return {}
-    records = [json.loads(line) for line in lines]
+def _read_validations(folder: Path) -> dict[float, float]:
+    """Validation loss by training FLOPs, of the training in ``folder``."""
+    lines = read_lines(LANGUAGE_MODEL, folder)
     return {
-        float(record["flops"]): float(record["metrics"]["loss"])
-        for record in records
-        if record.get("split") == "validation" and "loss" in record["metrics"]
+        line.flops: float(line.metrics["loss"])
+        for line in lines
+        if line.split == "validation" and "loss" in line.metrics
     }

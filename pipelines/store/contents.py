@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pipelines.common.record_file import RecordError
+from pipelines.store.refs import StageRef
+from pipelines.study.stage_folder import METRICS_FILE, RESULT_FILE, StageRecord
 
 STOP_FILE_AGE_S = 24 * 3600.0
 """A driver's stop file that is older has lost its driver: workers look at it a few times a second."""
@@ -48,18 +50,17 @@ def finished_in(root: Path) -> Iterator[StageFiles]:
     """The finished stages below ``root``."""
     for folder in (root / "stages").glob("*/*"):
         if folder.is_dir():
-            modified = _modified(folder / "result.json", folder)
-            label = str(_description(folder).get("label", folder.parent.name))
+            modified = _modified(folder / RESULT_FILE, folder)
+            label = _label(folder, folder.parent.name)
             yield StageFiles(folder.parent.name, folder.name, label, folder, size_of(folder), modified)
 
 
 def begun_in(root: Path) -> Iterator[StageFiles]:
     """The stages below ``root`` that were begun and are not finished."""
     for folder in (root / "work").glob("*-*"):
-        kind, _, identity = folder.name.rpartition("-")
-        modified = _modified(folder / "metrics.jsonl", folder)
-        label = str(_description(folder).get("label", kind))
-        yield StageFiles(kind, identity, label, folder, size_of(folder), modified)
+        ref = StageRef.parse(folder.name)
+        modified = _modified(folder / METRICS_FILE, folder)
+        yield StageFiles(ref.kind, ref.identity, _label(folder, ref.kind), folder, size_of(folder), modified)
 
 
 def left_behind_in(root: Path) -> Iterator[LeftBehind]:
@@ -88,12 +89,12 @@ def size_of(folder: Path) -> int:
     return total
 
 
-def _description(folder: Path) -> dict[str, Any]:
+def _label(folder: Path, kind: str) -> str:
+    """What the stage in ``folder`` is called; its kind where that cannot be read: a list shows what there is."""
     try:
-        found = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return StageRecord.load(folder).label or kind
+    except (OSError, RecordError):
+        return kind
 
 
 def _modified(*paths: Path) -> float:

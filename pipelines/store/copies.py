@@ -13,6 +13,7 @@ from pipelines.store import bundle
 from pipelines.store.home import Home
 from pipelines.store.intact import RECORD, find_damage
 from pipelines.store.publications import Publications
+from pipelines.store.refs import StageRef
 
 SMALL_BYTES = 2**20
 """Files up to this size belong to a stage's summary; metrics, which are lines of JSON, always do."""
@@ -69,12 +70,13 @@ class Copies:
         with self._incoming() as incoming:
             pairs: list[tuple[str, Path]] = []
             for name in names:
-                kind, _, identity = name.rpartition("-")
-                if self.folder(kind, identity).is_dir():
+                ref = StageRef.parse(name)
+                if self.folder(ref.kind, ref.identity).is_dir():
                     continue
                 for file, piece in self._published.record(name).files.items():
                     if file != RECORD and (piece.bytes <= SMALL_BYTES or file.endswith(".jsonl")):
-                        pairs.append((f"{prefix_of(kind, identity)}/{piece.object}", incoming / kind / identity / file))
+                        place = incoming / ref.kind / ref.identity / file
+                        pairs.append((f"{prefix_of(ref.kind, ref.identity)}/{piece.object}", place))
             self._home.download(pairs)
             for folder in incoming.glob("*/*"):
                 _move(folder, self.folder(folder.parent.name, folder.name))

@@ -9,7 +9,9 @@ from typing import Any
 
 from calm_bench.atomic import is_temporary, write_bytes
 from calm_bench.fingerprint import file_digest, identity
+from pipelines.common.record_file import RecordError
 from pipelines.store.names import stays_inside
+from pipelines.study.stage_folder import StageRecord
 
 RECORD = "files.json"
 """Name of the record in a stage's folder. It lists every other file there, the provenance included."""
@@ -100,17 +102,20 @@ def _damage_of(path: Path, name: str, entry: dict[str, Any], whole: Path) -> str
 
 def _misplaced(folder: Path) -> str | None:
     """A whole folder under the name of another stage deceives whoever looks a stage up by its identity."""
-    description = json.loads((folder / "config.json").read_text())
+    try:
+        record = StageRecord.load(folder)
+    except (FileNotFoundError, RecordError) as error:
+        return str(error)
     named = {
-        "kind": description["kind"],
-        "revision": description["revision"],
-        "config": description["config"],
-        "inputs": {name: source["identity"] for name, source in description["inputs"].items()},
+        "kind": record.kind,
+        "revision": record.revision,
+        "config": record.config,
+        "inputs": {name: source.identity for name, source in record.inputs.items()},
     }
     found = identity(named)
-    if (folder.parent.name, folder.name) == (description["kind"], found):
+    if (folder.parent.name, folder.name) == (record.kind, found):
         return None
-    return f"it is the stage {description['kind']}/{found} under another name"
+    return f"it is the stage {record.kind}/{found} under another name"
 
 
 def _names(folder: Path) -> list[str]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from calm_bench.errors import RunError
+from pipelines.common.record_file import RecordError
 from pipelines.store.contents import StageFiles
+from pipelines.store.refs import StageRef, StudyRef
 from pipelines.store.store import Store
+from pipelines.store.trial_record import load_trials, refs_of
 
 StoredState = Literal["done", "running", "unfinished", "abandoned"]
 """``running``: a live process holds it. ``unfinished``: a study that has not ended will go on with it.
@@ -22,7 +24,7 @@ class StoreError(RunError, RuntimeError):
 
 
 @dataclass(frozen=True)
-class StudyRecord:
+class StudyNeeds:
     """What one study in the store consists of, from its ``trials.json``. Stages are named ``kind-identity``."""
 
     name: str
@@ -61,7 +63,7 @@ class StoredStage:
         return f"{self.kind}-{self.identity}"
 
 
-def study_records(store: Store) -> list[StudyRecord]:
+def studies_in(store: Store) -> list[StudyNeeds]:
     """All studies in the store by folder name.
 
     Raises:
@@ -69,22 +71,15 @@ def study_records(store: Store) -> list[StudyRecord]:
     """
     found = []
     for folder in store.study_folders():
-        path = folder / "trials.json"
         try:
-            trials = json.loads(path.read_text())
-            stages = {trial["number"]: _names(trial) for trial in trials}
-            open_trials = {trial["number"] for trial in trials if trial["state"] == "open"}
-        except (FileNotFoundError, NotADirectoryError):
+            trials = load_trials(folder)
+        except FileNotFoundError:
             # Written before a study's first stage is begun: without it there is nothing that it could need.
             continue
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError(
-                f"{path} cannot be read ({type(error).__name__}: {error}), so what its study needs is not known: "
-                "run the study again, which writes it anew, or remove its folder"
-            ) from error
-        name = folder.name.rpartition("-")[0]
-        to_do = frozenset().union(*(names for number, names in stages.items() if number in open_trials))
-        found.append(StudyRecord(name, folder, frozenset().union(*stages.values()), to_do))
+        except RecordError as error:
+            raise StoreError(f"what the study in {folder} needs is not known: {error}") from error
+        stages, to_do = refs_of(trials), refs_of(trial for trial in trials if trial.state == "open")
+        found.append(StudyNeeds(StudyRef.of(folder).name, folder, _names(stages), _names(to_do)))
     return found
 
 
@@ -94,18 +89,18 @@ def stored_stages(store: Store) -> list[StoredStage]:
     Raises:
         StoreError: what a study needs cannot be read.
     """
-    studies = study_records(store)
+    studies = studies_in(store)
     found = [*_finished(store, studies), *_begun(store, studies)]
     return sorted(found, key=lambda stage: (stage.kind, stage.label, stage.identity, stage.state))
 
 
-def _finished(store: Store, studies: list[StudyRecord]) -> Iterator[StoredStage]:
+def _finished(store: Store, studies: list[StudyNeeds]) -> Iterator[StoredStage]:
     for found in store.finished():
         users = tuple(study.name for study in studies if found.name in study.stages)
         yield _stored(found, "done", users)
 
 
-def _begun(store: Store, studies: list[StudyRecord]) -> Iterator[StoredStage]:
+def _begun(store: Store, studies: list[StudyNeeds]) -> Iterator[StoredStage]:
     for found in store.begun():
         users = tuple(study.name for study in studies if found.name in study.stages)
         holder = store.leases.holder(found.name)
@@ -123,5 +118,5 @@ def _stored(found: StageFiles, state: StoredState, users: tuple[str, ...], holde
     )
 
 
-def _names(trial: dict[str, Any]) -> frozenset[str]:
-    return frozenset(f"{kind}-{identity}" for kind, identity in trial["stages"].items())
+def _names(refs: frozenset[StageRef]) -> frozenset[str]:
+    return frozenset(ref.name for ref in refs)

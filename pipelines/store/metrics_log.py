@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.study.stage_folder import METRICS_FILE
+
 
 @dataclass(frozen=True)
 class Line:
@@ -28,7 +30,7 @@ def line_from(kind: str, row: Mapping[str, Any]) -> Line:
 
 def read_lines(kind: str, folder: Path) -> list[Line]:
     """All whole lines of ``folder/metrics.jsonl``; none where a stage has no such file."""
-    path = folder / "metrics.jsonl"
+    path = folder / METRICS_FILE
     if not path.exists():
         return []
     return [line_from(kind, json.loads(text)) for text in path.read_text("utf-8").split("\n") if text.endswith("}")]

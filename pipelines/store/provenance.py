@@ -1,24 +1,122 @@
-"""Where a result came from: code, libraries, machine. Written beside results, never part of an identity."""
+"""Where a result came from: code, libraries, machine. Written beside results, never part of an identity.
+
+provenance.json   of a finished stage, with all the attempts that it took
+attempts.jsonl    these, a line each, while it is worked on
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import platform
 import socket
 import subprocess
+import time
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import calm_bench
-from calm_bench.devices import device_name
+from pydantic import BaseModel, ConfigDict
 
+import calm_bench
+from calm_bench.atomic import write_json
+from calm_bench.devices import device_name
+from pipelines.common.record_file import read_object, validated
+from pipelines.study.stage_folder import PROVENANCE_FILE
+
+ATTEMPTS_FILE = "attempts.jsonl"
+_REMEDY = "remove the stage's folder, and calm-bench run makes the stage again"
 LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "pyarrow", "numpy", "ray", "optuna", "mlflow")
 
 
 PACKAGES = ("calm_bench", "evals", "pipelines")
+
+
+class _Tolerant(BaseModel):
+    """Older versions wrote less and newer ones may write more: no result depends on it."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class Attempt(_Tolerant):
+    """One process that worked on a stage."""
+
+    started: float
+    """Seconds since the epoch."""
+    host: str = ""
+    pid: int = 0
+    device: str = ""
+
+
+class GitState(_Tolerant):
+    """The checkout that the code was run from."""
+
+    commit: str
+    modified: bool = False
+    """Whether tracked files differed from the commit."""
+
+
+class ProvenanceRecord(_Tolerant):
+    """What ``provenance.json`` tells of a finished stage."""
+
+    git: GitState | None = None
+    """None for installed code."""
+    versions: dict[str, str] = {}
+    """By library, ``calm-bench`` and ``python`` included."""
+    device: str | None = None
+    host: str | None = None
+    platform: str | None = None
+    seed: int | None = None
+    wall_time_s: float | None = None
+    """Of the last attempt."""
+    preparation_s: float | None = None
+    flops: float | None = None
+    """Of the training, where the stage trains."""
+    attempts: tuple[Attempt, ...] = ()
+
+    @classmethod
+    def load(cls, folder: Path) -> ProvenanceRecord | None:
+        """Where the finished stage in ``folder`` came from; None where that is not on record.
+
+        Raises:
+            RecordError: the file is damaged.
+        """
+        path = folder / PROVENANCE_FILE
+        try:
+            return validated(cls, read_object(path, _REMEDY), path, _REMEDY)
+        except FileNotFoundError:
+            return None
+
+    @property
+    def ended(self) -> float | None:
+        """When the last attempt ended, in seconds since the epoch; None where no attempt is on record."""
+        return self.attempts[-1].started + (self.wall_time_s or 0.0) if self.attempts else None
+
+
+def add_attempt(folder: Path, device: str) -> None:
+    """Note in the work folder that this process begins to work on the stage."""
+    attempt = {"started": time.time(), "host": socket.gethostname(), "pid": os.getpid(), "device": device}
+    with (folder / ATTEMPTS_FILE).open("a") as file:
+        file.write(json.dumps(attempt) + "\n")
+
+
+def read_attempts(folder: Path) -> tuple[Attempt, ...]:
+    """The attempts noted in a work folder, the oldest first; a line that is half written is left out."""
+    try:
+        text = (folder / ATTEMPTS_FILE).read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    return tuple(Attempt.model_validate_json(line) for line in text.split("\n") if line.endswith("}"))
+
+
+def write_provenance(folder: Path, provenance: Mapping[str, Any]) -> None:
+    """Keep ``provenance`` in the work folder of a stage that ends, with the attempts noted there."""
+    attempts = [attempt.model_dump(exclude_unset=True) for attempt in read_attempts(folder)]
+    write_json(folder / PROVENANCE_FILE, {**provenance, "attempts": attempts})
 
 
 def provenance(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+
+from pydantic import ValidationError
 
 from pipelines.store.bundle import Bundle
 from pipelines.store.home import Found, Home
 from pipelines.store.names import is_plain
+from pipelines.store.refs import StageRef
+from pipelines.study.stage_folder import StageRecord
 
 FOLDER = "published"
 """One record a stage, ``kind-identity.json``: a listing of this folder tells what is finished."""
@@ -69,20 +72,18 @@ class Publications:
                 raise FileNotFoundError(f"{self._home.place(self.key(name))} is not there, or is no record")
             return self._records[name]
 
-    def descriptions(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Identity and description of the finished stages of ``kind``, by identity."""
+    def descriptions(self, kind: str) -> Iterator[StageRecord]:
+        """The descriptions of the finished stages of ``kind``, by identity."""
         for name in sorted(self.refresh()):
-            found_kind, _, identity = name.rpartition("-")
-            if found_kind == kind and (description := self.description(name)):
-                yield identity, description
+            if StageRef.parse(name).kind == kind and (description := self.description(name)):
+                yield description
 
-    def description(self, name: str) -> dict[str, Any]:
-        """``config.json`` of a finished stage; empty where the record cannot be read."""
+    def description(self, name: str) -> StageRecord | None:
+        """What a finished stage says of itself; None where the record cannot be read."""
         try:
-            found = self.record(name).about.get("description")
-        except FileNotFoundError:
-            return {}
-        return found if isinstance(found, dict) else {}
+            return StageRecord.model_validate(self.record(name).about.get("description"))
+        except (FileNotFoundError, ValidationError):
+            return None
 
     def add(self, name: str, bundle: Bundle) -> None:
         """Take note of what this process has published."""

@@ -15,7 +15,6 @@ the price of fetching, and of the work since the last upload.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import time
@@ -35,11 +34,13 @@ from pipelines.store.home import Home, StoreUnreachable
 from pipelines.store.intact import RECORD, find_changes, find_damage, recorded_names
 from pipelines.store.names import is_plain
 from pipelines.store.publications import Publications
+from pipelines.store.refs import StageRef
 from pipelines.store.remote_progress import SEND_S, RemoteProgress, Sender
 from pipelines.store.remote_studies import RemoteStudies, stages_of
 from pipelines.store.saving import SAVE_EVERY_S, Saver, adopt, discard_saved, saved_work
 from pipelines.store.store import Store
 from pipelines.study.stage import Stage
+from pipelines.study.stage_folder import StageRecord, read_result
 
 
 class StudyBusy(RunError, RuntimeError):
@@ -152,10 +153,10 @@ class RemoteStore(Store):
             return None
         return self._copies.fetch(kind, identity)
 
-    def description(self, kind: str, identity: str) -> dict[str, Any] | None:
-        return self._published.description(f"{kind}-{identity}") or None
+    def record(self, ref: StageRef) -> StageRecord | None:
+        return self._published.description(ref.name)
 
-    def descriptions(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    def records(self, kind: str) -> Iterator[StageRecord]:
         return self._published.descriptions(kind)
 
     def claim(self, stage: Stage) -> Claim | None:
@@ -319,7 +320,7 @@ class RemoteStore(Store):
         discard_saved(self.home, stage.name, self._note(stage))
 
     def _publish(self, stage: Stage, folder: Path) -> None:
-        about = {"description": stage.description(), "result": json.loads((folder / "result.json").read_text())}
+        about = {"description": stage.description(), "result": read_result(folder)}
         key, prefix = Publications.key(stage.name), prefix_of(stage.kind, stage.identity)
         self._published.add(stage.name, bundle.send(self.home, key, prefix, folder, recorded_names(folder), about))
 

@@ -14,6 +14,7 @@ from pipelines.store.contents import STOP_FILE_AGE_S, LeftBehind, StageFiles, si
 from pipelines.store.home import Found, Home
 from pipelines.store.names import is_plain
 from pipelines.store.publications import Publications
+from pipelines.store.refs import StageRef
 
 LEFTOVER_AGE_S = 24 * 3600.0
 """Files on their way for longer have lost the process that moved them."""
@@ -22,13 +23,14 @@ LEFTOVER_AGE_S = 24 * 3600.0
 def finished(home: Home, published: Publications) -> Iterator[StageFiles]:
     """The stages that have a record."""
     for name, info in published.refresh().items():
-        kind, _, identity = name.rpartition("-")
-        label = str(published.description(name).get("label", kind))
+        ref, description = StageRef.parse(name), published.description(name)
+        label = ref.kind if description is None else description.label
         try:
             size = published.record(name).size
         except FileNotFoundError:
             size = 0
-        yield StageFiles(kind, identity, label, home.place(f"stages/{kind}/{identity}"), size, info.modified)
+        where = home.place(f"stages/{ref.kind}/{ref.identity}")
+        yield StageFiles(ref.kind, ref.identity, label, where, size, info.modified)
 
 
 def begun(home: Home, claims: Claims) -> Iterator[StageFiles]:
@@ -44,8 +46,8 @@ def begun(home: Home, claims: Claims) -> Iterator[StageFiles]:
         if not name.startswith("study-") and name not in sizes:
             sizes[name], times[name] = 0, time.time()
     for name in sizes:
-        kind, _, identity = name.rpartition("-")
-        yield StageFiles(kind, identity, kind, home.place(f"{saving.FOLDER}/{name}"), sizes[name], times[name])
+        ref, where = StageRef.parse(name), home.place(f"{saving.FOLDER}/{name}")
+        yield StageFiles(ref.kind, ref.identity, ref.kind, where, sizes[name], times[name])
 
 
 def left_behind(home: Home, published: Publications, claims: Claims) -> Iterator[LeftBehind]:

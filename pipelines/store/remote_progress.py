@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from calm_bench.atomic import write_bytes
+from pipelines.common.record_file import RecordError
 from pipelines.store import remote_studies, saving
 from pipelines.store.bundle import Bundle
 from pipelines.store.claims import Claims, Held
@@ -28,6 +29,7 @@ from pipelines.store.home import Found, Home
 from pipelines.store.lease import this_process
 from pipelines.store.names import PROGRESS, is_plain, stays_inside
 from pipelines.store.remote_studies import RemoteStudies
+from pipelines.study.stage_folder import CONFIG_FILE, METRICS_FILE, StageRecord
 
 SEND_S = 20.0
 LOOK_S = 15.0
@@ -199,12 +201,12 @@ class RemoteProgress:
         if found is None:
             return "", None
         label, line = "", None
-        with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
-            if "config.json" in found.files:
-                config = json.loads(self._home.read(f"{saving.FOLDER}/{name}/{found.files['config.json'].object}"))
-                label = str(config["label"])
+        with suppress(FileNotFoundError, RecordError):
+            if (piece := found.files.get(CONFIG_FILE)) is not None:
+                key = f"{saving.FOLDER}/{name}/{piece.object}"
+                label = StageRecord.parse(self._home.read(key), key).label
         with suppress(FileNotFoundError):
-            if (piece := found.files.get("metrics.jsonl")) is not None:
+            if (piece := found.files.get(METRICS_FILE)) is not None:
                 key = f"{saving.FOLDER}/{name}/{piece.object}"
                 line = _last_line(self._home.read(key, max(0, piece.bytes - _TAIL)))
         return label, line

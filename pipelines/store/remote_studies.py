@@ -13,13 +13,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 from calm_bench.atomic import write_bytes
+from pipelines.common.record_file import RecordError
 from pipelines.store.home import Home
 from pipelines.store.lease import Holder, this_process
-from pipelines.store.names import PROGRESS, is_plain, stays_inside
+from pipelines.store.names import LEADERBOARD_FILE, PROGRESS, is_plain, stays_inside
+from pipelines.store.study_record import STUDY_FILE
+from pipelines.store.trial_record import TRIALS_FILE, load_trials, refs_of
 
 FOLDER = "studies"
 JOURNAL = "optuna.journal"
-READ = ("trials.json", "leaderboard.json", "study.yaml")
+READ = (TRIALS_FILE, LEADERBOARD_FILE, STUDY_FILE)
 """What commands read of studies that they do not run."""
 
 
@@ -111,11 +114,9 @@ class RemoteStudies:
 def stages_of(folder: Path) -> set[str]:
     """Names of the stages of all trials of the study in ``folder``, as far as they can be read."""
     try:
-        trials = json.loads((folder / "trials.json").read_text())
-        found = {f"{kind}-{identity}" for trial in trials for kind, identity in trial["stages"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {ref.name for ref in refs_of(load_trials(folder))}
+    except (OSError, RecordError):
         return set()
-    return {name for name in found if is_plain(name)}
 
 
 def _is_progress(path: str) -> bool:

@@ -13,25 +13,31 @@ cache of a store whose home is an object store: :mod:`pipelines.store.remote`.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from calm_bench.atomic import write_json
 from pipelines.store.contents import LeftBehind, StageFiles, begun_in, finished_in, left_behind_in, size_of
 from pipelines.store.flags import Flag
 from pipelines.store.intact import RECORD, find_changes, find_damage, record_files, recorded_names
 from pipelines.store.lease import EXPIRY_S, HEARTBEAT_S, Holder, LeaseBook, Leases, Tenure
 from pipelines.store.names import is_plain
+from pipelines.store.provenance import ATTEMPTS_FILE, add_attempt, write_provenance
+from pipelines.store.refs import StageRef
 from pipelines.study.stage import Stage
+from pipelines.study.stage_folder import (
+    CONFIG_FILE,
+    StageRecord,
+    is_finished,
+    read_result,
+    write_description,
+    write_result,
+)
 
-ATTEMPTS = "attempts.jsonl"
 ERROR = "error.txt"
 """The traceback of the last attempt that failed, in the work folder."""
 
@@ -82,7 +88,7 @@ class Store:
         return self.root / "work" / stage.name
 
     def is_done(self, stage: Stage) -> bool:
-        return (self.folder(stage) / "result.json").is_file()
+        return is_finished(self.folder(stage))
 
     def is_begun(self, stage: Stage) -> bool:
         """Whether an earlier attempt left something to go on from."""
@@ -117,20 +123,17 @@ class Store:
         """The folder of the finished stage of that name, brought here if it was elsewhere; None if there is none."""
         folder = self.root / "stages" / kind / identity
         inside = is_plain(kind) and is_plain(identity)
-        return folder if inside and (folder / "config.json").is_file() else None
+        return folder if inside and (folder / CONFIG_FILE).is_file() else None
 
-    def description(self, kind: str, identity: str) -> dict[str, Any] | None:
-        """What :meth:`Stage.description` says of the finished stage of that name; None if there is none."""
-        folder = self.find_folder(kind, identity)
-        if folder is None:
-            return None
-        found: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return found
+    def record(self, ref: StageRef) -> StageRecord | None:
+        """What the finished stage of that name says of itself; None if there is none."""
+        folder = self.find_folder(ref.kind, ref.identity)
+        return None if folder is None else StageRecord.load(folder)
 
-    def descriptions(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Identity and description of all finished stages of ``kind``, by identity."""
-        for path in sorted((self.root / "stages" / kind).glob("*/config.json")):
-            yield path.parent.name, json.loads(path.read_text(encoding="utf-8"))
+    def records(self, kind: str) -> Iterator[StageRecord]:
+        """The descriptions of all finished stages of ``kind``, by identity."""
+        for path in sorted((self.root / "stages" / kind).glob(f"*/{CONFIG_FILE}")):
+            yield StageRecord.load(path.parent)
 
     def result(self, stage: Stage) -> dict[str, Any]:
         """What the finished stage returned.
@@ -138,8 +141,7 @@ class Store:
         Raises:
             FileNotFoundError: the stage is not finished.
         """
-        result: dict[str, Any] = json.loads((self.folder(stage) / "result.json").read_text())
-        return result
+        return read_result(self.folder(stage))
 
     def claim(self, stage: Stage) -> Tenure | None:
         """The exclusive right to work on ``stage`` (a context manager), or None while a live process has it.
@@ -168,10 +170,8 @@ class Store:
         folder = self.work_folder(stage)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RECORD).unlink(missing_ok=True)
-        write_json(folder / "config.json", stage.description())
-        attempt = {"started": time.time(), "host": socket.gethostname(), "pid": os.getpid(), "device": device}
-        with (folder / ATTEMPTS).open("a") as file:
-            file.write(json.dumps(attempt) + "\n")
+        write_description(folder, stage.description())
+        add_attempt(folder, device)
         return folder
 
     def publish(
@@ -187,11 +187,9 @@ class Store:
             ValueError, TypeError: the result is not JSON, or holds NaN or infinity.
         """
         work = self.work_folder(stage)
-        attempts = work / ATTEMPTS
-        history = [json.loads(line) for line in attempts.read_text().splitlines()] if attempts.exists() else []
-        write_json(work / "provenance.json", {**provenance, "attempts": history})
-        write_json(work / "result.json", result)
-        record_files(work, [*scratch, ATTEMPTS, ERROR])
+        write_provenance(work, provenance)
+        write_result(work, result)
+        record_files(work, [*scratch, ATTEMPTS_FILE, ERROR])
         self._place(stage)
         return self.result(stage)
 
@@ -211,7 +209,7 @@ class Store:
             work.rename(final)
         except OSError:
             # Someone finished the same stage while this process was taken for dead: equal work, theirs stands.
-            if not (final / "result.json").is_file():
+            if not is_finished(final):
                 raise
             shutil.rmtree(work)
         _flush(final.parent)

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from pipelines.common.numbers import clipped_with_error, compact, printable
 from pipelines.common.redact import masked
 from pipelines.results.entry import Entry
 from pipelines.results.leaderboard import Leaderboard
 from pipelines.results.pooling import pooled
+from pipelines.store.provenance import ProvenanceRecord
 from pipelines.study.config import Study
 
 LONGEST = 8000
 """Characters of a tag, which a description is."""
 
 
-def study_note(study: Study, leaderboard: Leaderboard, provenance: Mapping[str, Any]) -> str:
+def study_note(study: Study, leaderboard: Leaderboard, provenance: ProvenanceRecord) -> str:
     """The study's purpose, its leaderboard and how to do it again.
 
     Seeds of one configuration share a row. As many rows as a tag can hold, the best of each protocol first.
 
     Args:
-        provenance: of one of its models; may be empty.
+        provenance: of one of its models, as far as it is known.
     """
     from pipelines.report.tables import markdown
 
@@ -65,12 +63,11 @@ def end_note(state: str, error: str) -> str:
     return f"**{state.capitalize()}**: {printable(masked(error))}"[:LONGEST]
 
 
-def _reproduction(provenance: Mapping[str, Any]) -> str:
-    versions = provenance.get("versions") or {}
-    git = provenance.get("git") or {}
+def _reproduction(provenance: ProvenanceRecord) -> str:
+    versions, git = provenance.versions, provenance.git
     known = [f"{name} {versions[name]}" for name in ("calm-bench", "python", "torch") if name in versions]
-    if git.get("commit"):
-        known.append(f"commit {git['commit'][:12]}{' with changes' if git.get('modified') else ''}")
+    if git is not None:
+        known.append(f"commit {git.commit[:12]}{' with changes' if git.modified else ''}")
     made_with = f"\n\nMade with {', '.join(known)}." if known else ""
     return (
         "### Do it again\n\nDownload `study.yaml` from this run's artifacts. Then\n\n"

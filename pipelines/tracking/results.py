@@ -11,6 +11,7 @@ from calm_bench.config import Corpus
 from pipelines.common.numbers import printable
 from pipelines.common.redact import masked
 from pipelines.results.entry import Entry
+from pipelines.store.provenance import ProvenanceRecord
 from pipelines.study.stage import kind_or_none
 from pipelines.tracking import client as names
 from pipelines.tracking.description import trial_note
@@ -72,19 +73,16 @@ def _tags(entry: Entry, end: TrialEnd) -> dict[str, str]:
         "mlflow.note.content": trial_note(entry),
     }
     provenance = provenance_of(end.folders)
-    commit = (provenance.get("git") or {}).get("commit")
-    if commit:
-        tags["mlflow.source.git.commit"] = str(commit)
-    return tags | {f"calm_bench.{name}": str(provenance[name]) for name in ("device", "host") if name in provenance}
+    if provenance.git is not None:
+        tags["mlflow.source.git.commit"] = provenance.git.commit
+    known = {"device": provenance.device, "host": provenance.host}
+    return tags | {f"calm_bench.{name}": value for name, value in known.items() if value is not None}
 
 
-def provenance_of(folders: Mapping[str, Path]) -> dict[str, Any]:
-    """Where a trial's language model comes from; empty if that is not on record."""
-    path = folders["language_model"] / "provenance.json" if "language_model" in folders else None
-    if path is None or not path.is_file():
-        return {}
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return found if isinstance(found, dict) else {}
+def provenance_of(folders: Mapping[str, Path]) -> ProvenanceRecord:
+    """Where a trial's language model comes from; without any field if that is not on record."""
+    found = ProvenanceRecord.load(folders["language_model"]) if "language_model" in folders else None
+    return found or ProvenanceRecord()
 
 
 def _dataset(corpus: Corpus, entry: Entry, result: Mapping[str, Any]) -> Dataset:

@@ -18,6 +18,7 @@ from pipelines.common.numbers import printable
 from pipelines.common.redact import masked
 from pipelines.results.leaderboard import Leaderboard
 from pipelines.store.metrics_log import Line, read_lines
+from pipelines.store.study_record import STUDY_FILE
 from pipelines.study.config import Study
 from pipelines.study.stage import streams_metrics
 from pipelines.tracking import client as names
@@ -219,7 +220,7 @@ class StudyRuns:
             self._client.log_artifact(self.parent_id, str(path))
             self._progress()
         rows = [trial.end.folders for trial in trials if trial.end is not None and trial.end.entry is not None]
-        note = study_note(self._study, leaderboard, provenance_of(rows[0]) if rows else {})
+        note = study_note(self._study, leaderboard, provenance_of(rows[0] if rows else {}))
         self._tag(self._parent, _NOTE, note)
         self._tag(self._parent, LEADERBOARD, digest)
 
@@ -283,7 +284,7 @@ class StudyRuns:
                 self._client.log_batch(parent.run_id, params=batch)
             for name, value in self._tags_of_all().items():
                 self._client.set_tag(parent.run_id, name, value)
-            self._client.log_text(parent.run_id, _study_yaml(self._study), "study.yaml")
+            self._client.log_text(parent.run_id, _study_yaml(self._study), STUDY_FILE)
             self._tag(parent, DESCRIBED, _AS_DESCRIBED)
         return parent
 
@@ -392,7 +393,7 @@ class StudyRuns:
 
 
 def _study_yaml(study: Study) -> str:
-    from pipelines.search.drive import resolved_yaml
+    from pipelines.store.study_record import resolved_yaml
 
     return masked(resolved_yaml(study))
 

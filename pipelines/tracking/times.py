@@ -5,15 +5,13 @@ All times are milliseconds since 1970, by the clock of the machine that ran the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipelines.store.metrics_log import read_lines
 from pipelines.store.names import is_plain
-from pipelines.store.store import ATTEMPTS
+from pipelines.store.provenance import Attempt, ProvenanceRecord, read_attempts
 from pipelines.study.stage import streams_metrics
 
 
@@ -41,30 +39,23 @@ class StagePlace:
     def start(self) -> int | None:
         """When the first attempt began; None before that, and for a stage that keeps no record of it."""
         attempts = self._attempts()
-        return _ms(attempts[0]["started"]) if attempts else None
+        return _ms(attempts[0].started) if attempts else None
 
     def end(self) -> int | None:
         """When the last attempt ended; where the stage is not finished, the last sign of life that is on record."""
         attempts = self._attempts()
         if not attempts:
             return None
-        record = _json(self.finished / "provenance.json")
+        record = ProvenanceRecord.load(self.finished)
         if record is not None:
-            return _ms(attempts[-1]["started"] + float(record.get("wall_time_s") or 0.0))
+            return _ms(attempts[-1].started + (record.wall_time_s or 0.0))
         lines = read_lines(self.kind, self.work)
-        trained = attempts[0]["started"] + (lines[-1].time if lines else 0.0)
-        return _ms(max(attempts[-1]["started"], trained))
+        trained = attempts[0].started + (lines[-1].time if lines else 0.0)
+        return _ms(max(attempts[-1].started, trained))
 
-    def _attempts(self) -> list[dict[str, Any]]:
-        record = _json(self.finished / "provenance.json")
-        if record is not None:
-            return list(record.get("attempts") or ())
-        try:
-            text = (self.work / ATTEMPTS).read_text(encoding="utf-8")
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        # The last line may be half written.
-        return [json.loads(line) for line in text.split("\n") if line.endswith("}")]
+    def _attempts(self) -> tuple[Attempt, ...]:
+        record = ProvenanceRecord.load(self.finished)
+        return read_attempts(self.work) if record is None else record.attempts
 
 
 def trial_start(stages: Mapping[str, StagePlace], study_start: int) -> int | None:
@@ -79,14 +70,6 @@ def trial_start(stages: Mapping[str, StagePlace], study_start: int) -> int | Non
 def trial_end(stages: Mapping[str, StagePlace], start: int) -> int:
     """When the last of a trial's stages ended, though not before ``start``."""
     return max([start, *(end for place in stages.values() if (end := place.end()) is not None)])
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _ms(seconds: float) -> int:

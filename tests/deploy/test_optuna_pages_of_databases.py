@@ -19,9 +19,9 @@ import psutil
 import pytest
 
 from calm_bench.atomic import write_json
-from pipelines.search.drive import resolved_yaml
 from pipelines.search.trial_queue import Ledger, Told
 from pipelines.search.trial_storage import VARIABLE, Database, Journal, TrialStorage
+from pipelines.store.study_record import resolved_yaml
 from pipelines.study.config import Search, Study
 from pipelines.tracking.servers import LOOPBACK, free_port
 from tests.deploy.conftest import PASSWORD, Server

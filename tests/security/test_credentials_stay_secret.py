@@ -16,9 +16,9 @@ from pipelines.app import cli
 from pipelines.common.redact import masked
 from pipelines.execution.interrupt import this_command
 from pipelines.execution.run_stage import StageError, run_stage
-from pipelines.search.drive import resolved_yaml
 from pipelines.store.opening import open_store
 from pipelines.store.store import ERROR, Store
+from pipelines.store.study_record import resolved_yaml
 from pipelines.study.config import Study
 from pipelines.study.stage import Stage, StageKind
 

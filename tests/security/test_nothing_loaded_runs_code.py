@@ -24,7 +24,7 @@ from evals.protocol import EvaluationError
 from evals.sums import load_sums
 from pipelines.results.leaderboard import Leaderboard, LeaderboardError
 from pipelines.store.bundle import Bundle
-from pipelines.store.inventory import StoreError, study_records
+from pipelines.store.inventory import StoreError, studies_in
 from pipelines.store.lease import Leases
 from pipelines.store.store import Store
 
@@ -190,7 +190,7 @@ def test_pickles_in_the_place_of_other_files_are_not_loaded(trap: bytes, tmp_pat
     study.mkdir(parents=True)
     (study / "trials.json").write_bytes(trap)
     with pytest.raises(StoreError):
-        study_records(Store(files["store"]))
+        studies_in(Store(files["store"]))
 
 
 def test_a_pickle_in_the_place_of_a_shard_is_no_arrow_file(trap: bytes, tmp_path: Path) -> None:

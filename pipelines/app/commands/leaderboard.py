@@ -72,8 +72,7 @@ def leaderboard(
     from calm_bench.overrides import ConfigurationError
     from pipelines.report.export import records_csv, records_json
     from pipelines.report.tables import markdown, print_table
-    from pipelines.results.leaderboard import Leaderboard
-    from pipelines.results.merging import read_board
+    from pipelines.results.leaderboard import Leaderboard, read_board
     from pipelines.results.pooling import pooled
     from pipelines.results.view import View, filtered
 
@@ -150,7 +149,8 @@ def _rows(
     """The named studies' rows of all sources, the store's or MLflow's before the files'."""
     from calm_bench.overrides import ConfigurationError
     from calm_bench.registry import did_you_mean
-    from pipelines.results.merging import merged, read_board
+    from pipelines.results.leaderboard import read_board
+    from pipelines.results.merging import merged
     from pipelines.scoring.models import stored_leaderboards
     from pipelines.store.opening import open_store
 

@@ -37,6 +37,7 @@ def sync(
     from calm_bench.overrides import ConfigurationError
     from calm_bench.registry import did_you_mean
     from pipelines.store.opening import open_store
+    from pipelines.store.refs import StudyRef
     from pipelines.tracking.registry import without_registry
     from pipelines.tracking.study_files import begun_studies
     from pipelines.tracking.sync import sync_study
@@ -44,17 +45,13 @@ def sync(
     where = open_store(store)
     where.bring_studies()
     folders = begun_studies(where)
-    known = {name for folder in folders for name in (folder.name, folder.name.rpartition("-")[0])}
+    known = {name for folder in folders for name in StudyRef.of(folder).names}
     if not folders:
         raise ConfigurationError(f"no study has run in the store {where.place} (--store names another one)")
     for name in studies or ():
         if name not in known:
             raise ConfigurationError(f"no study {name!r} in {where.place}{did_you_mean(name, sorted(known))}")
-    chosen = [
-        folder
-        for folder in folders
-        if not studies or folder.name in studies or folder.name.rpartition("-")[0] in studies
-    ]
+    chosen = [folder for folder in folders if not studies or any(name in studies for name in StudyRef.of(folder).names)]
     problems = 0
     for folder in chosen:
         synced = sync_study(where, folder, uri, experiment)

@@ -183,7 +183,7 @@ def studies(
     from pipelines.study.catalogue import resolve_study, shipped_studies
 
     if show is not None:
-        from pipelines.search.drive import resolved_yaml
+        from pipelines.store.study_record import resolved_yaml
 
         sys.stdout.write(resolved_yaml(resolve_study(show)))
         return

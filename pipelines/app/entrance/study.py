@@ -94,15 +94,17 @@ class Study:
         Raises:
             FileNotFoundError: it has not ended in this store yet.
         """
-        from pipelines.results.leaderboard import Leaderboard
+        from pipelines.results.leaderboard import load_board
         from pipelines.store.opening import open_store
         from pipelines.store.study_folder import study_folder
 
         store = open_store(self.config.execution.store)
         store.bring_studies()
         folder = study_folder(self.config, store)
-        text = (folder / "leaderboard.json").read_text(encoding="utf-8")
-        return StudyResult(Leaderboard.from_json(text), folder, self.config.execution.store)
+        board = load_board(folder)
+        if board is None:
+            raise FileNotFoundError(f"the study {self.name} has not ended in {store.place}: run() runs it, or goes on")
+        return StudyResult(board, folder, self.config.execution.store)
 
     def __repr__(self) -> str:
         return f"<study {self.name}: {self.config.description}>"

@@ -12,6 +12,7 @@ from pipelines.common.numbers import printable
 from pipelines.study.kinds.trained import load_trained
 from pipelines.study.row import FinishedStage, RowPart
 from pipelines.study.stage import Interrupted, Stage, StageKind
+from pipelines.study.stage_folder import RESULT_FILE
 
 
 def run_benchmarks(
@@ -58,5 +59,5 @@ def benchmarks_row(finished: FinishedStage) -> RowPart:
 
 # How many documents a task has and how long these are is known to nobody before: it has no cost that could be told.
 BENCHMARKS = StageKind(
-    "benchmarks", run_benchmarks, summary=benchmarks_summary, row_part=benchmarks_row, artifacts=("result.json",)
+    "benchmarks", run_benchmarks, summary=benchmarks_summary, row_part=benchmarks_row, artifacts=(RESULT_FILE,)
 )

@@ -14,6 +14,7 @@ from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageC
 from pipelines.study.kinds.trained import load_trained
 from pipelines.study.row import FinishedStage, RowPart
 from pipelines.study.stage import Interrupted, Stage, StageKind
+from pipelines.study.stage_folder import METRICS_FILE, RESULT_FILE, read_result
 
 if TYPE_CHECKING:
     from evals.protocol import Protocol
@@ -48,7 +49,7 @@ def run_evaluation(
     stream = TokenStream.open(inputs["tokens"], protocol.split)
     start = time.perf_counter()
     # It begins anew after an interruption, so lines of an earlier attempt would be told twice.
-    with (folder / "metrics.jsonl").open("w") as metrics:
+    with (folder / METRICS_FILE).open("w") as metrics:
 
         def progress(done: int, total: int) -> None:
             record: dict[str, Any] = {"step": done, "total_steps": total, "split": protocol.split, "metrics": {}}
@@ -68,16 +69,10 @@ def protocol_of(stage: Stage, inputs: Mapping[str, Path]) -> Protocol:
     from evals.protocol import Protocol
 
     digests = {
-        "corpus_digest": result_of(inputs["corpus"])["digest"],
-        "tokenizer_digest": result_of(inputs["tokens"])["tokenizer_digest"],
+        "corpus_digest": read_result(inputs["corpus"])["digest"],
+        "tokenizer_digest": read_result(inputs["tokens"])["tokenizer_digest"],
     }
     return Protocol.model_validate({**stage.config["protocol"], **digests})
-
-
-def result_of(folder: Path) -> dict[str, Any]:
-    """What a finished stage returned."""
-    result: dict[str, Any] = json.loads((folder / "result.json").read_text())
-    return result
 
 
 def scoring_memory(context: CostContext) -> Memory:
@@ -129,5 +124,5 @@ EVALUATION = StageKind(
     cost=evaluation_cost,
     summary=evaluation_summary,
     row_part=evaluation_row,
-    artifacts=("result.json",),
+    artifacts=(RESULT_FILE,),
 )

@@ -14,6 +14,7 @@ from pipelines.study.kinds.training_cost import micro_batch_advice, training_dis
 from pipelines.study.price import price_of, stage_vocab_size
 from pipelines.study.row import FinishedStage, RowPart
 from pipelines.study.stage import Interrupted, Stage, StageKind
+from pipelines.study.stage_folder import PROVENANCE_FILE
 
 
 def run_language_model(
@@ -129,5 +130,5 @@ LANGUAGE_MODEL = StageKind(
     summary=language_model_summary,
     row_part=language_model_row,
     streams_metrics=True,
-    artifacts=("provenance.json",),
+    artifacts=(PROVENANCE_FILE,),
 )

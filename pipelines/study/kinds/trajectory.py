@@ -12,9 +12,10 @@ from calm_bench.atomic import write_json
 from calm_bench.config import Trajectory
 from calm_bench.fingerprint import identity
 from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, UNKNOWN_COST, CostContext, StageCost
-from pipelines.study.kinds.evaluation import protocol_of, result_of, scoring_memory
+from pipelines.study.kinds.evaluation import protocol_of, scoring_memory
 from pipelines.study.kinds.trained import load_trained
 from pipelines.study.stage import Interrupted, Stage, StageKind
+from pipelines.study.stage_folder import METRICS_FILE, RESULT_FILE, read_result
 
 
 def run_trajectory(
@@ -29,12 +30,12 @@ def run_trajectory(
 
     settings = Trajectory.model_validate(stage.config["trajectory"])
     protocol = protocol_of(stage, inputs)
-    training = result_of(inputs["language_model"])
+    training = read_result(inputs["language_model"])
     stream = TokenStream.open(inputs["tokens"], protocol.split)
     starts = window_starts(len(stream), protocol.context_length, settings.max_windows).tolist()
     snapshots = kept_snapshots(inputs["language_model"])
     points = []
-    with (folder / "metrics.jsonl").open("w") as metrics:
+    with (folder / METRICS_FILE).open("w") as metrics:
         begun = time.perf_counter()
         for number, (step, snapshot) in enumerate(snapshots.items(), start=1):
             kept = folder / "points" / f"{step:09d}.json"
@@ -110,5 +111,5 @@ TRAJECTORY = StageKind(
     scratch=("checkpoints", "points"),
     cost=trajectory_cost,
     summary=trajectory_summary,
-    artifacts=("result.json",),
+    artifacts=(RESULT_FILE,),
 )

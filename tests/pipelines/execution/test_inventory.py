@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from pipelines.app.cli import app
 from pipelines.store.intact import find_damage
-from pipelines.store.inventory import StoreError, stored_stages, study_records
+from pipelines.store.inventory import StoreError, stored_stages, studies_in
 from pipelines.store.render import age, size
 from pipelines.store.store import Store
 from pipelines.store.study_folder import study_folder
@@ -73,7 +73,7 @@ def test_stages_are_listed_with_state_and_users(store: Store, toy: Toy) -> None:
     assert found[done.name].size == sum(path.stat().st_size for path in folder.iterdir())
     assert found[paused.name].size > 1000
     assert _states(store)[held.name] == "abandoned"
-    assert [(record.name, record.is_finished) for record in study_records(store)] == [
+    assert [(record.name, record.is_finished) for record in studies_in(store)] == [
         ("first", False),
         ("second", False),
     ]
@@ -163,13 +163,13 @@ def test_a_study_says_what_it_needs_before_it_begins(
 
     def look(event: Any) -> None:
         if isinstance(event, StageStarted) and not seen:
-            (record,) = study_records(store)
+            (record,) = studies_in(store)
             assert not find_waste(store)
             seen.append({name.split("-")[0] for name in record.to_do})
 
     run(study, recorder(look))
     assert seen == [{"corpus", "tokens", "language_model", "evaluation"}]
-    (record,) = study_records(store)
+    (record,) = studies_in(store)
     assert record.is_finished
     assert {stage.state for stage in stored_stages(store)} == {"done"}
     assert find_waste(store) == []

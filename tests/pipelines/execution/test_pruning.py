@@ -50,7 +50,8 @@ def _play(pruner: str, order: random.Random, folder: Path) -> dict[int, str | No
         else:
             del left[number]
             lines = [
-                {"split": "validation", "flops": flops, "metrics": {"loss": loss}} for flops, loss in _curve(number)
+                {"step": 1, "split": "validation", "flops": flops, "time": 0.0, "metrics": {"loss": loss}}
+                for flops, loss in _curve(number)
             ]
             (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
             judge.handle(StageFinished(_stage(number), folder, {}, 1.0))

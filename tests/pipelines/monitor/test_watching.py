@@ -172,7 +172,7 @@ def test_a_study_is_chosen_by_name_folder_or_file(course: Course, tmp_path: Path
         choose(tmp_path, None)
     other = tmp_path / "studies" / "heads-fedcba9876543210"
     other.mkdir(parents=True)
-    (other / "trials.json").write_text('[{"state": "complete"}, {"state": "failed"}]')
+    (other / "trials.json").write_text('[{"number": 0, "state": "complete"}, {"number": 1, "state": "failed"}]')
     driver = Driver(folder)
     driver.tell(course(4).start())
     assert choose(tmp_path, None) == (folder, [])
@@ -190,7 +190,7 @@ def test_a_study_is_chosen_by_name_folder_or_file(course: Course, tmp_path: Path
 
 def test_a_record_that_cannot_be_read_is_passed_over(tmp_path: Path, folder: Path) -> None:
     (folder / FOLDER).mkdir(parents=True)
-    (folder / "trials.json").write_text('[{"state": "open"}]')
+    (folder / "trials.json").write_text('[{"number": 0, "state": "open"}]')
     for name, text in (("a", "{"), ("b", '{"driver": {}}'), ("c", '"' + "x" * 10)):
         (folder / FOLDER / f"{name}.json").write_text(text)
     watched = look(folder, tmp_path)

@@ -16,9 +16,9 @@ from pipelines.planning.budgets import RESOLVED, rule_for
 from pipelines.planning.plan import Plan, plan_study
 from pipelines.report.plan_table import print_plan
 from pipelines.report.tables import budget_in_words
-from pipelines.search.drive import resolved_yaml
 from pipelines.store.store import Store
 from pipelines.store.study_folder import study_folder
+from pipelines.store.study_record import resolved_yaml
 from pipelines.study.catalogue import resolve_study, shipped_studies
 from pipelines.study.config import Study
 from pipelines.study.equal_budget import Budget, parse_budget

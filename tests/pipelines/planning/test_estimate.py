@@ -14,11 +14,12 @@ from calm_bench.config import Experiment
 from pipelines.execution.events import StageFinished, StudyStarted
 from pipelines.planning.calibration import Calibration, Measured
 from pipelines.planning.estimate import Estimate, estimate
-from pipelines.planning.forecast import ESTIMATE, PLAN, Forecast, forecast
+from pipelines.planning.forecast import Forecast, forecast
 from pipelines.planning.machines import Machine, machine_named
 from pipelines.planning.plan import Plan, PlannedStage, PlannedTrial, plan_study, workloads_in
 from pipelines.planning.stage_costs import assumed_speed
 from pipelines.report.estimate_table import machine_lines
+from pipelines.store.estimate_record import ESTIMATE_FILE, PLAN_FILE
 from pipelines.store.store import Store
 from pipelines.study.catalogue import resolve_study
 from pipelines.study.config import Study
@@ -136,7 +137,7 @@ def test_a_run_does_not_keep_its_plan(tmp_path: Path) -> None:
     watcher = forecast(study, store, lambda text: None, may_measure=False)
     assert {type(one) for one in _alive() if id(one) not in before} == set(OF_A_PLAN), "a plan is made of these"
     watcher.handle(StudyStarted(study.name, "0" * 16, folder, 4))
-    assert (folder / PLAN).is_file()
+    assert (folder / PLAN_FILE).is_file()
     assert [one for one in _alive() if id(one) not in before] == []
     assert watcher.runs_anything
 
@@ -158,7 +159,7 @@ def test_after_a_run_the_estimate_stands_beside_the_outcome(tmp_path: Path) -> N
     assert watcher.finish(folder) is None
     folder.mkdir(parents=True)
     watcher.handle(StudyStarted("smoke", "0" * 16, folder, 2))
-    assert json.loads((folder / PLAN).read_text())["estimates"][0]["seconds"] == expected.seconds
+    assert json.loads((folder / PLAN_FILE).read_text())["estimates"][0]["seconds"] == expected.seconds
     models = [stage for stage in expected.spans if stage.kind == "language_model"]
     for stage in models:
         span = expected.spans[stage]
@@ -167,6 +168,6 @@ def test_after_a_run_the_estimate_stands_beside_the_outcome(tmp_path: Path) -> N
     assert outcome is not None
     assert outcome.kinds["language_model"].count == 2
     assert "(-50 %)" in "\n".join(outcome.lines())
-    kept = json.loads((folder / ESTIMATE).read_text())
+    kept = json.loads((folder / ESTIMATE_FILE).read_text())
     assert kept["kinds"]["language_model"]["error"] == pytest.approx(-0.5)
     assert {entry["label"] for entry in kept["stages"].values()} == {str(stage) for stage in models}

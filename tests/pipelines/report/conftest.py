@@ -17,8 +17,8 @@ import yaml
 from calm_bench.atomic import write_json
 from pipelines.results.entry import Entry
 from pipelines.results.leaderboard import Leaderboard
-from pipelines.search.drive import resolved_yaml
 from pipelines.store.store import Store
+from pipelines.store.study_record import resolved_yaml
 from pipelines.study.catalogue import resolve_study
 
 if TYPE_CHECKING:
@@ -189,7 +189,8 @@ class StoreBuilder:
             "flops": result.get("training_flops"),
             "attempts": [{"started": 1_795_336_756.0}],
         }
-        for name, value in (("result", result), ("provenance", provenance), ("config", {"kind": kind, "config": {}})):
+        description = {"kind": kind, "revision": 1, "identity": identity, "config": {}}
+        for name, value in (("result", result), ("provenance", provenance), ("config", description)):
             (folder / f"{name}.json").write_text(json.dumps(value))
         if log is not None:
             (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))

@@ -16,7 +16,9 @@ from pipelines.report.columns import columns_for
 from pipelines.report.links import Links
 from pipelines.results.leaderboard import Leaderboard
 from pipelines.results.looks import looks_of
+from pipelines.store.estimate_record import ComparedTime, EstimateRecord
 from pipelines.store.store import Store
+from pipelines.store.trial_record import TrialRecord
 
 
 def entries_in(folder: Path) -> list[Any]:
@@ -95,7 +97,8 @@ def test_seeds_of_one_configuration_are_one_row_with_a_link_each(builder: Any) -
     entry = entries_in(builder.study(2))[0]
     seeds = [entry.model_copy(update={"seed": seed, "trial": seed, "brierlm": 10.0 + seed}) for seed in (2, 0, 1)]
     links = Links("http://x", "1", None, {str(n): f"run{n}" for n in range(3)})
-    origins = {seed: Origin(0, links, {"stages": {}, "violations": ["K <= 2"]}) for seed in seeds}
+    trial = TrialRecord(number=0, state="complete", violations=("K <= 2",))
+    origins = {seed: Origin(0, links, trial) for seed in seeds}
     (board,) = boards_of(origins, {}, looks_of(origins), [])
     (row,) = board.rows
     assert [member.seed for member in row.members] == [0, 1, 2]
@@ -108,7 +111,7 @@ def test_seeds_of_one_configuration_are_one_row_with_a_link_each(builder: Any) -
 def test_rows_that_only_the_seed_tells_apart_say_it(builder: Any) -> None:
     entry = entries_in(builder.study(2))[0].model_copy(update={"configuration": ""})
     seeds = [entry.model_copy(update={"seed": seed, "brierlm": 10.0 - seed}) for seed in (0, 1)]
-    origins = {seed: Origin(0, Links(), {}) for seed in seeds}
+    origins = {seed: Origin(0, Links(), None) for seed in seeds}
     (board,) = boards_of(origins, {}, looks_of(origins), [])
     assert [row.label for row in board.rows] == [f"{entry.label}, seed 0", f"{entry.label}, seed 1"]
 
@@ -127,13 +130,19 @@ def test_colours_say_the_head_where_there_is_one_k(builder: Any) -> None:
 
 def test_estimate_against_outcome_is_shown(builder: Any) -> None:
     folder = builder.study(2)
-    each = {"count": 2, "estimated_s": 100.0, "measured_s": 80.0, "error": 0.25}
-    write_json(folder / "estimate.json", {"total": each, "kinds": {"language_model": each, "odd": "text"}})
+    each = ComparedTime(count=2, estimated_s=100.0, measured_s=80.0, error=0.25)
+    EstimateRecord(machine={}, total=each, kinds={"language_model": each}, stages={}).save(folder)
     found = collect(builder.store, [folder]).studies[0].estimates
     assert [(one.kind, one.estimated_s, one.measured_s) for one in found] == [
         ("total", 100.0, 80.0),
         ("language_model", 100.0, 80.0),
     ]
+
+
+def test_a_report_is_made_beside_a_damaged_estimate(builder: Any) -> None:
+    folder = builder.study(2)
+    (folder / "estimate.json").write_text('{"total": "text"}')
+    assert collect(builder.store, [folder]).studies[0].estimates == []
 
 
 def test_studies_are_found_by_name_or_folder(builder: Any) -> None:

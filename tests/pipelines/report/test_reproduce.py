@@ -11,7 +11,7 @@ from pipelines.report.collect import collect
 from pipelines.report.environment import Environment
 from pipelines.report.reproduce import commands_for, differences_from_shipped
 from pipelines.report.stage_records import StageRecords
-from pipelines.search.drive import resolved_yaml
+from pipelines.store.study_record import resolved_yaml
 from pipelines.study.catalogue import resolve_study
 from pipelines.study.identity import study_identity
 

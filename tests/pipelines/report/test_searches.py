@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pipelines.report.searches import ENOUGH, search_of, value_at
+from pipelines.store.trial_record import TrialRecord
 from pipelines.study.config import Parameter, Search
 
 RATE = Parameter(name="model.training.learning_rate", low=1e-4, high=1e-2, log=True)
@@ -23,19 +24,13 @@ MODEL = Parameter(
 SEARCH = Search(sampler="tpe", num_trials=40, parameters=(RATE, WIDTH))
 
 
-def trial(number: int, rate: float, width: int, value: float, **changes: Any) -> dict[str, Any]:
+def trial(number: int, rate: float, width: int, value: float, **changes: Any) -> TrialRecord:
     settings = {RATE.name: rate, WIDTH.name: width}
-    return {
-        "number": number,
-        "label": f"trial {number}",
-        "settings": settings,
-        "state": "complete",
-        "values": [value],
-        **changes,
-    }
+    row: dict[str, Any] = {"label": f"trial {number}", "settings": settings, "state": "complete", "values": [value]}
+    return TrialRecord(number=number, **row | changes)
 
 
-def trials(count: int) -> list[dict[str, Any]]:
+def trials(count: int) -> list[TrialRecord]:
     """Scores that follow from the width alone, but for some noise."""
     chance = random.Random(0)
     widths = [64 if n % 2 else 32 for n in range(count)]

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from pipelines.app.cli import app
 from pipelines.results.entry import Entry
-from pipelines.results.leaderboard import Leaderboard, LeaderboardError
-from pipelines.results.merging import merged, read_board
+from pipelines.results.leaderboard import Leaderboard, LeaderboardError, read_board
+from pipelines.results.merging import merged
 from pipelines.results.pooling import pooled
 
 Make = Callable[..., Entry]

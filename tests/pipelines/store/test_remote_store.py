@@ -18,6 +18,7 @@ from pipelines.store.intact import RECORD, find_damage
 from pipelines.store.inventory import stored_stages
 from pipelines.store.opening import open_store
 from pipelines.store.publications import Publications
+from pipelines.store.refs import StageRef
 from pipelines.store.remote import RemoteStore
 from pipelines.store.sweeping import find_waste, remove
 from pipelines.study.stage import Stage
@@ -45,8 +46,10 @@ def test_another_host_finds_what_one_has_published(host: Host, stage: MakeStage,
     assert (folder / "model" / "weights.bin").read_text() == "7"
     assert find_damage(folder) == []
     assert json.loads((folder / "provenance.json").read_text())["attempts"]
-    assert second.description("above", above.identity) == above.description()
-    assert [identity for identity, _ in second.descriptions("count")] == [below.identity]
+    found = second.record(StageRef("above", above.identity))
+    assert found is not None
+    assert found.model_dump() == above.description()
+    assert [record.identity for record in second.records("count")] == [below.identity]
 
 
 def test_inputs_are_fetched_where_they_are_needed(host: Host, stage: MakeStage, do: Do) -> None:

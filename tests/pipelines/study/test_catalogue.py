@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from calm_bench.overrides import ConfigurationError
-from pipelines.search.drive import resolved_yaml
+from pipelines.store.study_record import resolved_yaml
 from pipelines.study.catalogue import resolve_study, shipped_studies
 from pipelines.study.space import grid_points, settings_at
 

@@ -28,7 +28,8 @@ from pipelines.report.leaderboard_files import write_leaderboard
 from pipelines.results.entry import Entry, entry_from
 from pipelines.results.leaderboard import Leaderboard
 from pipelines.store.metrics_log import read_lines
-from pipelines.store.store import ATTEMPTS, Store
+from pipelines.store.provenance import ATTEMPTS_FILE
+from pipelines.store.store import Store
 from pipelines.study.config import Study, Tracking
 from pipelines.study.trial import TrialOutcome
 from pipelines.tracking.address import TrackingError
@@ -79,7 +80,7 @@ def training(outcome: TrialOutcome, last: int = 10**9, resumed_at: int | None = 
             log.rename(whole)
             log.touch()
             attempts = json.loads((work / "provenance.json").read_text())["attempts"]
-            (work / ATTEMPTS).write_text("".join(json.dumps(attempt) + "\n" for attempt in attempts))
+            (work / ATTEMPTS_FILE).write_text("".join(json.dumps(attempt) + "\n" for attempt in attempts))
         rows = [json.loads(text) for text in whole.read_text().splitlines()]
         if resumed_at is not None:
             rows = [row | {"time": row["time"] + 7.0 * (row["step"] > resumed_at)} for row in rows]

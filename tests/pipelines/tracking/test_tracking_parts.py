@@ -10,6 +10,7 @@ import pytest
 from evals.task_score import TaskScore
 from pipelines.results.entry import Entry
 from pipelines.results.leaderboard import Leaderboard
+from pipelines.store.provenance import GitState, ProvenanceRecord
 from pipelines.study.config import Study
 from pipelines.tracking.address import TrackingError
 from pipelines.tracking.client import ENTRY, connect, entries_from_mlflow, entry_in, entry_tags
@@ -82,7 +83,8 @@ def test_a_row_of_any_length_comes_back_from_its_tags(make_entry: Callable[..., 
 
 
 def test_a_description_fits_whatever_the_study(make_entry: Callable[..., Entry], ablation: list[Entry]) -> None:
-    provenance = {"versions": {"calm-bench": "0.1.0", "torch": "2.13"}, "git": {"commit": "ab" * 20, "modified": True}}
+    git = GitState(commit="ab" * 20, modified=True)
+    provenance = ProvenanceRecord(versions={"calm-bench": "0.1.0", "torch": "2.13"}, git=git)
     note = study_note(STUDY, Leaderboard(ablation), provenance)
     assert note.startswith("Chunk sizes compared, by http://***@host/.")
     assert note.count("| K=") == 4
@@ -90,7 +92,7 @@ def test_a_description_fits_whatever_the_study(make_entry: Callable[..., Entry],
     assert "commit abababababab with changes" in note
     assert "artifact" in note
     many = Leaderboard(make_entry(trial=n, label=f"a point {n}", brierlm=50.0 - n / 10) for n in range(400))
-    cut = study_note(STUDY, many, {})
+    cut = study_note(STUDY, many, ProvenanceRecord())
     assert len(cut) <= LONGEST
     assert "of 400 rows; the artifact `leaderboard.md` has all" in cut
     assert "a point 0" in cut.replace("\\", "")
