@@ -182,12 +182,23 @@ class Home:
             with suppress(FileNotFoundError):
                 self._ask("delete", key, functools.partial(self._files.rm_file, self._path(key)))
 
-    @functools.cached_property
+    @property
     def _files(self) -> Any:
+        """What fsspec has for the protocol."""
+        return self._opened[0]
+
+    @property
+    def _base(self) -> str:
+        """The address as the implementation writes paths."""
+        return self._opened[1]
+
+    @functools.cached_property
+    def _opened(self) -> tuple[Any, str]:
         import fsspec  # type: ignore[import-untyped]
+        from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 
         try:
-            implementation = fsspec.get_filesystem_class(self.protocol)
+            fsspec.get_filesystem_class(self.protocol)
         except ValueError:
             known = sorted(fsspec.available_protocols())
             raise ConfigurationError(
@@ -198,11 +209,8 @@ class Home:
             extra = " (or calm-bench[s3])" if self.protocol in ("s3", "s3a") else ""
             raise ConfigurationError(f"a store at {self.protocol}:// needs another package{extra}: {error}") from None
         # What another host has written since must be seen.
-        return self._ask("open", "", lambda: implementation(use_listings_cache=False))
-
-    @functools.cached_property
-    def _base(self) -> str:
-        return str(self._files._strip_protocol(self.url)).rstrip("/")
+        files, base = self._ask("open", "", lambda: url_to_fs(self.url, use_listings_cache=False))
+        return files, str(base).rstrip("/")
 
     @property
     def _is_local(self) -> bool:
