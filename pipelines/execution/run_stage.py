@@ -15,7 +15,7 @@ from pipelines.common.redact import masked
 from pipelines.execution.failures import Cause, WorkerFailed, cause_of, name_of
 from pipelines.execution.worker_group import WorkerGroup
 from pipelines.execution.worker_process import import_modules, keeping_checkpoints, prepare_process
-from pipelines.store.lease import Tenure
+from pipelines.store.lease import Lease
 from pipelines.store.provenance import provenance
 from pipelines.store.store import ERROR, Store
 from pipelines.study.stage import Interrupted, Stage, StageKind, kind_or_none
@@ -87,7 +87,7 @@ def run_stage(
     return store.result(stage)
 
 
-def _either(stop: Callable[[], bool], lease: Tenure) -> Callable[[], bool]:
+def _either(stop: Callable[[], bool], lease: Lease) -> Callable[[], bool]:
     return lambda: stop() or lease.lost
 
 

@@ -21,7 +21,8 @@ from calm_bench.frozen import Frozen
 from pipelines.execution.interrupt import this_command
 from pipelines.monitor.tracker import Tracker
 from pipelines.monitor.view import StudyView
-from pipelines.store.lease import HEARTBEAT_S, Holder, this_process
+from pipelines.store.folder_leases import HEARTBEAT_S
+from pipelines.store.holder import Holder, this_process
 from pipelines.store.names import PROGRESS
 
 FOLDER = PROGRESS

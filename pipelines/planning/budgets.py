@@ -17,7 +17,7 @@ from calm_bench.atomic import write_json
 from calm_bench.config import Experiment
 from calm_bench.flops import training_steps
 from calm_bench.overrides import ConfigurationError, apply_settings
-from pipelines.store.lease import locked
+from pipelines.store.file_lock import locked
 from pipelines.study.config import Study
 from pipelines.study.equal_budget import Budget
 from pipelines.study.kinds.training_cost import steps_within, training_seconds

@@ -21,7 +21,7 @@ from calm_bench.atomic import write_bytes
 from calm_bench.devices import available_cpus
 from calm_bench.fingerprint import identity
 from pipelines.planning.machines import Machine
-from pipelines.store.lease import locked
+from pipelines.store.file_lock import locked
 from pipelines.study.workload import Speed, TrainedKind, Workload
 
 FORMAT = "calm-bench calibration"

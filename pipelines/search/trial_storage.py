@@ -28,7 +28,7 @@ from pipelines.search.postgresql import (
     notice_death,
     one_connection,
 )
-from pipelines.store.lease import locked
+from pipelines.store.file_lock import locked
 from pipelines.study.config import Execution
 
 if TYPE_CHECKING:

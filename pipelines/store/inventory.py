@@ -101,15 +101,16 @@ def _finished(store: Store, studies: list[StudyNeeds]) -> Iterator[StoredStage]:
 
 
 def _begun(store: Store, studies: list[StudyNeeds]) -> Iterator[StoredStage]:
+    held = store.leases.held()
     for found in store.begun():
         users = tuple(study.name for study in studies if found.name in study.stages)
-        holder = store.leases.holder(found.name)
+        lease = held.get(found.name)
         state: StoredState = "abandoned"
-        if holder is not None:
+        if lease is not None:
             state = "running"
         elif any(found.name in study.to_do for study in studies):
             state = "unfinished"
-        yield _stored(found, state, users, "" if holder is None else str(holder))
+        yield _stored(found, state, users, "" if lease is None else str(lease.holder))
 
 
 def _stored(found: StageFiles, state: StoredState, users: tuple[str, ...], holder: str = "") -> StoredStage:

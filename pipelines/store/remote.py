@@ -26,13 +26,14 @@ from typing import Any
 
 from calm_bench.errors import RunError
 from pipelines.store import bundle, remote_contents
-from pipelines.store.claims import EXPIRY_S, HEARTBEAT_S, Claim, Claims
 from pipelines.store.contents import LeftBehind, StageFiles, left_behind_in
 from pipelines.store.copies import Copies, DamagedStage, prefix_of
 from pipelines.store.flags import RemoteFlag
 from pipelines.store.home import Home, StoreUnreachable
 from pipelines.store.intact import RECORD, find_changes, find_damage, recorded_names
+from pipelines.store.lease import Lease, LeaseManager
 from pipelines.store.names import is_plain
+from pipelines.store.object_leases import EXPIRY_S, HEARTBEAT_S, leases_at
 from pipelines.store.publications import Publications
 from pipelines.store.refs import StageRef
 from pipelines.store.remote_progress import SEND_S, RemoteProgress, Sender
@@ -74,11 +75,11 @@ class RemoteStore(Store):
         super().__init__(root)
         self.home = home
         self._settings = (expiry_s, heartbeat_s, save_every_s)
-        self._claims = Claims(home, expiry_s, heartbeat_s)
+        self._leases = leases_at(home, expiry_s, heartbeat_s)
         self._published = Publications(home)
         self._copies = Copies(home, self.root, self._published)
         self._studies = RemoteStudies(home, self.root)
-        self._held: dict[str, Claim] = {}
+        self._held: dict[str, Lease] = {}
         self._savers: dict[str, Saver] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -86,8 +87,8 @@ class RemoteStore(Store):
         return remote_store, (self.home.url, *self._settings)
 
     @property
-    def leases(self) -> Claims:
-        return self._claims
+    def leases(self) -> LeaseManager:
+        return self._leases
 
     @property
     def place(self) -> str:
@@ -159,8 +160,8 @@ class RemoteStore(Store):
     def records(self, kind: str) -> Iterator[StageRecord]:
         return self._published.descriptions(kind)
 
-    def claim(self, stage: Stage) -> Claim | None:
-        lease = self._claims.acquire(stage.name)
+    def claim(self, stage: Stage) -> Lease | None:
+        lease = self._leases.acquire(stage.name)
         if lease is not None:
             lease.before_release(lambda: self._put_down(stage))
             try:
@@ -196,7 +197,7 @@ class RemoteStore(Store):
         return []
 
     def set_aside(self, stage: Stage) -> str | None:
-        lease = self._claims.acquire(stage.name)
+        lease = self._leases.acquire(stage.name)
         if lease is None:
             return None
         with lease:
@@ -223,10 +224,10 @@ class RemoteStore(Store):
         return remote_contents.finished(self.home, self._published)
 
     def begun(self) -> Iterator[StageFiles]:
-        return remote_contents.begun(self.home, self._claims)
+        return remote_contents.begun(self.home, self._leases)
 
     def left_behind(self) -> Iterator[LeftBehind]:
-        yield from remote_contents.left_behind(self.home, self._published, self._claims)
+        yield from remote_contents.left_behind(self.home, self._published, self._leases)
         yield from remote_contents.left_in_cache(self.root, self._published)
         yield from left_behind_in(self.root)
 
@@ -244,13 +245,13 @@ class RemoteStore(Store):
             shutil.rmtree(copy)
 
     def sweep_leases(self) -> None:
-        self._claims.sweep()
+        self._leases.sweep()
 
     @contextmanager
     def open_study(self, name: str, exclusive: bool = True) -> Iterator[Path]:
-        lease = self._claims.acquire(f"study-{name}") if exclusive else None
+        lease = self._leases.acquire(f"study-{name}") if exclusive else None
         if exclusive and lease is None:
-            holder = self._claims.holder(f"study-{name}") or "another driver"
+            holder = self._leases.holder(f"study-{name}") or "another driver"
             raise StudyBusy(
                 f"{holder} runs this study in {self.place}, and an object store cannot let two drivers share a "
                 "journal: wait for it, keep the trials in a database (execution.optuna_storage), or use a shared "
@@ -283,7 +284,7 @@ class RemoteStore(Store):
     @property
     def progress(self) -> RemoteProgress:
         """For one who watches studies that run elsewhere."""
-        return RemoteProgress(self.home, self.root, self._claims, self._studies)
+        return RemoteProgress(self.home, self.root, self._leases, self._studies)
 
     def study_folders(self) -> list[Path]:
         return self._studies.folders()

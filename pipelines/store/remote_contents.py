@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pipelines.store import flags, saving
 from pipelines.store.bundle import Bundle
-from pipelines.store.claims import Claims
 from pipelines.store.contents import STOP_FILE_AGE_S, LeftBehind, StageFiles, size_of
 from pipelines.store.home import Found, Home
+from pipelines.store.lease import LeaseManager
 from pipelines.store.names import is_plain
 from pipelines.store.publications import Publications
 from pipelines.store.refs import StageRef
@@ -33,7 +33,7 @@ def finished(home: Home, published: Publications) -> Iterator[StageFiles]:
         yield StageFiles(ref.kind, ref.identity, label, where, size, info.modified)
 
 
-def begun(home: Home, claims: Claims) -> Iterator[StageFiles]:
+def begun(home: Home, leases: LeaseManager) -> Iterator[StageFiles]:
     """The stages of which work was uploaded, or on which somebody works."""
     sizes: dict[str, int] = defaultdict(int)
     times: dict[str, float] = defaultdict(float)
@@ -42,7 +42,7 @@ def begun(home: Home, claims: Claims) -> Iterator[StageFiles]:
         if is_plain(name):
             sizes[name] += info.size
             times[name] = max(times[name], info.modified)
-    for name in claims.holders():
+    for name in leases.held():
         if not name.startswith("study-") and name not in sizes:
             sizes[name], times[name] = 0, time.time()
     for name in sizes:
@@ -50,9 +50,9 @@ def begun(home: Home, claims: Claims) -> Iterator[StageFiles]:
         yield StageFiles(ref.kind, ref.identity, ref.kind, where, sizes[name], times[name])
 
 
-def left_behind(home: Home, published: Publications, claims: Claims) -> Iterator[LeftBehind]:
+def left_behind(home: Home, published: Publications, leases: LeaseManager) -> Iterator[LeftBehind]:
     """What was set aside, uploaded in part, or lost its driver."""
-    busy = claims.holders()
+    busy = leases.held()
     by_upload: dict[str, dict[str, Found]] = defaultdict(dict)
     for key, info in home.list("stages").items():
         by_upload["/".join(key.split("/")[:4])][key] = info
@@ -70,8 +70,8 @@ def left_behind(home: Home, published: Publications, claims: Claims) -> Iterator
     for key, info in home.list(flags.FOLDER).items():
         if now - info.modified > STOP_FILE_AGE_S:
             yield LeftBehind(key, "its driver is gone", home.place(key), info.size)
-    for key, info in claims.sweep(delete=False).items():
-        yield LeftBehind(key, "its holder is gone", home.place(key), info.size)
+    for dead in leases.sweep(delete=False):
+        yield LeftBehind(dead.name, "its holder is gone", dead.place, dead.size)
 
 
 def left_in_cache(root: Path, published: Publications) -> Iterator[LeftBehind]:

@@ -24,9 +24,9 @@ from calm_bench.atomic import write_bytes
 from pipelines.common.record_file import RecordError
 from pipelines.store import remote_studies, saving
 from pipelines.store.bundle import Bundle
-from pipelines.store.claims import Claims, Held
+from pipelines.store.holder import this_process
 from pipelines.store.home import Found, Home
-from pipelines.store.lease import this_process
+from pipelines.store.lease import HeldLease, LeaseManager
 from pipelines.store.names import PROGRESS, is_plain, stays_inside
 from pipelines.store.remote_studies import RemoteStudies
 from pipelines.study.stage_folder import CONFIG_FILE, METRICS_FILE, StageRecord
@@ -132,14 +132,14 @@ class Sender:
 class RemoteProgress:
     """What the home tells of running studies, for one who watches. Nothing is written there."""
 
-    def __init__(self, home: Home, root: Path, claims: Claims, studies: RemoteStudies) -> None:
+    def __init__(self, home: Home, root: Path, leases: LeaseManager, studies: RemoteStudies) -> None:
         self._home = home
         self._studies = studies
         self._folder = root / remote_studies.FOLDER
-        self._claims = claims
+        self._leases = leases
         self._seen: dict[str, Found] = {}
         self._work: dict[str, tuple[Found, str, Mapping[str, Any] | None]] = {}
-        self.held: dict[str, Held] = {}
+        self.held: dict[str, HeldLease] = {}
         """All leases of the home, as they were at the last :meth:`look`."""
 
     def look(self, study: str | None = None) -> None:
@@ -150,7 +150,7 @@ class RemoteProgress:
         Raises:
             StoreUnreachable: the home does not answer.
         """
-        self.held = self._claims.held()
+        self.held = self._leases.held()
         own = self._studies.driven()
         prefix = remote_studies.FOLDER if study is None else f"{remote_studies.FOLDER}/{study}"
         wanted = {}

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from calm_bench.atomic import write_bytes
 from pipelines.common.record_file import RecordError
+from pipelines.store.holder import Holder, this_process
 from pipelines.store.home import Home
-from pipelines.store.lease import Holder, this_process
 from pipelines.store.names import LEADERBOARD_FILE, PROGRESS, is_plain, stays_inside
 from pipelines.store.study_record import STUDY_FILE
 from pipelines.store.trial_record import TRIALS_FILE, load_trials, refs_of

@@ -21,10 +21,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pipelines.store.contents import LeftBehind, StageFiles, begun_in, finished_in, left_behind_in, size_of
+from pipelines.store.contents import LeftBehind, StageFiles, begun_in, finished_in, left_behind_in
 from pipelines.store.flags import Flag
+from pipelines.store.folder_leases import EXPIRY_S, HEARTBEAT_S, leases_in
+from pipelines.store.holder import Holder
 from pipelines.store.intact import RECORD, find_changes, find_damage, record_files, recorded_names
-from pipelines.store.lease import EXPIRY_S, HEARTBEAT_S, Holder, LeaseBook, Leases, Tenure
+from pipelines.store.lease import Lease, LeaseManager
 from pipelines.store.names import is_plain
 from pipelines.store.provenance import ATTEMPTS_FILE, add_attempt, write_provenance
 from pipelines.store.refs import StageRef
@@ -52,14 +54,14 @@ class Store:
 
     def __init__(self, root: Path | str, expiry_s: float = EXPIRY_S, heartbeat_s: float = HEARTBEAT_S) -> None:
         self.root = Path(root).absolute()
-        self._local_leases = Leases(self.root / "leases", expiry_s, heartbeat_s)
+        self._local_leases = leases_in(self.root / "leases", expiry_s, heartbeat_s)
 
     @property
-    def leases(self) -> LeaseBook:
+    def leases(self) -> LeaseManager:
         return self._local_leases
 
     @property
-    def folder_leases(self) -> LeaseBook:
+    def folder_leases(self) -> LeaseManager:
         """For what lies in :attr:`root` alone, which another host need not share."""
         return self._local_leases
 
@@ -143,7 +145,7 @@ class Store:
         """
         return read_result(self.folder(stage))
 
-    def claim(self, stage: Stage) -> Tenure | None:
+    def claim(self, stage: Stage) -> Lease | None:
         """The exclusive right to work on ``stage`` (a context manager), or None while a live process has it.
 
         A stage that was complete when its process was killed on the way to publish it is published now.
@@ -255,8 +257,8 @@ class Store:
     def left_behind(self) -> Iterator[LeftBehind]:
         """What is no stage and can go."""
         yield from left_behind_in(self.root)
-        for path in self._local_leases.sweep(delete=False):
-            yield LeftBehind(f"leases/{path.name}", "its holder is gone", path, size_of(path))
+        for dead in self._local_leases.sweep(delete=False):
+            yield LeftBehind(dead.name, "its holder is gone", dead.place, dead.size)
 
     def discard(self, place: Path | str) -> None:
         """Remove what is at ``place``: renamed first, so that nobody ever sees a stage of which half is gone."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-    from pipelines.store.lease import LeaseBook
+    from pipelines.store.lease import LeaseManager
     from pipelines.store.store import Store
 
 ROLE = "calm_bench.role"
@@ -86,7 +86,7 @@ def connect(uri: str) -> MlflowClient:
     return client
 
 
-def writer_lease(store: Store, uri: str, study_identity: str) -> tuple[LeaseBook, str]:
+def writer_lease(store: Store, uri: str, study_identity: str) -> tuple[LeaseManager, str]:
     """Where the one writer of a study into the MLflow at ``uri`` holds its lease, and under which name.
 
     All drivers of the store meet there, on whichever host; a file in a host's own folder has a writer on each host.

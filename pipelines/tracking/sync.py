@@ -22,7 +22,8 @@ from pipelines.tracking.system_metrics import SystemLog
 from pipelines.tracking.views import leaderboard_page, save_views
 
 if TYPE_CHECKING:
-    from pipelines.store.lease import Holder, Tenure
+    from pipelines.store.holder import Holder
+    from pipelines.store.lease import Lease
 
 RECORD = "mlflow.json"
 """In a study's folder: where its runs are in MLflow."""
@@ -74,7 +75,7 @@ class StudySync:
         self._files = StudyFiles(store, folder)
         self._runs: StudyRuns | None = None
         self._leases, self._lease_name = writer_lease(store, uri, self._identity)
-        self._lease: Tenure | None = None
+        self._lease: Lease | None = None
 
     @property
     def unregistered(self) -> str | None:

@@ -24,8 +24,8 @@ from evals.protocol import EvaluationError
 from evals.sums import load_sums
 from pipelines.results.leaderboard import Leaderboard, LeaderboardError
 from pipelines.store.bundle import Bundle
+from pipelines.store.folder_leases import leases_in
 from pipelines.store.inventory import StoreError, studies_in
-from pipelines.store.lease import Leases
 from pipelines.store.store import Store
 
 ROOT = Path(calm_bench.__file__).parent.parent
@@ -185,7 +185,7 @@ def test_pickles_in_the_place_of_other_files_are_not_loaded(trap: bytes, tmp_pat
         Bundle.from_json(trap)
     files["leases"].mkdir()
     (files["leases"] / "stage-1.json").write_bytes(trap)
-    assert Leases(files["leases"]).holder("stage-1") is None
+    assert leases_in(files["leases"]).holder("stage-1") is None
     study = files["store"] / "studies" / "x-0123456789abcdef"
     study.mkdir(parents=True)
     (study / "trials.json").write_bytes(trap)

@@ -9,20 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.store.lease import Leases
+from pipelines.store.folder_leases import leases_in
 
 HOLD = """
 import sys
 from pathlib import Path
-from pipelines.store.lease import Leases
-lease = Leases(Path(sys.argv[1])).acquire("thing")
+from pipelines.store.folder_leases import leases_in
+lease = leases_in(Path(sys.argv[1])).acquire("thing")
 print("held" if lease else "taken", flush=True)
 sys.stdin.read()
 """
 
 
 def test_one_holder_at_a_time(tmp_path: Path) -> None:
-    first, second = Leases(tmp_path), Leases(tmp_path)
+    first, second = leases_in(tmp_path), leases_in(tmp_path)
     lease = first.acquire("thing")
     assert lease is not None
     assert second.acquire("thing") is None
@@ -37,7 +37,7 @@ def test_one_holder_at_a_time(tmp_path: Path) -> None:
 
 
 def test_many_threads_get_one_lease(tmp_path: Path) -> None:
-    leases, taken = Leases(tmp_path), []
+    leases, taken = leases_in(tmp_path), []
     barrier = threading.Barrier(8)
 
     def grab() -> None:
@@ -60,7 +60,7 @@ def test_a_killed_process_does_not_keep_its_lease(tmp_path: Path) -> None:
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
-    leases = Leases(tmp_path)
+    leases = leases_in(tmp_path)
     assert leases.acquire("thing") is None
     holder.kill()
     holder.wait()
@@ -77,7 +77,7 @@ def _pretend_to_be_elsewhere(path: Path, seconds_old: float) -> None:
 
 
 def test_the_lease_of_another_host_expires(tmp_path: Path) -> None:
-    leases = Leases(tmp_path, expiry_s=60, heartbeat_s=20)
+    leases = leases_in(tmp_path, expiry_s=60, heartbeat_s=20)
     lease = leases.acquire("thing")
     assert lease is not None
     _pretend_to_be_elsewhere(tmp_path / "thing.json", seconds_old=50)
@@ -91,7 +91,7 @@ def test_the_lease_of_another_host_expires(tmp_path: Path) -> None:
 
 
 def test_a_holder_notices_that_it_lost_its_lease(tmp_path: Path) -> None:
-    leases = Leases(tmp_path, expiry_s=60, heartbeat_s=0.01)
+    leases = leases_in(tmp_path, expiry_s=60, heartbeat_s=0.01)
     lease = leases.acquire("thing")
     assert lease is not None
     assert not lease.lost
@@ -104,4 +104,20 @@ def test_a_holder_notices_that_it_lost_its_lease(tmp_path: Path) -> None:
 
 def test_a_heartbeat_slower_than_the_expiry_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot keep a lease"):
-        Leases(tmp_path, expiry_s=10, heartbeat_s=5)
+        leases_in(tmp_path, expiry_s=10, heartbeat_s=5)
+
+
+def test_what_is_held_is_listed_at_once(tmp_path: Path) -> None:
+    leases = leases_in(tmp_path)
+    assert leases.held() == {}
+    first, second = leases.acquire("first"), leases.acquire("second")
+    assert first is not None
+    assert second is not None
+    assert {name: held.holder.pid for name, held in leases.held().items()} == dict.fromkeys(
+        ("first", "second"), os.getpid()
+    )
+    _pretend_to_be_elsewhere(tmp_path / "second.json", seconds_old=3600)
+    assert list(leases.held()) == ["first"]
+    first.release()
+    second.release()
+    assert leases.held() == {}

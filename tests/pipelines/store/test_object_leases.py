@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from pipelines.execution.failures import cause_of
-from pipelines.store.claims import Claims
+from pipelines.store.holder import this_process
 from pipelines.store.home import Home, StoreForbidden, StoreUnreachable
-from pipelines.store.lease import this_process
+from pipelines.store.lease import LeaseManager
+from pipelines.store.object_leases import leases_at
 from pipelines.store.sweeping import find_waste, remove
 
 SHORT = {"expiry_s": 3.0, "heartbeat_s": 0.3}
@@ -35,7 +36,7 @@ def _elsewhere(home: Home, name: str, **changes: Any) -> str:
 
 @pytest.mark.parametrize("url", ["memory", "file", "s3"], indirect=True)
 def test_one_holder_at_a_time(url: str) -> None:
-    first, second = Claims(Home(url)), Claims(Home(url))
+    first, second = leases_at(Home(url)), leases_at(Home(url))
     lease = first.acquire("stage-1")
     assert lease is not None
     assert second.acquire("stage-1") is None
@@ -43,7 +44,7 @@ def test_one_holder_at_a_time(url: str) -> None:
     holder = second.holder("stage-1")
     assert holder is not None
     assert holder.pid == os.getpid()
-    assert list(second.holders()) == ["stage-1"]
+    assert list(second.held()) == ["stage-1"]
     other = second.acquire("stage-2")
     assert other is not None
     other.release()
@@ -56,10 +57,10 @@ def test_one_holder_at_a_time(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["memory", "file", "s3"], indirect=True)
 def test_of_many_that_ask_all_the_time_one_has_it_at_any_time(url: str) -> None:
-    rivals = [Claims(Home(url)) for _ in range(4)]
+    rivals = [leases_at(Home(url)) for _ in range(4)]
     start, inside, most, served = threading.Barrier(len(rivals)), [0], [0], []
 
-    def ask(claims: Claims) -> None:
+    def ask(claims: LeaseManager) -> None:
         start.wait()
         for _ in range(2):
             while (lease := claims.acquire("wanted")) is None:
@@ -85,7 +86,7 @@ def test_of_many_that_ask_all_the_time_one_has_it_at_any_time(url: str) -> None:
 def test_a_claim_that_nobody_renews_expires(url: str) -> None:
     home = Home(url)
     dead = _elsewhere(home, "stage-1")
-    claims = Claims(home, **SHORT)
+    claims = leases_at(home, **SHORT)
     assert claims.acquire("stage-1") is None
     began = time.monotonic()
     while (lease := claims.acquire("stage-1")) is None:
@@ -95,7 +96,7 @@ def test_a_claim_that_nobody_renews_expires(url: str) -> None:
         assert not home.exists(dead)
         # It is renewed for as long as it is held.
         time.sleep(SHORT["expiry_s"] + 1.2)
-        assert Claims(home, **SHORT).acquire("stage-1") is None
+        assert leases_at(home, **SHORT).acquire("stage-1") is None
         assert not lease.lost
 
 
@@ -106,8 +107,8 @@ def test_a_claim_of_a_process_that_is_gone_is_free_at_once(url: str) -> None:
     child.wait()
     holder = replace(this_process(), pid=child.pid)
     home.write("leases/stage-1/00000000000000000001-x.json", json.dumps(asdict(holder)).encode())
-    assert Claims(home).holder("stage-1") is None
-    lease = Claims(home).acquire("stage-1")
+    assert leases_at(home).holder("stage-1") is None
+    lease = leases_at(home).acquire("stage-1")
     assert lease is not None
     lease.release()
 
@@ -115,7 +116,7 @@ def test_a_claim_of_a_process_that_is_gone_is_free_at_once(url: str) -> None:
 @pytest.mark.parametrize("url", ["memory"], indirect=True)
 def test_a_holder_notices_that_its_claim_was_taken_over(url: str) -> None:
     home = Home(url)
-    lease = Claims(home, **SHORT).acquire("stage-1")
+    lease = leases_at(home, **SHORT).acquire("stage-1")
     assert lease is not None
     home.delete(home.list("leases"))
     new = _elsewhere(home, "stage-1")
@@ -138,7 +139,7 @@ def test_garbage_among_claims_is_no_holder_and_can_go(host: Callable[..., Any]) 
 
 def test_a_heartbeat_must_be_much_faster_than_the_expiry(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot keep a lease"):
-        Claims(Home(f"file://{tmp_path}"), expiry_s=1.0, heartbeat_s=0.5)
+        leases_at(Home(f"file://{tmp_path}"), expiry_s=1.0, heartbeat_s=0.5)
 
 
 def test_a_store_that_is_away_is_worth_another_try(monkeypatch: pytest.MonkeyPatch) -> None:

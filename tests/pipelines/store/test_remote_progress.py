@@ -25,9 +25,9 @@ from pipelines.execution import events
 from pipelines.monitor.recording import FOLDER, Recording
 from pipelines.monitor.study_watcher import Lookout
 from pipelines.monitor.tracker import Tracker
-from pipelines.store.claims import Claims
+from pipelines.store.holder import this_process
 from pipelines.store.home import Home, StoreUnreachable
-from pipelines.store.lease import this_process
+from pipelines.store.lease import LeaseManager
 from pipelines.store.remote import RemoteStore
 from pipelines.study.stage import Stage, StageGraph
 
@@ -196,11 +196,11 @@ def test_a_store_that_is_away_leaves_what_was_known(
         folder, _ = lookout.choose(None)
         known = lookout.look(folder)
 
-        def refuse(self: Claims) -> Any:
+        def refuse(self: LeaseManager) -> Any:
             raise StoreUnreachable("cannot list memory://x: no route")
 
         with monkeypatch.context() as patch:
-            patch.setattr(Claims, "held", refuse)
+            patch.setattr(LeaseManager, "held", refuse)
             away = lookout.look(folder)
         assert away.view == known.view
         assert away.note == "cannot list memory://x: no route; this is what was known before"
