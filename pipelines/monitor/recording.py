@@ -119,7 +119,8 @@ class Recording:
                 written=time.time(),
                 command=this_command(),
                 folder=str(Path.cwd()),
-                view=view,
+                # Not with the store's own place: it may move.
+                view=view.model_copy(update={"folder": self._path.parent.parent.name}),
             )
             # Not flushed to disk: what a power cut takes of it is worth nothing afterwards.
             half = self._path.with_name(f".{self._path.name}")
@@ -129,11 +130,13 @@ class Recording:
 
 
 def read_record(path: Path) -> Record | None:
-    """What a driver wrote; None where it cannot be read."""
+    """What a driver wrote, with its study's folder as it is now; None where it cannot be read."""
     try:
-        return Record.model_validate_json(path.read_bytes())
+        record = Record.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         return None
+    view = record.view.model_copy(update={"folder": str(path.parent.parent)})
+    return record.model_copy(update={"view": view})
 
 
 def _remove_old(folder: Path) -> None:

@@ -157,7 +157,7 @@ def _finished(stage: Stage, outcome: TrialOutcome, known: Mapping[str, _Result])
     if stage.kind not in known:
         raise IncompleteOutcome(f"trial {outcome.number} ({outcome.label}) has no result of the stage {stage.kind!r}")
     folder = outcome.folders.get(stage.kind)
-    address = str(outcome.addresses.get(stage.kind, folder))
+    address = outcome.addresses.get(stage.kind, f"stages/{stage.kind}/{stage.identity}")
     return FinishedStage(stage, known[stage.kind], folder, address, known)
 
 

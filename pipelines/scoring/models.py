@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from calm_bench.overrides import ConfigurationError
@@ -45,6 +45,8 @@ def find_model(name: str, store: Store) -> TrainedModel:
         ConfigurationError: there is none; says what there is.
     """
     given = Path(name).expanduser()
+    if not given.is_dir():
+        given = _kept(name, store) or given
     if given.is_dir():
         for folder in (given / "model", given):
             if any(any(folder.glob(pattern)) for pattern in WEIGHTS):
@@ -55,13 +57,13 @@ def find_model(name: str, store: Store) -> TrainedModel:
     entries = [entry for board in stored_leaderboards(store).values() for entry in board]
     label, _, seed = name.rpartition(SEED_MARK) if SEED_MARK in name else (name, "", "")
     found = {
-        entry.model_folder: entry
+        entry.model_identity: entry
         for entry in entries
         if label in (entry.label, f"{entry.study}/{entry.label}") and seed in ("", str(entry.seed))
     }
     if len(found) > 1:
         names = ", ".join(
-            sorted(f"{_full_name(entry)}{SEED_MARK}{entry.seed} in {path}" for path, entry in found.items())
+            sorted(f"{_full_name(entry)}{SEED_MARK}{entry.seed} in {entry.model_folder}" for entry in found.values())
         )
         raise ConfigurationError(
             f"{name!r} names {len(found)} models: {names}; give study and seed too, as written here, or the folder"
@@ -74,6 +76,18 @@ def find_model(name: str, store: Store) -> TrainedModel:
     # The store may have moved since, or be no folder at all: its own stage counts.
     kept = store.find_folder("language_model", entry.model_identity)
     return _with_origin(Path(entry.model_folder) if kept is None else kept / "model", store)
+
+
+def _kept(path: str, store: Store) -> Path | None:
+    """The finished stage of ``store`` that ``path`` leads to, as a leaderboard gives it, whatever stands before.
+
+    A store that was moved, or is an object store, is where it is now.
+    """
+    match PurePosixPath(path).parts:
+        # In an object store one part more tells uploads of a stage apart.
+        case [*_, "stages", kind, identity] | [*_, "stages", kind, identity, _] | [*_, "stages", kind, identity, _, _]:
+            return store.find_folder(kind, identity)
+    return None
 
 
 def is_transformers_model(folder: Path) -> bool:

@@ -118,8 +118,8 @@ class Store:
         """Bring the folders of all studies to this machine, with the small files of their finished stages."""
 
     def address(self, stage: Stage) -> str:
-        """Where the finished stage is kept, for people and leaderboards."""
-        return str(self.folder(stage))
+        """Where the finished stage is kept, for people and leaderboards: below the store, which may move."""
+        return self.folder(stage).relative_to(self.root).as_posix()
 
     def find_folder(self, kind: str, identity: str) -> Path | None:
         """The folder of the finished stage of that name, brought here if it was elsewhere; None if there is none."""

@@ -46,7 +46,7 @@ class FinishedStage:
     folder: Path | None
     """On this machine; of a remote store without weights and texts. None where it is not on record."""
     address: str
-    """Where the store keeps the stage, for people."""
+    """Where the store keeps the stage, for people: below its folder, or as an address of an object store."""
     trial: Mapping[str, Mapping[str, Any]]
     """The results of all stages of the trial, by kind."""
 

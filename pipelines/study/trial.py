@@ -35,7 +35,7 @@ class TrialOutcome:
     folders: Mapping[str, Path] = field(default_factory=dict)
     """On this machine; of a remote store without weights and texts."""
     addresses: Mapping[str, str] = field(default_factory=dict)
-    """Where the store keeps them, for people."""
+    """Where the store keeps them, for people: below its folder, or as addresses of an object store."""
     values: tuple[float, ...] = ()
     """Objectives of a complete trial, in the order of ``search.objectives``."""
     violations: tuple[str, ...] = ()

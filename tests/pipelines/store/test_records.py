@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from calm_bench.atomic import write_json
+from calm_bench.problems import ConfigurationError
 from pipelines.common.record_file import RecordError
 from pipelines.monitor.recording import read_record
 from pipelines.report.collect import collect, study_folders
 from pipelines.results.leaderboard import Leaderboard, LeaderboardError, load_board
+from pipelines.scoring.models import find_model
 from pipelines.store.estimate_record import (
     ESTIMATE_FILE,
     ComparedTime,
@@ -283,3 +285,30 @@ def test_a_store_of_an_older_version_is_reported(tmp_path: Path) -> None:
     assert report.studies[0].estimates
     assert {stage.state for stage in stored_stages(store)} == {"done"}
     assert all(stage.studies == ("smoke",) for stage in stored_stages(store))
+
+
+def test_a_store_that_was_moved_knows_its_models(tmp_path: Path) -> None:
+    """Rows of older versions hold the place where the store was then."""
+    store = Store(tmp_path / "moved")
+    shutil.copytree(KEPT, store.root)
+    for entry in load_board(store.root / "studies" / STUDY) or ():
+        assert entry.model_folder.startswith("/home/me/")
+        folder = store.root / "stages" / "language_model" / entry.model_identity / "model"
+        folder.mkdir()
+        (folder / "model.safetensors").touch()
+        relative = folder.relative_to(store.root)
+        for name in (entry.label, entry.model_folder, str(relative), str(relative.parent), str(folder)):
+            found = find_model(name, store)
+            assert found.folder == folder
+            assert found.evaluation is not None
+    (record,) = (read_record(path) for path in (store.root / "studies" / STUDY / PROGRESS).glob("*.json"))
+    assert record is not None
+    assert record.view.folder == str(store.root / "studies" / STUDY)
+
+
+@pytest.mark.parametrize("path", ["stages/language_model/../model", "stages/../..", "x/stages/language_model"])
+def test_a_path_of_a_row_leads_nowhere_else(tmp_path: Path, path: str) -> None:
+    store = Store(tmp_path / "runs")
+    shutil.copytree(KEPT, store.root)
+    with pytest.raises(ConfigurationError, match="no model"):
+        find_model(path, store)
