@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from markov_texts import Documents, OnlySamples, language, protocol, text_of
 
 from calm_bench.config import LanguageModel
 from calm_bench.lm import TokenModel
@@ -15,6 +14,7 @@ from evals.brier import brierlm
 from evals.context_sweep import sweep_context
 from evals.evaluate import EvaluationError, MarkovSampler, ModelSampler, Scoring, evaluate_brierlm
 from evals.stats import paired_difference
+from tests.evals.markov_texts import Documents, OnlySamples, language, protocol, text_of
 
 KINDS = pytest.mark.parametrize("kind", [MarkovSampler, OnlySamples])
 

@@ -9,17 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from markov_texts import (
-    LETTERS,
-    Documents,
-    OnlySamples,
-    blurred,
-    expected_components,
-    fresh_text,
-    language,
-    protocol,
-    text_of,
-)
 
 from calm_bench.config import Corpus, LanguageModel, Markov, Tokens
 from calm_bench.corpora import write_corpus
@@ -31,6 +20,17 @@ from evals.evaluate import EvaluationError, MarkovSampler, ModelSampler, TokenSo
 from evals.protocol import Protocol
 from evals.stats import paired_difference
 from evals.sums import compare
+from tests.evals.markov_texts import (
+    LETTERS,
+    Documents,
+    OnlySamples,
+    blurred,
+    expected_components,
+    fresh_text,
+    language,
+    protocol,
+    text_of,
+)
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from markov_texts import OnlySamples, fresh_text, language, protocol
 
 from evals.brier import brierlm
 from evals.estimators import estimator_for, samples_used
 from evals.evaluate import BrierResult, EvaluationError, MarkovSampler, Scoring, evaluate_brierlm
 from evals.sample_size import FEWEST_DOCUMENTS, sample_sizes, variance_parts
+from tests.evals.markov_texts import OnlySamples, fresh_text, language, protocol
 
 
 def score(kind: type[MarkovSampler], num_documents: int, num_samples: int, seed: int) -> BrierResult:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from markov_texts import Documents, OnlySamples, blurred, language, protocol, text_of
 
 from evals.evaluate import BrierResult, EvaluationError, MarkovSampler, evaluate_brierlm
 from evals.stats import paired_difference
 from evals.sums import FILE, ScoredSums, compare, load_sums, save_sums
+from tests.evals.markov_texts import Documents, OnlySamples, blurred, language, protocol, text_of
 
 
 def score(share: float = 0.0, kind: type[MarkovSampler] = MarkovSampler, **changes: object) -> BrierResult:

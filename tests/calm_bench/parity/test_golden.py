@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from reference_data import GOLDEN
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -12,6 +11,7 @@ from calm_bench.autoencoder.loss import autoencoder_loss
 from calm_bench.heads.energy import energy_terms
 from calm_bench.lm import Calm
 from calm_bench.pretrained import load_released_autoencoder, load_released_calm
+from tests.calm_bench.parity.reference_data import GOLDEN
 
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
 

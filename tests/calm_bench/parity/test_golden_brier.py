@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from reference_data import GOLDEN
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from evals.brier import Integers, brier_scores, brierlm
 from evals.estimators import estimator_for
 from evals.evaluate import Scoring
 from evals.protocol import protocol_for
+from tests.calm_bench.parity.reference_data import GOLDEN
 
 
 class RecordedSampler:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from reference_data import GOLDEN
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModel
@@ -17,6 +16,7 @@ from calm_bench.export import Format, export_reference
 from calm_bench.hub import wrap
 from calm_bench.lm import Calm
 from calm_bench.pretrained import load_released_autoencoder, load_released_calm
+from tests.calm_bench.parity.reference_data import GOLDEN
 
 AUTOENCODERS = ["autoencoder_k1", "autoencoder_k4"]
 MODELS = ["energy_k1", "energy_k4", "diffusion_k4", "flow_k4"]

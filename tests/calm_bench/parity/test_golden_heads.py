@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from reference_data import GOLDEN
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from calm_bench.heads.schedule import clipped_cosine, spaced_times, steps_throug
 from calm_bench.lm import Calm
 from calm_bench.pretrained import load_released_calm
 from calm_bench.weights import WeightsError
+from tests.calm_bench.parity.reference_data import GOLDEN
 
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
 NUM_SAMPLES = 8

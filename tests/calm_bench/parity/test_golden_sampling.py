@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from reference_data import GOLDEN
 from safetensors.torch import load_file
 from torch import Generator, Tensor
 
@@ -16,6 +15,7 @@ from calm_bench.sampling.batch import selection_probabilities
 from calm_bench.sampling.generate import generate_batch
 from calm_bench.sampling.power import Power
 from calm_bench.sampling.temperature import Decoding, sample_chunks
+from tests.calm_bench.parity.reference_data import GOLDEN
 
 NAMES = pytest.mark.parametrize("name", ["energy_k1", "energy_k4"])
 END = 255

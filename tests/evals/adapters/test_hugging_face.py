@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import save_tiny, tiny_model, tiny_tokenizer
 
 from calm_bench.tensor_files import WeightsError
 from calm_bench.tokens.hugging_face import HuggingFaceTokenizer
 from evals.adapters.hugging_face import HuggingFaceSampler
 from evals.evaluate import evaluate_brierlm
 from evals.protocol import EvaluationError, Protocol
+from tests.evals.tiny_models import save_tiny, tiny_model, tiny_tokenizer
 
 FAST = ["gpt2", "llama", "gpt_neox"]
 VOCABULARY = 23

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from lm_eval.api.model import LM, CachingLM
-from tiny_models import save_tiny
 
 from evals.adapters.lm_eval_model import LmEvalTextSampler
 from evals.adapters.lm_eval_requests import text_sampler_of, token_sampler_of
 from evals.protocol import EvaluationError
 from evals.text_brier import evaluate_text_brierlm, text_protocol_for
 from evals.text_units import Bytes, Words
+from tests.evals.tiny_models import save_tiny
 
 WORDS = {"yes": 0.6, "né": 0.3, "no": 0.1}
 

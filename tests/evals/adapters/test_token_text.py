@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from tiny_models import tiny_model, tiny_tokenizer
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from calm_bench.autoencoder import Autoencoder
@@ -27,6 +26,7 @@ from evals.brier import Integers
 from evals.evaluate import ModelSampler
 from evals.protocol import EvaluationError
 from evals.text_units import Bytes, Words
+from tests.evals.tiny_models import tiny_model, tiny_tokenizer
 
 TEXTS = ["the quick brown fox", " naïve 日本語 🙂\n\n\tx", "a<b>  c"]
 

@@ -13,7 +13,6 @@ import pytest
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import make_table
-from tiny_models import TEXT, save_tiny
 
 from calm_bench.config import Corpus, Markov, Tokens
 from calm_bench.corpora import write_corpus
@@ -27,6 +26,7 @@ from evals.tasks import TASKS_FOLDER
 from evals.tasks.held_out import held_out_documents
 from evals.text_brier import evaluate_text_brierlm
 from evals.text_protocol import TextProtocol
+from tests.evals.tiny_models import TEXT, save_tiny
 
 MARKOV = Markov(alphabet_size=5, concentration=0.3, num_documents=300, document_length=41)
 CORPUS = Corpus(source="markov", markov=MARKOV, test_fraction=0.8)

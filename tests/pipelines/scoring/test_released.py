@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from reference_data import GOLDEN
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
@@ -20,6 +19,7 @@ from calm_bench.export import export_reference
 from calm_bench.lm import Calm
 from calm_bench.opening import tokenizer_setting
 from pipelines.app.cli import main
+from tests.calm_bench.parity.reference_data import GOLDEN
 
 SHORT = ["corpus.source=markov", "corpus.markov.num_documents=12", "corpus.markov.document_length=300"]
 SHORT += ["evaluation.max_windows=4", "evaluation.context_length=64", "evaluation.num_samples=2"]
