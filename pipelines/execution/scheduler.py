@@ -25,7 +25,7 @@ from pipelines.execution.executor import Executor
 from pipelines.execution.follow import Follower
 from pipelines.execution.run_stage import StageError
 from pipelines.store.store import Store
-from pipelines.study.stage import Interrupted, Stage, StageGraph
+from pipelines.study.stage import STAGE_KINDS, Interrupted, Stage, StageGraph
 
 LOOK_S = 1.0
 """How often running stages are looked at for progress."""
@@ -100,6 +100,7 @@ class Scheduler:
                 self._waiting[stage] = lengths[stage]
                 self._listener.handle(StageQueued(stage))
             cached = False
+        self._refuse_impossible(graph.stages)
         return cached
 
     def failure(self, graph: StageGraph) -> str | None:
@@ -192,6 +193,20 @@ class Scheduler:
             return
         seconds = monotonic() - (running.started or running.submitted)
         self._listener.handle(StageFinished(stage, self._store.folder(stage), self.results[stage], seconds))
+        self._refuse_impossible([other for other in self._waiting if stage in other.inputs.values()])
+
+    def _refuse_impossible(self, stages: Iterable[Stage]) -> None:
+        """Let waiting stages fail that the results of their inputs rule out, before other inputs are made for them."""
+        for stage in stages:
+            if stage not in self._waiting:
+                continue
+            known = {name: self.results[source] for name, source in stage.inputs.items() if source in self.results}
+            reason = STAGE_KINDS.get(stage.kind).refusal(stage, known) if known else None
+            if reason is not None:
+                del self._waiting[stage]
+                self.errors[stage] = reason
+                self.num_ended += 1
+                self._listener.handle(StageFailed(stage, reason))
 
     def _is_being_stopped(self, stage: Stage) -> bool:
         """Whether a stop explains that a stage was let down; waits a moment for one where it would fail for good."""

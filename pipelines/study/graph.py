@@ -14,8 +14,10 @@ from typing import Any
 
 from calm_bench.config import Benchmarks, Corpus, Experiment, LanguageModel, Tokens
 from calm_bench.fingerprint import file_digest, identity
+from calm_bench.head_config import CustomHead
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import UnknownName
+from calm_bench.source_digest import module_file, source_digest
 from evals.task_identity import task_identity, unkept
 from pipelines.study.stage import STAGE_KINDS, Stage, StageGraph, StageKind
 
@@ -66,7 +68,7 @@ def stages_for(experiment: Experiment, corpus_identity: CorpusIdentity | None = 
     snapshots = {"snapshots": experiment.trajectory.snapshots} if experiment.trajectory else {}
     language_model = _stage(
         "language_model",
-        config={"seed": experiment.seed, "model": _model_identity(model), **snapshots},
+        config={"seed": experiment.seed, "model": _model_identity(model), **_head_code(model), **snapshots},
         inputs=inputs,
         label="token model" if model.kind == "token" else f"language model K={model.chunk_size}",
     )
@@ -175,6 +177,14 @@ def _model_identity(model: LanguageModel) -> dict[str, Any]:
     """A token model has no head and no chunks, so their settings must not set two of them apart."""
     unused = {"head", "chunk_size"} if model.kind == "token" else set()
     return model.model_dump(mode="json", exclude=unused)
+
+
+def _head_code(model: LanguageModel) -> dict[str, str]:
+    """The content of a head that is a class in files of one's own: its name does not change with it."""
+    if model.kind == "token" or not isinstance(model.head, CustomHead):
+        return {}
+    file = module_file(model.head.target.partition(":")[0], Path.cwd())
+    return {} if file is None else {"head_code": source_digest(file)}
 
 
 def _protocol_identity(experiment: Experiment) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from calm_bench.config import Experiment, Tokens, Training
 from calm_bench.flops import (
@@ -81,16 +82,23 @@ def price_of(experiment: Experiment, vocab_size: int | None = None) -> Price:
 
 
 def assumed_vocab_size(tokens: Tokens) -> int:
-    """Vocabulary size for pricing: known for bytes and bpe, else ``tokens.vocab_size`` or by the tokenizer's name.
+    """Vocabulary size for pricing: known for bytes and bpe and looked up in a folder, else ``tokens.vocab_size`` or by
+    the tokenizer's name.
 
     Raises:
         ConfigurationError: none of these says it.
     """
     if tokens.tokenizer == "bytes":
         return BYTES_VOCABULARY
+    from calm_bench.tokens.folder_size import folder_vocab_size
+
+    folder = Path(tokens.tokenizer).expanduser()
+    if tokens.tokenizer != "bpe" and folder.is_dir() and (found := folder_vocab_size(folder)) is not None:
+        return found
     if tokens.tokenizer == "bpe" or tokens.vocab_size != Tokens().vocab_size:
         return tokens.vocab_size
-    for part, size in KNOWN_VOCABULARIES.items():
+    # The name of a folder says nothing about what lies in it.
+    for part, size in ({} if folder.is_dir() else KNOWN_VOCABULARIES).items():
         if part in tokens.tokenizer.lower():
             return size
     raise ConfigurationError(

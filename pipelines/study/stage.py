@@ -160,6 +160,11 @@ def no_row_part(finished: FinishedStage) -> RowPart:
     return RowPart()
 
 
+def never_refused(stage: Stage, results: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The reason against a stage that any results of its inputs allow: none."""
+    return None
+
+
 def no_metrics(result: Mapping[str, Any]) -> Iterable[MetricPoint]:
     """The metrics of a stage that has none beside those of its trial's row."""
     return ()
@@ -203,6 +208,10 @@ class StageKind:
     checked_when_opened: bool = False
     """True where the files can be large and their readers compare them with hashes of their own, so that a worker need
     not hash them before."""
+
+    refusal: Callable[[Stage, Mapping[str, Mapping[str, Any]]], str | None] = never_refused
+    """``refusal(stage, results)``: why it must fail, given the results of those of its inputs that are finished, by the
+    names it knows them under; None if nothing is against it so far. Asked while other inputs are still to be made."""
 
     # What it costs
     section: str = ""

@@ -144,3 +144,21 @@ def test_merge_keys(tmp_path: Path) -> None:
     from evals.task_files import read_task_file
 
     assert read_task_file(path).settings["doc_to_text"] == "question"
+
+
+def test_the_code_of_a_head_of_ones_own_enters_its_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "my_head.py").write_text("from my_parts import SIZE\n")
+    (tmp_path / "my_parts.py").write_text("SIZE = 1\n")
+
+    def identities() -> tuple[str, str]:
+        head = {"kind": "custom", "target": "my_head:Head"}
+        graph = stages_for(Experiment.model_validate({"model": {"head": head}}))
+        return graph["language_model"].identity, graph["autoencoder"].identity
+
+    before = identities()
+    assert identities() == before
+    (tmp_path / "my_parts.py").write_text("SIZE = 2\n")
+    after = identities()
+    assert (after[0] != before[0], after[1] == before[1]) == (True, True)
+    assert "head_code" not in stages_for(Experiment())["language_model"].config

@@ -19,6 +19,8 @@ from pipelines.study.stage_folder import METRICS_FILE, RESULT_FILE, read_result
 if TYPE_CHECKING:
     from evals.protocol import Protocol
 
+MIN_WINDOWS = 3
+""":data:`evals.evaluate.MIN_CLUSTERS`, without the import of what scores."""
 ROW_FIELDS = (
     "brier",
     "brier_se",
@@ -62,6 +64,20 @@ def run_evaluation(
         result = evaluate_brierlm(ModelSampler(model), stream, protocol, progress)
     save_sums(result.scored, folder / FILE)
     return result.to_dict()
+
+
+def text_is_too_short(stage: Stage, results: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Whether the tokens hold too few windows of the protocol, known as soon as there are tokens."""
+    protocol, tokens = stage.config["protocol"], results.get("tokens", {}).get("tokens")
+    if not isinstance(tokens, Mapping) or protocol["split"] not in tokens:
+        return None
+    length, split = protocol["context_length"], protocol["split"]
+    if tokens[split] // length >= MIN_WINDOWS:
+        return None
+    return (
+        f"the {split} split has {tokens[split]:,} tokens, and scoring needs {MIN_WINDOWS} windows of {length:,} tokens "
+        f"or more: lower evaluation.context_length or raise corpus.{split}_fraction"
+    )
 
 
 def protocol_of(stage: Stage, inputs: Mapping[str, Path]) -> Protocol:
@@ -124,5 +140,6 @@ EVALUATION = StageKind(
     cost=evaluation_cost,
     summary=evaluation_summary,
     row_part=evaluation_row,
+    refusal=text_is_too_short,
     artifacts=(RESULT_FILE,),
 )

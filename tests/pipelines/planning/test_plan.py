@@ -14,6 +14,7 @@ from rich.console import Console
 from calm_bench.config import Corpus, Experiment, Tokens
 from calm_bench.flops import training_flops, training_steps
 from calm_bench.overrides import ConfigurationError
+from calm_bench.tokens import ByteTokenizer
 from pipelines.planning.plan import Plan, plan_study
 from pipelines.report.plan_table import SHOWN_TRIALS, print_plan, summary
 from pipelines.store.store import Store
@@ -177,9 +178,15 @@ def test_calm_m_costs_what_the_paper_says() -> None:
     assert price.model.flops.total == pytest.approx(per_token * price.model.tokens)
 
 
-def test_vocabulary_sizes_for_pricing() -> None:
+def test_vocabulary_sizes_for_pricing(tmp_path: Path) -> None:
     assert assumed_vocab_size(Tokens()) == 257
     assert assumed_vocab_size(Tokens(tokenizer="bpe", vocab_size=600)) == 600
+    folder = tmp_path / "gpt2-something"
+    folder.mkdir()
+    with pytest.raises(ConfigurationError, match="not known"):
+        assumed_vocab_size(Tokens(tokenizer=str(folder)))
+    ByteTokenizer().save(folder)
+    assert assumed_vocab_size(Tokens(tokenizer=str(folder))) == 257
     assert assumed_vocab_size(Tokens(tokenizer="some/tokenizer", vocab_size=32000)) == 32000
     assert assumed_vocab_size(Tokens(tokenizer="meta-llama/Llama-3.1-8B")) == 128256
     with pytest.raises(ConfigurationError, match=r"set tokens\.vocab_size"):

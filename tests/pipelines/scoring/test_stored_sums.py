@@ -22,6 +22,7 @@ SETTINGS += ("search.parameters.0.include=[token]", "model.training.num_steps=2"
 SETTINGS += ("evaluation.max_windows=6", "samples.num_prompts=0", "tracking.enabled=false", "execution.backend=local")
 
 
+@pytest.mark.slow
 def test_a_copy_with_other_weights_is_scored_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.console import Console
 

@@ -1,0 +1,56 @@
+"""What the text does not allow is told as soon as there is text, before hours of training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from calm_bench.config import Experiment
+from calm_bench.overrides import ConfigurationError
+from pipelines.app.run_context import Workplace
+from pipelines.app.running import run_and_report
+from pipelines.planning.preflight import check_study
+from pipelines.study.catalogue import resolve_study
+from pipelines.study.config import Study
+from pipelines.study.graph import stages_for
+from pipelines.study.kinds.evaluation import MIN_WINDOWS, text_is_too_short
+
+SETTINGS = ("corpus.source=markov", "corpus.markov.num_documents=60", "corpus.markov.document_length=300")
+SETTINGS += ("search.parameters.0.include=[token]", "samples.num_prompts=0", "tracking.enabled=false")
+
+
+def test_the_smallest_number_of_windows_is_that_of_scoring() -> None:
+    from evals.evaluate import MIN_CLUSTERS
+
+    assert MIN_WINDOWS == MIN_CLUSTERS
+
+
+def test_a_text_too_short_is_known_from_its_tokens() -> None:
+    stage = stages_for(Experiment())["evaluation"]
+    assert stage.config["protocol"]["context_length"] == 256
+    assert text_is_too_short(stage, {}) is None
+    assert text_is_too_short(stage, {"tokens": {"tokens": {"test": 768}}}) is None
+    reason = text_is_too_short(stage, {"tokens": {"tokens": {"test": 767}}})
+    assert reason is not None
+    assert "767 tokens" in reason
+    assert "lower evaluation.context_length" in reason
+
+
+@pytest.mark.slow
+def test_nothing_is_trained_for_it(tmp_path: Path) -> None:
+    settings = [*SETTINGS, "evaluation.context_length=8192", f"execution.store={tmp_path}", "execution.backend=local"]
+    study = resolve_study("smoke", settings)
+    with Workplace.of(study) as place:
+        report = run_and_report(study, Console(quiet=True), place=place)
+    assert len(report.failed) == 1
+    assert "scoring needs 3 windows of 8,192 tokens" in str(report.failed[0].error)
+    assert sorted(path.name for path in (tmp_path / "stages").iterdir() if any(path.iterdir())) == ["corpus", "tokens"]
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_study_needs_all_splits(split: str) -> None:
+    study = Study.model_validate({"name": "a", "corpus": {f"{split}_fraction": 0}})
+    with pytest.raises(ConfigurationError, match=f"corpus.{split}_fraction=0 leaves no text.*above 0"):
+        check_study(study)
