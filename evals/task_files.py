@@ -161,7 +161,7 @@ def _loader(folder: Path) -> type[yaml.SafeLoader]:
     return Loader
 
 
-def _scalar(loader: yaml.SafeLoader, node: Any) -> str:
+def _scalar(loader: Any, node: Any) -> str:
     return str(loader.construct_scalar(node))
 
 
