@@ -2,17 +2,23 @@
 
 At Llama-3's 128 256 words, the logits of 8192 tokens take 4.2 GB in fp32, and nobody needs them all at once: training
 wants their cross-entropy and sampling their argmax. Both are computed here a block of rows at a time.
+
+Shape letters: R rows, d width, V vocabulary.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 MAX_LOGITS = 1 << 24
-"""Logits held at once (64 MB in fp32)."""
+"""Logits held at once on a CPU (64 MB in fp32)."""
+MAX_LOGITS_ON_GPU = 1 << 29
+"""The same on a GPU (2 GB in fp32): thousands of rows, or it would read the weights more often than multiply."""
 
 CACHED_LOGITS = 1 << 22
 """The same where nothing is to be kept for a backward pass, on a CPU: 16 MB stay near its caches."""
@@ -25,24 +31,71 @@ def decoding_rows(weight: Tensor) -> int:
     return max(_MIN_ROWS, (CACHED_LOGITS if weight.device.type == "cpu" else MAX_LOGITS) // weight.shape[0])
 
 
-def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, max_logits: int = MAX_LOGITS) -> Tensor:
-    """Mean cross-entropy in nats of ``softmax(hidden @ weight.T)`` at ``targets``.
+def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, max_logits: int | None = None) -> Tensor:
+    """Mean cross-entropy in nats of ``softmax(hidden @ weight.T)`` at ``targets``, in fp32.
+
+    The gradients are computed in the forward pass, from the logits while they are there. That of ``weight`` is summed
+    over blocks in fp32: thousands of blocks summed in bf16 lose half of it.
 
     Args:
-        hidden: [rows, width].
-        weight: [vocabulary, width].
-        targets: [rows], token ids.
-        max_logits: logits held at once; beyond it blocks of rows are recomputed in the backward pass.
+        hidden: [R, d].
+        weight: [V, d].
+        targets: Long [R], token ids.
+        max_logits: logits held at once, R V of a block of rows; unset means as many as suit the device.
     """
+    if max_logits is None:
+        max_logits = MAX_LOGITS if hidden.device.type == "cpu" else MAX_LOGITS_ON_GPU
     rows = max(1, max_logits // weight.shape[0])
-    if len(hidden) <= rows:
-        return _summed(hidden, weight, targets) / len(targets)
-    total = hidden.new_zeros((), dtype=torch.float32)
-    for block, block_targets in zip(hidden.split(rows), targets.split(rows), strict=True):
-        part = checkpoint(_summed, block, weight, block_targets, use_reentrant=False)
-        assert isinstance(part, Tensor)
-        total = total + part
+    if not torch.is_grad_enabled():
+        total = hidden.new_zeros((), dtype=torch.float32)
+        for block, wanted in zip(hidden.split(rows), targets.split(rows), strict=True):
+            logits = functional.linear(block, weight).float()
+            total = total + functional.cross_entropy(logits, wanted, reduction="sum")
+        return total / len(targets)
+    kind = hidden.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+    total = _SummedCrossEntropy.apply(hidden, weight, targets, rows, dtype)
     return total / len(targets)
+
+
+class _SummedCrossEntropy(torch.autograd.Function):
+    """Sum over rows, with the products in the given dtype."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, rows: int, dtype: torch.dtype) -> Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):
+            inputs, matrix = hidden.to(dtype), weight.to(dtype)
+            exact = torch.promote_types(dtype, torch.float32)
+            of_hidden, of_weight = torch.empty_like(inputs), torch.zeros_like(weight, dtype=exact)
+            total = hidden.new_zeros((), dtype=torch.float32)
+            blocks = zip(inputs.split(rows), targets.split(rows), of_hidden.split(rows), strict=True)
+            for block, wanted, of_block in blocks:
+                loss, of_logits = _loss_and_gradient(functional.linear(block, matrix), wanted)
+                total = total + loss
+                torch.mm(of_logits, matrix, out=of_block)
+                if dtype == exact:
+                    of_weight.addmm_(of_logits.T, block)
+                else:
+                    of_weight += of_logits.T @ block
+        ctx.save_for_backward(of_hidden, of_weight)
+        ctx.dtypes = hidden.dtype, weight.dtype
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_total: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        of_hidden, of_weight = ctx.saved_tensors
+        first, second = ctx.dtypes
+        return (of_hidden.to(first) * of_total, (of_weight * of_total).to(second), None, None, None)
+
+
+def _loss_and_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Summed cross-entropy in fp32, and its gradient softmax - one-hot in the dtype of ``logits`` [R, V]."""
+    log_probabilities = functional.log_softmax(logits.float(), dim=-1)
+    loss = functional.nll_loss(log_probabilities, targets, reduction="sum")
+    gradient = log_probabilities.exp_()
+    gradient.scatter_add_(1, targets.unsqueeze(1), gradient.new_full((len(targets), 1), -1.0))
+    return loss, gradient.to(logits.dtype)
 
 
 def argmax(hidden: Tensor, weight: Tensor, max_logits: int | None = None) -> Tensor:
@@ -76,7 +129,3 @@ def log_probabilities_and_argmax(
         found.append(-functional.cross_entropy(logits, wanted, reduction="none"))
         likeliest.append(logits.argmax(dim=-1))
     return torch.cat(found), torch.cat(likeliest)
-
-
-def _summed(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    return functional.cross_entropy(functional.linear(hidden, weight).float(), targets, reduction="sum")

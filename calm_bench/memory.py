@@ -22,6 +22,7 @@ Precision = Literal["fp32", "bf16"]
 FLOAT = 4
 """Bytes of a number in fp32."""
 MAX_LOGITS = 1 << 24
+MAX_LOGITS_ON_GPU = 1 << 29
 CACHED_LOGITS = 1 << 22
 """As in :mod:`calm_bench.blockwise`, which cannot be imported without torch; a test compares them."""
 BLOCK_SAMPLES = 4096
@@ -63,8 +64,7 @@ def training_memory(
     kept = rows * (_backbone_kept(model) + _input_kept(model))
     peak = 0.0
     if model.kind == "token":
-        # Logits, their logarithms, and the gradients of both.
-        peak = 4.0 * min(rows * vocab_size, MAX_LOGITS)
+        peak = _cross_entropy(rows, model.hidden_size, vocab_size, device)
     elif autoencoder is not None:
         frozen = autoencoder_parameter_count(autoencoder, model.chunk_size, vocab_size).total
         kept += rows * _head_kept(model.head, model.hidden_size, autoencoder.latent_size)
@@ -91,7 +91,7 @@ def autoencoder_training_memory(
     # Embeddings with and without the mask, the squeezed and the expanded chunk, the last norm.
     ends = 5 * h + (3 * h + 8 * autoencoder.latent_size) / chunk_size
     kept = tokens * (layers * block * (1 + 1 / chunk_size) + ends)
-    logits = 4.0 * min(tokens * vocab_size, MAX_LOGITS)
+    logits = _cross_entropy(tokens, h, vocab_size, device)
     held_out = training.validation_batches * training.batch_size * training.sequence_length
     # Without gradients: the residual stream, its norm and three numbers of the SwiGLU at a time.
     validation = held_out * (3 * h + 3 * i) + min(held_out * vocab_size, MAX_LOGITS) * 2.0
@@ -134,6 +134,13 @@ def sampling_memory(
     cache = 2.0 * rows * steps * model.hidden_size / model.num_attention_heads * model.key_value_heads
     drawing = _drawing(model, autoencoder, vocab_size, rows * samples.candidates, device)
     return Memory(_reader(model, autoencoder, vocab_size, cache * model.num_layers, drawing, device))
+
+
+def _cross_entropy(rows: float, width: int, vocab_size: int, device: Literal["cpu", "cuda"]) -> float:
+    """Numbers of :func:`calm_bench.blockwise.cross_entropy`: a block's logits and their logarithms, which become the
+    gradient, and the gradients of the inputs and of the weights."""
+    block = min(rows * vocab_size, MAX_LOGITS if device == "cpu" else MAX_LOGITS_ON_GPU)
+    return 2.0 * block + rows * width + vocab_size * width
 
 
 def _worker(

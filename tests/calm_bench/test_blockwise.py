@@ -25,6 +25,41 @@ def test_cross_entropy_and_its_gradients(max_logits: int) -> None:
     torch.testing.assert_close(ours, theirs, atol=1e-7, rtol=1e-5)
 
 
+@torch.no_grad()
+def test_without_gradients_the_loss_is_the_same_and_none_is_computed() -> None:
+    hidden, weight = torch.randn(ROWS, WIDTH), torch.randn(VOCABULARY, WIDTH, requires_grad=True)
+    targets = torch.randint(VOCABULARY, (ROWS,))
+    loss = blockwise.cross_entropy(hidden, weight, targets, 7 * VOCABULARY)
+    assert loss.grad_fn is None
+    with torch.enable_grad():
+        assert torch.equal(loss, blockwise.cross_entropy(hidden, weight, targets, 7 * VOCABULARY).detach())
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype")
+def test_a_thousand_blocks_under_bf16_have_the_gradients_of_fp32() -> None:
+    """Words of natural frequencies: summed in bf16, the gradient of the frequent ones stops growing."""
+    generator = torch.Generator().manual_seed(0)
+    rows, blocks = 8, 1000
+    hidden = torch.randn(rows * blocks, WIDTH, generator=generator, requires_grad=True)
+    weight = torch.randn(VOCABULARY, WIDTH, generator=generator, requires_grad=True)
+    frequencies = 1 / torch.arange(1, VOCABULARY + 1)
+    targets = torch.multinomial(frequencies, len(hidden), replacement=True, generator=generator)
+    expected = torch.autograd.grad(functional.cross_entropy(hidden @ weight.T, targets), (hidden, weight))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = blockwise.cross_entropy(hidden, weight, targets, rows * VOCABULARY)
+    for ours, theirs in zip(torch.autograd.grad(loss, (hidden, weight)), expected, strict=True):
+        assert ours.dtype == torch.float32
+        assert (ours - theirs).norm() < 0.01 * theirs.norm()
+
+
+def test_the_gradients_may_be_asked_for_twice() -> None:
+    hidden = torch.randn(ROWS, WIDTH, requires_grad=True)
+    weight = torch.randn(VOCABULARY, WIDTH, requires_grad=True)
+    loss = 3 * blockwise.cross_entropy(hidden, weight, torch.zeros(ROWS, dtype=torch.long))
+    first = torch.autograd.grad(loss, (hidden, weight), retain_graph=True)
+    assert all(map(torch.equal, first, torch.autograd.grad(loss, (hidden, weight))))
+
+
 @pytest.mark.parametrize("max_logits", [1, 7 * VOCABULARY, 1 << 20])
 def test_argmax(max_logits: int) -> None:
     torch.manual_seed(1)

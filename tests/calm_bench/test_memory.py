@@ -91,6 +91,7 @@ for name, kind, vocab_size in cases:
 
 def test_constants_are_those_of_the_code() -> None:
     assert memory.MAX_LOGITS == blockwise.MAX_LOGITS
+    assert memory.MAX_LOGITS_ON_GPU == blockwise.MAX_LOGITS_ON_GPU
     assert memory.CACHED_LOGITS == blockwise.CACHED_LOGITS
     assert memory.BLOCK_SAMPLES == continuations.BLOCK_SAMPLES
     assert memory.MAX_SCORES == tree.MAX_SCORES

@@ -120,6 +120,8 @@ def import_training() -> None:
 LANGUAGE_MODEL = StageKind(
     "language_model",
     run_language_model,
+    # 2: the token model's gradients come from the forward pass, summed in another order; see calm_bench.blockwise.
+    revision=2,
     get_ready=import_training,
     data_parallel=True,
     scratch=("checkpoints", "stop"),
