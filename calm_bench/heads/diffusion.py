@@ -64,7 +64,9 @@ class DiffusionHead(NoiseHead):
         ``denoising`` is the mean squared error over dimensions. With learned variances there is a ``variational``
         term too, in bits per dimension, which trains the variance alone.
         """
-        at = self._every_time.to(data.device).at(time)
+        # Moved once and kept: ten small copies a step would be ten waits for a GPU.
+        self._every_time = self._every_time.to(data.device)
+        at = self._every_time.at(time)
         x = at.signal * data + at.noise * noise
         output = self.network(x, time, hidden)
         if not self.learns_noise:
@@ -86,11 +88,12 @@ class DiffusionHead(NoiseHead):
         Args:
             draw: fresh normals of its argument's shape, asked for once a step but the last of ancestral sampling.
         """
-        steps = self._visited_steps.to(x.device)
-        embedded = self.network.embed_times(self.visited.to(x.device))
+        steps = self._visited_steps = self._visited_steps.to(x.device)
+        self.visited = self.visited.to(x.device)
+        embedded = self.network.embed_times(self.visited)
         condition = self.network.embed_condition(hidden)
         for index in range(len(embedded) - 1, -1, -1):
-            at = steps.at(torch.tensor(index, device=x.device))
+            at = steps.at(index)
             output = self.network.denoise(x, embedded[index], condition)
             if self.config.sampler == "ddim":
                 data, noise = self._estimates(at, x, output)

@@ -67,11 +67,17 @@ class Steps:
     previous_signal: Tensor
     previous_noise: Tensor
 
-    def at(self, index: Tensor) -> Steps:
-        """The rows ``index`` [...] of each table, as [..., 1] to be multiplied with latents."""
+    def at(self, index: Tensor | int) -> Steps:
+        """The rows ``index`` [...] of each table, as [..., 1] to be multiplied with latents.
+
+        A single row is best asked for by an int: a tensor on a GPU would be fetched for each table.
+        """
         return Steps(*(getattr(self, name)[index].unsqueeze(-1) for name in self.__dataclass_fields__))
 
     def to(self, device: torch.device) -> Steps:
+        """On ``device``; itself if it is there."""
+        if self.signal.device == device:
+            return self
         return Steps(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
 
 
