@@ -65,3 +65,38 @@ class NoiseHead(Head):
 
     def sample(self, hidden: Tensor, num_samples: int, generator: Generator | None = None) -> Tensor:
         return self.sample_from(hidden, OneSource(hidden, num_samples, generator))
+
+
+HeadNoise = tuple[Tensor, ...]
+"""All random numbers of one training loss, in an order of the head's own."""
+
+
+class PureHead(NoiseHead):
+    """A head whose training loss is a function of its inputs and of numbers that are drawn before.
+
+    A generator cannot be traced, so such a loss compiles whole where one that draws does not. A head of two methods
+    (:class:`Head`) need not care.
+    """
+
+    @abstractmethod
+    def noise(self, target_mean: Tensor, generator: Generator | None) -> HeadNoise:
+        """The numbers for targets [P, Z], by :func:`calm_bench.row_noise.draw` if :attr:`draws_by_rows`."""
+
+    @abstractmethod
+    def loss_given(
+        self, hidden: Tensor, target_mean: Tensor, target_log_std: Tensor, noise: HeadNoise
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """As :meth:`loss`, with the numbers of :meth:`noise`."""
+
+    def compared(
+        self, target_mean: Tensor, target_log_std: Tensor, noise: HeadNoise, generator: Generator | None
+    ) -> dict[str, Tensor]:
+        """Terms to be logged that compare positions with each other, those of other workers too; here none."""
+        return {}
+
+    def loss(
+        self, hidden: Tensor, target_mean: Tensor, target_log_std: Tensor, generator: Generator | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        noise = self.noise(target_mean, generator)
+        loss, terms = self.loss_given(hidden, target_mean, target_log_std, noise)
+        return loss, terms | self.compared(target_mean, target_log_std, noise, generator)

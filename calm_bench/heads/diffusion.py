@@ -10,8 +10,8 @@ from torch import Generator, Tensor
 
 from calm_bench.head_config import DiffusionHead as DiffusionHeadConfig
 from calm_bench.heads.adaln import AdaLNNetwork
-from calm_bench.heads.base import NoiseHead
-from calm_bench.heads.draws import normals_like, posterior_draws, spread_uniforms
+from calm_bench.heads.base import HeadNoise, PureHead
+from calm_bench.heads.draws import normals, offsets, posterior, spread
 from calm_bench.heads.noise import Noise
 from calm_bench.heads.schedule import (
     NUM_TIMES,
@@ -27,7 +27,7 @@ LAST_BIN = 0.999
 TINY = 1e-12
 
 
-class DiffusionHead(NoiseHead):
+class DiffusionHead(PureHead):
     """Predicts the velocity ``signal * e - noise * x_0``, or the noise e with a variance.
 
     The velocity's estimate of the data, ``signal * x_t - noise * v``, multiplies no error of the network by more than
@@ -49,12 +49,22 @@ class DiffusionHead(NoiseHead):
         self.visited = spaced_times(last, config.num_steps)
         self._visited_steps = steps_through(alpha_bar[self.visited])
 
-    def loss(
-        self, hidden: Tensor, target_mean: Tensor, target_log_std: Tensor, generator: Generator | None = None
+    def noise(self, target_mean: Tensor, generator: Generator | None) -> HeadNoise:
+        """Normals of the targets [N, P, Z], offsets of the times [P], and the noise that is added [N, P, Z]."""
+        count = self.config.num_samples
+        return (
+            normals(count, target_mean, generator),
+            offsets(target_mean, generator),
+            normals(count, target_mean, generator),
+        )
+
+    def loss_given(
+        self, hidden: Tensor, target_mean: Tensor, target_log_std: Tensor, noise: HeadNoise
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        data = posterior_draws(self.config.num_samples, target_mean, target_log_std, generator)
-        time = (spread_uniforms(self.config.num_samples, target_mean, generator) * NUM_TIMES).long()
-        errors = self.errors(hidden, data, normals_like(data, generator), time)
+        normal, offset, added = noise
+        data = posterior(target_mean, target_log_std, normal)
+        time = (spread(self.config.num_samples, offset) * NUM_TIMES).long()
+        errors = self.errors(hidden, data, added, time)
         terms = {name: error.mean() for name, error in errors.items()}
         return torch.stack(list(terms.values())).sum(), {name: term.detach() for name, term in terms.items()}
 

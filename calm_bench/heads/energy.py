@@ -7,10 +7,11 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from calm_bench.head_config import EnergyHead as EnergyHeadConfig
-from calm_bench.heads.base import NoiseHead
+from calm_bench.heads.base import HeadNoise, PureHead
+from calm_bench.heads.draws import normals
 from calm_bench.heads.monitors import collapsed_share, unconditional_score
-from calm_bench.heads.noise import Noise
-from calm_bench.row_noise import all_rows, draw
+from calm_bench.heads.noise import Noise, OneSource
+from calm_bench.row_noise import all_rows
 
 LAYER_NORM_EPS = 1e-6
 
@@ -87,7 +88,7 @@ class FinalLayer(nn.Module):
         return out
 
 
-class EnergyHead(NoiseHead):
+class EnergyHead(PureHead):
     """Maps (hidden state, uniform noise) to a latent."""
 
     draws_by_rows = True
@@ -122,16 +123,25 @@ class EnergyHead(NoiseHead):
         latents: Tensor = self(hidden, (noise.uniform(self.config.noise_size) - 0.5).to(hidden.dtype))
         return latents
 
-    def loss(
-        self, hidden: Tensor, target_mean: Tensor, target_log_std: Tensor, generator: Generator | None = None
+    def noise(self, target_mean: Tensor, generator: Generator | None) -> HeadNoise:
+        """Uniforms of the samples [N, P, noise_size], and normals of the targets [M, P, Z]."""
+        source = OneSource(target_mean, self.config.num_samples, generator)
+        return source.uniform(self.config.noise_size), normals(self.config.num_targets, target_mean, generator)
+
+    def loss_given(
+        self, hidden: Tensor, target_mean: Tensor, target_log_std: Tensor, noise: HeadNoise
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        samples = self.sample(hidden, self.config.num_samples, generator)
-        noise = draw(torch.randn, (self.config.num_targets, *target_mean.shape), 1, generator, target_mean.device)
+        uniform, normal = noise
+        samples = self(hidden, (uniform - 0.5).to(hidden.dtype))
         with torch.autocast(device_type=hidden.device.type, enabled=False):
-            fidelity, diversity = energy_terms(samples, target_mean, target_log_std, noise, self.config.alpha)
+            fidelity, diversity = energy_terms(samples, target_mean, target_log_std, normal, self.config.alpha)
         terms = {"fidelity": fidelity.mean(), "diversity": diversity.mean()}
         loss = terms["fidelity"] - terms["diversity"]
         terms["collapsed"] = collapsed_share(samples, target_log_std)
-        mean, log_std, normal = all_rows(generator, target_mean, target_log_std, noise[0])
-        terms["unconditional"] = unconditional_score(mean, log_std, normal, self.config.alpha)
         return loss, {name: term.detach() for name, term in terms.items()}
+
+    def compared(
+        self, target_mean: Tensor, target_log_std: Tensor, noise: HeadNoise, generator: Generator | None
+    ) -> dict[str, Tensor]:
+        mean, log_std, normal = all_rows(generator, target_mean, target_log_std, noise[1][0])
+        return {"unconditional": unconditional_score(mean, log_std, normal, self.config.alpha)}

@@ -7,15 +7,15 @@ from torch import Generator, Tensor
 
 from calm_bench.head_config import FlowHead as FlowHeadConfig
 from calm_bench.heads.adaln import AdaLNNetwork
-from calm_bench.heads.base import NoiseHead
-from calm_bench.heads.draws import normals_like, posterior_draws, spread_uniforms
+from calm_bench.heads.base import HeadNoise, PureHead
+from calm_bench.heads.draws import normals, offsets, posterior, spread
 from calm_bench.heads.noise import Noise
 
 TIME_SCALE = 1000.0
 """Times run from 0 (noise) to 1 (data); the network reads them in the units of a diffusion's levels."""
 
 
-class FlowHead(NoiseHead):
+class FlowHead(PureHead):
     """Learns v = x_1 - x_0 along x_t = (1 - t) x_0 + t x_1, from noise x_0 to a draw x_1 of the target's posterior."""
 
     draws_by_rows = True
@@ -48,12 +48,22 @@ class FlowHead(NoiseHead):
             return torch.zeros_like(time)
         return (2 * time - 1) / (time.square() + (1 - time).square())
 
-    def loss(
-        self, hidden: Tensor, target_mean: Tensor, target_log_std: Tensor, generator: Generator | None = None
+    def noise(self, target_mean: Tensor, generator: Generator | None) -> HeadNoise:
+        """Normals of the targets [N, P, Z], offsets of the times [P], and x_0 [N, P, Z]."""
+        count = self.config.num_samples
+        return (
+            normals(count, target_mean, generator),
+            offsets(target_mean, generator),
+            normals(count, target_mean, generator),
+        )
+
+    def loss_given(
+        self, hidden: Tensor, target_mean: Tensor, target_log_std: Tensor, noise: HeadNoise
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        data = posterior_draws(self.config.num_samples, target_mean, target_log_std, generator)
-        time = spread_uniforms(self.config.num_samples, target_mean, generator)
-        loss = self.squared_errors(hidden, data, normals_like(data, generator), time).mean()
+        normal, offset, start = noise
+        data = posterior(target_mean, target_log_std, normal)
+        time = spread(self.config.num_samples, offset)
+        loss = self.squared_errors(hidden, data, start, time).mean()
         return loss, {"velocity_error": loss.detach()}
 
     def sample_from(self, hidden: Tensor, noise: Noise) -> Tensor:

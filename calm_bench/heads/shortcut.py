@@ -12,8 +12,8 @@ from torch import Generator, Tensor
 
 from calm_bench.head_config import ShortcutHead as ShortcutHeadConfig
 from calm_bench.heads.adaln import AdaLNNetwork
-from calm_bench.heads.base import NoiseHead
-from calm_bench.heads.draws import normals_like, posterior_draws, spread_uniforms
+from calm_bench.heads.base import HeadNoise, PureHead
+from calm_bench.heads.draws import normals, offsets, posterior, spread
 from calm_bench.heads.noise import Noise
 from calm_bench.row_noise import draw
 
@@ -26,7 +26,7 @@ def variance(time: Tensor) -> Tensor:
     return time.square() + (1 - time).square()
 
 
-class ShortcutHead(NoiseHead):
+class ShortcutHead(PureHead):
     """Learns s(x_t, t, h), with x_t + h s the point that the flow reaches h later; 0 is noise, 1 is data.
 
     At h = 0 that is the velocity, learned by flow matching. A longer step, of 1, 1/2, 1/4, ..., must agree with two of
@@ -55,20 +55,29 @@ class ShortcutHead(NoiseHead):
         stretched = ((variance(time + span) / here).sqrt() - 1) / span.clamp_min(2**-20)
         return torch.where(span > 0, stretched, (2 * time - 1) / here)
 
-    def loss(
-        self, hidden: Tensor, target_mean: Tensor, target_log_std: Tensor, generator: Generator | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        config = self.config
-        data = posterior_draws(config.num_samples, target_mean, target_log_std, generator)
-        noise = normals_like(data, generator)
-        time = spread_uniforms(config.num_samples - config.num_shortcuts, target_mean, generator)
+    def noise(self, target_mean: Tensor, generator: Generator | None) -> HeadNoise:
+        """Normals of the targets [N, P, Z], x_0 [N, P, Z], offsets of the times [P], and of the shortcuts, each
+        [n, P]: how often their length is halved, and uniforms for their starts."""
+        config, device = self.config, target_mean.device
         positions = (config.num_shortcuts, *target_mean.shape[:-1])
-        level = draw(partial(torch.randint, config.num_halvings), positions, 1, generator, target_mean.device)
+        return (
+            normals(config.num_samples, target_mean, generator),
+            normals(config.num_samples, target_mean, generator),
+            offsets(target_mean, generator),
+            draw(partial(torch.randint, config.num_halvings), positions, 1, generator, device),
+            draw(torch.rand, positions, 1, generator, device),
+        )
+
+    def loss_given(
+        self, hidden: Tensor, target_mean: Tensor, target_log_std: Tensor, noise: HeadNoise
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        normal, start_noise, offset, level, uniform = noise
+        data = posterior(target_mean, target_log_std, normal)
+        time = spread(self.config.num_samples - self.config.num_shortcuts, offset)
         span = torch.exp2(-level.float())
         # A step of length h starts at a multiple of h.
-        start = draw(torch.rand, positions, 1, generator, span.device)
-        start = (start / span).floor() * span
-        errors = self.squared_errors(hidden, data, noise, time, start, span)
+        start = (uniform / span).floor() * span
+        errors = self.squared_errors(hidden, data, start_noise, time, start, span)
         flow, shortcut = errors.split([len(time), len(start)])
         terms = {"velocity_error": flow.detach().mean(), "shortcut_error": shortcut.detach().mean()}
         return errors.mean(), terms
