@@ -1,4 +1,4 @@
-/* Made from pipelines/report/scripts, sha256-b77780050eb7335a8bb3dbe7edac3f79a57c8ec3e9292b90be41911f0a406b2d
+/* Made from pipelines/report/scripts, sha256-9855d6c6d79a4fa34ade629b431e0d3b1bb36c56beadd2ea0806f718ba4a79f1
 
 It holds Observable Plot, D3 and what they are made of:
 
