@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.common.numbers import MISSING, typeset, with_error
+from pipelines.common.numbers import MISSING, signed_with_error, typeset
 from pipelines.results.answers import Difference, Headline, Ratio
 
 Cell = tuple[str, str]
@@ -34,8 +34,7 @@ def answers_table(headline: Headline) -> dict[str, Any] | None:
 def _row(family: str, score: str, ratios: list[Cell], difference: Difference | None) -> dict[str, Any]:
     gap = ""
     if difference is not None:
-        sign = "−" if difference.score_difference < 0 else "+"  # noqa: RUF001
-        gap = sign + typeset(with_error(abs(difference.score_difference), difference.standard_error))
+        gap = typeset(signed_with_error(difference.score_difference, difference.standard_error)).replace("-", "−")  # noqa: RUF001
     return {"family": family, "cells": [(score, ""), *ratios, (gap, "")]}
 
 

@@ -272,7 +272,7 @@ def _kept(studies: Sequence[_Study], families: Mapping[Key, Family], files: Stag
                 {
                     "training_flops": typeset(scientific(point.training_flops)),
                     "brierlm": typeset(with_error(point.brierlm, point.brierlm_se)),
-                    "cross_entropy": f"{at_most}{point.cross_entropy:.3f} ± {point.cross_entropy_se:.3f}",
+                    "cross_entropy": at_most + typeset(with_error(point.cross_entropy, point.cross_entropy_se)),
                 }
                 for point in trajectory.points
             ]

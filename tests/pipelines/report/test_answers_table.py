@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from pipelines.common.numbers import MISSING, scientific, share_with_error, typeset, with_error
 from pipelines.report.answers_table import answers_table
-from pipelines.report.columns import texts_of
-from pipelines.report.data import Column
+from pipelines.report.collect import collect
 from pipelines.results.answers import Answer, Claim, Difference, Headline, Ratio
 
 
@@ -19,7 +19,7 @@ from pipelines.results.answers import Answer, Claim, Difference, Headline, Ratio
         (scientific(1.31e13), "1.31×10¹³"),  # noqa: RUF001
         (scientific(2.5e-4), "2.50×10⁻⁴"),  # noqa: RUF001
         (with_error(12.34, 0.21), "12.34 ± 0.21"),
-        (share_with_error(0.9995, 0.0002), "99.95 ± 0.02 %"),
+        (share_with_error(0.9995, 0.0002), "99.950 ± 0.020 %"),
         ("99.98%", "99.98 %"),
         ("281M", "281M"),
         ("8 s", "8 s"),
@@ -29,26 +29,15 @@ def test_numbers_are_typeset(text: str, printed: str) -> None:
     assert typeset(text) == printed
 
 
-def test_values_are_printed_as_the_terminal_prints_them() -> None:
-    columns = [
-        Column("brierlm", "BrierLM", error="brierlm_se"),
-        Column("plain", "Without an error", error="plain_se"),
-        Column("flops", "FLOPs", form="flops"),
-        Column("accuracy", "Autoencoder", form="share"),
-        Column("time", "Time", form="duration"),
-        Column("head", "Head", form="text"),
-        Column("missing", "Missing"),
-    ]
-    values = {"brierlm": 4.5, "brierlm_se": 0.25, "plain": 3.0, "flops": 3.5e12, "accuracy": 0.99989, "time": 125.0}
-    assert texts_of({**values, "head": "", "missing": None}, columns) == {
-        "brierlm": "4.50 ± 0.25",
-        "plain": "3.00",
-        "flops": "3.50×10¹²",  # noqa: RUF001
-        "accuracy": "99.98 %",
-        "time": "2:05",
-        "head": MISSING,
-        "missing": MISSING,
-    }
+def test_cells_are_those_of_the_terminal_typeset(builder: Any) -> None:
+    (board,) = collect(builder.store, [builder.study(2)]).boards
+    token, chunked = sorted(
+        (row.texts for row in board.rows), key=lambda texts: texts["autoencoder_accuracy"] != MISSING
+    )
+    assert re.fullmatch(r"\d+\.\d\d ± 0\.\d\d", token["brierlm"])
+    assert re.fullmatch(r"\d\.\d\d×10¹²", token["total_training_flops"])  # noqa: RUF001
+    assert token["head"] == MISSING
+    assert (chunked["autoencoder_accuracy"], chunked["head"]) == ("99.93 %", "energy")
 
 
 def headline_with(answers: list[Answer], differences: list[Difference]) -> Headline:
