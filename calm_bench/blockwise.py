@@ -54,8 +54,8 @@ def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, max_logits: i
         return total / len(targets)
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
-    total = _SummedCrossEntropy.apply(hidden, weight, targets, rows, dtype)
-    return total / len(targets)
+    summed: Tensor = _SummedCrossEntropy.apply(hidden, weight, targets, rows, dtype)  # type: ignore[no-untyped-call]
+    return summed / len(targets)
 
 
 class _SummedCrossEntropy(torch.autograd.Function):

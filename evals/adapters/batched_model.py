@@ -92,7 +92,7 @@ class MaskedText(Text):
     """Windows read by a backbone of any architecture, whose cache also takes the nodes."""
 
     def __init__(self, model: MaskedModel, tokens: Tensor) -> None:
-        self.backbone = model.backbone
+        self.backbone: Any = model.backbone
         self.cache = DynamicCache(config=self.backbone.config)
         output = self.backbone(inputs_embeds=model.embed(tokens), past_key_values=self.cache, use_cache=True)
         self.hidden = output.last_hidden_state

@@ -98,7 +98,7 @@ class TwoPoints(torch.nn.Module):
 def two_point_model() -> tuple[Calm, Tensor, float]:
     model, first = chunk_model(), 0.3
     latents = torch.randn((2, 4), generator=torch.Generator().manual_seed(5)) * 3
-    model.head = TwoPoints(latents, first)
+    model.head = TwoPoints(latents, first)  # type: ignore[assignment]
     return model, latents, first
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from own_tasks import ROWS, write_task
 
 from calm_bench.config import LanguageModel
 from calm_bench.lm import TokenModel
@@ -21,6 +20,7 @@ from evals.task_files import TaskFileError
 from evals.task_loading import check_tasks, load_tasks
 from pipelines.planning.preflight import check_study
 from pipelines.study.config import Study
+from tests.evals.own_tasks import ROWS, write_task
 
 
 def model(max_length: int = 1024) -> CalmBenchLM:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import yaml
-from own_tasks import ROWS, write_rows, write_task
 
 from calm_bench.config import Experiment
 from calm_bench.fingerprint import identity
@@ -19,6 +18,7 @@ from evals.tasks import shipped_tasks
 from pipelines.study.config import Study
 from pipelines.study.graph import stages_for
 from pipelines.study.identity import study_identity
+from tests.evals.own_tasks import ROWS, write_rows, write_task
 
 
 def stage_of(*tasks: str) -> Any:

@@ -192,7 +192,7 @@ def test_no_new_key_may_hold_an_address_unseen() -> None:
             return {key: fill(item) for key, item in value.items()}
         return [fill(item) for item in value] if isinstance(value, list) else ADDRESSES[0]
 
-    from pipelines.search.drive import _masked_within
+    from pipelines.store.study_record import _masked_within
 
     assert not shows(str(_masked_within(fill(marked))))
     assert Experiment.model_fields.keys() <= marked.keys()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -101,7 +101,7 @@ class Model:
         method: Literal["exact", "batch"] = "exact",
         candidates: int = 200,
         seed: int = 0,
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, None]:
         """The pieces of :meth:`generate` as they are drawn; a character is given when all of its bytes are there.
 
         Leaving the loop early ends the generation.

@@ -65,7 +65,12 @@ def test_two_drivers_share_the_work(store: Store, toy: Toy) -> None:
     executor = LocalExecutor(Store(store.root))
     future = executor.submit(stage)
     store.open_work(stage, "cpu")
-    release = threading.Timer(0.5, lambda: (store.publish(stage, {"value": -1.0}, {}), lease.release()))
+
+    def publish() -> None:
+        store.publish(stage, {"value": -1.0}, {})
+        lease.release()
+
+    release = threading.Timer(0.5, publish)
     release.start()
     assert future.result() == {"value": -1.0}, "the other driver's result, not one of its own"
     release.join()

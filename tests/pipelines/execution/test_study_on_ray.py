@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.execution.executor import Executor
 from pipelines.execution.local_executor import LocalExecutor
 from pipelines.execution.ray_executor import RayExecutor
 from pipelines.search.drive import run_study
@@ -23,7 +24,7 @@ def _weights(store: Store) -> dict[str, str]:
 def test_ray_and_local_give_the_same_bits(tmp_path: Path, tiny_study: Callable[..., Study]) -> None:
     study = tiny_study()
     stores = Store(tmp_path / "local"), Store(tmp_path / "ray")
-    executors = LocalExecutor(stores[0]), RayExecutor(stores[1], Execution())
+    executors: tuple[Executor, ...] = LocalExecutor(stores[0]), RayExecutor(stores[1], Execution())
     outcomes = []
     for store, executor in zip(stores, executors, strict=True):
         try:

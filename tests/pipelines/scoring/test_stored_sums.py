@@ -17,7 +17,11 @@ from pipelines.scoring.stored_sums import sums_of
 from pipelines.store.store import Store
 from pipelines.study.catalogue import resolve_study
 
-SETTINGS = ("corpus.source=markov", "corpus.markov.num_documents=60", "corpus.markov.document_length=300")
+SETTINGS: tuple[str, ...] = (
+    "corpus.source=markov",
+    "corpus.markov.num_documents=60",
+    "corpus.markov.document_length=300",
+)
 SETTINGS += ("search.parameters.0.include=[token]", "model.training.num_steps=2", "model.training.num_flops=null")
 SETTINGS += ("evaluation.max_windows=6", "samples.num_prompts=0", "tracking.enabled=false", "execution.backend=local")
 

@@ -17,7 +17,11 @@ from pipelines.study.config import Study
 from pipelines.study.graph import stages_for
 from pipelines.study.kinds.evaluation import MIN_WINDOWS, text_is_too_short
 
-SETTINGS = ("corpus.source=markov", "corpus.markov.num_documents=60", "corpus.markov.document_length=300")
+SETTINGS: tuple[str, ...] = (
+    "corpus.source=markov",
+    "corpus.markov.num_documents=60",
+    "corpus.markov.document_length=300",
+)
 SETTINGS += ("search.parameters.0.include=[token]", "samples.num_prompts=0", "tracking.enabled=false")
 
 

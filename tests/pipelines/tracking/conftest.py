@@ -13,8 +13,9 @@ import pytest
 
 from calm_bench.atomic import write_json
 from pipelines.execution.events import Event, StudyFinished, TrialFailed, TrialFinished, TrialStarted
-from pipelines.search.drive import resolved_yaml
+from pipelines.store.study_record import resolved_yaml
 from pipelines.study.config import Study
+from pipelines.study.trial import TrialOutcome
 from pipelines.tracking.client import connect
 
 
@@ -93,7 +94,7 @@ class StudyWriter:
                 stages = {stage.kind: stage.identity for stage in event.graph.stages}
                 self._put(event.number, event.label, event.settings, "open", stages)
             case TrialFinished() | TrialFailed():
-                outcomes = (event.outcome,)
+                outcomes: tuple[TrialOutcome, ...] = (event.outcome,)
             case StudyFinished():
                 outcomes = event.outcomes
         if isinstance(event, TrialFinished | TrialFailed | StudyFinished):

@@ -19,10 +19,10 @@ import pytest
 from calm_bench.atomic import write_json
 from calm_bench.overrides import ConfigurationError
 from pipelines.app.ui_servers import UiServers
-from pipelines.search.drive import resolved_yaml
 from pipelines.search.trial_queue import Ledger, Told
 from pipelines.search.trial_storage import Journal
 from pipelines.store.store import Store
+from pipelines.store.study_record import resolved_yaml
 from pipelines.study.config import Search, Study
 from pipelines.tracking.client import connect
 from pipelines.tracking.servers import LOOPBACK, free_port
