@@ -230,10 +230,10 @@ def test_only_trainings_have_several_workers() -> None:
     }
     assert set(groups.values()) == {None}
     for name in ("autoencoder", "language_model"):
-        crew = worker_group_of(STAGE_KINDS.get(name), execution)
-        assert crew is not None
-        assert (crew.size, crew.strategy) == (3, "fsdp")
-        assert crew.resources == {"CPU": 2, "GPU": 1, "memory": 4 * 2**30}
+        group = worker_group_of(STAGE_KINDS.get(name), execution)
+        assert group is not None
+        assert (group.size, group.strategy) == (3, "fsdp")
+        assert group.resources == {"CPU": 2, "GPU": 1, "memory": 4 * 2**30}
         assert worker_group_of(STAGE_KINDS.get(name), Execution()) is None
 
 
