@@ -105,8 +105,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Ra
     executor = RayExecutor(store, execution)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_OVERRIDE_RESOURCES", json.dumps({"GPU": 1}))
-        executor._check()
-    yield store, executor
+        # Until Ray has started, with the first stage of whichever test.
+        yield store, executor
     executor.close()
 
 
