@@ -13,7 +13,8 @@ from pipelines.common.redact import masked
 if TYPE_CHECKING:
     import sqlalchemy
 
-_DRIVERS = ("psycopg", "psycopg2")
+_DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary"}
+"""What SQLAlchemy reaches a database by, and what to install for it: also where calm-bench itself is a checkout."""
 
 _KEEPALIVE_S = {"idle": 15, "interval": 5, "count": 3}
 """After about half a minute both ends know that the other's machine is gone; the system's own default is two hours."""
@@ -73,7 +74,7 @@ def connection_options(uri: str) -> tuple[str, dict[str, Any]]:
         url = url.set(drivername="postgresql+psycopg")
     driver = url.drivername.partition("+")[2]
     if importlib.util.find_spec(driver) is None:
-        raise PostgresqlError(f"{masked(uri)} needs the package {driver}: pip install 'calm-bench[postgresql]'")
+        raise PostgresqlError(f"{masked(uri)} needs the package {driver}: pip install '{_DRIVERS[driver]}'")
     wanted = {"connect_timeout": 10, **{f"keepalives_{name}": value for name, value in _KEEPALIVE_S.items()}}
     arguments = {name: value for name, value in wanted.items() if name not in url.query}
     # No check before each use: it would replace a lost connection unseen, and with it the locks it held.

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from calm_bench.fingerprint import identity as fingerprint
 from calm_bench.registry import did_you_mean
@@ -103,13 +103,30 @@ def experiment_id(client: MlflowClient, name: str, uri: str, artifacts: Path) ->
 
     A server decides for itself where artifacts go; with a database they go to the folder ``artifacts``, where MLflow
     would otherwise use the working directory.
+
+    Raises:
+        TrackingError: the store was moved with the database in it, which would write files into the old place.
     """
     found = client.get_experiment_by_name(name)
     if found is not None:
+        _refuse_moved(str(found.artifact_location), uri, artifacts)
         return str(found.experiment_id)
     decides = is_server(uri) or urlsplit(uri).scheme == "databricks"
     location = None if decides else artifacts.resolve().as_uri()
     return str(client.create_experiment(name, artifact_location=location, tags=_EXPERIMENT_TAGS))
+
+
+def _refuse_moved(location: str, uri: str, artifacts: Path) -> None:
+    """MLflow keeps the whole path of an experiment's files, and has no way to change it."""
+    path, parts = sqlite_path(uri), urlsplit(location)
+    is_own = path is not None and path.parent.resolve() == artifacts.parent.resolve()
+    kept = Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
+    if is_own and kept is not None and not kept.is_relative_to(artifacts.parent.resolve()):
+        raise TrackingError(
+            f"the store was moved here from {kept.parent}, and the MLflow database in it would write its files there: "
+            f"calm-bench mlflow sync --anew --store {artifacts.parent} makes it again from the store's files (the old "
+            "one is kept beside it)"
+        )
 
 
 def runs(client: MlflowClient, experiment_ids: list[str], **tags: str) -> Iterator[Run]:

@@ -182,6 +182,17 @@ class StudySync:
         write_json(path, record)
 
 
+def set_database_aside(root: Path) -> Path | None:
+    """Give the MLflow database of the store at ``root`` another name, and return it; None where there is none."""
+    path = root / "mlflow.db"
+    if not path.is_file():
+        return None
+    number = 1
+    while (kept := path.with_name(f"mlflow.before-{number}.db")).exists():
+        number += 1
+    return path.rename(kept)
+
+
 def sync_study(store: Store, folder: Path, uri: str | None = None, experiment: str | None = None) -> Synced:
     """Complete in MLflow the study in ``folder``, which nobody runs.
 

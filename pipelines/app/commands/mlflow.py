@@ -29,6 +29,9 @@ def sync(
     experiment: Annotated[
         str | None, typer.Option("--experiment", help="Of MLflow (default: what the study says).")
     ] = None,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Make mlflow.db in the store again, as after the store was moved.")
+    ] = False,
 ) -> None:
     """Send to MLflow what the store holds and MLflow lacks.
 
@@ -40,7 +43,7 @@ def sync(
     from pipelines.store.refs import StudyRef
     from pipelines.tracking.registry import without_registry
     from pipelines.tracking.study_files import begun_studies
-    from pipelines.tracking.sync import sync_study
+    from pipelines.tracking.sync import set_database_aside, sync_study
 
     where = open_store(store)
     where.bring_studies()
@@ -51,6 +54,10 @@ def sync(
     for name in studies or ():
         if name not in known:
             raise ConfigurationError(f"no study {name!r} in {where.place}{did_you_mean(name, sorted(known))}")
+    if anew and (studies or uri):
+        raise ConfigurationError("--anew makes all of mlflow.db in the store again: give neither STUDY nor --uri")
+    if anew and (kept := set_database_aside(where.root)) is not None:
+        say(console(), f"the old database is kept as {kept}")
     chosen = [folder for folder in folders if not studies or any(name in studies for name in StudyRef.of(folder).names)]
     problems = 0
     for folder in chosen:

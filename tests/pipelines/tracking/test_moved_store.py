@@ -1,0 +1,56 @@
+"""A store that was moved: MLflow's files stay inside it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from pipelines.app.cli import app
+from pipelines.execution.events import TrialFinished
+from pipelines.study.config import Study
+from pipelines.study.trial import TrialOutcome
+from pipelines.tracking.client import connect
+from tests.pipelines.tracking.conftest import StudyWriter
+
+
+def sync(store: Path, *options: str) -> Any:
+    return CliRunner().invoke(app, ["mlflow", "sync", "--store", str(store), *options], env={"COLUMNS": "400"})
+
+
+@pytest.mark.slow
+def test_a_moved_store_says_how_its_database_is_made_again(
+    make_outcome: Callable[..., TrialOutcome], empty_database: Path, tmp_path: Path
+) -> None:
+    study = Study(name="k-ablation")
+    outcome = make_outcome(study, 0, "token", {"model.kind": "token"}, range(3))
+    before, after = tmp_path / "before", tmp_path / "after"
+    StudyWriter(before, study, "5f" * 8).write(TrialFinished(outcome))
+    (tmp_path / "stages").rename(before / "stages")
+    shutil.copy(empty_database, before / "mlflow.db")
+    assert sync(before).exit_code == 0
+    before.rename(after)
+
+    refused = sync(after)
+    told = str(refused.exception) + refused.output
+    assert refused.exit_code != 0
+    assert f"moved here from {before}" in told
+    assert f"calm-bench mlflow sync --anew --store {after}" in told
+    assert not before.exists()
+
+    assert sync(after, "--anew").exit_code == 0
+    assert not before.exists()
+    assert (after / "mlflow.before-1.db").is_file()
+    client = connect(f"sqlite:///{after / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("calm-bench")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == 2
+    for run in runs:
+        assert Path(run.info.artifact_uri.removeprefix("file://")).is_relative_to(after)
+        assert client.list_artifacts(run.info.run_id)
+    assert "already all in" in sync(after).output
