@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 LAST_TRY_S = 15.0
 """How long the end of a study waits for a tracking server that was away the last time it was asked."""
 SYNC_SHARE = 20
-"""Shortest time between two syncs, in the time that the last one took."""
+"""Time between two syncs, in the time that the last one took."""
+LONGEST_PAUSE_S = 30.0
+"""After a sync that took long, as the first does, which may make MLflow's tables."""
 
 
 class TrackingListener:
@@ -96,8 +98,6 @@ class TrackingListener:
         if self._thread is None:
             # A daemon, so that a server which does not answer cannot keep the process alive.
             self._thread = threading.Thread(target=self._work, name="mlflow-sync", daemon=True)
-            self._log.begin(time.time_ns() // 1_000_000)
-            self._sampler.start()
             self._thread.start()
 
     def close(self, timeout_s: float = 60.0) -> bool:
@@ -124,6 +124,11 @@ class TrackingListener:
         return self._all_sent
 
     def _work(self) -> None:
+        try:
+            self._log.begin(time.time_ns() // 1_000_000)
+            self._sampler.start()
+        except OSError as error:  # a full disk: the study has worse to say of it
+            self._warn(f"{type(error).__name__}: {error}")
         while True:
             self._changed.wait()
             self._changed.clear()
@@ -139,7 +144,7 @@ class TrackingListener:
             # To ask for a connection costs nothing, unlike to send once more what is refused.
             soon = self._all_sent or self._has_no_server
             interval = self._interval_s if soon else self._retry_interval_s
-            self._pause(max(interval, SYNC_SHARE * (time.monotonic() - began) if self._all_sent else 0.0))
+            self._pause(max(interval, min(LONGEST_PAUSE_S, SYNC_SHARE * (time.monotonic() - began))))
 
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
