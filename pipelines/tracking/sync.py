@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from calm_bench.atomic import write_json
 from pipelines.common.redact import masked
+from pipelines.store.refs import StudyRef
 from pipelines.store.store import Store
 from pipelines.tracking.address import TrackingError, check_presence, is_server, tracking_uri
 from pipelines.tracking.client import connect, experiment_id, writer_lease
@@ -71,7 +72,7 @@ class StudySync:
         self._experiment = experiment
         self._store = store
         self._folder = folder
-        self._identity = folder.name.rpartition("-")[2]
+        self._identity = StudyRef.of(folder).identity
         self._files = StudyFiles(store, folder)
         self._runs: StudyRuns | None = None
         self._leases, self._lease_name = writer_lease(store, uri, self._identity)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,18 @@ def sync(store: Path, *options: str) -> Any:
     return CliRunner().invoke(app, ["mlflow", "sync", "--store", str(store), *options], env={"COLUMNS": "400"})
 
 
+def sync_apart(store: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own: MLflow keeps a database open for as long as its process lives."""
+    program = "from pipelines.app.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", program, "mlflow", "sync", "--store", str(store), *options],
+        env=os.environ | {"COLUMNS": "400"},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+
+
 @pytest.mark.slow
 def test_a_moved_store_says_how_its_database_is_made_again(
     make_outcome: Callable[..., TrialOutcome], empty_database: Path, tmp_path: Path
@@ -35,14 +50,15 @@ def test_a_moved_store_says_how_its_database_is_made_again(
     assert sync(before).exit_code == 0
     before.rename(after)
 
-    refused = sync(after)
-    told = str(refused.exception) + refused.output
-    assert refused.exit_code != 0
+    refused = sync_apart(after)
+    told = " ".join((refused.stdout + refused.stderr).split())
+    assert refused.returncode == 1, told
     assert f"moved here from {before}" in told
     assert f"calm-bench mlflow sync --anew --store {after}" in told
     assert not before.exists()
 
-    assert sync(after, "--anew").exit_code == 0
+    made = sync_apart(after, "--anew")
+    assert made.returncode == 0, made.stderr
     assert not before.exists()
     assert (after / "mlflow.before-1.db").is_file()
     client = connect(f"sqlite:///{after / 'mlflow.db'}")
