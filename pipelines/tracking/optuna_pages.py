@@ -17,12 +17,12 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna
-import yaml
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage, get_storage
 
 from pipelines.common.redact import masked
 from pipelines.search.postgresql import PostgresqlError, complaints
+from pipelines.store.study_record import load_study
 from pipelines.tracking.trial_sources import (
     IN_DATABASE,
     JOURNAL,
@@ -137,11 +137,8 @@ def _copy(storage: BaseStorage, name: str | None, source: TrialSource, copies: B
 
 def _objectives(folder: Path) -> list[str]:
     """What the study's values are, which Optuna is not told; empty if it cannot be told."""
-    try:
-        found = yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8"))
-        return [str(objective["metric"]) for objective in found["search"]["objectives"]]
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
-        return []
+    record = load_study(folder)
+    return [] if record is None else record.objectives
 
 
 def _stamp(source: TrialSource) -> object:

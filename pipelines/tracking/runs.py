@@ -21,6 +21,7 @@ from pipelines.store.metrics_log import Line, read_lines
 from pipelines.store.study_record import STUDY_FILE
 from pipelines.study.config import Study
 from pipelines.study.stage import streams_metrics
+from pipelines.study.stage_folder import METRICS_FILE
 from pipelines.tracking import client as names
 from pipelines.tracking.description import LONGEST, end_note, study_head, study_note
 from pipelines.tracking.metrics import metrics_of, overrides_of, parameters_of
@@ -351,7 +352,7 @@ class StudyRuns:
         # It lies in the work folder until the stage is finished, which may be while this looks.
         for folder in (place.work, place.finished):
             try:
-                status = (folder / "metrics.jsonl").stat()
+                status = (folder / METRICS_FILE).stat()
                 stamp = (status.st_mtime_ns, status.st_size)
                 lines = [] if self._seen.get((key, place.kind)) == stamp else read_lines(place.kind, folder)
             except (FileNotFoundError, NotADirectoryError):

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from calm_bench.config import Experiment
 from calm_bench.fingerprint import identity as fingerprint
 from calm_bench.overrides import apply_settings
+from pipelines.common.record_file import RecordError
 from pipelines.results.entry import Entry, entry_from
-from pipelines.results.leaderboard import Leaderboard, LeaderboardError
+from pipelines.results.leaderboard import Leaderboard, LeaderboardError, load_board
+from pipelines.store.names import LEADERBOARD_FILE
 from pipelines.store.store import Store
+from pipelines.store.study_record import StudyRecord
+from pipelines.store.trial_record import TrialRecord, has_begun, load_trials
 from pipelines.study.config import Study
 from pipelines.study.space import grid_points
 from pipelines.study.stage import Stage, StageGraph
+from pipelines.study.stage_folder import StageRecord, is_finished, read_result
 from pipelines.study.trial import TrialOutcome
 from pipelines.tracking.address import TrackingError
 from pipelines.tracking.system_metrics import SystemLog
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 WRITTEN_AS = 4
 """Raised when more or other things are written of a trial, so that runs written before are completed."""
 
-_PUBLISHED = ("leaderboard.json", "*.csv", "*.html", "*.md", "*.png", "*.svg")
+_PUBLISHED = (LEADERBOARD_FILE, "*.csv", "*.html", "*.md", "*.png", "*.svg")
 """What a run of a study attaches to it; the rest of its folder is its own bookkeeping."""
 
 
@@ -106,7 +108,7 @@ def published_files(folder: Path) -> list[Path]:
 
 def begun_studies(store: Store) -> list[Path]:
     """The folders of all studies in ``store`` that have begun."""
-    return [folder for folder in store.study_folders() if (folder / "trials.json").is_file()]
+    return [folder for folder in store.study_folders() if has_begun(folder)]
 
 
 class StudyFiles:
@@ -115,7 +117,7 @@ class StudyFiles:
     def __init__(self, store: Store, folder: Path) -> None:
         self._store = store
         self._folder = folder
-        self._ended: dict[int, tuple[Mapping[str, Any], Trial]] = {}
+        self._ended: dict[int, tuple[TrialRecord, Trial]] = {}
         self.stage = cache(self._stage)
 
     def read(self) -> StoredStudy:
@@ -125,11 +127,12 @@ class StudyFiles:
             TrackingError: a file is missing or cannot be read; says which.
         """
         try:
-            study = Study.model_validate(yaml.safe_load((self._folder / "study.yaml").read_text(encoding="utf-8")))
-            leaderboard = self._leaderboard()
+            configuration = StudyRecord.load(self._folder)
+            study = configuration.study()
+            leaderboard = load_board(self._folder)
             rows = {entry.trial: entry for entry in leaderboard or ()}
-            records = self._records()
-        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, LeaderboardError) as error:
+            records = load_trials(self._folder) if has_begun(self._folder) else ()
+        except (OSError, RecordError, LeaderboardError) as error:
             raise TrackingError(
                 f"the study in {self._folder} cannot be read ({type(error).__name__}: {error})"
             ) from error
@@ -139,40 +142,36 @@ class StudyFiles:
                 trials.append(self._trial(study, record, rows))
             except (OSError, ValueError, KeyError, TypeError) as error:
                 # The others must not wait for it.
-                problems.append(f"trial {record.get('number')} cannot be read ({type(error).__name__}: {error})")
+                problems.append(f"trial {record.number} cannot be read ({type(error).__name__}: {error})")
         starts = [start for trial in trials if (start := trial_start(trial.stages, 0)) is not None]
-        made = round(1000 * (self._folder / "study.yaml").stat().st_mtime)
+        made = round(1000 * configuration.path.stat().st_mtime)
         start = SystemLog(self._folder).start() or min(starts, default=made)
         return StoredStudy(study, start, trials, leaderboard, problems)
 
-    def _leaderboard(self) -> Leaderboard | None:
-        path = self._folder / "leaderboard.json"
-        return Leaderboard.from_json(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-    def _records(self) -> list[Mapping[str, Any]]:
-        path = self._folder / "trials.json"
-        found: list[Mapping[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-        return found
-
-    def _trial(self, study: Study, record: Mapping[str, Any], rows: Mapping[int, Entry]) -> Trial:
-        number = int(record["number"])
+    def _trial(self, study: Study, record: TrialRecord, rows: Mapping[int, Entry]) -> Trial:
+        number = record.number
         if number in self._ended and self._ended[number][0] == record:
             return self._ended[number][1]
-        trial = self._read_trial(study, number, record, rows)
+        trial = self._read_trial(study, record, rows)
         if trial.end is not None:
             self._ended[number] = (record, trial)
         return trial
 
-    def _read_trial(self, study: Study, number: int, record: Mapping[str, Any], rows: Mapping[int, Entry]) -> Trial:
-        label, state, settings = str(record["label"]), record["state"], record["settings"]
-        names: Mapping[str, str] = record["stages"]
+    def _read_trial(self, study: Study, record: TrialRecord, rows: Mapping[int, Entry]) -> Trial:
+        number, label, state, settings, names = (
+            record.number,
+            record.label,
+            record.state,
+            record.settings,
+            record.stages,
+        )
         stages = {kind: StagePlace.in_store(self._store.root, kind, identity) for kind, identity in names.items()}
         # An invalid trial is one whose settings do not fit together.
         experiment = None if state == "invalid" else apply_settings(study.experiment(), settings)
         end = None
         if state == "complete":
-            folders = {kind: place.finished for kind, place in stages.items() if (place.finished / RESULT).is_file()}
-            results = {kind: json.loads((folder / RESULT).read_text("utf-8")) for kind, folder in folders.items()}
+            folders = {kind: place.finished for kind, place in stages.items() if is_finished(place.finished)}
+            results = {kind: read_result(folder) for kind, folder in folders.items()}
             try:
                 graph = StageGraph(tuple(self.stage(kind, identity) for kind, identity in names.items()))
                 addresses = {stage.kind: self._store.address(stage) for stage in graph.stages}
@@ -185,17 +184,14 @@ class StudyFiles:
                 if number not in rows:
                     raise
                 entry = rows[number]
-            end = TrialEnd(state, None, tuple(record.get("violations", ())), entry, results, folders)
+            end = TrialEnd(state, None, record.violations, entry, results, folders)
         elif state != "open":
-            end = TrialEnd(state, record.get("error"), tuple(record.get("violations", ())))
+            end = TrialEnd(state, record.error, record.violations)
         return Trial(number, label, experiment, stages, end)
 
     def _stage(self, kind: str, identity: str) -> Stage:
         """A stage as its folder describes it: an older revision's too, which the code of today would name otherwise."""
         place = StagePlace.in_store(self._store.root, kind, identity)
-        found = json.loads((place.finished / "config.json").read_text(encoding="utf-8"))
-        inputs = {name: self.stage(source["kind"], source["identity"]) for name, source in found["inputs"].items()}
-        return Stage(kind, found["revision"], found["config"], inputs, found["settings"], found["label"])
-
-
-RESULT = "result.json"
+        found = StageRecord.load(place.finished)
+        inputs = {name: self.stage(source.kind, source.identity) for name, source in found.inputs.items()}
+        return Stage(kind, found.revision, found.config, inputs, found.settings, found.label)

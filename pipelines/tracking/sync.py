@@ -15,6 +15,7 @@ from calm_bench.atomic import write_json
 from pipelines.common.redact import masked
 from pipelines.store.refs import StudyRef
 from pipelines.store.store import Store
+from pipelines.store.study_record import STUDY_FILE
 from pipelines.tracking.address import TrackingError, check_presence, is_server, tracking_uri
 from pipelines.tracking.client import connect, experiment_id, writer_lease
 from pipelines.tracking.runs import StudyRuns
@@ -160,7 +161,7 @@ class StudySync:
     def _owner(self) -> str | None:
         """Who owns the study's files."""
         try:
-            return (self._folder / "study.yaml").owner()
+            return (self._folder / STUDY_FILE).owner()
         except (KeyError, OSError, NotImplementedError):
             return None
 

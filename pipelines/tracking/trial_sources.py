@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
 from pipelines.common.redact import masked
 from pipelines.search.postgresql import PostgresqlError, connection_options, is_postgresql
 from pipelines.search.trial_storage import VARIABLE
+from pipelines.store.study_record import load_study
 
 JOURNAL = "optuna.journal"
 IN_DATABASE = " (in the database)"
@@ -109,8 +109,6 @@ def hidden_databases(root: Path) -> list[str]:
 
 
 def _written_address(folder: Path) -> str | None:
-    try:
-        found = yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8"))["execution"]["optuna_storage"]
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
-        return None
-    return found if isinstance(found, str) and is_postgresql(found) else None
+    record = load_study(folder)
+    found = None if record is None else record.optuna_storage
+    return found if found is not None and is_postgresql(found) else None
