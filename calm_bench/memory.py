@@ -79,8 +79,7 @@ def training_memory(
 def autoencoder_training_memory(
     autoencoder: Autoencoder, chunk_size: int, vocab_size: int, device: Literal["cpu", "cuda"] = "cpu"
 ) -> Memory:
-    """Peak bytes of a worker that trains ``autoencoder``: at a step, or at a validation, which reads all its text at
-    once."""
+    """Peak bytes of a worker that trains ``autoencoder`` at the micro-batch of its configuration."""
     training = autoencoder.training
     precision = _precision(training, device)
     trained = autoencoder_parameter_count(autoencoder, chunk_size, vocab_size).total
@@ -92,12 +91,6 @@ def autoencoder_training_memory(
     ends = 5 * h + (3 * h + 8 * autoencoder.latent_size) / chunk_size
     kept = tokens * (layers * block * (1 + 1 / chunk_size) + ends)
     logits = _cross_entropy(tokens, h, vocab_size, device)
-    held_out = training.validation_batches * training.batch_size * training.sequence_length
-    # Without gradients: the residual stream, its norm and three numbers of the SwiGLU at a time.
-    validation = held_out * (3 * h + 3 * i) + min(held_out * vocab_size, MAX_LOGITS) * 2.0
-    step, validated = kept + logits, validation
-    if validated > step + trained:
-        return Memory(_worker(trained, 0.0, validated, 0.0, precision, device, gradients=False))
     return Memory(_worker(trained, 0.0, kept, logits, precision, device))
 
 
@@ -150,7 +143,6 @@ def _worker(
     peak: float,
     precision: Precision,
     device: Literal["cpu", "cuda"],
-    gradients: bool = True,
 ) -> CostBreakdown:
     # Autocast keeps a copy of the weights in two bytes over a step.
     copies = 0.5 if precision == "bf16" else 0.0
@@ -158,7 +150,7 @@ def _worker(
         {
             "process": PROCESS_BYTES[device],
             "weights": FLOAT * (1 + copies) * (trained + frozen),
-            "gradients": FLOAT * trained if gradients else 0.0,
+            "gradients": FLOAT * trained,
             "optimizer": 2 * FLOAT * trained,
             "activations": FLOAT * AUTOCAST[precision] * kept,
             "loss": FLOAT * peak,

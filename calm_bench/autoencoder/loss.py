@@ -58,3 +58,25 @@ def autoencoder_loss(
     kl = clamped_kl(mean.float(), log_std.float(), config.kl_clamp)
     loss = model.chunk_size * reconstruction + config.kl_weight * kl
     return loss, {"reconstruction": reconstruction.detach(), "kl": kl.detach()}
+
+
+def held_out_scores(model: Autoencoder, tokens: Tensor, latent_normal: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """:func:`autoencoder_loss` without dropout and without gradients, and what share of the tokens comes back.
+
+    Args:
+        tokens: [chunks, K] ids.
+        latent_normal: [chunks, Z] draws of N(0, 1) for the reparametrised latent.
+
+    Returns:
+        The loss and ``accuracy``, ``reconstruction`` and ``kl``; the logits are made once for all of them.
+    """
+    config, wanted = model.config, tokens.flatten()
+    mean, log_std = model.encoder(tokens)
+    hidden = model.decoder_hidden(mean + latent_normal * log_std.exp()).flatten(0, -2)
+    log_probabilities, likeliest = blockwise.log_probabilities_and_argmax(
+        hidden, model.encoder.embedding.weight, wanted
+    )
+    reconstruction = -log_probabilities.mean()
+    kl = clamped_kl(mean.float(), log_std.float(), config.kl_clamp)
+    terms = {"accuracy": (likeliest == wanted).float().mean(), "reconstruction": reconstruction, "kl": kl}
+    return model.chunk_size * reconstruction + config.kl_weight * kl, terms

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from calm_bench.autoencoder import Autoencoder
-from calm_bench.autoencoder.loss import autoencoder_loss
+from calm_bench.autoencoder.loss import autoencoder_loss, held_out_scores
 from calm_bench.autoencoder.probe import accuracy, probe
 from calm_bench.config import Experiment
 from calm_bench.flops import autoencoder_training_flops
@@ -52,15 +52,8 @@ def train_autoencoder(
         training.validation_batches * training.batch_size,
     )
 
-    def validate(noise: Generator) -> dict[str, float]:
-        chunks = held_out.tokens.to(device).reshape(-1, chunk_size)
-        latent_normal = torch.randn((len(chunks), config.latent_size), generator=noise, device=chunks.device)
-        value, terms = autoencoder_loss(model, chunks, None, latent_normal, None)
-        share = accuracy(model, chunks, noise)
-        return {"loss": float(value), "accuracy": share.value} | {name: float(term) for name, term in terms.items()}
-
     flops = autoencoder_training_flops(config, chunk_size, stream.vocab_size)
-    trainee = Trainee(model, training_loss(model), validate, flops.total)
+    trainee = Trainee(model, training_loss(model), validation_scores(model), held_out.tokens, flops.total)
     batches = Batches(
         stream, training.batch_size, training.sequence_length, derive(experiment.seed, "data", "autoencoder")
     )
@@ -99,6 +92,18 @@ def training_loss(model: Autoencoder) -> Loss:
         return autoencoder_loss(model, chunks, token_uniform, latent_normal, latent_uniform)
 
     return loss
+
+
+def validation_scores(model: Autoencoder) -> Loss:
+    """Loss and ``accuracy`` of ``model`` on token batches [B, L], without dropout, with the given posterior's draws."""
+
+    def scores(tokens: Tensor, noise: Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        chunks = tokens.reshape(-1, model.chunk_size)
+        return held_out_scores(
+            model, chunks, draw(torch.randn, (len(chunks), model.latent_size), 0, noise, chunks.device)
+        )
+
+    return scores
 
 
 def untrained(experiment: Experiment, vocab_size: int) -> Autoencoder:

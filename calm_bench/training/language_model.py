@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import Generator
-
 from calm_bench.autoencoder import load_autoencoder
 from calm_bench.config import Experiment
 from calm_bench.flops import DECODE_MODE, inference_flops, training_flops
@@ -60,14 +58,6 @@ def train_language_model(
         training.validation_batches * training.batch_size,
     ).tokens
 
-    def validate(noise: Generator) -> dict[str, float]:
-        sums: dict[str, float] = {}
-        for batch in held_out.split(training.batch_size):
-            loss, terms = model.loss(batch.to(device), noise)
-            for name, value in {"loss": loss, **terms}.items():
-                sums[name] = sums.get(name, 0.0) + float(value) * len(batch)
-        return {name: total / len(held_out) for name, total in sums.items()}
-
     context_steps = training.sequence_length // config.chunk_size
     flops = training_flops(config, experiment.autoencoder, stream.vocab_size, context_steps)
     workers = current_workers()
@@ -81,7 +71,8 @@ def train_language_model(
     trainee = Trainee(
         model,
         model.loss,
-        validate,
+        model.loss,
+        held_out,
         flops.total,
         _parts(model),
         after_step=Snapshots(folder, count, save, workers.is_first).note,

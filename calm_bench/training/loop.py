@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from operator import mul
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from torch import Generator, Tensor, nn
 from calm_bench.config import Training
 from calm_bench.errors import RunError, StopRequested
 from calm_bench.flops import training_steps
-from calm_bench.seeding import generator
+from calm_bench.seeding import derive
 from calm_bench.training.checkpoint import Checkpoints, Counters
 from calm_bench.training.optim import build_optimizer, learning_rate
 from calm_bench.training.parallel import current_workers, whole_tensor
@@ -58,11 +59,17 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class Trainee:
-    """What is trained: a module, its loss on a batch, its scores on held-out windows, and its price."""
+    """What is trained: a module, its loss on a batch, its scores on held-out windows, and its price.
+
+    Validation reads ``held_out`` in micro-batches, as a step does, so it needs less memory than training.
+    """
 
     module: nn.Module
     loss: Loss
-    validate: Callable[[Generator], dict[str, float]]
+    scores: Loss
+    """Loss and other scores of held-out windows, means over them."""
+    held_out: Tensor
+    """[windows, L], on the CPU."""
     flops_per_token: float
     """Training FLOPs per token, forward and backward."""
     parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -295,9 +302,21 @@ class Loop:
 
     def _scores(self) -> dict[str, float]:
         self.trainee.module.eval()
+        parts, held_out = self.config.gradient_accumulation, self.trainee.held_out
+        micro_batches = held_out.split(self.config.batch_size // parts)
+        seed, told, rows = derive(self.seed, "validation"), [], []
         with torch.no_grad(), self._autocast():
-            noise = generator(self.seed, "validation", device=self.device)
-            return self.workers.evaluate(self.trainee.validate, noise)
+            for share in self.workers.scored(micro_batches, parts, self.trainee.draws_by_rows):
+                noise = self.workers.noise(share, seed, 0, self.device)
+                tokens = share.tokens.to(self.device)
+                loss, terms = self.workers.evaluate(self.trainee.scores, tokens, noise)
+                told.append({"loss": loss, **terms})
+                rows.append(len(tokens) if share.counts else 0)
+        names = list(told[0])
+        # One copy from the device for all of them.
+        values = torch.stack([torch.stack([each[name].float() for name in names]) for each in told]).tolist()
+        own = [sum(map(mul, column, rows)) for column in zip(*values, strict=True)]
+        return {name: total / len(held_out) for name, total in zip(names, self.workers.sums(own), strict=True)}
 
     def _save(self) -> None:
         if self.averages.count:

@@ -4,8 +4,8 @@ The step is that of one process, whatever the number of workers: the same batch,
 and gradients that are summed in another order only. So the number of workers is no part of what a training is.
 
 Micro-batches are dealt out whole where every worker gets as many; otherwise the workers share the rows of each, and
-its noise (:mod:`calm_bench.row_noise`). Everything that follows from the weights alone (validation, the decision to
-stop) is known to all workers; only the first one writes.
+its noise (:mod:`calm_bench.row_noise`). Validation is dealt out alike. What follows from the weights alone (its scores,
+the decision to stop) is known to all workers; only the first one writes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -45,6 +45,8 @@ class Share:
     tokens: Tensor
     """[rows, L]."""
     rows: Rows
+    counts: bool = True
+    """False where it is computed only because other workers, who have one more, cannot do without this one."""
 
     @property
     def fraction(self) -> float:
@@ -81,6 +83,17 @@ class Workers(ABC):
         Raises:
             CannotShare: there are not enough rows, or micro-batches, for all workers.
         """
+
+    @abstractmethod
+    def scored(self, held_out: Sequence[Tensor], parts: int, by_rows: bool) -> list[Share]:
+        """What this worker scores of micro-batches of held-out text, dealt out as those of a step in ``parts`` are.
+
+        Every worker has as many: what there is no more of is scored again, as none of its rows.
+        """
+
+    @abstractmethod
+    def sums(self, own: Sequence[float]) -> list[float]:
+        """Sums over all workers, who must all ask."""
 
     @abstractmethod
     def noise(self, share: Share, seed: int, step: int, device: str) -> Generator:
@@ -124,6 +137,12 @@ class Alone(Workers):
 
     def shares(self, batch: Tensor, parts: int, by_rows: bool) -> list[Share]:
         return _whole(batch, parts)
+
+    def scored(self, held_out: Sequence[Tensor], parts: int, by_rows: bool) -> list[Share]:
+        return _each_whole(held_out)
+
+    def sums(self, own: Sequence[float]) -> list[float]:
+        return list(own)
 
     def noise(self, share: Share, seed: int, step: int, device: str) -> Generator:
         return generator(seed, "noise", step, share.index, device=device)
@@ -184,8 +203,20 @@ class Group(Workers):
                 f"{self.size} workers cannot share micro-batches of {rows} sequences: lower execution.workers or "
                 "raise training.batch_size"
             )
-        own = self._rows(self.rank, rows)
-        return [Share(whole.index, whole.tokens[own.start : own.stop], own) for whole in micro_batches]
+        return [self._of(whole) for whole in micro_batches]
+
+    def scored(self, held_out: Sequence[Tensor], parts: int, by_rows: bool) -> list[Share]:
+        micro_batches = _each_whole(held_out)
+        if parts % self.size and by_rows and min(map(len, held_out)) >= self.size:
+            return [self._of(whole) for whole in micro_batches]
+        dealt = micro_batches[self.rank :: self.size]
+        lacking = -(-len(micro_batches) // self.size) - len(dealt)
+        return dealt + [replace(micro_batches[-1], counts=False)] * lacking
+
+    def sums(self, own: Sequence[float]) -> list[float]:
+        total = torch.tensor(own, dtype=torch.float64)
+        dist.all_reduce(total)
+        return list(total.tolist())
 
     def noise(self, share: Share, seed: int, step: int, device: str) -> Generator:
         if share.rows.count == share.rows.total:
@@ -230,6 +261,11 @@ class Group(Workers):
         said = torch.tensor(number)
         dist.broadcast(said, src=0)
         return int(said)
+
+    def _of(self, whole: Share) -> Share:
+        """This worker's rows of a micro-batch."""
+        own = self._rows(self.rank, whole.rows.total)
+        return Share(whole.index, whole.tokens[own.start : own.stop], own)
 
     def _rows(self, rank: int, total: int) -> Rows:
         return Rows(total * rank // self.size, total * (rank + 1) // self.size, total)
@@ -312,7 +348,10 @@ def whole_state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _whole(batch: Tensor, parts: int) -> list[Share]:
-    micro_batches = batch.chunk(parts)
+    return _each_whole(batch.chunk(parts))
+
+
+def _each_whole(micro_batches: Sequence[Tensor]) -> list[Share]:
     return [Share(index, tokens, Rows(0, len(tokens), len(tokens))) for index, tokens in enumerate(micro_batches)]
 
 

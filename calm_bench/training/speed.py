@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor, nn
 
 from calm_bench.autoencoder import Autoencoder
 from calm_bench.autoencoder.loss import autoencoder_loss
@@ -24,7 +24,7 @@ from calm_bench.config import Experiment, Training
 from calm_bench.lm.base import ChunkLanguageModel
 from calm_bench.lm.folder import build_language_model
 from calm_bench.training.autoencoder import training_loss, untrained
-from calm_bench.training.loop import Loop, Trainee
+from calm_bench.training.loop import Loop, Loss, Trainee
 
 MEASURED_CHUNKS = 2048
 """Chunks that are reconstructed to time an autoencoder's accuracy."""
@@ -48,7 +48,7 @@ def autoencoder_speed(experiment: Experiment, vocab_size: int, device: str, seco
     config, chunk_size = experiment.autoencoder, experiment.model.chunk_size
     model = untrained(experiment, vocab_size).to(device)
     tokens = _tokens(config.training, vocab_size, device)
-    step = _step(Trainee(model, training_loss(model), _no_validation, 1.0), tokens, config.training, device, seconds)
+    step = _step(_trainee(model, training_loss(model)), tokens, config.training, device, seconds)
     model.eval()
     chunks = tokens.reshape(-1, chunk_size)
     noise = torch.randn((len(chunks), config.latent_size), device=device)
@@ -71,7 +71,7 @@ def language_model_speed(
         autoencoder = untrained(experiment, vocab_size).to(device)
     model = build_language_model(experiment.model, vocab_size, autoencoder, experiment.seed).to(device)
     tokens = _tokens(training, vocab_size, device)
-    step = _step(Trainee(model, model.loss, _no_validation, 1.0), tokens, training, device, seconds)
+    step = _step(_trainee(model, model.loss), tokens, training, device, seconds)
     model.eval()
     noise = torch.Generator(device)
     with torch.no_grad():
@@ -120,16 +120,23 @@ def _timed(work: Callable[[], object], device: str, seconds: float, warm: bool =
     """Median seconds of ``work``, repeated for about ``seconds`` and twice at least."""
     if warm:
         work()
+    # What was begun before must not be in the first time.
+    _wait(device)
     now = clock(device)
     times: list[float] = []
     begun = time.perf_counter()
     while len(times) < LEAST_STEPS or time.perf_counter() - begun < seconds:
         before = now()
         work()
-        if device.startswith("cuda"):
-            torch.cuda.synchronize(device)
+        _wait(device)
         times.append(now() - before)
     return median(times)
+
+
+def _wait(device: str) -> None:
+    """Until all that was asked of a GPU is done."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
 
 
 def _tokens(training: Training, vocab_size: int, device: str) -> Tensor:
@@ -138,5 +145,6 @@ def _tokens(training: Training, vocab_size: int, device: str) -> Tensor:
     return torch.randint(0, vocab_size, shape, generator=torch.Generator().manual_seed(0)).to(device)
 
 
-def _no_validation(noise: Generator) -> dict[str, float]:
-    return {}
+def _trainee(model: nn.Module, loss: Loss) -> Trainee:
+    """One that is never validated."""
+    return Trainee(model, loss, loss, torch.empty(0, 1, dtype=torch.long), 1.0)

@@ -48,7 +48,6 @@ torch.set_num_threads(1)
 from pipelines.planning.measuring import _texts, _window
 from calm_bench.config import Experiment
 from calm_bench.training.speed import autoencoder_speed, language_model_speed
-from calm_bench.autoencoder.loss import autoencoder_loss
 from calm_bench.lm.folder import build_language_model
 from calm_bench.training.autoencoder import untrained
 
@@ -68,13 +67,6 @@ for name, kind, vocab_size in cases:
         experiment = Experiment.model_validate(sizes[name])
         if kind == "autoencoder":
             autoencoder_speed(experiment, vocab_size, "cpu", 0.01)
-            training = experiment.autoencoder.training
-            count = training.validation_batches * training.batch_size * training.sequence_length
-            # The validation, as large as it is.
-            chunks = torch.randint(0, vocab_size, (count // experiment.model.chunk_size, experiment.model.chunk_size))
-            noise = torch.randn(len(chunks), experiment.autoencoder.latent_size)
-            with torch.no_grad():
-                autoencoder_loss(untrained(experiment, vocab_size), chunks, None, noise, None)
         elif kind == "training":
             language_model_speed(experiment, vocab_size, "cpu", 0.01)
         else:

@@ -104,6 +104,17 @@ def gradients_between_micro_batches() -> tuple[int, int]:
     return _bytes(weight.grad for weight in weights if weight.grad is not None), _bytes(weights)
 
 
+def scored_windows() -> dict[str, list[tuple[int, int, bool]]]:
+    """Of held-out micro-batches, by how they are dealt: index, rows and whether they count, as this worker has them."""
+    group = Group()
+
+    def own(sizes: list[int], parts: int, by_rows: bool) -> list[tuple[int, int, bool]]:
+        shares = group.scored([torch.zeros(size, 3) for size in sizes], parts, by_rows)
+        return [(share.index, len(share.tokens), share.counts) for share in shares]
+
+    return {"whole": own([2, 2, 1], 2, True), "rows": own([5, 3], 1, True), "too few": own([4, 1], 1, True)}
+
+
 Run = Callable[[Any], list[Any]]
 
 
@@ -235,6 +246,20 @@ def test_workers_that_divide_a_model_hold_half_of_it_each(run: Run, tmp_path: Pa
 def test_gradients_are_divided_between_micro_batches_too(run: Run) -> None:
     for gradients, weights in run(gradients_between_micro_batches):
         assert gradients == weights == 2 * 4 * (64 * 64 + 64) / 2
+
+
+def test_validation_is_dealt_out_and_every_worker_calls_the_model_as_often(run: Run) -> None:
+    first, second = run(scored_windows)
+    assert first == {
+        "whole": [(0, 2, True), (2, 1, True)],
+        "rows": [(0, 2, True), (1, 1, True)],
+        "too few": [(0, 4, True)],
+    }
+    assert second == {
+        "whole": [(1, 2, True), (2, 1, False)],
+        "rows": [(0, 3, True), (1, 2, True)],
+        "too few": [(1, 1, True)],
+    }
 
 
 @pytest.mark.parametrize(

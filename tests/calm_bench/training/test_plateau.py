@@ -115,7 +115,12 @@ def loop(folder, stop) -> Loop:  # type: ignore[no-untyped-def]
 
     config = Training(num_steps=30, batch_size=1, sequence_length=8, log_every=2, warmup_steps=0, checkpoint_every=7)
     trainee = Trainee(
-        module, loss, lambda noise: {"loss": 0.0}, 1.0, {"all": [name for name, _ in module.named_parameters()]}
+        module,
+        loss,
+        loss,
+        torch.zeros(1, 8, dtype=torch.long),
+        1.0,
+        {"all": [name for name, _ in module.named_parameters()]},
     )
     return Loop(trainee, Zeros(), config, folder, 0, "cpu", stop)
 
