@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from operator import mul
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -30,6 +29,7 @@ CHECKPOINT_S = 20.0
 SAVING_SHARE = 20.0
 """Seconds of training that pay for one of saving."""
 
+Name = TypeVar("Name", bound=Hashable)
 Loss = Callable[[Tensor, Generator], tuple[Tensor, dict[str, Tensor]]]
 
 
@@ -113,14 +113,14 @@ class _Averages:
             self.sums[name] = self.sums[name] + value
 
     def means(self) -> dict[str, float]:
-        return {name: float(value) / self.count for name, value in self.sums.items()}
+        return {name: value / self.count for name, value in fetched(self.sums).items()}
 
     def clear(self) -> None:
         self.sums.clear()
         self.count = 0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"count": self.count, "sums": {name: float(value) for name, value in self.sums.items()}}
+        return {"count": self.count, "sums": fetched(self.sums)}
 
     def load_state_dict(self, state: dict[str, Any], device: str) -> None:
         self.count = state["count"]
@@ -224,7 +224,7 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         parts, told = self.config.gradient_accumulation, []
-        shares = self.workers.shares(next(self.batches).to(self.device), parts, self.trainee.draws_by_rows)
+        shares = self.workers.shares(self._next_batch(), parts, self.trainee.draws_by_rows)
         for share in shares:
             noise = self.workers.noise(share, self.seed, self.step, self.device)
             with self.workers.last(share is shares[-1]):
@@ -243,6 +243,13 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
 
+    def _next_batch(self) -> Tensor:
+        """Tokens [B, L] on the device, copied while it is still busy with the step before."""
+        batch = next(self.batches)
+        if self.device.startswith("cuda"):
+            batch = batch.pin_memory()
+        return batch.to(self.device, non_blocking=True)
+
     def _is_logged(self, step: int) -> bool:
         return step == self.total_steps or step % self.config.log_every == 0
 
@@ -253,8 +260,11 @@ class Loop:
         return nullcontext()
 
     def _log(self) -> None:
-        means = self.averages.means()
-        self._check_finite(means["loss"])
+        norms = {"grad_norm": self.grad_norm}
+        norms |= {f"grad_norm_{name}": norm for name, norm in self.part_norms.items()}
+        read = fetched({**self.averages.sums, **norms})
+        means = {name: read[name] / self.averages.count for name in self.averages.sums}
+        self._check_finite(means["loss"], read["grad_norm"])
         self._check_level(means["loss"])
         self.averages.clear()
         self.latest_loss = means["loss"]
@@ -267,14 +277,12 @@ class Loop:
                 **means,
                 **({} if is_on_plateau is None else {"plateau": float(is_on_plateau)}),
                 "learning_rate": self.optimizer.param_groups[0]["lr"],
-                "grad_norm": float(self.grad_norm),
-                **{f"grad_norm_{name}": float(norm) for name, norm in self.part_norms.items()},
+                **{name: read[name] for name in norms},
                 "tokens_per_second": (self.step - self.resumed_at) * self.tokens_per_step / max(now, 1e-9),
             },
         )
 
-    def _check_finite(self, loss: float) -> None:
-        norm = float(self.grad_norm)
+    def _check_finite(self, loss: float, norm: float) -> None:
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise NonFiniteLoss(
                 f"loss {loss}, gradient norm {norm} {self._where()}: lower training.learning_rate, raise "
@@ -312,16 +320,15 @@ class Loop:
                 loss, terms = self.workers.evaluate(self.trainee.scores, tokens, noise)
                 told.append({"loss": loss, **terms})
                 rows.append(len(tokens) if share.counts else 0)
+        values = fetched({(name, index): value for index, each in enumerate(told) for name, value in each.items()})
         names = list(told[0])
-        # One copy from the device for all of them.
-        values = torch.stack([torch.stack([each[name].float() for name in names]) for each in told]).tolist()
-        own = [sum(map(mul, column, rows)) for column in zip(*values, strict=True)]
+        own = [sum(values[name, index] * count for index, count in enumerate(rows)) for name in names]
         return {name: total / len(held_out) for name, total in zip(names, self.workers.sums(own), strict=True)}
 
     def _save(self) -> None:
         if self.averages.count:
             # Never overwrite a good checkpoint with a broken model.
-            self._check_finite(self.averages.means()["loss"])
+            self._check_finite(self.averages.means()["loss"], float(self.grad_norm))
         self.elapsed = self.elapsed_before + time.perf_counter() - self.clock
         progress = {
             "first_loss": self.first_loss,
@@ -364,6 +371,14 @@ class Loop:
             tokens_per_second=tokens / max(self.elapsed, 1e-9),
             plateau_steps=self.alarm.steps,
         )
+
+
+def fetched(values: Mapping[Name, Tensor | float]) -> dict[Name, float]:
+    """Scalars as numbers, with one wait for the device however many there are."""
+    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    numbers = torch.stack([value.detach().float() for value in tensors.values()]).tolist() if tensors else []
+    read = dict(zip(tensors, numbers, strict=True))
+    return {name: read[name] if name in read else float(value) for name, value in values.items()}
 
 
 def _gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:

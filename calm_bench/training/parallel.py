@@ -184,7 +184,11 @@ class Group(Workers):
         else:
             # Initial weights are the same everywhere, but not what a network card makes of them: torch sends them.
             self._wrapped = nn.parallel.DistributedDataParallel(
-                whole, forward_sync_buffers=False, find_unused_parameters=skips_parameters
+                whole,
+                forward_sync_buffers=False,
+                find_unused_parameters=skips_parameters,
+                # Gradients lie in the buckets that are sent, instead of beside them.
+                gradient_as_bucket_view=True,
             )
 
     def shares(self, batch: Tensor, parts: int, by_rows: bool) -> list[Share]:
