@@ -15,6 +15,15 @@ def device_name(device: str) -> str:
     return f"{device}: {platform.processor() or platform.machine()}"
 
 
+def resolve_device(device: str) -> str:
+    """``device`` itself, or for ``auto`` a GPU where there is one and the CPU otherwise."""
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def available_cpus() -> int:
     """CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

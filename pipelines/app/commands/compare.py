@@ -20,7 +20,7 @@ def compare(
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Of corpus.* and evaluation.*.")
     ] = None,
     store: StorePath = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Say how far apart two models are, document by document, with a 95 % interval.

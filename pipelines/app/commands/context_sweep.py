@@ -30,7 +30,7 @@ def context_sweep(
         typer.Option("--lengths", help="Tokens of context, by comma (default: powers of two up to the protocol's)."),
     ] = None,
     store: StorePath = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     picture: Annotated[Path | None, typer.Option("--picture", help="Also draw it: a .png or .svg file.")] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -54,7 +54,7 @@ def evaluate(
     ] = ("matched,paper"),
     track: Annotated[bool, typer.Option("--track/--no-track", help="Write it into MLflow, with texts.")] = True,
     store: StorePath = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     tokenizer: TokenizerName = None,
     autoencoder: AutoencoderFolder = None,
     as_json: AsJson = False,

@@ -39,7 +39,7 @@ def generate(
     max_draws: Annotated[int, typer.Option("--max-draws", help="Samples of one chunk before a fallback.")] = 4096,
     seed: Annotated[int, typer.Option("--seed", help="Of the samples.")] = 0,
     store: StorePath = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     tokenizer: TokenizerName = None,
     autoencoder: AutoencoderFolder = None,
 ) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calm_bench.devices import resolve_device
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -21,7 +23,10 @@ StorePath = Annotated[
     str | None,
     typer.Option("--store", help="Folder of all results, or an address such as s3://bucket/path; runs where unset."),
 ]
-Device = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
+Device = Annotated[
+    str,
+    typer.Option("--device", help="cpu, cuda or cuda:N; auto is a GPU where there is one.", callback=resolve_device),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TokenizerName = Annotated[
     str | None,

@@ -30,7 +30,7 @@ def probe(
     tokens: Annotated[int | None, typer.Option("--tokens", min=1, help="Most tokens to read.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the sample and the noise.")] = 0,
     store: StorePath = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     tokenizer: TokenizerName = None,
     autoencoder: AutoencoderFolder = None,
     picture: Annotated[Path | None, typer.Option("--picture", help="Also draw it: a .png or .svg file.")] = None,

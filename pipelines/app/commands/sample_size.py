@@ -19,7 +19,7 @@ def sample_size(
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Of corpus.* and evaluation.*, for the pilot.")
     ] = None,
     store: StorePath = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Say how many documents and samples per position a standard error takes, from a pilot score of the model."""
