@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pipelines.common.canvas import FAINT, INK, MARKERS, PALETTE, canvas, quiet, write
 from pipelines.common.numbers import printable
+from pipelines.results.error_unit import errors_over
 from pipelines.results.leaderboard import Group, Leaderboard
 from pipelines.results.looks import Family, Key, key_of, looks_of
 
@@ -42,7 +43,7 @@ def picture(leaderboard: Leaderboard) -> Iterator[Figure]:
 
     One row of two panels a protocol, because scores of different protocols share no axis. Left: all training FLOPs,
     with a thin line to the language model's own share where there is an autoencoder. Right: inference FLOPs per
-    token. Error bars are one standard error over documents.
+    token. Error bars are one standard error.
 
     Raises:
         ValueError: the leaderboard is empty.
@@ -170,9 +171,10 @@ def _legend(axes: Axes, group: Group, looks: Looks) -> None:
 def _caption(group: Group) -> str:
     positions = max(entry.num_positions for entry in group.entries)
     documents = max(entry.num_documents for entry in group.entries)
+    counted = f"{documents:,} documents, {positions:,} positions"
     return (
-        f"Bars: one standard error over {documents:,} documents ({positions:,} positions). Thin line on the left: from "
-        f"the language model's own FLOPs to those with its autoencoder. Protocol {group.protocol_hash}."
+        f"Bars: one standard error over {errors_over(group.entries)} ({counted}). Thin line on the left: from the "
+        f"language model's own FLOPs to those with its autoencoder. Protocol {group.protocol_hash}."
     )
 
 

@@ -21,6 +21,7 @@ from pipelines.results.columns import (
     tasks,
     usual_columns,
 )
+from pipelines.results.error_unit import errors_over, few_documents
 from pipelines.results.leaderboard import Group, Leaderboard
 from pipelines.results.view import View
 from pipelines.study.equal_budget import parse_budget
@@ -114,14 +115,14 @@ def caption(group: Group, view: View | None = None) -> str:
     """What the numbers mean and what they were measured with."""
     entries = group.entries
     seeds = sorted({seed for entry in entries for seed in entry.seeds or [entry.seed]})
-    errors = "documents and seeds" if any(entry.seeds for entry in entries) else "documents"
     modes = sorted({printable(entry.decode_mode) for entry in entries})
     return (
-        f"BrierLM and Brier-n times 100, higher is better, ± one standard error over {errors}: "
+        f"BrierLM and Brier-n times 100, higher is better, ± one standard error over {errors_over(entries)}: "
         f"{_spread([entry.num_positions for entry in entries])} positions "
         f"in {_spread([entry.num_documents for entry in entries])} documents, "
         f"{_spread([entry.num_samples for entry in entries])} samples at each; protocol {group.protocol_hash}; "
         f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}. "
+        f"{sentence(few_documents(entries))}"
         f"{_clipped_caption(entries)}"
         f"{_ranks_caption(group)}"
         f"Autoencoder: held-out tokens it reconstructs. Training FLOPs and time include the autoencoder's. "
@@ -132,6 +133,11 @@ def caption(group: Group, view: View | None = None) -> str:
         f"{_measures_caption(entries)}"
         f"{_front_caption(view or View())}"
     )
+
+
+def sentence(text: str) -> str:
+    """``text`` with room behind it, where there is any."""
+    return f"{text} " if text else ""
 
 
 def _ranks_caption(group: Group) -> str:

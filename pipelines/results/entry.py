@@ -32,7 +32,7 @@ class Entry(Frozen):
     """A scored model. FLOPs are totals over a training run, or per generated token; times are seconds.
 
     Brier-n are on their own scale (at most 1); BrierLM is 100 times their geometric mean (paper section 4).
-    Errors are one standard error over documents. The autoencoder's fields are ``None`` or 0 for a token model.
+    Errors are one standard error over ``error_unit``. The autoencoder's fields are ``None`` or 0 for a token model.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -65,6 +65,8 @@ class Entry(Frozen):
     num_positions: int
     num_documents: int
     num_samples: int
+    error_unit: Literal["document", "window"] = "document"
+    """What the errors are over: windows where documents are too few (:data:`evals.evaluate.MIN_DOCUMENTS`)."""
     estimator: str = "all-pairs"
     """How Brier-n was estimated; all estimators have one expectation, so it does not keep rows apart."""
     protocol_hash: str

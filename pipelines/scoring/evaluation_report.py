@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from evals.evaluate import MIN_DOCUMENTS
 from pipelines.common.numbers import MISSING, printable
 
 if TYPE_CHECKING:
@@ -110,12 +111,18 @@ def print_report(report: EvaluationReport, console: Console) -> None:
     console.print(table)
     console.print()
     console.print(Text(CAPTION, style="dim"))
+    if any(result.error_unit == "window" for result in report.brierlm):
+        console.print(Text(FEW_DOCUMENTS, style="yellow"))
     for reason in report.left_out:
         console.print(Text(f"Beside the table: {reason}", style="yellow"), soft_wrap=True)
 
 
 HASH_DIGITS = 7
 """Of a protocol's 16, so that a row fits on a line of 80."""
+FEW_DOCUMENTS = (
+    f"The text has fewer than {MIN_DOCUMENTS} documents, so ± text of BrierLM is over windows: it speaks of this text "
+    "alone, and on other texts the score may differ by more. Score more documents for an error that holds for them."
+)
 CAPTION = (
     "BrierLM and Brier-n times 100. ± text: one standard error over documents, which holds the noise of the draws too; "
     "± draws: how far other draws would move the value on the same documents (0: nothing was drawn). Draws: samples at "

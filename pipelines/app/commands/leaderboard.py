@@ -21,6 +21,7 @@ class Format(StrEnum):
     csv = "csv"
     json = "json"
     html = "html"
+    latex = "latex"
 
 
 def leaderboard(
@@ -104,6 +105,10 @@ def leaderboard(
             print_table(board, console(), view)
         case Format.md:
             sys.stdout.write(markdown(board, view))
+        case Format.latex:
+            from pipelines.report.latex import latex
+
+            sys.stdout.write(latex(board, view))
         case Format.csv:
             sys.stdout.write(records_csv(board, view) if plain else board.to_csv())
         case Format.json:

@@ -121,6 +121,7 @@ def evaluation_row(finished: FinishedStage) -> RowPart:
         | {
             "replicates": stored_replicates(finished.folder, result["protocol_hash"]),
             # Results from before there were several had one.
+            "error_unit": result.get("error_unit", "document"),
             "estimator": result.get("estimator", "all-pairs"),
         }
     )

@@ -1,0 +1,29 @@
+"""What the standard errors of rows are over: documents, or windows where documents are too few."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from evals.evaluate import MIN_DOCUMENTS
+from pipelines.results.entry import Entry
+
+
+def errors_over(entries: Iterable[Entry]) -> str:
+    """The unit in words: ``documents``, ``windows``, ``documents and seeds``; all that occur among ``entries``."""
+    rows = list(entries)
+    units = [f"{unit}s" for unit in ("document", "window") if any(entry.error_unit == unit for entry in rows)]
+    seeds = ["seeds"] if any(entry.seeds for entry in rows) else []
+    return " and ".join([" or ".join(units) or "documents", *seeds])
+
+
+def few_documents(entries: Iterable[Entry]) -> str:
+    """A warning where errors are over windows; empty where all are over documents."""
+    rows = [entry for entry in entries if entry.error_unit == "window"]
+    if not rows:
+        return ""
+    fewest = min(entry.num_documents for entry in rows)
+    return (
+        f"Errors over windows speak of this text alone: {fewest} documents are fewer than the {MIN_DOCUMENTS} that an "
+        "error between documents takes, and on other texts the difference may be larger. A larger "
+        "corpus.test_fraction, or evaluation.max_windows, scores more documents."
+    )
