@@ -34,7 +34,7 @@ def require_finite(values: Tensor, what: str) -> None:
         raise NotFinite(f"the model's {what} are not finite: its weights are damaged, or its training diverged")
 
 
-class Draft(ABC):
+class LazyChunks(ABC):
     """Chunks that have been drawn, one of each of Q samples, but whose tokens are computed when they are asked for."""
 
     @abstractmethod
@@ -42,7 +42,7 @@ class Draft(ABC):
         """Token ``index`` of the chunks of ``samples``, Long [q] of Q: ids [q]."""
 
 
-class DrawnChunks(Draft):
+class DrawnChunks(LazyChunks):
     """All tokens at once: ids [Q, K]."""
 
     def __init__(self, chunks: Tensor) -> None:
@@ -103,11 +103,11 @@ class ChunkLanguageModel(nn.Module, ABC):
         """
         return self.draw_from(hidden[state], noise)
 
-    def draft(self, hidden: Tensor, noise: Noise) -> Draft:
+    def draft(self, hidden: Tensor, noise: Noise) -> LazyChunks:
         """As :meth:`draw_from`, for when not all tokens are needed: [..., d] -> samples in the order [S, ...]."""
         return DrawnChunks(self.draw_from(hidden, noise).reshape(-1, self.chunk_size))
 
-    def draft_each(self, hidden: Tensor, state: Tensor, noise: Noise) -> Draft:
+    def draft_each(self, hidden: Tensor, state: Tensor, noise: Noise) -> LazyChunks:
         """As :meth:`draw_each`, for when not all tokens are needed."""
         return DrawnChunks(self.draw_each(hidden, state, noise))
 

@@ -12,12 +12,12 @@ from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import LanguageModel as LanguageModelConfig
 from calm_bench.heads import HEADS
 from calm_bench.heads.noise import Noise
-from calm_bench.lm.base import ChunkLanguageModel, Draft, chunks_of, require_finite
+from calm_bench.lm.base import ChunkLanguageModel, LazyChunks, chunks_of, require_finite
 
 LAYER_NORM_EPS = 1e-6
 
 
-class DrawnLatents(Draft):
+class DrawnLatents(LazyChunks):
     """Latents [Q, Z] of which each token is decoded by itself: at a large vocabulary most of the cost of a sample."""
 
     def __init__(self, autoencoder: Autoencoder, latents: Tensor) -> None:
@@ -72,12 +72,12 @@ class Calm(ChunkLanguageModel):
         # A head may have a way of its own.
         return self._decoded(self.head.sample_rows(hidden, num_samples, generators))
 
-    def draft(self, hidden: Tensor, noise: Noise) -> Draft:
+    def draft(self, hidden: Tensor, noise: Noise) -> LazyChunks:
         latents = self.latents_from(hidden, noise)
         require_finite(latents, "latents")
         return DrawnLatents(self.autoencoder, latents.flatten(0, -2))
 
-    def draft_each(self, hidden: Tensor, state: Tensor, noise: Noise) -> Draft:
+    def draft_each(self, hidden: Tensor, state: Tensor, noise: Noise) -> LazyChunks:
         return self.draft(hidden[state], noise)
 
     def _decoded(self, latents: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from calm_bench.flops import autoencoder_training_flops
 from calm_bench.row_noise import draw
 from calm_bench.seeding import derive
 from calm_bench.tokens import Batches, TokenStream, windows
-from calm_bench.training.loop import Loop, Loss, Trainee
+from calm_bench.training.loop import Loop, Loss, TrainingTask
 from calm_bench.training.parallel import current_workers
 
 TOKENIZER_FOLDER = "tokenizer"
@@ -53,7 +53,7 @@ def train_autoencoder(
     )
 
     flops = autoencoder_training_flops(config, chunk_size, stream.vocab_size)
-    trainee = Trainee(model, training_loss(model), validation_scores(model), held_out.tokens, flops.total)
+    trainee = TrainingTask(model, training_loss(model), validation_scores(model), held_out.tokens, flops.total)
     batches = Batches(
         stream, training.batch_size, training.sequence_length, derive(experiment.seed, "data", "autoencoder")
     )

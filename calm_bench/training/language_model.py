@@ -18,7 +18,7 @@ from calm_bench.lm.folder import build_language_model
 from calm_bench.seeding import derive
 from calm_bench.tokens import Batches, TokenStream, windows
 from calm_bench.training.autoencoder import TOKENIZER_FOLDER
-from calm_bench.training.loop import Loop, Trainee
+from calm_bench.training.loop import Loop, TrainingTask
 from calm_bench.training.parallel import current_workers, whole_state
 from calm_bench.training.snapshots import Snapshots
 from calm_bench.weights import save_tensors
@@ -68,7 +68,7 @@ def train_language_model(
             save_tensors(state, place, model.description())
 
     count = experiment.trajectory.snapshots if experiment.trajectory else 0
-    trainee = Trainee(
+    trainee = TrainingTask(
         model,
         model.loss,
         model.loss,

@@ -22,7 +22,7 @@ from calm_bench.training.checkpoint import Checkpoints, Counters
 from calm_bench.training.optim import build_optimizer, learning_rate
 from calm_bench.training.parallel import current_workers, whole_tensor
 from calm_bench.training.plateau import PlateauAlarm
-from calm_bench.training.recorder import METRICS_FILE, Recorder, Silence
+from calm_bench.training.recorder import METRICS_FILE, NullRecorder, Recorder
 
 CHECKPOINT_S = 20.0
 """Slow trainings save this often whatever ``checkpoint_every`` says, if saving takes little of the time."""
@@ -58,7 +58,7 @@ class Batches(Protocol):
 
 
 @dataclass(frozen=True)
-class Trainee:
+class TrainingTask:
     """What is trained: a module, its loss on a batch, its scores on held-out windows, and its price.
 
     Validation reads ``held_out`` in micro-batches, as a step does, so it needs less memory than training.
@@ -133,7 +133,7 @@ class Loop:
 
     def __init__(
         self,
-        trainee: Trainee,
+        trainee: TrainingTask,
         batches: Batches,
         config: Training,
         folder: Path,
@@ -203,7 +203,7 @@ class Loop:
         return self.workers.any(late)
 
     def _opened(self, metrics_size: int) -> Recorder:
-        return Recorder(self.metrics_file, metrics_size) if self.workers.is_first else Silence()
+        return Recorder(self.metrics_file, metrics_size) if self.workers.is_first else NullRecorder()
 
     def _resume(self) -> int:
         counters = self.checkpoints.restore(self.trainee.module, self.optimizer)

@@ -127,7 +127,7 @@ class Workers(ABC):
         """What the first worker has as ``number``."""
 
 
-class Alone(Workers):
+class SingleProcess(Workers):
     """One process that does everything."""
 
     rank, size = 0, 1
@@ -165,7 +165,7 @@ class Alone(Workers):
         return number
 
 
-class Group(Workers):
+class DistributedGroup(Workers):
     """One of several processes, in the default process group of ``torch.distributed``.
 
     The group must serve tensors on the CPU beside those on the training's device (``cpu:gloo,cuda:nccl``), so that
@@ -301,7 +301,7 @@ _workers: ContextVar[Workers | None] = ContextVar("workers", default=None)
 
 def current_workers() -> Workers:
     """The processes that this training has, as :func:`data_parallel` says."""
-    return _workers.get() or Alone()
+    return _workers.get() or SingleProcess()
 
 
 @contextmanager
@@ -314,7 +314,7 @@ def data_parallel(strategy: Strategy = "ddp") -> Iterator[None]:
         strategy: ``ddp`` keeps all weights on every worker. ``fsdp`` divides weights, gradients and the optimizer's
             state of language models; autoencoders are small and stay whole.
     """
-    before = _workers.set(Group(strategy))
+    before = _workers.set(DistributedGroup(strategy))
     try:
         yield
     finally:

@@ -38,7 +38,7 @@ class Recorder:
         self._file.close()
 
 
-class Silence(Recorder):
+class NullRecorder(Recorder):
     """Records nothing: for the workers of a training beside the one that writes."""
 
     def __init__(self) -> None:

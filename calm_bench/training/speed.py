@@ -24,7 +24,7 @@ from calm_bench.config import Experiment, Training
 from calm_bench.lm.base import ChunkLanguageModel
 from calm_bench.lm.folder import build_language_model
 from calm_bench.training.autoencoder import training_loss, untrained
-from calm_bench.training.loop import Loop, Loss, Trainee
+from calm_bench.training.loop import Loop, Loss, TrainingTask
 
 MEASURED_CHUNKS = 2048
 """Chunks that are reconstructed to time an autoencoder's accuracy."""
@@ -95,7 +95,7 @@ class _SameBatch:
         pass
 
 
-def _step(trainee: Trainee, tokens: Tensor, training: Training, device: str, seconds: float) -> float:
+def _step(trainee: TrainingTask, tokens: Tensor, training: Training, device: str, seconds: float) -> float:
     """Seconds of an optimizer step, the median; of a step in micro-batches, from one of them."""
     parts = training.gradient_accumulation
     # All micro-batches are alike, so one is measured; the optimizer's own work is then counted once too often.
@@ -145,6 +145,6 @@ def _tokens(training: Training, vocab_size: int, device: str) -> Tensor:
     return torch.randint(0, vocab_size, shape, generator=torch.Generator().manual_seed(0)).to(device)
 
 
-def _trainee(model: nn.Module, loss: Loss) -> Trainee:
+def _trainee(model: nn.Module, loss: Loss) -> TrainingTask:
     """One that is never validated."""
-    return Trainee(model, loss, loss, torch.empty(0, 1, dtype=torch.long), 1.0)
+    return TrainingTask(model, loss, loss, torch.empty(0, 1, dtype=torch.long), 1.0)

@@ -114,7 +114,7 @@ def _told(error: Exception) -> tuple[str, int]:
 
 
 def _complain(message: str, code: int) -> int:
-    from pipelines.common.redact import masked
+    from pipelines.common.redact import redact
 
-    print(f"calm-bench: {masked(message)}", file=sys.stderr)
+    print(f"calm-bench: {redact(message)}", file=sys.stderr)
     return code

@@ -121,31 +121,31 @@ def _torch() -> Iterator[Finding]:
 
 
 def _tracking(store: Path) -> Iterator[Finding]:
-    from pipelines.common.redact import masked
+    from pipelines.common.redact import redact
     from pipelines.study.config import Tracking
     from pipelines.tracking.address import tracking_uri
 
     uri = tracking_uri(Tracking(), store)
     if not uri.startswith(("http://", "https://")):
-        yield Finding("mlflow", "ok", masked(uri))
+        yield Finding("mlflow", "ok", redact(uri))
         return
     import urllib.error
     import urllib.request
 
     try:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5):
-            yield Finding("mlflow", "ok", f"{masked(uri)} answers")
+            yield Finding("mlflow", "ok", f"{redact(uri)} answers")
     except urllib.error.HTTPError as error:
-        yield Finding("mlflow", "ok", f"{masked(uri)} answers (status {error.code})")
+        yield Finding("mlflow", "ok", f"{redact(uri)} answers (status {error.code})")
     except OSError as error:
-        text = f"{masked(uri)} does not answer ({error}); studies run all the same and send their numbers later"
+        text = f"{redact(uri)} does not answer ({error}); studies run all the same and send their numbers later"
         yield Finding("mlflow", "warning", text)
 
 
 def _trials() -> Iterator[Finding]:
     """Where Optuna keeps trials, unless a study says otherwise."""
     from calm_bench.overrides import ConfigurationError
-    from pipelines.common.redact import masked
+    from pipelines.common.redact import redact
     from pipelines.search.postgresql import PostgresqlError
     from pipelines.search.trial_storage import VARIABLE, Database, trial_storage
     from pipelines.study.config import Execution
@@ -154,7 +154,7 @@ def _trials() -> Iterator[Finding]:
         storage = trial_storage(Execution(), Path(), "doctor")
         if isinstance(storage, Database):
             storage.try_out()
-            yield Finding("optuna", "ok", f"{masked(os.environ[VARIABLE])} answers")
+            yield Finding("optuna", "ok", f"{redact(os.environ[VARIABLE])} answers")
         else:
             yield Finding("optuna", "ok", "trials in a journal in the store")
     except (ConfigurationError, PostgresqlError) as error:

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Workplace:
+class RunContext:
     """A context manager, at whose end the executor is closed."""
 
     store: Store
     executor: Executor
 
     @classmethod
-    def of(cls, study: Study) -> Workplace:
+    def of(cls, study: Study) -> RunContext:
         """The workplace that ``study.execution`` describes. Nothing is started before the first stage is submitted.
 
         Raises:

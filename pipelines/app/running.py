@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calm_bench.atomic import remove_unfinished
-from pipelines.app.run_context import Workplace
+from pipelines.app.run_context import RunContext
 from pipelines.common.canvas import warm_up
 from pipelines.execution.events import Event, Listener, Listeners, StageProgress
 from pipelines.planning.forecast import Forecast, Outcome
@@ -63,7 +63,7 @@ def run_and_report(
     retry_failed: bool = False,
     forecast: Forecast | None = None,
     show: Callable[[Leaderboard], None] = lambda leaderboard: None,
-    place: Workplace | None = None,
+    place: RunContext | None = None,
 ) -> Report:
     """Run ``study`` in its store, show progress on ``console``, and write leaderboard and report beside the results.
 
@@ -79,7 +79,7 @@ def run_and_report(
     from pipelines.monitor.display import progress_for
     from pipelines.report.page import write_run_report
 
-    place = place or Workplace.of(study)
+    place = place or RunContext.of(study)
     store, executor = place.store, place.executor
     progress = progress_for(console)
     drawing = _Drawing()

@@ -12,7 +12,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from calm_bench.overrides import ConfigurationError
-from pipelines.common.redact import masked
+from pipelines.common.redact import redact
 from pipelines.search.trial_storage import VARIABLE
 from pipelines.store.store import Store
 from pipelines.store.trial_record import load_trials
@@ -69,7 +69,7 @@ class UiServers:
         if is_server(self._uri):
             # Somebody else's server has pages of its own.
             check_presence(self._uri)
-            self.mlflow = masked(self._uri)
+            self.mlflow = redact(self._uri)
             return
         path = sqlite_path(self._uri)
         if path is not None and not path.exists():
@@ -103,13 +103,13 @@ class UiServers:
         known = [folder / RECORD for folder in begun_studies(self._store) if (folder / RECORD).is_file()]
         for path in sorted(known, key=lambda path: path.stat().st_mtime, reverse=True):
             record = _record(path.parent)
-            if record.get("address") == masked(self._uri) and record["experiment_id"] not in found:
+            if record.get("address") == redact(self._uri) and record["experiment_id"] not in found:
                 found.append(str(record["experiment_id"]))
         return found
 
     def run_page(self, record: dict[str, Any]) -> str | None:
         """MLflow's page of a study, by its ``mlflow.json``; None where its runs are elsewhere."""
-        if record.get("address") != masked(self._uri):
+        if record.get("address") != redact(self._uri):
             return None
         return f"{self.mlflow}/#/experiments/{record['experiment_id']}/runs/{record['parent_run_id']}"
 

@@ -19,7 +19,7 @@ SHORTEST_SECRET = 16
 """Characters; shorter values of such variables may be ordinary words."""
 
 
-def masked(text: str) -> str:
+def redact(text: str) -> str:
     """``text`` with ``***`` for the user and password, and for secret-looking query parameters, of every URI in it.
 
     So are the values of environment variables whose names say that they are secret, such as ``HF_TOKEN``.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from pipelines.common.redact import masked
+from pipelines.common.redact import redact
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 ELLIPSIS = "…"
@@ -16,7 +16,7 @@ _JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 def sanitize_label(text: str, limit: int | None = None) -> str:
     """``text`` with tabs and line ends kept, other control and direction characters shown as a replacement character,
     and passwords in addresses masked; cut at ``limit`` characters."""
-    shown = "".join(character if _is_harmless(character) else REPLACEMENT for character in masked(text))
+    shown = "".join(character if _is_harmless(character) else REPLACEMENT for character in redact(text))
     return shown if limit is None or len(shown) <= limit else shown[: limit - 1] + ELLIPSIS
 
 

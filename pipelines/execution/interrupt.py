@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from pipelines.common.redact import masked
+from pipelines.common.redact import redact
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -117,6 +117,6 @@ def polite_stop(announce: Callable[[str], None] | None = None) -> Iterator[StopR
 def this_command() -> str:
     """The command of this process as one would type it, passwords in addresses masked."""
     program = Path(sys.argv[0]).name
-    arguments = [masked(argument) for argument in sys.argv[1:]]
+    arguments = [redact(argument) for argument in sys.argv[1:]]
     # Started by python -c or python -m, it has no name of its own.
     return shlex.join(["calm-bench" if program in ("-c", "cli.py", "__main__.py") else program, *arguments])

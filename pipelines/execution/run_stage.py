@@ -11,7 +11,7 @@ from typing import Any
 
 from calm_bench.atomic import write_bytes
 from calm_bench.errors import RunError
-from pipelines.common.redact import masked
+from pipelines.common.redact import redact
 from pipelines.execution.failures import Cause, WorkerFailed, cause_of, name_of
 from pipelines.execution.worker_group import WorkerGroup
 from pipelines.execution.worker_process import import_modules, keeping_checkpoints, prepare_process
@@ -149,7 +149,7 @@ def _check(sources: Iterable[Stage], store: Store, error: Exception | None = Non
     found = []
     for source in sources:
         if damage := store.damage(source):
-            place = store.set_aside(source)
+            place = store.quarantine(source)
             moved = "" if place is None else f" (moved to {place})"
             found.append(f"{source} is damaged: {'; '.join(damage)}{moved}")
     if found:
@@ -158,7 +158,7 @@ def _check(sources: Iterable[Stage], store: Store, error: Exception | None = Non
 
 def _told(stage: Stage, kind: StageKind, work: Path, error: Exception, group: WorkerGroup | None) -> StageError:
     """``error`` in words, with the traceback kept in the work folder."""
-    details = masked(error.details if isinstance(error, WorkerFailed) else traceback.format_exc())
+    details = redact(error.details if isinstance(error, WorkerFailed) else traceback.format_exc())
     where = ""
     # The disk may be full, which must not hide what happened.
     with suppress(OSError):
@@ -170,5 +170,5 @@ def _told(stage: Stage, kind: StageKind, work: Path, error: Exception, group: Wo
         first_line = next(iter(str(error).splitlines()), "")
         advice = kind.memory_advice(stage, None if group is None else group.strategy)
         message = f"{stage}: out of memory ({name_of(error)}: {first_line}); {advice}{where}"
-        return StageError(masked(message), details, cause)
-    return StageError(masked(f"{stage}: {name_of(error)}: {error}{where}"), details, cause)
+        return StageError(redact(message), details, cause)
+    return StageError(redact(f"{stage}: {name_of(error)}: {error}{where}"), details, cause)

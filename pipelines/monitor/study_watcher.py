@@ -13,7 +13,7 @@ from pipelines.common.record_file import RecordError
 from pipelines.monitor.recording import SILENT_S
 from pipelines.monitor.view import StageView
 from pipelines.monitor.watching import Watched, choose, look
-from pipelines.store.home import StoreUnreachable
+from pipelines.store.object_store import StoreUnreachable
 from pipelines.store.refs import StageRef
 from pipelines.store.remote import RemoteStore
 from pipelines.store.remote_progress import LOOK_S, UnderWay
@@ -25,7 +25,7 @@ REMOTE_SILENT_S = 150.0
 """A driver whose word comes through an object store is some intervals of it late."""
 
 
-class Lookout:
+class StudyWatcher:
     """Looks at studies; nothing is locked, and nothing written but this machine's copy of a remote store.
 
     Args:

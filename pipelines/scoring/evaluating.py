@@ -22,7 +22,7 @@ OFFLINE_TASKS = ("stdlib_choice", "stdlib_last_word", "stdlib_bits", "markov_cho
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EvalRequest:
     """Scores to be had."""
 
     protocols: tuple[ProtocolName, ...] = ("matched", "paper")
@@ -46,7 +46,7 @@ class Wanted:
         max_length: int | None,
         alignment: str,
         texts: bool,
-    ) -> Wanted:
+    ) -> EvalRequest:
         """From lists separated by commas.
 
         Raises:
@@ -60,7 +60,7 @@ class Wanted:
         wanted = [one for name in _names(tasks) for one in (OFFLINE_TASKS if name == OFFLINE else (name,))]
         if not names and not wanted:
             raise ConfigurationError("neither a protocol nor a task is named, so there is nothing to score")
-        return Wanted(
+        return EvalRequest(
             tuple(cast(list[ProtocolName], names)),
             tuple(dict.fromkeys(wanted)),
             limit,
@@ -80,7 +80,7 @@ class Wanted:
 
 
 def evaluate_model(
-    name: str, model: TrainedModel, store: Store, overrides: Sequence[str], device: str, wanted: Wanted
+    name: str, model: TrainedModel, store: Store, overrides: Sequence[str], device: str, wanted: EvalRequest
 ) -> EvaluationReport:
     """All that is ``wanted`` of ``model``, called ``name``.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calm_bench.fingerprint import file_digest
-from pipelines.store.intact import recorded_digests
+from pipelines.store.integrity import recorded_digests
 from pipelines.store.store import Store
 
 if TYPE_CHECKING:

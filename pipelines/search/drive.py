@@ -30,7 +30,7 @@ from pipelines.planning.budgets import BudgetRule, rule_for
 from pipelines.planning.stage_costs import assumed_speed
 from pipelines.search.objectives import constraint_excesses, objective_values, violations
 from pipelines.search.pruning import Pruner
-from pipelines.search.trial_queue import Asked, Ledger, Told
+from pipelines.search.trial_queue import TrialQueue, TrialRequest, TrialResult
 from pipelines.search.trial_storage import Journal, trial_storage
 from pipelines.store.store import Store
 from pipelines.store.study_folder import study_folder
@@ -90,7 +90,7 @@ def run_study(
     storage = trial_storage(study.execution, folder, study.name)
     with (
         store.open_study(folder.name, exclusive=isinstance(storage, Journal)),
-        closing(Ledger(storage, study.search, study.seed, retry_failed)) as ledger,
+        closing(TrialQueue(storage, study.search, study.seed, retry_failed)) as ledger,
         polite_stop(announce) as request,
     ):
         save_study(folder, study)
@@ -130,7 +130,7 @@ def run_study(
 class _Open:
     """A trial that is under way."""
 
-    asked: Asked
+    asked: TrialRequest
     outcome: TrialOutcome
     graph: StageGraph
 
@@ -146,7 +146,7 @@ class _Run:
         listener: Listener,
         folder: Path,
         graph_for: GraphFor,
-        ledger: Ledger,
+        ledger: TrialQueue,
         rule: BudgetRule,
         stop_asked: Callable[[], bool],
     ) -> None:
@@ -181,7 +181,7 @@ class _Run:
             self._seen_ended = -1
             self.finish_trials()
 
-    def _take_up(self, asked: Asked) -> None:
+    def _take_up(self, asked: TrialRequest) -> None:
         """Describe a trial's stages and queue those that are not done; or record why there are none."""
         settings = settings_at(self.study.search, asked.point)
         label = label_of(self.study.search, asked.point, self.study.name)
@@ -260,16 +260,16 @@ class _Run:
         if trial.asked.state == "open":
             excesses = constraint_excesses(search.constraints, outcome.results)
             constraints = {str(constraint): excess for constraint, excess in excesses.items()}
-            told = Told(values, constraints=constraints, rungs=self._rungs(outcome.number))
+            told = TrialResult(values, constraints=constraints, rungs=self._rungs(outcome.number))
             self.ledger.tell(outcome.number, told)
         self._changed = True
         self.listener.handle(TrialFinished(outcome))
 
-    def _fail(self, asked: Asked, outcome: TrialOutcome) -> None:
+    def _fail(self, asked: TrialRequest, outcome: TrialOutcome) -> None:
         self.outcomes[outcome.number] = outcome
         if asked.state == "open":
             pruned = outcome.state == "pruned"
-            told = Told(error=outcome.error, pruned=pruned, rungs=self._rungs(outcome.number))
+            told = TrialResult(error=outcome.error, pruned=pruned, rungs=self._rungs(outcome.number))
             self.ledger.tell(outcome.number, told)
         self._changed = True
         self.listener.handle(TrialFailed(outcome))

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from calm_bench.errors import RunError
-from pipelines.common.redact import masked
+from pipelines.common.redact import redact
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -74,7 +74,7 @@ def connection_options(uri: str) -> tuple[str, dict[str, Any]]:
         url = url.set(drivername="postgresql+psycopg")
     driver = url.drivername.partition("+")[2]
     if importlib.util.find_spec(driver) is None:
-        raise PostgresqlError(f"{masked(uri)} needs the package {driver}: pip install '{_DRIVERS[driver]}'")
+        raise PostgresqlError(f"{redact(uri)} needs the package {driver}: pip install '{_DRIVERS[driver]}'")
     wanted = {"connect_timeout": 10, **{f"keepalives_{name}": value for name, value in _KEEPALIVE_S.items()}}
     arguments = {name: value for name, value in wanted.items() if name not in url.query}
     # No check before each use: it would replace a lost connection unseen, and with it the locks it held.
@@ -144,7 +144,7 @@ def complaints(address: str) -> Iterator[None]:
     except (SQLAlchemyError, StorageInternalError, LostConnection) as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
         said = " ".join(str(getattr(cause, "orig", None) or cause).split())
-        raise PostgresqlError(f"Optuna's database {masked(address)}: {masked(said)}") from None
+        raise PostgresqlError(f"Optuna's database {redact(address)}: {redact(said)}") from None
 
 
 def is_lost_connection(error: BaseException) -> bool:

@@ -23,16 +23,16 @@ STARTUP_TRIALS = 6
 """Trials of ``tpe`` that are drawn at random before the model of the space is worth asking."""
 
 
-AskedState = Literal["open", "complete", "failed", "pruned"]
+TrialRequestState = Literal["open", "complete", "failed", "pruned"]
 
 
 @dataclass(frozen=True)
-class Asked:
+class TrialRequest:
     """A trial as the ledger knows it."""
 
     number: int
     point: Point
-    state: AskedState
+    state: TrialRequestState
     error: str | None = None
     """Why it failed or was pruned."""
     rungs: Mapping[int, float] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Told:
+class TrialResult:
     """The end of a trial: its objectives, or why it has none."""
 
     values: Sequence[float] | None = None
@@ -53,7 +53,7 @@ class Told:
     """Validation loss by rung of the pruner."""
 
 
-class Ledger:
+class TrialQueue:
     """The trials of one study. Use from one thread; several drivers may have the same trials open.
 
     Whatever is done under the guard of the storage bears being done again: a connection may end amid it.
@@ -72,7 +72,7 @@ class Ledger:
         self._seed = seed
         self._space = distributions(search)
         self._points = grid_points(search) if search.sampler == "grid" else []
-        self._untold: dict[int, Told] = {}
+        self._untold: dict[int, TrialResult] = {}
         self._num_given = 0
         # As a study would keep it, so that both remember the same ended trials.
         self._backend = backend = optuna.storages.get_storage(storage.open())
@@ -95,7 +95,7 @@ class Ledger:
         """How many trials the study will have, a retried one counted once."""
         return len(self._points) if self._search.sampler == "grid" else self._search.num_trials or 0
 
-    def new_trials(self) -> list[Asked]:
+    def new_trials(self) -> list[TrialRequest]:
         """The trials, by number, that no earlier call has given out.
 
         The first call gives those of earlier drivers too; later ones those that other drivers of the same study asked
@@ -107,7 +107,7 @@ class Ledger:
             self._num_given = new[-1].number + 1
         return new
 
-    def tell(self, number: int, told: Told) -> None:
+    def tell(self, number: int, told: TrialResult) -> None:
         """Record what became of a trial."""
         self._untold[number] = told
         while self._storage.exclusively(self._tell_next):
@@ -129,7 +129,7 @@ class Ledger:
         del self._untold[number]
         return True
 
-    def _asked(self) -> list[Asked]:
+    def _asked(self) -> list[TrialRequest]:
         # What a driver asked for in part, that was killed amid it, nobody else would go on with.
         return _latest(self._ask()[self._num_given :])
 
@@ -193,7 +193,7 @@ class Ledger:
             else:
                 return
 
-    def _record(self, number: int, told: Told) -> None:
+    def _record(self, number: int, told: TrialResult) -> None:
         from optuna.trial import TrialState
 
         frozen = stored_trial(self._study, self._backend, number)
@@ -264,20 +264,20 @@ class Ledger:
         return self._study.get_trials(deepcopy=False)
 
 
-def _latest(trials: Sequence[optuna.trial.FrozenTrial]) -> list[Asked]:
+def _latest(trials: Sequence[optuna.trial.FrozenTrial]) -> list[TrialRequest]:
     """The trials by number; of those that are tries of one point, the last."""
     latest = {trial.user_attrs.get("retry_of", trial.number): _asked(trial) for trial in trials}
     return sorted(latest.values(), key=lambda asked: asked.number)
 
 
-def _asked(trial: optuna.trial.FrozenTrial) -> Asked:
+def _asked(trial: optuna.trial.FrozenTrial) -> TrialRequest:
     from optuna.trial import TrialState
 
-    states: dict[TrialState, AskedState] = {
+    states: dict[TrialState, TrialRequestState] = {
         TrialState.COMPLETE: "complete",
         TrialState.FAIL: "failed",
         TrialState.PRUNED: "pruned",
     }
-    state: AskedState = states.get(trial.state, "open")
+    state: TrialRequestState = states.get(trial.state, "open")
     error = str(trial.user_attrs.get("error", "unknown")) if state in ("failed", "pruned") else None
-    return Asked(trial.number, dict(trial.params), state, error, dict(trial.intermediate_values))
+    return TrialRequest(trial.number, dict(trial.params), state, error, dict(trial.intermediate_values))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from calm_bench.atomic import write_bytes
 from calm_bench.problems import ConfigurationError
-from pipelines.common.redact import masked
+from pipelines.common.redact import redact
 from pipelines.search.postgresql import (
     PostgresqlError,
     advisory_lock,
@@ -126,7 +126,7 @@ class Database:
     def __init__(self, uri: str, study_name: str, patience_s: float = PATIENCE_S) -> None:
         self.study_name = study_name
         self._uri = uri
-        self._address = masked(uri)
+        self._address = redact(uri)
         self._patience_s = patience_s
         self._url, self._options = connection_options(uri)
         self._engine: sqlalchemy.Engine | None = None

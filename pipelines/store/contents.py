@@ -36,7 +36,7 @@ class StageFiles:
 
 
 @dataclass(frozen=True)
-class LeftBehind:
+class PartialStage:
     """Something that is no stage and that nobody will miss."""
 
     what: str
@@ -63,16 +63,16 @@ def begun_in(root: Path) -> Iterator[StageFiles]:
         yield StageFiles(ref.kind, ref.identity, _label(folder, ref.kind), folder, size_of(folder), modified)
 
 
-def left_behind_in(root: Path) -> Iterator[LeftBehind]:
+def left_behind_in(root: Path) -> Iterator[PartialStage]:
     """What was set aside, half removed, or lost its driver."""
     for folder in sorted((root / "damaged").glob("*")):
-        yield LeftBehind(folder.name, "set aside because it was damaged", folder, size_of(folder))
+        yield PartialStage(folder.name, "set aside because it was damaged", folder, size_of(folder))
     for folder in sorted((root / "trash").glob("*")):
-        yield LeftBehind(folder.name, "half removed", folder, size_of(folder))
+        yield PartialStage(folder.name, "half removed", folder, size_of(folder))
     now = time.time()
     for path in sorted((root / "stop").glob("*")):
         if now - path.stat().st_mtime > STOP_FILE_AGE_S:
-            yield LeftBehind(f"stop/{path.name}", "its driver is gone", path, size_of(path))
+            yield PartialStage(f"stop/{path.name}", "its driver is gone", path, size_of(path))
 
 
 def size_of(folder: Path) -> int:

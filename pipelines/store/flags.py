@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Protocol
 
-from pipelines.store.home import Home
+from pipelines.store.object_store import ObjectStore
 
 FOLDER = "stop"
 
@@ -23,7 +23,7 @@ class Flag(Protocol):
 class RemoteFlag:
     """A flag as an object of a remote home."""
 
-    def __init__(self, home: Home, name: str) -> None:
+    def __init__(self, home: ObjectStore, name: str) -> None:
         self._home = home
         self._key = f"{FOLDER}/{name}"
 

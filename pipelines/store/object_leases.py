@@ -21,9 +21,9 @@ from contextlib import suppress
 from dataclasses import asdict
 
 from pipelines.store.holder import Holder, this_process
-from pipelines.store.home import Found, Home
 from pipelines.store.lease import DeadLease, HeldLease, LeaseManager
 from pipelines.store.names import is_plain
+from pipelines.store.object_store import Found, ObjectStore
 
 EXPIRY_S = 90.0
 HEARTBEAT_S = 10.0
@@ -37,7 +37,7 @@ class ObjectGrant:
     """A claim of this process that no other live claim stands beside."""
 
     def __init__(
-        self, home: Home, key: str, content: bytes, heartbeat_s: float, has_rivals: Callable[[], bool]
+        self, home: ObjectStore, key: str, content: bytes, heartbeat_s: float, has_rivals: Callable[[], bool]
     ) -> None:
         self._home = home
         self._key = key
@@ -67,7 +67,7 @@ class ObjectGrant:
 class ObjectLeases:
     """The leases of one object store."""
 
-    def __init__(self, home: Home, expiry_s: float = EXPIRY_S, heartbeat_s: float = HEARTBEAT_S) -> None:
+    def __init__(self, home: ObjectStore, expiry_s: float = EXPIRY_S, heartbeat_s: float = HEARTBEAT_S) -> None:
         self.expiry_s = expiry_s
         self.heartbeat_s = heartbeat_s
         self._home = home
@@ -154,6 +154,6 @@ class ObjectLeases:
         return self._holders[key]
 
 
-def leases_at(home: Home, expiry_s: float = EXPIRY_S, heartbeat_s: float = HEARTBEAT_S) -> LeaseManager:
+def leases_at(home: ObjectStore, expiry_s: float = EXPIRY_S, heartbeat_s: float = HEARTBEAT_S) -> LeaseManager:
     """The leases that are kept at ``home``."""
     return LeaseManager(ObjectLeases(home, expiry_s, heartbeat_s))

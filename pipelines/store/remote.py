@@ -25,20 +25,20 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from calm_bench.errors import RunError
-from pipelines.store import bundle, remote_contents
-from pipelines.store.contents import LeftBehind, StageFiles, left_behind_in
-from pipelines.store.copies import Copies, DamagedStage, prefix_of
+from pipelines.store import manifest, remote_contents
+from pipelines.store.checkpoint_upload import SAVE_EVERY_S, CheckpointUploader, adopt, discard_saved, saved_work
+from pipelines.store.contents import PartialStage, StageFiles, left_behind_in
 from pipelines.store.flags import RemoteFlag
-from pipelines.store.home import Home, StoreUnreachable
-from pipelines.store.intact import RECORD, find_changes, find_damage, recorded_names
+from pipelines.store.integrity import RECORD, find_changes, find_damage, recorded_names
 from pipelines.store.lease import Lease, LeaseManager
+from pipelines.store.local_cache import DamagedStage, LocalCache, prefix_of
 from pipelines.store.names import is_plain
 from pipelines.store.object_leases import EXPIRY_S, HEARTBEAT_S, leases_at
-from pipelines.store.publications import Publications
+from pipelines.store.object_store import ObjectStore, StoreUnreachable
+from pipelines.store.published_index import PublishedIndex
 from pipelines.store.refs import StageRef
 from pipelines.store.remote_progress import SEND_S, RemoteProgress, Sender
 from pipelines.store.remote_studies import RemoteStudies, stages_of
-from pipelines.store.saving import SAVE_EVERY_S, Saver, adopt, discard_saved, saved_work
 from pipelines.store.store import Store
 from pipelines.study.stage import Stage
 from pipelines.study.stage_folder import StageRecord, read_result
@@ -66,7 +66,7 @@ class RemoteStore(Store):
 
     def __init__(
         self,
-        home: Home,
+        home: ObjectStore,
         root: Path,
         expiry_s: float = EXPIRY_S,
         heartbeat_s: float = HEARTBEAT_S,
@@ -76,11 +76,11 @@ class RemoteStore(Store):
         self.home = home
         self._settings = (expiry_s, heartbeat_s, save_every_s)
         self._leases = leases_at(home, expiry_s, heartbeat_s)
-        self._published = Publications(home)
-        self._copies = Copies(home, self.root, self._published)
+        self._published = PublishedIndex(home)
+        self._copies = LocalCache(home, self.root, self._published)
         self._studies = RemoteStudies(home, self.root)
         self._held: dict[str, Lease] = {}
-        self._savers: dict[str, Saver] = {}
+        self._savers: dict[str, CheckpointUploader] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         # On another host the local folder is elsewhere.
@@ -174,7 +174,7 @@ class RemoteStore(Store):
     def open_work(self, stage: Stage, device: str) -> Path:
         adopt(self.home, stage.name, self.work_folder(stage), self.root / "incoming", self._note(stage))
         folder = super().open_work(stage, device)
-        self._savers[stage.name] = Saver(
+        self._savers[stage.name] = CheckpointUploader(
             self.home, stage.name, folder, self.root / "outgoing", self._note(stage), self._settings[2]
         )
         return folder
@@ -196,19 +196,19 @@ class RemoteStore(Store):
             return ["it is not in the store"]
         return []
 
-    def set_aside(self, stage: Stage) -> str | None:
+    def quarantine(self, stage: Stage) -> str | None:
         lease = self._leases.acquire(stage.name)
         if lease is None:
             return None
         with lease:
             try:
-                content = self.home.read(Publications.key(stage.name))
+                content = self.home.read(PublishedIndex.key(stage.name))
             except FileNotFoundError:
                 self._published.forget(stage.name)
                 return None
             key = f"damaged/{stage.name}-{time.time_ns():x}.json"
             self.home.write(key, content)
-            self.home.delete([Publications.key(stage.name)])
+            self.home.delete([PublishedIndex.key(stage.name)])
             self._published.forget(stage.name)
             shutil.rmtree(self.folder(stage), ignore_errors=True)
             return self.home.place(key)
@@ -218,7 +218,7 @@ class RemoteStore(Store):
             found = self._published.record(f"{kind}-{identity}")
         except FileNotFoundError:
             return ["its record cannot be read"]
-        return bundle.check(self.home, prefix_of(kind, identity), found)
+        return manifest.check(self.home, prefix_of(kind, identity), found)
 
     def finished(self) -> Iterator[StageFiles]:
         return remote_contents.finished(self.home, self._published)
@@ -226,7 +226,7 @@ class RemoteStore(Store):
     def begun(self) -> Iterator[StageFiles]:
         return remote_contents.begun(self.home, self._leases)
 
-    def left_behind(self) -> Iterator[LeftBehind]:
+    def left_behind(self) -> Iterator[PartialStage]:
         yield from remote_contents.left_behind(self.home, self._published, self._leases)
         yield from remote_contents.left_in_cache(self.root, self._published)
         yield from left_behind_in(self.root)
@@ -322,8 +322,8 @@ class RemoteStore(Store):
 
     def _publish(self, stage: Stage, folder: Path) -> None:
         about = {"description": stage.description(), "result": read_result(folder)}
-        key, prefix = Publications.key(stage.name), prefix_of(stage.kind, stage.identity)
-        self._published.add(stage.name, bundle.send(self.home, key, prefix, folder, recorded_names(folder), about))
+        key, prefix = PublishedIndex.key(stage.name), prefix_of(stage.kind, stage.identity)
+        self._published.add(stage.name, manifest.send(self.home, key, prefix, folder, recorded_names(folder), about))
 
     def _put_down(self, stage: Stage) -> None:
         # What could not be saved is still on this host.
@@ -343,7 +343,7 @@ def remote_store(
     url: str, expiry_s: float = EXPIRY_S, heartbeat_s: float = HEARTBEAT_S, save_every_s: float = SAVE_EVERY_S
 ) -> Store:
     """The store at the address ``url``, worked on in this machine's cache."""
-    return RemoteStore(Home(url), cache_folder(url), expiry_s, heartbeat_s, save_every_s)
+    return RemoteStore(ObjectStore(url), cache_folder(url), expiry_s, heartbeat_s, save_every_s)
 
 
 def cache_folder(url: str) -> Path:

@@ -7,20 +7,20 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines.store import flags, saving
-from pipelines.store.bundle import Bundle
-from pipelines.store.contents import STOP_FILE_AGE_S, LeftBehind, StageFiles, size_of
-from pipelines.store.home import Found, Home
+from pipelines.store import checkpoint_upload, flags
+from pipelines.store.contents import STOP_FILE_AGE_S, PartialStage, StageFiles, size_of
 from pipelines.store.lease import LeaseManager
+from pipelines.store.manifest import Manifest
 from pipelines.store.names import is_plain
-from pipelines.store.publications import Publications
+from pipelines.store.object_store import Found, ObjectStore
+from pipelines.store.published_index import PublishedIndex
 from pipelines.store.refs import StageRef
 
 LEFTOVER_AGE_S = 24 * 3600.0
 """Files on their way for longer have lost the process that moved them."""
 
 
-def finished(home: Home, published: Publications) -> Iterator[StageFiles]:
+def finished(home: ObjectStore, published: PublishedIndex) -> Iterator[StageFiles]:
     """The stages that have a record."""
     for name, info in published.refresh().items():
         ref, description = StageRef.parse(name), published.description(name)
@@ -33,11 +33,11 @@ def finished(home: Home, published: Publications) -> Iterator[StageFiles]:
         yield StageFiles(ref.kind, ref.identity, label, where, size, info.modified)
 
 
-def begun(home: Home, leases: LeaseManager) -> Iterator[StageFiles]:
+def begun(home: ObjectStore, leases: LeaseManager) -> Iterator[StageFiles]:
     """The stages of which work was uploaded, or on which somebody works."""
     sizes: dict[str, int] = defaultdict(int)
     times: dict[str, float] = defaultdict(float)
-    for key, info in home.list(saving.FOLDER).items():
+    for key, info in home.list(checkpoint_upload.FOLDER).items():
         name = key.split("/")[1].removesuffix(".json")
         if is_plain(name):
             sizes[name] += info.size
@@ -46,11 +46,11 @@ def begun(home: Home, leases: LeaseManager) -> Iterator[StageFiles]:
         if not name.startswith("study-") and name not in sizes:
             sizes[name], times[name] = 0, time.time()
     for name in sizes:
-        ref, where = StageRef.parse(name), home.place(f"{saving.FOLDER}/{name}")
+        ref, where = StageRef.parse(name), home.place(f"{checkpoint_upload.FOLDER}/{name}")
         yield StageFiles(ref.kind, ref.identity, ref.kind, where, sizes[name], times[name])
 
 
-def left_behind(home: Home, published: Publications, leases: LeaseManager) -> Iterator[LeftBehind]:
+def left_behind(home: ObjectStore, published: PublishedIndex, leases: LeaseManager) -> Iterator[PartialStage]:
     """What was set aside, uploaded in part, or lost its driver."""
     busy = leases.held()
     by_upload: dict[str, dict[str, Found]] = defaultdict(dict)
@@ -63,44 +63,44 @@ def left_behind(home: Home, published: Publications, leases: LeaseManager) -> It
         if name in busy or (name in names and _uses(published, name, parts[-1])):
             continue
         size = sum(info.size for info in objects.values())
-        yield LeftBehind(prefix, "uploaded in part, or set aside because it was damaged", home.place(prefix), size)
+        yield PartialStage(prefix, "uploaded in part, or set aside because it was damaged", home.place(prefix), size)
     now = time.time()
     for key, info in home.list("damaged").items():
-        yield LeftBehind(key, "record of a stage that was damaged", home.place(key), info.size)
+        yield PartialStage(key, "record of a stage that was damaged", home.place(key), info.size)
     for key, info in home.list(flags.FOLDER).items():
         if now - info.modified > STOP_FILE_AGE_S:
-            yield LeftBehind(key, "its driver is gone", home.place(key), info.size)
+            yield PartialStage(key, "its driver is gone", home.place(key), info.size)
     for dead in leases.sweep(delete=False):
-        yield LeftBehind(dead.name, "its holder is gone", dead.place, dead.size)
+        yield PartialStage(dead.name, "its holder is gone", dead.place, dead.size)
 
 
-def left_in_cache(root: Path, published: Publications) -> Iterator[LeftBehind]:
+def left_in_cache(root: Path, published: PublishedIndex) -> Iterator[PartialStage]:
     """On this machine: copies of what the home no longer has, and files that never arrived."""
     names = published.refresh()
     for folder in sorted((root / "stages").glob("*/*")):
         if f"{folder.parent.name}-{folder.name}" not in names:
             what = f"stages/{folder.parent.name}/{folder.name} (on this machine)"
-            yield LeftBehind(what, "a copy of what the store no longer has", folder, size_of(folder))
+            yield PartialStage(what, "a copy of what the store no longer has", folder, size_of(folder))
     for place in ("incoming", "outgoing"):
         for folder in sorted((root / place).glob("*")):
             if time.time() - folder.stat().st_mtime > LEFTOVER_AGE_S:
-                yield LeftBehind(f"{place}/{folder.name} (on this machine)", "half moved", folder, size_of(folder))
+                yield PartialStage(f"{place}/{folder.name} (on this machine)", "half moved", folder, size_of(folder))
 
 
 def records_of(key: str) -> list[str]:
     """The records without which what is at ``key`` is not there."""
     match key.split("/"):
         case ["stages", kind, identity]:
-            return [Publications.key(f"{kind}-{identity}")]
-        case [saving.FOLDER, name]:
-            return [f"{saving.FOLDER}/{name}.json"]
+            return [PublishedIndex.key(f"{kind}-{identity}")]
+        case [checkpoint_upload.FOLDER, name]:
+            return [f"{checkpoint_upload.FOLDER}/{name}.json"]
     return []
 
 
-def _uses(published: Publications, name: str, upload: str) -> bool:
+def _uses(published: PublishedIndex, name: str, upload: str) -> bool:
     """Whether a record refers to objects of an upload; what cannot be read is left alone."""
     try:
-        found: Bundle = published.record(name)
+        found: Manifest = published.record(name)
     except FileNotFoundError:
         return True
     return any(piece.object.partition("/")[0] == upload for piece in found.files.values())

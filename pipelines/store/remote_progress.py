@@ -22,12 +22,12 @@ from typing import Any
 
 from calm_bench.atomic import write_bytes
 from pipelines.common.record_file import RecordError
-from pipelines.store import remote_studies, saving
-from pipelines.store.bundle import Bundle
+from pipelines.store import checkpoint_upload, remote_studies
 from pipelines.store.holder import this_process
-from pipelines.store.home import Found, Home
 from pipelines.store.lease import HeldLease, LeaseManager
+from pipelines.store.manifest import Manifest
 from pipelines.store.names import PROGRESS, is_plain, stays_inside
+from pipelines.store.object_store import Found, ObjectStore
 from pipelines.store.remote_studies import RemoteStudies
 from pipelines.study.stage_folder import CONFIG_FILE, METRICS_FILE, StageRecord
 
@@ -61,7 +61,7 @@ class Sender:
     Never raises: nobody may be disturbed for those who watch.
     """
 
-    def __init__(self, home: Home, folder: Path, every_s: float) -> None:
+    def __init__(self, home: ObjectStore, folder: Path, every_s: float) -> None:
         self._home = home
         self._folder = folder
         self._every_s = every_s
@@ -132,7 +132,7 @@ class Sender:
 class RemoteProgress:
     """What the home tells of running studies, for one who watches. Nothing is written there."""
 
-    def __init__(self, home: Home, root: Path, leases: LeaseManager, studies: RemoteStudies) -> None:
+    def __init__(self, home: ObjectStore, root: Path, leases: LeaseManager, studies: RemoteStudies) -> None:
         self._home = home
         self._studies = studies
         self._folder = root / remote_studies.FOLDER
@@ -173,10 +173,10 @@ class RemoteProgress:
             StoreUnreachable: the home does not answer.
         """
         held = {name: one for name, one in self.held.items() if name in names}
-        saved = self._home.list(saving.FOLDER) if held else {}
+        saved = self._home.list(checkpoint_upload.FOLDER) if held else {}
         found = {}
         for name, one in held.items():
-            host, info = one.holder.host.partition(" ")[0], saved.get(f"{saving.FOLDER}/{name}.json")
+            host, info = one.holder.host.partition(" ")[0], saved.get(f"{checkpoint_upload.FOLDER}/{name}.json")
             if info is None:
                 found[name] = UnderWay(host, one.since)
                 continue
@@ -197,17 +197,17 @@ class RemoteProgress:
 
     def _read_work(self, name: str) -> tuple[str, Mapping[str, Any] | None]:
         """Label and last line of metrics of what was uploaded of the stage ``name``."""
-        found: Bundle | None = saving.saved_work(self._home, name)
+        found: Manifest | None = checkpoint_upload.saved_work(self._home, name)
         if found is None:
             return "", None
         label, line = "", None
         with suppress(FileNotFoundError, RecordError):
             if (piece := found.files.get(CONFIG_FILE)) is not None:
-                key = f"{saving.FOLDER}/{name}/{piece.object}"
+                key = f"{checkpoint_upload.FOLDER}/{name}/{piece.object}"
                 label = StageRecord.parse(self._home.read(key), key).label
         with suppress(FileNotFoundError):
             if (piece := found.files.get(METRICS_FILE)) is not None:
-                key = f"{saving.FOLDER}/{name}/{piece.object}"
+                key = f"{checkpoint_upload.FOLDER}/{name}/{piece.object}"
                 line = _last_line(self._home.read(key, max(0, piece.bytes - _TAIL)))
         return label, line
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from calm_bench.atomic import write_bytes
 from pipelines.common.record_file import RecordError
 from pipelines.store.holder import Holder, this_process
-from pipelines.store.home import Home
 from pipelines.store.names import LEADERBOARD_FILE, PROGRESS, is_plain, stays_inside
+from pipelines.store.object_store import ObjectStore
 from pipelines.store.study_record import STUDY_FILE
 from pipelines.store.trial_record import TRIALS_FILE, load_trials, refs_of
 
@@ -29,7 +29,7 @@ READ = (TRIALS_FILE, LEADERBOARD_FILE, STUDY_FILE)
 class RemoteStudies:
     """Keeps folders below ``root/studies`` and objects below ``studies/`` equal."""
 
-    def __init__(self, home: Home, root: Path) -> None:
+    def __init__(self, home: ObjectStore, root: Path) -> None:
         self._home = home
         self._folder = root / FOLDER
         self._drivers = root / "drivers"

@@ -21,11 +21,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pipelines.store.contents import LeftBehind, StageFiles, begun_in, finished_in, left_behind_in
+from pipelines.store.contents import PartialStage, StageFiles, begun_in, finished_in, left_behind_in
 from pipelines.store.flags import Flag
 from pipelines.store.folder_leases import EXPIRY_S, HEARTBEAT_S, leases_in
 from pipelines.store.holder import Holder
-from pipelines.store.intact import RECORD, find_changes, find_damage, record_files, recorded_names
+from pipelines.store.integrity import RECORD, find_changes, find_damage, record_files, recorded_names
 from pipelines.store.lease import Lease, LeaseManager
 from pipelines.store.names import is_plain
 from pipelines.store.provenance import ATTEMPTS_FILE, add_attempt, write_provenance
@@ -225,7 +225,7 @@ class Store:
             return ["it is not in the store"]
         return find_damage(self.folder(stage)) or []
 
-    def set_aside(self, stage: Stage) -> Path | str | None:
+    def quarantine(self, stage: Stage) -> Path | str | None:
         """Move a damaged finished stage out of the way, so that it is made anew; returns where to.
 
         None where another process has done so, or works on it.
@@ -243,7 +243,7 @@ class Store:
             return place
 
     def verify(self, kind: str, identity: str) -> list[str] | None:
-        """What is wrong with a finished stage where it is kept, as :func:`pipelines.store.intact.find_damage`."""
+        """What is wrong with a finished stage where it is kept, as :func:`pipelines.store.integrity.find_damage`."""
         return find_damage(self.root / "stages" / kind / identity)
 
     def finished(self) -> Iterator[StageFiles]:
@@ -254,11 +254,11 @@ class Store:
         """All stages that were begun and are not finished."""
         return begun_in(self.root)
 
-    def left_behind(self) -> Iterator[LeftBehind]:
+    def left_behind(self) -> Iterator[PartialStage]:
         """What is no stage and can go."""
         yield from left_behind_in(self.root)
         for dead in self._local_leases.sweep(delete=False):
-            yield LeftBehind(dead.name, "its holder is gone", dead.place, dead.size)
+            yield PartialStage(dead.name, "its holder is gone", dead.place, dead.size)
 
     def discard(self, place: Path | str) -> None:
         """Remove what is at ``place``: renamed first, so that nobody ever sees a stage of which half is gone."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from calm_bench.atomic import write_bytes
 from pipelines.common.record_file import RecordError, damaged, validated
-from pipelines.common.redact import masked
+from pipelines.common.redact import redact
 
 if TYPE_CHECKING:
     from pipelines.study.config import Study
@@ -95,17 +95,17 @@ def resolved_yaml(study: Study) -> str:
     """The complete configuration of a study, defaults included, as YAML; passwords in addresses are masked."""
     import yaml
 
-    resolved = _masked_within(study.model_dump(mode="json"))
+    resolved = _redacted_within(study.model_dump(mode="json"))
     return yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
 
 
-def _masked_within(value: Any) -> Any:
+def _redacted_within(value: Any) -> Any:
     """``value`` with every string in it masked: any of them may hold an address."""
     match value:
         case str():
-            return masked(value)
+            return redact(value)
         case dict():
-            return {key: _masked_within(item) for key, item in value.items()}
+            return {key: _redacted_within(item) for key, item in value.items()}
         case list():
-            return [_masked_within(item) for item in value]
+            return [_redacted_within(item) for item in value]
     return value

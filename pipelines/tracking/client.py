@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from calm_bench.fingerprint import identity as fingerprint
 from calm_bench.registry import did_you_mean
-from pipelines.common.redact import masked
+from pipelines.common.redact import redact
 from pipelines.results.entry import Entry
 from pipelines.search.postgresql import advisory_lock, is_postgresql, one_connection
 from pipelines.tracking.address import TrackingError, check_presence, is_server, sqlite_path
@@ -94,7 +94,7 @@ def writer_lease(store: Store, uri: str, study_identity: str) -> tuple[LeaseMana
     """
     path = sqlite_path(uri)
     is_own = path is not None and path.resolve().is_relative_to(store.root.resolve())
-    address = masked(uri).replace("://***@", "://")
+    address = redact(uri).replace("://***@", "://")
     return store.folder_leases if is_own else store.leases, f"mlflow-{study_identity}-{fingerprint(address)[:8]}"
 
 
@@ -174,7 +174,7 @@ def entries_from_mlflow(uri: str, experiments: Sequence[str] | str, study: str |
     """
     from mlflow.exceptions import MlflowException
 
-    address = masked(uri)
+    address = redact(uri)
     path = sqlite_path(uri)
     if path is not None and not path.exists():
         raise TrackingError(f"there is no MLflow database at {address}: run a study first, or check the address")
@@ -187,7 +187,7 @@ def entries_from_mlflow(uri: str, experiments: Sequence[str] | str, study: str |
     except TrackingError as error:
         raise TrackingError(str(error) if address in str(error) else f"MLflow at {address}: {error}") from None
     except MlflowException as error:
-        raise TrackingError(f"MLflow at {address} cannot be read: {masked(str(error))}") from None
+        raise TrackingError(f"MLflow at {address} cannot be read: {redact(str(error))}") from None
     dated: list[tuple[int, Entry]] = []
     for start, run_id, found in rows:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipelines.common.numbers import clipped_with_error, compact, printable
-from pipelines.common.redact import masked
+from pipelines.common.redact import redact
 from pipelines.results.entry import Entry
 from pipelines.results.leaderboard import Leaderboard
 from pipelines.results.pooling import pooled
@@ -37,7 +37,7 @@ def study_note(study: Study, leaderboard: Leaderboard, provenance: ProvenanceRec
 
 def study_head(study: Study) -> str:
     """What can be said before there are results."""
-    return masked(f"{study.description.strip()}\n" if study.description.strip() else "")[: LONGEST // 4]
+    return redact(f"{study.description.strip()}\n" if study.description.strip() else "")[: LONGEST // 4]
 
 
 def trial_note(entry: Entry) -> str:
@@ -53,14 +53,14 @@ def trial_note(entry: Entry) -> str:
     if entry.generated_tokens_per_second is not None:
         speed = compact(entry.generated_tokens_per_second)
         lines.append(f"It wrote {speed} tokens/s ({printable(entry.generation)}).")
-    folder = masked(entry.model_folder)
+    folder = redact(entry.model_folder)
     lines.append(f"The model is in the study's store, not in MLflow:\n\n    calm-bench generate {folder}")
     return "\n\n".join(lines)[:LONGEST]
 
 
 def end_note(state: str, error: str) -> str:
     """Why a trial has no row."""
-    return f"**{state.capitalize()}**: {printable(masked(error))}"[:LONGEST]
+    return f"**{state.capitalize()}**: {printable(redact(error))}"[:LONGEST]
 
 
 def _reproduction(provenance: ProvenanceRecord) -> str:

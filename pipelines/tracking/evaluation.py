@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.common.redact import masked
+from pipelines.common.redact import redact
 from pipelines.scoring.evaluation_report import EvaluationReport, protocol_name
 from pipelines.study.config import Tracking
 from pipelines.study.kinds.samples import as_markdown
@@ -48,10 +48,10 @@ def track_evaluation(
         experiment = experiment_id(client, tracking.experiment, uri, store_root / "mlartifacts")
         _write(client, experiment, report, model_folder, parameters)
     except Exception as error:  # a tracking server, its database driver or the network may raise anything
-        reason = masked(f"{type(error).__name__}: {error}")[:300]
-        notify(f"MLflow at {masked(uri)} could not be written: {reason}. The scores stand; --json prints all of them")
+        reason = redact(f"{type(error).__name__}: {error}")[:300]
+        notify(f"MLflow at {redact(uri)} could not be written: {reason}. The scores stand; --json prints all of them")
         return None
-    return masked(uri)
+    return redact(uri)
 
 
 def _write(
@@ -66,7 +66,7 @@ def _write(
     from mlflow.entities import Metric, Param
 
     hashes = ",".join(dict.fromkeys(row.protocol_hash for row in report.rows))
-    tags = {ROLE: EVALUATION, MODEL_FOLDER: masked(str(model_folder)), PROTOCOLS: hashes}
+    tags = {ROLE: EVALUATION, MODEL_FOLDER: redact(str(model_folder)), PROTOCOLS: hashes}
     tags |= {f"{PROTOCOLS}.{protocol_name(result)}": result.protocol_hash for result in report.brierlm}
     tags |= {f"{PROTOCOLS}.{score.task}": score.protocol_hash for score in report.tasks}
     run = client.create_run(experiment, run_name=f"eval {report.model}"[:250], tags=tags).info.run_id
@@ -87,7 +87,7 @@ def _write(
                 for suffix, number in numbers.items()
                 if number is not None
             ]
-        texts = [Param(name, masked(str(value))[:6000]) for name, value in parameters.items()]
+        texts = [Param(name, redact(str(value))[:6000]) for name, value in parameters.items()]
         for start in range(0, max(len(metrics), 1), 900):
             client.log_batch(run, metrics[start : start + 900], texts[:100] if not start else [], [])
         client.set_tag(run, "mlflow.source.name", "calm-bench eval")

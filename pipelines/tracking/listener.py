@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.common.redact import masked
+from pipelines.common.redact import redact
 from pipelines.execution.events import Event, StageDropped, StageFailed, StageFinished, StageStarted
 from pipelines.store.refs import StudyRef
 from pipelines.store.store import Store
@@ -191,7 +191,7 @@ class TrackingListener:
 
     def _say_away(self, error: Exception, closing: bool) -> None:
         """Tell of each absence once, and of its not having ended by the end."""
-        reason = masked(f"{type(error).__name__}: {error}")[:500]
+        reason = redact(f"{type(error).__name__}: {error}")[:500]
         if not self._is_away:
             self._is_away = True
             self._notify(
@@ -210,7 +210,7 @@ class TrackingListener:
             return
         self._warned.add(kind)
         self._notify(
-            f"MLflow at {self.address} could not be written: {masked(reason)[:500]}. The study goes on; its results "
+            f"MLflow at {self.address} could not be written: {redact(reason)[:500]}. The study goes on; its results "
             f"are in the store, and {self._way_out} sends what is missing."
         )
 

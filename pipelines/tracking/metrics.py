@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from calm_bench.config import Experiment
-from pipelines.common.redact import masked
+from pipelines.common.redact import redact
 from pipelines.results.columns import catalogue
 from pipelines.store.metrics_log import Line
 from pipelines.study.catalogue import resolve_study, shipped_studies
@@ -106,4 +106,4 @@ def _flat(value: Any, path: str) -> Iterator[tuple[str, str]]:
         for name, inner in value.items():
             yield from _flat(inner, f"{path}.{name}" if path else name)
     else:
-        yield path, masked(value) if isinstance(value, str) else json.dumps(value)
+        yield path, redact(value) if isinstance(value, str) else json.dumps(value)

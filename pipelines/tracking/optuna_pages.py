@@ -20,7 +20,7 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage, get_storage
 
-from pipelines.common.redact import masked
+from pipelines.common.redact import redact
 from pipelines.search.postgresql import PostgresqlError, complaints
 from pipelines.store.study_record import load_study
 from pipelines.tracking.trial_sources import (
@@ -217,7 +217,7 @@ class OptunaPages:
                 if self._copies.refresh():
                     self._application = self._wsgi(self._copies.storage)
             except Exception as error:  # a journal that is damaged must not take the pages of the others
-                reason = masked(f"{type(error).__name__}: {error}")
+                reason = redact(f"{type(error).__name__}: {error}")
                 print(f"Optuna's pages show studies as they were: {reason}", file=sys.stderr, flush=True)
 
 

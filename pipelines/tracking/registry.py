@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from pipelines.common.numbers import printable
-from pipelines.common.redact import masked
+from pipelines.common.redact import redact
 from pipelines.results.entry import Entry
 from pipelines.results.leaderboard import Leaderboard
 from pipelines.study.config import Study
@@ -65,7 +65,7 @@ class Registry:
         """
         self._unless_refused(lambda: self._push(run_id, model_id, entry))
 
-    def set_aside(self, run_id: str) -> None:
+    def quarantine(self, run_id: str) -> None:
         """Say of a version that it is no row any more."""
         self._unless_refused(lambda: self._set_aside(run_id))
 
@@ -89,7 +89,7 @@ class Registry:
             self._name = None
             if not isinstance(error, MlflowException) or error.error_code not in _REFUSALS:
                 raise
-            self.refusal = masked(str(error))[:300]
+            self.refusal = redact(str(error))[:300]
 
     def _push(self, run_id: str, model_id: str, entry: Entry) -> None:
         name = self._registered()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from calm_bench.config import Corpus
 from pipelines.common.numbers import printable
-from pipelines.common.redact import masked
+from pipelines.common.redact import redact
 from pipelines.results.entry import Entry
 from pipelines.store.provenance import ProvenanceRecord
 from pipelines.study.stage import kind_or_none
@@ -88,7 +88,7 @@ def provenance_of(folders: Mapping[str, Path]) -> ProvenanceRecord:
 def _dataset(corpus: Corpus, entry: Entry, result: Mapping[str, Any]) -> Dataset:
     from mlflow.entities import Dataset
 
-    source = json.dumps({"source": masked(corpus.source), "subset": corpus.subset, "revision": corpus.revision})
+    source = json.dumps({"source": redact(corpus.source), "subset": corpus.subset, "revision": corpus.revision})
     sizes = {
         f"{what}_{split}": count
         for what in ("documents", "bytes")
@@ -97,7 +97,7 @@ def _dataset(corpus: Corpus, entry: Entry, result: Mapping[str, Any]) -> Dataset
     }
     # MLflow takes 36 characters of a digest.
     return Dataset(
-        masked(corpus.source)[-500:],
+        redact(corpus.source)[-500:],
         entry.corpus_digest[:32],
         "calm-bench corpus",
         source,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from calm_bench.fingerprint import file_digest
 from calm_bench.fingerprint import identity as fingerprint
 from pipelines.common.numbers import printable
-from pipelines.common.redact import masked
+from pipelines.common.redact import redact
 from pipelines.results.leaderboard import Leaderboard
 from pipelines.store.metrics_log import Line, read_lines
 from pipelines.store.study_record import STUDY_FILE
@@ -314,7 +314,7 @@ class StudyRuns:
         for batch in _chunks(parameters, _PARAMETERS_PER_BATCH):
             self._client.log_batch(run.run_id, params=batch)
         text = yaml.safe_dump(trial.experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        self._client.log_text(run.run_id, masked(text), "experiment.yaml")
+        self._client.log_text(run.run_id, redact(text), "experiment.yaml")
         self._tag(run, DESCRIBED, "yes")
 
     def _send(self, run: _KnownRun, trial: Trial) -> None:
@@ -367,7 +367,7 @@ class StudyRuns:
             self._tag(run, _NOTE, end_note(end.state, end.error))
         for name, value in ((ERROR, end.error), (VIOLATIONS, ", ".join(end.violations))):
             if value:
-                self._tag(run, name, masked(value)[:LONGEST])
+                self._tag(run, name, redact(value)[:LONGEST])
             elif name in run.tags:
                 self._client.delete_tag(run.run_id, name)
 
@@ -376,7 +376,7 @@ class StudyRuns:
         for key, run in self._children.items():
             if key != trial.key and key.partition("/")[0] == str(trial.number):
                 self._tag(run, names.ROLE, names.FORMER)
-                self._registry.set_aside(run.run_id)
+                self._registry.quarantine(run.run_id)
 
     def _set_running(self, run: _KnownRun) -> None:
         if run.status != "RUNNING":
@@ -396,7 +396,7 @@ class StudyRuns:
 def _study_yaml(study: Study) -> str:
     from pipelines.store.study_record import resolved_yaml
 
-    return masked(resolved_yaml(study))
+    return redact(resolved_yaml(study))
 
 
 def _chunks(items: list[T], size: int) -> Iterator[list[T]]:

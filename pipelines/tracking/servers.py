@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from pipelines.common.redact import masked
+from pipelines.common.redact import redact
 from pipelines.tracking.address import TrackingError
 
 LOOPBACK = "127.0.0.1"
@@ -121,4 +121,4 @@ class MlflowServer:
 
     def _last_words(self) -> str:
         lines = self._log_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return masked(" | ".join(lines[-3:])) or "it said nothing"
+        return redact(" | ".join(lines[-3:])) or "it said nothing"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from calm_bench.atomic import write_json
-from pipelines.common.redact import masked
+from pipelines.common.redact import redact
 from pipelines.store.refs import StudyRef
 from pipelines.store.store import Store
 from pipelines.store.study_record import STUDY_FILE
@@ -66,7 +66,7 @@ class StudySync:
     """
 
     def __init__(self, store: Store, folder: Path, uri: str, experiment: str) -> None:
-        self.address = masked(uri)
+        self.address = redact(uri)
         self.parts = 0
         """Parts that have been sent."""
         self._uri = uri
@@ -209,8 +209,8 @@ def sync_study(store: Store, folder: Path, uri: str | None = None, experiment: s
         tracking = StudyFiles(store, folder).read().study.tracking
     except TrackingError as error:
         return Synced(folder, problem=str(error))
-    if uri is None and tracking.uri is not None and masked(tracking.uri) != tracking.uri:
-        return Synced(folder, problem=f"the store does not keep the password of {masked(tracking.uri)}: give --uri")
+    if uri is None and tracking.uri is not None and redact(tracking.uri) != tracking.uri:
+        return Synced(folder, problem=f"the store does not keep the password of {redact(tracking.uri)}: give --uri")
     sync = StudySync(store, folder, uri or tracking_uri(tracking, store.root), experiment or tracking.experiment)
     if not sync.is_writer():
         return Synced(folder, sync.address, problem=f"{sync.writer or 'another process'} is writing it into MLflow")
@@ -218,11 +218,11 @@ def sync_study(store: Store, folder: Path, uri: str | None = None, experiment: s
     try:
         stored = sync.sync("at rest", refused.append)
     except Exception as error:  # MLflow, its database driver or the network may raise anything
-        reason = masked(f"{type(error).__name__}: {error}")[:500]
+        reason = redact(f"{type(error).__name__}: {error}")[:500]
         raise TrackingError(
             f"MLflow at {sync.address} could not be written: {reason}. The same command goes on where it stopped"
         ) from None
     finally:
         sync.release()
-    problem = masked("; ".join(refused))[:500] if refused else None
+    problem = redact("; ".join(refused))[:500] if refused else None
     return Synced(folder, sync.address, sync.page, len(stored.trials), sync.parts, problem, sync.unregistered)

@@ -13,7 +13,7 @@ from pathlib import Path
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
-from pipelines.common.redact import masked
+from pipelines.common.redact import redact
 from pipelines.search.postgresql import PostgresqlError, connection_options, is_postgresql
 from pipelines.search.trial_storage import VARIABLE
 from pipelines.store.study_record import load_study
@@ -87,7 +87,7 @@ def open_database(uri: str) -> RDBStorage | None:
         return RDBStorage(url, options, skip_table_creation=True)
     except RuntimeError as error:
         # It says what to do.
-        raise PostgresqlError(f"Optuna's database {masked(uri)}: {error}") from None
+        raise PostgresqlError(f"Optuna's database {redact(uri)}: {error}") from None
 
 
 def database_of(folder: Path) -> str | None:
@@ -97,7 +97,7 @@ def database_of(folder: Path) -> str | None:
     """
     given = os.environ.get(VARIABLE) or None
     written = _written_address(folder)
-    if written is not None and (given is None or masked(given) != written):
+    if written is not None and (given is None or redact(given) != written):
         return None if "***@" in written else written
     return given if given is not None and is_postgresql(given) else None
 

@@ -15,7 +15,7 @@ from calm_bench.problems import ConfigurationError
 from pipelines.app.cli import main
 from pipelines.app.doctor import Finding, examine
 from pipelines.search.postgresql import PostgresqlError
-from pipelines.search.trial_queue import Asked, Ledger, Told
+from pipelines.search.trial_queue import TrialQueue, TrialRequest, TrialResult
 from pipelines.search.trial_storage import Database, Journal, TrialStorage, trial_storage
 from pipelines.study.config import Execution, Search
 from tests.deploy.conftest import PASSWORD, Server
@@ -40,17 +40,19 @@ SEARCHES = {
 }
 
 
-def _told(asked: Asked, search: Search) -> Told:
+def _told(asked: TrialRequest, search: Search) -> TrialResult:
     """An outcome that depends on the trial alone: mostly a score, now and then a failure."""
     stream = random.Random(repr(sorted(asked.point.items())))
     if search.sampler != "tpe" and asked.number % 4 == 3:
-        return Told(error="it broke" + chr(0), pruned=asked.number % 8 == 3, rungs={1: stream.random(), 2: 1 / 3})
+        return TrialResult(
+            error="it broke" + chr(0), pruned=asked.number % 8 == 3, rungs={1: stream.random(), 2: 1 / 3}
+        )
     values = [stream.random() for _ in search.objectives]
     rungs = {1: values[0]} if len(values) == 1 else {}
-    return Told(values, constraints={"autoencoder_accuracy >= 0.999": stream.random() - 0.5}, rungs=rungs)
+    return TrialResult(values, constraints={"autoencoder_accuracy >= 0.999": stream.random() - 0.5}, rungs=rungs)
 
 
-def _play(ledger: Ledger, search: Search, order: random.Random) -> list[Asked]:
+def _play(ledger: TrialQueue, search: Search, order: random.Random) -> list[TrialRequest]:
     """Tell all trials in a random order; what this driver was given."""
     seen = list(ledger.new_trials())
     waiting = [asked for asked in seen if asked.state == "open"]
@@ -65,7 +67,7 @@ def _play(ledger: Ledger, search: Search, order: random.Random) -> list[Asked]:
 
 def _outcome(storage: TrialStorage, search: Search) -> list[dict[str, Any]]:
     """Everything that is kept of a study's trials, but when."""
-    ledger = Ledger(storage, search, seed=1)
+    ledger = TrialQueue(storage, search, seed=1)
     try:
         return [
             {
@@ -94,10 +96,10 @@ def test_a_study_in_the_database_is_the_one_in_the_journal(
     ]
     given, kept = [], []
     for number, storage in enumerate(storages):
-        ledger = Ledger(storage(), search, seed=1)
+        ledger = TrialQueue(storage(), search, seed=1)
         given.append(sorted(_play(ledger, search, random.Random(number)), key=lambda asked: asked.number))
         ledger.close()
-        again = Ledger(storage(), search, seed=1, retry_failed=True)
+        again = TrialQueue(storage(), search, seed=1, retry_failed=True)
         given[-1] += sorted(_play(again, search, random.Random(number)), key=lambda asked: asked.number)
         again.close()
         kept.append(_outcome(storage(), search))
@@ -110,16 +112,16 @@ def test_a_study_in_the_database_is_the_one_in_the_journal(
 def test_drivers_at_once_ask_every_trial_once(new_database: NewDatabase, postgresql: Server, tmp_path: Path) -> None:
     """Three drivers of one study and two of another, all of which find an empty database."""
     uri, search = new_database(), SEARCHES["tpe"]
-    alone = Ledger(Journal(tmp_path / "journal", "study"), search, seed=1)
+    alone = TrialQueue(Journal(tmp_path / "journal", "study"), search, seed=1)
     expected = {asked.number: asked.point for asked in _play(alone, search, random.Random(0))}
-    seen: dict[str, list[Asked]] = {}
+    seen: dict[str, list[TrialRequest]] = {}
     errors: list[BaseException] = []
     together = threading.Barrier(5)
 
     def drive(study: str, driver: int) -> None:
         try:
             together.wait()
-            ledger = Ledger(Database(uri, study), search, seed=1)
+            ledger = TrialQueue(Database(uri, study), search, seed=1)
             seen[f"{study} {driver}"] = _play(ledger, search, random.Random(driver))
             ledger.close()
         except BaseException as error:
@@ -136,7 +138,7 @@ def test_drivers_at_once_ask_every_trial_once(new_database: NewDatabase, postgre
     assert errors == []
     for study in ("a", "b"):
         storage = Database(uri, study)
-        trials = Ledger(storage, search, seed=1).new_trials()
+        trials = TrialQueue(storage, search, seed=1).new_trials()
         assert {asked.number: asked.point for asked in trials} == expected
         assert {asked.state for asked in trials} == {"complete"}
         storage.close()
@@ -149,14 +151,14 @@ def test_drivers_at_once_ask_every_trial_once(new_database: NewDatabase, postgre
 
 def test_a_driver_that_died_while_asking_leaves_no_half_trial(new_database: NewDatabase) -> None:
     uri, search = new_database(), SEARCHES["random"]
-    living = Ledger(Database(uri, "study"), search, seed=1)
+    living = TrialQueue(Database(uri, "study"), search, seed=1)
     whole = {asked.number: asked.point for asked in living.new_trials()}
     longer = search.model_copy(update={"num_trials": 12})
     dying = Database(uri, "study")
     study = optuna.load_study(study_name="study", storage=dying.open())
     study.ask()
     dying.close()
-    follower = Ledger(Database(uri, "study"), longer, seed=1)
+    follower = TrialQueue(Database(uri, "study"), longer, seed=1)
     found = {asked.number: asked.point for asked in follower.new_trials()}
     assert len(found) == 12
     assert {number: found[number] for number in whole} == whole
@@ -194,12 +196,12 @@ def test_a_database_that_is_restarted(
     new_database: NewDatabase, postgresql: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     search = SEARCHES["random"]
-    ledger = Ledger(Database(new_database(), "study", patience_s=60), search, seed=1)
+    ledger = TrialQueue(Database(new_database(), "study", patience_s=60), search, seed=1)
     trials = ledger.new_trials()
     postgresql.stop()
     starter = threading.Timer(3, postgresql.start)
     starter.start()
-    ledger.tell(0, Told([0.5]))
+    ledger.tell(0, TrialResult([0.5]))
     starter.join()
     assert [asked.number for asked in trials] == list(range(10))
     assert ledger.new_trials() == []

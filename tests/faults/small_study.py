@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 from calm_bench.fingerprint import file_digest
-from pipelines.store.intact import find_damage
+from pipelines.store.integrity import find_damage
 from pipelines.store.store import Store
 
 COMMAND = (sys.executable, "-c", "from pipelines.app.entry import main; main()")

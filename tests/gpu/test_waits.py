@@ -14,7 +14,7 @@ from calm_bench.config import Training
 from calm_bench.lm import Calm
 from calm_bench.sampling.continuations import sample_continuations
 from calm_bench.training.autoencoder import training_loss
-from calm_bench.training.loop import Loop, Loss, Trainee
+from calm_bench.training.loop import Loop, Loss, TrainingTask
 from tests.gpu.small_models import CHUNK_SIZE, HEADS, KINDS, LENGTH, autoencoder, language_model, tokens
 from tests.gpu.waits import Waits
 
@@ -55,7 +55,7 @@ def test_a_plain_step_waits_for_nothing_but_its_batch(kind: str, tmp_path: Path)
     model: Any = autoencoder() if kind == "autoencoder" else language_model(kind)
     loss: Loss = training_loss(model) if kind == "autoencoder" else model.loss
     config = Training(num_steps=100, batch_size=4, sequence_length=LENGTH, gradient_accumulation=2, log_every=50)
-    loop = Loop(Trainee(model, loss, loss, tokens(1), 1.0), SameBatch(), config, tmp_path, 0, "cpu", lambda: False)
+    loop = Loop(TrainingTask(model, loss, loss, tokens(1), 1.0), SameBatch(), config, tmp_path, 0, "cpu", lambda: False)
     loop.train_step()  # the optimizer's state is made
     with Waits() as waits:
         loop.train_step()

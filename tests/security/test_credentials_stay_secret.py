@@ -13,7 +13,7 @@ import yaml
 
 from calm_bench.config import Experiment
 from pipelines.app import cli
-from pipelines.common.redact import masked
+from pipelines.common.redact import redact
 from pipelines.execution.interrupt import this_command
 from pipelines.execution.run_stage import StageError, run_stage
 from pipelines.store.opening import open_store
@@ -42,7 +42,7 @@ def shows(text: str) -> bool:
 
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_every_address_is_masked(address: str) -> None:
-    told = masked(f"cannot open {address}: refused")
+    told = redact(f"cannot open {address}: refused")
     assert not shows(told)
     assert told.startswith("cannot open ")
     assert told.endswith("refused")
@@ -60,16 +60,16 @@ def test_every_address_is_masked(address: str) -> None:
     ],
 )
 def test_what_is_no_secret_is_shown(text: str) -> None:
-    assert masked(text) == text or text == "http://host:5000/a@b"
+    assert redact(text) == text or text == "http://host:5000/a@b"
 
 
 def test_values_of_secret_variables_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "MLFLOW_TRACKING_PASSWORD", "PGPASSWORD"):
         monkeypatch.setenv(name, PLAIN)
-        assert masked(f"401 for Bearer {PLAIN}!") == "401 for Bearer ***!"
+        assert redact(f"401 for Bearer {PLAIN}!") == "401 for Bearer ***!"
         monkeypatch.delenv(name)
     monkeypatch.setenv("SOME_TOKEN", "disabled")
-    assert masked("the cache is disabled") == "the cache is disabled"
+    assert redact("the cache is disabled") == "the cache is disabled"
 
 
 SECTIONS = {
@@ -192,9 +192,9 @@ def test_no_new_key_may_hold_an_address_unseen() -> None:
             return {key: fill(item) for key, item in value.items()}
         return [fill(item) for item in value] if isinstance(value, list) else ADDRESSES[0]
 
-    from pipelines.store.study_record import _masked_within
+    from pipelines.store.study_record import _redacted_within
 
-    assert not shows(str(_masked_within(fill(marked))))
+    assert not shows(str(_redacted_within(fill(marked))))
     assert Experiment.model_fields.keys() <= marked.keys()
 
 

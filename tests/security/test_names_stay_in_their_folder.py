@@ -17,12 +17,12 @@ from calm_bench.overrides import ConfigurationError
 from calm_bench.tokens import TokensError, TokenStream
 from pipelines.execution.run_stage import run_stage
 from pipelines.scoring.models import find_model
-from pipelines.store import bundle
-from pipelines.store.home import Home
-from pipelines.store.intact import RECORD, find_damage
+from pipelines.store import manifest
+from pipelines.store.integrity import RECORD, find_damage
 from pipelines.store.inventory import stored_stages
 from pipelines.store.names import is_plain, stays_inside
-from pipelines.store.publications import Publications
+from pipelines.store.object_store import ObjectStore
+from pipelines.store.published_index import PublishedIndex
 from pipelines.store.remote import RemoteStore
 from pipelines.store.store import Store
 from pipelines.store.sweeping import find_waste, remove
@@ -91,7 +91,7 @@ TOY = StageKind("toy", _toy, uses_torch=False)
 def published(tmp_path: Path) -> tuple[RemoteStore, Stage]:
     """A foreign store with one stage, as one host made it."""
     STAGE_KINDS.register("toy", TOY)
-    store = RemoteStore(Home(f"file://{tmp_path / 'home'}"), tmp_path / "maker")
+    store = RemoteStore(ObjectStore(f"file://{tmp_path / 'home'}"), tmp_path / "maker")
     stage = Stage("toy", 1, {"seed": 0})
     run_stage(store, stage, STAGE_KINDS.get("toy"), "cpu", threading.Event().is_set)
     return store, stage
@@ -107,7 +107,7 @@ def test_a_foreign_record_cannot_write_outside(
     published: tuple[RemoteStore, Stage], tmp_path: Path, name: str, part: str
 ) -> None:
     maker, stage = published
-    key = Publications.key(stage.name)
+    key = PublishedIndex.key(stage.name)
     record = json.loads(maker.home.read(key))
     entry = record["files"].pop("artifact")
     if part == "name":
@@ -124,7 +124,7 @@ def test_a_foreign_record_cannot_write_outside(
 
 
 def test_a_foreign_listing_cannot_name_folders_outside(tmp_path: Path) -> None:
-    home = Home(f"file://{tmp_path / 'home'}")
+    home = ObjectStore(f"file://{tmp_path / 'home'}")
     for key in ("published/.._.._evil.json", "published/...json", "studies/.../trials.json", "studies/x y/trials.json"):
         home.write(key, b"[]")
     victim = RemoteStore(home, tmp_path / "victim")
@@ -203,14 +203,14 @@ def test_links_are_not_uploaded(published: tuple[RemoteStore, Stage], tmp_path: 
 
 
 def test_a_link_in_saved_work_is_no_file_of_the_bundle(tmp_path: Path) -> None:
-    home = Home(f"file://{tmp_path / 'home'}")
+    home = ObjectStore(f"file://{tmp_path / 'home'}")
     (tmp_path / "x").write_text("x")
-    sent = bundle.send(home, "work/a.json", "work/a", tmp_path, ["x"], {})
+    sent = manifest.send(home, "work/a.json", "work/a", tmp_path, ["x"], {})
     record = json.loads(sent.to_json())
     record["files"]["../../escaped"] = record["files"].pop("x")
     home.write("work/a.json", json.dumps(record).encode())
     with pytest.raises(ValueError, match="names files outside its folder"):
-        bundle.read(home, "work/a.json")
+        manifest.read(home, "work/a.json")
 
 
 def test_tokens_of_elsewhere_cannot_name_shards_outside(tmp_path: Path) -> None:

@@ -23,9 +23,9 @@ from calm_bench.training.checkpoint import Checkpoints
 from evals.protocol import EvaluationError
 from evals.sums import load_sums
 from pipelines.results.leaderboard import Leaderboard, LeaderboardError
-from pipelines.store.bundle import Bundle
 from pipelines.store.folder_leases import leases_in
 from pipelines.store.inventory import StoreError, studies_in
+from pipelines.store.manifest import Manifest
 from pipelines.store.store import Store
 
 ROOT = Path(calm_bench.__file__).parent.parent
@@ -182,7 +182,7 @@ def test_pickles_in_the_place_of_other_files_are_not_loaded(trap: bytes, tmp_pat
     with pytest.raises(LeaderboardError):
         Leaderboard.from_json(trap.decode("latin-1"))
     with pytest.raises(ValueError, match=r"codec|JSON|Expecting"):
-        Bundle.from_json(trap)
+        Manifest.from_json(trap)
     files["leases"].mkdir()
     (files["leases"] / "stage-1.json").write_bytes(trap)
     assert leases_in(files["leases"]).holder("stage-1") is None

@@ -63,13 +63,13 @@ def evaluate(
 
     Prints BrierLM under both protocols and the tasks, each with its errors, sample counts and protocol.
     """
-    from pipelines.scoring.evaluating import Wanted, evaluate_model
+    from pipelines.scoring.evaluating import EvalRequest, evaluate_model
     from pipelines.scoring.evaluation_report import print_report
     from pipelines.scoring.models import find_model
     from pipelines.store.opening import open_store
     from pipelines.tracking.evaluation import track_evaluation
 
-    wanted = Wanted.of(protocols, tasks, limit, scorer, samples, max_length, alignment, texts=track)
+    wanted = EvalRequest.of(protocols, tasks, limit, scorer, samples, max_length, alignment, texts=track)
     single_threaded()
     where = open_store(store)
     found = replace(find_model(model, where), tokenizer=tokenizer, autoencoder=autoencoder)

@@ -46,8 +46,8 @@ def generate(
     """Continue prompts with a trained model, a released checkpoint too. What it took is said on stderr."""
     from calm_bench.overrides import ConfigurationError
     from calm_bench.sampling.temperature import Decoding
+    from pipelines.scoring.generation import continue_texts
     from pipelines.scoring.models import find_model
-    from pipelines.scoring.writing import continue_texts
     from pipelines.store.opening import open_store
 
     single_threaded()

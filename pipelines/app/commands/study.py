@@ -23,7 +23,7 @@ from pipelines.app.commands.options import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pipelines.app.run_context import Workplace
+    from pipelines.app.run_context import RunContext
     from pipelines.app.running import Report
     from pipelines.planning.forecast import Forecast
     from pipelines.study.config import Study
@@ -51,14 +51,14 @@ def run(
     ] = False,
 ) -> None:
     """Run a study: train, score, and print its leaderboard. What is in the store already is not run again."""
-    from pipelines.app.run_context import Workplace
+    from pipelines.app.run_context import RunContext
     from pipelines.planning.preflight import check_study
 
     screen = console()
     resolved = named_study(study, overrides, store, local)
     for note in check_study(resolved):
         say_on_stderr(note)
-    with Workplace.of(resolved) as place:
+    with RunContext.of(resolved) as place:
         from pipelines.app.running import run_and_report
         from pipelines.report.tables import print_table
         from pipelines.results.leaderboard import Leaderboard
@@ -194,7 +194,7 @@ def studies(
 
 
 def _forecast_of(
-    study: Study, place: Workplace, screen: Console, budget: str | None, machine: str, may_measure: bool
+    study: Study, place: RunContext, screen: Console, budget: str | None, machine: str, may_measure: bool
 ) -> Forecast | None:
     """What a run is expected to take; None where that cannot be told and nothing depends on it."""
     from calm_bench.overrides import ConfigurationError

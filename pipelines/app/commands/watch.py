@@ -14,7 +14,7 @@ from pipelines.app.commands.options import StorePath, console, say
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pipelines.monitor.study_watcher import Lookout
+    from pipelines.monitor.study_watcher import StudyWatcher
     from pipelines.monitor.watching import Watched
 
 
@@ -34,10 +34,10 @@ def watch(
     Ends when the study ends; exit code 1 if no driver is at work any more.
     """
     from pipelines.monitor.display import is_live
-    from pipelines.monitor.study_watcher import Lookout
+    from pipelines.monitor.study_watcher import StudyWatcher
     from pipelines.store.opening import open_store
 
-    lookout = Lookout(open_store(store))
+    lookout = StudyWatcher(open_store(store))
     folder, others = lookout.choose(study)
     screen = console()
     if others and not as_json:
@@ -55,7 +55,7 @@ def watch(
         raise typer.Exit(1)
 
 
-def _print_json(folder: Path, lookout: Lookout, once: bool) -> Watched:
+def _print_json(folder: Path, lookout: StudyWatcher, once: bool) -> Watched:
     last = ""
     while True:
         watched = lookout.look(folder)
@@ -77,7 +77,7 @@ def _print_once(watched: Watched, screen: Console) -> None:
     screen.print(panel(watched.view, screen.width, note=watched.note))
 
 
-def _print_lines(folder: Path, lookout: Lookout, screen: Console) -> Watched:
+def _print_lines(folder: Path, lookout: StudyWatcher, screen: Console) -> Watched:
     from pipelines.monitor.display import print_said
     from pipelines.monitor.tracker import summary
 
@@ -100,7 +100,7 @@ def _print_lines(folder: Path, lookout: Lookout, screen: Console) -> Watched:
         time.sleep(lookout.look_s)
 
 
-def _show(folder: Path, lookout: Lookout, screen: Console) -> Watched:
+def _show(folder: Path, lookout: StudyWatcher, screen: Console) -> Watched:
     """In a terminal it stays through a driver's death, for the next driver, until the study ends."""
     from rich.live import Live
 

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from calm_bench.config import Training
-from calm_bench.training.loop import Interrupted, Loop, Trainee
+from calm_bench.training.loop import Interrupted, Loop, TrainingTask
 from calm_bench.training.plateau import MIN_POINTS, PlateauAlarm
 
 UNCONDITIONAL = 10.0
@@ -114,7 +114,7 @@ def loop(folder, stop) -> Loop:  # type: ignore[no-untyped-def]
         return diversity, {name: term.detach() for name, term in terms.items()}
 
     config = Training(num_steps=30, batch_size=1, sequence_length=8, log_every=2, warmup_steps=0, checkpoint_every=7)
-    trainee = Trainee(
+    trainee = TrainingTask(
         module,
         loss,
         loss,

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipelines.app.cli import app
-from pipelines.store.intact import find_damage
+from pipelines.store.integrity import find_damage
 from pipelines.store.inventory import StoreError, stored_stages, studies_in
 from pipelines.store.render import age, size
 from pipelines.store.store import Store

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from pipelines.execution.events import StageFinished
 from pipelines.search.objectives import constraint_excesses, violations
-from pipelines.search.trial_queue import Ledger, Told
+from pipelines.search.trial_queue import TrialQueue, TrialResult
 from pipelines.search.trial_storage import Journal
 from pipelines.store.store import Store
 from pipelines.store.study_folder import study_folder
@@ -55,13 +55,13 @@ def test_optuna_knows_what_is_feasible(tmp_path: Path) -> None:
             "constraints": [{"metric": "brierlm", "at_most": 0.5}],
         }
     )
-    ledger = Ledger(Journal(tmp_path / "journal", "study"), search, seed=0)
+    ledger = TrialQueue(Journal(tmp_path / "journal", "study"), search, seed=0)
     found = []
     while new := ledger.new_trials():
         for asked in new:
             x = float(asked.point["x"] or 0)
             found.append(x)
-            ledger.tell(asked.number, Told([x, 1.0], constraints={"small": x - 0.5}))
+            ledger.tell(asked.number, TrialResult([x, 1.0], constraints={"small": x - 0.5}))
     study = optuna.load_study(study_name="study", storage=JournalStorage(JournalFileBackend(str(tmp_path / "journal"))))
     assert [trial.params["x"] for trial in study.best_trials] == [max(x for x in found if x <= 0.5)]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from pipelines.app.run_context import Workplace
+from pipelines.app.run_context import RunContext
 from pipelines.app.running import run_and_report
 from pipelines.scoring.models import find_model
 from pipelines.scoring.scoring import Scoring
@@ -31,7 +31,7 @@ def test_a_copy_with_other_weights_is_scored_itself(tmp_path: Path, monkeypatch:
     from rich.console import Console
 
     study = resolve_study("smoke", [*SETTINGS, f"execution.store={tmp_path / 'runs'}"])
-    with Workplace.of(study) as place:
+    with RunContext.of(study) as place:
         report = run_and_report(study, Console(quiet=True), place=place)
     assert not report.failed
     store = Store(tmp_path / "runs")

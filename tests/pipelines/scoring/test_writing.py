@@ -16,8 +16,8 @@ from calm_bench.overrides import ConfigurationError
 from calm_bench.sampling.temperature import Decoding
 from calm_bench.tokens.byte_tokenizer import ByteTokenizer
 from calm_bench.tokens.tokenizer import TokenizerError
+from pipelines.scoring.generation import continue_texts
 from pipelines.scoring.models import TrainedModel, find_model
-from pipelines.scoring.writing import continue_texts
 from pipelines.store.store import Store
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pipelines.execution.run_stage import run_stage
-from pipelines.store.home import Home
+from pipelines.store.object_store import ObjectStore
 from pipelines.store.remote import RemoteStore
 from pipelines.study.stage import STAGE_KINDS, Interrupted, Stage, StageKind
 
@@ -117,7 +117,7 @@ def host(url: str, tmp_path: Path) -> Callable[..., RemoteStore]:
     """Stores at ``url`` as different hosts have them: ``host("a")`` works in a folder of its own."""
 
     def make(name: str = "a", **settings: float) -> RemoteStore:
-        return RemoteStore(Home(url), tmp_path / f"host-{name}", **settings)
+        return RemoteStore(ObjectStore(url), tmp_path / f"host-{name}", **settings)
 
     return make
 

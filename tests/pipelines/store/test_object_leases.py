@@ -18,15 +18,15 @@ import pytest
 
 from pipelines.execution.failures import cause_of
 from pipelines.store.holder import this_process
-from pipelines.store.home import Home, StoreForbidden, StoreUnreachable
 from pipelines.store.lease import LeaseManager
 from pipelines.store.object_leases import leases_at
+from pipelines.store.object_store import ObjectStore, StoreForbidden, StoreUnreachable
 from pipelines.store.sweeping import find_waste, remove
 
 SHORT = {"expiry_s": 3.0, "heartbeat_s": 0.3}
 
 
-def _elsewhere(home: Home, name: str, **changes: Any) -> str:
+def _elsewhere(home: ObjectStore, name: str, **changes: Any) -> str:
     """A claim of a process on another host, of which nothing is known but what it writes."""
     holder = replace(this_process(), host="elsewhere", **changes)
     key = f"leases/{name}/{time.time_ns():020d}-{holder.token}.json"
@@ -36,7 +36,7 @@ def _elsewhere(home: Home, name: str, **changes: Any) -> str:
 
 @pytest.mark.parametrize("url", ["memory", "file", "s3"], indirect=True)
 def test_one_holder_at_a_time(url: str) -> None:
-    first, second = leases_at(Home(url)), leases_at(Home(url))
+    first, second = leases_at(ObjectStore(url)), leases_at(ObjectStore(url))
     lease = first.acquire("stage-1")
     assert lease is not None
     assert second.acquire("stage-1") is None
@@ -52,12 +52,12 @@ def test_one_holder_at_a_time(url: str) -> None:
     assert second.holder("stage-1") is None
     with second.acquire("stage-1") or pytest.fail("it was given back"):
         assert first.holder("stage-1") is not None
-    assert not Home(url).list("leases")
+    assert not ObjectStore(url).list("leases")
 
 
 @pytest.mark.parametrize("url", ["memory", "file", "s3"], indirect=True)
 def test_of_many_that_ask_all_the_time_one_has_it_at_any_time(url: str) -> None:
-    rivals = [leases_at(Home(url)) for _ in range(4)]
+    rivals = [leases_at(ObjectStore(url)) for _ in range(4)]
     start, inside, most, served = threading.Barrier(len(rivals)), [0], [0], []
 
     def ask(claims: LeaseManager) -> None:
@@ -79,12 +79,12 @@ def test_of_many_that_ask_all_the_time_one_has_it_at_any_time(url: str) -> None:
         thread.join()
     assert most == [1]
     assert served == [False] * 2 * len(rivals)
-    assert not Home(url).list("leases")
+    assert not ObjectStore(url).list("leases")
 
 
 @pytest.mark.parametrize("url", ["s3"], indirect=True)
 def test_a_claim_that_nobody_renews_expires(url: str) -> None:
-    home = Home(url)
+    home = ObjectStore(url)
     dead = _elsewhere(home, "stage-1")
     claims = leases_at(home, **SHORT)
     assert claims.acquire("stage-1") is None
@@ -102,7 +102,7 @@ def test_a_claim_that_nobody_renews_expires(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["memory"], indirect=True)
 def test_a_claim_of_a_process_that_is_gone_is_free_at_once(url: str) -> None:
-    home = Home(url)
+    home = ObjectStore(url)
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     holder = replace(this_process(), pid=child.pid)
@@ -115,7 +115,7 @@ def test_a_claim_of_a_process_that_is_gone_is_free_at_once(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["memory"], indirect=True)
 def test_a_holder_notices_that_its_claim_was_taken_over(url: str) -> None:
-    home = Home(url)
+    home = ObjectStore(url)
     lease = leases_at(home, **SHORT).acquire("stage-1")
     assert lease is not None
     home.delete(home.list("leases"))
@@ -139,7 +139,7 @@ def test_garbage_among_claims_is_no_holder_and_can_go(host: Callable[..., Any]) 
 
 def test_a_heartbeat_must_be_much_faster_than_the_expiry(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot keep a lease"):
-        leases_at(Home(f"file://{tmp_path}"), expiry_s=1.0, heartbeat_s=0.5)
+        leases_at(ObjectStore(f"file://{tmp_path}"), expiry_s=1.0, heartbeat_s=0.5)
 
 
 def test_a_store_that_is_away_is_worth_another_try(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,9 +149,9 @@ def test_a_store_that_is_away_is_worth_another_try(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "squeamish-ossifrage")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    monkeypatch.setattr("pipelines.store.home.PAUSES_S", (0.01,))
+    monkeypatch.setattr("pipelines.store.object_store.PAUSES_S", (0.01,))
     with pytest.raises(StoreUnreachable, match="s3://bucket/x/leases") as caught:
-        Home("s3://bucket/x").list("leases")
+        ObjectStore("s3://bucket/x").list("leases")
     assert cause_of(caught.value) == "passing"
     assert cause_of(StoreForbidden("no")) == "permanent"
     assert "ossifrage" not in str(caught.value)

@@ -23,11 +23,11 @@ from calm_bench.problems import ConfigurationError
 from pipelines.app.cli import app
 from pipelines.execution import events
 from pipelines.monitor.recording import FOLDER, Recording
-from pipelines.monitor.study_watcher import Lookout
+from pipelines.monitor.study_watcher import StudyWatcher
 from pipelines.monitor.tracker import Tracker
 from pipelines.store.holder import this_process
-from pipelines.store.home import Home, StoreUnreachable
 from pipelines.store.lease import LeaseManager
+from pipelines.store.object_store import ObjectStore, StoreUnreachable
 from pipelines.store.remote import RemoteStore
 from pipelines.study.stage import Stage, StageGraph
 
@@ -91,7 +91,7 @@ def test_who_shares_only_the_store_sees_the_study_and_where_its_stages_run(
 ) -> None:
     driver, worker = host("a"), host("b", save_every_s=0.1)
     stages = [replace(stage("steps", seed=seed), label=f"steps of seed {seed}") for seed in (1, 2)]
-    lookout = Lookout(host("c"))
+    lookout = StudyWatcher(host("c"))
     with pytest.raises(ConfigurationError, match=r"no study has begun in the store (memory|file|s3)://"):
         lookout.choose(None)
     with driven(driver, stages) as recording:
@@ -124,7 +124,7 @@ def test_a_look_is_three_listings_and_reads_only_what_is_new(
     host: Host, stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver, worker, steps = host("a"), host("b", save_every_s=0.1), stage("steps")
-    lookout, listed, read = Lookout(host("c")), list[str](), list[str]()
+    lookout, listed, read = StudyWatcher(host("c")), list[str](), list[str]()
     assert lookout.look_s / 3 >= 5.0, "no more than a listing each five seconds"
     with driven(driver, [steps]) as recording:
         wait_for(lambda: driver.home.list(f"studies/{NAME}/{FOLDER}"))
@@ -140,13 +140,13 @@ def test_a_look_is_three_listings_and_reads_only_what_is_new(
     lease = worker.claim(steps)
     assert lease is not None
     lookout.look(folder)
-    ask = Home._ask
+    ask = ObjectStore._ask
 
-    def note(self: Home, what: str, key: str, request: Callable[[], Any]) -> Any:
+    def note(self: ObjectStore, what: str, key: str, request: Callable[[], Any]) -> Any:
         (listed if what == "list" else read).append(key)
         return ask(self, what, key, request)
 
-    monkeypatch.setattr(Home, "_ask", note)
+    monkeypatch.setattr(ObjectStore, "_ask", note)
     lookout.look(folder)
     mine = [prefix for prefix in listed if prefix in ("leases", "work") or prefix == f"studies/{NAME}"]
     assert sorted(mine) == ["leases", f"studies/{NAME}", "work"]
@@ -166,13 +166,13 @@ def test_a_driver_that_fell_silent_is_taken_for_dead_and_its_words_are_not_passe
     record = json.loads(home.read(key))
     record["driver"] |= {"host": "elsewhere"}
     home.write(key, json.dumps(record | {"state": "at work"}).encode())
-    lookout = Lookout(host("c"))
+    lookout = StudyWatcher(host("c"))
     folder, _ = lookout.choose("tiny")
     assert lookout.look(folder).stand == "at work"
     for name in (FOLDER, f"{FOLDER}/.half.json"):
         assert not (host("d").root / "studies" / NAME / name).exists()
     monkeypatch.setattr("pipelines.monitor.study_watcher.REMOTE_SILENT_S", 0.0)
-    later = Lookout(host("c"))
+    later = StudyWatcher(host("c"))
     seen = later.look(folder)
     assert (seen.stand, seen.drivers) == ("left", 0)
     assert " continues" in seen.note
@@ -190,7 +190,7 @@ def test_a_driver_that_fell_silent_is_taken_for_dead_and_its_words_are_not_passe
 def test_a_store_that_is_away_leaves_what_was_known(
     host: Host, stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lookout = Lookout(host("c"))
+    lookout = StudyWatcher(host("c"))
     with driven(host("a"), [stage("steps")]) as recording:
         wait_for(lambda: host("a").home.list(f"studies/{NAME}/{FOLDER}"))
         folder, _ = lookout.choose(None)
@@ -211,7 +211,7 @@ def test_a_store_that_is_away_leaves_what_was_known(
 def test_a_driver_without_a_word_is_known_by_what_it_holds(host: Host, stage: MakeStage) -> None:
     """As one of an older version."""
     store, steps = host("a"), stage("steps")
-    lookout = Lookout(host("c"))
+    lookout = StudyWatcher(host("c"))
     with store.open_study(NAME) as folder:
         folder.mkdir(parents=True)
         write_json(folder / "trials.json", [{"number": 0, "state": "open", "stages": {"steps": steps.identity}}])

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from pipelines.store import bundle
-from pipelines.store.copies import DamagedStage
-from pipelines.store.home import Home, StoreUnreachable
-from pipelines.store.intact import RECORD, find_damage
+from pipelines.store import manifest
+from pipelines.store.integrity import RECORD, find_damage
 from pipelines.store.inventory import stored_stages
+from pipelines.store.local_cache import DamagedStage
+from pipelines.store.object_store import ObjectStore, StoreUnreachable
 from pipelines.store.opening import open_store
-from pipelines.store.publications import Publications
+from pipelines.store.published_index import PublishedIndex
 from pipelines.store.refs import StageRef
 from pipelines.store.remote import RemoteStore
 from pipelines.store.sweeping import find_waste, remove
@@ -28,7 +28,7 @@ MakeStage = Callable[..., Stage]
 Do = Callable[..., dict[str, Any]]
 
 
-def _weights_key(home: Home, stage: Stage) -> str:
+def _weights_key(home: ObjectStore, stage: Stage) -> str:
     (key,) = [key for key in home.list(f"stages/{stage.kind}/{stage.identity}") if key.endswith("weights.bin")]
     return key
 
@@ -79,15 +79,15 @@ def test_what_is_half_uploaded_is_not_there_and_can_go(
 ) -> None:
     made = stage(seed=2)
     store = host("a")
-    write = Home.write
+    write = ObjectStore.write
 
-    def refuse(home: Home, key: str, content: bytes) -> None:
+    def refuse(home: ObjectStore, key: str, content: bytes) -> None:
         if key.startswith("published/"):
             raise StoreUnreachable("the line is cut")
         write(home, key, content)
 
     with monkeypatch.context() as cut:
-        cut.setattr(Home, "write", refuse)
+        cut.setattr(ObjectStore, "write", refuse)
         with pytest.raises(Exception, match="the line is cut"):
             do(store, made)
     other = host("b")
@@ -150,12 +150,12 @@ def test_a_stage_under_the_name_of_another_is_damage(host: Host, stage: MakeStag
     one, other = stage(seed=1), stage(seed=2)
     store = host("a")
     do(store, one)
-    found = bundle.read(store.home, Publications.key(one.name))
+    found = manifest.read(store.home, PublishedIndex.key(one.name))
     assert found is not None
     for piece in found.files.values():
         content = store.home.read(f"stages/count/{one.identity}/{piece.object}")
         store.home.write(f"stages/count/{other.identity}/{piece.object}", content)
-    store.home.write(Publications.key(other.name), found.to_json())
+    store.home.write(PublishedIndex.key(other.name), found.to_json())
     assert "under another name" in host("b").damage(other)[0]
 
 
@@ -164,7 +164,7 @@ def test_a_record_that_cannot_be_read_is_no_publication(host: Host, stage: MakeS
     made = stage(seed=3)
     do(host("a"), made)
     store = host("b")
-    store.home.write(Publications.key(made.name), b"{half")
+    store.home.write(PublishedIndex.key(made.name), b"{half")
     assert not store.is_done(made)
     assert store.verify("count", made.identity) == ["its record cannot be read"]
     assert do(store, made) == {"value": 3}
@@ -221,7 +221,7 @@ def test_what_this_host_kept_is_uploaded_again_if_it_is_needed(host: Host, stage
 def test_small_files_come_without_the_weights(
     host: Host, stage: MakeStage, do: Do, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.store.copies.SMALL_BYTES", 0)
+    monkeypatch.setattr("pipelines.store.local_cache.SMALL_BYTES", 0)
     made = stage(seed=1)
     do(host("a"), made)
     store = host("b")
@@ -247,7 +247,7 @@ def test_a_store_travels_to_another_process_by_its_address(s3: str, tmp_path: Pa
 
 
 def test_a_bucket_that_is_not_there_is_named(s3: str, tmp_path: Path) -> None:
-    store = RemoteStore(Home("s3://no-such-bucket/here"), tmp_path)
+    store = RemoteStore(ObjectStore("s3://no-such-bucket/here"), tmp_path)
     assert not store.exists()
     with pytest.raises(StoreUnreachable, match=r"cannot write s3://no-such-bucket/here/.*must exist"):
         store.try_out()

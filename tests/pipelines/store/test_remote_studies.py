@@ -19,8 +19,8 @@ from pipelines.results.leaderboard import Leaderboard
 from pipelines.scoring.models import find_model, stored_leaderboards
 from pipelines.search.drive import run_study
 from pipelines.store.flags import RemoteFlag
-from pipelines.store.home import Home
 from pipelines.store.inventory import stored_stages
+from pipelines.store.object_store import ObjectStore
 from pipelines.store.remote import RemoteStore, StudyBusy
 from pipelines.store.store import Store
 from pipelines.store.study_folder import study_folder
@@ -226,5 +226,5 @@ def test_garbage_in_the_place_of_a_study_needs_nothing(host: Host) -> None:
     store.home.write("studies/notes.txt", b"hello")
     store.home.write("studies/x-1/trials.json", json.dumps([]).encode())
     assert [folder.name for folder in store.study_folders()] == ["x-1"]
-    assert isinstance(store.home, Home)
+    assert isinstance(store.home, ObjectStore)
     store.bring_studies()

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.store.home import Home, StoreUnreachable
+from pipelines.store.checkpoint_upload import saved_work
 from pipelines.store.inventory import stored_stages
+from pipelines.store.object_store import ObjectStore, StoreUnreachable
 from pipelines.store.remote import RemoteStore
-from pipelines.store.saving import saved_work
 from pipelines.store.sweeping import find_waste, remove
 from pipelines.study.stage import Interrupted, Stage
 
@@ -82,7 +82,7 @@ def test_checkpoints_are_uploaded_while_the_stage_runs(host: Host, stage: MakeSt
     assert (adopted / "config.json").is_file()
 
 
-def _saved_step(home: Home, steps: Stage) -> str | None:
+def _saved_step(home: ObjectStore, steps: Stage) -> str | None:
     found = saved_work(home, steps.name)
     if found is None:
         return None
@@ -119,7 +119,7 @@ def test_a_store_that_is_away_does_not_disturb_the_work(
 
     with monkeypatch.context() as away:
         for name in ("write", "upload", "exists", "delete"):
-            away.setattr(Home, name, refuse)
+            away.setattr(ObjectStore, name, refuse)
         (work / "checkpoints" / "step").write_text("3")
         time.sleep(0.3)
         lease.release()
@@ -183,7 +183,7 @@ def test_two_processes_on_one_s3_store_make_a_stage_once(s3: str, trainer: Any) 
     texts = [text for text, _ in outputs]
     assert sum(text.count("begins") for text in texts) == 1
     assert {text.splitlines()[-1] for text in texts} == {"{'value': 1.0, 'first': 0}"}
-    home = Home(s3)
+    home = ObjectStore(s3)
     assert not [*home.list("leases"), *home.list("work")]
     assert len(home.list("published")) == 1
 
@@ -191,7 +191,7 @@ def test_two_processes_on_one_s3_store_make_a_stage_once(s3: str, trainer: Any) 
 @pytest.mark.slow
 def test_a_killed_process_costs_what_it_did_since_its_last_upload(s3: str, trainer: Any) -> None:
     first = trainer("a", 0.3)
-    home = Home(s3)
+    home = ObjectStore(s3)
     deadline = time.monotonic() + 60
     while not [key for key in home.list("work") if key.count("/") == 1]:
         assert time.monotonic() < deadline

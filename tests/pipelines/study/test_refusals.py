@@ -9,7 +9,7 @@ from rich.console import Console
 
 from calm_bench.config import Experiment
 from calm_bench.overrides import ConfigurationError
-from pipelines.app.run_context import Workplace
+from pipelines.app.run_context import RunContext
 from pipelines.app.running import run_and_report
 from pipelines.planning.preflight import check_study
 from pipelines.study.catalogue import resolve_study
@@ -46,7 +46,7 @@ def test_a_text_too_short_is_known_from_its_tokens() -> None:
 def test_nothing_is_trained_for_it(tmp_path: Path) -> None:
     settings = [*SETTINGS, "evaluation.context_length=8192", f"execution.store={tmp_path}", "execution.backend=local"]
     study = resolve_study("smoke", settings)
-    with Workplace.of(study) as place:
+    with RunContext.of(study) as place:
         report = run_and_report(study, Console(quiet=True), place=place)
     assert len(report.failed) == 1
     assert "scoring needs 3 windows of 8,192 tokens" in str(report.failed[0].error)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pipelines.execution.events import StudyStarted
-from pipelines.store.home import Home
+from pipelines.store.object_store import ObjectStore
 from pipelines.store.remote import RemoteStore
 from pipelines.store.store import Store
 from pipelines.study.config import Study, Tracking
@@ -32,7 +32,7 @@ def host(tmp_path: Path, empty_database: Path) -> Host:
     url = f"memory://{uuid.uuid4().hex}"
 
     def make(name: str) -> RemoteStore:
-        store = RemoteStore(Home(url), tmp_path / name)
+        store = RemoteStore(ObjectStore(url), tmp_path / name)
         store.root.mkdir()
         shutil.copy(empty_database, store.root / "mlflow.db")
         return store

@@ -108,7 +108,7 @@ def whole_study(outcomes: list[TrialOutcome]) -> Iterator[Event]:
     yield StudyFinished(tuple(outcomes))
 
 
-class Told:
+class TrialResult:
     """A listener, and the files that grow as it is told."""
 
     def __init__(self, store: Path, uri: str | None = None, study: Study = STUDY, **options: Any) -> None:
@@ -123,7 +123,7 @@ class Told:
 def send(events: Iterator[Event], store: Path, uri: str | None = None, *, leaderboard: bool = True) -> list[str]:
     """Tell ``events`` to a listener and close it; what it said."""
     said: list[str] = []
-    target = Told(store, uri, notify=said.append)
+    target = TrialResult(store, uri, notify=said.append)
     rows: list[Entry] = []
     for event in events:
         target.handle(event)
@@ -338,7 +338,7 @@ def test_a_failed_trial_is_shown_with_its_reason(outcomes: list[TrialOutcome], s
 
 @pytest.mark.slow
 def test_system_metrics_are_on_the_parent(outcomes: list[TrialOutcome], store: Path) -> None:
-    target = Told(store, interval_s=0.05, sample_interval_s=0.05)
+    target = TrialResult(store, interval_s=0.05, sample_interval_s=0.05)
     events = list(training(outcomes[0]))
     target.handle(events[0])
     # The first events of a running stage are enough.
@@ -360,7 +360,7 @@ def test_a_dead_server_neither_blocks_nor_breaks_and_is_told_once(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "7")
     said: list[str] = []
     uri = f"http://someone:secret@127.0.0.1:{free_port(0)}"
-    target = Told(store, uri, notify=said.append, interval_s=0.01, retry_interval_s=0.05)
+    target = TrialResult(store, uri, notify=said.append, interval_s=0.01, retry_interval_s=0.05)
     for event in whole_study(outcomes):
         target.handle(event)
     assert target.listener.close(60) is False
@@ -379,7 +379,7 @@ def test_a_server_that_never_answers_does_not_hold_up_the_end(outcomes: list[Tri
         listener.bind(("127.0.0.1", 0))
         listener.listen(16)
         said: list[str] = []
-        target = Told(tmp_path, f"http://127.0.0.1:{listener.getsockname()[1]}", notify=said.append)
+        target = TrialResult(tmp_path, f"http://127.0.0.1:{listener.getsockname()[1]}", notify=said.append)
         target.handle(TrialFinished(outcomes[0]))
         assert target.listener.close(0.5) is False
         assert len(said) == 1
@@ -398,7 +398,7 @@ def test_reading_says_what_is_wrong(tmp_path: Path, empty_database: Path) -> Non
 def test_credentials_do_not_reach_mlflow(make_outcome: MakeOutcome, store: Path) -> None:
     study = STUDY.model_copy(update={"tracking": Tracking(uri=uri_of(store) + "?token=hidden-thing")})
     # sqlite itself refuses the parameter, so the study says one address and its tracking uses another.
-    target = Told(store, study=study)
+    target = TrialResult(store, study=study)
     target.handle(TrialFinished(make_outcome(study, 0, "K=4", {})))
     assert target.listener.close(120)
     files = [path for path in (store / "mlartifacts").rglob("*") if path.is_file()]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.common.redact import masked
+from pipelines.common.redact import redact
 from pipelines.study.config import Tracking
 from pipelines.tracking.address import tracking_uri
 
@@ -34,4 +34,4 @@ def test_the_address_is_the_studys_then_the_environments_then_the_stores(
     ],
 )
 def test_credentials_are_masked(text: str, expected: str) -> None:
-    assert masked(text) == expected
+    assert redact(text) == expected

@@ -19,7 +19,7 @@ import pytest
 from calm_bench.atomic import write_json
 from calm_bench.overrides import ConfigurationError
 from pipelines.app.ui_servers import UiServers
-from pipelines.search.trial_queue import Ledger, Told
+from pipelines.search.trial_queue import TrialQueue, TrialResult
 from pipelines.search.trial_storage import Journal
 from pipelines.store.store import Store
 from pipelines.store.study_record import resolved_yaml
@@ -40,8 +40,8 @@ def store(tmp_path: Path, small_study: Callable[..., Study]) -> Store:
     for name in ("first", "second"):
         study = small_study(name=name, search=SEARCH)
         folder = store.root / "studies" / f"{name}-{'0' * 16}"
-        ledger = Ledger(Journal(folder / "optuna.journal", name), Search.model_validate(SEARCH), 0)
-        ledger.tell(0, Told([1.5]))
+        ledger = TrialQueue(Journal(folder / "optuna.journal", name), Search.model_validate(SEARCH), 0)
+        ledger.tell(0, TrialResult([1.5]))
         ledger.close()
         (folder / "study.yaml").write_text(resolved_yaml(study))
         write_json(folder / "trials.json", [{"number": 0, "state": "complete", "stages": {}}])
@@ -75,8 +75,8 @@ def test_the_dashboard_shows_all_studies_live_and_changes_none(store: Store) -> 
         assert server.page("none") is None
 
         # The search goes on, another study begins before it in the alphabet, and each keeps its page.
-        ledger = Ledger(Journal(journals[1], "second"), Search.model_validate(SEARCH), 0)
-        ledger.tell(1, Told([2.5]))
+        ledger = TrialQueue(Journal(journals[1], "second"), Search.model_validate(SEARCH), 0)
+        ledger.tell(1, TrialResult([2.5]))
         ledger.close()
         shutil.copytree(journals[0].parent, journals[0].parent.with_name(f"earlier-{'0' * 16}"))
         deadline = time.monotonic() + 30

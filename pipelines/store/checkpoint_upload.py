@@ -16,9 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from calm_bench.atomic import is_temporary
-from pipelines.store import bundle
-from pipelines.store.bundle import Bundle
-from pipelines.store.home import Home
+from pipelines.store import manifest
+from pipelines.store.manifest import Manifest
+from pipelines.store.object_store import ObjectStore
 
 FOLDER = "work"
 SAVE_EVERY_S = 60.0
@@ -27,7 +27,7 @@ LOOK_S = 2.0
 CHECKPOINTS = "checkpoints"
 
 
-class Saver:
+class CheckpointUploader:
     """Uploads one work folder while it is worked on.
 
     Args:
@@ -37,7 +37,7 @@ class Saver:
     """
 
     def __init__(
-        self, home: Home, name: str, folder: Path, outgoing: Path, note: Path, every_s: float = SAVE_EVERY_S
+        self, home: ObjectStore, name: str, folder: Path, outgoing: Path, note: Path, every_s: float = SAVE_EVERY_S
     ) -> None:
         self._home = home
         self._name = name
@@ -76,7 +76,7 @@ class Saver:
             names = _copy(self._folder, copy)
             token = uuid.uuid4().hex
             prefix = f"{FOLDER}/{self._name}"
-            self._before = bundle.send(
+            self._before = manifest.send(
                 self._home, f"{prefix}.json", prefix, copy, names, {"save": token}, before=self._before
             )
         finally:
@@ -87,15 +87,15 @@ class Saver:
         self._home.delete(key for key in self._home.list(prefix) if key not in needed)
 
 
-def saved_work(home: Home, name: str) -> Bundle | None:
+def saved_work(home: ObjectStore, name: str) -> Manifest | None:
     """What was uploaded of the work on the stage ``name``; None too where it cannot be read."""
     try:
-        return bundle.read(home, f"{FOLDER}/{name}.json")
+        return manifest.read(home, f"{FOLDER}/{name}.json")
     except ValueError:
         return None
 
 
-def adopt(home: Home, name: str, folder: Path, incoming: Path, note: Path) -> None:
+def adopt(home: ObjectStore, name: str, folder: Path, incoming: Path, note: Path) -> None:
     """Replace the work folder by what another host has uploaded since this one worked on the stage, if it has.
 
     Damaged files are left out with a warning: a training goes back to the checkpoint before.
@@ -110,7 +110,7 @@ def adopt(home: Home, name: str, folder: Path, incoming: Path, note: Path) -> No
     place = incoming / f"{name}-{uuid.uuid4().hex}"
     try:
         place.mkdir(parents=True)
-        for problem in bundle.fetch(home, f"{FOLDER}/{name}", found, place):
+        for problem in manifest.fetch(home, f"{FOLDER}/{name}", found, place):
             warnings.warn(f"{home.place(f'{FOLDER}/{name}')}: {problem}; going on without it", stacklevel=2)
         if folder.exists():
             shutil.rmtree(folder)
@@ -121,7 +121,7 @@ def adopt(home: Home, name: str, folder: Path, incoming: Path, note: Path) -> No
     _remember(note, token)
 
 
-def discard_saved(home: Home, name: str, note: Path) -> None:
+def discard_saved(home: ObjectStore, name: str, note: Path) -> None:
     """Remove what was uploaded of the work on ``name``: the record first."""
     home.delete([f"{FOLDER}/{name}.json"])
     home.delete(home.list(f"{FOLDER}/{name}"))

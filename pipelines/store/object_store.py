@@ -22,7 +22,7 @@ from calm_bench.atomic import write_bytes
 from calm_bench.errors import RunError
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import did_you_mean
-from pipelines.common.redact import masked
+from pipelines.common.redact import redact
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class Found:
     """By which contents of one size and one second differ, where the store tells it."""
 
 
-class Home:
+class ObjectStore:
     """All objects below one address; keys are relative to it, with ``/`` between their parts.
 
     Args:
@@ -72,9 +72,9 @@ class Home:
     def protocol(self) -> str:
         return self.url.partition("://")[0]
 
-    def __reduce__(self) -> tuple[type[Home], tuple[str]]:
+    def __reduce__(self) -> tuple[type[ObjectStore], tuple[str]]:
         # Connections do not travel; every process makes its own.
-        return Home, (self.url,)
+        return ObjectStore, (self.url,)
 
     def place(self, key: str = "") -> str:
         """The address of an object, for people."""
@@ -271,7 +271,7 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _words(error: BaseException) -> str:
-    return masked(f"{type(error).__name__}: {error}".strip())
+    return redact(f"{type(error).__name__}: {error}".strip())
 
 
 def _version(info: dict[str, Any]) -> str:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from calm_bench.fingerprint import file_digest
-from pipelines.store.home import Home, StoreUnreachable
 from pipelines.store.names import stays_inside
+from pipelines.store.object_store import ObjectStore, StoreUnreachable
 
 
 @dataclass(frozen=True)
-class Piece:
+class FileEntry:
     """One file of a bundle."""
 
     bytes: int
@@ -30,10 +30,10 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Bundle:
+class Manifest:
     """What a record says."""
 
-    files: Mapping[str, Piece]
+    files: Mapping[str, FileEntry]
     """By relative path."""
     about: Mapping[str, Any]
     """JSON: what can be known of the bundle without fetching it."""
@@ -48,7 +48,7 @@ class Bundle:
         return (json.dumps({"files": files, "about": dict(self.about)}, indent=2, allow_nan=False) + "\n").encode()
 
     @classmethod
-    def from_json(cls, content: bytes) -> Bundle:
+    def from_json(cls, content: bytes) -> Manifest:
         """
         Raises:
             ValueError: it is no record, or one that names files outside its folder.
@@ -56,7 +56,7 @@ class Bundle:
         try:
             document = json.loads(content)
             files = {
-                str(name): Piece(int(entry["bytes"]), str(entry["sha256"]), str(entry["object"]))
+                str(name): FileEntry(int(entry["bytes"]), str(entry["sha256"]), str(entry["object"]))
                 for name, entry in document["files"].items()
             }
             about = dict(document["about"])
@@ -67,27 +67,27 @@ class Bundle:
         return cls(files, about)
 
 
-def read(home: Home, record: str) -> Bundle | None:
+def read(home: ObjectStore, record: str) -> Manifest | None:
     """The bundle whose record has the key ``record``; None where there is none.
 
     Raises:
         ValueError: there is something else.
     """
     try:
-        return Bundle.from_json(home.read(record))
+        return Manifest.from_json(home.read(record))
     except FileNotFoundError:
         return None
 
 
 def send(
-    home: Home,
+    home: ObjectStore,
     record: str,
     prefix: str,
     folder: Path,
     names: Iterable[str],
     about: Mapping[str, Any],
-    before: Bundle | None = None,
-) -> Bundle:
+    before: Manifest | None = None,
+) -> Manifest:
     """Upload ``names`` of ``folder`` below ``prefix``, then write the record.
 
     Args:
@@ -98,12 +98,12 @@ def send(
     """
     upload = uuid.uuid4().hex
     known = {piece.sha256: piece.object for piece in before.files.values()} if before else {}
-    files: dict[str, Piece] = {}
+    files: dict[str, FileEntry] = {}
     fresh: list[tuple[Path, str]] = []
     for name in names:
         path = folder / name
         digest = file_digest(path)
-        files[name] = Piece(path.stat().st_size, digest, known.get(digest, f"{upload}/{name}"))
+        files[name] = FileEntry(path.stat().st_size, digest, known.get(digest, f"{upload}/{name}"))
         if digest not in known:
             fresh.append((path, f"{prefix}/{upload}/{name}"))
     home.upload(fresh)
@@ -111,12 +111,14 @@ def send(
     for path, key in fresh:
         if key not in arrived or arrived[key].size != path.stat().st_size:
             raise StoreUnreachable(f"{home.place(key)} did not arrive whole")
-    bundle = Bundle(files, about)
+    bundle = Manifest(files, about)
     home.write(record, bundle.to_json())
     return bundle
 
 
-def fetch(home: Home, prefix: str, bundle: Bundle, into: Path, names: Iterable[str] | None = None) -> list[str]:
+def fetch(
+    home: ObjectStore, prefix: str, bundle: Manifest, into: Path, names: Iterable[str] | None = None
+) -> list[str]:
     """Download files of ``bundle`` and compare their hashes; what is wrong with them, one phrase each.
 
     A file that is not what it was is not left behind.
@@ -143,7 +145,7 @@ def fetch(home: Home, prefix: str, bundle: Bundle, into: Path, names: Iterable[s
     return damage
 
 
-def check(home: Home, prefix: str, bundle: Bundle) -> list[str]:
+def check(home: ObjectStore, prefix: str, bundle: Manifest) -> list[str]:
     """As :func:`fetch`, but keeps nothing: reads every object and compares."""
     damage = []
     for name, piece in bundle.files.items():

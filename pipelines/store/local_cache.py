@@ -9,10 +9,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from calm_bench.errors import RunError
-from pipelines.store import bundle
-from pipelines.store.home import Home
-from pipelines.store.intact import RECORD, find_damage
-from pipelines.store.publications import Publications
+from pipelines.store import manifest
+from pipelines.store.integrity import RECORD, find_damage
+from pipelines.store.object_store import ObjectStore
+from pipelines.store.published_index import PublishedIndex
 from pipelines.store.refs import StageRef
 
 SMALL_BYTES = 2**20
@@ -27,10 +27,10 @@ class DamagedStage(RunError, RuntimeError):
         self.damage = list(damage)
 
 
-class Copies:
+class LocalCache:
     """The folders below ``root/stages``. A whole one appears by one rename; one without its record is a summary."""
 
-    def __init__(self, home: Home, root: Path, published: Publications) -> None:
+    def __init__(self, home: ObjectStore, root: Path, published: PublishedIndex) -> None:
         self._home = home
         self._root = root
         self._published = published
@@ -57,7 +57,7 @@ class Copies:
         with self._incoming() as incoming:
             place = incoming / kind / identity
             place.mkdir(parents=True)
-            damage = bundle.fetch(self._home, prefix_of(kind, identity), found, place)
+            damage = manifest.fetch(self._home, prefix_of(kind, identity), found, place)
             # Its own record tells whether it is the stage that its name says.
             damage = damage or find_damage(place) or []
             if damage or RECORD not in found.files:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.search.trial_queue import Asked, Ledger, Told
+from pipelines.search.trial_queue import TrialQueue, TrialRequest, TrialResult
 from pipelines.search.trial_storage import Journal
 from pipelines.study.config import Search
 
@@ -23,39 +23,41 @@ def _search(sampler: str, num_trials: int = 14) -> Search:
     )
 
 
-def _score(asked: Asked) -> float:
+def _score(asked: TrialRequest) -> float:
     return -((float(asked.point["x"] or 0) - 0.3) ** 2) - float(asked.point["n"] or 0)
 
 
 def _play(path: Path, search: Search, order: random.Random, drivers: int = 1) -> list[dict[str, Any]]:
     """Tell trials in a random order, by as many drivers in turn, each of which forgets what it had not told."""
     for _ in range(drivers * 20):
-        ledger = Ledger(Journal(path, "study"), search, seed=1)
+        ledger = TrialQueue(Journal(path, "study"), search, seed=1)
         open_trials = [asked for asked in ledger.new_trials() if asked.state == "open"]
         steps = 0
         while open_trials and (drivers == 1 or steps < 3):
             asked = open_trials.pop(order.randrange(len(open_trials)))
-            ledger.tell(asked.number, Told([_score(asked)]))
+            ledger.tell(asked.number, TrialResult([_score(asked)]))
             open_trials += ledger.new_trials()
             steps += 1
         if not open_trials:
             break
-    trials = Ledger(Journal(path, "study"), search, seed=1).new_trials()
+    trials = TrialQueue(Journal(path, "study"), search, seed=1).new_trials()
     assert {asked.state for asked in trials} == {"complete"}
     return [dict(asked.point) for asked in trials]
 
 
 def test_a_grid_is_asked_once(tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    ledger = Ledger(Journal(path, "study"), GRID, seed=0)
+    ledger = TrialQueue(Journal(path, "study"), GRID, seed=0)
     assert [asked.point for asked in ledger.new_trials()] == [{"seed": 0}, {"seed": 1}, {"seed": 2}]
     assert ledger.new_trials() == []
-    ledger.tell(1, Told([2.0]))
-    again = Ledger(Journal(path, "study"), GRID, seed=0)
+    ledger.tell(1, TrialResult([2.0]))
+    again = TrialQueue(Journal(path, "study"), GRID, seed=0)
     assert [(asked.number, asked.state) for asked in again.new_trials()] == [(0, "open"), (1, "complete"), (2, "open")]
-    ledger.tell(0, Told(error="it broke"))
-    again.tell(0, Told([1.0]))
-    assert Ledger(Journal(path, "study"), GRID, seed=0).new_trials()[0] == Asked(0, {"seed": 0}, "failed", "it broke")
+    ledger.tell(0, TrialResult(error="it broke"))
+    again.tell(0, TrialResult([1.0]))
+    assert TrialQueue(Journal(path, "study"), GRID, seed=0).new_trials()[0] == TrialRequest(
+        0, {"seed": 0}, "failed", "it broke"
+    )
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
@@ -74,13 +76,13 @@ def test_proposals_do_not_depend_on_interruptions(tmp_path: Path, sampler: str) 
 
 
 def test_tpe_proposes_no_further_than_it_may(tmp_path: Path) -> None:
-    ledger = Ledger(Journal(tmp_path / "journal", "study"), _search("tpe"), seed=0)
+    ledger = TrialQueue(Journal(tmp_path / "journal", "study"), _search("tpe"), seed=0)
     assert [asked.number for asked in ledger.new_trials()] == [0, 1, 2]
-    ledger.tell(2, Told([0.0]))
+    ledger.tell(2, TrialResult([0.0]))
     assert ledger.new_trials() == []
-    ledger.tell(0, Told([0.0]))
+    ledger.tell(0, TrialResult([0.0]))
     assert [asked.number for asked in ledger.new_trials()] == [3]
-    ledger.tell(1, Told([0.0]))
+    ledger.tell(1, TrialResult([0.0]))
     assert [asked.number for asked in ledger.new_trials()] == [4, 5]
 
 
@@ -92,28 +94,28 @@ def test_a_longer_search_continues_a_shorter_one(tmp_path: Path) -> None:
 
 def test_failed_trials_are_tried_again_only_on_request(tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    ledger = Ledger(Journal(path, "study"), GRID, seed=0)
+    ledger = TrialQueue(Journal(path, "study"), GRID, seed=0)
     for asked in ledger.new_trials():
-        ledger.tell(asked.number, Told(error="out of luck") if asked.number == 1 else Told([1.0]))
-    assert [asked.state for asked in Ledger(Journal(path, "study"), GRID, 0).new_trials()] == [
+        ledger.tell(asked.number, TrialResult(error="out of luck") if asked.number == 1 else TrialResult([1.0]))
+    assert [asked.state for asked in TrialQueue(Journal(path, "study"), GRID, 0).new_trials()] == [
         "complete",
         "failed",
         "complete",
     ]
-    again = Ledger(Journal(path, "study"), GRID, 0, retry_failed=True)
+    again = TrialQueue(Journal(path, "study"), GRID, 0, retry_failed=True)
     retried = [asked for asked in again.new_trials() if asked.state == "open"]
     assert [asked.point for asked in retried] == [{"seed": 1}]
-    again.tell(retried[0].number, Told([1.0]))
-    found = Ledger(Journal(path, "study"), GRID, 0, retry_failed=True).new_trials()
+    again.tell(retried[0].number, TrialResult([1.0]))
+    found = TrialQueue(Journal(path, "study"), GRID, 0, retry_failed=True).new_trials()
     assert sorted((asked.point["seed"], asked.state) for asked in found) == [(n, "complete") for n in range(3)]
 
 
 def test_a_half_written_line_does_not_spoil_the_journal(tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    Ledger(Journal(path, "study"), GRID, seed=0).tell(0, Told([1.0]))
+    TrialQueue(Journal(path, "study"), GRID, seed=0).tell(0, TrialResult([1.0]))
     with path.open("a") as file:
         file.write('{"op_code": 6, "wor')
-    ledger = Ledger(Journal(path, "study"), GRID, seed=0)
-    ledger.tell(1, Told([1.0]))
-    states = [asked.state for asked in Ledger(Journal(path, "study"), GRID, seed=0).new_trials()]
+    ledger = TrialQueue(Journal(path, "study"), GRID, seed=0)
+    ledger.tell(1, TrialResult([1.0]))
+    states = [asked.state for asked in TrialQueue(Journal(path, "study"), GRID, seed=0).new_trials()]
     assert states == ["complete", "complete", "open"]

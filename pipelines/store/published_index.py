@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
-from pipelines.store.bundle import Bundle
-from pipelines.store.home import Found, Home
+from pipelines.store.manifest import Manifest
 from pipelines.store.names import is_plain
+from pipelines.store.object_store import Found, ObjectStore
 from pipelines.store.refs import StageRef
 from pipelines.study.stage_folder import StageRecord
 
@@ -20,14 +20,14 @@ FRESH_S = 2.0
 """For how long a listing answers for what other hosts publish meanwhile."""
 
 
-class Publications:
+class PublishedIndex:
     """The records in :data:`FOLDER`, read once each. Safe to use from several threads."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: ObjectStore) -> None:
         self._home = home
         self._listed: dict[str, Found] = {}
         self._when: float | None = None
-        self._records: dict[str, Bundle] = {}
+        self._records: dict[str, Manifest] = {}
         self._lock = threading.RLock()
 
     @staticmethod
@@ -61,7 +61,7 @@ class Publications:
             self._listed, self._when = found, time.monotonic()
             return dict(found)
 
-    def record(self, name: str) -> Bundle:
+    def record(self, name: str) -> Manifest:
         """What the record of ``name`` says.
 
         Raises:
@@ -85,7 +85,7 @@ class Publications:
         except (FileNotFoundError, ValidationError):
             return None
 
-    def add(self, name: str, bundle: Bundle) -> None:
+    def add(self, name: str, bundle: Manifest) -> None:
         """Take note of what this process has published."""
         with self._lock:
             self._records[name] = bundle
@@ -99,7 +99,7 @@ class Publications:
     def _read(self, names: list[str]) -> None:
         for key, content in self._home.read_many([self.key(name) for name in names]).items():
             try:
-                self._records[_name(key)] = Bundle.from_json(content)
+                self._records[_name(key)] = Manifest.from_json(content)
             except ValueError:
                 continue
 
