@@ -71,7 +71,7 @@ class ShortcutHead(NetworkHead):
 
     kind: Literal["shortcut"] = "shortcut"
     num_shortcuts: PositiveInt = 1
-    """Of the N samples, those that learn a long step; the others learn the velocity."""
+    """Samples, of the N, that learn a long step; the others learn the velocity."""
     num_halvings: PositiveInt = 4
     """Long steps have length 1, 1/2, 1/4, ...: so many lengths."""
     num_steps: Literal[1, 2, 4, 8, 16, 32, 64] = 1

@@ -36,7 +36,8 @@ _HORIZON = 4
 PROCESS_BYTES = {"cpu": 4.3e8, "cuda": 5.5e8}
 """Python with torch, transformers and what a stage imports; on a GPU, CUDA's context and cuBLAS's workspace there."""
 AUTOCAST = {"fp32": 1.0, "bf16": 0.6}
-"""Of fp32, what activations take: in bf16 matrix products have two bytes a number, norms and losses keep four."""
+"""Share of its size in fp32 that an activation takes: in bf16 matrix products have two bytes a number,
+norms and losses keep four."""
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class ContextSweep:
     estimator: Estimator
     error_unit: ErrorUnit
     protocol: Protocol
-    """Of which the targets, samples and seed are taken; its own context length has no part in the scores."""
+    """Protocol from which targets, samples and seed are taken; its own context length has no part in the scores."""
     protocol_hash: str
     wall_time_s: float
 

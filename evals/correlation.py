@@ -22,7 +22,7 @@ FEWEST = 4
 
 @dataclass(frozen=True)
 class Correlation:
-    """Of n pairs, with 95 % intervals by Fisher's transformation."""
+    """Correlation of n pairs, with 95 % intervals by Fisher's transformation."""
 
     num_pairs: int
     pearson: float

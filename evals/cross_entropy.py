@@ -57,7 +57,7 @@ def cross_entropy(
     seed: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> CrossEntropy:
-    """Of the tokens from ``first_position`` to the end of each window of ``context_length`` tokens.
+    """Cross-entropy of the tokens from ``first_position`` to the end of each window of ``context_length`` tokens.
 
     Args:
         model: in evaluation mode.

@@ -38,8 +38,8 @@ from evals.samplers import Sampler, Traces, continue_windows, has_probabilities
 from evals.sampling_noise import SamplingNoise, noise_of_means, noise_of_pairs
 
 PATHS = 2
-"""Of the exact estimator. What is left of sampling is small beside the variation from target to target, so more paths
-would cost more than they tell; two, because one would not say how small."""
+"""Paths that the exact estimator draws. What is left of sampling is small beside the variation from target to target,
+so more paths would cost more than they tell; two, because one would not say how small."""
 
 Estimator = Literal["exact", "all-pairs", "two-sample", "teacher-forced", "two-prefix"]
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 MAX_TOKENS = 256
 """lm-eval's own default."""
 PROMPT_SHARE = 0.75
-"""Of what is read, this much is a long prompt's at most before it loses its beginning; the rest is for the answer."""
+"""Share of what is read that a long prompt has at most before it loses its beginning; the rest is for the answer."""
 GREEDY_TEMPERATURE = 1e-6
-"""Of a token model: no two of its logits are closer, so the largest is drawn."""
+"""Temperature of a token model: no two of its logits are closer, so the largest is drawn."""
 _LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 _NEUTRAL = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "num_beams": 1, "repetition_penalty": 1.0}
 """Settings that a sampler of whole chunks cannot follow, and what they must be when text is sampled."""

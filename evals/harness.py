@@ -61,7 +61,8 @@ class HarnessSettings:
     """
 
     scorer: str | None = None
-    """Of chunk models; unset means the one that ranks best. Token models are exact and take none but ``exact``."""
+    """Scorer of chunk models; unset means the one that ranks best. Token models are exact and take none but
+    ``exact``."""
     num_samples: int = 64
     """Draws of each chunk for a score, and candidates of each chunk for greedy generation."""
     max_length: int = 1024

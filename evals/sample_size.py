@@ -38,7 +38,7 @@ class VarianceParts:
     positions_per_document: float
 
     def standard_error(self, num_documents: float, num_samples: int) -> float:
-        """Of BrierLM, in points."""
+        """Standard error of BrierLM, in points."""
         sampling = self.per_sample / num_samples + self.per_pair / (num_samples * (num_samples - 1))
         return math.sqrt((self.between + max(sampling, 0.0)) / num_documents)
 

@@ -44,14 +44,14 @@ def total_noise(parts: Sequence[SamplingNoise | None]) -> SamplingNoise | None:
 
 
 def noise_of_means(values: Floats) -> SamplingNoise:
-    """Of positions scored by the mean of independent ``values [..., S, N]``, S at least 2."""
+    """Noise of positions scored by the mean of independent ``values [..., S, N]``, S at least 2."""
     centred = values - values.mean(axis=-2, keepdims=True)
     flat = centred.reshape(-1, values.shape[-1])
     return SamplingNoise(flat.T @ flat / (values.shape[-2] - 1), np.zeros((values.shape[-1],) * 2))
 
 
 def noise_of_pairs(samples: Integers, targets: Integers, ngram_lengths: Sequence[int]) -> SamplingNoise:
-    """Of positions scored by :func:`evals.brier.brier_scores`, S at least 4.
+    """Noise of positions scored by :func:`evals.brier.brier_scores`, S at least 4.
 
     With ``u_st = 1{x_s = y} + 1{x_t = y} - 1{x_s = x_t}``, the variance of the mean over pairs is
     ``4(S-2)/(S(S-1)) z_1 + 2/(S(S-1)) z_2`` where z_2 = E[u_12 u_12] - E[u_12 u_34], z_1 = E[u_12 u_13] - E[u_12 u_34].

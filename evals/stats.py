@@ -149,7 +149,7 @@ def residuals(sums: ClusterSums) -> Floats:
 
 
 def _standard_error(residual: Floats, counts: Floats) -> Floats:
-    """Of means over all positions, from the residuals ``[D, ...]`` of their clusters."""
+    """Standard errors of means over all positions, from the residuals ``[D, ...]`` of their clusters."""
     if len(counts) < 2:
         raise ValueError("a standard error needs at least two clusters")
     scale = np.sqrt(len(counts) / (len(counts) - 1)) / counts.sum()

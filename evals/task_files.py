@@ -43,7 +43,7 @@ class Function(NamedTuple):
     name: str
     """``module.function``, the module beside the task file or importable."""
     folder: Path
-    """Of the file that names it."""
+    """Folder of the file that names it."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class TaskFile:
 
     @property
     def name(self) -> str:
-        """Of the task, or of the group."""
+        """Name of the task, or of the group."""
         return str(self.settings["group"] if self.is_group else self.settings["task"])
 
     @property

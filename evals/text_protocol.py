@@ -24,7 +24,7 @@ class TextProtocol(Frozen):
     name: Literal["text"] = "text"
     unit: UnitName
     documents_digest: str
-    """Of the scored documents (:func:`documents_digest`)."""
+    """Digest of the scored documents (:func:`documents_digest`)."""
     context_bytes: PositiveInt = 256
     """Most bytes of left context; a document's beginning has less before it."""
     first_position: NonNegativeInt = 64

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 MAX_WORD_BYTES = 64
 """A word that is longer, the white space before it included, is not waited for."""
 MAX_CHARACTER_BYTES = 4
-"""Of UTF-8."""
+"""Bytes of a character in UTF-8, at most."""
 
 _WORD = re.compile(r"\S+")
 _WHOLE_WORD = re.compile(r"\s*(\S+)(?=\s)")

@@ -52,7 +52,7 @@ class Collapse:
     value: int
     """How many have an average KL(posterior || prior) below ``threshold`` nats."""
     standard_error: float
-    """Of the count: from each dimension's chance to lie on the other side of the threshold."""
+    """Standard error of the count: from each dimension's chance to lie on the other side of the threshold."""
     num_chunks: int
     threshold: float
     kl: tuple[float, ...]

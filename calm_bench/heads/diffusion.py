@@ -123,7 +123,7 @@ class DiffusionHead(PureHead):
         return mean, _learned_log_variance(at, output.chunk(2, dim=-1)[1])
 
     def _estimates(self, at: Steps, x: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the data and of the noise in x."""
+        """Estimates of the data and of the noise in x."""
         if self.learns_noise:
             noise = output.chunk(2, dim=-1)[0]
             return at.inverse_signal * x - at.noise_over_signal * noise, noise

@@ -22,7 +22,7 @@ TIME_SCALE = 1000.0
 
 
 def variance(time: Tensor) -> Tensor:
-    """Of x_t, for data of unit variance."""
+    """Variance of x_t, for data of unit variance."""
     return time.square() + (1 - time).square()
 
 

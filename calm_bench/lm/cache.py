@@ -14,7 +14,7 @@ from calm_bench.lm.backbone import Attention, attend
 
 
 class LayerCache:
-    """Of one layer. Room doubles when it is used up, so that most steps copy nothing but themselves."""
+    """Keys and values of one layer. Room doubles when it is used up, so that most steps copy nothing but themselves."""
 
     def __init__(self) -> None:
         self._held: Tensor | None = None
@@ -66,13 +66,13 @@ class LayerCache:
 
 
 class Cache:
-    """Of all layers."""
+    """Keys and values of all layers."""
 
     def __init__(self, num_layers: int) -> None:
         self.layers = [LayerCache() for _ in range(num_layers)]
 
     def attentions(self, num_steps: int, mask: Tensor | None = None) -> list[Attention]:
-        """Of each layer, for ``num_steps`` steps that are to be read and held.
+        """Attentions of each layer, for ``num_steps`` steps that are to be read and held.
 
         Args:
             mask: Bool [R, L + n], true at steps of the row's text; others are padding, which nobody sees. Unset means

@@ -35,7 +35,7 @@ class Text:
         self.hidden: Tensor = backbone(inputs, attentions=cache.attentions(inputs.shape[1]))
         """[W, L, d]."""
         self.keys: list[Tensor] = [layer.keys for layer in cache.layers]
-        """Of each layer: [W, G, L, e]."""
+        """Keys of each layer: [W, G, L, e]."""
         self.values: list[Tensor] = [layer.values for layer in cache.layers]
 
     def nodes(self) -> Nodes:

@@ -29,7 +29,7 @@ class Units:
     def __init__(self, generators: Sequence[Generator], num_positions: int, num_samples: int, num_chunks: int) -> None:
         """Asks every window's generator once."""
         self.positions = max(1, UNIT_SAMPLES // num_samples)
-        """Of each unit; the last one may have fewer."""
+        """Positions of each unit; the last one may have fewer."""
         self._num_positions, self._num_samples = num_positions, num_samples
         self._device = generators[0].device
         size = (-(-num_positions // self.positions), num_chunks)

@@ -51,7 +51,7 @@ class HeadConformance:
     """Inherit, set ``config``, and run: shapes, gradients, seeds, independence of rows, precision, FLOPs, learning."""
 
     config: ClassVar[HeadConfig]
-    """Of the head under test, with a ``kind`` that :data:`calm_bench.heads.HEADS` knows."""
+    """Configuration of the head under test, with a ``kind`` that :data:`calm_bench.heads.HEADS` knows."""
     flops_tolerance: ClassVar[float] = 1e-6
     """Relative; a closed form may leave out that no gradient is taken for the network's inputs."""
 

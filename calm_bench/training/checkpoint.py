@@ -65,7 +65,7 @@ class Counters:
     """Running averages and reference losses of the loop."""
     loader: dict[str, Any]
     validation_loss: float | None = None
-    """Of this very model; None where it was not validated."""
+    """Validation loss of this very model; None where it was not validated."""
 
 
 class Checkpoints:

@@ -290,7 +290,7 @@ class Loop:
             )
 
     def _check_level(self, loss: float) -> None:
-        """Of a whole window of logging: what a stop cuts off must not decide."""
+        """Check the mean loss of a whole window of logging: what a stop cuts off must not decide."""
         if self.first_loss is None:
             self.first_loss = loss
         elif loss > self.config.divergence_factor * abs(self.first_loss):

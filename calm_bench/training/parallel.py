@@ -41,7 +41,7 @@ class Share:
     """What one worker computes of one micro-batch."""
 
     index: int
-    """Of the micro-batch within the step."""
+    """Place of the micro-batch within the step."""
     tokens: Tensor
     """[rows, L]."""
     rows: Rows

@@ -56,7 +56,7 @@ class BrierTask(Task):  # type: ignore[misc]
 
     @abstractmethod
     def _protocol(self, digests: Sequence[str], records: Sequence[Mapping[str, Any]]) -> Protocol | TextProtocol:
-        """Of the scored documents, given their digests and what the model answered."""
+        """Protocol of the scored documents, given their digests and what the model answered."""
 
     def download(self, *_: Any, **__: Any) -> None:
         """Nothing: the text is made of what every Python has."""

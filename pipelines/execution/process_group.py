@@ -24,7 +24,7 @@ from torch.distributed.distributed_c10d import Store, init_process_group
 LOOPBACK = "127.0.0.1"
 
 _served: list[Store] = []
-"""Of the first worker: its store must outlive the call that opened it."""
+"""Stores that first workers serve: each must outlive the call that opened it."""
 
 
 @dataclass

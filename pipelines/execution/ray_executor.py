@@ -39,7 +39,7 @@ class RayExecutor:
         self._unsent: dict[Stage, Future[dict[str, Any]]] = {}
         """Stages that wait for Ray to start."""
         self._lock = threading.Lock()
-        """Of the unsent ones: this thread withdraws them, Ray's sends them."""
+        """Guard of the unsent stages: this thread withdraws them, Ray's sends them."""
         self._has_lost = threading.Event()
 
     @property

@@ -26,7 +26,7 @@ class WorkerGroup:
 
     @property
     def resources(self) -> dict[str, float]:
-        """Of one worker, by Ray's names."""
+        """Resources of one worker, by Ray's names."""
         found = {"CPU": self.cpus}
         if self.gpus:
             found["GPU"] = self.gpus

@@ -10,7 +10,7 @@ from pipelines.monitor.stage_state import StageState
 
 @dataclass
 class Sum:
-    """Of some stages of one kind."""
+    """Seconds and count of some stages of one kind."""
 
     count: int = 0
     flops: float = 0.0

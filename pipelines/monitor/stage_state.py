@@ -30,7 +30,7 @@ class StageState:
     expected_s: float | None = None
     """What the plan expects it to take; None where it does not tell."""
     wall_time_s: float = 0.0
-    """Of a stage that this driver saw through: from its start to its end."""
+    """Seconds from start to end of a stage that this driver saw through."""
     plateau_at: int | None = None
     """The step at which training first raised its plateau alarm."""
     _warning: str = ""

@@ -65,7 +65,7 @@ class StudyState:
     _trials: dict[int, _Trial] = field(default_factory=dict)
     """Those that are under way, and in a small study all."""
     _users: dict[Stage, tuple[int, int]] = field(default_factory=dict)
-    """Of each stage: the first trial that needs it, and how many do."""
+    """Users of each stage: the first trial that needs it, and how many do."""
     _num_known: int = 0
     _ended: deque[TrialView] = field(default_factory=lambda: deque(maxlen=ENDED_SHOWN))
     _failed: deque[TrialView] = field(default_factory=lambda: deque(maxlen=FAILED_SHOWN))
@@ -274,7 +274,7 @@ class StudyState:
         return stage in self.stages and self.stages[stage].state in ("cached", "done")
 
     def _share_known(self) -> float:
-        """Of the trials that are still to end, the share whose stages are known."""
+        """Share of the trials still to end whose stages are known."""
         open_trials = self.num_trials - self.complete - self.failed - self.pruned
         known = sum(trial.outcome is None for trial in self._trials.values())
         return min(1.0, known / open_trials) if open_trials > 0 else 1.0

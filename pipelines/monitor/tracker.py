@@ -36,7 +36,7 @@ class Tracker:
         self._said: deque[Said] = deque(maxlen=KEPT)
         self._count = 0
         self._told: dict[str, tuple[int, float]] = {}
-        """Of stages: the last tenth that was told, and when by the stage's clock."""
+        """Progress told of each stage: the last tenth, and when by the stage's clock."""
         self._start = time.monotonic()
         self._next_summary = SUMMARY_S
         self._stopping_said = False
@@ -99,7 +99,7 @@ class Tracker:
             self.say(tenth(state))
 
     def _sum_up(self) -> None:
-        """Of a large study, a line now and then in place of one for every stage."""
+        """Tell a line of a large study now and then, in place of one for every stage."""
         if self._state.num_trials <= LARGE or self.elapsed_s < self._next_summary:
             return
         self._next_summary = self.elapsed_s + SUMMARY_S

@@ -67,7 +67,7 @@ class StudyView(Frozen):
     failed: int = 0
     pruned: int = 0
     cached: int = 0
-    """Of ``complete``: those that were complete before this driver began."""
+    """Complete trials that were complete before this driver began; part of ``complete``."""
     stages: Mapping[str, int] = Field(default_factory=dict)
     """Number of stages by state: queued, running, cached, done, failed."""
     retries: int = 0

@@ -10,10 +10,10 @@ from pipelines.report.data import Curve, Number, TrainingCurves
 from pipelines.store.metrics_log import Line, read_lines
 
 MOST_POINTS = 240
-"""Of one training, where few are shown."""
+"""Points of one training, where few are shown."""
 FEWEST_POINTS = 40
 ALL_POINTS = 24_000
-"""Of all trainings on a page together."""
+"""Points of all trainings on a page together."""
 SKIPPED = frozenset({"learning_rate", "grad_norm_head", "grad_norm_backbone", "plateau"})
 """Terms that the page does not draw."""
 _DIGITS = 5

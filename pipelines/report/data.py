@@ -120,7 +120,7 @@ class Autoencoder:
     chunk_size: int
     latent_size: int
     cells: Sequence[str]
-    """Of the table of autoencoders, behind the label."""
+    """Cells of the table of autoencoders, behind the label."""
     noise: Sequence[ProbePoint] = ()
     """By the standard deviation of the noise that is added to the posterior's mean; empty where it was not probed."""
     bits: Sequence[ProbePoint] = ()
@@ -253,7 +253,7 @@ class Report:
     left_out: Sequence[str] = ()
     """What did not fit, in words."""
     training_flops: str = ""
-    """Of all stages of all studies, as it is printed."""
+    """Training FLOPs of all stages of all studies, as printed."""
     wall_time: str = ""
     """Summed over these stages, as it is printed."""
     made_by: str = ""

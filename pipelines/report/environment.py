@@ -42,7 +42,7 @@ class Environment:
 
     @property
     def commits(self) -> list[str]:
-        """Of the code, whole, with ``(modified)`` behind those whose files were changed."""
+        """Commits of the code, whole, with ``(modified)`` behind those whose files were changed."""
         found = []
         for record in self.records.values():
             if record.git is not None:

@@ -35,8 +35,8 @@ STYLES = tuple(
 REPORT = "report.html"
 _DATA = '<script type="application/json" id="data">'
 LARGE_BYTES = 500_000
-"""Of a study's ``trials.json``, from which on its report is written by a process of its own: the values of a thousand
-trials are hundreds of megabytes, which the driver would keep."""
+"""Size of a study's ``trials.json`` from which on its report is written by a process of its own: the values of a
+thousand trials are hundreds of megabytes, which the driver would keep."""
 
 
 def write_report(store: Store, folders: Sequence[Path], path: Path) -> Path:

@@ -35,7 +35,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """Of a metric in MLflow."""
+        """Name of the metric in MLflow."""
         name = f"{self.score} {self.of}"
         return "".join(character if character.isalnum() or character in "._-/" else "_" for character in name)
 
@@ -118,7 +118,7 @@ def print_report(report: EvaluationReport, console: Console) -> None:
 
 
 HASH_DIGITS = 7
-"""Of a protocol's 16, so that a row fits on a line of 80."""
+"""Digits shown of a protocol's 16, so that a row fits on a line of 80."""
 FEW_DOCUMENTS = (
     f"The text has fewer than {MIN_DOCUMENTS} documents, so ± text of BrierLM is over windows: it speaks of this text "
     "alone, and on other texts the score may differ by more. Score more documents for an error that holds for them."
@@ -147,7 +147,8 @@ def _rows(result: BrierResult) -> list[Row]:
 
 
 def _sampling_errors(result: BrierResult) -> list[float | None]:
-    """Of BrierLM and its components, times 100: the noise of drawing (:mod:`evals.sampling_noise`), delta method."""
+    """Errors of BrierLM and its components, times 100: the noise of drawing (:mod:`evals.sampling_noise`), delta
+    method."""
     import numpy as np
 
     count = len(result.brier)

@@ -30,9 +30,9 @@ class StudyNeeds:
     name: str
     folder: Path
     stages: frozenset[str]
-    """Of all its trials."""
+    """Stages of all its trials."""
     to_do: frozenset[str]
-    """Of its open trials: what is begun of these will be continued."""
+    """Stages of its open trials: what is begun of these will be continued."""
 
     @property
     def is_finished(self) -> bool:

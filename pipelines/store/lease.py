@@ -45,7 +45,7 @@ class DeadLease:
     """What a dead process left of a lease."""
 
     name: str
-    """Of the file or object, below the store."""
+    """Name of the file or object, below the store."""
     place: Path | str
     size: int
     """Bytes."""

@@ -72,10 +72,10 @@ class ProvenanceRecord(_Tolerant):
     platform: str | None = None
     seed: int | None = None
     wall_time_s: float | None = None
-    """Of the last attempt."""
+    """Seconds of the last attempt."""
     preparation_s: float | None = None
     flops: float | None = None
-    """Of the training, where the stage trains."""
+    """FLOPs of the training, where the stage trains."""
     attempts: tuple[Attempt, ...] = ()
 
     @classmethod

@@ -51,7 +51,7 @@ class StudyCopies:
         self.storage: BaseStorage = InMemoryStorage()
         self._root = root
         self._names: list[str] = []
-        """Of the studies, by id."""
+        """Names of the studies, by id."""
         self._opened: dict[str, BaseStorage] = {}
         """Journals by name of the study, databases by address."""
         self._databases: list[RDBStorage] = []

@@ -75,7 +75,7 @@ class MlflowServer:
 
     @property
     def process_group(self) -> int:
-        """Of the server and its workers."""
+        """Process group of the server and its workers."""
         return self._process.pid
 
     def wait(self, timeout_s: float = START_S) -> None:

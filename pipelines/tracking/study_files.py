@@ -47,9 +47,9 @@ class TrialEnd:
     entry: Entry | None = None
     """Its row; None unless the trial is complete."""
     results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Of its finished stages, by kind; empty where there is no row."""
+    """Results of its finished stages, by kind; empty where there is no row."""
     folders: Mapping[str, Path] = field(default_factory=dict)
-    """Of its finished stages, by kind; empty where there is no row."""
+    """Folders of its finished stages, by kind; empty where there is no row."""
 
     @cached_property
     def digest(self) -> str:
@@ -92,7 +92,7 @@ class StoredStudy:
 
     @property
     def status(self) -> str:
-        """Of its run in MLflow, when nobody works on it."""
+        """Status of its run in MLflow, when nobody works on it."""
         search = self.study.search
         expected = len(grid_points(search)) if search.sampler == "grid" else search.num_trials or 0
         ends = [trial.end for trial in self.trials if trial.end is not None]

@@ -41,7 +41,7 @@ class Synced:
 
     folder: Path
     address: str = ""
-    """Of MLflow, without credentials."""
+    """Address of MLflow, without credentials."""
     page: str | None = None
     """Its leaderboard in MLflow, where that is a server."""
     trials: int = 0

@@ -30,9 +30,9 @@ class TrialSource:
     name: str
     """Under which they are shown."""
     folder: Path
-    """Of the study."""
+    """Folder of the study."""
     address: str | None
-    """Of the database, with credentials; None for a journal."""
+    """Address of the database, with credentials; None for a journal."""
 
 
 def trial_sources(root: Path) -> Iterator[TrialSource]:

@@ -33,7 +33,7 @@ COLUMNS = (
     "metrics.`total_training_flops`",
     "metrics.`inference_flops_per_token`",
 )
-"""Of the table, as MLflow names them; beside the run's name, its state and when it began."""
+"""Columns of the table, as MLflow names them; beside the run's name, its state and when it began."""
 
 
 def save_views(client: MlflowClient, experiment_id: str) -> None:
