@@ -22,6 +22,8 @@ class CalmBenchError(Exception):
     """Base of every error of this project. Inherit from one of the classes below rather than from this."""
 
     exit_code: ClassVar[int] = FAILED
+    input_explains: ClassVar[bool] = True
+    """Whether a damaged input could be behind it, so that checking the inputs of what failed is worth the time."""
 
 
 class UsageError(CalmBenchError):

@@ -40,9 +40,13 @@ class TrainingError(RunError, RuntimeError):
 class NonFiniteLoss(TrainingError):
     """The loss or its gradient became NaN or infinite."""
 
+    input_explains = False
+
 
 class Diverged(TrainingError):
     """The loss rose far above where it began."""
+
+    input_explains = False
 
 
 class Interrupted(StopRequested):

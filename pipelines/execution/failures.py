@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from calm_bench.errors import RunError
+from calm_bench.errors import CalmBenchError, RunError
 
 Cause = Literal["permanent", "passing", "memory"]
 """``passing``: a worker, a disk or a network let the stage down, and the next try may do better. ``memory``: it does
@@ -24,19 +24,23 @@ _IO_TEXTS = ("i/o error", "no space left on device", "disk quota exceeded", "fil
 class WorkerFailed(RunError):
     """What failed in another process, in words only, so that it crosses its border whatever the error was."""
 
-    def __init__(self, name: str, text: str, details: str, cause: Cause) -> None:
-        super().__init__(name, text, details, cause)
+    def __init__(self, name: str, text: str, details: str, cause: Cause, input_explained: bool = True) -> None:
+        super().__init__(name, text, details, cause, input_explained)
         self.name = name
         """Class of the error."""
         self.text = text
         self.details = details
         """The traceback there."""
         self.cause: Cause = cause
+        self.input_explained = input_explained
+        """:attr:`calm_bench.errors.CalmBenchError.input_explains` of the error."""
 
     @staticmethod
     def of(error: BaseException) -> WorkerFailed:
         """The words of ``error``, which is being handled."""
-        return WorkerFailed(type(error).__name__, str(error), traceback.format_exc(), cause_of(error))
+        return WorkerFailed(
+            type(error).__name__, str(error), traceback.format_exc(), cause_of(error), input_may_explain(error)
+        )
 
     def __str__(self) -> str:
         return self.text
@@ -45,6 +49,13 @@ class WorkerFailed(RunError):
 def name_of(error: BaseException) -> str:
     """The class of ``error``, here or where it was raised."""
     return error.name if isinstance(error, WorkerFailed) else type(error).__name__
+
+
+def input_may_explain(error: BaseException) -> bool:
+    """Whether a damaged input could be behind ``error``, raised here or in another process."""
+    if isinstance(error, WorkerFailed):
+        return error.input_explained
+    return not isinstance(error, CalmBenchError) or error.input_explains
 
 
 def cause_of(error: BaseException) -> Cause:

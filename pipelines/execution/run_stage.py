@@ -12,16 +12,13 @@ from typing import Any
 from calm_bench.atomic import write_bytes
 from calm_bench.errors import RunError
 from pipelines.common.redact import redact
-from pipelines.execution.failures import Cause, WorkerFailed, cause_of, name_of
+from pipelines.execution.failures import Cause, WorkerFailed, cause_of, input_may_explain, name_of
 from pipelines.execution.worker_group import WorkerGroup
 from pipelines.execution.worker_process import import_modules, keeping_checkpoints, prepare_process
 from pipelines.store.lease import Lease
 from pipelines.store.provenance import provenance
 from pipelines.store.store import ERROR, Store
 from pipelines.study.stage import Interrupted, Stage, StageKind, kind_or_none
-
-_HOPELESS = {"NonFiniteLoss", "Diverged"}
-"""Errors that no damaged input explains."""
 
 
 class StageError(RunError):
@@ -118,7 +115,7 @@ def _run(
 
                 result, hardware = run_with_workers(group, stage, kind, inputs, work, device, stop, keep_checkpoints)
         except Exception as error:
-            if not isinstance(error, Interrupted) and name_of(error) not in _HOPELESS:
+            if not isinstance(error, Interrupted) and input_may_explain(error):
                 # What failed may have read something broken, which no further try could mend.
                 _check(stage.inputs.values(), store, error)
             raise
