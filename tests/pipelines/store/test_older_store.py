@@ -1,4 +1,4 @@
-"""A store that version 0.1.0 left behind is opened, listed, shown, resumed and reported by this one."""
+"""A store that version 0.1.0 left behind is opened, listed, shown, ended and reported by this one."""
 
 from __future__ import annotations
 
@@ -77,29 +77,28 @@ def test_what_is_finished_is_listed_shown_and_reported_as_it_was(folder: Path) -
 
 
 @pytest.mark.slow
-def test_what_was_killed_goes_on_from_its_checkpoint(folder: Path) -> None:
+def test_what_was_killed_ends_under_todays_revisions(folder: Path) -> None:
+    """Trainings have a raised revision since, so none of 0.1.0 stands for one of today; text and tokens do."""
     before = identities(folder)
+    texts = {kind: sorted((folder / "runs" / "stages" / kind).iterdir()) for kind in ("corpus", "tokens")}
     expected = rows((folder / "expected" / "unfinished.csv").read_text())
-    killed = (folder / "runs" / "work" / KILLED.replace("/", "-") / "metrics.jsonl").read_text().splitlines()
-    until = [line for line in killed if json.loads(line)["step"] <= 40]
     calm_bench(folder, "run", "unfinished.yaml", "--local")
     assert {path.name for path in (folder / "runs" / "studies").iterdir()} == {FINISHED, UNFINISHED}
-    autoencoder = folder / "runs" / "stages" / KILLED
-    assert (autoencoder / "metrics.jsonl").read_text().splitlines()[: len(until)] == until, "not done a second time"
-    assert len(json.loads((autoencoder / "provenance.json").read_text())["attempts"]) == 2
-    # Autoencoder, language model, evaluation and samples of K = 2; the rest was there under the same identity.
+    assert texts == {kind: sorted((folder / "runs" / "stages" / kind).iterdir()) for kind in texts}
+    # What was there stays: two autoencoders, three language models, their evaluations and samples came.
     assert before < identities(folder)
-    assert len(identities(folder) - before) == 4
+    assert len(identities(folder) - before) == 2 + 3 * 3
     for name in ("report.html", "leaderboard.png", "leaderboard.md"):
         assert (folder / "runs" / "studies" / UNFINISHED / name).stat().st_size > 0
 
     shown = rows(calm_bench(folder, "leaderboard", "unfinished", "--format", "csv"))
     assert shown.keys() == expected.keys() == {"token", "K=2", "K=4"}
-    for label in ("token", "K=4"):
-        assert numbers({name: shown[label][name] for name in expected[label]}) == numbers(expected[label])
-    trained, promised = shown["K=2"], expected["K=2"]
-    varying = {*TIMES, *SCORES, *(f"{name}_se" for name in SCORES), "autoencoder_accuracy", "rank"}
-    assert numbers({name: trained[name] for name in promised}, *varying) == numbers(promised, *varying)
-    for score in SCORES:
-        # Another processor rounds otherwise, and a training of 160 steps carries that on.
-        assert float(trained[score]) == pytest.approx(float(promised[score]), abs=float(promised[f"{score}_se"]))
+    varying = {*TIMES, *SCORES, *(f"{name}_se" for name in SCORES), "autoencoder_accuracy", "rank", "model_identity"}
+    for label, promised in expected.items():
+        trained = shown[label]
+        assert numbers({name: trained[name] for name in promised}, *varying) == numbers(promised, *varying)
+        for score in SCORES:
+            # Sums in another order round otherwise, and a training of 160 steps carries that on.
+            assert float(trained[score]) == pytest.approx(
+                float(promised[score]), abs=2 * float(promised[f"{score}_se"])
+            )
