@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor
 
 from calm_bench.training import Interrupted, loop
 from calm_bench.training.optim import build_optimizer
-from calm_bench.training.parallel import CannotShare, Group, Strategy, data_parallel
+from calm_bench.training.parallel import CannotShare, DistributedGroup, Strategy, data_parallel
 from tests.calm_bench.training.tiny_trainings import STEPS, TRAINED, Trainings, assert_same, cut, metrics, never, state
 
 pytestmark = [
@@ -96,7 +96,7 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 def gradients_between_micro_batches() -> tuple[int, int]:
     """Bytes of gradients and of weights that this worker holds after the first of two micro-batches, divided."""
     model = nn.Sequential(*(nn.Linear(64, 64) for _ in range(2)))
-    group = Group("fsdp")
+    group = DistributedGroup("fsdp")
     group.prepare(model, list(model), skips_parameters=False)
     with group.last(False):
         group.call(lambda: model(torch.ones(1, 64)).square().mean()).backward()
@@ -106,7 +106,7 @@ def gradients_between_micro_batches() -> tuple[int, int]:
 
 def scored_windows() -> dict[str, list[tuple[int, int, bool]]]:
     """Of held-out micro-batches, by how they are dealt: index, rows and whether they count, as this worker has them."""
-    group = Group()
+    group = DistributedGroup()
 
     def own(sizes: list[int], parts: int, by_rows: bool) -> list[tuple[int, int, bool]]:
         shares = group.scored([torch.zeros(size, 3) for size in sizes], parts, by_rows)
