@@ -20,12 +20,7 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from evals.any_sampler import score
-    from pipelines.app.entrance.model import Model, load_model
-    from pipelines.app.entrance.study import Study, StudyPlan, StudyResult
+from typing import Any
 
 __all__ = ["Model", "Study", "StudyPlan", "StudyResult", "__version__", "load_model", "score"]
 

@@ -11,7 +11,8 @@ from typing import Any
 from pipelines.execution.failures import cause_of
 from pipelines.execution.run_stage import StageError, run_stage
 from pipelines.store.store import Store
-from pipelines.study.stage import STAGE_KINDS, Interrupted, Stage, StageKind
+from pipelines.study.stage import Interrupted, Stage
+from pipelines.study.stage_kind import STAGE_KINDS, StageKind
 
 
 class LocalExecutor:

@@ -20,7 +20,8 @@ from pipelines.execution.worker_group import GIB, WorkerGroup, worker_group_of
 from pipelines.execution.worker_process import StopFiles, hearing_sigterm
 from pipelines.store.store import Store
 from pipelines.study.config import Execution
-from pipelines.study.stage import STAGE_KINDS, Interrupted, Stage, StageKind
+from pipelines.study.stage import Interrupted, Stage
+from pipelines.study.stage_kind import STAGE_KINDS, StageKind
 
 
 class RayExecutor:

@@ -22,7 +22,8 @@ from pipelines.execution.failures import WorkerFailed, kernel_kills
 from pipelines.execution.same_code import DriverCode
 from pipelines.execution.worker_group import WorkerGroup
 from pipelines.execution.worker_process import StopFiles, keeping_checkpoints, prepare_process
-from pipelines.study.stage import Interrupted, Stage, StageKind
+from pipelines.study.stage import Interrupted, Stage
+from pipelines.study.stage_kind import StageKind
 
 STOP = "stop"
 """In the stage's work folder, which all workers see: raised when they should end."""

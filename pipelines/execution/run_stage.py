@@ -18,7 +18,8 @@ from pipelines.execution.worker_process import import_modules, keeping_checkpoin
 from pipelines.store.lease import Lease
 from pipelines.store.provenance import provenance
 from pipelines.store.store import ERROR, Store
-from pipelines.study.stage import Interrupted, Stage, StageKind, kind_or_none
+from pipelines.study.stage import Interrupted, Stage
+from pipelines.study.stage_kind import StageKind, kind_or_none
 
 
 class StageError(RunError):

@@ -25,7 +25,8 @@ from pipelines.execution.executor import Executor
 from pipelines.execution.follow import Follower
 from pipelines.execution.run_stage import StageError
 from pipelines.store.store import Store
-from pipelines.study.stage import STAGE_KINDS, Interrupted, Stage, StageGraph
+from pipelines.study.stage import Interrupted, Stage, StageGraph
+from pipelines.study.stage_kind import STAGE_KINDS
 
 LOOK_S = 1.0
 """How often running stages are looked at for progress."""

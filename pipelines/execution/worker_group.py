@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipelines.study.config import Execution
-from pipelines.study.stage import StageKind
+from pipelines.study.stage_kind import StageKind
 
 GIB = 2**30
 

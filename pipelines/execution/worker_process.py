@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from pipelines.store.flags import Flag
-from pipelines.study.stage import StageKind
+from pipelines.study.stage_kind import StageKind
 
 
 class StopFiles:

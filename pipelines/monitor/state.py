@@ -13,8 +13,9 @@ from pipelines.monitor.stage_state import StageState, State
 from pipelines.monitor.view import StageView, StudyView, TrialView
 from pipelines.store.estimate_record import planned_seconds
 from pipelines.study.config import Objective
-from pipelines.study.price import stage_flops
-from pipelines.study.stage import Stage, summary_of
+from pipelines.study.stage import Stage
+from pipelines.study.stage_flops import stage_flops
+from pipelines.study.stage_kind import summary_of
 from pipelines.study.trial import TrialOutcome
 
 SMALL = 12

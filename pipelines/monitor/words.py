@@ -7,7 +7,7 @@ from pipelines.execution import events
 from pipelines.monitor.stage_state import StageState
 from pipelines.monitor.state import StudyState
 from pipelines.monitor.view import Level
-from pipelines.study.stage import summary_of
+from pipelines.study.stage_kind import summary_of
 
 LARGE = 20
 """Studies of more trials are told by their trials; their stages only where one of them fails or is tried again."""

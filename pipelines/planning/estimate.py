@@ -19,7 +19,8 @@ from pipelines.planning.text_sizes import text_sizes
 from pipelines.store.store import Store
 from pipelines.study.config import Study
 from pipelines.study.cost import StageCost
-from pipelines.study.stage import STAGE_KINDS, Stage
+from pipelines.study.stage import Stage
+from pipelines.study.stage_kind import STAGE_KINDS
 
 RAY_START_S = 4.5
 """From the command to Ray's first stage on a machine where importing takes :data:`IMPORT_S`, MLflow's set-up

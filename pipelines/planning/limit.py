@@ -14,7 +14,7 @@ from pipelines.common.numbers import compact, duration, printable, scientific
 from pipelines.planning.estimate import Estimate
 from pipelines.planning.plan import Plan
 from pipelines.study.equal_budget import parse_seconds
-from pipelines.study.stage import STAGE_KINDS
+from pipelines.study.stage_kind import STAGE_KINDS
 
 Unit = Literal["time", "flops", "gpu-hours"]
 

@@ -19,7 +19,8 @@ from pipelines.study.equal_budget import Budget
 from pipelines.study.graph import CorpusIdentity, corpus_identity_of, stages_for
 from pipelines.study.price import Price, price_of
 from pipelines.study.space import grid_points, label_of, settings_at
-from pipelines.study.stage import STAGE_KINDS, Stage, StageGraph
+from pipelines.study.stage import Stage, StageGraph
+from pipelines.study.stage_kind import STAGE_KINDS
 from pipelines.study.workload import Speed, Workload, workloads_of
 
 StageState = Literal["cached", "begun", "new"]

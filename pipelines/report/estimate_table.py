@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pipelines.common.numbers import compact, duration, printable, scientific
 from pipelines.planning.estimate import Estimate
-from pipelines.study.stage import STAGE_KINDS, Stage
+from pipelines.study.stage import Stage
+from pipelines.study.stage_kind import STAGE_KINDS
 
 
 def machine_lines(estimate: Estimate) -> list[str]:

@@ -13,7 +13,7 @@ from calm_bench.frozen import Frozen
 from evals.task_score import TaskScore
 from pipelines.study.config import Study
 from pipelines.study.row import FinishedStage, Measure
-from pipelines.study.stage import kind_or_none
+from pipelines.study.stage_kind import kind_or_none
 from pipelines.study.stated_budget import stated_budget
 
 if TYPE_CHECKING:

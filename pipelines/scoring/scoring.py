@@ -14,7 +14,8 @@ from pipelines.execution.run_stage import run_stage
 from pipelines.scoring.models import TrainedModel, is_transformers_model
 from pipelines.store.store import Store
 from pipelines.study.graph import stages_for
-from pipelines.study.stage import STAGE_KINDS, StageGraph
+from pipelines.study.stage import StageGraph
+from pipelines.study.stage_kind import STAGE_KINDS
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM

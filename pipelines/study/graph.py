@@ -19,7 +19,8 @@ from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import UnknownName
 from calm_bench.source_digest import module_file, source_digest
 from evals.task_identity import task_identity, unkept
-from pipelines.study.stage import STAGE_KINDS, Stage, StageGraph, StageKind
+from pipelines.study.stage import Stage, StageGraph
+from pipelines.study.stage_kind import STAGE_KINDS, StageKind
 
 THIS_RUN = secrets.token_hex(8)
 """Stands in the identity of stages that nobody else may take for their own: what they depend on is not known."""

@@ -16,7 +16,6 @@ from calm_bench.flops import (
     training_steps,
 )
 from calm_bench.overrides import ConfigurationError
-from pipelines.study.stage import Stage, kind_or_none
 
 BYTES_VOCABULARY = 257
 KNOWN_VOCABULARIES = {"llama-3": 128256, "llama3": 128256, "llama-2": 32000, "gpt2": 50257}
@@ -105,24 +104,6 @@ def assumed_vocab_size(tokens: Tokens) -> int:
         f"tokens.vocab_size: the vocabulary of {tokens.tokenizer!r} is not known without downloading it; "
         "set tokens.vocab_size to its size to price this study"
     )
-
-
-def stage_vocab_size(stage: Stage) -> int | None:
-    """The vocabulary of the tokens that ``stage`` reads, as :func:`assumed_vocab_size`; None where it is not known."""
-    try:
-        return assumed_vocab_size(Tokens.model_validate(stage.inputs["tokens"].settings["tokens"]))
-    except (ConfigurationError, KeyError):
-        return None
-
-
-def stage_flops(stage: Stage) -> float:
-    """Training FLOPs of all steps of a stage, from its description alone.
-
-    0 for a kind that trains nothing or is not installed here, and where the vocabulary's size is not known yet.
-    """
-    kind = kind_or_none(stage.kind)
-    vocab_size = stage_vocab_size(stage)
-    return 0.0 if kind is None or vocab_size is None else kind.flops(stage, vocab_size)
 
 
 def _training(training: Training, parameters: CostBreakdown, flops_per_token: CostBreakdown) -> TrainingPrice:

@@ -12,7 +12,7 @@ from pipelines.results.columns import catalogue
 from pipelines.store.metrics_log import Line
 from pipelines.study.catalogue import resolve_study, shipped_studies
 from pipelines.study.config import Study
-from pipelines.study.stage import kind_or_none
+from pipelines.study.stage_kind import kind_or_none
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric

@@ -12,7 +12,7 @@ from pipelines.common.numbers import printable
 from pipelines.common.redact import redact
 from pipelines.results.entry import Entry
 from pipelines.store.provenance import ProvenanceRecord
-from pipelines.study.stage import kind_or_none
+from pipelines.study.stage_kind import kind_or_none
 from pipelines.tracking import client as names
 from pipelines.tracking.description import trial_note
 from pipelines.tracking.metrics import row_metrics, stage_metrics

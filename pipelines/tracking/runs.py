@@ -20,8 +20,8 @@ from pipelines.results.leaderboard import Leaderboard
 from pipelines.store.metrics_log import Line, read_lines
 from pipelines.store.study_record import STUDY_FILE
 from pipelines.study.config import Study
-from pipelines.study.stage import streams_metrics
 from pipelines.study.stage_folder import METRICS_FILE
+from pipelines.study.stage_kind import streams_metrics
 from pipelines.tracking import client as names
 from pipelines.tracking.description import LONGEST, end_note, study_head, study_note
 from pipelines.tracking.metrics import metrics_of, overrides_of, parameters_of

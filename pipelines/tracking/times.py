@@ -12,7 +12,7 @@ from pathlib import Path
 from pipelines.store.metrics_log import read_lines
 from pipelines.store.names import is_plain
 from pipelines.store.provenance import Attempt, ProvenanceRecord, read_attempts
-from pipelines.study.stage import streams_metrics
+from pipelines.study.stage_kind import streams_metrics
 
 
 @dataclass(frozen=True)

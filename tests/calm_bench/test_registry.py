@@ -11,7 +11,7 @@ from calm_bench.corpora.source import CORPORA
 from calm_bench.heads import HEADS
 from calm_bench.registry import Registry, UnknownName
 from evals.scorers import SCORERS
-from pipelines.study.stage import STAGE_KINDS
+from pipelines.study.stage_kind import STAGE_KINDS
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ sys.path.insert(0, sys.argv[1])
 from ray.cluster_utils import Cluster
 from pipelines.study.config import Execution
 from pipelines.execution.ray_executor import RayExecutor
-from pipelines.study.stage import STAGE_KINDS, Stage, StageKind
+from pipelines.study.stage_kind import STAGE_KINDS, StageKind
+from pipelines.study.stage import Stage
 from pipelines.store.store import Store
 
 def run_where(stage, inputs, folder, device, stop):

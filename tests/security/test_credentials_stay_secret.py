@@ -20,7 +20,8 @@ from pipelines.store.opening import open_store
 from pipelines.store.store import ERROR, Store
 from pipelines.store.study_record import resolved_yaml
 from pipelines.study.config import Study
-from pipelines.study.stage import Stage, StageKind
+from pipelines.study.stage import Stage
+from pipelines.study.stage_kind import StageKind
 
 SECRET = "squeamish/ossifrage+0123"
 """With what secret keys of object stores may hold."""

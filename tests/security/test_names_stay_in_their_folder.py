@@ -27,7 +27,8 @@ from pipelines.store.remote import RemoteStore
 from pipelines.store.store import Store
 from pipelines.store.sweeping import find_waste, remove
 from pipelines.study.catalogue import resolve_study
-from pipelines.study.stage import STAGE_KINDS, Stage, StageKind
+from pipelines.study.stage import Stage
+from pipelines.study.stage_kind import STAGE_KINDS, StageKind
 from pipelines.tracking.times import StagePlace
 
 OUTSIDE = ["../x", "a/../../x", "/etc/passwd", "..", ".", "", "a//b", "a/./b", "..\\x", "C:\\x", "\\\\host\\x", "a\0b"]

@@ -12,9 +12,11 @@ from calm_bench.memory import autoencoder_training_memory
 from pipelines.common.numbers import floored_percent
 from pipelines.study.cost import STAGE_S, UNKNOWN_COST, CostContext, StageCost
 from pipelines.study.kinds.training_cost import micro_batch_advice, training_disk, worker_memory, worker_seconds
-from pipelines.study.price import price_of, stage_vocab_size
+from pipelines.study.price import price_of
 from pipelines.study.row import FinishedStage, RowPart
-from pipelines.study.stage import Interrupted, MetricPoint, Stage, StageKind
+from pipelines.study.stage import Interrupted, Stage
+from pipelines.study.stage_flops import stage_vocab_size
+from pipelines.study.stage_kind import MetricPoint, StageKind
 from pipelines.study.workload import Workload
 
 PROBED_TOKENS = 16_384

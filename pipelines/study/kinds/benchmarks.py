@@ -11,8 +11,9 @@ from evals.task_score import TaskScore
 from pipelines.common.numbers import printable
 from pipelines.study.kinds.trained import load_trained
 from pipelines.study.row import FinishedStage, RowPart
-from pipelines.study.stage import Interrupted, Stage, StageKind
+from pipelines.study.stage import Interrupted, Stage
 from pipelines.study.stage_folder import RESULT_FILE
+from pipelines.study.stage_kind import StageKind
 
 
 def run_benchmarks(

@@ -10,7 +10,8 @@ from calm_bench.config import Corpus
 from pipelines.common.numbers import printable
 from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageCost
 from pipelines.study.row import FinishedStage, RowPart
-from pipelines.study.stage import Stage, StageKind
+from pipelines.study.stage import Stage
+from pipelines.study.stage_kind import StageKind
 
 STDLIB_SECONDS = 4.7
 """Seconds of reading ``corpus.source=stdlib``."""

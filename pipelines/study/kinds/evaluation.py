@@ -13,8 +13,9 @@ from pipelines.common.numbers import clipped_with_error
 from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageCost
 from pipelines.study.kinds.trained import load_trained
 from pipelines.study.row import FinishedStage, RowPart
-from pipelines.study.stage import Interrupted, Stage, StageKind
+from pipelines.study.stage import Interrupted, Stage
 from pipelines.study.stage_folder import METRICS_FILE, RESULT_FILE, read_result
+from pipelines.study.stage_kind import StageKind
 
 if TYPE_CHECKING:
     from evals.protocol import Protocol

@@ -11,10 +11,12 @@ from calm_bench.flops import parameter_count
 from calm_bench.memory import training_memory
 from pipelines.study.cost import STAGE_S, CostContext, StageCost
 from pipelines.study.kinds.training_cost import micro_batch_advice, training_disk, worker_memory, worker_seconds
-from pipelines.study.price import price_of, stage_vocab_size
+from pipelines.study.price import price_of
 from pipelines.study.row import FinishedStage, RowPart
-from pipelines.study.stage import Interrupted, Stage, StageKind
+from pipelines.study.stage import Interrupted, Stage
+from pipelines.study.stage_flops import stage_vocab_size
 from pipelines.study.stage_folder import PROVENANCE_FILE
+from pipelines.study.stage_kind import StageKind
 
 
 def run_language_model(

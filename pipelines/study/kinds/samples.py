@@ -14,7 +14,8 @@ from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageC
 from pipelines.study.kinds.generation_speed import WritingSpeed, chosen_speed, in_words
 from pipelines.study.kinds.trained import load_trained
 from pipelines.study.row import FinishedStage, RowPart
-from pipelines.study.stage import Interrupted, Stage, StageKind
+from pipelines.study.stage import Interrupted, Stage
+from pipelines.study.stage_kind import StageKind
 
 if TYPE_CHECKING:
     from calm_bench.lm.base import ChunkLanguageModel

@@ -8,7 +8,8 @@ from typing import Any
 
 from calm_bench.config import Tokens
 from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageCost
-from pipelines.study.stage import Stage, StageKind
+from pipelines.study.stage import Stage
+from pipelines.study.stage_kind import StageKind
 
 TOKENIZED_BYTES_PER_SECOND = {"bytes": 1.0e7, "bpe": 9.0e5, "hugging face": 1.0e6}
 """Text tokenized per second, measured on one core; ``bpe`` is trained first. The rate of other tokenizers is

@@ -14,8 +14,9 @@ from calm_bench.fingerprint import identity
 from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, UNKNOWN_COST, CostContext, StageCost
 from pipelines.study.kinds.evaluation import protocol_of, scoring_memory
 from pipelines.study.kinds.trained import load_trained
-from pipelines.study.stage import Interrupted, Stage, StageKind
+from pipelines.study.stage import Interrupted, Stage
 from pipelines.study.stage_folder import METRICS_FILE, RESULT_FILE, read_result
+from pipelines.study.stage_kind import StageKind
 
 
 def run_trajectory(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -44,6 +45,14 @@ def test_every_name_is_there_and_no_other() -> None:
     assert set(cb.__all__) <= set(dir(cb))
     with pytest.raises(AttributeError, match="no attribute 'Stuty'"):
         cb.Stuty  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_the_types_are_those_of_the_names() -> None:
+    """What editors and mypy read stands in a stub, which imports what the module itself finds when it is asked."""
+    stub = ast.parse((Path(cb.__file__).with_suffix(".pyi")).read_text(encoding="utf-8"))
+    places = {alias.name: node.module for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert {name: getattr(cb, name).__module__ for name in places} == places
+    assert {*places, "__version__"} == set(cb.__all__)
 
 
 def test_results_are_rows_a_data_frame_and_a_table(result: cb.StudyResult) -> None:

@@ -18,7 +18,8 @@ from pipelines.execution.local_executor import LocalExecutor
 from pipelines.search.drive import run_study
 from pipelines.store.store import Store
 from pipelines.study.config import Study
-from pipelines.study.stage import STAGE_KINDS, Interrupted, Stage, StageKind
+from pipelines.study.stage import Interrupted, Stage
+from pipelines.study.stage_kind import STAGE_KINDS, StageKind
 from pipelines.study.trial import TrialOutcome
 
 

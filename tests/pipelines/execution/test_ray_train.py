@@ -29,7 +29,8 @@ from pipelines.execution.worker_group import WorkerGroup, worker_group_of
 from pipelines.store.store import Store
 from pipelines.study.config import Execution
 from pipelines.study.graph import stages_for
-from pipelines.study.stage import STAGE_KINDS, Interrupted, Stage, StageGraph, StageKind
+from pipelines.study.stage import Interrupted, Stage, StageGraph
+from pipelines.study.stage_kind import STAGE_KINDS, StageKind
 
 TOLERANCE = 1e-5
 STRATEGIES: tuple[Literal["ddp", "fsdp"], ...] = ("ddp", "fsdp")

@@ -18,7 +18,8 @@ from pipelines.execution.scheduler import Scheduler
 from pipelines.store.store import Store
 from pipelines.study.config import Study
 from pipelines.study.graph import stages_for
-from pipelines.study.stage import STAGE_KINDS, Stage, StageGraph
+from pipelines.study.stage import Stage, StageGraph
+from pipelines.study.stage_kind import STAGE_KINDS
 
 Toy = Callable[..., Stage]
 

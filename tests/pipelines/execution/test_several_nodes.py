@@ -21,7 +21,8 @@ from pipelines.store.object_store import ObjectStore
 from pipelines.store.remote import RemoteStore
 from pipelines.store.store import Store
 from pipelines.study.config import Execution, Study
-from pipelines.study.stage import STAGE_KINDS, Stage, StageGraph, StageKind
+from pipelines.study.stage import Stage, StageGraph
+from pipelines.study.stage_kind import STAGE_KINDS, StageKind
 
 pytestmark = pytest.mark.slow
 

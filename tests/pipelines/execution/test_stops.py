@@ -18,7 +18,8 @@ from pipelines.execution.run_stage import StageError
 from pipelines.execution.scheduler import Scheduler
 from pipelines.execution.worker_process import hearing_sigterm
 from pipelines.store.store import Store
-from pipelines.study.stage import STAGE_KINDS, Interrupted, Stage, StageGraph
+from pipelines.study.stage import Interrupted, Stage, StageGraph
+from pipelines.study.stage_kind import STAGE_KINDS
 
 Toy = Callable[..., Stage]
 

@@ -23,7 +23,8 @@ from pipelines.store.estimate_record import ESTIMATE_FILE, PLAN_FILE
 from pipelines.store.store import Store
 from pipelines.study.catalogue import resolve_study
 from pipelines.study.config import Study
-from pipelines.study.stage import STAGE_KINDS, Stage, StageGraph
+from pipelines.study.stage import Stage, StageGraph
+from pipelines.study.stage_kind import STAGE_KINDS
 from pipelines.study.workload import Speed
 
 

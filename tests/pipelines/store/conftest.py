@@ -15,7 +15,8 @@ import pytest
 from pipelines.execution.run_stage import run_stage
 from pipelines.store.object_store import ObjectStore
 from pipelines.store.remote import RemoteStore
-from pipelines.study.stage import STAGE_KINDS, Interrupted, Stage, StageKind
+from pipelines.study.stage import Interrupted, Stage
+from pipelines.study.stage_kind import STAGE_KINDS, StageKind
 
 SECRET = "squeamish-ossifrage"
 """The S3 server takes any; no file and no message may show it."""

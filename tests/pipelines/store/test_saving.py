@@ -145,7 +145,8 @@ import sys, threading
 sys.path.insert(0, sys.argv[1])
 from conftest import run_steps
 from pipelines.execution.run_stage import run_stage
-from pipelines.study.stage import STAGE_KINDS, Stage, StageKind
+from pipelines.study.stage_kind import STAGE_KINDS, StageKind
+from pipelines.study.stage import Stage
 from pipelines.store.remote import remote_store
 
 def run(stage, inputs, folder, device, stop):

@@ -22,7 +22,7 @@ from pipelines.study.config import Study
 from pipelines.study.graph import stages_for
 from pipelines.study.identity import study_identity
 from pipelines.study.row import Measure
-from pipelines.study.stage import STAGE_KINDS, StageKind
+from pipelines.study.stage_kind import STAGE_KINDS, StageKind
 
 MODULE = '''
 """Counts how often a token stands in the test split: a kind of stages that knows only the contract."""
@@ -31,7 +31,7 @@ import json
 
 from pipelines.study.cost import StageCost
 from pipelines.study.row import Measure, RowPart
-from pipelines.study.stage import MetricPoint, StageKind
+from pipelines.study.stage_kind import MetricPoint, StageKind
 
 
 def run(stage, inputs, folder, device, stop):

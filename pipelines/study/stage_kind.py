@@ -1,0 +1,189 @@
+"""What a kind of stage answers, and the kinds by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from calm_bench.registry import Registry, UnknownName
+from pipelines.study.cost import UNKNOWN_COST, CostContext, StageCost
+from pipelines.study.row import FinishedStage, RowPart
+from pipelines.study.stage import Stage
+
+RunStage = Callable[[Stage, Mapping[str, Path], Path, str, Callable[[], bool]], dict[str, Any]]
+"""``run(stage, input folders, work folder, device, stop) -> result``.
+
+The function writes its artifacts into the work folder, may find there what an interrupted attempt left, and returns
+JSON. When ``stop()`` turns true it saves what it has and raises an exception named ``Interrupted``.
+"""
+
+
+class MetricPoint(NamedTuple):
+    """A metric of MLflow at one step."""
+
+    name: str
+    value: float
+    step: int = 0
+
+
+def no_flops(stage: Stage, vocab_size: int) -> float:
+    """Training FLOPs of a stage that trains nothing: 0."""
+    return 0.0
+
+
+def unknown_cost(stage: Stage, context: CostContext) -> StageCost:
+    """The cost of a stage of which nothing can be told beforehand."""
+    return UNKNOWN_COST
+
+
+def fewer_at_once(stage: Stage, strategy: str | None) -> str:
+    """What makes any stage fit into memory."""
+    return (
+        "it was given no more memory than that: let fewer stages run at once (execution.max_parallel), or declare "
+        "what one needs (execution.memory_per_stage)"
+    )
+
+
+def no_summary(result: Mapping[str, Any]) -> str:
+    """The summary of a stage whose result has no number that one wants to see first: empty."""
+    return ""
+
+
+def no_row_part(finished: FinishedStage) -> RowPart:
+    """The part of a stage that adds nothing to its trial's row."""
+    return RowPart()
+
+
+def never_refused(stage: Stage, results: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The reason against a stage that any results of its inputs allow: none."""
+    return None
+
+
+def no_metrics(result: Mapping[str, Any]) -> Iterable[MetricPoint]:
+    """The metrics of a stage that has none beside those of its trial's row."""
+    return ()
+
+
+def no_settings(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of a kind that has none.
+
+    Raises:
+        ValueError: some are given.
+    """
+    if settings:
+        raise ValueError(f"it has no settings, found {', '.join(sorted(settings))}")
+    return {}
+
+
+@dataclass(frozen=True)
+class StageKind:
+    """All that is asked of a kind of stages. Only ``name`` and ``run`` are needed; the rest has defaults.
+
+    A stage of a worker's process is run by ``run`` alone; everything else is asked by whoever plans, watches or shows
+    a study, so it must not import what takes seconds (torch, transformers) before it is called.
+    """
+
+    name: str
+    run: RunStage
+    revision: int = 1
+    """Raised when the code of the kind changes its results, so that older results are not taken for new ones."""
+
+    # How it is run
+    uses_torch: bool = True
+    """False spares a worker that only moves text the import of torch."""
+    get_ready: Callable[[], object] | None = None
+    """Imports what takes seconds to import, before the stage's own time begins."""
+    uses_device: bool = True
+    """False for stages that gain nothing from a GPU, so none is reserved for them."""
+    data_parallel: bool = False
+    """True for trainings that several workers can share (:mod:`calm_bench.training.parallel`)."""
+    scratch: tuple[str, ...] = ("checkpoints",)
+    """Names in the work folder that serve resumption only and are removed when the result is published."""
+    checked_when_opened: bool = False
+    """True where the files can be large and their readers compare them with hashes of their own, so that a worker need
+    not hash them before."""
+
+    refusal: Callable[[Stage, Mapping[str, Mapping[str, Any]]], str | None] = never_refused
+    """``refusal(stage, results)``: why it must fail, given the results of those of its inputs that are finished, by the
+    names it knows them under; None if nothing is against it so far. Asked while other inputs are still to be made."""
+
+    # What it costs
+    section: str = ""
+    """The section of an experiment whose training it runs (``model``, ``autoencoder``); empty where it runs none."""
+    flops: Callable[[Stage, int], float] = no_flops
+    """``flops(stage, vocab_size)``: training FLOPs of all its steps.
+
+    Raises KeyError where an input that it needs is missing.
+    """
+    cost: Callable[[Stage, CostContext], StageCost] = unknown_cost
+    """``cost(stage, context)``: seconds, memory and disk, for a plan."""
+    memory_advice: Callable[[Stage, str | None], str] = fewer_at_once
+    """``memory_advice(stage, strategy)``: the size of a stage that did not fit into memory, and what makes it fit.
+
+    ``strategy`` is ``ddp`` or ``fsdp`` where several workers shared it, else None.
+    """
+
+    # What comes of it
+    summary: Callable[[Mapping[str, Any]], str] = no_summary
+    """``summary(result)``: the number of a result that one wants to see first, in a few words; ``""`` for none."""
+    row_part: Callable[[FinishedStage], RowPart] = no_row_part
+    """``row_part(finished)``: what it adds to its trial's row on the leaderboard."""
+    metrics: Callable[[Mapping[str, Any]], Iterable[MetricPoint]] = no_metrics
+    """``metrics(result)``: what goes to MLflow beside the row's numbers."""
+    streams_metrics: bool = False
+    """True where the lines of its ``metrics.jsonl`` go to MLflow, with the FLOPs spent so far in each."""
+    artifacts: tuple[str, ...] = ()
+    """Files of its folder that MLflow keeps with the trial's run."""
+
+    # How a study asks for it
+    reads: tuple[str, ...] = ()
+    """The kinds of stages whose folders it reads, those of them that a trial has, where a study may ask for it in
+    ``extra_stages``; empty where it is part of every study or has a section of its own."""
+    settings: Callable[[Mapping[str, Any]], Mapping[str, Any]] = no_settings
+    """``settings(given)``: the settings of an entry of ``extra_stages``, checked and complete, as JSON. They are part
+    of the stage's identity and stand in its ``config["settings"]``.
+
+    Raises ValueError where they cannot be.
+    """
+
+
+STAGE_KINDS: Registry[StageKind] = Registry(
+    "stage",
+    {
+        "corpus": "pipelines.study.kinds.corpus:CORPUS",
+        "tokens": "pipelines.study.kinds.tokens:TOKENS",
+        "autoencoder": "pipelines.study.kinds.autoencoder:AUTOENCODER",
+        "language_model": "pipelines.study.kinds.language_model:LANGUAGE_MODEL",
+        "evaluation": "pipelines.study.kinds.evaluation:EVALUATION",
+        "samples": "pipelines.study.kinds.samples:SAMPLES",
+        "benchmarks": "pipelines.study.kinds.benchmarks:BENCHMARKS",
+        "trajectory": "pipelines.study.kinds.trajectory:TRAJECTORY",
+    },
+    one="kind of stage",
+)
+"""Kinds by name; a distribution adds its own through the entry point group ``calm_bench.stage``."""
+
+
+def kind_or_none(name: str) -> StageKind | None:
+    """The kind called ``name``; None where it came from a distribution that is not installed here.
+
+    For those who show what another machine has run, and can do without.
+    """
+    try:
+        return STAGE_KINDS.get(name)
+    except UnknownName:
+        return None
+
+
+def streams_metrics(kind: str) -> bool:
+    """Whether the lines that stages of ``kind`` log go to MLflow while they run."""
+    known = kind_or_none(kind)
+    return known is not None and known.streams_metrics
+
+
+def summary_of(kind: str, result: Mapping[str, Any]) -> str:
+    """The number of a stage's result that one wants to see first; empty for kinds that have none or are unknown."""
+    known = kind_or_none(kind)
+    return "" if known is None or not result else known.summary(result)
