@@ -20,6 +20,7 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage, get_storage
 
+from calm_bench.errors import UsageError
 from pipelines.common.redact import redact
 from pipelines.search.postgresql import PostgresqlError, complaints
 from pipelines.store.study_record import load_study
@@ -36,7 +37,7 @@ COPY_EVERY_S = 10.0
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
-class MissingDashboard(RuntimeError):
+class MissingDashboard(UsageError, RuntimeError):
     """optuna-dashboard is not installed; says how to install it."""
 
 
