@@ -33,7 +33,7 @@ WINDOWS_AT_ONCE = 16
 """As in :mod:`evals.evaluate`."""
 _HORIZON = 4
 """Tokens of the longest scored n-gram."""
-PROCESS_BYTES = {"cpu": 4.3e8, "cuda": 5.5e8}
+PROCESS_BYTES = {"cpu": 3.1e8, "cuda": 4.3e8}
 """Python with torch, transformers and what a stage imports; on a GPU, CUDA's context and cuBLAS's workspace there."""
 AUTOCAST = {"fp32": 1.0, "bf16": 0.6}
 """Share of its size in fp32 that an activation takes: in bf16 matrix products have two bytes a number,

@@ -141,7 +141,7 @@ def _read(path: Path, including: tuple[Path, ...]) -> dict[str, Any]:
         wrong = None if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else misread_as(raw[:HEAD_BYTES])
         if wrong is not None:
             raise TaskFileError(f"{path}{said_by} is {wrong}")
-        data = yaml.load(raw, Loader=_loader(path.parent))
+        data = _parsed(raw, path.parent)
     except OSError as error:
         raise TaskFileError(f"cannot read {path}{said_by}: {error.strerror or error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -153,12 +153,14 @@ def _read(path: Path, including: tuple[Path, ...]) -> dict[str, Any]:
     return data
 
 
-def _loader(folder: Path) -> type[yaml.SafeLoader]:
+def _parsed(raw: bytes, folder: Path) -> Any:
+    """What the YAML ``raw`` of a file in ``folder`` says."""
+
     class Loader(yaml.SafeLoader):
         """Functions are named and not imported."""
 
     Loader.add_constructor(FUNCTION, lambda loader, node: Function(_scalar(loader, node), folder))
-    return Loader
+    return yaml.load(raw, Loader=Loader)
 
 
 def _scalar(loader: Any, node: Any) -> str:

@@ -14,6 +14,9 @@ from pipelines.results.ranks import SIGNIFICANT
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+HASH_DIGITS = 8
+"""Digits shown of a protocol's 16, so that a row fits on a line of 80."""
+
 Verdict = Literal["better", "worse", "neither", "new", "gone"]
 
 
@@ -56,14 +59,15 @@ def changes_table(changes: Sequence[Change]) -> RenderableType:
 
     styles = {"better": "green", "worse": "red", "neither": "", "new": "cyan", "gone": "dim"}
     grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    for heading in ("Model", "Protocol", "Before", "After", "Difference", ""):
-        grid.add_column(heading, justify="left" if heading in ("Model", "Protocol", "") else "right", no_wrap=True)
+    grid.add_column("Model", overflow="fold")
+    for heading in ("Protocol", "Before", "After", "Difference", ""):
+        grid.add_column(heading, justify="left" if heading in ("Protocol", "") else "right", no_wrap=True)
     for change in changes:
         scores = [
             clipped_with_error(row.brierlm, row.brierlm_se) if row else "" for row in (change.before, change.after)
         ]
         difference = "" if change.difference is None else with_error(*change.difference)
-        cells = [printable(change.label), change.protocol_hash, *scores, difference]
+        cells = [printable(change.label), change.protocol_hash[:HASH_DIGITS], *scores, difference]
         grid.add_row(*map(Text, cells), Text(change.verdict, style=styles[change.verdict]))
     return grid
 

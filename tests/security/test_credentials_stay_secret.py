@@ -186,7 +186,9 @@ def test_a_corpus_by_an_address_is_refused_without_repeating_it(
 
 def test_no_new_key_may_hold_an_address_unseen() -> None:
     """Every text of a configuration is masked, so a key that is added later is too."""
-    marked = Study.model_validate({"name": "tiny"}).model_dump(mode="json")
+    marked = Study.model_validate({"name": "tiny", "extra_stages": [{"kind": "toy", "address": "here"}]}).model_dump(
+        mode="json"
+    )
 
     def fill(value: Any) -> Any:
         if isinstance(value, dict):
