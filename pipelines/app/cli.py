@@ -31,7 +31,7 @@ from pipelines.app.commands import (
     ui,
     watch,
 )
-from pipelines.execution.interrupt import exit_code, leave_at_once
+from pipelines.execution.interrupt import exit_code, forget_signals, leave_at_once
 
 app = typer.Typer(
     name="calm-bench",
@@ -81,6 +81,8 @@ _DEBUG = "CALM_BENCH_DEBUG"
 
 def main() -> None:
     """Run the command. An error is one message on stderr, and carries its exit code (``calm_bench.errors``)."""
+    # Whoever gets here has been asked for nothing yet: a signal before would have ended the process.
+    forget_signals()
     # At the end the system takes back what there is: to look through it for garbage first takes up to half a second.
     atexit.register(gc.freeze)
     try:

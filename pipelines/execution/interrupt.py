@@ -29,6 +29,11 @@ def exit_code() -> int | None:
     return 128 + _heard[0] if _heard else None
 
 
+def forget_signals() -> None:
+    """Begin anew: a process that runs several commands, one after the other, ends by signals of the last one only."""
+    _heard.clear()
+
+
 def interrupt_on_signals() -> None:
     """Let the signals that were not ignored when this process began raise KeyboardInterrupt in its main thread."""
 

@@ -61,8 +61,12 @@ def peak(kind: str, trains: bool) -> int:
     return counted.peak
 
 
+# A diffusion head reads from its table of noise which steps it visits, and fake tensors hold no numbers.
+MEASURABLE = [head for head in HEADS if head != "diffusion"]
+
+
 @pytest.mark.filterwarnings("ignore:Mismatch dtype")
-@pytest.mark.parametrize("kind", ["autoencoder", "token", *HEADS])
+@pytest.mark.parametrize("kind", ["autoencoder", "token", *MEASURABLE])
 def test_a_micro_batch_without_gradients_takes_less_than_one_with_them(kind: str) -> None:
     step, validation = peak(kind, trains=True), peak(kind, trains=False)
     assert 1e9 < validation < 0.8 * step
