@@ -31,6 +31,7 @@ from pipelines.app.commands import (
     ui,
     watch,
 )
+from pipelines.common.at_end import run_at_end
 from pipelines.execution.interrupt import exit_code, forget_signals, leave_at_once
 
 app = typer.Typer(
@@ -97,7 +98,8 @@ def main() -> None:
             raise
         code = _complain(*_told(error))
         if exit_code() is not None:
-            # Whatever else a signal brought about.
+            # Whatever else a signal brought about, but for the last words of who stopped politely.
+            run_at_end()
             leave_at_once()
         sys.exit(code)
 

@@ -17,6 +17,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from calm_bench.errors import StopRequested
 from calm_bench.frozen import Frozen
 from pipelines.execution.interrupt import this_command
 from pipelines.monitor.tracker import Tracker
@@ -92,8 +93,7 @@ class Recording:
         self._thread.join()
         state: State = "finished"
         if error is not None:
-            polite = isinstance(error, KeyboardInterrupt) or type(error).__name__ == "StudyInterrupted"
-            state = "stopped" if polite else "failed"
+            state = "stopped" if isinstance(error, KeyboardInterrupt | StopRequested) else "failed"
         self._write(state)
 
     def _work(self) -> None:

@@ -9,7 +9,7 @@ Listings cost money, so whoever watches makes three of them every :data:`LOOK_S`
 
 from __future__ import annotations
 
-import atexit
+import functools
 import json
 import os
 import threading
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from calm_bench.atomic import write_bytes
+from pipelines.common.at_end import at_end
 from pipelines.common.record_file import RecordError
 from pipelines.store import checkpoint_upload, remote_studies
 from pipelines.store.holder import this_process
@@ -74,7 +75,7 @@ class Sender:
         """The study is left: what is recorded now is the end of it, if anything is recorded at all."""
         self._leaving.set()
         # A process that was stopped may end sooner than its last word is sent.
-        atexit.register(self._thread.join, LAST_WORD_S)
+        at_end(functools.partial(self._thread.join, LAST_WORD_S))
 
     def _work(self) -> None:
         next_send, swept = 0.0, False

@@ -225,7 +225,7 @@ def test_what_is_said_of_a_database_that_cannot_be_used(
         assert "wrong" not in str(caught.value)
         assert "pass" not in str(caught.value).replace("password authentication failed", "")
 
-    with pytest.raises(PostgresqlError, match=r"needs the package psycopg2: pip install 'calm-bench\[postgresql\]'"):
+    with pytest.raises(PostgresqlError, match=r"needs the package psycopg2: pip install 'psycopg2-binary'"):
         Database(uri.replace("postgresql:", "postgresql+psycopg2:"), "study")
 
     monkeypatch.delenv("CALM_BENCH_OPTUNA_STORAGE", raising=False)
