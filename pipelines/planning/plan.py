@@ -21,6 +21,7 @@ from pipelines.study.price import Price, price_of
 from pipelines.study.space import grid_points, label_of, settings_at
 from pipelines.study.stage import Stage, StageGraph
 from pipelines.study.stage_kind import STAGE_KINDS
+from pipelines.study.strata import num_trials, strata
 from pipelines.study.workload import Speed, Workload, workloads_of
 
 StageState = Literal["cached", "begun", "new"]
@@ -76,9 +77,9 @@ class PriceRange:
 class Plan:
     """All that is known about a study beforehand.
 
-    A grid's trials are all known. For ``tpe`` and ``random`` the base experiment stands in ``trials`` as an example
-    and ``sampled`` holds the prices over the search space; ``drawn`` are as many trials as it will have, drawn evenly
-    from the space.
+    A grid's trials are all known. For ``tpe`` and ``random``, and where the best are trained again, what each search
+    begins from stands in ``trials`` as an example and ``sampled`` holds the prices over the search space; ``drawn``
+    are as many trials as the study will have, drawn evenly from the space.
     """
 
     study: Study
@@ -137,18 +138,33 @@ def plan_study(study: Study, store: Store, speed_of: Callable[[Workload], Speed]
     corpus_identity = functools.cache(corpus_identity_of)
     folder = study_folder(study, store, corpus_identity)
     rule = rule_for(study, folder, speed_of or assumed_speed, writes=False)
-    search = study.search
     expand = _Expansion(study, store, rule, corpus_identity)
-    if search.sampler == "grid":
-        points = [(settings_at(search, point), label_of(search, point, study.name)) for point in grid_points(search)]
-    else:
-        points = [({}, "base experiment")]
-    trials = [expand(number, label, settings) for number, (settings, label) in enumerate(points)]
+    is_known = study.search.sampler == "grid" and study.final is None
+    points = _grid(study.search, study.name) if is_known else _examples(study.search)
+    trials = [expand(*point) for point in points]
     stages = tuple(_stages(trials, store))
-    if search.sampler == "grid":
+    if is_known:
         return Plan(study, tuple(trials), stages, budget=rule.budget)
     sampled, drawn = _sampled(study, expand)
     return Plan(study, tuple(trials), stages, sampled, drawn, rule.budget)
+
+
+def _grid(search: Search, name: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """Numbers, labels and settings of all trials: the first of each stratum, then the second of each."""
+    parts = strata(search)
+    points = {
+        index + own * len(parts): {**stratum.chosen, **point}
+        for index, stratum in enumerate(parts)
+        for own, point in enumerate(grid_points(stratum.search))
+    }
+    for number, point in sorted(points.items()):
+        yield number, label_of(search, point, name), settings_at(search, point)
+
+
+def _examples(search: Search) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """What the searches begin from, where their trials are known only as they run."""
+    for index, stratum in enumerate(strata(search)):
+        yield index, stratum.label or "base experiment", settings_at(search, stratum.chosen)
 
 
 @dataclass(frozen=True)
@@ -221,13 +237,14 @@ def _sampled(study: Study, expand: _Expansion) -> tuple[PriceRange, tuple[Planne
         ConfigurationError: not one of the points is a possible experiment.
     """
     chance = random.Random(0)
-    search, wanted = study.search, study.search.num_trials or 0
-    base = study.experiment()
+    search, wanted, base = study.search, num_trials(study), study.experiment()
+    parts = strata(search)
     prices: list[float] = []
     drawn: list[PlannedTrial] = []
     error: ConfigurationError | None = None
-    for _ in range(SAMPLED_POINTS):
-        point = {parameter.name: _draw(parameter, chance) for parameter in search.parameters}
+    for index in range(SAMPLED_POINTS):
+        stratum = parts[index % len(parts)]
+        point = {**stratum.chosen, **{one.name: _draw(one, chance) for one in stratum.search.parameters}}
         settings = settings_at(search, point)
         if len(drawn) < min(wanted, MOST_DRAWN):
             trial = expand(len(drawn), label_of(search, point, study.name), settings)

@@ -12,6 +12,7 @@ from pipelines.report.estimate_table import amount_of_bytes, long_duration, mach
 from pipelines.report.tables import budget_in_words
 from pipelines.study.price import Price
 from pipelines.study.stage import Stage
+from pipelines.study.strata import num_final_trials
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -110,9 +111,11 @@ def summary(plan: Plan) -> str:
         )
     else:
         prices = plan.sampled
+        final = num_final_trials(plan.study)
+        fresh = f", {final} of them the best ones again with fresh seeds" if final else ""
         lines.append(
-            f"{prices.num_trials} trials, chosen by {plan.study.search.sampler} as the study runs; above, the base "
-            f"experiment they vary. Training FLOPs of one trial: {scientific(prices.lowest)} to "
+            f"{prices.num_trials} trials, chosen by {plan.study.search.sampler} as the study runs{fresh}; above, what "
+            f"they vary. Training FLOPs of one trial: {scientific(prices.lowest)} to "
             f"{scientific(prices.highest)}, median {scientific(prices.median)}; of all, shared autoencoders "
             f"once, about {scientific(prices.total)}."
         )

@@ -29,8 +29,10 @@ from pipelines.execution.scheduler import Scheduler
 from pipelines.planning.budgets import BudgetRule, rule_for
 from pipelines.planning.stage_costs import assumed_speed
 from pipelines.search.objectives import constraint_excesses, objective_values, violations
-from pipelines.search.pruning import Pruner
-from pipelines.search.trial_queue import TrialQueue, TrialRequest, TrialResult
+from pipelines.search.selection import select
+from pipelines.search.study_pruner import StudyPruner
+from pipelines.search.study_queue import StudyQueue, StudyTrial
+from pipelines.search.trial_queue import TrialResult
 from pipelines.search.trial_storage import Journal, trial_storage
 from pipelines.store.store import Store
 from pipelines.store.study_folder import study_folder
@@ -39,8 +41,6 @@ from pipelines.store.trial_record import TrialRecord, save_trials
 from pipelines.study.config import Study
 from pipelines.study.graph import corpus_identity_of, stages_for
 from pipelines.study.identity import study_identity
-from pipelines.study.price import price_of
-from pipelines.study.space import label_of, settings_at
 from pipelines.study.stage import StageGraph
 from pipelines.study.trial import TrialOutcome
 from pipelines.study.workload import Speed, Workload
@@ -90,15 +90,15 @@ def run_study(
     storage = trial_storage(study.execution, folder, study.name)
     with (
         store.open_study(folder.name, exclusive=isinstance(storage, Journal)),
-        closing(TrialQueue(storage, study.search, study.seed, retry_failed)) as ledger,
+        closing(StudyQueue(storage, study, retry_failed)) as queue,
         polite_stop(announce) as request,
     ):
         save_study(folder, study)
         rule = rule_for(study, folder, speed_of, writes=True)
         run = _Run(
-            study, store, executor, listener or Listeners(), folder, graph_for, ledger, rule, lambda: bool(request)
+            study, store, executor, listener or Listeners(), folder, graph_for, queue, rule, lambda: bool(request)
         )
-        run.listener.handle(StudyStarted(study.name, name, folder, ledger.num_trials, study.search.objectives))
+        run.listener.handle(StudyStarted(study.name, name, folder, queue.num_trials, study.search.objectives))
         stopping = False
         while True:
             if request and not stopping:
@@ -109,8 +109,12 @@ def run_study(
                 run.take_up_new_trials()
                 run.write_trials()
                 run.scheduler.submit()
-            if not run.open or (stopping and run.scheduler.is_idle):
+            if stopping and run.scheduler.is_idle:
                 break
+            if not run.open:
+                if stopping or not run.begin_final():
+                    break
+                continue
             run.scheduler.wait()
             run.finish_trials()
             run.write_trials()
@@ -118,7 +122,7 @@ def run_study(
     # Also where all trials had ended by then: who wants it gone does not want to wait for tables and pictures.
     if request:
         raise StudyInterrupted(
-            f"stopped by {request.reason}: {len(run.outcomes)} of {ledger.num_trials} trials have ended, and what the "
+            f"stopped by {request.reason}: {len(run.outcomes)} of {queue.num_trials} trials have ended, and what the "
             f"others had reached is kept in {store.place}. The same command goes on from there."
         )
     outcomes = sorted(run.outcomes.values(), key=lambda outcome: outcome.number)
@@ -130,7 +134,7 @@ def run_study(
 class _Open:
     """A trial that is under way."""
 
-    asked: TrialRequest
+    asked: StudyTrial
     outcome: TrialOutcome
     graph: StageGraph
 
@@ -146,7 +150,7 @@ class _Run:
         listener: Listener,
         folder: Path,
         graph_for: GraphFor,
-        ledger: TrialQueue,
+        queue: StudyQueue,
         rule: BudgetRule,
         stop_asked: Callable[[], bool],
     ) -> None:
@@ -154,12 +158,12 @@ class _Run:
         self.store = store
         self.pruner = None
         if study.search.pruner != "none":
-            self.pruner = Pruner(study.search, price_of(rule(study.experiment())).model.flops.total)
+            self.pruner = StudyPruner(study, rule)
             listener = Listeners([self.pruner, listener])
         self.listener = listener
         self.folder = folder
         self.graph_for = graph_for
-        self.ledger = ledger
+        self.queue = queue
         self.rule = rule
         self.scheduler = Scheduler(store, executor, listener, study.execution.retries, stop_asked)
         self.open: dict[int, _Open] = {}
@@ -172,7 +176,7 @@ class _Run:
 
     def take_up_new_trials(self) -> None:
         """Take up what the search proposes; cached and invalid trials end here and may bring further proposals."""
-        while new := self.ledger.new_trials():
+        while new := self.queue.new_trials():
             for asked in new:
                 self._take_up(asked)
             begun = [self.open[asked.number].graph for asked in new if asked.number in self.open]
@@ -181,11 +185,19 @@ class _Run:
             self._seen_ended = -1
             self.finish_trials()
 
-    def _take_up(self, asked: TrialRequest) -> None:
+    def begin_final(self) -> bool:
+        """Select what is trained again and ask for its trials, once the search has ended; whether there are any."""
+        if self.study.final is None or self.queue.has_final:
+            return False
+        selected = select(self.study, list(self.outcomes.values()))
+        if selected:
+            self.queue.add_final(selected)
+        return bool(selected)
+
+    def _take_up(self, asked: StudyTrial) -> None:
         """Describe a trial's stages and queue those that are not done; or record why there are none."""
-        settings = settings_at(self.study.search, asked.point)
-        label = label_of(self.study.search, asked.point, self.study.name)
-        outcome = TrialOutcome(asked.number, label, settings, "complete")
+        settings, label = asked.settings, asked.label
+        outcome = TrialOutcome(asked.number, label, settings, "complete", role=asked.role, stratum=asked.stratum)
         try:
             experiment = self.rule(apply_settings(self._base, settings))
             graph = self.graph_for(experiment)
@@ -194,10 +206,8 @@ class _Run:
             self._fail(asked, replace(outcome, state="invalid", error=str(error)))
             return
         outcome = replace(outcome, experiment=experiment, graph=graph)
-        if self.pruner is not None and asked.state != "open":
-            self.pruner.add_ended(asked.number, experiment, graph, asked.rungs, asked.state == "pruned")
-        elif self.pruner is not None:
-            self.pruner.add(asked.number, experiment, graph)
+        if self.pruner is not None:
+            self.pruner.add(asked, experiment, graph)
         if asked.state in ("failed", "pruned"):
             self._fail(asked, self._with_results(replace(outcome, state=asked.state, error=asked.error)))
             return
@@ -261,16 +271,16 @@ class _Run:
             excesses = constraint_excesses(search.constraints, outcome.results)
             constraints = {str(constraint): excess for constraint, excess in excesses.items()}
             told = TrialResult(values, constraints=constraints, rungs=self._rungs(outcome.number))
-            self.ledger.tell(outcome.number, told)
+            self.queue.tell(outcome.number, told)
         self._changed = True
         self.listener.handle(TrialFinished(outcome))
 
-    def _fail(self, asked: TrialRequest, outcome: TrialOutcome) -> None:
+    def _fail(self, asked: StudyTrial, outcome: TrialOutcome) -> None:
         self.outcomes[outcome.number] = outcome
         if asked.state == "open":
             pruned = outcome.state == "pruned"
             told = TrialResult(error=outcome.error, pruned=pruned, rungs=self._rungs(outcome.number))
-            self.ledger.tell(outcome.number, told)
+            self.queue.tell(outcome.number, told)
         self._changed = True
         self.listener.handle(TrialFailed(outcome))
 

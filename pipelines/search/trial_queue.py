@@ -28,7 +28,7 @@ TrialRequestState = Literal["open", "complete", "failed", "pruned"]
 
 @dataclass(frozen=True)
 class TrialRequest:
-    """A trial as the ledger knows it."""
+    """A trial as the queue knows it."""
 
     number: int
     point: Point
@@ -54,16 +54,19 @@ class TrialResult:
 
 
 class TrialQueue:
-    """The trials of one study. Use from one thread; several drivers may have the same trials open.
+    """The trials of one search. Use from one thread; several drivers may have the same trials open.
 
     Whatever is done under the guard of the storage bears being done again: a connection may end amid it.
 
     Args:
         seed: of the sampler.
         retry_failed: propose the points of failed trials once more, as new trials.
+        name: of the search in ``storage``; unset means that of the study.
     """
 
-    def __init__(self, storage: TrialStorage, search: Search, seed: int, retry_failed: bool = False) -> None:
+    def __init__(
+        self, storage: TrialStorage, search: Search, seed: int, retry_failed: bool = False, name: str | None = None
+    ) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -80,7 +83,7 @@ class TrialQueue:
         def begin() -> optuna.Study:
             return optuna.create_study(
                 storage=backend,
-                study_name=storage.study_name,
+                study_name=name or storage.study_name,
                 directions=[objective.direction for objective in search.objectives],
                 load_if_exists=True,
             )
@@ -116,6 +119,11 @@ class TrialQueue:
     def close(self) -> None:
         """Let go of the storage."""
         self._storage.close()
+
+    @property
+    def num_asked(self) -> int:
+        """How many trials have been asked so far, every try of one counted."""
+        return len(self._storage.exclusively(self._frozen))
 
     def _tell_next(self) -> bool:
         """Tell one trial that may be told, and ask for what follows it; whether there was one."""

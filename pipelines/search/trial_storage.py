@@ -53,7 +53,7 @@ class TrialStorage(Protocol):
         """The study's name in it."""
 
     def open(self) -> optuna.storages.BaseStorage:
-        """What Optuna reads and writes, made if missing. To be called first."""
+        """What Optuna reads and writes, made if missing; the same at every call. To be called first."""
 
     def exclusively(self, step: Callable[[], T]) -> T:
         """Do ``step`` while no other driver of the study does; it may be done in part, and then from its start."""
@@ -92,14 +92,17 @@ class Journal:
         self.study_name = study_name
         self._path = path
         self._guard = path.with_name(f".{path.name}.guard")
+        self._opened: optuna.storages.BaseStorage | None = None
 
     def open(self) -> optuna.storages.BaseStorage:
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
 
-        with locked(self._guard):
-            _recover(self._path)
-            return JournalStorage(JournalFileBackend(str(self._path)))
+        if self._opened is None:
+            with locked(self._guard):
+                _recover(self._path)
+                self._opened = JournalStorage(JournalFileBackend(str(self._path)))
+        return self._opened
 
     def exclusively(self, step: Callable[[], T]) -> T:
         with locked(self._guard):
@@ -130,15 +133,18 @@ class Database:
         self._patience_s = patience_s
         self._url, self._options = connection_options(uri)
         self._engine: sqlalchemy.Engine | None = None
+        self._opened: optuna.storages.BaseStorage | None = None
 
     def open(self) -> optuna.storages.BaseStorage:
         from optuna.storages import RDBStorage
 
+        if self._opened is not None:
+            return self._opened
         with complaints(self._address), one_connection(self._uri) as engine, advisory_lock(engine, "optuna tables"):
             self._refuse_tables_of_others(engine)
             storage = RDBStorage(self._url, self._options)
         notice_death(storage.engine)
-        self._engine = storage.engine
+        self._engine, self._opened = storage.engine, storage
         return storage
 
     def try_out(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
@@ -15,6 +15,7 @@ from calm_bench.atomic import write_json
 from calm_bench.frozen import Frozen
 from pipelines.common.record_file import read_json, validated
 from pipelines.store.refs import StageRef
+from pipelines.study.trial import TrialRole
 
 if TYPE_CHECKING:
     from pipelines.study.trial import TrialOutcome
@@ -39,6 +40,9 @@ class TrialRecord(Frozen):
     """Objectives of a complete trial, in the order of ``search.objectives``."""
     violations: tuple[str, ...] = ()
     """The constraints of the search that a complete trial breaks, each with the value found."""
+    role: Annotated[TrialRole, Field(exclude_if=lambda role: role == "search")] = "search"
+    stratum: Annotated[str, Field(exclude_if=lambda label: not label)] = ""
+    """Label of the search that it belongs to, or whose best it is; empty where the study is one search."""
     stages: dict[str, str] = Field(default_factory=dict)
     """Identities by kind; none for an invalid trial."""
 
@@ -54,6 +58,8 @@ class TrialRecord(Frozen):
             error=outcome.error,
             values=outcome.values,
             violations=outcome.violations,
+            role=outcome.role,
+            stratum=outcome.stratum,
             stages={stage.kind: stage.identity for stage in stages},
         )
 

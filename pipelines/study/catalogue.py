@@ -69,7 +69,15 @@ def resolve_study(name_or_path: str, overrides: Sequence[str] = ()) -> Study:
     for key in study.search.fixed_settings:
         check_path(Experiment, key)
     refuse_lost_settings(study, settings)
-    return study
+    return _with_objective_text(study)
+
+
+def _with_objective_text(study: Study) -> Study:
+    """Validation text where scores choose among trials and the study does not say which text."""
+    search = study.search
+    if search.split is not None or not (search.chooses_by_score or study.final is not None):
+        return study
+    return study.model_copy(update={"search": search.model_copy(update={"split": "validation"})})
 
 
 def _find(name_or_path: str) -> Path:

@@ -28,6 +28,8 @@ class Parameter(Frozen):
     """Label -> settings by dotted path, applied together."""
     include: tuple[str, ...] | None = None
     """The choices to use; unset means all."""
+    when: Annotated[dict[str, tuple[Any, ...]], Field(exclude_if=lambda when: not when)] = Field(default_factory=dict)
+    """Parameter of :attr:`Search.each` -> its values with which this one is searched; unset means with all."""
 
     @model_validator(mode="after")
     def _exactly_one_form(self) -> Self:
@@ -78,6 +80,9 @@ class Search(Frozen):
     parameters: tuple[Parameter, ...] = ()
     num_trials: PositiveInt | None = None
     """Number of trials of ``tpe`` and ``random``; a grid has as many as it has points."""
+    each: Annotated[tuple[str, ...], Field(exclude_if=lambda each: not each)] = ()
+    """Names of parameters with listed values or choices. Each combination of these has a search of its own over the
+    other parameters, of ``num_trials`` trials, so that all of them are tuned with equal effort."""
     concurrent_trials: PositiveInt = 4
     """How many trials ``tpe`` proposes beyond those whose results it knows. Part of the search and not of its
     execution: what the sampler knows decides what it proposes, whatever runs where."""
@@ -89,6 +94,11 @@ class Search(Frozen):
     """Stop language models that are worse, in validation loss at the same training FLOPs, than the median of the
     trials before them, or than the better half. Compared are trials whose losses mean the same:
     :mod:`pipelines.search.pruning` says which."""
+    split: Annotated[Literal["validation", "test"] | None, Field(exclude_if=lambda split: split is None)] = None
+    """The text on which trials are scored. Unset means ``evaluation.split``, but validation text where scores choose
+    among the trials."""
+    allow_test_objective: Annotated[bool, Field(exclude_if=lambda allowed: not allowed)] = False
+    """Let scores on test text choose: they are too high then, and nothing is left to test with."""
     rungs: Annotated[int, Field(ge=1, le=16)] = 4
     """Where a pruner compares: at 1/2, 1/4, 1/8, ... of the base experiment's training FLOPs, so many of them."""
 
@@ -106,6 +116,35 @@ class Search(Frozen):
             )
         return self
 
+    @property
+    def chooses_by_score(self) -> bool:
+        """Whether scores on held-out text decide which settings later trials try."""
+        metrics = {objective.metric for objective in self.objectives} | {bound.metric for bound in self.constraints}
+        return self.sampler == "tpe" and "brierlm" in metrics
+
+    @model_validator(mode="after")
+    def _each_is_listed(self) -> Self:
+        listed = {p.name: tuple(p.choices or p.values or ()) for p in self.parameters if p.low is None}
+        for name in self.each:
+            if name not in listed:
+                raise ValueError(
+                    f"search.each: {name!r} is no parameter with choices or values; those are {list(listed)}"
+                )
+        for parameter in self.parameters:
+            for name, values in parameter.when.items():
+                if name not in self.each or parameter.name in self.each:
+                    raise ValueError(
+                        f"search parameter {parameter.name!r}: when names {name!r}, which is not in search.each"
+                        if name not in self.each
+                        else f"search parameter {parameter.name!r} is in search.each and cannot depend on another"
+                    )
+                if unknown := [value for value in values if value not in listed[name]]:
+                    raise ValueError(
+                        f"search parameter {parameter.name!r}: when {name!r} is one of {unknown}, but it is one of "
+                        f"{list(listed[name])}"
+                    )
+        return self
+
     @model_validator(mode="after")
     def _sampler_fits_parameters(self) -> Self:
         if self.sampler == "grid":
@@ -115,6 +154,26 @@ class Search(Frozen):
         elif self.num_trials is None:
             raise ValueError(f"sampler {self.sampler} needs num_trials")
         return self
+
+
+class Final(Frozen):
+    """What is done with the best trials of a search: they are trained again with fresh seeds and scored once, on text
+    that chose nothing. The leaderboard then ranks these."""
+
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1, 2, 3)
+    split: Literal["validation", "test"] = "test"
+    top: PositiveInt = 1
+    """How many of each search, the best by its objective; with several objectives, of those that no other beats in
+    all of them."""
+    untuned: bool = True
+    """Train what each search began from with the same seeds too: the difference is what tuning gained."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"seeds {list(seeds)} are not all different")
+        return seeds
 
 
 def paths_set(search: Search) -> list[str]:
@@ -199,6 +258,8 @@ class Study(Experiment):
     experiment's ``model.training`` pays for, or stands behind the word (``equal-tokens 5e6``, ``equal-time 10min``).
     Unset trains each as it is configured."""
     search: Search = Search()
+    final: Annotated[Final | None, Field(exclude_if=lambda final: final is None)] = None
+    """Fresh trainings of the search's best, scored on test text; unset ranks the trials of the search themselves."""
     execution: Execution = Execution()
     tracking: Tracking = Tracking()
 
@@ -219,6 +280,29 @@ class Study(Experiment):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _final_text_chose_nothing(self) -> Self:
+        if self.final is None:
+            return self
+        paths = paths_set(self.search)
+        for path in ("seed", "evaluation.split"):
+            if path in paths:
+                raise ValueError(f"the search sets {path}, which final decides for the trials that it trains again")
+        if self.seed in self.final.seeds:
+            raise ValueError(f"final.seeds holds {self.seed}, the seed of the search: fresh seeds are others")
+        if self.split == self.final.split:
+            raise ValueError(
+                f"final.split and search.split are both {self.split}: the best would be scored on the text that chose "
+                "them"
+            )
+        return self
+
+    @property
+    def split(self) -> Literal["validation", "test"]:
+        """The text that the trials of the search are scored on."""
+        return self.search.split or ("validation" if self.final is not None else self.evaluation.split)
+
     def experiment(self) -> Experiment:
         """The base experiment, without search and execution."""
-        return Experiment(**{name: getattr(self, name) for name in Experiment.model_fields})
+        parts = {name: getattr(self, name) for name in Experiment.model_fields}
+        return Experiment(**parts | {"evaluation": self.evaluation.model_copy(update={"split": self.split})})

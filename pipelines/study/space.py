@@ -42,9 +42,11 @@ def distributions(search: Search) -> dict[str, BaseDistribution]:
 
 def settings_at(search: Search, point: Mapping[str, Scalar]) -> dict[str, Any]:
     """What ``point`` sets, by dotted path of the experiment; a later parameter overrides an earlier one,
-    and ``search.fixed`` all of them."""
+    and ``search.fixed`` all of them. Parameters that ``point`` lacks set nothing."""
     settings: dict[str, Any] = {}
     for parameter in search.parameters:
+        if parameter.name not in point:
+            continue
         value = point[parameter.name]
         if parameter.choices is not None:
             settings.update(parameter.choices[str(value)])
@@ -67,6 +69,8 @@ def label_of(search: Search, point: Mapping[str, Scalar], name: str) -> str:
     """What people call the trial: labels of choices, ``name=value`` of the rest; ``name`` where nothing is searched."""
     parts = []
     for parameter in search.parameters:
+        if parameter.name not in point:
+            continue
         value = point[parameter.name]
         if parameter.choices is not None:
             parts.append(str(value))

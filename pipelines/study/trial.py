@@ -14,6 +14,10 @@ TrialState = Literal["complete", "failed", "invalid", "pruned"]
 """``invalid``: the settings do not fit together, so nothing of the trial was run. ``pruned``: its language model was
 worse than those of other trials at equal FLOPs."""
 
+TrialRole = Literal["search", "selected", "untuned"]
+"""``search``: a point of the search. ``selected``: the best of a search, trained again with a fresh seed; ``untuned``:
+what the search began from, likewise."""
+
 
 @dataclass(frozen=True)
 class TrialOutcome:
@@ -40,5 +44,8 @@ class TrialOutcome:
     """Objectives of a complete trial, in the order of ``search.objectives``."""
     violations: tuple[str, ...] = ()
     """The constraints of the search that a complete trial breaks, each with the value found."""
+    role: TrialRole = "search"
+    stratum: str = ""
+    """Label of the search that it belongs to, or whose best it is; empty where the study is one search."""
     cached: bool = False
     """True when this run found everything done and computed nothing for the trial."""

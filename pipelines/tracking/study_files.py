@@ -19,9 +19,9 @@ from pipelines.store.store import Store
 from pipelines.store.study_record import StudyRecord
 from pipelines.store.trial_record import TrialRecord, has_begun, load_trials
 from pipelines.study.config import Study
-from pipelines.study.space import grid_points
 from pipelines.study.stage import Stage, StageGraph
 from pipelines.study.stage_folder import StageRecord, is_finished, read_result
+from pipelines.study.strata import num_trials
 from pipelines.study.trial import TrialOutcome
 from pipelines.tracking.address import TrackingError
 from pipelines.tracking.system_metrics import SystemLog
@@ -93,10 +93,8 @@ class StoredStudy:
     @property
     def status(self) -> str:
         """Status of its run in MLflow, when nobody works on it."""
-        search = self.study.search
-        expected = len(grid_points(search)) if search.sampler == "grid" else search.num_trials or 0
         ends = [trial.end for trial in self.trials if trial.end is not None]
-        if len(self.trials) < expected or len(ends) < len(self.trials):
+        if len(self.trials) < num_trials(self.study) or len(ends) < len(self.trials):
             return "KILLED"
         return "FINISHED" if any(end.state == "complete" for end in ends) else "FAILED"
 
@@ -176,7 +174,18 @@ class StudyFiles:
                 graph = StageGraph(tuple(self.stage(kind, identity) for kind, identity in names.items()))
                 addresses = {stage.kind: self._store.address(stage) for stage in graph.stages}
                 outcome = TrialOutcome(
-                    number, label, settings, "complete", None, experiment, graph, results, folders, addresses
+                    number,
+                    label,
+                    settings,
+                    "complete",
+                    None,
+                    experiment,
+                    graph,
+                    results,
+                    folders,
+                    addresses,
+                    role=record.role,
+                    stratum=record.stratum,
                 )
                 entry = entry_from(outcome, study)
             except (OSError, ValueError, KeyError, TypeError):

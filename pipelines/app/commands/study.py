@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pipelines.app.run_context import RunContext
     from pipelines.app.running import Report
     from pipelines.planning.forecast import Forecast
+    from pipelines.store.store import Store
     from pipelines.study.config import Study
 
 BudgetLimit = Annotated[
@@ -59,6 +60,7 @@ def run(
     for note in check_study(resolved):
         say_on_stderr(note)
     with RunContext.of(resolved) as place:
+        resolved = _settled(resolved, place.store)
         from pipelines.app.running import run_and_report
         from pipelines.report.tables import print_table
         from pipelines.results.leaderboard import Leaderboard
@@ -74,6 +76,16 @@ def run(
     _tell(report, resolved, screen)
     if report.failed:
         raise typer.Exit(1)
+
+
+def _settled(study: Study, store: Store) -> Study:
+    """The study with the text that its objective is measured on; says on stderr what is not as it should be."""
+    from pipelines.planning.objective_text import settle_objective_text
+
+    settled, note = settle_objective_text(study, store)
+    if note is not None:
+        say_on_stderr(note)
+    return settled
 
 
 def _tell(report: Report, study: Study, screen: Console) -> None:
@@ -157,6 +169,7 @@ def plan(
     for note in check_study(resolved):
         say_on_stderr(note)
     opened = open_store(resolved.execution.store)
+    resolved = _settled(resolved, opened)
     names = machines or default_machines(resolved.execution)
     books = [SpeedCache(machine_named(name, resolved.execution, mfu), say_on_stderr) for name in names]
     planned = plan_study(resolved, opened, books[0].known)

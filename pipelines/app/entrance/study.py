@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,10 +57,12 @@ class Study:
 
     def plan(self) -> StudyPlan:
         """What the study will do and what it costs; starts nothing."""
+        from pipelines.planning.objective_text import settle_objective_text
         from pipelines.planning.plan import plan_study
         from pipelines.store.opening import open_store
 
-        return StudyPlan(plan_study(self.config, open_store(self.config.execution.store)))
+        store = open_store(self.config.execution.store)
+        return StudyPlan(plan_study(settle_objective_text(self.config, store)[0], store))
 
     def run(self, *, local: bool = False, retry_failed: bool = False, quiet: bool = False) -> StudyResult:
         """Train and score what the store does not hold yet; returns the results of all trials.
@@ -79,8 +82,12 @@ class Study:
         from rich.console import Console
 
         from pipelines.app.running import run_and_report
+        from pipelines.planning.objective_text import settle_objective_text
+        from pipelines.store.opening import open_store
 
-        study = self.config
+        study, note = settle_objective_text(self.config, open_store(self.config.execution.store))
+        if note is not None:
+            warnings.warn(note, stacklevel=2)
         if local:
             study = study.model_copy(update={"execution": study.execution.model_copy(update={"backend": "local"})})
         console = Console(file=io.StringIO()) if quiet else Console()
@@ -94,13 +101,14 @@ class Study:
         Raises:
             FileNotFoundError: it has not ended in this store yet.
         """
+        from pipelines.planning.objective_text import settle_objective_text
         from pipelines.results.leaderboard import load_board
         from pipelines.store.opening import open_store
         from pipelines.store.study_folder import study_folder
 
         store = open_store(self.config.execution.store)
         store.bring_studies()
-        folder = study_folder(self.config, store)
+        folder = study_folder(settle_objective_text(self.config, store)[0], store)
         board = load_board(folder)
         if board is None:
             raise FileNotFoundError(f"the study {self.name} has not ended in {store.place}: run() runs it, or goes on")

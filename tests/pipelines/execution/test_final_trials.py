@@ -1,0 +1,112 @@
+"""Studies whose best are trained again: real searches and trainings, stopped and resumed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pipelines.execution.events import TrialFinished
+from pipelines.search.drive import StudyInterrupted
+from pipelines.store.store import Store
+from pipelines.store.study_folder import study_folder
+from pipelines.study.config import Study
+from pipelines.study.trial import TrialOutcome
+
+Run = Callable[..., list[TrialOutcome]]
+SEARCH = {
+    "sampler": "tpe",
+    "num_trials": 2,
+    "concurrent_trials": 1,
+    "split": "validation",
+    # BrierLM of models as small as these is 0.
+    "objectives": [{"metric": "validation_loss", "direction": "minimize"}],
+    "each": ["family"],
+    "parameters": [
+        {"name": "family", "choices": {"token": {"model.kind": "token"}, "K=1": {"model.chunk_size": 1}}},
+        {"name": "model.training.learning_rate", "low": 1e-3, "high": 1e-2, "log": True},
+    ],
+}
+
+
+@pytest.fixture
+def study(tiny_study: Callable[..., Study]) -> Study:
+    return tiny_study(search=SEARCH, final={"seeds": [1, 2]})
+
+
+def _told(outcomes: list[TrialOutcome]) -> list[tuple[Any, ...]]:
+    return [(one.number, one.label, dict(one.settings), one.role, one.stratum, one.values) for one in outcomes]
+
+
+def test_the_best_of_each_search_is_trained_again_and_scored_on_test_text(
+    run: Run, store: Store, study: Study, recorder: Any
+) -> None:
+    outcomes = run(study)
+    assert [(one.role, one.stratum) for one in outcomes] == [("search", "token"), ("search", "K=1")] * 2 + [
+        (role, family) for family in ("token", "K=1") for role in ("selected", "untuned") for _ in range(2)
+    ]
+    assert [one.number for one in outcomes] == list(range(12))
+    for one in outcomes:
+        assert one.state == "complete"
+        is_search = one.role == "search"
+        assert one.results["evaluation"]["protocol"]["split"] == ("validation" if is_search else "test")
+        assert one.experiment is not None
+        assert one.experiment.seed == (0 if is_search else one.settings["seed"])
+    for family, first in (("token", 4), ("K=1", 8)):
+        rates = {
+            one.values[0]: one.settings["model.training.learning_rate"] for one in outcomes[:4] if one.stratum == family
+        }
+        best = rates[min(rates)]
+        assert [one.settings["model.training.learning_rate"] for one in outcomes[first : first + 2]] == [best, best]
+        assert all("model.training.learning_rate" not in one.settings for one in outcomes[first + 2 : first + 4])
+    records = json.loads((study_folder(study, store) / "trials.json").read_text())
+    assert [record.get("role", "search") for record in records] == [one.role for one in outcomes]
+
+    again = recorder()
+    assert _told(run(study, again)) == _told(outcomes)
+    assert all(event.outcome.cached for event in again.events if isinstance(event, TrialFinished))
+
+
+def test_a_longer_search_selects_anew_and_keeps_what_it_had(run: Run, study: Study) -> None:
+    short = run(study)
+    longer = study.model_copy(update={"search": study.search.model_copy(update={"num_trials": 3})})
+    outcomes = run(longer)
+    assert _told(outcomes[:4]) == _told(short[:4])
+    assert [one.role for one in outcomes[4:6]] == ["search", "search"]
+    assert [one.role for one in outcomes[6:]] == [one.role for one in short[4:]]
+    assert [one.number for one in outcomes[6:]] == list(range(6, 14))
+
+
+def test_stopped_between_search_and_final_it_goes_on_with_the_same_trials(
+    run: Run, study: Study, recorder: Any, tmp_path: Any
+) -> None:
+    import os
+    import signal
+
+    def stop(event: Any) -> None:
+        if isinstance(event, TrialFinished) and event.outcome.number == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(StudyInterrupted):
+        run(study, recorder(stop))
+    stopped = run(study)
+    assert [(one.number, one.role, one.state) for one in stopped[4:]] == [
+        (4 + index, role, "complete")
+        for index, role in enumerate(role for _ in range(2) for role in ("selected", "untuned") for _ in range(2))
+    ]
+
+
+def test_a_failed_search_has_no_best_but_what_it_began_from(run: Run, tiny_study: Callable[..., Study]) -> None:
+    """A family whose every trial fails does not keep the others from their final trials."""
+    choices = {"token": {"model.kind": "token"}, "K=3": {"model.chunk_size": 3}}
+    parameters = [SEARCH["parameters"][0] | {"choices": choices}, SEARCH["parameters"][1]]  # type: ignore[index,operator]
+    outcomes = run(tiny_study(search=SEARCH | {"parameters": parameters}, final={"seeds": [1]}))
+    assert {(one.stratum, one.role, one.state) for one in outcomes} == {
+        ("token", "search", "complete"),
+        ("K=3", "search", "invalid"),
+        ("token", "selected", "complete"),
+        ("token", "untuned", "complete"),
+        ("K=3", "untuned", "invalid"),
+    }
