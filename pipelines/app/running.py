@@ -18,7 +18,7 @@ from pipelines.planning.forecast import Forecast, Outcome
 from pipelines.planning.stage_costs import assumed_speed
 from pipelines.report.leaderboard_files import write_leaderboard
 from pipelines.report.trajectory_files import write_trajectories
-from pipelines.results.entry import entry_from
+from pipelines.results.final_rows import rows_of
 from pipelines.results.leaderboard import Leaderboard
 from pipelines.results.trajectories import summary, trajectories_of
 from pipelines.search.drive import StudyInterrupted, run_study
@@ -104,7 +104,7 @@ def run_and_report(
                 announce=progress.stopping,
                 speed_of=assumed_speed if forecast is None else forecast.speed_of,
             )
-        leaderboard = Leaderboard(entry_from(outcome, study) for outcome in outcomes if outcome.state == "complete")
+        leaderboard = Leaderboard(rows_of(outcomes, study))
         show(leaderboard)
         drawing.join()
         files = write_leaderboard(leaderboard, folder, progress.message)

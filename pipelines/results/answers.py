@@ -127,9 +127,34 @@ class Difference:
     training_ratio: float
     total_ratio: float
     inference_ratio: float
+    p_value: float
+    """Of the difference in score, corrected for the number of families that are compared
+    (:mod:`pipelines.results.holm`)."""
     dominance: Literal["family", "reference", "neither"]
     """Who is better in score beyond its error and needs no more training (autoencoder included) or inference FLOPs."""
     sentence: str
+
+
+@dataclass(frozen=True)
+class Gain:
+    """BrierLM of what one search chose minus that of what it began from."""
+
+    stratum: str
+    """Label of the search; empty where the study is one search."""
+    label: str
+    """What it chose."""
+    value: float
+    standard_error: float
+    """Over documents, paired where they can be, and over seeds."""
+    low: float
+    high: float
+    """Ends of the 95 % interval, by Student's t: few seeds tell little of how much seeds vary."""
+    seeds: int
+    """Fresh trainings of each of the two."""
+    trials: int
+    """How many the search tried."""
+    search_flops: float
+    """Training FLOPs of these."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +181,8 @@ class Headline:
     """How the intervals were made."""
     sentences: tuple[str, ...]
     """The whole headline as plain text, the one that says most first, then the answers."""
+    gains: tuple[Gain, ...] = ()
+    """What tuning gained, by search, where a study measured it."""
     command: str | None = None
     """What to run for an answer that is still open."""
 

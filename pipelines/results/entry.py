@@ -15,6 +15,7 @@ from pipelines.study.config import Study
 from pipelines.study.row import FinishedStage, Measure
 from pipelines.study.stage_kind import kind_or_none
 from pipelines.study.stated_budget import stated_budget
+from pipelines.study.trial import TrialRole
 
 if TYPE_CHECKING:
     from calm_bench.config import Experiment
@@ -43,6 +44,9 @@ class Entry(Frozen):
     kind: Literal["calm", "token"]
     chunk_size: int
     head: str | None = None
+    role: Annotated[TrialRole, Field(exclude_if=lambda role: role == "search")] = "search"
+    stratum: Annotated[str, Field(exclude_if=lambda label: not label)] = ""
+    """Label of the search that the trial belongs to, or whose best it is; empty where the study is one search."""
     seed: int
     seeds: tuple[int, ...] = ()
     """The seeds of a row that stands for several of one configuration (:mod:`pipelines.results.pooling`)."""
@@ -145,6 +149,8 @@ def entry_from(outcome: TrialOutcome, study: Study) -> Entry:
         kind=experiment.model.kind,
         chunk_size=experiment.model.chunk_size,
         head=None if is_token else experiment.model.head.kind,
+        role=outcome.role,
+        stratum=outcome.stratum,
         seed=experiment.seed,
         configuration=_configuration(experiment, fields["corpus_digest"]),
         total_training_flops=sum(part.training_flops for part in parts),

@@ -26,6 +26,8 @@ from pipelines.results.answers import (
 )
 from pipelines.results.entry import Entry
 from pipelines.results.families import Models, families_of
+from pipelines.results.gains import gains_of, without_untuned
+from pipelines.results.holm import holm, two_sided
 from pipelines.results.pairing import difference
 from pipelines.results.pooling import pooled
 from pipelines.results.trajectories import Trajectory
@@ -122,7 +124,8 @@ def headline(rows: Iterable[Entry], trajectories: Iterable[Trajectory] = (), tar
     """
     from pipelines.results.noise import noise_of
 
-    entries = pooled(rows)
+    rows = list(rows)
+    entries = without_untuned(pooled(rows))
     protocols = {entry.protocol_hash for entry in entries}
     if len(protocols) != 1:
         raise ValueError(f"a headline is about the rows of one protocol, not of {len(protocols)}")
@@ -136,6 +139,8 @@ def headline(rows: Iterable[Entry], trajectories: Iterable[Trajectory] = (), tar
     claim = sentences.claim(reference.models.key[0] == "token", answers, shown, entries)
     method = sentences.method(shown, noise, NUM_REPLICATES)
     command = sentences.command(shown, answers)
+    gains = gains_of(rows)
+    said = sentences.whole(answers, differences, claim, [*map(sentences.gain, gains), method], command)
     return Headline(
         protocol_hash=protocols.pop(),
         reference=reference.models.name,
@@ -144,7 +149,8 @@ def headline(rows: Iterable[Entry], trajectories: Iterable[Trajectory] = (), tar
         differences=tuple(differences),
         claim=claim,
         method=method,
-        sentences=tuple(sentences.whole(answers, differences, claim, method, command)),
+        sentences=tuple(said),
+        gains=tuple(gains),
         command=command,
     )
 
@@ -314,19 +320,20 @@ def _differences(entries: Sequence[Entry], reference: Models, others: Sequence[M
 
     base = best(reference)
     assert base is not None  # its own largest budget
+    level = [(models, row) for models in others if (row := best(models)) is not None]
+    apart = [difference(row, base) for _, row in level]
+    corrected = holm([two_sided(value, error) for value, error, _ in apart])
     found = []
-    for models in others:
-        row = best(models)
-        if row is None:
-            continue
-        value, error, is_paired = difference(row, base)
+    for (models, row), (value, error, is_paired), p_value in zip(level, apart, corrected, strict=True):
         ratios = (
             row.training_flops / base.training_flops,
             row.total_training_flops / base.total_training_flops,
             row.inference_flops_per_token / base.inference_flops_per_token,
         )
-        dominance = sentences.dominance(value, error, ratios)
+        who = sentences.dominance(value, p_value, ratios)
         names = models.name, reference.name
-        text = sentences.difference(names, base.training_flops, value, error, is_paired, ratios, dominance)
-        found.append(Difference(models.name, reference.name, value, error, is_paired, *ratios, dominance, text))
+        text = sentences.difference(
+            names, base.training_flops, value, error, is_paired, p_value, len(level), ratios, who
+        )
+        found.append(Difference(*names, value, error, is_paired, *ratios, p_value, who, text))
     return found

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pipelines.common.numbers import compact, printable, scientific, signed_with_error, with_error
-from pipelines.results.answers import Answer, Claim, Difference, Family, Ratio, Verdict
-from pipelines.results.ranks import SIGNIFICANT
+from pipelines.results.answers import Answer, Claim, Difference, Family, Gain, Ratio, Verdict
+from pipelines.results.holm import LEVEL
 
 if TYPE_CHECKING:
     from pipelines.results.entry import Entry
@@ -121,13 +121,15 @@ def answer(
 
 
 def dominance(
-    value: float, error: float, ratios: tuple[float, float, float]
+    value: float, p_value: float, ratios: tuple[float, float, float]
 ) -> Literal["family", "reference", "neither"]:
-    """Who is better beyond the error and needs no more; ratios of training, all training and inference FLOPs."""
+    """Who is better beyond chance and needs no more; ratios of training, all training and inference FLOPs."""
     _, total, inference = ratios
-    if value > SIGNIFICANT * error and total <= 1.02 and inference <= 1.001:
+    if p_value > LEVEL:
+        return "neither"
+    if value > 0 and total <= 1.02 and inference <= 1.001:
         return "family"
-    if value < -SIGNIFICANT * error and total >= 0.98 and inference >= 0.999:
+    if value < 0 and total >= 0.98 and inference >= 0.999:
         return "reference"
     return "neither"
 
@@ -138,16 +140,20 @@ def difference(
     value: float,
     error: float,
     is_paired: bool,
+    p_value: float,
+    num_families: int,
     ratios: tuple[float, float, float],
     who: Literal["family", "reference", "neither"],
 ) -> str:
     """Two models at equal training FLOPs."""
     name, base = model_name(names[0]), model_name(names[1])
-    if abs(value) <= SIGNIFICANT * error:
+    if p_value > LEVEL:
         found = f"scores {signed_with_error(value, error)} against {base}, which may be chance"
     else:
         found = f"scores {with_error(abs(value), error)} {'above' if value > 0 else 'below'} {base}"
     how = "documents paired" if is_paired else "documents not paired, so the error is an upper one"
+    if num_families > 1:
+        how += f"; p = {p_value:.2g}, corrected for {num_families} comparisons"
     end = {
         "family": f"{_start(name)} dominates: a higher score for no more training or inference FLOPs.",
         "reference": f"{_start(base)} dominates: a higher score for no more training or inference FLOPs.",
@@ -277,7 +283,7 @@ def summary(answers: Sequence[Answer], differences: Sequence[Difference]) -> str
     nearest = max(differences, key=lambda one: one.score_difference)
     base, error = model_name(nearest.reference), nearest.standard_error
     name, value = model_name(nearest.family), nearest.score_difference
-    if value < -SIGNIFICANT * error and len(differences) > 1:
+    if value < 0 and nearest.p_value <= LEVEL and len(differences) > 1:
         return (
             f"No K comes up to {base} within the compute spent here: {name}, the nearest, scores "
             f"{with_error(-value, error)} below it at equal training FLOPs."
@@ -289,7 +295,7 @@ def whole(
     answers: Sequence[Answer],
     differences: Sequence[Difference],
     found: Claim,
-    how: str,
+    how: Sequence[str],
     open_command: str | None,
 ) -> list[str]:
     """All sentences in the order in which people need them, the one that says most first."""
@@ -299,10 +305,21 @@ def whole(
     lines += [one.sentence for one in answers]
     lines += [one.sentence for one in differences if one.family not in answered]
     lines += found.sentences
-    lines.append(how)
+    lines += how
     if open_command is not None:
         lines.append(f"To answer what is open with finished models at several budgets: {open_command}")
     return lines
+
+
+def gain(found: Gain) -> str:
+    """What one search gained, and what it spent."""
+    what = f"Tuning {found.stratum}" if found.stratum else "Tuning"
+    tried = f"{found.trials} trials, {scientific(found.search_flops)} training FLOPs"
+    again = f"{found.seeds} fresh {'training' if found.seeds == 1 else 'trainings'} of each, on text that chose neither"
+    value = signed_with_error(found.value, found.standard_error)
+    if found.low <= 0 <= found.high:
+        return f"{what} ({tried}) gained {value} BrierLM over what it began from, which may be chance ({again})."
+    return f"{what} ({tried}) gained {value} BrierLM over what it began from ({again})."
 
 
 def _on_training(family: str, verdict: Verdict, answer: Answer) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from socketserver import ThreadingMixIn
-from typing import Any
+from typing import Any, NamedTuple
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna
@@ -41,8 +41,17 @@ class MissingDashboard(UsageError, RuntimeError):
     """optuna-dashboard is not installed; says how to install it."""
 
 
+class _Found(NamedTuple):
+    """A search of a study: a study in Optuna's terms, by its name in the storage that holds it."""
+
+    storage: BaseStorage
+    name: str
+    source: TrialSource
+
+
 class StudyCopies:
-    """All studies of the store at ``root``, copied into one storage of Optuna's; they are named by their folders.
+    """All studies of the store at ``root``, copied into one storage of Optuna's; they are named by their folders, with
+    the label of the search behind where a study consists of several.
 
     A study keeps its id from copy to copy: a page that is open stays the page of its study. While a database is away
     its studies stay as they were, which is said once on stderr.
@@ -66,17 +75,21 @@ class StudyCopies:
         stamps = {name: _stamp(source) for name, source in sources.items()}
         if not any(stamps[name] is None or stamps[name] != self._seen.get(name) for name in sources):
             return False
-        copies = InMemoryStorage()
-        for name in [*self._names, *(name for name in sources if name not in self._names)]:
-            source = sources.get(name)
-            if source is None or (stamps[name] is not None and stamps[name] == self._seen.get(name)):
-                optuna.copy_study(from_study_name=name, from_storage=self.storage, to_storage=copies)
-            elif self._copy(source, copies):
+        found: dict[str, _Found] = {}
+        for name, source in sources.items():
+            if stamps[name] is not None and stamps[name] == self._seen.get(name):
+                continue
+            searches = self._searches(source)
+            if searches:
                 self._seen[name] = stamps[name]
-                if name not in self._names:
-                    self._names.append(name)
-            elif name in self._names:
-                optuna.copy_study(from_study_name=name, from_storage=self.storage, to_storage=copies)
+            found |= searches
+        copies = InMemoryStorage()
+        for name in [*self._names, *(name for name in found if name not in self._names)]:
+            if name not in found or not self._copy(name, found[name], copies):
+                if name in self._names:
+                    optuna.copy_study(from_study_name=name, from_storage=self.storage, to_storage=copies)
+            elif name not in self._names:
+                self._names.append(name)
         self.storage = copies
         return True
 
@@ -92,48 +105,69 @@ class StudyCopies:
         for database in self._databases:
             database.engine.dispose()
 
-    def _copy(self, source: TrialSource, copies: BaseStorage) -> bool:
-        """Copy a study from its place; whether it was there."""
-        if source.address is None:
-            if source.name not in self._opened:
-                self._opened[source.name] = open_journal(source.folder)
-            return _copy(self._opened[source.name], None, source, copies)
+    def _searches(self, source: TrialSource) -> dict[str, _Found]:
+        """The searches of a study, by the names that they have on the pages; none where it is not to be had."""
         try:
-            with complaints(source.address):
-                if source.address not in self._opened:
-                    database = open_database(source.address)
-                    if database is None:
-                        return False
-                    self._databases.append(database)
-                    # Of trials that have ended it asks once only.
-                    self._opened[source.address] = get_storage(database)
-                found = _copy(self._opened[source.address], source.folder.name, source, copies)
+            storage = self._open(source)
+            if storage is None:
+                return {}
+            with complaints(source.address or ""):
+                names = optuna.get_all_study_names(storage)
         except PostgresqlError as error:
-            if source.address not in self._away:
-                known = "what it said before is shown meanwhile"
-                told = known if source.name in self._names else "its studies are shown when it answers"
-                print(f"{error}; {told}", file=sys.stderr, flush=True)
-            self._away.add(source.address)
+            self._say_away(source, error)
+            return {}
+        # A journal holds one study, a database those of many.
+        own = source.folder.name if source.address is not None else names[0].partition(" / ")[0] if names else ""
+        return {
+            source.name + name.removeprefix(own): _Found(storage, name, source)
+            for name in names
+            if name == own or name.startswith(f"{own} / ")
+        }
+
+    def _open(self, source: TrialSource) -> BaseStorage | None:
+        key = source.name if source.address is None else source.address
+        if key not in self._opened:
+            if source.address is None:
+                self._opened[key] = open_journal(source.folder)
+            else:
+                with complaints(source.address):
+                    database = open_database(source.address)
+                if database is None:
+                    return None
+                self._databases.append(database)
+                # Of trials that have ended it asks once only.
+                self._opened[key] = get_storage(database)
+        return self._opened[key]
+
+    def _copy(self, name: str, found: _Found, copies: BaseStorage) -> bool:
+        """Copy a search from its place, with the names of its objectives; whether it was there."""
+        source = found.source
+        try:
+            with complaints(source.address or ""):
+                optuna.copy_study(
+                    from_study_name=found.name, from_storage=found.storage, to_storage=copies, to_study_name=name
+                )
+        except PostgresqlError as error:
+            self._say_away(source, error)
             return False
-        self._away.discard(source.address)
-        return found
+        if source.address is not None:
+            self._away.discard(source.address)
+        metrics = _objectives(source.folder)
+        copied = optuna.load_study(study_name=name, storage=copies)
+        if len(metrics) == len(copied.directions):
+            with warnings.catch_warnings():
+                # It may change, says Optuna; then the pages call the values by their place.
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                copied.set_metric_names(metrics)
+        return True
 
-
-def _copy(storage: BaseStorage, name: str | None, source: TrialSource, copies: BaseStorage) -> bool:
-    """Copy the study ``name``, or the only one there is, with the names of its objectives; whether there is one."""
-    there = optuna.get_all_study_names(storage)
-    name = name or (there[0] if there else None)
-    if name not in there:
-        return False
-    optuna.copy_study(from_study_name=name, from_storage=storage, to_storage=copies, to_study_name=source.name)
-    metrics = _objectives(source.folder)
-    copied = optuna.load_study(study_name=source.name, storage=copies)
-    if len(metrics) == len(copied.directions):
-        with warnings.catch_warnings():
-            # It may change, says Optuna; then the pages call the values by their place.
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            copied.set_metric_names(metrics)
-    return True
+    def _say_away(self, source: TrialSource, error: PostgresqlError) -> None:
+        address = source.address or ""
+        if address not in self._away:
+            known = "what it said before is shown meanwhile"
+            told = known if source.name in self._names else "its studies are shown when it answers"
+            print(f"{error}; {told}", file=sys.stderr, flush=True)
+        self._away.add(address)
 
 
 def _objectives(folder: Path) -> list[str]:

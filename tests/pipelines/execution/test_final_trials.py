@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipelines.execution.events import TrialFinished
+from pipelines.results.final_rows import rows_of
 from pipelines.search.drive import StudyInterrupted
 from pipelines.store.store import Store
 from pipelines.store.study_folder import study_folder
@@ -63,6 +64,19 @@ def test_the_best_of_each_search_is_trained_again_and_scored_on_test_text(
         assert all("model.training.learning_rate" not in one.settings for one in outcomes[first + 2 : first + 4])
     records = json.loads((study_folder(study, store) / "trials.json").read_text())
     assert [record.get("role", "search") for record in records] == [one.role for one in outcomes]
+
+    rows = rows_of(outcomes, study)
+    assert [(row.trial, row.role, row.stratum) for row in rows] == [
+        (one.number, one.role, one.stratum) for one in outcomes[4:]
+    ]
+    assert len({row.protocol_hash for row in rows}) == 1
+    flops = {one.number: one.results["language_model"]["training_flops"] for one in outcomes}
+    encoder = outcomes[1].results["autoencoder"]["training_flops"]
+    assert [[measure.value for measure in row.measures] for row in (rows[0], rows[2], rows[4])] == [
+        [2, pytest.approx(flops[0] + flops[2])],
+        [],
+        [2, pytest.approx(flops[1] + flops[3] + encoder)],
+    ]
 
     again = recorder()
     assert _told(run(study, again)) == _told(outcomes)

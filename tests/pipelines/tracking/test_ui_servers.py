@@ -19,6 +19,7 @@ import pytest
 from calm_bench.atomic import write_json
 from calm_bench.overrides import ConfigurationError
 from pipelines.app.ui_servers import UiServers
+from pipelines.search.study_queue import StudyQueue
 from pipelines.search.trial_queue import TrialQueue, TrialResult
 from pipelines.search.trial_storage import Journal
 from pipelines.store.store import Store
@@ -88,6 +89,25 @@ def test_the_dashboard_shows_all_studies_live_and_changes_none(store: Store) -> 
         assert [trial["state"] for trial in detail["trials"]] == ["Complete", "Complete"]
     finally:
         server.stop()
+
+
+def test_every_search_of_a_study_has_its_page(store: Store, small_study: Callable[..., Study]) -> None:
+    from pipelines.tracking.optuna_pages import StudyCopies
+
+    search = {"parameters": [*SEARCH["parameters"], {"name": "model.kind", "values": ["token", "calm"]}]}
+    study = small_study(name="third", search=search | {"each": ["model.kind"]})
+    folder = store.root / "studies" / f"third-{'0' * 16}"
+    queue = StudyQueue(Journal(folder / "optuna.journal", "third"), study)
+    queue.close()
+    (folder / "study.yaml").write_text(resolved_yaml(study))
+    write_json(folder / "trials.json", [{"number": 0, "state": "open", "stages": {}}])
+    copies = StudyCopies(store.root)
+    copies.refresh()
+    names = {found.study_name for found in copies.storage.get_all_studies()}
+    assert {name.partition("third-0000000000000000")[2] for name in names if name.startswith("third")} == {
+        " / kind=token",
+        " / kind=calm",
+    }
 
 
 def test_what_is_missing_is_said(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

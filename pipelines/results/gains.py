@@ -1,0 +1,68 @@
+"""What tuning gained: the settings that a search chose against those it began from, on text and seeds that chose none.
+
+The score by which the best of many trials was chosen is too high by chance alone, and more so the more were tried.
+Fresh trainings of both settings, scored on fresh text, are free of that, whatever the search did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pipelines.results.answers import CONFIDENCE, Gain
+from pipelines.results.entry import Entry
+from pipelines.results.pairing import difference
+from pipelines.results.pooling import pooled
+
+
+def gains_of(entries: Iterable[Entry]) -> list[Gain]:
+    """The gain of every search of which both rows are there, in the order of their trials.
+
+    Settings that were tuned to what they began from have one row and no gain to be measured.
+    """
+    rows = pooled(entry for entry in entries if entry.role != "search")
+    untuned = {row.stratum: row for row in rows if row.role == "untuned"}
+    found = []
+    for row in leading(rows):
+        start = untuned.get(row.stratum)
+        if start is None or start.protocol_hash != row.protocol_hash:
+            continue
+        value, error, _ = difference(row, start)
+        spent = {measure.key: measure.value for measure in row.measures}
+        seeds = min(len(row.seeds) or 1, len(start.seeds) or 1)
+        trials, flops = int(spent.get("search_trials", 0)), spent.get("search_flops", 0.0)
+        half = _quantile(row, start, error) * error
+        found.append(Gain(row.stratum, row.label, value, error, value - half, value + half, seeds, trials, flops))
+    return found
+
+
+def _quantile(first: Entry, second: Entry, error: float) -> float:
+    """Standard errors from the middle of a 95 % interval to its ends.
+
+    The part of the error that is due to seeds is estimated from S - 1 differences a row; the degrees of freedom of the
+    whole are those of Welch and Satterthwaite, where the part due to documents counts as known. One seed tells nothing
+    of its part, which then is not in the interval.
+    """
+    from scipy.stats import t
+
+    parts = [(row.seed_error or 0.0, len(row.seeds)) for row in (first, second)]
+    spread = sum(own**4 / (count - 1) for own, count in parts if count > 1)
+    return float(t.ppf(0.5 + CONFIDENCE / 2, error**4 / spread if spread > 0 else float("inf")))
+
+
+def leading(rows: Iterable[Entry]) -> list[Entry]:
+    """Of the rows that a search chose, the first one of each search: its best before test text was read.
+
+    Which of several is best on test text must not decide which one stands for the search.
+    """
+    first: dict[tuple[str, str, str], Entry] = {}
+    for row in sorted((row for row in rows if row.role == "selected"), key=lambda row: row.trial):
+        first.setdefault((row.study, row.stratum, row.protocol_hash), row)
+    return list(first.values())
+
+
+def without_untuned(rows: Iterable[Entry]) -> list[Entry]:
+    """The rows by which families are compared: tuned ones where there are any of the protocol, else all."""
+    rows = list(rows)
+    chosen = leading(rows)
+    tuned = {row.protocol_hash for row in chosen}
+    return [row for row in rows if row.protocol_hash not in tuned] + chosen

@@ -1,0 +1,31 @@
+"""Holm's correction (Holm 1979, Scandinavian Journal of Statistics 6): many statements, together right with 95 %.
+
+Of m families without a difference one in twenty differs at the 5 % level by chance, each. Holm's step-down procedure
+keeps the probability that any of the statements "these two differ" is wrong at 5 % for all of them together, whatever
+depends on what, and refuses fewer true ones than dividing 5 % by m does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+
+LEVEL = 0.05
+
+
+def two_sided(value: float, error: float) -> float:
+    """The p-value of a difference with its standard error: the chance of one as large where there is none."""
+    if error == 0:
+        return 1.0 if value == 0 else 0.0
+    return 2.0 * NormalDist().cdf(-abs(value) / error) if math.isfinite(value / error) else 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values corrected for their number, in their order: each to be compared with the level itself."""
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for place, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[index]))
+        corrected[index] = largest
+    return corrected
