@@ -133,6 +133,8 @@ class Difference:
     dominance: Literal["family", "reference", "neither"]
     """Who is better in score beyond its error and needs no more training (autoencoder included) or inference FLOPs."""
     sentence: str
+    is_clipped: bool = False
+    """Both scores are clipped to 0, so that their difference says nothing; the sentence tells of the components."""
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,11 @@ class Entry(Frozen):
         return self
 
     @property
+    def parts(self) -> tuple[tuple[float, float], ...]:
+        """Brier-n and their errors, in the order of n."""
+        return tuple(zip(self.brier, self.brier_se, strict=True))
+
+    @property
     def family(self) -> str:
         """What rows of one kind share, in words: ``token`` or ``K=4``."""
         return "token" if self.kind == "token" else f"K={self.chunk_size}"

@@ -30,6 +30,7 @@ from pipelines.results.gains import gains_of, without_untuned
 from pipelines.results.holm import holm, two_sided
 from pipelines.results.pairing import difference
 from pipelines.results.pooling import pooled
+from pipelines.results.ranks import first_telling
 from pipelines.results.trajectories import Trajectory
 
 if TYPE_CHECKING:
@@ -332,6 +333,10 @@ def _differences(entries: Sequence[Entry], reference: Models, others: Sequence[M
         )
         who = sentences.dominance(value, p_value, ratios)
         names = models.name, reference.name
+        if row.brierlm == base.brierlm == 0:
+            text = sentences.clipped_difference(names, base.training_flops, *first_telling(row.parts, base.parts))
+            found.append(Difference(*names, value, error, is_paired, *ratios, p_value, who, text, is_clipped=True))
+            continue
         text = sentences.difference(
             names, base.training_flops, value, error, is_paired, p_value, len(level), ratios, who
         )

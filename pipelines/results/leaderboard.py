@@ -51,7 +51,7 @@ class Group:
     def ranks(self) -> tuple[int, ...]:
         """Ranks of the rows in their order; rows that do not differ significantly share one."""
         scores = [(entry.brierlm, entry.brierlm_se) for entry in self.entries]
-        return tuple(shared_ranks(scores, self.differences.errors))
+        return tuple(shared_ranks(scores, self.differences.errors, [entry.parts for entry in self.entries]))
 
     def front(self, cost: Cost = "total_training_flops") -> tuple[Entry, ...]:
         """The rows that no other row beats in BrierLM for the same or less ``cost``, cheapest first."""
@@ -162,8 +162,18 @@ def load_board(folder: Path) -> Leaderboard | None:
 
 
 def _best_first(entry: Entry) -> tuple[Any, ...]:
-    # What follows the score only makes the order of ties independent of the order of arrival.
-    return (-entry.brierlm, entry.total_training_flops, entry.label, entry.study, entry.trial, entry.model_dump_json())
+    # Scores clipped to 0 say nothing of each other, their components do.
+    parts = [-value for value in entry.brier] if entry.brierlm == 0 else []
+    # What follows only makes the order of ties independent of the order of arrival.
+    return (
+        -entry.brierlm,
+        parts,
+        entry.total_training_flops,
+        entry.label,
+        entry.study,
+        entry.trial,
+        entry.model_dump_json(),
+    )
 
 
 def _flat(entry: Entry) -> dict[str, Any]:

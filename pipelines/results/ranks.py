@@ -16,12 +16,21 @@ SIGNIFICANT = 1.959963984540054
 """Joint standard errors by which two scores differ at the 5 % level."""
 
 
-def shared_ranks(scores: Sequence[tuple[float, float]], errors: Floats | None = None) -> list[int]:
+Parts = Sequence[tuple[float, float]]
+"""The components of one score in their order, each with its standard error."""
+
+
+def shared_ranks(
+    scores: Sequence[tuple[float, float]], errors: Floats | None = None, parts: Sequence[Parts] | None = None
+) -> list[int]:
     """The rank of each (score, standard error), higher scores first: one more than the rows significantly better.
 
     ``errors [n, n]`` are those of the differences, where documents were paired; unset, the difference of two rows is
     compared with the root of their summed variances. That is an upper error in most cases, because rows are scored on
     the same text: a paired comparison tells more of them apart.
+
+    Two scores clipped to 0 say nothing of each other. With ``parts`` such rows are ordered by their components, Brier-1
+    first, and the first component in which they differ significantly says which is better.
 
     To be significantly better is not transitive, and errors of pairs differ, so a row might have fewer rows above it
     than one with a higher score. Ranks follow the scores nevertheless: no row's rank is better than that of a row with
@@ -44,11 +53,27 @@ def shared_ranks(scores: Sequence[tuple[float, float]], errors: Floats | None = 
     joint = np.hypot(own[:, None], own[None, :]) if errors is None else errors
     # better[i, j]: row j is significantly better than row i.
     better = values[None, :] - values[:, None] > SIGNIFICANT * joint
+    keys: list[tuple[float, ...]] = [(value,) for value in values]
+    if parts is not None:
+        clipped = [row for row, value in enumerate(values) if value == 0]
+        for row in clipped:
+            keys[row] = (0.0, *(value for value, _ in parts[row]))
+            better[row, clipped] = [first_telling(parts[other], parts[row])[1] > 0 for other in clipped]
     above = better.sum(axis=1)
     ranks = np.zeros(len(values), dtype=np.int64)
-    order = np.argsort(-values, kind="stable")
+    order = sorted(range(len(keys)), key=lambda row: keys[row], reverse=True)
     ranks[order] = 1 + np.maximum.accumulate(above[order])
-    for value in np.unique(values):
-        ties = values == value
+    for key in set(keys):
+        ties = [row for row, other in enumerate(keys) if other == key]
         ranks[ties] = ranks[ties].max()
     return [int(rank) for rank in ranks]
+
+
+def first_telling(first: Parts, second: Parts) -> tuple[int, float, float]:
+    """The first component, from 1, in which two rows differ significantly; ``first`` minus ``second`` in it, with its
+    error. ``(0, 0, 0)`` where none tells them apart."""
+    for number, ((ours, our_error), (theirs, their_error)) in enumerate(zip(first, second, strict=True), start=1):
+        error = math.hypot(our_error, their_error)
+        if abs(ours - theirs) > SIGNIFICANT * error:
+            return number, ours - theirs, error
+    return 0, 0.0, 0.0

@@ -212,6 +212,27 @@ def claim(
     return Claim(*verdicts[0], tuple(sentences))
 
 
+CLIPPED = "0 (clipped: one of the four Brier-n is not positive)"
+
+
+def clipped_difference(names: tuple[str, str], budget: float, component: int, value: float, error: float) -> str:
+    """Two models at equal training FLOPs whose scores are both clipped to 0, by the first component that tells.
+
+    Args:
+        component: n of Brier-n, 0 where none tells.
+        value: of the first minus the second in it, with its standard error, on the scale of Brier-n.
+    """
+    name, base = model_name(names[0]), model_name(names[1])
+    both = f"At equal training FLOPs ({scientific(budget)}) {name} and {base} both have BrierLM {CLIPPED}"
+    if not component:
+        return f"{both}, and no component tells the two apart: more training, or more test text, would."
+    apart = with_error(100 * abs(value), 100 * error)
+    return (
+        f"{both}. Brier-{component}, the first component that tells them apart, is {apart} "
+        f"{'higher' if value > 0 else 'lower'} (times 100) for {name}."
+    )
+
+
 def method(families: Sequence[Family], noise: Noise, num_replicates: int) -> str:
     """How the points were chosen, the laws fitted and the intervals made."""
     bases = {family.basis for family in families}
@@ -280,7 +301,12 @@ def summary(answers: Sequence[Answer], differences: Sequence[Difference]) -> str
         return f"{needs} {times(least.training)} the training FLOPs of {base} for equal BrierLM ({least.score:.1f})."
     if not differences:
         return None
-    nearest = max(differences, key=lambda one: one.score_difference)
+    if all(one.is_clipped for one in differences):
+        return (
+            f"No model here has a BrierLM above {CLIPPED}, so that BrierLM tells nothing apart; rows are ranked by "
+            "Brier-1 to Brier-4 in this order. More training or more test text lifts scores above 0."
+        )
+    nearest = max(differences, key=lambda one: (not one.is_clipped, one.score_difference))
     base, error = model_name(nearest.reference), nearest.standard_error
     name, value = model_name(nearest.family), nearest.score_difference
     if value < 0 and nearest.p_value <= LEVEL and len(differences) > 1:

@@ -331,3 +331,18 @@ def test_the_shipped_study_gives_every_family_a_curve_and_shares_autoencoders(tm
         trial.graph["autoencoder"].identity for trial in planned.trials if trial.graph and "K" in trial.label
     }
     assert len(autoencoders) == 2
+
+
+def test_where_all_scores_are_clipped_the_components_speak(make_entry: Make) -> None:
+    parts = {"token": (0.05, -0.01, 0.0, 0.0), "K=4": (0.03, 0.0, 0.0, 0.0), "K=2": (0.0501, -0.01, 0.0, 0.0)}
+    rows = [
+        row.model_copy(update={"brier": brier, "brier_se": (0.001, 0.002, 0.002, 0.002)})
+        for name, brier in parts.items()
+        for row in family(make_entry, name, {1e12: 0.0}, chunk_size=2 if name == "K=2" else 4)
+    ]
+    found = headline(rows)
+    assert found.sentences[0].startswith("No model here has a BrierLM above 0 (clipped")
+    by_family = {one.family: one.sentence for one in found.differences}
+    assert "Brier-1, the first component that tells them apart, is 2.00±0.14 lower (times 100)" in by_family["K=4"]
+    assert "no component tells the two apart" in by_family["K=2"]
+    assert not any("0.00" in sentence for sentence in found.sentences)

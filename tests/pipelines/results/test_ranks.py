@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.results.ranks import SIGNIFICANT, shared_ranks
+from pipelines.results.ranks import SIGNIFICANT, first_telling, shared_ranks
 
 ROWS = st.lists(st.tuples(st.floats(-50, 100), st.floats(0, 10)), max_size=12)
 
@@ -85,3 +85,20 @@ def test_a_duplicate_shares_its_twin_s_rank(rows: list[tuple[float, float]], ind
     twin = rows[index % len(rows)]
     ranks = shared_ranks([*rows, twin])
     assert ranks[-1] == ranks[index % len(rows)]
+
+
+def test_scores_clipped_to_zero_are_ranked_by_the_first_component_that_tells() -> None:
+    clear, level, better, best = (
+        ((0.04, 0.001), (-0.01, 0.01), (0.0, 0.01), (-0.02, 0.01)),
+        ((0.041, 0.001), (-0.05, 0.01), (-0.01, 0.01), (-0.01, 0.01)),
+        ((0.06, 0.001), (-0.02, 0.01), (-0.01, 0.01), (-0.01, 0.01)),
+        ((0.01, 0.001), (0.01, 0.01), (0.01, 0.01), (0.01, 0.01)),
+    )
+    scores = [(0.0, 0.0)] * 3 + [(1.0, 0.1)]
+    # Brier-1 leaves the first two open (0.001 apart, error 0.0014), and Brier-2 tells them apart.
+    assert first_telling(clear, level) == (2, pytest.approx(0.04), pytest.approx(0.01 * 2**0.5))
+    assert first_telling(better, clear) == (1, pytest.approx(0.02), pytest.approx(0.001 * 2**0.5))
+    assert first_telling(clear, clear) == (0, 0.0, 0.0)
+    assert shared_ranks(scores, parts=[clear, level, better, best]) == [4, 4, 2, 1]
+    assert shared_ranks(scores, parts=[clear, clear, better, best]) == [3, 3, 2, 1]
+    assert shared_ranks(scores) == [2, 2, 2, 1]
