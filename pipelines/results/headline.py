@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from pipelines.results import sentences
+from pipelines.results import extrapolated, sentences
 from pipelines.results.answers import (
     CONFIDENCE,
     Answer,
@@ -25,12 +25,10 @@ from pipelines.results.answers import (
     Ratio,
 )
 from pipelines.results.entry import Entry
+from pipelines.results.equal_training import differences_at_equal_training
 from pipelines.results.families import Models, families_of
 from pipelines.results.gains import gains_of, without_untuned
-from pipelines.results.holm import holm, two_sided
-from pipelines.results.pairing import difference
 from pipelines.results.pooling import pooled
-from pipelines.results.ranks import first_telling
 from pipelines.results.trajectories import Trajectory
 
 if TYPE_CHECKING:
@@ -135,13 +133,14 @@ def headline(rows: Iterable[Entry], trajectories: Iterable[Trajectory] = (), tar
     fitted = [Fitted(models, _law(models, noise)) for models in families]
     reference, *others = fitted
     answers = [answer for other in others for answer in _answers(other, reference, target)]
-    differences = _differences(entries, reference.models, [other.models for other in others])
+    differences = differences_at_equal_training(entries, reference.models, [other.models for other in others])
     shown = tuple(_family(one, noise) for one in fitted)
     claim = sentences.claim(reference.models.key[0] == "token", answers, shown, entries)
     method = sentences.method(shown, noise, NUM_REPLICATES)
     command = sentences.command(shown, answers)
     gains = gains_of(rows)
-    said = sentences.whole(answers, differences, claim, [*map(sentences.gain, gains), method], command)
+    beyond = _beyond(fitted, noise)
+    said = sentences.whole(answers, differences, claim, [*map(sentences.gain, gains), *beyond, method], command)
     return Headline(
         protocol_hash=protocols.pop(),
         reference=reference.models.name,
@@ -154,6 +153,23 @@ def headline(rows: Iterable[Entry], trajectories: Iterable[Trajectory] = (), tar
         gains=tuple(gains),
         command=command,
     )
+
+
+def _beyond(fitted: Sequence[Fitted], noise: Noise) -> list[str]:
+    """What the laws say beyond their points, each sentence marked as extrapolated, and what that is worth."""
+    from pipelines.results.extrapolation import back_test, meeting_of
+
+    reference, *others = fitted
+    found = [
+        meeting
+        for one in others
+        if one.law is not None
+        and reference.law is not None
+        and (meeting := meeting_of(one.models, reference.models, noise, (one.law, reference.law))) is not None
+    ]
+    if not found:
+        return []
+    return [*map(extrapolated.meeting, found), extrapolated.back_test(back_test([one.models for one in fitted], noise))]
 
 
 def _law(models: Models, noise: Noise) -> Law | None:
@@ -304,41 +320,3 @@ def _curve(fitted: Fitted, noise: Noise) -> Curve | None:
         limit=limit,
         misfit=noise.misfit,
     )
-
-
-def _differences(entries: Sequence[Entry], reference: Models, others: Sequence[Models]) -> list[Difference]:
-    """The difference of each family's best finished row at the reference's largest budget, where it has one there."""
-    from pipelines.results.families import SAME_BUDGET
-
-    def rows(models: Models) -> list[Entry]:
-        return [entry for entry in entries if (entry.kind, entry.chunk_size, entry.head) == models.key]
-
-    budget = max(entry.training_flops for entry in rows(reference))
-
-    def best(models: Models) -> Entry | None:
-        level = [row for row in rows(models) if abs(row.training_flops / budget - 1) <= SAME_BUDGET]
-        return max(level, key=lambda row: (row.brierlm, row.label), default=None)
-
-    base = best(reference)
-    assert base is not None  # its own largest budget
-    level = [(models, row) for models in others if (row := best(models)) is not None]
-    apart = [difference(row, base) for _, row in level]
-    corrected = holm([two_sided(value, error) for value, error, _ in apart])
-    found = []
-    for (models, row), (value, error, is_paired), p_value in zip(level, apart, corrected, strict=True):
-        ratios = (
-            row.training_flops / base.training_flops,
-            row.total_training_flops / base.total_training_flops,
-            row.inference_flops_per_token / base.inference_flops_per_token,
-        )
-        who = sentences.dominance(value, p_value, ratios)
-        names = models.name, reference.name
-        if row.brierlm == base.brierlm == 0:
-            text = sentences.clipped_difference(names, base.training_flops, *first_telling(row.parts, base.parts))
-            found.append(Difference(*names, value, error, is_paired, *ratios, p_value, who, text, is_clipped=True))
-            continue
-        text = sentences.difference(
-            names, base.training_flops, value, error, is_paired, p_value, len(level), ratios, who
-        )
-        found.append(Difference(*names, value, error, is_paired, *ratios, p_value, who, text))
-    return found

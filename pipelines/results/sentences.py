@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from pipelines.common.numbers import compact, printable, scientific, signed_with_error, with_error
+from pipelines.common.numbers import compact, scientific, signed_with_error, with_error
 from pipelines.results.answers import Answer, Claim, Difference, Family, Gain, Ratio, Verdict
 from pipelines.results.holm import LEVEL
+from pipelines.results.wording import CLIPPED, model_name, start, times
 
 if TYPE_CHECKING:
     from pipelines.results.entry import Entry
@@ -38,39 +39,9 @@ class Reach:
     """One model only, so that there is no curve."""
 
 
-def model_name(family: str) -> str:
-    """``token`` -> ``the token model``."""
-    return "the token model" if family == "token" else printable(family)
-
-
-def number(value: float) -> str:
-    """A ratio with two digits after the point, or three in all."""
-    return f"{value:.2f}" if value < 9.995 else f"{value:.3g}"
-
-
-def times(ratio: Ratio) -> str:
-    """``4.36 times [3.60 to 5.45]``, or the bound that is known."""
-    bounds = []
-    if ratio.value is None:
-        if ratio.low > 0:
-            bounds.append(f"more than {number(ratio.low)} times")
-        if ratio.high is not None:
-            bounds.append(f"less than {number(ratio.high)} times")
-        return " and ".join(bounds) or "an unknown multiple of"
-    if ratio.low == ratio.high:
-        return f"{number(ratio.value)} times"
-    if ratio.high is None:
-        interval = f"at least {number(ratio.low)}, no upper bound"
-    elif ratio.low == 0:
-        interval = f"at most {number(ratio.high)}, no lower bound"
-    else:
-        interval = f"{number(ratio.low)} to {number(ratio.high)}"
-    return f"{number(ratio.value)} times [{interval}]"
-
-
 def no_score(which: str, names: tuple[str, str]) -> str:
     return (
-        f"{_start(model_name(names[0]))} and {model_name(names[1])} cannot be compared: {model_name(which)} has no "
+        f"{start(model_name(names[0]))} and {model_name(names[1])} cannot be compared: {model_name(which)} has no "
         "score above 0, below which BrierLM tells nothing apart."
     )
 
@@ -105,67 +76,19 @@ def answer(
         )
     if theirs.place == "above":
         return (
-            f"{_start(base)} does not reach BrierLM {score:.1f} within {scientific(theirs.dearest)} training FLOPs, "
+            f"{start(base)} does not reach BrierLM {score:.1f} within {scientific(theirs.dearest)} training FLOPs, "
             f"{name} does: it needs {times(training)} its training FLOPs{with_autoencoder}."
         )
     tail = ""
     if theirs.place == "below":
-        tail = f" {_start(base)} has more than that with {scientific(theirs.cheapest)} FLOPs, the least spent here."
+        tail = f" {start(base)} has more than that with {scientific(theirs.cheapest)} FLOPs, the least spent here."
     elif ours.place == "below":
-        tail = f" {_start(name)} has more than that with {scientific(ours.cheapest)} FLOPs, the least spent here."
+        tail = f" {start(name)} has more than that with {scientific(ours.cheapest)} FLOPs, the least spent here."
     per_token = ""
     if inference is not None:
         size = " (one size of model each)" if ours.has_one_size and theirs.has_one_size else ""
         per_token = f", and {times(inference)} its inference FLOPs per token{size}"
     return f"{at} {name} needs {times(training)} the training FLOPs of {base}{with_autoencoder}{per_token}.{tail}"
-
-
-def dominance(
-    value: float, p_value: float, ratios: tuple[float, float, float]
-) -> Literal["family", "reference", "neither"]:
-    """Who is better beyond chance and needs no more; ratios of training, all training and inference FLOPs."""
-    _, total, inference = ratios
-    if p_value > LEVEL:
-        return "neither"
-    if value > 0 and total <= 1.02 and inference <= 1.001:
-        return "family"
-    if value < 0 and total >= 0.98 and inference >= 0.999:
-        return "reference"
-    return "neither"
-
-
-def difference(
-    names: tuple[str, str],
-    budget: float,
-    value: float,
-    error: float,
-    is_paired: bool,
-    p_value: float,
-    num_families: int,
-    ratios: tuple[float, float, float],
-    who: Literal["family", "reference", "neither"],
-) -> str:
-    """Two models at equal training FLOPs."""
-    name, base = model_name(names[0]), model_name(names[1])
-    if p_value > LEVEL:
-        found = f"scores {signed_with_error(value, error)} against {base}, which may be chance"
-    else:
-        found = f"scores {with_error(abs(value), error)} {'above' if value > 0 else 'below'} {base}"
-    how = "documents paired" if is_paired else "documents not paired, so the error is an upper one"
-    if num_families > 1:
-        how += f"; p = {p_value:.2g}, corrected for {num_families} comparisons"
-    end = {
-        "family": f"{_start(name)} dominates: a higher score for no more training or inference FLOPs.",
-        "reference": f"{_start(base)} dominates: a higher score for no more training or inference FLOPs.",
-        "neither": "Neither dominates the other in score, training and inference FLOPs together.",
-    }[who]
-    autoencoder = (
-        f"{number(ratios[1])} times its training FLOPs with the autoencoder's and " if ratios[1] > 1.001 else ""
-    )
-    return (
-        f"At equal training FLOPs ({scientific(budget)}, without autoencoders) {name} {found} ({how}), with "
-        f"{autoencoder}{number(ratios[2])} times its inference FLOPs per token. {end}"
-    )
 
 
 def claim(
@@ -188,7 +111,7 @@ def claim(
         own = [one for one in answers if one.family == family.name and one.training is not None]
         if not own:
             verdicts.append(("open", "open"))
-            sentences.append(f"{_start(model_name(family.name))} has no score to judge it by.")
+            sentences.append(f"{start(model_name(family.name))} has no score to judge it by.")
             continue
         first = own[0]
         assert first.training is not None
@@ -210,27 +133,6 @@ def claim(
         f"{PAPER_TRAINING_FLOPS / largest.training_flops:.0e} times as many FLOPs, and may behave otherwise."
     )
     return Claim(*verdicts[0], tuple(sentences))
-
-
-CLIPPED = "0 (clipped: one of the four Brier-n is not positive)"
-
-
-def clipped_difference(names: tuple[str, str], budget: float, component: int, value: float, error: float) -> str:
-    """Two models at equal training FLOPs whose scores are both clipped to 0, by the first component that tells.
-
-    Args:
-        component: n of Brier-n, 0 where none tells.
-        value: of the first minus the second in it, with its standard error, on the scale of Brier-n.
-    """
-    name, base = model_name(names[0]), model_name(names[1])
-    both = f"At equal training FLOPs ({scientific(budget)}) {name} and {base} both have BrierLM {CLIPPED}"
-    if not component:
-        return f"{both}, and no component tells the two apart: more training, or more test text, would."
-    apart = with_error(100 * abs(value), 100 * error)
-    return (
-        f"{both}. Brier-{component}, the first component that tells them apart, is {apart} "
-        f"{'higher' if value > 0 else 'lower'} (times 100) for {name}."
-    )
 
 
 def method(families: Sequence[Family], noise: Noise, num_replicates: int) -> str:
@@ -295,7 +197,7 @@ def summary(answers: Sequence[Answer], differences: Sequence[Difference]) -> str
     if known:
         least = min(known, key=lambda one: (one.training and one.training.value) or float("inf"))
         assert least.training is not None
-        name = _start(model_name(least.family))
+        name = start(model_name(least.family))
         needs = f"Of all families {name} needs the fewest:" if len(known) > 1 else f"{name} needs"
         base = model_name(least.reference)
         return f"{needs} {times(least.training)} the training FLOPs of {base} for equal BrierLM ({least.score:.1f})."
@@ -397,7 +299,3 @@ def _differs(training: Ratio, total: Ratio) -> bool:
         or (one is not None and other is not None and abs(one - other) > 1e-3 * abs(one))
         for one, other in ((training.value, total.value), (training.low, total.low), (training.high, total.high))
     )
-
-
-def _start(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -1,0 +1,120 @@
+"""The best models of all families at equal training FLOPs, as differences from the reference's, and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pipelines.common.numbers import scientific, signed_with_error, with_error
+from pipelines.results.answers import Difference
+from pipelines.results.entry import Entry
+from pipelines.results.families import SAME_BUDGET, Models
+from pipelines.results.holm import LEVEL, holm, two_sided
+from pipelines.results.pairing import difference
+from pipelines.results.ranks import first_telling
+from pipelines.results.wording import CLIPPED, model_name, number, start
+
+
+def differences_at_equal_training(
+    entries: Sequence[Entry], reference: Models, others: Sequence[Models]
+) -> list[Difference]:
+    """The difference of each family's best finished row at the reference's largest budget, where it has one there."""
+
+    def rows(models: Models) -> list[Entry]:
+        return [entry for entry in entries if (entry.kind, entry.chunk_size, entry.head) == models.key]
+
+    budget = max(entry.training_flops for entry in rows(reference))
+
+    def best(models: Models) -> Entry | None:
+        level = [row for row in rows(models) if abs(row.training_flops / budget - 1) <= SAME_BUDGET]
+        return max(level, key=lambda row: (row.brierlm, row.label), default=None)
+
+    base = best(reference)
+    assert base is not None  # its own largest budget
+    level = [(models, row) for models in others if (row := best(models)) is not None]
+    apart = [difference(row, base) for _, row in level]
+    corrected = holm([two_sided(value, error) for value, error, _ in apart])
+    found = []
+    for (models, row), (value, error, is_paired), p_value in zip(level, apart, corrected, strict=True):
+        ratios = (
+            row.training_flops / base.training_flops,
+            row.total_training_flops / base.total_training_flops,
+            row.inference_flops_per_token / base.inference_flops_per_token,
+        )
+        who = dominance(value, p_value, ratios)
+        names = models.name, reference.name
+        if row.brierlm == base.brierlm == 0:
+            text = clipped_difference(names, base.training_flops, *first_telling(row.parts, base.parts))
+            found.append(Difference(*names, value, error, is_paired, *ratios, p_value, who, text, is_clipped=True))
+            continue
+        text = difference_in_words(
+            names, base.training_flops, value, error, is_paired, p_value, len(level), ratios, who
+        )
+        found.append(Difference(*names, value, error, is_paired, *ratios, p_value, who, text))
+    return found
+
+
+def dominance(
+    value: float, p_value: float, ratios: tuple[float, float, float]
+) -> Literal["family", "reference", "neither"]:
+    """Who is better beyond chance and needs no more; ratios of training, all training and inference FLOPs."""
+    _, total, inference = ratios
+    if p_value > LEVEL:
+        return "neither"
+    if value > 0 and total <= 1.02 and inference <= 1.001:
+        return "family"
+    if value < 0 and total >= 0.98 and inference >= 0.999:
+        return "reference"
+    return "neither"
+
+
+def difference_in_words(
+    names: tuple[str, str],
+    budget: float,
+    value: float,
+    error: float,
+    is_paired: bool,
+    p_value: float,
+    num_families: int,
+    ratios: tuple[float, float, float],
+    who: Literal["family", "reference", "neither"],
+) -> str:
+    """Two models at equal training FLOPs."""
+    name, base = model_name(names[0]), model_name(names[1])
+    if p_value > LEVEL:
+        found = f"scores {signed_with_error(value, error)} against {base}, which may be chance"
+    else:
+        found = f"scores {with_error(abs(value), error)} {'above' if value > 0 else 'below'} {base}"
+    how = "documents paired" if is_paired else "documents not paired, so the error is an upper one"
+    if num_families > 1:
+        how += f"; p = {p_value:.2g}, corrected for {num_families} comparisons"
+    end = {
+        "family": f"{start(name)} dominates: a higher score for no more training or inference FLOPs.",
+        "reference": f"{start(base)} dominates: a higher score for no more training or inference FLOPs.",
+        "neither": "Neither dominates the other in score, training and inference FLOPs together.",
+    }[who]
+    autoencoder = (
+        f"{number(ratios[1])} times its training FLOPs with the autoencoder's and " if ratios[1] > 1.001 else ""
+    )
+    return (
+        f"At equal training FLOPs ({scientific(budget)}, without autoencoders) {name} {found} ({how}), with "
+        f"{autoencoder}{number(ratios[2])} times its inference FLOPs per token. {end}"
+    )
+
+
+def clipped_difference(names: tuple[str, str], budget: float, component: int, value: float, error: float) -> str:
+    """Two models at equal training FLOPs whose scores are both clipped to 0, by the first component that tells.
+
+    Args:
+        component: n of Brier-n, 0 where none tells.
+        value: of the first minus the second in it, with its standard error, on the scale of Brier-n.
+    """
+    name, base = model_name(names[0]), model_name(names[1])
+    both = f"At equal training FLOPs ({scientific(budget)}) {name} and {base} both have BrierLM {CLIPPED}"
+    if not component:
+        return f"{both}, and no component tells the two apart: more training, or more test text, would."
+    apart = with_error(100 * abs(value), 100 * error)
+    return (
+        f"{both}. Brier-{component}, the first component that tells them apart, is {apart} "
+        f"{'higher' if value > 0 else 'lower'} (times 100) for {name}."
+    )
