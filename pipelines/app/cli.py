@@ -32,6 +32,7 @@ from pipelines.app.commands import (
     watch,
 )
 from pipelines.common.at_end import run_at_end
+from pipelines.common.screen import screens, unshown
 from pipelines.execution.interrupt import exit_code, forget_signals, leave_at_once
 
 app = typer.Typer(
@@ -86,12 +87,21 @@ def main() -> None:
     forget_signals()
     # At the end the system takes back what there is: to look through it for garbage first takes up to half a second.
     atexit.register(gc.freeze)
+    with screens():
+        _run()
+
+
+def _run() -> None:
     try:
         app()
     except SystemExit as ended:
         if ended.code == INTERRUPTED:
             _complain("interrupted; what the last checkpoints hold is kept", INTERRUPTED)
             leave_at_once()
+        if (missing := unshown()) is not None:
+            if missing:
+                _complain(missing, FAILED)
+            sys.exit(ended.code or FAILED)
         raise
     except Exception as error:
         if os.environ.get(_DEBUG):

@@ -163,8 +163,6 @@ def _trials() -> Iterator[Finding]:
 
 def _ray() -> Iterator[Finding]:
     """A private Ray runs a real stage: starting it and importing the packages in a worker is what can go wrong."""
-    import ray
-
     from calm_bench.config import Corpus, Experiment, Markov
     from pipelines.execution.choose_executor import make_executor
     from pipelines.execution.executor import ExecutorError
@@ -185,4 +183,4 @@ def _ray() -> Iterator[Finding]:
             return
         finally:
             executor.close()
-    yield Finding("ray", "ok", f"{ray.__version__} started and ran a stage in {time.monotonic() - begun:.0f} s")
+    yield Finding("ray", "ok", f"{version('ray')} started and ran a stage in {time.monotonic() - begun:.0f} s")

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from pipelines.common.numbers import duration
+from pipelines.common.screen import why_lost
 from pipelines.execution import events
 from pipelines.monitor.panel import panel
 from pipelines.monitor.recording import Recording
@@ -30,6 +31,7 @@ class Progress:
         self._console = console
         self.tracker = Tracker(self._said)
         self._recording = Recording(self.tracker)
+        self._is_lost_told = False
 
     def __enter__(self) -> Self:
         return self
@@ -43,6 +45,9 @@ class Progress:
         self.tracker.handle(event)
         if isinstance(event, events.StudyStarted):
             self._recording.start(event.folder)
+        if not self._is_lost_told and (reason := why_lost(self._console.file)):
+            self._is_lost_told = True
+            self.message(f"standard output takes no more ({reason}); the study goes on")
 
     def message(self, text: str) -> None:
         """Print a line that is no event of the study's."""

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from calm_bench.errors import StopRequested
 from calm_bench.frozen import Frozen
+from pipelines.common.screen import bearable
 from pipelines.execution.interrupt import this_command
 from pipelines.monitor.tracker import Tracker
 from pipelines.monitor.view import StudyView
@@ -117,8 +118,9 @@ class Recording:
                 state=state,
                 began=self._began,
                 written=time.time(),
-                command=this_command(),
-                folder=str(Path.cwd()),
+                # Bytes in paths that are no text cannot be written as JSON.
+                command=bearable(this_command(), "utf-8"),
+                folder=bearable(str(Path.cwd()), "utf-8"),
                 # Not with the store's own place: it may move.
                 view=view.model_copy(update={"folder": self._path.parent.parent.name}),
             )

@@ -14,6 +14,7 @@ from pipelines.app.commands.options import (
     Device,
     StorePath,
     TokenizerName,
+    end_if_unseen,
     say_on_stderr,
     single_threaded,
 )
@@ -59,6 +60,7 @@ def generate(
     def write(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
+        end_if_unseen(sys.stdout)
 
     found = replace(find_model(model, open_store(store)), tokenizer=tokenizer, autoencoder=autoencoder)
     continue_texts(found, prompt or [""], tokens, seed, decoding, device, write, say_on_stderr)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
 from calm_bench.devices import resolve_device
+from calm_bench.errors import FAILED
+from pipelines.common.screen import why_lost
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,6 +86,12 @@ def say(screen: Console, text: str, style: str = "") -> None:
 def say_on_stderr(text: str) -> None:
     """Print what is no result."""
     print(text, file=sys.stderr)
+
+
+def end_if_unseen(stream: IO[str]) -> None:
+    """End a command that only shows when its reader has left, or its terminal is gone."""
+    if why_lost(stream):
+        raise typer.Exit(FAILED)
 
 
 def single_threaded() -> None:

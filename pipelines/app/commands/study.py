@@ -19,6 +19,7 @@ from pipelines.app.commands.options import (
     say,
     say_on_stderr,
 )
+from pipelines.common.screen import take_loss
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,6 +75,8 @@ def run(
         expected = _forecast_of(resolved, place, screen, budget, machine, may_measure=not no_calibration)
         report = run_and_report(resolved, screen, retry_failed, expected, show, place)
     _tell(report, resolved, screen)
+    if reason := take_loss():
+        say_on_stderr(f"standard output took no more ({reason}); leaderboard and report are in {report.folder}")
     if report.failed:
         raise typer.Exit(1)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.app.commands.options import StorePath, console, say
+from pipelines.app.commands.options import StorePath, console, end_if_unseen, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,6 +66,7 @@ def _print_json(folder: Path, lookout: StudyWatcher, once: bool) -> Watched:
         changed = json.dumps(told | {"since": 0, "elapsed_s": 0})
         if changed != last:
             print(text, flush=True)
+            end_if_unseen(sys.stdout)
             last = changed
         if once or watched.stand != "at work":
             return watched
@@ -93,6 +95,7 @@ def _print_lines(folder: Path, lookout: StudyWatcher, screen: Console) -> Watche
         for line in said:
             if line.number >= next_number:
                 print_said(screen, line)
+                end_if_unseen(screen.file)
                 next_number = line.number + 1
         if watched.stand != "at work":
             say(screen, watched.note)
@@ -115,6 +118,7 @@ def _show(folder: Path, lookout: StudyWatcher, screen: Console) -> Watched:
                 while True:
                     # Ages go on between two looks.
                     live.update(panel(watched.view, screen.width, screen.height, watched.note), refresh=True)
+                    end_if_unseen(screen.file)
                     if watched.stand == "finished":
                         return watched
                     if (left := next_look - time.monotonic()) <= 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,7 @@ class Study:
         from rich.console import Console
 
         from pipelines.app.running import run_and_report
+        from pipelines.common.screen import screen_of
         from pipelines.planning.objective_text import settle_objective_text
         from pipelines.store.opening import open_store
 
@@ -90,7 +92,7 @@ class Study:
             warnings.warn(note, stacklevel=2)
         if local:
             study = study.model_copy(update={"execution": study.execution.model_copy(update={"backend": "local"})})
-        console = Console(file=io.StringIO()) if quiet else Console()
+        console = Console(file=io.StringIO() if quiet or sys.stdout is None else screen_of(sys.stdout))
         report = run_and_report(study, console, retry_failed)
         failed = {outcome.label: outcome.error or outcome.state for outcome in report.failed}
         return StudyResult(report.leaderboard, report.folder, study.execution.store, failed)

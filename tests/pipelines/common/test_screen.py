@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import errno
+import io
+
+import pytest
+from rich.console import Console
+
+from pipelines.common.screen import Screen, bearable, why_lost
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "shown"),
+    [
+        ("27.3 ± 0.5", "utf-8", "27.3 ± 0.5"),
+        ("27.3 ± 0.5", "latin-1", "27.3 ± 0.5"),
+        ("27.3 ± 0.5", "ascii", "27.3 +- 0.5"),
+        ("1.2×10⁻¹³", "ascii", "1.2x10^-13"),  # noqa: RUF001
+        ("cm²", "latin-1", "cm²"),
+        ("10¹³", "latin-1", "10¹³"),
+        ("10¹⁰", "latin-1", "10^10"),
+        ("▁▄█ … ━", "ascii", "_-# ... -"),
+        ("été", "ascii", "\\u00e9t\\u00e9"),
+        ("\N{GRINNING FACE}", "ascii", "\\ud83d\\ude00"),
+        ("caf\udce9", "utf-8", "caf\\xe9"),
+        ("\ud800", "utf-8", "\\ud800"),
+    ],
+)
+def test_signs_that_an_encoding_lacks_have_stand_ins(text: str, encoding: str, shown: str) -> None:
+    assert bearable(text, encoding) == shown
+    shown.encode(encoding)
+
+
+class Full(io.StringIO):
+    """A stream on a full disk."""
+
+    attempts = 0
+
+    def write(self, text: str) -> int:
+        self.attempts += 1
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_stream_that_takes_no_more_is_known_and_not_tried_again() -> None:
+    full = Full()
+    screen = Screen(full)
+    assert screen.write("one") == 3
+    assert screen.write("two") == 3
+    screen.flush()
+    assert full.attempts == 1
+    assert why_lost(screen) == "No space left on device"
+
+
+def test_a_closed_stream_is_lost_too() -> None:
+    stream = io.StringIO()
+    stream.close()
+    screen = Screen(stream)
+    screen.write("one")
+    assert "closed" in why_lost(screen)
+    assert not screen.isatty()
+
+
+def test_tables_use_the_lines_that_the_stream_has() -> None:
+    raw = io.BytesIO()
+    screen = Screen(io.TextIOWrapper(raw, encoding="ascii"))
+    Console(file=screen, width=40).rule("27.3 ± 0.5")  # type: ignore[arg-type]
+    screen.flush()
+    assert b"- 27.3 +- 0.5 -" in raw.getvalue()
+    assert why_lost(screen) == ""
