@@ -9,8 +9,9 @@ Shape letters: D clusters, N Brier components, R resamples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -59,6 +60,11 @@ class Comparison(Estimate):
     components: tuple[float, ...]
     """Differences of Brier-n."""
     component_errors: tuple[float, ...]
+    p_value: float
+    """Of no difference, two-sided, by the same draws as the interval: it is below 0.05 where the interval leaves out 0.
+    At least 2/(R+1), about 0.001, as R draws tell no more."""
+    seed_error: float | None = None
+    """The part of ``standard_error`` that is due to seeds; None where each side is one trained model."""
 
 
 @dataclass(frozen=True)
@@ -168,29 +174,87 @@ def paired_difference(
     Raises:
         ValueError: fewer than three clusters, or the two were not scored on the same positions.
     """
-    if not (np.array_equal(first.clusters, second.clusters) and np.array_equal(first.counts, second.counts)):
-        raise ValueError("a paired difference needs both models scored on the same documents and positions")
+    return pooled_difference([first], [second], seed, num_resamples)
+
+
+def pooled_difference(
+    first: Sequence[ClusterSums], second: Sequence[ClusterSums], seed: int, num_resamples: int = NUM_RESAMPLES
+) -> Comparison:
+    """Mean BrierLM of the seeds ``first`` minus that of the seeds ``second``, all on the same positions.
+
+    Documents are resampled for all of them alike. Seeds of two configurations have nothing in common, so the errors of
+    both means, ``s / sqrt(S)`` over S seeds that vary by s^2, are added to that in squares. The interval takes them
+    from Student's t with S - 1 degrees of freedom, which is wide where seeds are few. A side of one seed adds nothing:
+    how far seeds vary cannot be told from it.
+
+    Raises:
+        ValueError: fewer than three clusters, or not all were scored on the same positions.
+    """
+    sides = (first, second)
+    one = first[0]
+    if not all(
+        np.array_equal(one.clusters, sums.clusters) and np.array_equal(one.counts, sums.counts)
+        for sums in (*first, *second)
+    ):
+        raise ValueError("a paired difference needs all models scored on the same documents and positions")
     scores, components = [], []
-    for weights, _ in random_weights(len(first.counts), seed, num_resamples):
-        count = (weights @ first.counts)[:, None]
-        here, there = weights @ first.totals / count, weights @ second.totals / count
-        scores.append(brierlm(here) - brierlm(there))
-        components.append(here - there)
-    draws = np.concatenate(scores)
+    for weights, _ in random_weights(len(one.counts), seed, num_resamples):
+        count = (weights @ one.counts)[:, None]
+        here, there = ([weights @ sums.totals / count for sums in side] for side in sides)
+        scores.append(_mean([brierlm(each) for each in here]) - _mean([brierlm(each) for each in there]))
+        components.append(_mean(here) - _mean(there))
+    documents = np.concatenate(scores)
+    errors = [_seed_error(side) for side in sides]
+    noise = np.random.default_rng((seed, 1))
+    draws = documents + sum(
+        error * noise.standard_t(len(side) - 1, len(documents))
+        for side, error in zip(sides, errors, strict=True)
+        if error is not None
+    )
+    seed_error = None if errors == [None, None] else float(np.hypot(errors[0] or 0.0, errors[1] or 0.0))
     tail = (1.0 - CONFIDENCE) / 2.0
     low, high = np.quantile(draws, [tail, 1.0 - tail])
-    ours, theirs = brierlm_gradient(first.means), brierlm_gradient(second.means)
+    ours, theirs = ([brierlm_gradient(sums.means) for sums in side] for side in sides)
     delta_error = None
-    if ours is not None and theirs is not None:
-        delta_error = float(_standard_error(residuals(first) @ ours - residuals(second) @ theirs, first.counts))
+    if all(gradient is not None for gradient in (*ours, *theirs)):
+        residual = _mean([residuals(sums) @ gradient for sums, gradient in zip(first, ours, strict=True)]) - _mean(
+            [residuals(sums) @ gradient for sums, gradient in zip(second, theirs, strict=True)]
+        )
+        delta_error = float(np.hypot(_standard_error(residual, one.counts), seed_error or 0.0))
+    means = [_mean([sums.means for sums in side]) for side in sides]
     return Comparison(
-        value=float(brierlm(first.means) - brierlm(second.means)),
-        standard_error=float(draws.std(ddof=1)),
+        value=float(_mean([brierlm(sums.means) for sums in first]) - _mean([brierlm(sums.means) for sums in second])),
+        standard_error=float(np.hypot(documents.std(ddof=1), seed_error or 0.0)),
         interval=(float(low), float(high)),
         delta_error=delta_error,
-        components=tuple((first.means - second.means).tolist()),
-        component_errors=tuple(np.concatenate(components).std(axis=0, ddof=1).tolist()),
+        components=tuple((means[0] - means[1]).tolist()),
+        component_errors=tuple(
+            np.hypot(np.concatenate(components).std(axis=0, ddof=1), _component_seed_errors(sides)).tolist()
+        ),
+        p_value=min(1.0, 2.0 * (float(min((draws <= 0).sum(), (draws >= 0).sum())) + 1.0) / (len(draws) + 1.0)),
+        seed_error=seed_error,
     )
+
+
+def _mean(values: Sequence[Any]) -> Any:
+    return values[0] if len(values) == 1 else np.mean(values, axis=0)
+
+
+def _seed_error(side: Sequence[ClusterSums]) -> float | None:
+    """The standard error of a mean BrierLM over seeds; None for one seed."""
+    if len(side) < 2:
+        return None
+    return float(np.std([brierlm(sums.means) for sums in side], ddof=1) / np.sqrt(len(side)))
+
+
+def _component_seed_errors(sides: Sequence[Sequence[ClusterSums]]) -> Floats:
+    """As :func:`_seed_error`, of differences of each Brier-n, ``[N]``."""
+    squared = np.zeros(sides[0][0].totals.shape[1])
+    for side in sides:
+        if len(side) > 1:
+            squared += np.var([sums.means for sums in side], axis=0, ddof=1) / len(side)
+    errors: Floats = np.sqrt(squared)
+    return errors
 
 
 def random_weights(num_clusters: int, seed: int, num_resamples: int) -> Iterator[tuple[Floats, Floats]]:

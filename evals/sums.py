@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,7 @@ import pyarrow as pa
 from evals.estimators import Estimator
 from evals.protocol import EvaluationError
 from evals.sampling_noise import SamplingNoise
-from evals.stats import ClusterSums, Comparison, paired_difference
+from evals.stats import ClusterSums, Comparison, pooled_difference
 
 FILE = "documents.arrow"
 _METADATA = b"calm_bench.scored_sums"
@@ -93,12 +94,22 @@ def compare(first: ScoredSums, second: ScoredSums, seed: int = 0) -> Comparison:
     Raises:
         EvaluationError: they were scored under different protocols or on different documents.
     """
-    if first.protocol_hash != second.protocol_hash:
+    return compare_seeds([first], [second], seed)
+
+
+def compare_seeds(first: Sequence[ScoredSums], second: Sequence[ScoredSums], seed: int = 0) -> Comparison:
+    """As :func:`compare`, for the means of several seeds (:func:`evals.stats.pooled_difference`).
+
+    Raises:
+        EvaluationError: they were scored under different protocols or on different documents.
+    """
+    hashes = list(dict.fromkeys(scored.protocol_hash for scored in (*first, *second)))
+    if len(hashes) > 1:
         raise EvaluationError(
-            f"the two were scored under different protocols ({first.protocol_hash} and {second.protocol_hash}), so "
+            f"the two were scored under different protocols ({' and '.join(hashes)}), so "
             "their positions are not the same: evaluate both under one"
         )
     try:
-        return paired_difference(first.sums, second.sums, seed)
+        return pooled_difference([scored.sums for scored in first], [scored.sums for scored in second], seed)
     except ValueError as error:
         raise EvaluationError(str(error)) from error

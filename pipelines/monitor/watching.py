@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from calm_bench.problems import ConfigurationError
-from calm_bench.registry import did_you_mean
 from pipelines.common.numbers import printable
 from pipelines.common.record_file import RecordError
 from pipelines.monitor.recording import FOLDER, SILENT_S, Record, read_record
 from pipelines.monitor.view import StageView, StudyView
 from pipelines.store.refs import StudyRef
+from pipelines.store.study_names import choose_studies
 from pipelines.store.trial_record import TRIALS_FILE, has_begun, load_trials
 
 Stand = Literal["at work", "finished", "left"]
@@ -106,15 +106,16 @@ def studies(root: Path, place: Path | str, silent_s: float = SILENT_S) -> list[t
 def choose(
     root: Path, name: str | None, place: Path | str | None = None, silent_s: float = SILENT_S
 ) -> tuple[Path, list[str]]:
-    """The folder of the study ``name``, and the names of others at work where no name was given.
+    """The folder of the study ``name``, and the names of others that are meant too: of one name, or at work.
 
     Args:
         root: where the store, or this machine's copy of it, is.
         place: what the store is called, where that is not ``root``.
-        name: a study's name, its folder's name, or a YAML file's path; None means the one at work, or the last.
+        name: a study's name, its folder's name or the beginning of it, or a YAML file's path; None means the one at
+            work, or the last.
 
     Raises:
-        ConfigurationError: there is no such study, with the nearest name.
+        ConfigurationError: there is no such study, or several begin so.
     """
     place = place or root
     found = studies(root, place, silent_s)
@@ -125,12 +126,9 @@ def choose(
         others = [path.name for path, watched in found[1:] if watched.stand == "at work"]
         return folder, others
     wanted = _name_in(Path(name)) if Path(name).suffix in (".yaml", ".yml") else name
-    for folder, _ in found:
-        # Of equal names, differing in their settings: the one at work, or last heard of.
-        if wanted in (folder.name, StudyRef.of(folder).name):
-            return folder, []
-    known = sorted({StudyRef.of(folder).name for folder, _ in found})
-    raise ConfigurationError(f"there is no study {wanted!r} in the store {place}{did_you_mean(wanted, known)}")
+    # Of equal names, differing in their settings: the one at work, or last heard of.
+    chosen = choose_studies([wanted], [folder for folder, _ in found], place)
+    return chosen[0], [folder.name for folder in chosen[1:]]
 
 
 def _files(folder: Path) -> list[Path]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import calm_bench
 from calm_bench.overrides import ConfigurationError
-from calm_bench.registry import did_you_mean
 from pipelines.common.numbers import (
     MISSING,
     compact,
@@ -45,9 +44,11 @@ from pipelines.report.stage_records import StageRecords
 from pipelines.results.entry import Entry
 from pipelines.results.leaderboard import load_board
 from pipelines.results.looks import Family, Key, key_of, looks_of
+from pipelines.results.stored import variants_of
 from pipelines.results.trajectories import trajectories_of
 from pipelines.store.refs import StudyRef
 from pipelines.store.store import Store
+from pipelines.store.study_names import choose_studies
 from pipelines.store.study_record import StudyRecord
 from pipelines.store.trial_record import TrialRecord, has_begun, load_trials
 from pipelines.study.trial import TrialOutcome
@@ -75,9 +76,7 @@ class _Study:
 
 
 def study_folders(store: Store, names: Sequence[str] = ()) -> list[Path]:
-    """Folders of the studies in ``store`` that were begun, those called one of ``names`` if given.
-
-    A name is the study's, or its folder's, which tells studies of one name apart.
+    """Folders of the studies in ``store`` that were begun, those that ``names`` mean if given.
 
     Raises:
         ConfigurationError: there is no such study, or none at all; says which there are.
@@ -88,12 +87,7 @@ def study_folders(store: Store, names: Sequence[str] = ()) -> list[Path]:
         raise ConfigurationError(
             f"no study was run in the store {store.place} yet: calm-bench run, or --store names another"
         )
-    known = {folder: StudyRef.of(folder).names for folder in found}
-    for name in names:
-        if not any(name in both for both in known.values()):
-            all_names = sorted({both[1] for both in known.values()})
-            raise ConfigurationError(f"no study {name!r} in the store {store.place}{did_you_mean(name, all_names)}")
-    return [folder for folder, both in known.items() if not names or any(name in both for name in names)]
+    return choose_studies(names, found, store.place)
 
 
 def collect(store: Store, folders: Sequence[Path]) -> Report:
@@ -103,7 +97,8 @@ def collect(store: Store, folders: Sequence[Path]) -> Report:
         ConfigurationError, LeaderboardError: a file of a study is damaged.
     """
     files = StageRecords(store.root)
-    studies = [_read(folder) for folder in folders]
+    variants = variants_of(folders)
+    studies = [_read(folder, variants.get(folder, "")) for folder in folders]
     origins: dict[Entry, Origin] = {}
     for index, study in enumerate(studies):
         by_number = {trial.number: trial for trial in study.trials}
@@ -133,13 +128,14 @@ def collect(store: Store, folders: Sequence[Path]) -> Report:
     )
 
 
-def _read(folder: Path) -> _Study:
+def _read(folder: Path, variant: str) -> _Study:
     try:
         record = StudyRecord.load(folder)
         text, settings = record.text, record.settings
     except FileNotFoundError:
         text, settings = "", {}
-    return _Study(folder, text, settings, load_trials(folder), list(load_board(folder) or ()), links_of(folder))
+    entries = [entry.model_copy(update={"variant": variant}) for entry in load_board(folder) or ()]
+    return _Study(folder, text, settings, load_trials(folder), entries, links_of(folder))
 
 
 def _outcomes(study: _Study, files: StageRecords) -> Iterable[TrialOutcome]:

@@ -27,7 +27,7 @@ from pipelines.common.numbers import (
 
 if TYPE_CHECKING:
     from evals.task_score import TaskScore
-    from pipelines.results.entry import Entry
+    from pipelines.results.entry import Entry, Scalar
     from pipelines.study.row import Better, Form
 
 ON_THE_FRONT = "*"
@@ -49,6 +49,7 @@ FORMS: Mapping[Form, Callable[[float], str]] = {
     "share": lambda percent: floored_percent(percent / 100),
     "duration": duration,
     "whole": lambda value: f"{value:.0f}",
+    "setting": lambda value: f"{value:.6g}",
 }
 """How a number is written that has no error."""
 
@@ -203,6 +204,14 @@ GENERATED = _column(
 BEFORE_TASKS = [
     MODEL,
     _column("study", "Study", "text", table="differing", page="differing"),
+    Column(
+        "variant",
+        "Study's\nsettings",
+        lambda entry: entry.variant or None,
+        "text",
+        table="differing",
+        page="differing",
+    ),
     Column("chunk_size", "K", _field("chunk_size"), "whole", page="usual"),
     Column("head", "Head", _field("head"), "text", calm_only=True, page="differing"),
     SCORE,
@@ -298,7 +307,7 @@ AFTER_TASKS = [
 def catalogue(entries: Iterable[Entry] = ()) -> list[Column]:
     """All columns that ``entries`` can have, in the order in which they stand side by side."""
     entries = list(entries)
-    return [*BEFORE_TASKS, *tasks(entries), *measures(entries), *AFTER_TASKS]
+    return [*BEFORE_TASKS, *tasks(entries), *measures(entries), *AFTER_TASKS, *searched(entries)]
 
 
 def columns_of(entries: Sequence[Entry]) -> dict[str, Column]:
@@ -322,7 +331,7 @@ def differs(column: Column, entries: Iterable[Entry]) -> bool:
 
 
 def find_column(name: str, columns: Mapping[str, Column]) -> Column:
-    """The column called ``name``, whatever its case; a few short names are known too.
+    """The column called ``name``, whatever its case; a few short names are known too, and the ends of paths.
 
     Raises:
         ConfigurationError: there is none; names the nearest.
@@ -331,6 +340,10 @@ def find_column(name: str, columns: Mapping[str, Column]) -> Column:
     names = {key.casefold(): column for key, column in columns.items()}
     names |= {alias.casefold(): columns[key] for alias, key in ALIASES.items() if key in columns}
     if wanted not in names:
+        # Settings by the last parts of their paths, as labels name them.
+        ending = [column for key, column in names.items() if "." in key and key.endswith(f".{wanted}")]
+        if len(ending) == 1:
+            return ending[0]
         raise ConfigurationError(f"there is no column {name.strip()!r}{did_you_mean(name.strip(), sorted(columns))}")
     return names[wanted]
 
@@ -359,6 +372,32 @@ def measures(entries: Iterable[Entry]) -> list[Column]:
 def _measured(entry: Entry, key: str, field: Literal["value", "standard_error"]) -> float | None:
     found: float | None = next((getattr(one, field) for one in entry.measures if one.key == key), None)
     return found
+
+
+def searched(entries: Iterable[Entry]) -> list[Column]:
+    """A column for every setting that a search set, by its dotted path; the model's label says most of them already."""
+    found: dict[str, list[Scalar]] = {}
+    for entry in entries:
+        for path, value in entry.settings:
+            found.setdefault(path, []).append(value)
+    return [
+        Column(
+            path,
+            printable(path.replace(".", ".\n")),
+            lambda entry, path=path, as_text=as_text: _setting(entry, path, as_text),  # type: ignore[misc]
+            "text" if as_text else "setting",
+        )
+        for path, values in sorted(found.items())
+        for as_text in (not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values),)
+    ]
+
+
+def _setting(entry: Entry, path: str, as_text: bool) -> float | str | None:
+    value = dict(entry.settings).get(path)
+    if value is None or not as_text:
+        return value
+    # Truth as it is written on the command line.
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def tasks(entries: Iterable[Entry]) -> list[Column]:

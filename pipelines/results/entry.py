@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_serializer, field_validator, model_validator
 
 from calm_bench.errors import RunError
 from calm_bench.fingerprint import identity
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pipelines.study.stage import Stage
     from pipelines.study.trial import TrialOutcome
 
+Scalar = str | int | float | bool | None
 Four = tuple[float, float, float, float]
 
 
@@ -39,8 +41,14 @@ class Entry(Frozen):
     model_config = ConfigDict(allow_inf_nan=False)
 
     study: str
+    study_identity: Annotated[str, Field(exclude_if=lambda identity: not identity)] = ""
+    """With the name, the study's folder; empty where the row is not read from one."""
+    variant: Annotated[str, Field(exclude_if=lambda variant: not variant)] = ""
+    """What sets the study apart from others of its name in the store it was read from."""
     trial: int
     label: str
+    settings: Annotated[tuple[tuple[str, Scalar], ...], Field(exclude_if=lambda settings: not settings)] = ()
+    """What the search set, by dotted path of the experiment; anything but a scalar as JSON text."""
     kind: Literal["calm", "token"]
     chunk_size: int
     head: str | None = None
@@ -106,6 +114,17 @@ class Entry(Frozen):
     """Identities behind a row that stands for several seeds, one for each."""
     model_folder: str
 
+    @field_validator("settings", mode="before")
+    @classmethod
+    def _settings_are_pairs(cls, settings: object) -> object:
+        if not isinstance(settings, Mapping):
+            return settings
+        return tuple((path, _scalar(value)) for path, value in settings.items())
+
+    @field_serializer("settings")
+    def _settings_by_path(self, settings: tuple[tuple[str, Scalar], ...]) -> dict[str, Scalar]:
+        return dict(settings)
+
     @model_validator(mode="after")
     def _measures_have_names_of_their_own(self) -> Self:
         for measure in self.measures:
@@ -151,6 +170,7 @@ def entry_from(outcome: TrialOutcome, study: Study) -> Entry:
         study=study.name,
         trial=outcome.number,
         label=outcome.label,
+        settings=outcome.settings,
         kind=experiment.model.kind,
         chunk_size=experiment.model.chunk_size,
         head=None if is_token else experiment.model.head.kind,
@@ -164,6 +184,10 @@ def entry_from(outcome: TrialOutcome, study: Study) -> Entry:
         measures=tuple(measure for part in parts for measure in part.measures),
         **fields,
     )
+
+
+def _scalar(value: object) -> Scalar:
+    return value if value is None or isinstance(value, str | int | float | bool) else json.dumps(value, sort_keys=True)
 
 
 def _finished(stage: Stage, outcome: TrialOutcome, known: Mapping[str, _Result]) -> FinishedStage:

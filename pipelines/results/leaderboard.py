@@ -20,11 +20,14 @@ from pipelines.results.pairing import Differences, differences
 from pipelines.results.pareto import pareto_front
 from pipelines.results.ranks import shared_ranks
 from pipelines.store.names import LEADERBOARD_FILE
+from pipelines.store.refs import StudyRef
 
 FORMAT = "calm-bench leaderboard"
 VERSION = 1
 TASK = "task_"
 """Columns of a CSV file that hold scores of lm-eval tasks begin with this."""
+SETTING = "setting "
+"""Columns of a CSV file that hold what the search set begin with this."""
 NOT_IN_CSV = ("replicates",)
 """Fields that only programs read, and they read JSON."""
 
@@ -158,7 +161,10 @@ def load_board(folder: Path) -> Leaderboard | None:
         LeaderboardError: the file is damaged, or of another version.
     """
     path = folder / LEADERBOARD_FILE
-    return read_board(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    identity = StudyRef.of(folder).identity
+    return Leaderboard(entry.model_copy(update={"study_identity": identity}) for entry in read_board(path))
 
 
 def _best_first(entry: Entry) -> tuple[Any, ...]:
@@ -190,6 +196,8 @@ def _flat(entry: Entry) -> dict[str, Any]:
         elif name == "measures":
             for measure in entry.measures:
                 flat |= {measure.key: measure.value, f"{measure.key}_se": measure.standard_error}
+        elif name == "settings":
+            flat |= {f"{SETTING}{path}": setting for path, setting in entry.settings}
         elif name not in NOT_IN_CSV:
             flat[name] = value
     return flat
@@ -202,6 +210,6 @@ def _columns() -> list[str]:
             columns += [f"brier_{n}" for n in range(1, 5)]
         elif name == "brier_se":
             columns += [f"brier_{n}_se" for n in range(1, 5)]
-        elif name not in ("tasks", "measures", *NOT_IN_CSV):
+        elif name not in ("tasks", "measures", "settings", *NOT_IN_CSV):
             columns.append(name)
     return columns

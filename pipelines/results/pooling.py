@@ -67,7 +67,10 @@ def _pool(rows: Sequence[Entry]) -> Entry:
         first.model_dump()
         | means
         | {
-            "label": _without_seed(first),
+            "label": label_without_seed(first),
+            "settings": tuple(pair for pair in first.settings if all(pair in row.settings for row in rows)),
+            "study_identity": _common(row.study_identity for row in rows),
+            "variant": _common(row.variant for row in rows),
             "seeds": tuple(row.seed for row in rows),
             "seed_error": seed_error,
             "brierlm": score,
@@ -137,7 +140,13 @@ def _speed(rows: Sequence[Entry]) -> dict[str, Any]:
     }
 
 
-def _without_seed(entry: Entry) -> str:
+def _common(texts: Iterable[str]) -> str:
+    """The text that all rows share, or none."""
+    found = set(texts)
+    return found.pop() if len(found) == 1 else ""
+
+
+def label_without_seed(entry: Entry) -> str:
     """The label without the part that names the seed, where the seed was searched over."""
     parts = [part for part in entry.label.split(", ") if part != f"seed={entry.seed}"]
     return ", ".join(parts) or entry.family

@@ -8,15 +8,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from calm_bench.overrides import ConfigurationError
-from calm_bench.registry import did_you_mean
 from pipelines.results.entry import Entry
-from pipelines.results.leaderboard import Leaderboard, load_board
+from pipelines.results.stored import stored_leaderboards
+from pipelines.scoring.model_names import ModelNames, trial_named
 from pipelines.store.refs import StageRef
 from pipelines.store.store import Store
+from pipelines.store.trial_record import has_begun, load_trials
 from pipelines.study.stage_folder import StageRecord, is_finished
 
-SEED_MARK = "@"
-"""``K=4@1`` is the model of seed 1."""
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 """Files of weights: this project's, and those that released checkpoints may have."""
 
@@ -38,44 +37,84 @@ class TrainedModel:
 
 
 def find_model(name: str, store: Store) -> TrainedModel:
-    """The model at the path ``name``, or called ``LABEL`` or ``STUDY/LABEL`` on a leaderboard of ``store``,
-    with ``@SEED`` behind it where there are several.
+    """The model at the path ``name``, or with that name (:mod:`pipelines.scoring.model_names`) in ``store``.
 
     Raises:
-        ConfigurationError: there is none; says what there is.
+        ConfigurationError: there is none, or there are several; says what to type instead.
     """
+    if (found := _at_path(name, store)) is not None:
+        return found
+    names = ModelNames(stored_leaderboards(store))
+    one = names.one(name)
+    return _unscored(name, names, store) if one is None else _scored(one.entry, store)
+
+
+def find_seeds(name: str, store: Store) -> list[TrainedModel]:
+    """As :func:`find_model`, where ``name`` may mean several seeds of one configuration.
+
+    Raises:
+        ConfigurationError: there is none, or there are several that differ in more than their seeds.
+    """
+    if (found := _at_path(name, store)) is not None:
+        return [found]
+    names = ModelNames(stored_leaderboards(store))
+    seeds = names.seeds(name)
+    return [_scored(one.entry, store) for one in seeds] or [_unscored(name, names, store)]
+
+
+def split_names(text: str, store: Store) -> list[str]:
+    """The models in ``text``, which stand there by comma; labels may hold commas themselves."""
+    names = ModelNames(stored_leaderboards(store))
+    parts, found = text.split(","), []
+    while parts:
+        # The longest beginning that means something; else the next part, for whoever looks it up to complain of.
+        for length in range(len(parts), 0, -1):
+            name = ",".join(parts[:length]).strip()
+            if length == 1 or names.find(name) or Path(name).expanduser().is_dir():
+                found.append(name)
+                parts = parts[length:]
+                break
+    return found
+
+
+def _at_path(name: str, store: Store) -> TrainedModel | None:
     given = Path(name).expanduser()
     if not given.is_dir():
         given = _kept(name, store) or given
-    if given.is_dir():
-        for folder in (given / "model", given):
-            if any(any(folder.glob(pattern)) for pattern in WEIGHTS):
-                return _with_origin(folder.absolute(), _store_around(folder.absolute()))
-        raise ConfigurationError(
-            f"{given} holds no model: neither it nor its folder 'model' has weights ({' or '.join(WEIGHTS)})"
-        )
-    entries = [entry for board in stored_leaderboards(store).values() for entry in board]
-    label, _, seed = name.rpartition(SEED_MARK) if SEED_MARK in name else (name, "", "")
-    found = {
-        entry.model_identity: entry
-        for entry in entries
-        if label in (entry.label, f"{entry.study}/{entry.label}") and seed in ("", str(entry.seed))
-    }
-    if len(found) > 1:
-        names = ", ".join(
-            sorted(f"{_full_name(entry)}{SEED_MARK}{entry.seed} in {entry.model_folder}" for entry in found.values())
-        )
-        raise ConfigurationError(
-            f"{name!r} names {len(found)} models: {names}; give study and seed too, as written here, or the folder"
-        )
-    if not found:
-        known = sorted({_full_name(entry) for entry in entries})
-        hint = did_you_mean(name, known) if known else f"; no study has finished in the store {store.place}"
-        raise ConfigurationError(f"there is no model {name!r}, neither as a folder nor on a leaderboard{hint}")
-    entry = next(iter(found.values()))
+    if not given.is_dir():
+        return None
+    for folder in (given / "model", given):
+        if any(any(folder.glob(pattern)) for pattern in WEIGHTS):
+            return _with_origin(folder.absolute(), _store_around(folder.absolute()))
+    raise ConfigurationError(
+        f"{given} holds no model: neither it nor its folder 'model' has weights ({' or '.join(WEIGHTS)})"
+    )
+
+
+def _scored(entry: Entry, store: Store) -> TrainedModel:
     # The store may have moved since, or be no folder at all: its own stage counts.
     kept = store.find_folder("language_model", entry.model_identity)
     return _with_origin(Path(entry.model_folder) if kept is None else kept / "model", store)
+
+
+def _unscored(name: str, names: ModelNames, store: Store) -> TrainedModel:
+    """The model of a trial that has no score yet.
+
+    Raises:
+        ConfigurationError: there is no such trial, or it has no model.
+    """
+    folders = store.study_folders()
+    if (found := trial_named(name, folders)) is not None:
+        folder, number = found
+        for trial in load_trials(folder) if has_begun(folder) else ():
+            if trial.number == number:
+                kept = store.find_folder("language_model", trial.stages.get("language_model", ""))
+                if kept is not None:
+                    return _with_origin(kept / "model", store)
+                reason = f": {trial.error}" if trial.error else ""
+                raise ConfigurationError(f"{name} ({trial.label}) has no trained model: it is {trial.state}{reason}")
+    hint = names.unknown(name) or f"; no study has finished in the store {store.place}"
+    raise ConfigurationError(f"there is no model {name!r}, neither as a folder nor on a leaderboard{hint}")
 
 
 def _kept(path: str, store: Store) -> Path | None:
@@ -99,20 +138,6 @@ def is_transformers_model(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(description, dict) and description.get("model_type") in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-
-def stored_leaderboards(store: Store) -> dict[Path, Leaderboard]:
-    """Every study's leaderboard in ``store``, by the study's folder.
-
-    Raises:
-        LeaderboardError: a file is not a leaderboard of this version.
-    """
-    found = {folder: load_board(folder) for folder in store.study_folders()}
-    return {folder: board for folder, board in found.items() if board is not None}
-
-
-def _full_name(entry: Entry) -> str:
-    return f"{entry.study}/{entry.label}"
 
 
 def _store_around(folder: Path) -> Store:

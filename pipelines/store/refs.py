@@ -58,8 +58,3 @@ class StudyRef:
     @property
     def folder_name(self) -> str:
         return f"{self.name}-{self.identity}"
-
-    @property
-    def names(self) -> tuple[str, str]:
-        """By what people call it: the folder's name, which tells studies of one name apart, and the study's own."""
-        return self.folder_name, self.name

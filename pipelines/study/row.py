@@ -14,9 +14,10 @@ from calm_bench.frozen import Frozen
 if TYPE_CHECKING:
     from pipelines.study.stage import Stage
 
-Form = Literal["text", "score", "flops", "count", "share", "duration", "whole"]
+Form = Literal["text", "score", "flops", "count", "share", "duration", "whole", "setting"]
 """How a column shows its values: ``score`` with its error, ``flops`` as 1.31e13, ``count`` as 281M, ``share`` as a
-percentage, ``duration`` as 2:05, ``whole`` as a whole number."""
+percentage, ``duration`` as 2:05, ``whole`` as a whole number, ``setting`` as it was
+set."""
 Better = Literal["high", "low"]
 
 

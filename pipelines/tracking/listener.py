@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from pipelines.common.redact import redact
 from pipelines.execution.events import Event, StageDropped, StageFailed, StageFinished, StageStarted
-from pipelines.store.refs import StudyRef
 from pipelines.store.store import Store
 from pipelines.study.config import Tracking
 from pipelines.tracking.address import TrackingError, check_presence, tracking_uri
@@ -59,7 +58,7 @@ class TrackingListener:
     ) -> None:
         self._uri = tracking_uri(tracking, store.root)
         self._sync = StudySync(store, folder, self._uri, tracking.experiment)
-        self._way_out = f"calm-bench mlflow sync {StudyRef.of(folder).name} --store {store.place}"
+        self._way_out = f"calm-bench mlflow sync {folder.name} --store {store.place}"
         self._notify = notify or _to_stderr
         self._interval_s = interval_s
         self._retry_interval_s = retry_interval_s

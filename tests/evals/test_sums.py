@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from evals.evaluate import BrierResult, EvaluationError, MarkovSampler, evaluate_brierlm
-from evals.stats import paired_difference
+from evals.stats import ClusterSums, paired_difference, pooled_difference
 from evals.sums import FILE, ScoredSums, compare, load_sums, save_sums
 from tests.evals.markov_texts import Documents, OnlySamples, blurred, language, protocol, text_of
 
@@ -99,3 +99,36 @@ def test_files_that_hold_something_else(tmp_path: Path, content: bytes | str | N
             writer.write_batch(batch)
     with pytest.raises(EvaluationError, match=r"holds no sums of scores .* evaluate the model again"):
         load_sums(path)
+
+
+def seeds(scores: list[float], documents: int = 40, noise: float = 0.02) -> list[ClusterSums]:
+    """Sums of models whose Brier-n are all about ``scores``, over documents that are hard for all alike."""
+    hard = np.random.default_rng(0).normal(0, noise, (documents, 1))
+    return [ClusterSums(np.arange(documents), np.full((documents, 4), s) + hard, np.ones(documents)) for s in scores]
+
+
+def test_pooled_seeds_have_both_variances() -> None:
+    first, second = seeds([0.5, 0.52, 0.48, 0.5]), seeds([0.4, 0.43])
+    found = pooled_difference(first, second, seed=0)
+    assert found.value == pytest.approx(8.5, abs=0.01)
+    expected = np.hypot(np.std([50, 52, 48, 50], ddof=1) / 2, np.std([40, 43], ddof=1) / np.sqrt(2))
+    assert found.seed_error == pytest.approx(expected, rel=0.01)
+    assert found.standard_error >= found.seed_error
+    alone = pooled_difference(first[:1], second[:1], seed=0)
+    assert alone == paired_difference(first[0], second[0], seed=0)
+    assert alone.seed_error is None
+    assert alone.standard_error < 0.1 * found.standard_error
+    # One degree of freedom: two seeds say little.
+    assert found.interval[1] - found.interval[0] > 4 * found.standard_error
+
+
+def test_a_p_value_agrees_with_the_interval() -> None:
+    same = pooled_difference(seeds([0.5]), seeds([0.5]), seed=0)
+    assert same.p_value == 1.0
+    rng = np.random.default_rng(1)
+    for shift in (0.0, 0.002, 0.004, 0.006, 0.01):
+        first, second = seeds([0.5])[0], seeds([0.5 + shift])[0]
+        noisy = ClusterSums(second.clusters, second.totals + rng.normal(0, 0.02, (40, 1)), second.counts)
+        found = paired_difference(noisy, first, seed=0)
+        if abs(found.p_value - 0.05) > 0.003:
+            assert (found.p_value < 0.05) == (found.interval[0] > 0 or found.interval[1] < 0)

@@ -37,14 +37,14 @@ def context_sweep(
     """Score the same targets with more and more context before them."""
     from evals.context_sweep import sweep_context
     from pipelines.scoring.context_figure import draw_sweeps
-    from pipelines.scoring.models import find_model
+    from pipelines.scoring.models import find_model, split_names
     from pipelines.scoring.scoring import Scoring
     from pipelines.store.opening import open_store
 
     single_threaded()
     where = open_store(store)
     sweeps: dict[str, ContextSweep] = {}
-    for name in models.split(","):
+    for name in split_names(models, where):
         scoring = Scoring(find_model(name, where), where, overrides or (), device)
         protocol = scoring.protocol()
         wanted = _lengths(lengths, protocol.context_length, scoring.sampler.chunk_size)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pipelines.app.commands.options import (
+    MODEL_HELP,
     AsJson,
     AutoencoderFolder,
     Device,
@@ -24,9 +25,7 @@ from pipelines.app.commands.options import (
 def evaluate(
     model: Annotated[
         str,
-        typer.Argument(
-            metavar="MODEL", help="A model's folder, of transformers too, or its label on a leaderboard of the store."
-        ),
+        typer.Argument(metavar="MODEL", help=f"{MODEL_HELP} A folder may hold a model of transformers, too."),
     ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Of corpus.* and evaluation.*.")

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from pipelines.app.commands.options import (
+    MODEL_HELP,
     AutoencoderFolder,
     Device,
     StorePath,
@@ -26,9 +27,7 @@ class Method(StrEnum):
 
 
 def generate(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A model's folder, or its label on a leaderboard of the store.")
-    ],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     prompt: Annotated[
         list[str] | None,
         typer.Option("--prompt", help="Text to continue; repeated, a batch. Token ids, if there is no tokenizer."),

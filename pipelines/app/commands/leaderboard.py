@@ -156,22 +156,33 @@ def _rows(
     from calm_bench.registry import did_you_mean
     from pipelines.results.leaderboard import read_board
     from pipelines.results.merging import merged
-    from pipelines.scoring.models import stored_leaderboards
+    from pipelines.results.stored import stored_leaderboards
     from pipelines.store.opening import open_store
+    from pipelines.store.refs import StudyRef
+    from pipelines.store.study_names import choose_studies, studies_called
 
     if mlflow is not None:
         from pipelines.tracking.client import entries_from_mlflow
 
-        here, entries = "MLflow", entries_from_mlflow(mlflow, experiment or ["calm-bench"])
+        here, by_folder = "MLflow", {}
+        entries = entries_from_mlflow(mlflow, experiment or ["calm-bench"])
     else:
-        boards = stored_leaderboards(open_store(store)).values()
-        here, entries = "the store", [entry for board in boards for entry in board]
+        here, by_folder = "the store", stored_leaderboards(open_store(store))
+        entries = [entry for board in by_folder.values() for entry in board]
     sources = [(here, entries), *((str(path), list(read_board(path))) for path in files)]
     known = sorted({entry.study for _, rows in sources for entry in rows})
+    wanted: set[tuple[str, str | None]] = set()
     for name in names:
-        if name not in known:
+        if name in known:
+            wanted.add((name, None))
+        elif folders := choose_studies([name], list(by_folder), here) if studies_called(name, by_folder) else []:
+            wanted.update((StudyRef.of(folder).name, StudyRef.of(folder).identity) for folder in folders)
+        else:
             raise ConfigurationError(f"no finished study {name!r}{did_you_mean(name, known) if known else ''}")
-    chosen = [(source, [row for row in rows if not names or row.study in names]) for source, rows in sources]
+    chosen = [
+        (source, [row for row in rows if not names or {(row.study, None), (row.study, row.study_identity)} & wanted])
+        for source, rows in sources
+    ]
     if not files:
         return chosen[0][1]
     found = merged(chosen)

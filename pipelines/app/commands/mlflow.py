@@ -38,9 +38,8 @@ def sync(
     In an empty tracking store this makes all of it again. A second time it changes nothing.
     """
     from calm_bench.overrides import ConfigurationError
-    from calm_bench.registry import did_you_mean
     from pipelines.store.opening import open_store
-    from pipelines.store.refs import StudyRef
+    from pipelines.store.study_names import choose_studies
     from pipelines.tracking.registry import without_registry
     from pipelines.tracking.study_files import begun_studies
     from pipelines.tracking.sync import set_database_aside, sync_study
@@ -48,17 +47,13 @@ def sync(
     where = open_store(store)
     where.bring_studies()
     folders = begun_studies(where)
-    known = {name for folder in folders for name in StudyRef.of(folder).names}
     if not folders:
         raise ConfigurationError(f"no study has run in the store {where.place} (--store names another one)")
-    for name in studies or ():
-        if name not in known:
-            raise ConfigurationError(f"no study {name!r} in {where.place}{did_you_mean(name, sorted(known))}")
+    chosen = choose_studies(studies or (), folders, where.place)
     if anew and (studies or uri):
         raise ConfigurationError("--anew makes all of mlflow.db in the store again: give neither STUDY nor --uri")
     if anew and (kept := set_database_aside(where.root)) is not None:
         say(console(), f"the old database is kept as {kept}")
-    chosen = [folder for folder in folders if not studies or any(name in studies for name in StudyRef.of(folder).names)]
     problems = 0
     for folder in chosen:
         synced = sync_study(where, folder, uri, experiment)

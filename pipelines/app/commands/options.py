@@ -21,6 +21,7 @@ DEFAULT_STUDY = "k-ablation"
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A shipped study, or a YAML file.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings that win over the study's.")]
+MODEL_HELP = "A model's folder, or its name in the store: LABEL, STUDY/LABEL, LABEL@SEED, STUDY#TRIAL or best."
 StorePath = Annotated[
     str | None,
     typer.Option("--store", help="Folder of all results, or an address such as s3://bucket/path; runs where unset."),

@@ -7,13 +7,11 @@ from typing import Annotated
 
 import typer
 
-from pipelines.app.commands.options import AsJson, Device, StorePath, console, say, single_threaded
+from pipelines.app.commands.options import MODEL_HELP, AsJson, Device, StorePath, console, say, single_threaded
 
 
 def sample_size(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A model's folder, or its label on a leaderboard of the store.")
-    ],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     error: Annotated[float, typer.Option("--error", min=0.0, help="The wanted standard error of BrierLM, in points.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Of corpus.* and evaluation.*, for the pilot.")

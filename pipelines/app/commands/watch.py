@@ -42,7 +42,7 @@ def watch(
     folder, others = lookout.choose(study)
     screen = console()
     if others and not as_json:
-        say(screen, f"{folder.name}; also at work: {', '.join(others)} (calm-bench watch NAME)", style="yellow")
+        say(screen, f"{folder.name}; others: {', '.join(others)} (calm-bench watch NAME)", style="yellow")
     if as_json:
         ended = _print_json(folder, lookout, once)
     elif once:

@@ -185,8 +185,8 @@ def test_a_study_is_chosen_by_name_folder_or_file(course: Course, tmp_path: Path
     file = tmp_path / "mine.yaml"
     file.write_text("name: heads\n")
     assert choose(tmp_path, str(file)) == (other, [])
-    with pytest.raises(ConfigurationError, match=r"no study 'head' .*did you mean 'heads'"):
-        choose(tmp_path, "head")
+    with pytest.raises(ConfigurationError, match=r"no study .haeds. .*did you mean 'heads'"):
+        choose(tmp_path, "haeds")
     watched = look(other, tmp_path)
     assert (watched.stand, watched.view.complete, watched.view.failed) == ("finished", 1, 1)
     driver.recording.close()

@@ -141,7 +141,7 @@ def test_estimates_are_read_as_written(folder: Path, stages: dict[str, float], e
 def test_names_are_put_together_and_taken_apart(name: str, identity: str) -> None:
     assert StageRef.parse(StageRef(name, identity).name) == StageRef(name, identity)
     assert StudyRef.parse(StudyRef(name, identity).folder_name) == StudyRef(name, identity)
-    assert StudyRef(name, identity).names == (f"{name}-{identity}", name)
+    assert StudyRef(name, identity).folder_name == f"{name}-{identity}"
 
 
 def test_a_study_is_read_as_written(tmp_path: Path) -> None:

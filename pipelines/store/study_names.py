@@ -1,0 +1,67 @@
+"""Studies by what people type: a name, the name of a folder, or the beginning of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from calm_bench.overrides import ConfigurationError
+from calm_bench.registry import did_you_mean
+from pipelines.store.refs import StudyRef
+
+SHORTEST_IDENTITY = 4
+"""Digits of an identity that are shown at least, so that a name does not stop to be unique with the next study."""
+
+
+def studies_called(name: str, folders: Iterable[Path]) -> list[Path]:
+    """The folders that ``name`` means, in their order; none where it means nothing.
+
+    A folder's whole name means this folder, a study's name all studies called so, anything else the folder whose name
+    begins with it. Several such folders are several answers, of which the caller takes all or none.
+    """
+    known = [(folder, StudyRef.of(folder)) for folder in folders]
+    exact = [folder for folder, ref in known if ref.folder_name == name]
+    named = [folder for folder, ref in known if ref.name == name]
+    return exact or named or ([folder for folder, _ in known if folder.name.startswith(name)] if name else [])
+
+
+def choose_studies(names: Sequence[str], folders: Sequence[Path], place: object) -> list[Path]:
+    """The folders that ``names`` mean (:func:`studies_called`), in the order of ``folders``; all of them without names.
+
+    Args:
+        place: what the store is called in messages.
+
+    Raises:
+        ConfigurationError: a name means no study, or is the beginning of several names; says which there are.
+    """
+    chosen: set[Path] = set()
+    for name in names:
+        found = studies_called(name, folders)
+        if not found:
+            refs = [StudyRef.of(folder) for folder in folders]
+            known = sorted({ref.name for ref in refs})
+            hint = did_you_mean(name, known) if known else ""
+            raise ConfigurationError(f"no study {name!r} in the store {place}{hint}")
+        if len(found) > 1 and any(StudyRef.of(folder).name != name for folder in found):
+            listed = ", ".join(folder.name for folder in found)
+            raise ConfigurationError(f"{name!r} is the beginning of several studies: {listed}; type more of one")
+        chosen.update(found)
+    return [folder for folder in folders if not names or folder in chosen]
+
+
+def short_names(folders: Iterable[Path]) -> dict[Path, str]:
+    """The shortest name that means one of ``folders`` alone: the study's, or one with a part of the identity."""
+    refs = {folder: StudyRef.of(folder) for folder in folders}
+    every = [ref.folder_name for ref in refs.values()]
+    found = {}
+    for folder, ref in refs.items():
+        if sum(other.name == ref.name for other in refs.values()) == 1:
+            found[folder] = ref.name
+            continue
+        found[folder] = ref.folder_name
+        for length in range(SHORTEST_IDENTITY, len(ref.identity)):
+            name = f"{ref.name}-{ref.identity[:length]}"
+            if sum(other.startswith(name) for other in every) == 1:
+                found[folder] = name
+                break
+    return found
