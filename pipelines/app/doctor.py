@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal
 
+from pipelines.store.errors import StoreForbidden, StoreUnreachable
 from pipelines.store.opening import open_store
 
 GIB = 2**30
@@ -82,16 +83,16 @@ def _packages() -> Iterator[Finding]:
 
 def _store(store: str | Path | None) -> Iterator[Finding]:
     opened = open_store(store)
-    opened.try_out()
+    try:
+        opened.try_out()
+    except (StoreUnreachable, StoreForbidden) as error:
+        yield Finding("store", "error", str(error))
+        return
     existing = opened.root
     while not existing.exists():
         existing = existing.parent
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        advice = "choose another folder with --store, or with CALM_BENCH_CACHE for copies of a remote one"
-        yield Finding("store", "error", f"{existing} cannot be written to; {advice}")
-        return
     free = shutil.disk_usage(existing).free
-    where = opened.place if opened.place == str(opened.root) else f"{opened.place}, worked on in {opened.root}"
+    where = opened.uri if opened.is_folder else f"{opened.uri}, worked on in {opened.root}"
     text = f"{where}, {free / GIB:.1f} GiB free"
     yield Finding("store", "ok" if free > LITTLE_DISK else "warning", text)
 

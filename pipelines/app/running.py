@@ -124,7 +124,7 @@ def run_and_report(
     remove_unfinished(folder)
     # Where the study is in MLflow, once more: only now are all addresses in it known, and how long the run took.
     page = write_run_report(store, folder, progress.message)
-    store.save_study(folder.name)
+    store.studies.save(folder.name)
     address = None if tracking is None else tracking.page or tracking.address
     found = tuple(summary(trajectories))
     return Report(tuple(outcomes), leaderboard, folder, files, address, found, expected, page)

@@ -57,8 +57,8 @@ class UiServers:
         Args:
             folder: for what MLflow's server says.
         """
-        if not self._store.study_folders():
-            raise ConfigurationError(f"no study has run in the store {self._store.place} (--store names another one)")
+        if not self._store.studies.folders():
+            raise ConfigurationError(f"no study has run in the store {self._store.uri} (--store names another one)")
         if self._wants_dashboard:
             from pipelines.tracking.optuna_pages import MissingDashboard, OptunaPages
 
@@ -74,7 +74,7 @@ class UiServers:
         path = sqlite_path(self._uri)
         if path is not None and not path.exists():
             raise ConfigurationError(
-                f"there is no MLflow database {path}: calm-bench mlflow sync --store {self._store.place} makes it "
+                f"there is no MLflow database {path}: calm-bench mlflow sync --store {self._store.uri} makes it "
                 "from the files"
             )
         port = free_port(self._port or MLFLOW_PORT)

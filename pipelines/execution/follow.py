@@ -20,8 +20,12 @@ class Follower:
 
     def __init__(self, stage: Stage, work_folder: Path, folder: Path) -> None:
         self._stage = stage
-        self._paths = (work_folder / METRICS_FILE, folder / METRICS_FILE)
+        self._paths: tuple[Path, ...] = (work_folder / METRICS_FILE, folder / METRICS_FILE)
         self._offset = 0
+
+    def finished_in(self, folder: Path) -> None:
+        """Take note that the stage is finished, and where its files are on this machine."""
+        self._paths = (folder / METRICS_FILE,)
 
     def news(self) -> Iterator[StageProgress]:
         """The records written since the last call, oldest first; a half-written last line waits for the next call."""

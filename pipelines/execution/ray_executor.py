@@ -59,7 +59,7 @@ class RayExecutor:
         if self._execution.device == "cuda" and self._execution.gpus_per_stage == 0:
             raise ExecutorError("execution.device is cuda but execution.gpus_per_stage is 0: set it to 1, or a share")
         # What an earlier try of the stage was stopped by must not stop this one.
-        self._store.flag(self._flag(stage)).unlink(missing_ok=True)
+        self._store.flags.get(self._flag(stage)).unlink(missing_ok=True)
         future: Future[dict[str, Any]] = Future()
         with self._lock:
             self._unsent[stage] = future
@@ -83,22 +83,22 @@ class RayExecutor:
         return unschedulable_reason(self._ray.nodes(), needs)
 
     def stop(self) -> None:
-        self._store.raise_flag(self._flag())
+        self._store.flags.raise_flag(self._flag())
         for stage in list(self._unsent):
             self._withdraw(stage)
 
     def stop_stage(self, stage: Stage) -> None:
-        self._store.raise_flag(self._flag(stage))
+        self._store.flags.raise_flag(self._flag(stage))
         self._withdraw(stage)
 
     def close(self) -> None:
         self._ray.end()
         if self._has_lost.is_set():
-            self._store.sweep_leases()
-        self._store.lower_flags(self._name)
+            self._store.leases.sweep()
+        self._store.flags.lower(self._name)
 
     def _group(self, kind: StageKind) -> WorkerGroup | None:
-        return worker_group_of(kind, self._execution, on_one_node=self._store.place != str(self._store.root))
+        return worker_group_of(kind, self._execution, on_one_node=not self._store.is_folder)
 
     def _flag(self, stage: Stage | None = None) -> str:
         return self._name if stage is None else f"{self._name}-{stage.name}"
@@ -177,7 +177,7 @@ def _perform(
         placed: this is the node on which the group is to work, if all of it must be on one.
     """
     os.environ.update(THREADS)
-    asked = StopFiles(*map(store.flag, flags), every_s=store.flags_every_s)
+    asked = StopFiles(*map(store.flags.get, flags), every_s=store.backend.flags_every_s)
     try:
         with hearing_sigterm() as ordered:
 

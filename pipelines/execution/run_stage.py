@@ -17,7 +17,8 @@ from pipelines.execution.worker_group import WorkerGroup
 from pipelines.execution.worker_process import import_modules, keeping_checkpoints, prepare_process
 from pipelines.store.lease import Lease
 from pipelines.store.provenance import provenance
-from pipelines.store.store import ERROR, Store
+from pipelines.store.store import Store
+from pipelines.store.workspace import ERROR
 from pipelines.study.stage import Interrupted, Stage
 from pipelines.study.stage_kind import StageKind, kind_or_none
 
@@ -70,7 +71,7 @@ def run_stage(
             if group is None:
                 # Meanwhile: who takes over from a dead process can then begin at once.
                 import_modules(kind)
-            time.sleep(store.wait_s)
+            time.sleep(store.backend.wait_s)
             continue
         with lease:
             # It may have been published between the look and the claim.
@@ -135,7 +136,7 @@ def _run(
 def _needs_check(source: Stage, store: Store) -> bool:
     """Whether a finished stage is to be compared with its hashes before it is read."""
     kind = kind_or_none(source.kind)
-    return kind is None or not kind.checked_when_opened or not store.is_here(source)
+    return kind is None or not kind.checked_when_opened or not store.is_whole(source)
 
 
 def _check(sources: Iterable[Stage], store: Store, error: Exception | None = None) -> None:

@@ -162,8 +162,9 @@ class Scheduler:
 
     def _look(self, stage: Stage, running: _Running) -> None:
         done = running.future.done()
-        if done:
-            self._store.refresh(stage)
+        if done and self._store.is_done_now(stage):
+            # Elsewhere, perhaps: what its metrics say at the end is read here.
+            running.follower.finished_in(self._store.summaries([stage])[stage])
         if running.started is None and (done or self._store.is_claimed(stage)):
             running.started = running.submitted if done else monotonic()
             self._listener.handle(StageStarted(stage, self._store.work_folder(stage)))
@@ -229,8 +230,7 @@ class Scheduler:
         """Queue ``stage``, and those of its inputs that were set aside as damaged before it."""
         self._waiting[stage] = length
         for source in stage.inputs.values():
-            self._store.refresh(source)
-            if source in self.results and not self._store.is_done(source):
+            if source in self.results and not self._store.is_done_now(source):
                 del self.results[source]
                 self._queue_again(source, length + 1)
 

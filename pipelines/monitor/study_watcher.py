@@ -13,10 +13,9 @@ from pipelines.common.record_file import RecordError
 from pipelines.monitor.recording import SILENT_S
 from pipelines.monitor.view import StageView
 from pipelines.monitor.watching import Watched, choose, look
-from pipelines.store.object_store import StoreUnreachable
+from pipelines.store.errors import StoreUnreachable
 from pipelines.store.refs import StageRef
-from pipelines.store.remote import RemoteStore
-from pipelines.store.remote_progress import LOOK_S, UnderWay
+from pipelines.store.remote_progress import POLL_S, UnderWay
 from pipelines.store.store import Store
 from pipelines.store.trial_record import load_trials
 
@@ -34,10 +33,10 @@ class StudyWatcher:
 
     def __init__(self, store: Store, look_s: float | None = None) -> None:
         self._root = store.root
-        self._place = store.place
-        self._remote = store.progress if isinstance(store, RemoteStore) else None
+        self._place = store.uri
+        self._remote = store.progress
         self._silent_s = SILENT_S if self._remote is None else REMOTE_SILENT_S
-        self.look_s = look_s or (LOCAL_LOOK_S if self._remote is None else LOOK_S)
+        self.look_s = look_s or (LOCAL_LOOK_S if self._remote is None else POLL_S)
         """How often to look."""
         self._last: Watched | None = None
 
@@ -49,7 +48,7 @@ class StudyWatcher:
             StoreUnreachable: the store does not answer.
         """
         if self._remote is not None:
-            self._remote.look()
+            self._remote.poll()
         return choose(self._root, name, self._place, self._silent_s)
 
     def look(self, folder: Path) -> Watched:
@@ -57,7 +56,7 @@ class StudyWatcher:
         if self._remote is None:
             return look(folder, self._place)
         try:
-            self._remote.look(folder.name)
+            self._remote.poll(folder.name)
             users = _users(folder)
             under_way = self._remote.under_way(users)
         except StoreUnreachable as error:

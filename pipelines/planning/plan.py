@@ -218,7 +218,7 @@ def _stages(trials: list[PlannedTrial], store: Store) -> Iterator[PlannedStage]:
         state: StageState = "new"
         if store.is_done(stage):
             state = "cached"
-        elif store.is_begun(stage):
+        elif store.is_started(stage):
             state = "begun"
         yield PlannedStage(stage, state, tuple(numbers), flops[stage])
 

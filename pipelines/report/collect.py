@@ -81,13 +81,12 @@ def study_folders(store: Store, names: Sequence[str] = ()) -> list[Path]:
     Raises:
         ConfigurationError: there is no such study, or none at all; says which there are.
     """
-    store.bring_studies()
-    found = [folder for folder in store.study_folders() if has_begun(folder)]
+    found = [folder for folder in store.studies.folders(complete=True) if has_begun(folder)]
     if not found:
         raise ConfigurationError(
-            f"no study was run in the store {store.place} yet: calm-bench run, or --store names another"
+            f"no study was run in the store {store.uri} yet: calm-bench run, or --store names another"
         )
-    return choose_studies(names, found, store.place)
+    return choose_studies(names, found, store.uri)
 
 
 def collect(store: Store, folders: Sequence[Path]) -> Report:

@@ -26,7 +26,7 @@ def stored_leaderboards(store: Store) -> dict[Path, Leaderboard]:
     Raises:
         LeaderboardError: a file is not a leaderboard of this version.
     """
-    boards = {folder: load_board(folder) for folder in store.study_folders()}
+    boards = {folder: load_board(folder) for folder in store.studies.folders()}
     return told_apart({folder: board for folder, board in boards.items() if board is not None})
 
 

@@ -91,7 +91,7 @@ def read_trajectories(folder: Path) -> list[Trajectory]:
 
 def stored_trajectories(store: Store) -> list[Trajectory]:
     """The trajectories of all studies in ``store``."""
-    return [trajectory for folder in store.study_folders() for trajectory in read_trajectories(folder)]
+    return [trajectory for folder in store.studies.folders() for trajectory in read_trajectories(folder)]
 
 
 def summary(trajectories: Sequence[Trajectory]) -> list[str]:

@@ -103,7 +103,7 @@ def _unscored(name: str, names: ModelNames, store: Store) -> TrainedModel:
     Raises:
         ConfigurationError: there is no such trial, or it has no model.
     """
-    folders = store.study_folders()
+    folders = store.studies.folders()
     if (found := trial_named(name, folders)) is not None:
         folder, number = found
         for trial in load_trials(folder) if has_begun(folder) else ():
@@ -113,7 +113,7 @@ def _unscored(name: str, names: ModelNames, store: Store) -> TrainedModel:
                     return _with_origin(kept / "model", store)
                 reason = f": {trial.error}" if trial.error else ""
                 raise ConfigurationError(f"{name} ({trial.label}) has no trained model: it is {trial.state}{reason}")
-    hint = names.unknown(name) or f"; no study has finished in the store {store.place}"
+    hint = names.unknown(name) or f"; no study has finished in the store {store.uri}"
     raise ConfigurationError(f"there is no model {name!r}, neither as a folder nor on a leaderboard{hint}")
 
 

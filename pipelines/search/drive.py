@@ -41,7 +41,7 @@ from pipelines.store.trial_record import TrialRecord, save_trials
 from pipelines.study.config import Study
 from pipelines.study.graph import corpus_identity_of, stages_for
 from pipelines.study.identity import study_identity
-from pipelines.study.stage import StageGraph
+from pipelines.study.stage import Stage, StageGraph
 from pipelines.study.trial import TrialOutcome
 from pipelines.study.workload import Speed, Workload
 
@@ -89,7 +89,7 @@ def run_study(
     folder = study_folder(study, store, corpus_identity)
     storage = trial_storage(study.execution, folder, study.name)
     with (
-        store.open_study(folder.name, exclusive=isinstance(storage, Journal)),
+        store.studies.open(folder.name, exclusive=isinstance(storage, Journal)),
         closing(StudyQueue(storage, study, retry_failed)) as queue,
         polite_stop(announce) as request,
     ):
@@ -123,7 +123,7 @@ def run_study(
     if request:
         raise StudyInterrupted(
             f"stopped by {request.reason}: {len(run.outcomes)} of {queue.num_trials} trials have ended, and what the "
-            f"others had reached is kept in {store.place}. The same command goes on from there."
+            f"others had reached is kept in {store.uri}. The same command goes on from there."
         )
     outcomes = sorted(run.outcomes.values(), key=lambda outcome: outcome.number)
     run.listener.handle(StudyFinished(tuple(outcomes)))
@@ -169,6 +169,8 @@ class _Run:
         self.open: dict[int, _Open] = {}
         self.outcomes: dict[int, TrialOutcome] = {}
         self._base = study.experiment()
+        self._folders: dict[Stage, Path] = {}
+        """Of finished stages, with their small files at least."""
         self._changed = True
         self._has_new = False
         self._next_write = 0.0
@@ -180,7 +182,8 @@ class _Run:
             for asked in new:
                 self._take_up(asked)
             begun = [self.open[asked.number].graph for asked in new if asked.number in self.open]
-            self.store.bring_summaries({stage for graph in begun for stage in graph.stages})
+            # Those that are elsewhere come together, not trial by trial.
+            self._folders |= self.store.summaries({stage for graph in begun for stage in graph.stages})
             self._changed = self._has_new = True
             self._seen_ended = -1
             self.finish_trials()
@@ -250,7 +253,7 @@ class _Run:
         ended = {number: TrialRecord.of(outcome, outcome.state) for number, outcome in self.outcomes.items()}
         under_way = {number: TrialRecord.of(trial.outcome, "open") for number, trial in self.open.items()}
         save_trials(self.folder, [record for _, record in sorted((under_way | ended).items())])
-        self.store.save_study(self.folder.name)
+        self.store.studies.save(self.folder.name)
         # All trials are written for each that ends: of thousands, several at once.
         self._next_write = monotonic() + WRITES_SHARE * (monotonic() - began)
 
@@ -291,6 +294,12 @@ class _Run:
     def _rungs(self, number: int) -> dict[int, float]:
         return {} if self.pruner is None else self.pruner.losses(number)
 
+    def _folder(self, stage: Stage) -> Path:
+        """The folder of a finished stage, with its small files at least."""
+        if stage not in self._folders:
+            self._folders |= self.store.summaries([stage])
+        return self._folders.get(stage, self.store.folder(stage))
+
     def _with_results(self, outcome: TrialOutcome) -> TrialOutcome:
         """``outcome`` with what its stages have reached."""
         results: dict[str, dict[str, Any]] = {}
@@ -301,6 +310,6 @@ class _Run:
             known = self.scheduler.results.get(stage)
             if known is not None or self.store.is_done(stage):
                 results[stage.kind] = self.store.result(stage) if known is None else known
-                folders[stage.kind] = self.store.summary_folder(stage)
+                folders[stage.kind] = self._folder(stage)
                 addresses[stage.kind] = self.store.address(stage)
         return replace(outcome, results=results, folders=folders, addresses=addresses)

@@ -1,4 +1,4 @@
-"""Work in progress in a remote home: what an interrupted stage would go on from, on whichever host.
+"""Work in progress in an object store: what an interrupted stage would go on from, on whichever host.
 
 The work folder is uploaded aside of the training: when new checkpoints have appeared, at most once a minute, and once
 more before a lease is given back. A host that dies costs what was done since the last upload.
@@ -23,7 +23,7 @@ from pipelines.store.object_store import ObjectStore
 FOLDER = "work"
 SAVE_EVERY_S = 60.0
 """Between two uploads, so that small checkpoints that are written often do not fill the line."""
-LOOK_S = 2.0
+POLL_S = 2.0
 CHECKPOINTS = "checkpoints"
 
 
@@ -37,16 +37,16 @@ class CheckpointUploader:
     """
 
     def __init__(
-        self, home: ObjectStore, name: str, folder: Path, outgoing: Path, note: Path, every_s: float = SAVE_EVERY_S
+        self, objects: ObjectStore, name: str, folder: Path, outgoing: Path, note: Path, every_s: float = SAVE_EVERY_S
     ) -> None:
-        self._home = home
+        self._objects = objects
         self._name = name
         self._folder = folder
         self._outgoing = outgoing
         self._note = note
         self._every_s = every_s
         self._ended = threading.Event()
-        self._before = saved_work(home, name)
+        self._before = saved_work(objects, name)
         self._sent = _checkpoints(folder) if note.exists() else {}
         self._thread = threading.Thread(target=self._watch, name=f"saving {name}", daemon=True)
         self._thread.start()
@@ -60,7 +60,7 @@ class CheckpointUploader:
 
     def _watch(self) -> None:
         last = time.monotonic() - self._every_s
-        while not self._ended.wait(min(LOOK_S, self._every_s)):
+        while not self._ended.wait(min(POLL_S, self._every_s)):
             if time.monotonic() - last < self._every_s:
                 continue
             found = _checkpoints(self._folder)
@@ -77,54 +77,54 @@ class CheckpointUploader:
             token = uuid.uuid4().hex
             prefix = f"{FOLDER}/{self._name}"
             self._before = manifest.send(
-                self._home, f"{prefix}.json", prefix, copy, names, {"save": token}, before=self._before
+                self._objects, f"{prefix}.json", prefix, copy, names, {"save": token}, before=self._before
             )
         finally:
             shutil.rmtree(copy, ignore_errors=True)
         _remember(self._note, token)
         self._sent = found
         needed = {f"{prefix}/{piece.object}" for piece in self._before.files.values()}
-        self._home.delete(key for key in self._home.list(prefix) if key not in needed)
+        self._objects.delete(key for key in self._objects.list(prefix) if key not in needed)
 
 
-def saved_work(home: ObjectStore, name: str) -> Manifest | None:
+def saved_work(objects: ObjectStore, name: str) -> Manifest | None:
     """What was uploaded of the work on the stage ``name``; None too where it cannot be read."""
     try:
-        return manifest.read(home, f"{FOLDER}/{name}.json")
+        return manifest.read(objects, f"{FOLDER}/{name}.json")
     except ValueError:
         return None
 
 
-def adopt(home: ObjectStore, name: str, folder: Path, incoming: Path, note: Path) -> None:
+def restore_work(objects: ObjectStore, name: str, folder: Path, incoming: Path, note: Path) -> None:
     """Replace the work folder by what another host has uploaded since this one worked on the stage, if it has.
 
     Damaged files are left out with a warning: a training goes back to the checkpoint before.
     """
-    found = saved_work(home, name)
+    found = saved_work(objects, name)
     if found is None:
         return
     token = str(found.about.get("save"))
     if folder.is_dir() and note.exists() and note.read_text() == token:
         # Its own upload, and what it did since.
         return
-    place = incoming / f"{name}-{uuid.uuid4().hex}"
+    arriving = incoming / f"{name}-{uuid.uuid4().hex}"
     try:
-        place.mkdir(parents=True)
-        for problem in manifest.fetch(home, f"{FOLDER}/{name}", found, place):
-            warnings.warn(f"{home.place(f'{FOLDER}/{name}')}: {problem}; going on without it", stacklevel=2)
+        arriving.mkdir(parents=True)
+        for problem in manifest.fetch(objects, f"{FOLDER}/{name}", found, arriving):
+            warnings.warn(f"{objects.uri(f'{FOLDER}/{name}')}: {problem}; going on without it", stacklevel=2)
         if folder.exists():
             shutil.rmtree(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        place.rename(folder)
+        arriving.rename(folder)
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(arriving, ignore_errors=True)
     _remember(note, token)
 
 
-def discard_saved(home: ObjectStore, name: str, note: Path) -> None:
+def delete_saved_work(objects: ObjectStore, name: str, note: Path) -> None:
     """Remove what was uploaded of the work on ``name``: the record first."""
-    home.delete([f"{FOLDER}/{name}.json"])
-    home.delete(home.list(f"{FOLDER}/{name}"))
+    objects.delete([f"{FOLDER}/{name}.json"])
+    objects.delete(objects.list(f"{FOLDER}/{name}"))
     note.unlink(missing_ok=True)
 
 

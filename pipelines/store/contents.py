@@ -18,13 +18,13 @@ STOP_FILE_AGE_S = 24 * 3600.0
 
 @dataclass(frozen=True)
 class StageFiles:
-    """The files of one stage, finished or begun."""
+    """The files of one stage, finished or started."""
 
     kind: str
     identity: str
     label: str
-    place: Path | str
-    """A folder, or an address in a remote home."""
+    uri: Path | str
+    """A folder, or an address in an object store."""
     size: int
     """Bytes of all its files."""
     modified: float
@@ -41,7 +41,7 @@ class PartialStage:
 
     what: str
     reason: str
-    place: Path | str
+    uri: Path | str
     size: int
     """Bytes."""
 
@@ -55,8 +55,8 @@ def finished_in(root: Path) -> Iterator[StageFiles]:
             yield StageFiles(folder.parent.name, folder.name, label, folder, size_of(folder), modified)
 
 
-def begun_in(root: Path) -> Iterator[StageFiles]:
-    """The stages below ``root`` that were begun and are not finished."""
+def started_in(root: Path) -> Iterator[StageFiles]:
+    """The stages below ``root`` that were started and are not finished."""
     for folder in (root / "work").glob("*-*"):
         ref = StageRef.parse(folder.name)
         modified = _modified(folder / METRICS_FILE, folder)
@@ -64,7 +64,7 @@ def begun_in(root: Path) -> Iterator[StageFiles]:
 
 
 def left_behind_in(root: Path) -> Iterator[PartialStage]:
-    """What was set aside, half removed, or lost its driver."""
+    """What was quarantined, half removed, or lost its driver."""
     for folder in sorted((root / "damaged").glob("*")):
         yield PartialStage(folder.name, "set aside because it was damaged", folder, size_of(folder))
     for folder in sorted((root / "trash").glob("*")):
@@ -80,10 +80,10 @@ def size_of(folder: Path) -> int:
     if folder.is_file():
         return folder.stat().st_size
     total = 0
-    for place, _, names in os.walk(folder):
+    for parent, _, names in os.walk(folder):
         for name in names:
             try:
-                total += os.lstat(os.path.join(place, name)).st_size
+                total += os.lstat(os.path.join(parent, name)).st_size
             except FileNotFoundError:
                 continue
     return total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from typing import Protocol
 
 from pipelines.store.object_store import ObjectStore
@@ -20,21 +21,68 @@ class Flag(Protocol):
     def unlink(self, missing_ok: bool = False) -> None: ...
 
 
-class RemoteFlag:
-    """A flag as an object of a remote home."""
+class Flags(Protocol):
+    """The flags of a store."""
 
-    def __init__(self, home: ObjectStore, name: str) -> None:
-        self._home = home
+    def get(self, name: str) -> Flag:
+        """The flag ``name``, raised or not."""
+
+    def raise_flag(self, name: str) -> None:
+        """Raise the flag ``name``."""
+
+    def lower(self, beginning: str) -> None:
+        """Lower all flags whose names begin so."""
+
+
+class FolderFlags:
+    """Flags as files in a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._folder = root / FOLDER
+
+    def get(self, name: str) -> Path:
+        return self._folder / name
+
+    def raise_flag(self, name: str) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self.get(name).touch()
+
+    def lower(self, beginning: str) -> None:
+        for path in self._folder.glob(f"{beginning}*"):
+            path.unlink(missing_ok=True)
+
+
+class ObjectFlag:
+    """A flag as an object of an object store."""
+
+    def __init__(self, objects: ObjectStore, name: str) -> None:
+        self._objects = objects
         self._key = f"{FOLDER}/{name}"
 
     def exists(self) -> bool:
         """Whether it is raised; not, as far as is known, while the store is away."""
         with suppress(OSError):
-            return self._home.exists(self._key)
+            return self._objects.exists(self._key)
         return False
 
     def touch(self) -> None:
-        self._home.write(self._key, b"")
+        self._objects.write(self._key, b"")
 
     def unlink(self, missing_ok: bool = False) -> None:
-        self._home.delete([self._key])
+        self._objects.delete([self._key])
+
+
+class ObjectFlags:
+    """Flags as objects of an object store."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self._objects = objects
+
+    def get(self, name: str) -> ObjectFlag:
+        return ObjectFlag(self._objects, name)
+
+    def raise_flag(self, name: str) -> None:
+        self.get(name).touch()
+
+    def lower(self, beginning: str) -> None:
+        self._objects.delete(key for key in self._objects.list(FOLDER) if key.startswith(f"{FOLDER}/{beginning}"))

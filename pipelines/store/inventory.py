@@ -16,7 +16,7 @@ from pipelines.store.trial_record import load_trials, refs_of
 
 StoredState = Literal["done", "running", "unfinished", "abandoned"]
 """``running``: a live process holds it. ``unfinished``: a study that has not ended will go on with it.
-``abandoned``: begun, and nobody will go on with it, unless a trial that failed or was pruned is tried again."""
+``abandoned``: started, and nobody will go on with it, unless a trial that failed or was pruned is tried again."""
 
 
 class StoreError(RunError, RuntimeError):
@@ -32,7 +32,7 @@ class StudyNeeds:
     stages: frozenset[str]
     """Stages of all its trials."""
     to_do: frozenset[str]
-    """Stages of its open trials: what is begun of these will be continued."""
+    """Stages of its open trials: what is started of these will be continued."""
 
     @property
     def is_finished(self) -> bool:
@@ -41,14 +41,14 @@ class StudyNeeds:
 
 @dataclass(frozen=True)
 class StoredStage:
-    """One stage folder, finished or begun."""
+    """One stage folder, finished or started."""
 
     kind: str
     identity: str
     label: str
     state: StoredState
     folder: Path | str
-    """An address where the home of the store is remote."""
+    """An address where the store is an object store."""
     size: int
     """Bytes of all its files."""
     modified: float
@@ -70,11 +70,11 @@ def studies_in(store: Store) -> list[StudyNeeds]:
         StoreError: what a study needs cannot be read.
     """
     found = []
-    for folder in store.study_folders():
+    for folder in store.studies.folders():
         try:
             trials = load_trials(folder)
         except FileNotFoundError:
-            # Written before a study's first stage is begun: without it there is nothing that it could need.
+            # Written before a study's first stage is started: without it there is nothing that it could need.
             continue
         except RecordError as error:
             raise StoreError(f"what the study in {folder} needs is not known: {error}") from error
@@ -84,13 +84,13 @@ def studies_in(store: Store) -> list[StudyNeeds]:
 
 
 def stored_stages(store: Store) -> list[StoredStage]:
-    """All stages, finished and begun, by kind and label.
+    """All stages, finished and started, by kind and label.
 
     Raises:
         StoreError: what a study needs cannot be read.
     """
     studies = studies_in(store)
-    found = [*_finished(store, studies), *_begun(store, studies)]
+    found = [*_finished(store, studies), *_started(store, studies)]
     return sorted(found, key=lambda stage: (stage.kind, stage.label, stage.identity, stage.state))
 
 
@@ -100,9 +100,9 @@ def _finished(store: Store, studies: list[StudyNeeds]) -> Iterator[StoredStage]:
         yield _stored(found, "done", users)
 
 
-def _begun(store: Store, studies: list[StudyNeeds]) -> Iterator[StoredStage]:
+def _started(store: Store, studies: list[StudyNeeds]) -> Iterator[StoredStage]:
     held = store.leases.held()
-    for found in store.begun():
+    for found in store.started():
         users = tuple(study.name for study in studies if found.name in study.stages)
         lease = held.get(found.name)
         state: StoredState = "abandoned"
@@ -115,7 +115,7 @@ def _begun(store: Store, studies: list[StudyNeeds]) -> Iterator[StoredStage]:
 
 def _stored(found: StageFiles, state: StoredState, users: tuple[str, ...], holder: str = "") -> StoredStage:
     return StoredStage(
-        found.kind, found.identity, found.label, state, found.place, found.size, found.modified, users, holder
+        found.kind, found.identity, found.label, state, found.uri, found.size, found.modified, users, holder
     )
 
 

@@ -46,7 +46,7 @@ class DeadLease:
 
     name: str
     """Name of the file or object, below the store."""
-    place: Path | str
+    uri: Path | str
     size: int
     """Bytes."""
 

@@ -1,15 +1,15 @@
-"""Copies of finished stages on this machine, fetched from a remote home when they are needed."""
+"""Copies of finished stages on this machine, fetched from an object store when they are needed."""
 
 from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from calm_bench.errors import RunError
 from pipelines.store import manifest
+from pipelines.store.errors import DamagedStage
 from pipelines.store.integrity import RECORD, find_damage
 from pipelines.store.object_store import ObjectStore
 from pipelines.store.published_index import PublishedIndex
@@ -19,19 +19,11 @@ SMALL_BYTES = 2**20
 """Files up to this size belong to a stage's summary; metrics, which are lines of JSON, always do."""
 
 
-class DamagedStage(RunError, RuntimeError):
-    """A finished stage cannot be fetched as it was published."""
-
-    def __init__(self, damage: Sequence[str]) -> None:
-        super().__init__("; ".join(damage))
-        self.damage = list(damage)
-
-
 class LocalCache:
     """The folders below ``root/stages``. A whole one appears by one rename; one without its record is a summary."""
 
-    def __init__(self, home: ObjectStore, root: Path, published: PublishedIndex) -> None:
-        self._home = home
+    def __init__(self, objects: ObjectStore, root: Path, published: PublishedIndex) -> None:
+        self._objects = objects
         self._root = root
         self._published = published
 
@@ -55,40 +47,40 @@ class LocalCache:
             return final
         found = self._published.record(f"{kind}-{identity}")
         with self._incoming() as incoming:
-            place = incoming / kind / identity
-            place.mkdir(parents=True)
-            damage = manifest.fetch(self._home, prefix_of(kind, identity), found, place)
+            arriving = incoming / kind / identity
+            arriving.mkdir(parents=True)
+            damage = manifest.fetch(self._objects, prefix_of(kind, identity), found, arriving)
             # Its own record tells whether it is the stage that its name says.
-            damage = damage or find_damage(place) or []
+            damage = damage or find_damage(arriving) or []
             if damage or RECORD not in found.files:
                 raise DamagedStage(damage or [f"{RECORD} is missing"])
-            _move(place, final)
+            _move(arriving, final)
         return final
 
-    def bring(self, names: Iterable[str]) -> None:
+    def prefetch(self, names: Iterable[str]) -> None:
         """Download the small files of the finished stages ``names``, many at once; what is here is left alone."""
+        missing = [ref for ref in map(StageRef.parse, names) if not self.folder(ref.kind, ref.identity).is_dir()]
+        if not missing:
+            return
         with self._incoming() as incoming:
             pairs: list[tuple[str, Path]] = []
-            for name in names:
-                ref = StageRef.parse(name)
-                if self.folder(ref.kind, ref.identity).is_dir():
-                    continue
-                for file, piece in self._published.record(name).files.items():
+            for ref in missing:
+                for file, piece in self._published.record(ref.name).files.items():
                     if file != RECORD and (piece.bytes <= SMALL_BYTES or file.endswith(".jsonl")):
-                        place = incoming / ref.kind / ref.identity / file
-                        pairs.append((f"{prefix_of(ref.kind, ref.identity)}/{piece.object}", place))
-            self._home.download(pairs)
+                        arriving = incoming / ref.kind / ref.identity / file
+                        pairs.append((f"{prefix_of(ref.kind, ref.identity)}/{piece.object}", arriving))
+            self._objects.download(pairs)
             for folder in incoming.glob("*/*"):
                 _move(folder, self.folder(folder.parent.name, folder.name))
 
     @contextmanager
     def _incoming(self) -> Iterator[Path]:
-        place = self._root / "incoming" / uuid.uuid4().hex
-        place.mkdir(parents=True)
+        arriving = self._root / "incoming" / uuid.uuid4().hex
+        arriving.mkdir(parents=True)
         try:
-            yield place
+            yield arriving
         finally:
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(arriving, ignore_errors=True)
 
 
 def prefix_of(kind: str, identity: str) -> str:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from calm_bench.fingerprint import file_digest
+from pipelines.store.errors import StoreUnreachable
 from pipelines.store.names import stays_inside
-from pipelines.store.object_store import ObjectStore, StoreUnreachable
+from pipelines.store.object_store import ObjectStore
 
 
 @dataclass(frozen=True)
@@ -67,20 +68,20 @@ class Manifest:
         return cls(files, about)
 
 
-def read(home: ObjectStore, record: str) -> Manifest | None:
+def read(objects: ObjectStore, record: str) -> Manifest | None:
     """The bundle whose record has the key ``record``; None where there is none.
 
     Raises:
         ValueError: there is something else.
     """
     try:
-        return Manifest.from_json(home.read(record))
+        return Manifest.from_json(objects.read(record))
     except FileNotFoundError:
         return None
 
 
 def send(
-    home: ObjectStore,
+    objects: ObjectStore,
     record: str,
     prefix: str,
     folder: Path,
@@ -106,18 +107,18 @@ def send(
         files[name] = FileEntry(path.stat().st_size, digest, known.get(digest, f"{upload}/{name}"))
         if digest not in known:
             fresh.append((path, f"{prefix}/{upload}/{name}"))
-    home.upload(fresh)
-    arrived = home.list(f"{prefix}/{upload}") if fresh else {}
+    objects.upload(fresh)
+    arrived = objects.list(f"{prefix}/{upload}") if fresh else {}
     for path, key in fresh:
         if key not in arrived or arrived[key].size != path.stat().st_size:
-            raise StoreUnreachable(f"{home.place(key)} did not arrive whole")
+            raise StoreUnreachable(f"{objects.uri(key)} did not arrive whole")
     bundle = Manifest(files, about)
-    home.write(record, bundle.to_json())
+    objects.write(record, bundle.to_json())
     return bundle
 
 
 def fetch(
-    home: ObjectStore, prefix: str, bundle: Manifest, into: Path, names: Iterable[str] | None = None
+    objects: ObjectStore, prefix: str, bundle: Manifest, into: Path, names: Iterable[str] | None = None
 ) -> list[str]:
     """Download files of ``bundle`` and compare their hashes; what is wrong with them, one phrase each.
 
@@ -126,12 +127,12 @@ def fetch(
     chosen = list(bundle.files if names is None else names)
     pairs = [(f"{prefix}/{bundle.files[name].object}", into / name) for name in chosen]
     try:
-        home.download(pairs)
+        objects.download(pairs)
     except FileNotFoundError:
         # One by one, to say which.
         for pair in pairs:
             try:
-                home.download([pair])
+                objects.download([pair])
             except FileNotFoundError:
                 pair[1].unlink(missing_ok=True)
     damage = []
@@ -145,12 +146,12 @@ def fetch(
     return damage
 
 
-def check(home: ObjectStore, prefix: str, bundle: Manifest) -> list[str]:
+def check(objects: ObjectStore, prefix: str, bundle: Manifest) -> list[str]:
     """As :func:`fetch`, but keeps nothing: reads every object and compares."""
     damage = []
     for name, piece in bundle.files.items():
         try:
-            if home.digest(f"{prefix}/{piece.object}") != piece.sha256:
+            if objects.digest(f"{prefix}/{piece.object}") != piece.sha256:
                 damage.append(f"{name} has other content than was published")
         except FileNotFoundError:
             damage.append(f"{name} is missing")

@@ -37,9 +37,9 @@ class ObjectGrant:
     """A claim of this process that no other live claim stands beside."""
 
     def __init__(
-        self, home: ObjectStore, key: str, content: bytes, heartbeat_s: float, has_rivals: Callable[[], bool]
+        self, objects: ObjectStore, key: str, content: bytes, heartbeat_s: float, has_rivals: Callable[[], bool]
     ) -> None:
-        self._home = home
+        self._objects = objects
         self._key = key
         self._content = content
         self._overdue_s = 2 * heartbeat_s
@@ -48,10 +48,10 @@ class ObjectGrant:
 
     def renew(self) -> bool:
         """Write the claim anew; False where it is gone, or where it was overdue and another one is there."""
-        if not self._home.exists(self._key):
+        if not self._objects.exists(self._key):
             return False
         slept = time.monotonic() - self._renewed
-        self._home.write(self._key, self._content)
+        self._objects.write(self._key, self._content)
         if slept > self._overdue_s and self._has_rivals():
             return False
         self._renewed = time.monotonic()
@@ -61,16 +61,16 @@ class ObjectGrant:
         """Remove the claim."""
         # It expires by itself where the store is away.
         with suppress(OSError):
-            self._home.delete([self._key])
+            self._objects.delete([self._key])
 
 
 class ObjectLeases:
     """The leases of one object store."""
 
-    def __init__(self, home: ObjectStore, expiry_s: float = EXPIRY_S, heartbeat_s: float = HEARTBEAT_S) -> None:
+    def __init__(self, objects: ObjectStore, expiry_s: float = EXPIRY_S, heartbeat_s: float = HEARTBEAT_S) -> None:
         self.expiry_s = expiry_s
         self.heartbeat_s = heartbeat_s
-        self._home = home
+        self._objects = objects
         self._ahead: float | None = None
         """By how many seconds the store's clock is ahead of this host's; None before anything was written."""
         self._holders: dict[str, Holder | None] = {}
@@ -84,18 +84,18 @@ class ObjectLeases:
         key = f"{FOLDER}/{name}/{time.time_ns():020d}-{holder.token}.json"
         content = json.dumps(asdict(holder)).encode()
         written = time.time()
-        self._home.write(key, content)
+        self._objects.write(key, content)
         deadline = time.monotonic() + CONTEST_S
         while key in (found := self._list(name)):
             self._ahead = found[key].modified - written
             others = self._live({other: info for other, info in found.items() if other != key}, found[key].modified)
             if not others:
-                self._home.delete(other for other in found if other != key)
-                return ObjectGrant(self._home, key, content, self.heartbeat_s, lambda: self._has_rivals(name, key))
+                self._objects.delete(other for other in found if other != key)
+                return ObjectGrant(self._objects, key, content, self.heartbeat_s, lambda: self._has_rivals(name, key))
             if min(others) < key or time.monotonic() > deadline:
                 break
             time.sleep(0.05)
-        self._home.delete([key])
+        self._objects.delete([key])
         return None
 
     def holder(self, name: str) -> Holder | None:
@@ -106,7 +106,7 @@ class ObjectLeases:
     def held(self) -> dict[str, HeldLease]:
         """All leases that live processes hold, by name, with when they were taken; one listing."""
         found = {}
-        for key in sorted(self._live(self._home.list(FOLDER)), reverse=True):
+        for key in sorted(self._live(self._objects.list(FOLDER)), reverse=True):
             holder = self._holder(key)
             if holder is not None:
                 _, name, own = key.split("/")
@@ -116,15 +116,15 @@ class ObjectLeases:
 
     def sweep(self, delete: bool) -> list[DeadLease]:
         """Claims that dead processes left."""
-        found = self._home.list(FOLDER)
+        found = self._objects.list(FOLDER)
         live = self._live(found)
         dead = {key: info for key, info in found.items() if key not in live}
         if delete:
-            self._home.delete(dead)
-        return [DeadLease(key, self._home.place(key), info.size) for key, info in dead.items()]
+            self._objects.delete(dead)
+        return [DeadLease(key, self._objects.uri(key), info.size) for key, info in dead.items()]
 
     def _list(self, name: str) -> dict[str, Found]:
-        return self._home.list(f"{FOLDER}/{name}")
+        return self._objects.list(f"{FOLDER}/{name}")
 
     def _has_rivals(self, name: str, key: str) -> bool:
         return bool(self._live({other: info for other, info in self._list(name).items() if other != key}))
@@ -146,7 +146,7 @@ class ObjectLeases:
             if len(parts := key.split("/")) != 3 or not is_plain(parts[1]):
                 return None
             try:
-                self._holders[key] = Holder(**json.loads(self._home.read(key)))
+                self._holders[key] = Holder(**json.loads(self._objects.read(key)))
             except FileNotFoundError:
                 return None
             except (ValueError, TypeError):
@@ -154,6 +154,6 @@ class ObjectLeases:
         return self._holders[key]
 
 
-def leases_at(home: ObjectStore, expiry_s: float = EXPIRY_S, heartbeat_s: float = HEARTBEAT_S) -> LeaseManager:
-    """The leases that are kept at ``home``."""
-    return LeaseManager(ObjectLeases(home, expiry_s, heartbeat_s))
+def leases_at(objects: ObjectStore, expiry_s: float = EXPIRY_S, heartbeat_s: float = HEARTBEAT_S) -> LeaseManager:
+    """The leases that are kept at ``objects``."""
+    return LeaseManager(ObjectLeases(objects, expiry_s, heartbeat_s))

@@ -1,4 +1,4 @@
-"""An object store, or anything else that fsspec can write to, as the home of a store.
+"""An object store, or anything else that fsspec can write to, as an object store.
 
 Only whole objects are written, read, listed and deleted, so every implementation of fsspec that can do that will do.
 Credentials come from where the implementation looks for them (``AWS_ACCESS_KEY_ID``, ``AWS_PROFILE``, roles of a
@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from calm_bench.atomic import write_bytes
-from calm_bench.errors import RunError
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import did_you_mean
 from pipelines.common.redact import redact
+from pipelines.store.errors import StoreForbidden, StoreUnreachable
 
 T = TypeVar("T")
 
@@ -36,14 +36,6 @@ _NETWORK = ("aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "r
 
 _MODIFIED = ("LastModified", "mtime", "updated", "last_modified", "created")
 """What implementations call the time of the last write."""
-
-
-class StoreUnreachable(RunError, OSError):
-    """The home of a store did not answer as it should, which may pass; the message says what was tried."""
-
-
-class StoreForbidden(RunError, PermissionError):
-    """The home of a store refused; the message says what is missing."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +68,13 @@ class ObjectStore:
         # Connections do not travel; every process makes its own.
         return ObjectStore, (self.url,)
 
-    def place(self, key: str = "") -> str:
+    def uri(self, key: str = "") -> str:
         """The address of an object, for people."""
         return f"{self.url}/{key}".rstrip("/")
 
-    def key_of(self, place: str) -> str:
-        """The reverse of :meth:`place`."""
-        return place.removeprefix(self.url).strip("/")
+    def key_of(self, uri: str) -> str:
+        """The reverse of :meth:`uri`."""
+        return uri.removeprefix(self.url).strip("/")
 
     def read(self, key: str, start: int = 0) -> bytes:
         """
@@ -248,19 +240,19 @@ class ObjectStore:
                 raise
             except FileNotFoundError as error:
                 if what != "write":
-                    raise FileNotFoundError(f"{self.place(key)} does not exist") from None
+                    raise FileNotFoundError(f"{self.uri(key)} does not exist") from None
                 raise StoreUnreachable(
-                    f"cannot write {self.place(key)}: {_words(error)}; the bucket, or the folder's parent, must exist"
+                    f"cannot write {self.uri(key)}: {_words(error)}; the bucket, or the folder's parent, must exist"
                 ) from None
             except Exception as error:
                 if isinstance(error, PermissionError) or type(error).__name__ == "NoCredentialsError":
                     raise StoreForbidden(
-                        f"cannot {what} {self.place(key)}: {_words(error)}; credentials come from the environment, as "
+                        f"cannot {what} {self.uri(key)}: {_words(error)}; credentials come from the environment, as "
                         "for other programs (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or a role of "
                         "this machine)"
                     ) from None
                 if pause is None or not _may_pass(error):
-                    raise StoreUnreachable(f"cannot {what} {self.place(key)}: {_words(error)}") from None
+                    raise StoreUnreachable(f"cannot {what} {self.uri(key)}: {_words(error)}") from None
                 time.sleep(pause)
         raise AssertionError("the last try has returned or raised")
 

@@ -38,9 +38,9 @@ def open_store(where: str | Path | None = None) -> Store:
     if protocol in ("file", "local"):
         # One folder, one cache, however it is written.
         url = f"file://{Path('/' + rest.lstrip('/'))}"
-    from pipelines.store.remote import remote_store
+    from pipelines.store.object_backend import object_backend
 
-    return remote_store(url)
+    return Store(object_backend(url))
 
 
 def _refuse_credentials(protocol: str, rest: str) -> None:

@@ -1,4 +1,4 @@
-"""Which stages are finished in a remote home, known from one listing."""
+"""Which stages are finished in an object store, known from one listing."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ FRESH_S = 2.0
 class PublishedIndex:
     """The records in :data:`FOLDER`, read once each. Safe to use from several threads."""
 
-    def __init__(self, home: ObjectStore) -> None:
-        self._home = home
+    def __init__(self, objects: ObjectStore) -> None:
+        self._objects = objects
         self._listed: dict[str, Found] = {}
         self._when: float | None = None
         self._records: dict[str, Manifest] = {}
@@ -44,7 +44,7 @@ class PublishedIndex:
                 self._read([other for other in self._listed if other not in self._records])
             return name in self._records
 
-    def look(self, name: str) -> bool:
+    def has_now(self, name: str) -> bool:
         """Whether it is there, and can be read, at this moment."""
         with self._lock:
             self.forget(name)
@@ -54,9 +54,9 @@ class PublishedIndex:
     def refresh(self) -> dict[str, Found]:
         """All names, as they are at this moment."""
         with self._lock:
-            found = {_name(key): info for key, info in self._home.list(FOLDER).items() if is_plain(_name(key))}
+            found = {_name(key): info for key, info in self._objects.list(FOLDER).items() if is_plain(_name(key))}
             for name in [name for name in self._records if found.get(name) != self._listed.get(name)]:
-                # Set aside and made anew, perhaps.
+                # Quarantined and made anew, perhaps.
                 del self._records[name]
             self._listed, self._when = found, time.monotonic()
             return dict(found)
@@ -68,8 +68,8 @@ class PublishedIndex:
             FileNotFoundError: there is none that can be read.
         """
         with self._lock:
-            if not self.has(name) and not self.look(name):
-                raise FileNotFoundError(f"{self._home.place(self.key(name))} is not there, or is no record")
+            if not self.has(name) and not self.has_now(name):
+                raise FileNotFoundError(f"{self._objects.uri(self.key(name))} is not there, or is no record")
             return self._records[name]
 
     def descriptions(self, kind: str) -> Iterator[StageRecord]:
@@ -97,7 +97,7 @@ class PublishedIndex:
             self._listed.pop(name, None)
 
     def _read(self, names: list[str]) -> None:
-        for key, content in self._home.read_many([self.key(name) for name in names]).items():
+        for key, content in self._objects.read_many([self.key(name) for name in names]).items():
             try:
                 self._records[_name(key)] = Manifest.from_json(content)
             except ValueError:

@@ -1,6 +1,6 @@
 """What nobody needs of a store, and its removal.
 
-Nothing is removed that a live process holds, and no finished or begun stage that a study in the store still needs.
+Nothing is removed that a live process holds, and no finished or started stage that a study in the store still needs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Waste:
     what: str
     reason: str
     folder: Path | str
-    """An address where the home of the store is remote."""
+    """An address where the store is an object store."""
     size: int
     """Bytes."""
     stage: StoredStage | None = None
@@ -50,7 +50,7 @@ def remove(store: Store, waste: list[Waste]) -> list[Waste]:
         with lease:
             store.discard(item.folder)
         removed.append(item)
-    store.sweep_leases()
+    store.leases.sweep()
     return removed
 
 
@@ -67,4 +67,4 @@ def _of_stage(stage: StoredStage) -> Waste:
 
 def _left_behind(store: Store) -> Iterator[Waste]:
     for found in store.left_behind():
-        yield Waste(found.what, found.reason, found.place, found.size)
+        yield Waste(found.what, found.reason, found.uri, found.size)

@@ -58,7 +58,7 @@ class TrackingListener:
     ) -> None:
         self._uri = tracking_uri(tracking, store.root)
         self._sync = StudySync(store, folder, self._uri, tracking.experiment)
-        self._way_out = f"calm-bench mlflow sync {folder.name} --store {store.place}"
+        self._way_out = f"calm-bench mlflow sync {folder.name} --store {store.uri}"
         self._notify = notify or _to_stderr
         self._interval_s = interval_s
         self._retry_interval_s = retry_interval_s

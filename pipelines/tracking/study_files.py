@@ -106,7 +106,7 @@ def published_files(folder: Path) -> list[Path]:
 
 def begun_studies(store: Store) -> list[Path]:
     """The folders of all studies in ``store`` that have begun."""
-    return [folder for folder in store.study_folders() if has_begun(folder)]
+    return [folder for folder in store.studies.folders() if has_begun(folder)]
 
 
 class StudyFiles:

@@ -17,8 +17,9 @@ from pipelines.common.redact import redact
 from pipelines.execution.interrupt import this_command
 from pipelines.execution.run_stage import StageError, run_stage
 from pipelines.store.opening import open_store
-from pipelines.store.store import ERROR, Store
+from pipelines.store.store import Store
 from pipelines.store.study_record import resolved_yaml
+from pipelines.store.workspace import ERROR
 from pipelines.study.config import Study
 from pipelines.study.stage import Stage
 from pipelines.study.stage_kind import StageKind
@@ -202,5 +203,5 @@ def test_no_new_key_may_hold_an_address_unseen() -> None:
 
 
 def test_the_environment_is_where_credentials_belong() -> None:
-    assert open_store("s3://bucket/path").place == "s3://bucket/path"
-    assert open_store("sftp://host:22/path").place == "sftp://host:22/path"
+    assert open_store("s3://bucket/path").uri == "s3://bucket/path"
+    assert open_store("sftp://host:22/path").uri == "sftp://host:22/path"

@@ -23,13 +23,13 @@ from pipelines.store.inventory import stored_stages
 from pipelines.store.names import is_plain, stays_inside
 from pipelines.store.object_store import ObjectStore
 from pipelines.store.published_index import PublishedIndex
-from pipelines.store.remote import RemoteStore
 from pipelines.store.store import Store
 from pipelines.store.sweeping import find_waste, remove
 from pipelines.study.catalogue import resolve_study
 from pipelines.study.stage import Stage
 from pipelines.study.stage_kind import STAGE_KINDS, StageKind
 from pipelines.tracking.times import StagePlace
+from tests.object_stores import objects_of, remote_store
 
 OUTSIDE = ["../x", "a/../../x", "/etc/passwd", "..", ".", "", "a//b", "a/./b", "..\\x", "C:\\x", "\\\\host\\x", "a\0b"]
 
@@ -89,10 +89,10 @@ TOY = StageKind("toy", _toy, uses_torch=False)
 
 
 @pytest.fixture
-def published(tmp_path: Path) -> tuple[RemoteStore, Stage]:
+def published(tmp_path: Path) -> tuple[Store, Stage]:
     """A foreign store with one stage, as one host made it."""
     STAGE_KINDS.register("toy", TOY)
-    store = RemoteStore(ObjectStore(f"file://{tmp_path / 'home'}"), tmp_path / "maker")
+    store = remote_store(ObjectStore(f"file://{tmp_path / 'home'}"), tmp_path / "maker")
     stage = Stage("toy", 1, {"seed": 0})
     run_stage(store, stage, STAGE_KINDS.get("toy"), "cpu", threading.Event().is_set)
     return store, stage
@@ -105,19 +105,19 @@ def _files(folder: Path) -> set[str]:
 @pytest.mark.parametrize("name", [name for name in OUTSIDE if "\0" not in name])
 @pytest.mark.parametrize("part", ["name", "object"])
 def test_a_foreign_record_cannot_write_outside(
-    published: tuple[RemoteStore, Stage], tmp_path: Path, name: str, part: str
+    published: tuple[Store, Stage], tmp_path: Path, name: str, part: str
 ) -> None:
     maker, stage = published
     key = PublishedIndex.key(stage.name)
-    record = json.loads(maker.home.read(key))
+    record = json.loads(objects_of(maker).read(key))
     entry = record["files"].pop("artifact")
     if part == "name":
         record["files"][name] = entry
     else:
         record["files"]["artifact"] = entry | {"object": name}
-    maker.home.write(key, json.dumps(record).encode())
+    objects_of(maker).write(key, json.dumps(record).encode())
     before = _files(tmp_path)
-    victim = RemoteStore(maker.home, tmp_path / "victim")
+    victim = remote_store(objects_of(maker), tmp_path / "victim")
     with pytest.raises(FileNotFoundError, match="no record"):
         victim.fetch(stage)
     assert "cannot be read" in str(victim.verify("toy", stage.identity))
@@ -128,10 +128,10 @@ def test_a_foreign_listing_cannot_name_folders_outside(tmp_path: Path) -> None:
     home = ObjectStore(f"file://{tmp_path / 'home'}")
     for key in ("published/.._.._evil.json", "published/...json", "studies/.../trials.json", "studies/x y/trials.json"):
         home.write(key, b"[]")
-    victim = RemoteStore(home, tmp_path / "victim")
-    victim.bring_studies()
+    victim = remote_store(home, tmp_path / "victim")
+    victim.studies.folders(complete=True)
     assert stored_stages(victim) == []
-    assert victim.study_folders() == []
+    assert victim.studies.folders() == []
     for kind, identity in (("..", "evil"), ("../..", "x"), ("toy", "../x"), ("", "")):
         assert victim.find_folder(kind, identity) is None
         assert Store(tmp_path / "local").find_folder(kind, identity) is None
@@ -192,15 +192,15 @@ def test_publishing_does_not_follow_links(tmp_path: Path) -> None:
     assert not (store.folder(stage) / "checkpoints").is_symlink()
 
 
-def test_links_are_not_uploaded(published: tuple[RemoteStore, Stage], tmp_path: Path) -> None:
+def test_links_are_not_uploaded(published: tuple[Store, Stage], tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("squeamish")
     store, _ = published
     folder = store.root / "studies" / "tiny-1"
     folder.mkdir(parents=True)
     (folder / "secret.txt").symlink_to(tmp_path / "secret")
     (folder / "trials.json").write_text("[]")
-    store.save_study("tiny-1")
-    assert list(store.home.list("studies")) == ["studies/tiny-1/trials.json"]
+    store.studies.save("tiny-1")
+    assert list(objects_of(store).list("studies")) == ["studies/tiny-1/trials.json"]
 
 
 def test_a_link_in_saved_work_is_no_file_of_the_bundle(tmp_path: Path) -> None:

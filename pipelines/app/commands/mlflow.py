@@ -45,11 +45,11 @@ def sync(
     from pipelines.tracking.sync import set_database_aside, sync_study
 
     where = open_store(store)
-    where.bring_studies()
+    where.studies.folders(complete=True)
     folders = begun_studies(where)
     if not folders:
-        raise ConfigurationError(f"no study has run in the store {where.place} (--store names another one)")
-    chosen = choose_studies(studies or (), folders, where.place)
+        raise ConfigurationError(f"no study has run in the store {where.uri} (--store names another one)")
+    chosen = choose_studies(studies or (), folders, where.uri)
     if anew and (studies or uri):
         raise ConfigurationError("--anew makes all of mlflow.db in the store again: give neither STUDY nor --uri")
     if anew and (kept := set_database_aside(where.root)) is not None:

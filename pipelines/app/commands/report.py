@@ -37,7 +37,7 @@ def report(
         raise ConfigurationError(f"{path} is a folder: name a file in it, as in --output {path / REPORT}")
     write_report(where, folders, path)
     if path.parent in folders:
-        where.save_study(path.parent.name)
+        where.studies.save(path.parent.name)
     say(console(), str(path))
     if show:
         import webbrowser

@@ -37,7 +37,7 @@ def ls(store: StorePath = None, as_json: AsJson = False) -> None:
     if stages:
         screen.print(stage_table(stages))
         screen.print()
-    say(screen, f"{opened.place}: {totals(stages)}")
+    say(screen, f"{opened.uri}: {totals(stages)}")
 
 
 @app.command()
@@ -72,7 +72,7 @@ def verify(store: StorePath = None, as_json: AsJson = False) -> None:
         )
     else:
         screen = console()
-        say(screen, f"{opened.place}: {intact} finished stages are intact, {len(damaged)} are damaged")
+        say(screen, f"{opened.uri}: {intact} finished stages are intact, {len(damaged)} are damaged")
         if unrecorded:
             say(screen, f"{len(unrecorded)} were published without hashes by an older version; nothing tells of these")
         for stage, damage in damaged:
@@ -108,11 +108,11 @@ def gc(
         screen.print(waste_table(waste))
         screen.print()
     if not waste:
-        say(screen, f"{opened.place}: studies or processes need all that is there")
+        say(screen, f"{opened.uri}: studies or processes need all that is there")
     elif delete:
-        say(screen, f"{opened.place}: removed {size(total)}")
+        say(screen, f"{opened.uri}: removed {size(total)}")
     else:
-        say(screen, f"{opened.place}: {size(total)} could go; nothing was removed, --delete does it")
+        say(screen, f"{opened.uri}: {size(total)} could go; nothing was removed, --delete does it")
 
 
 def _open(where: str | None) -> Store:
@@ -121,5 +121,5 @@ def _open(where: str | None) -> Store:
 
     opened = open_store(where)
     if not opened.exists():
-        raise ConfigurationError(f"there is no store {opened.place}: --store names another")
+        raise ConfigurationError(f"there is no store {opened.uri}: --store names another")
     return opened

@@ -34,7 +34,7 @@ def ui(
     from pipelines.tracking.views import charts_page, leaderboard_page
 
     where = open_store(store)
-    where.bring_studies()
+    where.studies.folders(complete=True)
     with tempfile.TemporaryDirectory(prefix="calm-bench-ui-") as folder, UiServers(where, port, dashboard) as servers:
         say(console(), "MLflow starts, which takes some seconds ...", style="dim")
         servers.start(Path(folder))

@@ -109,11 +109,11 @@ class Study:
         from pipelines.store.study_folder import study_folder
 
         store = open_store(self.config.execution.store)
-        store.bring_studies()
+        store.studies.folders(complete=True)
         folder = study_folder(settle_objective_text(self.config, store)[0], store)
         board = load_board(folder)
         if board is None:
-            raise FileNotFoundError(f"the study {self.name} has not ended in {store.place}: run() runs it, or goes on")
+            raise FileNotFoundError(f"the study {self.name} has not ended in {store.uri}: run() runs it, or goes on")
         return StudyResult(board, folder, self.config.execution.store)
 
     def __repr__(self) -> str:

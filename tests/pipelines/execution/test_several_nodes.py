@@ -18,11 +18,11 @@ from pipelines.execution.ray_executor import RayExecutor
 from pipelines.execution.scheduler import Scheduler
 from pipelines.search.drive import run_study
 from pipelines.store.object_store import ObjectStore
-from pipelines.store.remote import RemoteStore
 from pipelines.store.store import Store
 from pipelines.study.config import Execution, Study
 from pipelines.study.stage import Stage, StageGraph
 from pipelines.study.stage_kind import STAGE_KINDS, StageKind
+from tests.object_stores import remote_store
 
 pytestmark = pytest.mark.slow
 
@@ -144,7 +144,7 @@ def test_workers_that_share_no_folder_are_all_where_there_is_room_for_them(clust
     """The head has room for none, which is where a task that asks for nothing goes."""
     STAGE_KINDS.register("placed", StageKind("placed", run_placed, data_parallel=True))
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    store = RemoteStore(ObjectStore(f"file://{tmp_path / 'home'}"), tmp_path / "cache")
+    store = remote_store(ObjectStore(f"file://{tmp_path / 'home'}"), tmp_path / "cache")
     room = cluster.add_node(num_cpus=2, object_store_memory=OBJECTS)
     executor = RayExecutor(store, Execution(address=cluster.address, device="cpu", workers=2, cpus_per_stage=0.75))
     try:

@@ -39,7 +39,7 @@ def test_what_is_lost_while_a_stop_is_asked_for_stays_open(
         return bool(failed) and time.monotonic() - failed[0] > asked_after_s
 
     def executor_is_done() -> bool:
-        return not store.is_claimed(stage) and store.is_begun(stage)
+        return not store.is_claimed(stage) and store.is_started(stage)
 
     scheduler = Scheduler(store, executor, listener, retries=0, stop_asked=stop_asked)
     scheduler.add(StageGraph((stage,)))
@@ -49,7 +49,7 @@ def test_what_is_lost_while_a_stop_is_asked_for_stays_open(
     executor.close()
     assert scheduler.errors == scheduler.results == {}
     assert listener.kinds_of(StageFailed) == listener.kinds_of(StageRetried) == []
-    assert store.is_begun(stage), "the next run goes on from there"
+    assert store.is_started(stage), "the next run goes on from there"
 
 
 def _end_this_process_when_claimed(store: Store, stage: Stage) -> None:
@@ -71,9 +71,9 @@ def test_a_worker_that_hears_sigterm_saves_and_ends(store: Store, toy: Toy) -> N
     assert signal.getsignal(signal.SIGTERM) == before
     # Where the study was asked to stop as well, it is a stop like any other.
     other = toy("patient", seed=1)
-    store.raise_flag("all")
+    store.flags.raise_flag("all")
     with hearing_sigterm():
         os.kill(os.getpid(), signal.SIGTERM)
     assert isinstance(_perform(store, other, kind, "cpu", ("all", "one"), 3, None), Interrupted)
-    store.lower_flags("all")
+    store.flags.lower("all")
     assert _perform(store, stage, kind, "cpu", ("all", "one"), 3, None) == {"value": 1.0}

@@ -14,9 +14,10 @@ import pytest
 
 from pipelines.execution.run_stage import run_stage
 from pipelines.store.object_store import ObjectStore
-from pipelines.store.remote import RemoteStore
+from pipelines.store.store import Store
 from pipelines.study.stage import Interrupted, Stage
 from pipelines.study.stage_kind import STAGE_KINDS, StageKind
+from tests.object_stores import remote_store
 
 SECRET = "squeamish-ossifrage"
 """The S3 server takes any; no file and no message may show it."""
@@ -114,16 +115,16 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def host(url: str, tmp_path: Path) -> Callable[..., RemoteStore]:
+def host(url: str, tmp_path: Path) -> Callable[..., Store]:
     """Stores at ``url`` as different hosts have them: ``host("a")`` works in a folder of its own."""
 
-    def make(name: str = "a", **settings: float) -> RemoteStore:
-        return RemoteStore(ObjectStore(url), tmp_path / f"host-{name}", **settings)
+    def make(name: str = "a", **settings: float) -> Store:
+        return remote_store(ObjectStore(url), tmp_path / f"host-{name}", **settings)
 
     return make
 
 
-def do(store: RemoteStore, stage: Stage) -> dict[str, Any]:
+def do(store: Store, stage: Stage) -> dict[str, Any]:
     """The stage's result, with what it builds on made first."""
     for source in stage.inputs.values():
         do(store, source)

@@ -17,11 +17,13 @@ from typing import Any
 import pytest
 
 from pipelines.execution.failures import cause_of
+from pipelines.store.errors import StoreForbidden, StoreUnreachable
 from pipelines.store.holder import this_process
 from pipelines.store.lease import LeaseManager
 from pipelines.store.object_leases import leases_at
-from pipelines.store.object_store import ObjectStore, StoreForbidden, StoreUnreachable
+from pipelines.store.object_store import ObjectStore
 from pipelines.store.sweeping import find_waste, remove
+from tests.object_stores import objects_of
 
 SHORT = {"expiry_s": 3.0, "heartbeat_s": 0.3}
 
@@ -131,10 +133,10 @@ def test_a_holder_notices_that_its_claim_was_taken_over(url: str) -> None:
 def test_garbage_among_claims_is_no_holder_and_can_go(host: Callable[..., Any]) -> None:
     store = host()
     for key in ("leases/stage-1/notes.txt", "leases/odd", "leases/stage-1/1-x.json", "leases/../../etc/1.json"):
-        store.home.write(key, b"[1]") if ".." not in key else None
+        objects_of(store).write(key, b"[1]") if ".." not in key else None
     assert store.leases.holder("stage-1") is None
     remove(store, find_waste(store))
-    assert not store.home.list("leases")
+    assert not objects_of(store).list("leases")
 
 
 def test_a_heartbeat_must_be_much_faster_than_the_expiry(tmp_path: Path) -> None:

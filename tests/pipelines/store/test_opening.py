@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 
 from calm_bench.overrides import ConfigurationError
 from pipelines.app.cli import app
+from pipelines.store.object_backend import ObjectBackend, cache_folder
 from pipelines.store.opening import open_store
-from pipelines.store.remote import RemoteStore, cache_folder
 from pipelines.store.store import Store
 from pipelines.study.stage import Stage
+from tests.object_stores import objects_of
 
 SECRET = "squeamish-ossifrage"
 
@@ -26,7 +27,7 @@ def test_a_folder_is_a_store_as_before(where: str | Path) -> None:
     store = open_store(where)
     assert type(store) is Store
     assert store.root == Path(where).absolute()
-    assert store.place == str(store.root)
+    assert store.uri == str(store.root)
 
 
 def test_the_home_folder_and_the_default_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -38,10 +39,10 @@ def test_the_home_folder_and_the_default_are_found(monkeypatch: pytest.MonkeyPat
 def test_an_address_is_a_remote_store_with_a_cache_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CALM_BENCH_CACHE", str(tmp_path))
     stores = [open_store(where) for where in ("s3://bucket/a", "s3://bucket/a/", "S3://bucket/a", "s3://bucket/b")]
-    assert all(isinstance(store, RemoteStore) for store in stores)
+    assert all(isinstance(store.backend, ObjectBackend) for store in stores)
     assert len({store.root for store in stores}) == 2
-    assert stores[0].place == "s3://bucket/a"
-    assert open_store("file:///some//where/").place == "file:///some/where"
+    assert stores[0].uri == "s3://bucket/a"
+    assert open_store("file:///some//where/").uri == "file:///some/where"
     monkeypatch.delenv("CALM_BENCH_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert cache_folder("s3://bucket/a").parent == tmp_path / "cache" / "calm-bench"
@@ -107,10 +108,10 @@ def test_commands_work_on_an_address(
 def test_credentials_are_in_no_file(url: str, stage: Callable[..., Stage], do: Any, tmp_path: Path, host: Any) -> None:
     store = host("a")
     do(store, stage(seed=1))
-    with store.open_study("tiny-1") as folder:
+    with store.studies.open("tiny-1") as folder:
         folder.mkdir(parents=True)
         (folder / "trials.json").write_text("[]")
-    contents = [store.home.read(key) for key in store.home.list("")]
+    contents = [objects_of(store).read(key) for key in objects_of(store).list("")]
     contents += [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert len(contents) > 10
     assert not any(SECRET.encode() in content for content in contents)

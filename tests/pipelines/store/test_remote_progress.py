@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -25,13 +26,15 @@ from pipelines.execution import events
 from pipelines.monitor.recording import FOLDER, Recording
 from pipelines.monitor.study_watcher import StudyWatcher
 from pipelines.monitor.tracker import Tracker
+from pipelines.store.errors import StoreUnreachable
 from pipelines.store.holder import this_process
 from pipelines.store.lease import LeaseManager
-from pipelines.store.object_store import ObjectStore, StoreUnreachable
-from pipelines.store.remote import RemoteStore
+from pipelines.store.object_store import ObjectStore
+from pipelines.store.store import Store
 from pipelines.study.stage import Stage, StageGraph
+from tests.object_stores import objects_of
 
-Host = Callable[..., RemoteStore]
+Host = Callable[..., Store]
 MakeStage = Callable[..., Stage]
 NAME = "tiny-0123456789abcdef"
 SIZE = {"hidden_size": 16, "intermediate_size": 16, "num_layers": 1, "num_attention_heads": 2}
@@ -54,17 +57,22 @@ def wait_for(condition: Callable[[], Any]) -> Any:
     return found
 
 
+@pytest.fixture
+def host(host: Host) -> Host:
+    """Hosts that tell often how they get on."""
+    return functools.partial(host, progress_every_s=0.05)
+
+
 @contextmanager
-def driven(store: RemoteStore, stages: list[Stage], exclusive: bool = True) -> Iterator[Recording]:
+def driven(store: Store, stages: list[Stage], exclusive: bool = True) -> Iterator[Recording]:
     """A driver whose trials are one stage each."""
     tracker = Tracker()
     recording = Recording(tracker, write_s=0.02, heartbeat_s=0.1)
-    store.progress_every_s = 0.05
-    with store.open_study(NAME, exclusive) as folder:
+    with store.studies.open(NAME, exclusive) as folder:
         folder.mkdir(parents=True, exist_ok=True)
         trials = [{"number": n, "state": "open", "stages": {s.kind: s.identity}} for n, s in enumerate(stages)]
         write_json(folder / "trials.json", trials)
-        store.save_study(NAME)
+        store.studies.save(NAME)
         told: list[events.Event] = [events.StudyStarted("tiny", "ab", folder, len(stages))]
         for number, stage in enumerate(stages):
             told += [events.TrialStarted(number, f"seed={number}", {}, StageGraph((stage,))), events.StageQueued(stage)]
@@ -74,7 +82,7 @@ def driven(store: RemoteStore, stages: list[Stage], exclusive: bool = True) -> I
         yield recording
 
 
-def at_step(store: RemoteStore, stage: Stage, step: int, loss: float) -> None:
+def at_step(store: Store, stage: Stage, step: int, loss: float) -> None:
     """The stage comes to ``step``, and saves a checkpoint there."""
     line = {"step": step, "total_steps": 100, "split": "train", "metrics": {"loss": loss, "tokens_per_second": 5e3}}
     work = store.work_folder(stage)
@@ -95,7 +103,7 @@ def test_who_shares_only_the_store_sees_the_study_and_where_its_stages_run(
     with pytest.raises(ConfigurationError, match=r"no study has begun in the store (memory|file|s3)://"):
         lookout.choose(None)
     with driven(driver, stages) as recording:
-        folder = wait_for(lambda: driver.home.list(f"studies/{NAME}/{FOLDER}")) and lookout.choose("tiny")[0]
+        folder = wait_for(lambda: objects_of(driver).list(f"studies/{NAME}/{FOLDER}")) and lookout.choose("tiny")[0]
         assert folder == tmp_path / "host-c" / "studies" / NAME
         seen = lookout.look(folder)
         assert (seen.stand, seen.view.num_trials, seen.view.running) == ("at work", 2, ())
@@ -127,7 +135,7 @@ def test_a_look_is_three_listings_and_reads_only_what_is_new(
     lookout, listed, read = StudyWatcher(host("c")), list[str](), list[str]()
     assert lookout.look_s / 3 >= 5.0, "no more than a listing each five seconds"
     with driven(driver, [steps]) as recording:
-        wait_for(lambda: driver.home.list(f"studies/{NAME}/{FOLDER}"))
+        wait_for(lambda: objects_of(driver).list(f"studies/{NAME}/{FOLDER}"))
         lease = worker.claim(steps)
         assert lease is not None
         worker.open_work(steps, "cpu")
@@ -157,7 +165,7 @@ def test_a_look_is_three_listings_and_reads_only_what_is_new(
 def test_a_driver_that_fell_silent_is_taken_for_dead_and_its_words_are_not_passed_on(
     host: Host, stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = host("a").home
+    home = objects_of(host("a"))
     with driven(host("a"), [stage("steps")]) as recording:
         (key,) = wait_for(lambda: home.list(f"studies/{NAME}/{FOLDER}"))
         recording.close()
@@ -182,7 +190,7 @@ def test_a_driver_that_fell_silent_is_taken_for_dead_and_its_words_are_not_passe
     store = host("c")
     with driven(store, [stage("steps")]) as second:
         found = wait_for(lambda: len(now := home.list(f"studies/{NAME}/{FOLDER}")) == 2 and now)
-        store.save_study(NAME)
+        store.studies.save(NAME)
         assert found[key] == home.list(f"studies/{NAME}/{FOLDER}")[key] == before
         second.close()
 
@@ -192,7 +200,7 @@ def test_a_store_that_is_away_leaves_what_was_known(
 ) -> None:
     lookout = StudyWatcher(host("c"))
     with driven(host("a"), [stage("steps")]) as recording:
-        wait_for(lambda: host("a").home.list(f"studies/{NAME}/{FOLDER}"))
+        wait_for(lambda: objects_of(host("a")).list(f"studies/{NAME}/{FOLDER}"))
         folder, _ = lookout.choose(None)
         known = lookout.look(folder)
 
@@ -212,23 +220,23 @@ def test_a_driver_without_a_word_is_known_by_what_it_holds(host: Host, stage: Ma
     """As one of an older version."""
     store, steps = host("a"), stage("steps")
     lookout = StudyWatcher(host("c"))
-    with store.open_study(NAME) as folder:
+    with store.studies.open(NAME) as folder:
         folder.mkdir(parents=True)
         write_json(folder / "trials.json", [{"number": 0, "state": "open", "stages": {"steps": steps.identity}}])
-        store.save_study(NAME)
+        store.studies.save(NAME)
         seen = lookout.look(lookout.choose(None)[0])
         assert (seen.stand, seen.view.num_trials) == ("at work", 1)
     seen = lookout.look(lookout.choose(None)[0])
     assert seen.stand == "left"
-    assert f"calm-bench run tiny --store {store.place} continues" in seen.note
+    assert f"calm-bench run tiny --store {store.uri} continues" in seen.note
 
 
 WAITING = """
 import os, pathlib, time
 import torch
+from pipelines.store import progress_sender
+progress_sender.SEND_S = 0.5
 from pipelines.app.cli import main
-from pipelines.store.remote import RemoteStore
-RemoteStore.progress_every_s = 0.5
 step, steps = torch.optim.AdamW.step, 0
 def waiting_step(self, *arguments):
     global steps

@@ -12,18 +12,19 @@ from typing import Any
 import pytest
 
 from pipelines.store import manifest
+from pipelines.store.errors import DamagedStage, StoreUnreachable
 from pipelines.store.integrity import RECORD, find_damage
 from pipelines.store.inventory import stored_stages
-from pipelines.store.local_cache import DamagedStage
-from pipelines.store.object_store import ObjectStore, StoreUnreachable
+from pipelines.store.object_store import ObjectStore
 from pipelines.store.opening import open_store
 from pipelines.store.published_index import PublishedIndex
 from pipelines.store.refs import StageRef
-from pipelines.store.remote import RemoteStore
+from pipelines.store.store import Store
 from pipelines.store.sweeping import find_waste, remove
 from pipelines.study.stage import Stage
+from tests.object_stores import objects_of, remote_store
 
-Host = Callable[..., RemoteStore]
+Host = Callable[..., Store]
 MakeStage = Callable[..., Stage]
 Do = Callable[..., dict[str, Any]]
 
@@ -40,7 +41,7 @@ def test_another_host_finds_what_one_has_published(host: Host, stage: MakeStage,
     first, second = host("a"), host("b")
     assert do(first, above) == {"value": 7}
     assert second.is_done(above)
-    assert not second.is_here(above)
+    assert not second.is_whole(above)
     assert second.result(above) == {"value": 7}
     folder = second.fetch(above)
     assert (folder / "model" / "weights.bin").read_text() == "7"
@@ -93,11 +94,11 @@ def test_what_is_half_uploaded_is_not_there_and_can_go(
     other = host("b")
     assert not other.is_done(made)
     assert other.find_folder("count", made.identity) is None
-    assert other.home.list("stages")
+    assert objects_of(other).list("stages")
     waste = [item for item in find_waste(other) if item.what.startswith("stages/")]
     assert [item.reason for item in waste] == ["uploaded in part, or set aside because it was damaged"]
     remove(other, waste)
-    assert not other.home.list("stages")
+    assert not objects_of(other).list("stages")
     # What was complete here is published without being made again.
     before = (store.work_folder(made) / RECORD).read_bytes()
     assert do(store, made) == {"value": 2}
@@ -112,7 +113,7 @@ def test_a_damaged_object_is_found_and_the_stage_made_again(host: Host, stage: M
     first = host("a")
     do(first, below)
     assert first.verify("count", below.identity) == []
-    first.home.write(_weights_key(first.home, below), b"4")
+    objects_of(first).write(_weights_key(objects_of(first), below), b"4")
     assert first.verify("count", below.identity) == ["model/weights.bin has other content than was published"]
     second = host("b")
     with pytest.raises(DamagedStage, match=r"model/weights\.bin has other content"):
@@ -125,7 +126,7 @@ def test_a_damaged_object_is_found_and_the_stage_made_again(host: Host, stage: M
     # What was set aside goes with the garbage; what replaced it stays.
     remove(second, [item for item in find_waste(second) if item.stage is None])
     assert second.verify("count", below.identity) == []
-    assert not second.home.list("damaged")
+    assert not objects_of(second).list("damaged")
 
 
 def test_a_damaged_copy_is_fetched_again(host: Host, stage: MakeStage, do: Do) -> None:
@@ -141,7 +142,7 @@ def test_a_missing_object_is_damage(host: Host, stage: MakeStage, do: Do) -> Non
     made = stage(seed=3)
     do(host("a"), made)
     store = host("b")
-    store.home.delete([_weights_key(store.home, made)])
+    objects_of(store).delete([_weights_key(objects_of(store), made)])
     assert store.damage(made) == ["model/weights.bin is missing"]
     assert store.verify("count", made.identity) == ["model/weights.bin is missing"]
 
@@ -150,12 +151,12 @@ def test_a_stage_under_the_name_of_another_is_damage(host: Host, stage: MakeStag
     one, other = stage(seed=1), stage(seed=2)
     store = host("a")
     do(store, one)
-    found = manifest.read(store.home, PublishedIndex.key(one.name))
+    found = manifest.read(objects_of(store), PublishedIndex.key(one.name))
     assert found is not None
     for piece in found.files.values():
-        content = store.home.read(f"stages/count/{one.identity}/{piece.object}")
-        store.home.write(f"stages/count/{other.identity}/{piece.object}", content)
-    store.home.write(PublishedIndex.key(other.name), found.to_json())
+        content = objects_of(store).read(f"stages/count/{one.identity}/{piece.object}")
+        objects_of(store).write(f"stages/count/{other.identity}/{piece.object}", content)
+    objects_of(store).write(PublishedIndex.key(other.name), found.to_json())
     assert "under another name" in host("b").damage(other)[0]
 
 
@@ -164,7 +165,7 @@ def test_a_record_that_cannot_be_read_is_no_publication(host: Host, stage: MakeS
     made = stage(seed=3)
     do(host("a"), made)
     store = host("b")
-    store.home.write(PublishedIndex.key(made.name), b"{half")
+    objects_of(store).write(PublishedIndex.key(made.name), b"{half")
     assert not store.is_done(made)
     assert store.verify("count", made.identity) == ["its record cannot be read"]
     assert do(store, made) == {"value": 3}
@@ -194,13 +195,13 @@ def test_a_stage_is_listed_with_its_size_and_removed(host: Host, stage: MakeStag
     assert (listed.kind, listed.identity, listed.state) == ("count", made.identity, "done")
     folder = host("a").folder(made)
     assert listed.size == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    assert str(listed.folder) == store.home.place(f"stages/count/{made.identity}")
+    assert str(listed.folder) == objects_of(store).uri(f"stages/count/{made.identity}")
     store.fetch(made)
     (waste,) = find_waste(store)
     assert remove(store, [waste]) == [waste]
     assert not store.is_done(made)
     assert not store.folder(made).exists()
-    assert not store.home.list("")
+    assert not objects_of(store).list("")
     # The other host has a copy that the store no longer has.
     (copy,) = find_waste(host("a"))
     assert copy.reason == "a copy of what the store no longer has"
@@ -212,7 +213,7 @@ def test_what_this_host_kept_is_uploaded_again_if_it_is_needed(host: Host, stage
     store = host("a")
     do(store, made)
     provenance = (store.folder(made) / "provenance.json").read_bytes()
-    store.home.delete(store.home.list(""))
+    objects_of(store).delete(objects_of(store).list(""))
     assert not host("a").is_done(made)
     do(host("a"), made)
     assert (host("b").fetch(made) / "provenance.json").read_bytes() == provenance
@@ -225,29 +226,28 @@ def test_small_files_come_without_the_weights(
     made = stage(seed=1)
     do(host("a"), made)
     store = host("b")
-    folder = store.summary_folder(made)
+    folder = store.summaries([made])[made]
     assert [path.name for path in folder.iterdir()] == ["metrics.jsonl"]
-    assert not store.is_here(made)
+    assert not store.is_whole(made)
     assert (store.fetch(made) / "model" / "weights.bin").read_text() == "1"
-    assert store.summary_folder(made) == folder
+    assert store.summaries([made])[made] == folder
     assert find_damage(folder) == []
 
 
 def test_a_store_travels_to_another_process_by_its_address(s3: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("CALM_BENCH_CACHE", str(tmp_path / "here"))
     store = open_store(s3)
-    assert isinstance(store, RemoteStore)
     store.try_out()
     packed = pickle.dumps(store)
     monkeypatch.setenv("CALM_BENCH_CACHE", str(tmp_path / "there"))
     arrived = pickle.loads(packed)
-    assert (arrived.place, arrived.root.parent) == (s3, tmp_path / "there")
+    assert (arrived.uri, arrived.root.parent) == (s3, tmp_path / "there")
     arrived.try_out()
     assert not arrived.exists()
 
 
 def test_a_bucket_that_is_not_there_is_named(s3: str, tmp_path: Path) -> None:
-    store = RemoteStore(ObjectStore("s3://no-such-bucket/here"), tmp_path)
+    store = remote_store(ObjectStore("s3://no-such-bucket/here"), tmp_path)
     assert not store.exists()
     with pytest.raises(StoreUnreachable, match=r"cannot write s3://no-such-bucket/here/.*must exist"):
         store.try_out()

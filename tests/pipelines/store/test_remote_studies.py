@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,16 +19,17 @@ from pipelines.results.entry import entry_from
 from pipelines.results.leaderboard import Leaderboard
 from pipelines.scoring.models import find_model, stored_leaderboards
 from pipelines.search.drive import run_study
-from pipelines.store.flags import RemoteFlag
+from pipelines.store.errors import StudyBusy
+from pipelines.store.flags import ObjectFlag
 from pipelines.store.inventory import stored_stages
 from pipelines.store.object_store import ObjectStore
-from pipelines.store.remote import RemoteStore, StudyBusy
 from pipelines.store.store import Store
 from pipelines.store.study_folder import study_folder
 from pipelines.study.config import Study
 from pipelines.study.trial import TrialOutcome
+from tests.object_stores import objects_of
 
-Host = Callable[..., RemoteStore]
+Host = Callable[..., Store]
 
 TRAINING = {
     "num_steps": 4,
@@ -108,7 +110,7 @@ def test_a_study_ends_as_in_a_local_store_wherever_it_goes_on(
     assert started < 7
     folder = study_folder(STUDY, second)
     files = write_leaderboard(Leaderboard(entry_from(outcome, STUDY) for outcome in outcomes), folder)
-    second.save_study(folder.name)
+    second.studies.save(folder.name)
     assert len(files) >= 5
 
     third = host("c")
@@ -117,17 +119,17 @@ def test_a_study_ends_as_in_a_local_store_wherever_it_goes_on(
     assert _board(outcomes) == plain
     (board,) = stored_leaderboards(third).values()
     entry = next(entry for entry in board if entry.label == "K=2")
-    assert entry.model_folder.startswith(third.place)
+    assert entry.model_folder.startswith(third.uri)
     model = find_model("K=2", host("d"))
     assert (model.folder / "model.safetensors").is_file()
     assert model.corpus == STUDY.corpus.model_dump(mode="json")
     assert model.evaluation is not None
     assert {stage.studies for stage in stored_stages(third)} == {("tiny",)}
     assert {stage.state for stage in plan_study(STUDY, host("e")).stages} == {"cached"}
-    names = {key.split("/")[2] for key in third.home.list("studies")}
+    names = {key.split("/")[2] for key in objects_of(third).list("studies")}
     assert {"optuna.journal", "study.yaml", "trials.json", "leaderboard.json", "leaderboard.png"} <= names
     assert not [name for name in names if name.startswith(".") or name.endswith(".lock")]
-    assert not [*third.home.list("leases"), *third.home.list("work"), *third.home.list("stop")]
+    assert not [*objects_of(third).list("leases"), *objects_of(third).list("work"), *objects_of(third).list("stop")]
 
 
 @pytest.mark.slow
@@ -142,15 +144,15 @@ def test_two_studies_share_their_stages(host: Host) -> None:
 @pytest.mark.parametrize("url", ["memory"], indirect=True)
 def test_a_second_driver_is_told_who_has_the_study(host: Host) -> None:
     with (
-        host("a").open_study("tiny-1"),
+        host("a").studies.open("tiny-1"),
         pytest.raises(StudyBusy, match=r"^process \d+ on .* runs this study in memory://.*execution.optuna_storage"),
-        host("b").open_study("tiny-1"),
+        host("b").studies.open("tiny-1"),
     ):
         pass
-    with host("b").open_study("tiny-1"):
+    with host("b").studies.open("tiny-1"):
         pass
     # With trials in a database there is nothing that only one may write.
-    with host("a").open_study("tiny-1", exclusive=False), host("b").open_study("tiny-1", exclusive=False):
+    with host("a").studies.open("tiny-1", exclusive=False), host("b").studies.open("tiny-1", exclusive=False):
         pass
 
 
@@ -162,69 +164,70 @@ def test_a_driver_that_was_cut_off_does_not_overwrite_its_successor(host: Host) 
     (folder / "optuna.journal").write_text("mine\n")
 
     def drive() -> None:
-        with store.open_study("tiny-1"):
-            store.home.delete(store.home.list("leases"))
-            while not store._held["tiny-1"].lost:
+        with store.studies.open("tiny-1"):
+            objects_of(store).delete(objects_of(store).list("leases"))
+            # Its heartbeat ends when it finds that the lease is gone.
+            while any(thread.name == "lease study-tiny-1" for thread in threading.enumerate()):
                 time.sleep(0.01)
 
     with pytest.raises(StudyBusy, match="cut off"):
         drive()
-    assert not store.home.list("studies")
+    assert not objects_of(store).list("studies")
 
 
 @pytest.mark.parametrize("url", ["memory", "file", "s3"], indirect=True)
 def test_files_of_a_study_follow_it(host: Host) -> None:
-    with host("a").open_study("tiny-1") as folder:
+    with host("a").studies.open("tiny-1") as folder:
         folder.mkdir(parents=True)
         (folder / "optuna.journal").write_text("one\n")
         (folder / ".optuna.journal.guard").touch()
         host_a_text = (folder / "optuna.journal").read_text()
-    with host("b").open_study("tiny-1") as folder:
+    with host("b").studies.open("tiny-1") as folder:
         assert (folder / "optuna.journal").read_text() == host_a_text
         assert [path.name for path in folder.iterdir()] == ["optuna.journal"]
         (folder / "optuna.journal").write_text("one\ntwo\n")
         (folder / "pictures").mkdir()
         (folder / "pictures" / "front.svg").write_text("<svg/>")
-    with host("a").open_study("tiny-1") as folder:
+    with host("a").studies.open("tiny-1") as folder:
         assert (folder / "optuna.journal").read_text() == "one\ntwo\n"
         assert (folder / "pictures" / "front.svg").read_text() == "<svg/>"
 
 
 def test_reading_a_study_does_not_disturb_its_driver_on_this_host(host: Host) -> None:
     driver, reader = host("a"), host("a")
-    with driver.open_study("tiny-1") as folder:
+    with driver.studies.open("tiny-1") as folder:
         folder.mkdir(parents=True)
         for name in ("trials.json", "optuna.journal"):
             (folder / name).write_text("[]")
-        driver.save_study("tiny-1")
+        driver.studies.save("tiny-1")
         for name in ("trials.json", "optuna.journal"):
             (folder / name).write_text("[ ]")
-        assert reader.study_folders() == [folder]
-        reader.bring_studies()
+        assert reader.studies.folders() == [folder]
+        reader.studies.folders(complete=True)
         for name in ("trials.json", "optuna.journal"):
             assert (folder / name).read_text() == "[ ]"
     other = host("b")
-    other.bring_studies()
+    other.studies.folders(complete=True)
     assert [path.name for path in (other.root / "studies" / "tiny-1").iterdir()] == ["trials.json"]
 
 
 def test_a_flag_is_seen_by_all_and_lowered_by_its_beginning(host: Host) -> None:
     one, other = host("a"), host("b")
-    one.raise_flag("driver-1")
-    one.raise_flag("driver-1-stage")
-    assert other.flag("driver-1").exists()
-    assert isinstance(other.flag("driver-1"), RemoteFlag)
-    assert not other.flag("driver-2").exists()
-    one.flag("driver-1-stage").unlink()
-    assert not other.flag("driver-1-stage").exists()
-    other.lower_flags("driver-1")
-    assert not one.flag("driver-1").exists()
+    one.flags.raise_flag("driver-1")
+    one.flags.raise_flag("driver-1-stage")
+    assert other.flags.get("driver-1").exists()
+    assert isinstance(other.flags.get("driver-1"), ObjectFlag)
+    assert not other.flags.get("driver-2").exists()
+    one.flags.get("driver-1-stage").unlink()
+    assert not other.flags.get("driver-1-stage").exists()
+    other.flags.lower("driver-1")
+    assert not one.flags.get("driver-1").exists()
 
 
 def test_garbage_in_the_place_of_a_study_needs_nothing(host: Host) -> None:
     store = host("a")
-    store.home.write("studies/notes.txt", b"hello")
-    store.home.write("studies/x-1/trials.json", json.dumps([]).encode())
-    assert [folder.name for folder in store.study_folders()] == ["x-1"]
-    assert isinstance(store.home, ObjectStore)
-    store.bring_studies()
+    objects_of(store).write("studies/notes.txt", b"hello")
+    objects_of(store).write("studies/x-1/trials.json", json.dumps([]).encode())
+    assert [folder.name for folder in store.studies.folders()] == ["x-1"]
+    assert isinstance(objects_of(store), ObjectStore)
+    store.studies.folders(complete=True)

@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 
 from pipelines.store.checkpoint_upload import saved_work
+from pipelines.store.errors import StoreUnreachable
 from pipelines.store.inventory import stored_stages
-from pipelines.store.object_store import ObjectStore, StoreUnreachable
-from pipelines.store.remote import RemoteStore
+from pipelines.store.object_store import ObjectStore
+from pipelines.store.store import Store
 from pipelines.store.sweeping import find_waste, remove
 from pipelines.study.stage import Interrupted, Stage
+from tests.object_stores import objects_of
 
-Host = Callable[..., RemoteStore]
+Host = Callable[..., Store]
 MakeStage = Callable[..., Stage]
 Do = Callable[..., dict[str, Any]]
 
@@ -30,13 +32,13 @@ def test_another_host_goes_on_after_a_polite_stop(host: Host, stage: MakeStage, 
         do(host("a"), steps)
     second = host("b")
     assert not second.is_done(steps)
-    assert second.is_begun(steps)
+    assert second.is_started(steps)
     assert do(second, steps) == {"value": 1.0, "first": 4}
     provenance = (second.folder(steps) / "provenance.json").read_text()
     assert provenance.count('"started"') == 2
     # Nothing of the work is left, neither there nor here.
-    assert not second.home.list("work")
-    assert not second.home.list("leases")
+    assert not objects_of(second).list("work")
+    assert not objects_of(second).list("leases")
     assert not list((second.root / "work").iterdir())
 
 
@@ -71,11 +73,11 @@ def test_checkpoints_are_uploaded_while_the_stage_runs(host: Host, stage: MakeSt
     for content in ("3", "5"):
         (work / "checkpoints" / "step").write_text(content)
         deadline = time.monotonic() + 20
-        while _saved_step(store.home, steps) != content:
+        while _saved_step(objects_of(store), steps) != content:
             assert time.monotonic() < deadline
             time.sleep(0.05)
     # The host dies here: its claim expires, what it had uploaded is taken up.
-    store.home.delete(store.home.list("leases"))
+    objects_of(store).delete(objects_of(store).list("leases"))
     second = host("b")
     adopted = second.open_work(steps, "cpu")
     assert (adopted / "checkpoints" / "step").read_text() == "5"
@@ -94,9 +96,9 @@ def test_a_damaged_file_is_left_out_with_a_warning(host: Host, stage: MakeStage,
     first = host("a")
     with pytest.raises(Interrupted):
         do(first, steps)
-    found = saved_work(first.home, steps.name)
+    found = saved_work(objects_of(first), steps.name)
     assert found is not None
-    first.home.write(f"work/{steps.name}/{found.files['checkpoints/step'].object}", b"9")
+    objects_of(first).write(f"work/{steps.name}/{found.files['checkpoints/step'].object}", b"9")
     with pytest.warns(UserWarning, match="checkpoints/step has other content"):
         work = host("b").open_work(steps, "cpu")
     assert not (work / "checkpoints" / "step").exists()
@@ -136,8 +138,8 @@ def test_work_that_nobody_goes_on_with_is_listed_and_removed(host: Host, stage: 
     assert (listed.kind, listed.state) == ("steps", "abandoned")
     assert listed.size > 0
     remove(store, find_waste(store))
-    assert not store.home.list("")
-    assert not store.is_begun(steps)
+    assert not objects_of(store).list("")
+    assert not store.is_started(steps)
 
 
 TRAIN = """
@@ -147,14 +149,15 @@ from conftest import run_steps
 from pipelines.execution.run_stage import run_stage
 from pipelines.study.stage_kind import STAGE_KINDS, StageKind
 from pipelines.study.stage import Stage
-from pipelines.store.remote import remote_store
+from pipelines.store.object_backend import object_backend
+from pipelines.store.store import Store
 
 def run(stage, inputs, folder, device, stop):
     print("begins", flush=True)
     return run_steps(stage, inputs, folder, device, stop)
 
 kind = StageKind("steps", run, uses_torch=False)
-store = remote_store(sys.argv[2], expiry_s=3.0, heartbeat_s=0.5, save_every_s=0.1)
+store = Store(object_backend(sys.argv[2], 3.0, 0.5, 0.1))
 stop = lambda: threading.Event().wait(float(sys.argv[3]))
 print(run_stage(store, Stage("steps", 1, {"seed": 0}), kind, "cpu", stop), flush=True)
 """

@@ -14,16 +14,16 @@ import pytest
 
 from pipelines.execution.events import StudyStarted
 from pipelines.store.object_store import ObjectStore
-from pipelines.store.remote import RemoteStore
 from pipelines.store.store import Store
 from pipelines.study.config import Study, Tracking
 from pipelines.tracking.client import connect, writer_lease
 from pipelines.tracking.listener import TrackingListener
+from tests.object_stores import objects_of, remote_store
 from tests.pipelines.tracking.conftest import StudyWriter
 
 IDENTITY = "5f" * 8
 STUDY = Study(name="shared")
-Host = Callable[[str], RemoteStore]
+Host = Callable[[str], Store]
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def host(tmp_path: Path, empty_database: Path) -> Host:
     """A store in memory, as hosts with folders of their own have it."""
     url = f"memory://{uuid.uuid4().hex}"
 
-    def make(name: str) -> RemoteStore:
-        store = RemoteStore(ObjectStore(url), tmp_path / name)
+    def make(name: str) -> Store:
+        store = remote_store(ObjectStore(url), tmp_path / name)
         store.root.mkdir()
         shutil.copy(empty_database, store.root / "mlflow.db")
         return store
@@ -71,18 +71,18 @@ def test_drivers_on_two_hosts_meet_at_the_store_they_share(host: Host, tmp_path:
     one, other = host("a"), host("b")
     first = driver(one, uri)
     wait_for(lambda: num_runs(uri) == 1)
-    (claim,) = one.home.list("leases")
+    (claim,) = objects_of(one).list("leases")
     assert claim.startswith(f"leases/mlflow-{IDENTITY}-")
     second = driver(other, uri)
     time.sleep(1.0)
     assert not (other.root / "leases").exists()
-    assert [*one.home.list("leases")] == [claim]
+    assert [*objects_of(one).list("leases")] == [claim]
     # The writer ends, as by Ctrl-C; the other driver takes over, and finds what there is.
     assert first.close()
-    wait_for(lambda: (held := [*one.home.list("leases")]) and held != [claim])
+    wait_for(lambda: (held := [*objects_of(one).list("leases")]) and held != [claim])
     assert second.close()
     assert num_runs(uri) == 1
-    assert not one.home.list("leases")
+    assert not objects_of(one).list("leases")
 
 
 def test_a_file_of_its_own_has_a_writer_on_each_host(host: Host) -> None:
@@ -92,7 +92,7 @@ def test_a_file_of_its_own_has_a_writer_on_each_host(host: Host) -> None:
         wait_for(partial(_has_a_run, f"sqlite:///{store.root / 'mlflow.db'}"))
     for listener in listeners:
         assert listener.close()
-    assert not stores[0].home.list("leases")
+    assert not objects_of(stores[0]).list("leases")
     assert not [*stores[0].root.glob("leases/*.json")]
 
 

@@ -227,7 +227,7 @@ def test_a_server_that_was_never_there_costs_nothing_but_a_warning(
     shutil.copy(empty_database, tmp_path / "later.db")
     later = f"sqlite:///{tmp_path / 'later.db'}"
     store = Store(tmp_path / "store")
-    (folder,) = store.study_folders()
+    (folder,) = store.studies.folders()
     assert sync_study(store, folder, later).problem is None
     found = mlflow_contents(later)
     assert [step for step, _, _ in found[trial(found, "token")]["metrics"]["train/loss"]] == [1, 2, 3, 4]

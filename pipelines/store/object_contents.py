@@ -1,4 +1,4 @@
-"""What lies in a remote home, before anybody asks who needs it."""
+"""What lies in an object store, before anybody asks who needs it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEFTOVER_AGE_S = 24 * 3600.0
 """Files on their way for longer have lost the process that moved them."""
 
 
-def finished(home: ObjectStore, published: PublishedIndex) -> Iterator[StageFiles]:
+def finished(objects: ObjectStore, published: PublishedIndex) -> Iterator[StageFiles]:
     """The stages that have a record."""
     for name, info in published.refresh().items():
         ref, description = StageRef.parse(name), published.description(name)
@@ -29,15 +29,15 @@ def finished(home: ObjectStore, published: PublishedIndex) -> Iterator[StageFile
             size = published.record(name).size
         except FileNotFoundError:
             size = 0
-        where = home.place(f"stages/{ref.kind}/{ref.identity}")
+        where = objects.uri(f"stages/{ref.kind}/{ref.identity}")
         yield StageFiles(ref.kind, ref.identity, label, where, size, info.modified)
 
 
-def begun(home: ObjectStore, leases: LeaseManager) -> Iterator[StageFiles]:
+def started(objects: ObjectStore, leases: LeaseManager) -> Iterator[StageFiles]:
     """The stages of which work was uploaded, or on which somebody works."""
     sizes: dict[str, int] = defaultdict(int)
     times: dict[str, float] = defaultdict(float)
-    for key, info in home.list(checkpoint_upload.FOLDER).items():
+    for key, info in objects.list(checkpoint_upload.FOLDER).items():
         name = key.split("/")[1].removesuffix(".json")
         if is_plain(name):
             sizes[name] += info.size
@@ -46,45 +46,45 @@ def begun(home: ObjectStore, leases: LeaseManager) -> Iterator[StageFiles]:
         if not name.startswith("study-") and name not in sizes:
             sizes[name], times[name] = 0, time.time()
     for name in sizes:
-        ref, where = StageRef.parse(name), home.place(f"{checkpoint_upload.FOLDER}/{name}")
+        ref, where = StageRef.parse(name), objects.uri(f"{checkpoint_upload.FOLDER}/{name}")
         yield StageFiles(ref.kind, ref.identity, ref.kind, where, sizes[name], times[name])
 
 
-def left_behind(home: ObjectStore, published: PublishedIndex, leases: LeaseManager) -> Iterator[PartialStage]:
+def left_behind(objects: ObjectStore, published: PublishedIndex, leases: LeaseManager) -> Iterator[PartialStage]:
     """What was set aside, uploaded in part, or lost its driver."""
     busy = leases.held()
     by_upload: dict[str, dict[str, Found]] = defaultdict(dict)
-    for key, info in home.list("stages").items():
+    for key, info in objects.list("stages").items():
         by_upload["/".join(key.split("/")[:4])][key] = info
     names = published.refresh()
-    for prefix, objects in sorted(by_upload.items()):
+    for prefix, found in sorted(by_upload.items()):
         parts = prefix.split("/")
         name = "-".join(parts[1:3])
         if name in busy or (name in names and _uses(published, name, parts[-1])):
             continue
-        size = sum(info.size for info in objects.values())
-        yield PartialStage(prefix, "uploaded in part, or set aside because it was damaged", home.place(prefix), size)
+        size = sum(info.size for info in found.values())
+        yield PartialStage(prefix, "uploaded in part, or set aside because it was damaged", objects.uri(prefix), size)
     now = time.time()
-    for key, info in home.list("damaged").items():
-        yield PartialStage(key, "record of a stage that was damaged", home.place(key), info.size)
-    for key, info in home.list(flags.FOLDER).items():
+    for key, info in objects.list("damaged").items():
+        yield PartialStage(key, "record of a stage that was damaged", objects.uri(key), info.size)
+    for key, info in objects.list(flags.FOLDER).items():
         if now - info.modified > STOP_FILE_AGE_S:
-            yield PartialStage(key, "its driver is gone", home.place(key), info.size)
+            yield PartialStage(key, "its driver is gone", objects.uri(key), info.size)
     for dead in leases.sweep(delete=False):
-        yield PartialStage(dead.name, "its holder is gone", dead.place, dead.size)
+        yield PartialStage(dead.name, "its holder is gone", dead.uri, dead.size)
 
 
 def left_in_cache(root: Path, published: PublishedIndex) -> Iterator[PartialStage]:
-    """On this machine: copies of what the home no longer has, and files that never arrived."""
+    """On this machine: copies of what the object store no longer has, and files that never arrived."""
     names = published.refresh()
     for folder in sorted((root / "stages").glob("*/*")):
         if f"{folder.parent.name}-{folder.name}" not in names:
             what = f"stages/{folder.parent.name}/{folder.name} (on this machine)"
             yield PartialStage(what, "a copy of what the store no longer has", folder, size_of(folder))
-    for place in ("incoming", "outgoing"):
-        for folder in sorted((root / place).glob("*")):
+    for moving in ("incoming", "outgoing"):
+        for folder in sorted((root / moving).glob("*")):
             if time.time() - folder.stat().st_mtime > LEFTOVER_AGE_S:
-                yield PartialStage(f"{place}/{folder.name} (on this machine)", "half moved", folder, size_of(folder))
+                yield PartialStage(f"{moving}/{folder.name} (on this machine)", "half moved", folder, size_of(folder))
 
 
 def records_of(key: str) -> list[str]:

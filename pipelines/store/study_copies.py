@@ -1,8 +1,4 @@
-"""The folders of studies in a remote home: fetched before a study goes on, uploaded after each change.
-
-Optuna's journal is one file that only grows, so at any time one driver writes it: it holds the lease of the study.
-Drivers that are to share a study keep it in a database (``execution.optuna_storage``) or use a shared folder as store.
-"""
+"""Copies of studies on this machine, and the objects that they are copies of."""
 
 from __future__ import annotations
 
@@ -26,14 +22,18 @@ READ = (TRIALS_FILE, LEADERBOARD_FILE, STUDY_FILE)
 """What commands read of studies that they do not run."""
 
 
-class RemoteStudies:
+class StudyCopies:
     """Keeps folders below ``root/studies`` and objects below ``studies/`` equal."""
 
-    def __init__(self, home: ObjectStore, root: Path) -> None:
-        self._home = home
+    def __init__(self, objects: ObjectStore, root: Path) -> None:
+        self._objects = objects
         self._folder = root / FOLDER
         self._drivers = root / "drivers"
         self._sent: dict[Path, tuple[int, int]] = {}
+
+    def folder(self, name: str) -> Path:
+        """Where the study ``name`` has its files on this machine."""
+        return self._folder / name
 
     @contextmanager
     def driving(self, name: str) -> Iterator[None]:
@@ -61,9 +61,9 @@ class RemoteStudies:
         return found
 
     def fetch(self, name: str) -> None:
-        """Bring the study ``name`` here; its files here are replaced by those of the home."""
+        """Bring the study ``name`` here; its files here are replaced by those of the object store."""
         prefix = f"{FOLDER}/{name}/"
-        inside = {key: key.removeprefix(prefix) for key in self._home.list(f"{FOLDER}/{name}")}
+        inside = {key: key.removeprefix(prefix) for key in self._objects.list(f"{FOLDER}/{name}")}
         self._download([key for key, path in inside.items() if stays_inside(path) and not _is_progress(path)])
 
     def save(self, name: str) -> None:
@@ -78,11 +78,11 @@ class RemoteStudies:
                 stamp = (status.st_mtime_ns, status.st_size)
                 if self._sent.get(path) != stamp:
                     changed[path] = stamp
-        self._home.upload([(path, f"{FOLDER}/{path.relative_to(self._folder).as_posix()}") for path in changed])
+        self._objects.upload([(path, f"{FOLDER}/{path.relative_to(self._folder).as_posix()}") for path in changed])
         self._sent |= changed
 
     def folders(self, complete: bool = False) -> list[Path]:
-        """Here, all studies that the home has, with the files in :data:`READ` as they are now.
+        """Here, all studies that the object store has, with the files in :data:`READ` as they are now.
 
         Args:
             complete: bring all files but journals.
@@ -90,7 +90,7 @@ class RemoteStudies:
         own = self.driven()
         keys = []
         names = set()
-        for key in self._home.list(FOLDER):
+        for key in self._objects.list(FOLDER):
             parts = key.split("/")
             if len(parts) >= 3 and is_plain(parts[1]):
                 names.add(parts[1])
@@ -102,7 +102,7 @@ class RemoteStudies:
         return [self._folder / name for name in sorted(names)]
 
     def _download(self, keys: list[str]) -> None:
-        for key, content in self._home.read_many(keys).items():
+        for key, content in self._objects.read_many(keys).items():
             path = self._folder / key.removeprefix(f"{FOLDER}/")
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.is_file() or path.read_bytes() != content:
