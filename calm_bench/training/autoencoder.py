@@ -19,6 +19,7 @@ from calm_bench.flops import autoencoder_training_flops
 from calm_bench.row_noise import draw
 from calm_bench.seeding import derive
 from calm_bench.tokens import Batches, TokenStream, windows
+from calm_bench.training.checkpoint import KEEP
 from calm_bench.training.loop import Loop, Loss, TrainingTask
 from calm_bench.training.parallel import current_workers
 
@@ -26,7 +27,12 @@ TOKENIZER_FOLDER = "tokenizer"
 
 
 def train_autoencoder(
-    experiment: Experiment, tokens_folder: Path, folder: Path, device: str, stop: Callable[[], bool]
+    experiment: Experiment,
+    tokens_folder: Path,
+    folder: Path,
+    device: str,
+    stop: Callable[[], bool],
+    keep_checkpoints: int = KEEP,
 ) -> dict[str, Any]:
     """Train ``experiment.autoencoder`` at K = ``experiment.model.chunk_size``, or go on where ``folder`` stopped.
 
@@ -57,7 +63,8 @@ def train_autoencoder(
     batches = Batches(
         stream, training.batch_size, training.sequence_length, derive(experiment.seed, "data", "autoencoder")
     )
-    summary = Loop(trainee, batches, training, folder, derive(experiment.seed, "autoencoder"), device, stop).run()
+    seed = derive(experiment.seed, "autoencoder")
+    summary = Loop(trainee, batches, training, folder, seed, device, stop, keep_checkpoints).run()
 
     if not current_workers().is_first:
         return {}

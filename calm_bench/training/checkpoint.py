@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,31 +22,11 @@ from calm_bench.fingerprint import file_digest
 from calm_bench.training.parallel import current_workers, divided_like, whole_tensor
 
 KEEP = 2
-"""Newest checkpoints of a training that are kept, unless :func:`keeping` says otherwise."""
+"""Newest checkpoints of a training that are kept, unless it is told another number."""
 
 _PREFIX = "step-"
 _NONE = -1
 """The step of no checkpoint."""
-
-_keep: ContextVar[int] = ContextVar("keep", default=KEEP)
-
-
-@contextmanager
-def keeping(count: int) -> Iterator[None]:
-    """Let trainings inside the block keep their ``count`` newest checkpoints.
-
-    No part of a training's configuration: where disks are small or errors frequent is no reason for other numbers.
-
-    Raises:
-        ValueError: ``count`` is below 1.
-    """
-    if count < 1:
-        raise ValueError(f"a training must keep at least one checkpoint to go on from, not {count}")
-    before = _keep.set(count)
-    try:
-        yield
-    finally:
-        _keep.reset(before)
 
 
 @dataclass(frozen=True)
@@ -71,10 +48,19 @@ class Counters:
 class Checkpoints:
     """The checkpoints of one training, newest last."""
 
-    def __init__(self, folder: Path, keep: int | None = None) -> None:
-        """Args: ``keep``, how many of the newest are kept beside the best; unset means :func:`keeping`'s number."""
+    def __init__(self, folder: Path, keep: int = KEEP) -> None:
+        """
+        Args:
+            keep: how many of the newest are kept beside the best. No part of a training's configuration: where disks
+                are small or errors frequent is no reason for other numbers.
+
+        Raises:
+            ValueError: ``keep`` is below 1.
+        """
+        if keep < 1:
+            raise ValueError(f"a training must keep at least one checkpoint to go on from, not {keep}")
         self.folder = folder
-        self.keep = _keep.get() if keep is None else keep
+        self.keep = keep
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, counters: Counters) -> None:
         """Write a checkpoint, then drop all but the newest and the one of the lowest validation loss.

@@ -18,6 +18,7 @@ from calm_bench.lm.folder import build_language_model
 from calm_bench.seeding import derive
 from calm_bench.tokens import Batches, TokenStream, windows
 from calm_bench.training.autoencoder import TOKENIZER_FOLDER
+from calm_bench.training.checkpoint import KEEP
 from calm_bench.training.loop import Loop, TrainingTask
 from calm_bench.training.parallel import current_workers, whole_state
 from calm_bench.training.snapshots import Snapshots
@@ -31,6 +32,7 @@ def train_language_model(
     folder: Path,
     device: str,
     stop: Callable[[], bool],
+    keep_checkpoints: int = KEEP,
 ) -> dict[str, Any]:
     """Train ``experiment.model``, or go on where ``folder`` stopped.
 
@@ -83,7 +85,8 @@ def train_language_model(
     batches = Batches(
         stream, training.batch_size, training.sequence_length, derive(experiment.seed, "data", "language_model")
     )
-    summary = Loop(trainee, batches, training, folder, derive(experiment.seed, "language_model"), device, stop).run()
+    seed = derive(experiment.seed, "language_model")
+    summary = Loop(trainee, batches, training, folder, seed, device, stop, keep_checkpoints).run()
 
     save(folder / "model")
     if workers.is_first:

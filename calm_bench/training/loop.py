@@ -18,7 +18,7 @@ from calm_bench.config import Training
 from calm_bench.errors import RunError, StopRequested
 from calm_bench.flops import training_steps
 from calm_bench.seeding import derive
-from calm_bench.training.checkpoint import Checkpoints, Counters
+from calm_bench.training.checkpoint import KEEP, Checkpoints, Counters
 from calm_bench.training.optim import build_optimizer, learning_rate
 from calm_bench.training.parallel import current_workers, whole_tensor
 from calm_bench.training.plateau import PlateauAlarm
@@ -144,6 +144,7 @@ class Loop:
         seed: int,
         device: str,
         stop: Callable[[], bool],
+        keep_checkpoints: int = KEEP,
     ) -> None:
         self.trainee, self.batches, self.config = trainee, batches, config
         self.seed, self.device, self.stop = seed, device, stop
@@ -155,7 +156,7 @@ class Loop:
         self.parameters = list(named.values())
         self.parts = {part: [named[name] for name in names] for part, names in trainee.parts.items()}
         self.optimizer = build_optimizer(named.items(), config)
-        self.checkpoints = Checkpoints(folder / "checkpoints")
+        self.checkpoints = Checkpoints(folder / "checkpoints", keep_checkpoints)
         self.metrics_file = folder / METRICS_FILE
         self.averages = _Averages()
         self.alarm = PlateauAlarm(self.total_steps, config.log_every, config.warmup_steps)

@@ -12,6 +12,7 @@ from pipelines.execution.failures import cause_of
 from pipelines.execution.run_stage import StageError, run_stage
 from pipelines.store.store import Store
 from pipelines.study.stage import Interrupted, Stage
+from pipelines.study.stage_context import KEEP_CHECKPOINTS, StageContext
 from pipelines.study.stage_kind import STAGE_KINDS, StageKind
 
 
@@ -24,7 +25,7 @@ class LocalExecutor:
 
     parallelism = 1
 
-    def __init__(self, store: Store, device: str = "auto", keep_checkpoints: int | None = None) -> None:
+    def __init__(self, store: Store, device: str = "auto", keep_checkpoints: int = KEEP_CHECKPOINTS) -> None:
         self._store = store
         self._device = device
         self._keep_checkpoints = keep_checkpoints
@@ -60,7 +61,8 @@ class LocalExecutor:
         while (item := self._queue.get()) is not None:
             stage, kind, future = item
             try:
-                result = run_stage(self._store, stage, kind, self._device, self._stop(stage), self._keep_checkpoints)
+                context = StageContext(self._device, self._stop(stage), self._keep_checkpoints)
+                result = run_stage(self._store, stage, kind, context)
             except (StageError, Interrupted) as error:
                 future.set_exception(error)
             except BaseException as error:

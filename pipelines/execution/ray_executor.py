@@ -21,6 +21,7 @@ from pipelines.execution.worker_process import StopFiles, hearing_sigterm
 from pipelines.store.store import Store
 from pipelines.study.config import Execution
 from pipelines.study.stage import Interrupted, Stage
+from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_kind import STAGE_KINDS, StageKind
 
 
@@ -191,7 +192,7 @@ def _perform(
                     node = node_with_capacity(group, stage, stop, None)
                     if node != this_node():
                         return _perform_on(node, store, stage, kind, device, flags, keep_checkpoints, group)
-                return run_stage(store, stage, kind, device, stop, keep_checkpoints, group)
+                return run_stage(store, stage, kind, StageContext(device, stop, keep_checkpoints), group)
             except Interrupted:
                 if ordered() and not asked():
                     saved = "its worker was told to end (SIGTERM), and did so with its state saved"

@@ -21,8 +21,9 @@ from typing import Any, Literal
 from pipelines.execution.failures import WorkerFailed, kernel_kills
 from pipelines.execution.same_code import DriverCode
 from pipelines.execution.worker_group import WorkerGroup
-from pipelines.execution.worker_process import StopFiles, keeping_checkpoints, prepare_process
+from pipelines.execution.worker_process import StopFiles, prepare_process
 from pipelines.study.stage import Interrupted, Stage
+from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_kind import StageKind
 
 STOP = "stop"
@@ -55,8 +56,8 @@ class _Job:
     inputs: Mapping[str, Path]
     folder: Path
     device: str
+    keep_checkpoints: int
     strategy: Literal["ddp", "fsdp"]
-    keep_checkpoints: int | None
     code: DriverCode
 
 
@@ -66,9 +67,7 @@ def run_with_workers(
     kind: StageKind,
     inputs: Mapping[str, Path],
     folder: Path,
-    device: str,
-    stop: Callable[[], bool],
-    keep_checkpoints: int | None,
+    context: StageContext,
 ) -> tuple[dict[str, Any], str]:
     """As ``kind.run``, by the workers of ``group``; for a process that is connected to Ray.
 
@@ -76,13 +75,14 @@ def run_with_workers(
         The result, and the name of the first worker's device.
 
     Raises:
-        Interrupted: ``stop()`` turned true, while they worked or before there was room for them.
+        Interrupted: ``context.stop()`` turned true, while they worked or before there was room for them.
         WorkerFailed: a worker failed or was lost.
     """
-    job = _Job(stage, kind, inputs, folder, device, group.strategy, keep_checkpoints, DriverCode.here())
+    told = (context.device, context.keep_checkpoints, group.strategy)
+    job = _Job(stage, kind, inputs, folder, *told, DriverCode.here())
     kills = kernel_kills()
-    with _relayed(stop, folder / STOP):
-        node_with_capacity(group, stage, stop, this_node() if group.on_one_node else None)
+    with _relayed(context.stop, folder / STOP):
+        node_with_capacity(group, stage, context.stop, this_node() if group.on_one_node else None)
         answer = _fit(group, job, kills)
     if "interrupted" in answer:
         raise Interrupted(answer["interrupted"])
@@ -141,8 +141,9 @@ def _work(config: dict[str, Any]) -> dict[str, Any]:
         from calm_bench.training.parallel import data_parallel
 
         device = prepare_process(job.kind, job.device)
-        with keeping_checkpoints(job.kind, job.keep_checkpoints), data_parallel(job.strategy):
-            result = job.kind.run(job.stage, job.inputs, job.folder, device, StopFiles(job.folder / STOP))
+        context = StageContext(device, StopFiles(job.folder / STOP), job.keep_checkpoints)
+        with data_parallel(job.strategy):
+            result = job.kind.run(job.stage, job.inputs, job.folder, context)
         return {"result": result, "device": device_name(device)}
     except Interrupted as error:
         return {"interrupted": str(error)}
@@ -193,7 +194,7 @@ def node_with_capacity(group: WorkerGroup, stage: Stage, stop: Callable[[], bool
         node: the only one that counts.
 
     Raises:
-        Interrupted: ``stop()`` turned true.
+        Interrupted: ``context.stop()`` turned true.
     """
     from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 

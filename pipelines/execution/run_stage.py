@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from calm_bench.errors import RunError
 from pipelines.common.redact import redact
 from pipelines.execution.failures import Cause, WorkerFailed, cause_of, input_may_explain, name_of
 from pipelines.execution.worker_group import WorkerGroup
-from pipelines.execution.worker_process import import_modules, keeping_checkpoints, prepare_process
+from pipelines.execution.worker_process import import_modules, prepare_process
 from pipelines.store.lease import Lease
 from pipelines.store.provenance import provenance
 from pipelines.store.store import Store
 from pipelines.store.workspace import ERROR
 from pipelines.study.stage import Interrupted, Stage
+from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_kind import StageKind, kind_or_none
 
 
@@ -45,26 +47,22 @@ def run_stage(
     store: Store,
     stage: Stage,
     kind: StageKind,
-    device: str,
-    stop: Callable[[], bool],
-    keep_checkpoints: int | None = None,
+    context: StageContext,
     group: WorkerGroup | None = None,
 ) -> dict[str, Any]:
     """The result of ``stage``: from the store, from another process that works on it, or computed and published here.
 
     Args:
-        device: ``auto`` (a GPU if this process sees one), ``cpu`` or ``cuda``.
-        stop: true when the stage should save its state and end.
-        keep_checkpoints: how many a training keeps; unset means :data:`calm_bench.training.checkpoint.KEEP`.
+        context: what is asked for; its device may be ``auto``.
         group: workers of Ray that do the stage's work, while this process supervises; unset means this process.
 
     Raises:
-        Interrupted: ``stop()`` turned true.
+        Interrupted: ``context.stop()`` turned true.
         StageError: the stage raised; the message says what and where the traceback is kept. Inputs that turned out to
             be damaged are set aside by then, and ``cause`` is ``passing``.
     """
     while not store.is_done(stage):
-        if stop():
+        if context.stop():
             raise Interrupted(f"{stage} was stopped before it started")
         lease = store.claim(stage)
         if lease is None:
@@ -78,10 +76,10 @@ def run_stage(
             if store.is_done(stage):
                 break
             try:
-                return _run(store, stage, kind, device, _either(stop, lease), keep_checkpoints, group)
+                return _run(store, stage, kind, replace(context, stop=_either(context.stop, lease)), group)
             except Interrupted:
                 # A lease is lost when this process slept for long; whoever has it now will finish the stage.
-                if not lease.lost or stop():
+                if not lease.lost or context.stop():
                     raise
     return store.result(stage)
 
@@ -94,35 +92,32 @@ def _run(
     store: Store,
     stage: Stage,
     kind: StageKind,
-    device: str,
-    stop: Callable[[], bool],
-    keep_checkpoints: int | None,
+    context: StageContext,
     group: WorkerGroup | None,
 ) -> dict[str, Any]:
     work = store.work_folder(stage)
     taken = time.perf_counter()
     try:
         if group is None:
-            device = prepare_process(kind, device)
-        work = store.open_work(stage, device)
+            context = replace(context, device=prepare_process(kind, context.device))
+        work = store.open_work(stage, context.device)
         _check([source for source in stage.inputs.values() if _needs_check(source, store)], store)
         inputs = {name: store.folder(source) for name, source in stage.inputs.items()}
         started = time.perf_counter()
         try:
             if group is None:
-                with keeping_checkpoints(kind, keep_checkpoints):
-                    result = kind.run(stage, inputs, work, device, stop)
+                result = kind.run(stage, inputs, work, context)
             else:
                 from pipelines.execution.ray_train import run_with_workers
 
-                result, hardware = run_with_workers(group, stage, kind, inputs, work, device, stop, keep_checkpoints)
+                result, hardware = run_with_workers(group, stage, kind, inputs, work, context)
         except Exception as error:
             if not isinstance(error, Interrupted) and input_may_explain(error):
                 # What failed may have read something broken, which no further try could mend.
                 _check(stage.inputs.values(), store, error)
             raise
         wall_time_s = time.perf_counter() - started
-        seen = device if group is None else "cpu"
+        seen = context.device if group is None else "cpu"
         record = provenance(seen, stage.config.get("seed"), wall_time_s, result.get("training_flops"), started - taken)
         if group is not None:
             record |= {"device": hardware, "workers": group.size, "strategy": group.strategy}

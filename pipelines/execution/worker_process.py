@@ -55,18 +55,6 @@ def hearing_sigterm() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGTERM, before)
 
 
-@contextmanager
-def keeping_checkpoints(kind: StageKind, count: int | None) -> Iterator[None]:
-    """Let the trainings inside the block keep ``count`` checkpoints."""
-    if count is None or not kind.uses_torch:
-        yield
-        return
-    from calm_bench.training.checkpoint import keeping
-
-    with keeping(count):
-        yield
-
-
 def import_modules(kind: StageKind) -> None:
     """Import what stages of ``kind`` need; in a fresh process torch and all that follows take seconds."""
     if kind.uses_torch:

@@ -15,6 +15,7 @@ from pipelines.scoring.models import TrainedModel, is_transformers_model
 from pipelines.store.store import Store
 from pipelines.study.graph import stages_for
 from pipelines.study.stage import StageGraph
+from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_kind import STAGE_KINDS
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ def prepare_text(model: TrainedModel, store: Store, overrides: Sequence[str] = (
     experiment = _experiment(model, overrides)
     graph = stages_for(experiment)
     for stage in (graph["corpus"], graph["tokens"]):
-        run_stage(store, stage, STAGE_KINDS.get(stage.kind), "cpu", lambda: False)
+        run_stage(store, stage, STAGE_KINDS.get(stage.kind), StageContext())
     return experiment, graph
 
 

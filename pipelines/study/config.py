@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from calm_bench.config import Experiment
 from calm_bench.frozen import Frozen, NonNegativeInt, PositiveInt
 from pipelines.study.equal_budget import parse_budget
+from pipelines.study.stage_context import KEEP_CHECKPOINTS
 
 LENGTHS = tuple(f"model.training.{name}" for name in ("num_steps", "num_tokens", "num_flops"))
 """Paths of an experiment that say how long its language model is trained."""
@@ -217,7 +218,7 @@ class Execution(Frozen):
     retries: NonNegativeInt = 1
     """How often a stage is tried again, from its last checkpoint, that was let down by a worker, a node, a disk or a
     network. Then the trial is recorded as failed and the study goes on. What would fail again is not tried again."""
-    keep_checkpoints: PositiveInt = 2
+    keep_checkpoints: PositiveInt = KEEP_CHECKPOINTS
     """Newest checkpoints of a running training that are kept, beside the one of the lowest validation loss."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     store: str = "runs"

@@ -11,12 +11,13 @@ from calm_bench.registry import Registry, UnknownName
 from pipelines.study.cost import UNKNOWN_COST, CostContext, StageCost
 from pipelines.study.row import FinishedStage, RowPart
 from pipelines.study.stage import Stage
+from pipelines.study.stage_context import StageContext
 
-RunStage = Callable[[Stage, Mapping[str, Path], Path, str, Callable[[], bool]], dict[str, Any]]
-"""``run(stage, input folders, work folder, device, stop) -> result``.
+RunStage = Callable[[Stage, Mapping[str, Path], Path, StageContext], dict[str, Any]]
+"""``run(stage, input folders, work folder, context) -> result``.
 
 The function writes its artifacts into the work folder, may find there what an interrupted attempt left, and returns
-JSON. When ``stop()`` turns true it saves what it has and raises an exception named ``Interrupted``.
+JSON. When ``context.stop()`` turns true it saves what it has and raises an exception named ``Interrupted``.
 """
 
 

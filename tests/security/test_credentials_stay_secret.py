@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from pipelines.store.study_record import resolved_yaml
 from pipelines.store.workspace import ERROR
 from pipelines.study.config import Study
 from pipelines.study.stage import Stage
+from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_kind import StageKind
 
 SECRET = "squeamish/ossifrage+0123"
@@ -140,15 +140,11 @@ def test_no_error_of_a_command_shows_them(
     assert "cannot read https://***@host:5000/path" in told
 
 
-def _fails(
-    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
-) -> dict[str, Any]:
+def _fails(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
     raise RuntimeError(f"401 from {ADDRESSES[0]} with {os.environ['HF_TOKEN']}")
 
 
-def _works(
-    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
-) -> dict[str, Any]:
+def _works(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
     return {"value": 1}
 
 
@@ -156,15 +152,14 @@ def test_neither_a_stage_s_error_nor_its_provenance_shows_them(tmp_path: Path, m
     for name in ("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.setenv(name, PLAIN)
     store = Store(tmp_path)
-    never = threading.Event().is_set
     stage = Stage("toy", 1, {"seed": 0})
     with pytest.raises(StageError) as caught:
-        run_stage(store, stage, StageKind("toy", _fails, uses_torch=False), "cpu", never)
+        run_stage(store, stage, StageKind("toy", _fails, uses_torch=False), StageContext())
     assert not shows(f"{caught.value} {caught.value.details} {caught.value!r}")
     kept = (store.work_folder(stage) / ERROR).read_text()
     assert not shows(kept)
     assert "401 from https://***@host:5000/path with ***" in kept
-    run_stage(store, stage, StageKind("toy", _works, uses_torch=False), "cpu", never)
+    run_stage(store, stage, StageKind("toy", _works, uses_torch=False), StageContext())
     for path in store.root.rglob("*"):
         if path.is_file():
             assert not shows(path.read_text(errors="replace")), path

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from pipelines.store.store import Store
 from pipelines.store.sweeping import find_waste, remove
 from pipelines.study.catalogue import resolve_study
 from pipelines.study.stage import Stage
+from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_kind import STAGE_KINDS, StageKind
 from pipelines.tracking.times import StagePlace
 from tests.object_stores import objects_of, remote_store
@@ -78,9 +78,7 @@ def test_labels_and_choices_name_no_files(tmp_path: Path) -> None:
         assert all(is_plain(stage.name) for stage in graph.stages)
 
 
-def _toy(
-    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
-) -> dict[str, Any]:
+def _toy(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
     (folder / "artifact").write_text("good")
     return {"value": 1}
 
@@ -94,7 +92,7 @@ def published(tmp_path: Path) -> tuple[Store, Stage]:
     STAGE_KINDS.register("toy", TOY)
     store = remote_store(ObjectStore(f"file://{tmp_path / 'home'}"), tmp_path / "maker")
     stage = Stage("toy", 1, {"seed": 0})
-    run_stage(store, stage, STAGE_KINDS.get("toy"), "cpu", threading.Event().is_set)
+    run_stage(store, stage, STAGE_KINDS.get("toy"), StageContext())
     return store, stage
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from pipelines.study.kinds.training_cost import micro_batch_advice, training_dis
 from pipelines.study.price import price_of
 from pipelines.study.row import FinishedStage, RowPart
 from pipelines.study.stage import Interrupted, Stage
+from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_flops import stage_vocab_size
 from pipelines.study.stage_kind import MetricPoint, StageKind
 from pipelines.study.workload import Workload
@@ -24,18 +25,23 @@ PROBES = 20
 """As in :mod:`calm_bench.autoencoder.probe`: tokens of the probes, and how often they are reconstructed."""
 
 
-def run_autoencoder(
-    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
-) -> dict[str, Any]:
+def run_autoencoder(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
     """Train the autoencoder, measure its accuracy on the test split and probe its latents.
 
     Raises:
-        Interrupted: ``stop()`` turned true; a checkpoint is in ``folder``.
+        Interrupted: ``context.stop()`` turned true; a checkpoint is in ``folder``.
     """
     from calm_bench import training
 
     try:
-        return training.train_autoencoder(autoencoder_experiment(stage), inputs["tokens"], folder, device, stop)
+        return training.train_autoencoder(
+            autoencoder_experiment(stage),
+            inputs["tokens"],
+            folder,
+            context.device,
+            context.stop,
+            context.keep_checkpoints,
+        )
     except training.Interrupted as error:
         raise Interrupted(str(error)) from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,19 @@ from pipelines.common.numbers import printable
 from pipelines.study.kinds.trained import load_trained
 from pipelines.study.row import FinishedStage, RowPart
 from pipelines.study.stage import Interrupted, Stage
+from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_folder import RESULT_FILE
 from pipelines.study.stage_kind import StageKind
 
 
-def run_benchmarks(
-    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
-) -> dict[str, Any]:
+def run_benchmarks(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
     """Run the tasks one after the other; an interruption between two begins them anew."""
     from calm_bench.tokens import load_tokenizer
     from evals.benchmarks import run_tasks
     from evals.harness import CalmBenchLM, HarnessSettings
 
     settings = Benchmarks.model_validate(stage.config["benchmarks"])
-    model = load_trained(stage, inputs["language_model"] / "model", device)
+    model = load_trained(stage, inputs["language_model"] / "model", context.device)
     # A token model is exact: the scorer that the study sets for its chunk models is none of its business.
     is_token = stage.inputs["language_model"].config["model"]["kind"] == "token"
     reading = HarnessSettings(
@@ -40,7 +39,7 @@ def run_benchmarks(
     metadata = {"corpus": corpus, "corpus_folder": str(inputs["corpus"])}
     # Paths of task files are settings: the identity holds their content.
     for task in stage.settings.get("tasks", settings.tasks):
-        if stop():
+        if context.stop():
             raise Interrupted(f"stopped before the task {task}")
         scores += run_tasks(lm, [task], settings.limit, metadata, remarks.append)
     return {"tasks": [score.model_dump(mode="json") for score in scores], **({"remarks": remarks} if remarks else {})}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from pipelines.common.numbers import printable
 from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageCost
 from pipelines.study.row import FinishedStage, RowPart
 from pipelines.study.stage import Stage
+from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_kind import StageKind
 
 STDLIB_SECONDS = 4.7
@@ -19,9 +20,7 @@ READ_BYTES_PER_SECOND = {"markov": 2.5e6, "local": 3.0e7}
 """Text of a corpus written per second: measured on one core, ``calm-bench``'s own readers."""
 
 
-def run_corpus(
-    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
-) -> dict[str, Any]:
+def run_corpus(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
     """Write the documents of ``stage.settings["corpus"]``, by split."""
     from calm_bench.corpora import write_corpus
 

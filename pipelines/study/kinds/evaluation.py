@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageC
 from pipelines.study.kinds.trained import load_trained
 from pipelines.study.row import FinishedStage, RowPart
 from pipelines.study.stage import Interrupted, Stage
+from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_folder import METRICS_FILE, RESULT_FILE, read_result
 from pipelines.study.stage_kind import StageKind
 
@@ -35,20 +36,18 @@ ROW_FIELDS = (
 """Numbers of a result that stand in the row under the same names."""
 
 
-def run_evaluation(
-    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
-) -> dict[str, Any]:
+def run_evaluation(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
     """Score the model on the split of the protocol; the sums behind the score are kept for comparisons in pairs.
 
     Raises:
-        Interrupted: ``stop()`` turned true; the next attempt begins anew.
+        Interrupted: ``context.stop()`` turned true; the next attempt begins anew.
     """
     from calm_bench.tokens import TokenStream
     from evals.evaluate import ModelSampler, evaluate_brierlm
     from evals.sums import FILE, save_sums
 
     protocol = protocol_of(stage, inputs)
-    model = load_trained(stage, inputs["language_model"] / "model", device)
+    model = load_trained(stage, inputs["language_model"] / "model", context.device)
     stream = TokenStream.open(inputs["tokens"], protocol.split)
     start = time.perf_counter()
     # It begins anew after an interruption, so lines of an earlier attempt would be told twice.
@@ -59,7 +58,7 @@ def run_evaluation(
             record["time"] = round(time.perf_counter() - start, 3)
             metrics.write(json.dumps(record) + "\n")
             metrics.flush()
-            if stop():
+            if context.stop():
                 raise Interrupted(f"stopped after window {done} of {total}")
 
         result = evaluate_brierlm(ModelSampler(model), stream, protocol, progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +14,30 @@ from pipelines.study.kinds.training_cost import micro_batch_advice, training_dis
 from pipelines.study.price import price_of
 from pipelines.study.row import FinishedStage, RowPart
 from pipelines.study.stage import Interrupted, Stage
+from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_flops import stage_vocab_size
 from pipelines.study.stage_folder import PROVENANCE_FILE
 from pipelines.study.stage_kind import StageKind
 
 
-def run_language_model(
-    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
-) -> dict[str, Any]:
+def run_language_model(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
     """Train the language model.
 
     Raises:
-        Interrupted: ``stop()`` turned true; a checkpoint is in ``folder``.
+        Interrupted: ``context.stop()`` turned true; a checkpoint is in ``folder``.
     """
     from calm_bench import training
 
     experiment = language_model_experiment(stage)
     try:
         return training.train_language_model(
-            experiment, inputs["tokens"], inputs.get("autoencoder"), folder, device, stop
+            experiment,
+            inputs["tokens"],
+            inputs.get("autoencoder"),
+            folder,
+            context.device,
+            context.stop,
+            context.keep_checkpoints,
         )
     except training.Interrupted as error:
         raise Interrupted(str(error)) from error

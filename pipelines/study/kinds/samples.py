@@ -15,6 +15,7 @@ from pipelines.study.kinds.generation_speed import WritingSpeed, chosen_speed, i
 from pipelines.study.kinds.trained import load_trained
 from pipelines.study.row import FinishedStage, RowPart
 from pipelines.study.stage import Interrupted, Stage
+from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_kind import StageKind
 
 if TYPE_CHECKING:
@@ -26,9 +27,7 @@ if TYPE_CHECKING:
 FILE = "samples.md"
 
 
-def run_samples(
-    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
-) -> dict[str, Any]:
+def run_samples(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
     """Continue every prompt at every temperature; the texts are the result, and ``samples.md`` for people.
 
     ``speed`` in the result holds, by temperature at which the texts were long enough to tell, the tokens a second
@@ -37,19 +36,19 @@ def run_samples(
     from calm_bench.tokens import TokenStream, load_tokenizer
 
     settings = Samples.model_validate(stage.config["samples"])
-    model = load_trained(stage, inputs["language_model"] / "model", device)
+    model = load_trained(stage, inputs["language_model"] / "model", context.device)
     tokenizer = load_tokenizer(inputs["tokens"] / "tokenizer")
     prompts = prompts_of(TokenStream.open(inputs["tokens"], "test"), settings.num_prompts, settings.prompt_tokens)
     texts, speeds = [], []
     for temperature in settings.temperatures:
-        if stop():
+        if context.stop():
             raise Interrupted(f"stopped before the texts at temperature {temperature:g}")
         speed = WritingSpeed(len(prompts), model.chunk_size)
         seed = int(stage.config["seed"])
-        texts += write_texts(model, tokenizer, prompts, temperature, settings, seed, device, speed)
+        texts += write_texts(model, tokenizer, prompts, temperature, settings, seed, context.device, speed)
         measured = speed.result()
         if measured is not None:
-            how = {"decode_mode": decoding_of(temperature, settings).label, "device": device_name(device)}
+            how = {"decode_mode": decoding_of(temperature, settings).label, "device": device_name(context.device)}
             speeds.append({"temperature": temperature, **how, **measured})
     write_bytes(folder / FILE, as_markdown(texts).encode())
     return {"texts": texts, "speed": speeds}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from calm_bench.config import Tokens
 from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageCost
 from pipelines.study.stage import Stage
+from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_kind import StageKind
 
 TOKENIZED_BYTES_PER_SECOND = {"bytes": 1.0e7, "bpe": 9.0e5, "hugging face": 1.0e6}
@@ -16,9 +17,7 @@ TOKENIZED_BYTES_PER_SECOND = {"bytes": 1.0e7, "bpe": 9.0e5, "hugging face": 1.0e
 assumed."""
 
 
-def run_tokens(
-    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
-) -> dict[str, Any]:
+def run_tokens(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
     """Write the token ids of the corpus with the tokenizer of ``stage.settings["tokens"]``."""
     from calm_bench.tokens import write_tokens
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,12 @@ from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, UNKNOWN_COST, CostC
 from pipelines.study.kinds.evaluation import protocol_of, scoring_memory
 from pipelines.study.kinds.trained import load_trained
 from pipelines.study.stage import Interrupted, Stage
+from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_folder import METRICS_FILE, RESULT_FILE, read_result
 from pipelines.study.stage_kind import StageKind
 
 
-def run_trajectory(
-    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
-) -> dict[str, Any]:
+def run_trajectory(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
     """Score every snapshot; those that an interrupted attempt had scored are not scored again."""
     from calm_bench.tokens import TokenStream
     from calm_bench.training.snapshots import kept_snapshots
@@ -43,10 +42,10 @@ def run_trajectory(
             if not kept.is_file():
 
                 def check(done: int, total: int) -> None:
-                    if stop():
+                    if context.stop():
                         raise Interrupted(f"stopped at snapshot {number} of {len(snapshots)}")  # noqa: B023
 
-                model = load_trained(stage, snapshot, device)
+                model = load_trained(stage, snapshot, context.device)
                 score = evaluate_brierlm(ModelSampler(model), stream, protocol, check)
                 entropy = cross_entropy(
                     model,

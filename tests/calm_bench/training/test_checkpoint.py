@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from calm_bench.training.checkpoint import Checkpoints, Counters, keeping
+from calm_bench.training.checkpoint import Checkpoints, Counters
 
 
 def _model(value: float) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -47,14 +47,13 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_how_many_are_kept_can_be_said(tmp_path: Path, count: int) -> None:
-    with keeping(count):
-        checkpoints = Checkpoints(tmp_path)
+    checkpoints = Checkpoints(tmp_path, count)
     for step in range(1, 6):
         _save(checkpoints, step)
     assert _steps(tmp_path) == list(range(6 - count, 6))
-    assert Checkpoints(tmp_path).keep == 2, "outside the block nothing has changed"
-    with pytest.raises(ValueError, match="at least one checkpoint"), keeping(0):
-        pass
+    assert Checkpoints(tmp_path).keep == 2
+    with pytest.raises(ValueError, match="at least one checkpoint"):
+        Checkpoints(tmp_path, 0)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "still being written"])

@@ -19,13 +19,12 @@ from pipelines.search.drive import run_study
 from pipelines.store.store import Store
 from pipelines.study.config import Study
 from pipelines.study.stage import Interrupted, Stage
+from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_kind import STAGE_KINDS, StageKind
 from pipelines.study.trial import TrialOutcome
 
 
-def run_draw(
-    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
-) -> dict[str, Any]:
+def run_draw(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
     """Matrix products whose rounding depends on the number of threads, and where it ran."""
     import torch
 
@@ -41,38 +40,30 @@ def run_draw(
     return {"value": value + float(matrix.sum()), "threads": torch.get_num_threads(), "pid": os.getpid()}
 
 
-def run_text(
-    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
-) -> dict[str, Any]:
+def run_text(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
     """Where it ran."""
     return {"pid": os.getpid()}
 
 
-def run_fail(
-    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
-) -> dict[str, Any]:
+def run_fail(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
     raise ArithmeticError("it does not add up")
 
 
-def run_patient(
-    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
-) -> dict[str, Any]:
+def run_patient(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
     """Goes on until it is stopped; the attempt that finds a checkpoint finishes."""
     import time
 
     checkpoint = folder / "checkpoints" / "state"
     if checkpoint.exists():
         return {"value": 1.0}
-    while not stop():
+    while not context.stop():
         time.sleep(0.01)
     checkpoint.parent.mkdir()
     checkpoint.touch()
     raise Interrupted("stopped with a checkpoint")
 
 
-def run_mortal(
-    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
-) -> dict[str, Any]:
+def run_mortal(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
     """Kills its own process, as an out-of-memory killer would; the attempt that finds a checkpoint finishes."""
     checkpoint = folder / "checkpoints" / "state"
     if not checkpoint.exists():
@@ -82,9 +73,7 @@ def run_mortal(
     return {"value": 2.0}
 
 
-def run_unlucky(
-    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
-) -> dict[str, Any]:
+def run_unlucky(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
     """Meets a full disk as often as its seed says, and goes on from what it had."""
     tries = folder / "checkpoints" / "tries"
     tries.parent.mkdir(exist_ok=True)
@@ -95,9 +84,7 @@ def run_unlucky(
     return {"value": float(done)}
 
 
-def run_greedy(
-    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
-) -> dict[str, Any]:
+def run_greedy(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
     """Asks for more memory than any machine has."""
     import torch
 

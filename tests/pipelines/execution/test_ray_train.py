@@ -8,7 +8,7 @@ import os
 import pickle
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal
@@ -30,34 +30,31 @@ from pipelines.store.store import Store
 from pipelines.study.config import Execution
 from pipelines.study.graph import stages_for
 from pipelines.study.stage import Interrupted, Stage, StageGraph
+from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_kind import STAGE_KINDS, StageKind
 
 TOLERANCE = 1e-5
 STRATEGIES: tuple[Literal["ddp", "fsdp"], ...] = ("ddp", "fsdp")
 
 
-def run_watched(
-    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
-) -> dict[str, Any]:
+def run_watched(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
     """Train a language model, and note how many threads this process has and where it computes."""
     from calm_bench.training.parallel import current_workers
     from pipelines.study.kinds.language_model import run_language_model
 
     (folder / f"worker-{current_workers().rank}").write_text(
-        f"{torch.get_num_threads()} {os.environ['OMP_NUM_THREADS']} {device}"
+        f"{torch.get_num_threads()} {os.environ['OMP_NUM_THREADS']} {context.device}"
     )
-    return run_language_model(stage, inputs, folder, device, stop)
+    return run_language_model(stage, inputs, folder, context)
 
 
-def run_meeting(
-    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
-) -> dict[str, Any]:
+def run_meeting(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
     """Ends when as many as it expects are under way at once; tells which GPUs it was given."""
     meeting = folder.parent / f"meeting of {stage.config['expected']}"
     meeting.mkdir(exist_ok=True)
     (meeting / folder.name).touch()
     while len(list(meeting.iterdir())) < stage.config["expected"]:
-        if stop():
+        if context.stop():
             raise Interrupted("nobody came")
         time.sleep(0.01)
     return {"gpus": os.environ.get("CUDA_VISIBLE_DEVICES")}

@@ -21,6 +21,7 @@ from pipelines.store.object_store import ObjectStore
 from pipelines.store.store import Store
 from pipelines.study.config import Execution, Study
 from pipelines.study.stage import Stage, StageGraph
+from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_kind import STAGE_KINDS, StageKind
 from tests.object_stores import remote_store
 
@@ -68,9 +69,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     cluster.shutdown()
 
 
-def run_placed(
-    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
-) -> dict[str, Any]:
+def run_placed(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
     """Tell on which node each worker is."""
     import ray
     import torch.distributed as dist
@@ -154,9 +153,7 @@ def test_workers_that_share_no_folder_are_all_where_there_is_room_for_them(clust
     assert found["nodes"] == [room.node_id] * 2
 
 
-def run_at_once(
-    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
-) -> dict[str, Any]:
+def run_at_once(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
     return {"value": 1}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from pipelines.execution.run_stage import run_stage
 from pipelines.store.object_store import ObjectStore
 from pipelines.store.store import Store
 from pipelines.study.stage import Interrupted, Stage
+from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_kind import STAGE_KINDS, StageKind
 from tests.object_stores import remote_store
 
@@ -23,9 +23,7 @@ SECRET = "squeamish-ossifrage"
 """The S3 server takes any; no file and no message may show it."""
 
 
-def run_count(
-    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
-) -> dict[str, Any]:
+def run_count(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
     """Leaves a model, and reads what it builds on."""
     below = [json.loads((path / "model" / "weights.bin").read_text()) for path in inputs.values()]
     (folder / "model").mkdir(exist_ok=True)
@@ -34,15 +32,13 @@ def run_count(
     return {"value": stage.config["seed"] + sum(below)}
 
 
-def run_steps(
-    stage: Stage, inputs: Mapping[str, Path], folder: Path, device: str, stop: Callable[[], bool]
-) -> dict[str, Any]:
+def run_steps(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
     """Ten steps with a checkpoint after each; where it began is part of what it leaves."""
     checkpoint = folder / "checkpoints" / "step"
     checkpoint.parent.mkdir(exist_ok=True)
     first = step = int(checkpoint.read_text()) if checkpoint.exists() else 0
     while step < 10:
-        if stop():
+        if context.stop():
             raise Interrupted("stopped")
         step += 1
         temporary = folder / "checkpoints" / ".step.00000000"
@@ -128,7 +124,7 @@ def do(store: Store, stage: Stage) -> dict[str, Any]:
     """The stage's result, with what it builds on made first."""
     for source in stage.inputs.values():
         do(store, source)
-    return run_stage(store, stage, STAGE_KINDS.get(stage.kind), "cpu", threading.Event().is_set)
+    return run_stage(store, stage, STAGE_KINDS.get(stage.kind), StageContext())
 
 
 @pytest.fixture(name="do")

@@ -149,17 +149,18 @@ from conftest import run_steps
 from pipelines.execution.run_stage import run_stage
 from pipelines.study.stage_kind import STAGE_KINDS, StageKind
 from pipelines.study.stage import Stage
+from pipelines.study.stage_context import StageContext
 from pipelines.store.object_backend import object_backend
 from pipelines.store.store import Store
 
-def run(stage, inputs, folder, device, stop):
+def run(stage, inputs, folder, context):
     print("begins", flush=True)
-    return run_steps(stage, inputs, folder, device, stop)
+    return run_steps(stage, inputs, folder, context)
 
 kind = StageKind("steps", run, uses_torch=False)
 store = Store(object_backend(sys.argv[2], 3.0, 0.5, 0.1))
 stop = lambda: threading.Event().wait(float(sys.argv[3]))
-print(run_stage(store, Stage("steps", 1, {"seed": 0}), kind, "cpu", stop), flush=True)
+print(run_stage(store, Stage("steps", 1, {"seed": 0}), kind, StageContext("cpu", stop)), flush=True)
 """
 
 

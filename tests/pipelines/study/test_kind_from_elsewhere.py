@@ -34,7 +34,7 @@ from pipelines.study.row import Measure, RowPart
 from pipelines.study.stage_kind import MetricPoint, StageKind
 
 
-def run(stage, inputs, folder, device, stop):
+def run(stage, inputs, folder, context):
     from calm_bench.tokens import TokenStream
 
     tokens = TokenStream.open(inputs["tokens"], "test")

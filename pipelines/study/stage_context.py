@@ -1,0 +1,30 @@
+"""What a worker tells a stage about how it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+KEEP_CHECKPOINTS = 2
+"""As :data:`calm_bench.training.checkpoint.KEEP`, which comes with torch."""
+
+
+def never() -> bool:
+    """The wish to stop of a stage that nobody stops."""
+    return False
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """How a stage is run, and nothing on which its result depends. A worker makes one for each stage.
+
+    Where several workers share a training, each has one of its own, and
+    :func:`calm_bench.training.parallel.current_workers` knows the others.
+    """
+
+    device: str = "cpu"
+    """``cpu`` or ``cuda``. Of a worker ``auto`` may be asked, too: a GPU if it sees one."""
+    stop: Callable[[], bool] = never
+    """Turns true when the stage should save what it has and end. Cheap enough to be asked at every step."""
+    keep_checkpoints: int = KEEP_CHECKPOINTS
+    """How many of its newest checkpoints a training keeps beside the best."""
