@@ -165,7 +165,10 @@ def _teacher_forced(
     chunk_size, horizon = sampler.chunk_size, targets.shape[-1]
     num_chunks = -(-horizon // chunk_size)
     more = [positions[-1] + chunk * chunk_size for chunk in range(1, num_chunks)]
-    samples = continue_windows(sampler, windows, [*positions, *more], 2, horizon, seeds)
+    starts = [*positions, *more]
+    # Only its first chunk is compared with the text; further ones count while both samples agree.
+    first = windows[:, np.array(starts)[:, None] + np.arange(min(chunk_size, horizon))]
+    samples = continue_windows(sampler, windows, starts, 2, horizon, seeds, first)
     _check_tokens(samples, sampler.vocab_size)
     count = len(positions)
     # [W, P, S, num_chunks * K]: the first chunks that were drawn at this position and at the following ones.

@@ -63,8 +63,8 @@ class WindowSampler(Protocol):
         Window w's continuations depend on ``seeds[w]`` and its own tokens, not on the rest of the batch.
 
         Args:
-            targets: ``[W, P, H]``, the tokens that follow. With them a sample need not be continued once it can
-                equal neither them nor another sample of its position; tokens not drawn are -1.
+            targets: ``[W, P, h]``, the first h <= H tokens that follow. With them a sample need not be continued once
+                it can equal neither them nor, up to H tokens, another sample of its position; tokens not drawn are -1.
         """
         ...
 
@@ -104,7 +104,9 @@ class ProbabilitySampler(Protocol):
 
         Args:
             windows: ``[W, L]``, targets included: t + H <= L.
-            squared: draw tokens with probability proportional to ``p(v)^2`` instead of ``p(v)``.
+            squared: draw tokens with probability proportional to ``p(v)^2`` instead of ``p(v)``, for which every
+                sample counts to its end. Otherwise samples are compared with each other, and one that has parted from
+                all others of its position need not be continued: its further tokens are -1, its collisions 0.
         """
         ...
 
@@ -230,7 +232,9 @@ class ModelSampler:
         if not isinstance(self._model, TokenModel):
             raise ValueError("a chunk model has no probabilities; only samples can score it")
         text, generators = torch.from_numpy(windows), self._generators(seeds)
-        traced = trace_continuations(self._model, text, positions, num_samples, horizon, generators, squared)
+        traced = trace_continuations(
+            self._model, text, positions, num_samples, horizon, generators, squared, not squared
+        )
         target, tokens, collision = (part.cpu().numpy() for part in traced)
         return Traces(target.astype(np.float64), tokens, collision.astype(np.float64))
 

@@ -18,7 +18,8 @@ class Agreement:
     def __init__(
         self, num_rows: int, num_samples: int, horizon: int, targets: Tensor | None, device: torch.device
     ) -> None:
-        """With ``targets`` Long [R, H], a sample goes on while it agrees with its target or with another sample."""
+        """With ``targets`` Long [R, h], h <= H, a sample goes on while later tokens can still match something: while
+        it agrees with another sample or, up to token h, with its target."""
         self.tokens = torch.full((num_rows, num_samples, horizon), STOPPED, device=device)
         """Long [R, S, H]."""
         self.goes_on = torch.ones((num_rows, num_samples), dtype=torch.bool, device=device)
@@ -32,9 +33,13 @@ class Agreement:
         self.tokens.view(-1, self.tokens.shape[-1])[samples, index] = tokens
         last = self.tokens[..., index]
         self._same &= last[:, :, None] == last[:, None]
-        if self._targets is not None:
+        if self._targets is None:
+            return
+        goes_on = self._same.sum(dim=-1) > 1
+        if index + 1 < self._targets.shape[1]:
             self._hit &= last == self._targets[:, None, index]
-            self.goes_on &= self._hit | (self._same.sum(dim=-1) > 1)
+            goes_on |= self._hit
+        self.goes_on &= goes_on
 
     def samples(self) -> Tensor:
         """Those that go on: Long [Q], places among R x S."""

@@ -6,7 +6,7 @@ and many positions: :mod:`.tree`. Three things keep this small:
 
 - samples of a position that agree so far share one pass of the backbone;
 - with targets, a sample that agrees neither with the target nor with any other sample of its position is given up,
-  inside a chunk too, whose tokens are decoded one after the other;
+  inside a chunk too, whose tokens are decoded one after the other; past the targets' end only other samples count;
 - positions are taken a block at a time, and vocabulary-sized results a block of rows at a time, so that memory does not
   grow with the length of the text times the vocabulary.
 
@@ -52,9 +52,10 @@ def sample_continuations(
         horizon: H; the last chunk is drawn whole and cut.
         generators: one per window, on the model's device. A window's continuations are a function of its tokens and its
             own generator, up to the rounding of larger matrix products, whatever else is in the batch.
-        targets: Long ``[W, P, H]``, the true continuations. A sample that differs from the target and from every other
-            sample of its position is not continued, since no longer n-gram of it can match anything: its later tokens
-            are -1. All others are those drawn without targets.
+        targets: Long ``[W, P, h]``, the first h <= H tokens of the true continuations. A sample that differs from the
+            target, or has reached its end, and differs from every other sample of its position is not continued, since
+            no longer n-gram of it can match anything: its later tokens are -1. All others are those drawn without
+            targets.
         block_samples: affects speed and memory only.
 
     Returns:
@@ -158,5 +159,5 @@ def _check(
     if len(generators) != len(windows):
         raise ValueError(f"{len(windows)} windows need as many generators, found {len(generators)}")
     expected = (len(windows), len(positions), horizon)
-    if targets is not None and tuple(targets.shape) != expected:
+    if targets is not None and (targets.shape[:-1] != expected[:-1] or targets.shape[-1] > horizon):
         raise ValueError(f"targets {list(targets.shape)} do not belong to continuations of shape {list(expected)}")

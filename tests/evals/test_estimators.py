@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import Evaluation, LanguageModel, Markov
 from calm_bench.corpora.markov import MarkovLanguage
 from calm_bench.head_config import EnergyHead
-from calm_bench.lm import Calm
+from calm_bench.heads.energy import EnergyHead as EnergyHeadModule
+from calm_bench.lm import Calm, TokenModel
+from calm_bench.sampling.traces import trace_continuations
 from evals.brier import Floats, Integers
 from evals.estimators import Estimator, estimator_for, samples_used, score_windows, value_of_a_match
 from evals.markov import MarkovSampler
 from evals.protocol import EvaluationError, protocol_for
-from evals.samplers import ModelSampler, Sampler
+from evals.samplers import ModelSampler, Sampler, Traces
 
 LENGTHS = (1, 2, 3, 4)
 ALL: list[Estimator] = ["exact", "all-pairs", "two-sample", "teacher-forced", "two-prefix"]
@@ -220,3 +224,79 @@ def test_a_failed_trace_is_no_score() -> None:
     truth = language()
     with pytest.raises(ArithmeticError, match="not finite"):
         score_windows(Broken(truth), windows_of(truth, 2), [4], 2, LENGTHS, [1, 2], "exact")
+
+
+class Whole(ModelSampler):
+    """Continues every sample to its end, whether it can still change a score or not."""
+
+    drawn = 0
+    """Tokens."""
+
+    def continue_windows(self, *arguments: Any) -> Integers:
+        *known, _ = arguments
+        samples = super().continue_windows(*known)
+        self.drawn += int((samples >= 0).sum())
+        return samples
+
+    def trace_windows(self, windows: Integers, positions: Sequence[int], *rest: Any) -> Traces:
+        num_samples, horizon, seeds, squared = rest
+        assert isinstance(self._model, TokenModel)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        traced = trace_continuations(
+            self._model, torch.from_numpy(windows), positions, num_samples, horizon, generators, squared
+        )
+        target, tokens, collision = (part.numpy() for part in traced)
+        self.drawn += int((tokens >= 0).sum())
+        return Traces(target.astype(np.float64), tokens, collision.astype(np.float64))
+
+
+class Stopped(ModelSampler):
+    """As it is, counting."""
+
+    drawn = 0
+
+    def continue_windows(self, *arguments: Any) -> Integers:
+        samples = super().continue_windows(*arguments)
+        self.drawn += int((samples >= 0).sum())
+        return samples
+
+    def trace_windows(self, *arguments: Any) -> Traces:
+        traces = super().trace_windows(*arguments)
+        self.drawn += int((traces.tokens >= 0).sum())
+        return traces
+
+
+@pytest.mark.parametrize("sharpness", [0.0, 1.0, 30.0])
+@pytest.mark.parametrize("chunk_size", [None, 1, 2, 4])
+def test_stopping_samples_that_can_change_nothing_keeps_every_bit(chunk_size: int | None, sharpness: float) -> None:
+    """At the estimators of the paper's protocol; ``sharpness`` goes from samples that part at once to equal ones."""
+    model = sharp_model(chunk_size, sharpness)
+    windows = np.random.default_rng(0).integers(0, 5, (3, 24))
+    protocol = protocol_for(Evaluation(protocol="paper", context_length=24), "c", "t", chunk_size)
+    scores, drawn = [], []
+    for sampler in (Whole(model), Stopped(model)):
+        estimator = estimator_for(sampler, protocol)
+        found = score_windows(sampler, windows, protocol.positions, 2, LENGTHS, [1, 2, 3], estimator)
+        scores.append(found.scores)
+        drawn.append(sampler.drawn)
+    assert np.array_equal(*scores)
+    assert np.abs(scores[0]).max() > 0
+    assert drawn[1] < drawn[0] or sharpness == 30.0
+
+
+def sharp_model(chunk_size: int | None, sharpness: float) -> Calm | TokenModel:
+    """On five tokens; two samples agree the more often the larger ``sharpness``."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_layers": 2, "num_attention_heads": 2}
+    kind = "token" if chunk_size is None else "calm"
+    config = LanguageModel.model_validate({"kind": kind, "chunk_size": chunk_size or 1, **sizes})
+    with torch.no_grad():
+        if chunk_size is None:
+            tokens = TokenModel(config, 5)
+            tokens.lm_head.weight.normal_(std=sharpness)
+            return tokens.eval()
+        model = Calm(config, Autoencoder(AutoencoderConfig(latent_size=8, hidden_size=16), chunk_size, 5))
+        assert isinstance(model.head, EnergyHeadModule)
+        model.head.final.out_proj.weight.normal_()
+        model.head.noise_embedding.weight.mul_(0.0 if sharpness == 30.0 else 10 if sharpness == 0.0 else 0.3)
+        return model.eval()

@@ -83,6 +83,27 @@ def test_single_tokens_need_no_continuation(model: TokenModel) -> None:
     torch.testing.assert_close(traces.collision[0, 0, :, 0], after.square().sum().expand(2))
 
 
+@pytest.mark.parametrize("num_samples", [2, 6])
+def test_a_sample_that_parted_from_all_others_is_not_continued(model: TokenModel, num_samples: int) -> None:
+    generators = [[Generator().manual_seed(100 + index) for index in range(3)] for _ in range(2)]
+    whole, stopped = (
+        trace_continuations(model, WINDOWS, POSITIONS, num_samples, 4, own, until_apart=apart)
+        for own, apart in zip(generators, (False, True), strict=True)
+    )
+    torch.testing.assert_close(stopped.target, whole.target, rtol=0, atol=0)
+    ended = 0
+    for index in itertools.product(range(3), range(len(POSITIONS)), range(num_samples)):
+        w, p, s = index
+        others = [other for other in range(num_samples) if other != s]
+        agree = [(whole.tokens[w, p, others, :n] == whole.tokens[w, p, s, :n]).all(dim=-1).any() for n in range(4)]
+        reached = sum(map(bool, agree))  # beginnings of 0 to H - 1 tokens that it shares
+        assert stopped.tokens[index].tolist() == [*whole.tokens[index][:reached].tolist(), -1, -1, -1][:3]
+        torch.testing.assert_close(stopped.collision[index][:reached], whole.collision[index][:reached])
+        assert not stopped.collision[index][reached:].any()
+        ended += reached < 4
+    assert 0 < ended < stopped.tokens[..., 0].numel()
+
+
 def test_nan_is_an_error(model: TokenModel) -> None:
     weight = model.lm_head.weight.detach().clone()
     with torch.no_grad():
