@@ -1,9 +1,11 @@
-"""Devices by name, and the CPUs that this process may use."""
+"""Devices by name, and the CPUs and the memory that this process may use."""
 
 from __future__ import annotations
 
 import os
 import platform
+
+from calm_bench.cgroups import cpu_quota, memory_limit
 
 
 def device_name(device: str) -> str:
@@ -25,5 +27,17 @@ def resolve_device(device: str) -> str:
 
 
 def available_cpus() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPUs that this process may use: those it may run on, and no more than its container's quota, rounded down."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota()
+    return count if quota is None else max(1, min(count, int(quota)))
+
+
+def total_memory() -> float | None:
+    """Bytes of memory that this machine, or the container this process is in, has; ``None`` where it does not tell."""
+    try:
+        total = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (ValueError, OSError, AttributeError):
+        return None
+    limit = memory_limit()
+    return total if limit is None else min(total, limit)

@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
 from calm_bench.errors import UsageError
+from calm_bench.source_digest import code_digest
 
 T = TypeVar("T")
 
@@ -37,6 +38,8 @@ class Registry(Generic[T]):
         self.built_in = tuple(built_in)
         """Names that come with the package, in the order in which they are given."""
         self._targets: dict[str, str | T] = dict(built_in)
+        self._modules: dict[str, str] = {}
+        """Where plug-ins are imported from, by their names."""
         self._entry_points_read = False
 
     def register(self, name: str, target: T | str) -> None:
@@ -66,10 +69,27 @@ class Registry(Generic[T]):
             raise UnknownName(f"unknown {self.one} {name!r}{did_you_mean(name, self.names())}") from None
         if isinstance(target, str):
             module, _, attribute = target.partition(":")
+            self._modules[name] = module
             loaded: T = getattr(import_module(module), attribute)
             self._targets[name] = loaded
             return loaded
         return target
+
+    def code_digest(self, name: str) -> str | None:
+        """The content of the code of a plug-in that does not ship here; ``None`` of those that do.
+
+        Raises:
+            UnknownName: there is none of that name.
+        """
+        self._read_entry_points()
+        if name not in self._targets:
+            self.get(name)
+        module = self._modules.get(name)
+        if module is None:
+            target = self._targets[name]
+            written = target.partition(":")[0] if isinstance(target, str) else getattr(target, "__module__", None)
+            module = self._modules[name] = written or type(target).__module__
+        return code_digest(module)
 
     def _read_entry_points(self) -> None:
         if not self._entry_points_read:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import secrets
 import sys
 import sysconfig
 from collections.abc import Iterator
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 OUR_PACKAGES = frozenset({"calm_bench", "evals", "pipelines"})
 """Governed by the revisions of their stages instead."""
+THIS_PROCESS = secrets.token_hex(32)
+"""Stands for code that cannot be read: nobody else may take it for their own."""
 
 
 def source_digest(file: Path) -> str:
@@ -23,6 +27,41 @@ def source_digest(file: Path) -> str:
     digest = hashlib.sha256()
     for found in imported_files(file):
         digest.update(found.read_bytes())
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def code_digest(module: str) -> str | None:
+    """SHA-256 of the code that the module ``module`` brings: its file and what it imports where they are one's own,
+    all Python files of its package where it is installed. ``None`` of this project and the standard library.
+
+    What has no file, such as a cell of a notebook, has a digest that holds in this process only.
+    """
+    top = module.partition(".")[0]
+    if top in OUR_PACKAGES or (top in sys.stdlib_module_names and top != "__main__"):
+        return None
+    loaded = getattr(sys.modules.get(module), "__file__", None)
+    file = module_file(module, Path.cwd()) or (Path(loaded).resolve() if loaded else None)
+    if file is not None and not _is_installed(file):
+        return source_digest(file)
+    try:
+        found = find_spec(top)
+    except (ImportError, ValueError):
+        found = None
+    files: list[Path] = []
+    if found is not None:
+        for folder in found.submodule_search_locations or ():
+            files += sorted(Path(folder).rglob("*.py"))
+        if not files and found.origin is not None:
+            files = [Path(found.origin)]
+    return _digest_of(tuple((path, path.stat().st_mtime_ns) for path in files)) if files else THIS_PROCESS
+
+
+@lru_cache(maxsize=64)
+def _digest_of(files: tuple[tuple[Path, int], ...]) -> str:
+    digest = hashlib.sha256()
+    for path, _ in files:
+        digest.update(path.read_bytes())
         digest.update(b"\0")
     return digest.hexdigest()
 
@@ -78,5 +117,12 @@ def _installed() -> tuple[Path, ...]:
 def _own_roots() -> Iterator[Path]:
     for entry in sys.path:
         root = Path(entry or ".").resolve()
-        if root.is_dir() and not any(root == place or place in root.parents for place in _installed()):
+        if root.is_dir() and not _is_installed(root):
             yield root
+
+
+def _is_installed(path: Path) -> bool:
+    # Also those of another environment or of the user, which are on the path of this one.
+    if not {"site-packages", "dist-packages"}.isdisjoint(path.parts):
+        return True
+    return any(path == place or place in path.parents for place in _installed())

@@ -169,9 +169,11 @@ class CalmBenchLM(LM):  # type: ignore[misc]
 
     @cached_property
     def identity(self) -> str:
-        """16 hex digits of all that answers depend on: weights, tokenizer and settings."""
+        """16 hex digits of all that answers depend on: weights, tokenizer, settings and a scorer's own code."""
         digest = hashlib.sha256(repr((type(self.network).__name__, self.network.chunk_size, self.settings)).encode())
         digest.update(str(getattr(self.vocabulary, "digest", "")).encode())
+        if self.scorer != EXACT:
+            digest.update((SCORERS.code_digest(self.scorer) or "").encode())
         for name, tensor in self.network.state_dict().items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from calm_bench.caches import settle_caches
 from calm_bench.errors import FAILED, INTERRUPTED, CalmBenchError
 from pipelines.app.commands import (
     compare,
@@ -93,6 +94,7 @@ def main() -> None:
 
 def _run() -> None:
     try:
+        settle_caches()
         app()
     except SystemExit as ended:
         if ended.code == INTERRUPTED:

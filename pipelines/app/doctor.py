@@ -100,9 +100,12 @@ def _store(store: str | Path | None) -> Iterator[Finding]:
 def _machine() -> Iterator[Finding]:
     import psutil
 
+    from calm_bench.cgroups import memory_left
     from calm_bench.devices import available_cpus
 
-    free = psutil.virtual_memory().available
+    free, left = psutil.virtual_memory().available, memory_left()
+    if left is not None:
+        free = min(free, left)
     text = f"{available_cpus()} CPUs, {free / GIB:.1f} GiB memory free"
     if free > LITTLE_MEMORY:
         yield Finding("machine", "ok", text)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calm_bench.atomic import remove_unfinished
+from calm_bench.caches import settle_caches
 from pipelines.app.run_context import RunContext
 from pipelines.common.canvas import warm_up
 from pipelines.execution.events import Event, Listener, Listeners, StageProgress
@@ -79,6 +80,7 @@ def run_and_report(
     from pipelines.monitor.display import progress_for
     from pipelines.report.page import write_run_report
 
+    settle_caches()
     place = place or RunContext.of(study)
     store, executor = place.store, place.executor
     progress = progress_for(console)

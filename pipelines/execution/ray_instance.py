@@ -30,6 +30,12 @@ ONE_HOST = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 OBJECT_STORE_BYTES = 100 * 2**20
 """Results are small and artifacts travel through the store, so Ray's usual third of the memory is not needed."""
 
+RAY_FOLDER = "RAY_TMPDIR"
+"""Ray's variable for where its files go, in place of ``TMPDIR``."""
+SOCKET_PATH = 107
+"""The longest name of a socket that Linux takes, in bytes."""
+LONGEST_SOCKET = "/ray/session_2025-01-31_23-59-59_999999_4194304/sockets/plasma_store.1"
+
 LISTENER_S = 10.0
 """How long an address is tried at which nobody listens."""
 START_ATTEMPTS = 3
@@ -299,7 +305,27 @@ def _variables(execution: Execution) -> dict[str, str]:
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
         **THREADS,
         **_import_path(),
+        **_short_folder(),
     }
+
+
+def _short_folder() -> dict[str, str]:
+    """Where a private Ray's files go, if the usual place has too long a name for the sockets in them.
+
+    Raises:
+        ExecutorError: there is no other place.
+    """
+    usual = os.environ.get(RAY_FOLDER) or os.environ.get("TMPDIR") or "/tmp"
+    if len(os.fsencode(usual)) <= SOCKET_PATH - len(LONGEST_SOCKET):
+        return {}
+    for folder in ("/tmp", "/var/tmp", "/dev/shm"):
+        if os.access(folder, os.W_OK | os.X_OK):
+            return {RAY_FOLDER: folder}
+    raise ExecutorError(
+        f"Ray cannot start with its files in {usual}: the names of sockets in it would be longer than {SOCKET_PATH} "
+        f"bytes. Set {RAY_FOLDER} to a folder of at most {SOCKET_PATH - len(LONGEST_SOCKET)}, or use --local, which "
+        "needs no Ray"
+    )
 
 
 def _import_path() -> dict[str, str]:

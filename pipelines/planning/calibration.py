@@ -7,9 +7,7 @@ result. A damaged file counts as none.
 from __future__ import annotations
 
 import json
-import os
 import platform
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from calm_bench.atomic import write_bytes
+from calm_bench.caches import user_caches
 from calm_bench.devices import available_cpus
 from calm_bench.fingerprint import identity
 from pipelines.planning.machines import Machine
@@ -82,14 +81,8 @@ class Calibration:
 
 
 def cache_file() -> Path:
-    """The file of all calibrations, in the platform's folder for caches."""
-    if sys.platform == "darwin":
-        root = Path.home() / "Library" / "Caches"
-    else:
-        given = os.environ.get("XDG_CACHE_HOME", "")
-        # The specification of these folders says that a relative path is to be ignored.
-        root = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
-    return root / "calm-bench" / "calibration.json"
+    """The file of all calibrations, in the user's folder for caches."""
+    return user_caches() / "calm-bench" / "calibration.json"
 
 
 def load_calibration(machine: Machine, path: Path | None = None) -> Calibration:

@@ -10,7 +10,7 @@ from math import ceil
 from pathlib import Path
 from typing import Literal
 
-from calm_bench.devices import available_cpus
+from calm_bench.devices import available_cpus, total_memory
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import did_you_mean
 from pipelines.study.config import Execution
@@ -182,16 +182,3 @@ def local_gpus(folder: Path = Path("/proc/driver/nvidia/gpus")) -> list[Gpu]:
         fitting = [gpu for name, gpu in GPUS.items() if re.search(rf"\b{name}\b", model)]
         found.append(fitting[-1] if fitting else GPUS["t4"])
     return found
-
-
-def total_memory() -> float | None:
-    """Bytes of memory that this machine, or the container this process is in, has."""
-    try:
-        total = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (ValueError, OSError, AttributeError):
-        return None
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-    except OSError:
-        return total
-    return min(total, float(limit)) if limit.isdigit() else total

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from calm_bench.caches import user_caches
 from pipelines.store import object_contents
 from pipelines.store.checkpoint_upload import SAVE_EVERY_S
 from pipelines.store.contents import PartialStage, left_behind_in
@@ -124,7 +125,6 @@ def object_backend(url: str, *settings: float) -> ObjectBackend:
 
 def cache_folder(url: str) -> Path:
     """Where this machine works on the store at ``url``."""
-    own = os.environ.get(CACHE)
-    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "calm-bench"
+    own = os.environ.get(CACHE) or user_caches() / "calm-bench"
     digest = hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
-    return Path(own or users).expanduser().absolute() / f"store-{digest}"
+    return Path(own).expanduser().absolute() / f"store-{digest}"

@@ -17,7 +17,7 @@ from calm_bench.fingerprint import file_digest, identity
 from calm_bench.head_config import CustomHead
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import UnknownName
-from calm_bench.source_digest import module_file, source_digest
+from calm_bench.source_digest import code_digest
 from evals.task_identity import task_identity, unkept
 from pipelines.study.stage import Stage, StageGraph
 from pipelines.study.stage_kind import STAGE_KINDS, StageKind
@@ -145,9 +145,11 @@ def _extra_stages(experiment: Experiment, graph: StageGraph) -> Iterator[Stage]:
 
 def corpus_identity_of(corpus: Corpus) -> dict[str, Any]:
     """What the documents of a corpus depend on: its settings without paths, and content, version or revision."""
-    from calm_bench.corpora import corpus_dependencies, identity_config
+    from calm_bench.corpora import CORPORA, corpus_dependencies, identity_config
 
-    return {"corpus": identity_config(corpus), "depends_on": corpus_dependencies(corpus)}
+    config = identity_config(corpus)
+    code = _code("code", CORPORA.code_digest(config["source"]))
+    return {"corpus": config, "depends_on": corpus_dependencies(corpus), **code}
 
 
 def _stage(
@@ -181,11 +183,15 @@ def _model_identity(model: LanguageModel) -> dict[str, Any]:
 
 
 def _head_code(model: LanguageModel) -> dict[str, str]:
-    """The content of a head that is a class in files of one's own: its name does not change with it."""
+    """The content of a head that is a class from elsewhere: its name does not change with it."""
     if model.kind == "token" or not isinstance(model.head, CustomHead):
         return {}
-    file = module_file(model.head.target.partition(":")[0], Path.cwd())
-    return {} if file is None else {"head_code": source_digest(file)}
+    return _code("head_code", code_digest(model.head.target.partition(":")[0]))
+
+
+def _code(name: str, digest: str | None) -> dict[str, str]:
+    """The content of a plug-in's code under ``name``; nothing where the revisions of stages stand for it."""
+    return {} if digest is None else {name: digest}
 
 
 def _protocol_identity(experiment: Experiment) -> dict[str, Any]:
@@ -201,12 +207,20 @@ def _benchmarks_identity(benchmarks: Benchmarks) -> dict[str, Any]:
     """Configuration and settings of the stage: task files by name and content, their paths not in the identity."""
     tasks = [task_identity(task) for task in benchmarks.tasks]
     written = benchmarks.model_dump(mode="json")
+    code = _scorer_code(benchmarks.scorer)
     if all(task.content is None for task in tasks):
-        return {"config": {"benchmarks": written}}
+        return {"config": {"benchmarks": written, **code}}
     config = {"benchmarks": written | {"tasks": [task.name for task in tasks]}, "tasks": [t.content for t in tasks]}
+    config |= code
     if unkept(tasks):
         config["run"] = THIS_RUN
     return {"config": config, "settings": {"tasks": [task.written for task in tasks]}}
+
+
+def _scorer_code(name: str | None) -> dict[str, str]:
+    from evals.scorers import EXACT, SCORERS
+
+    return {} if name in (None, EXACT) else _code("scorer_code", SCORERS.code_digest(str(name)))
 
 
 def _portable(corpus: Corpus) -> Corpus:

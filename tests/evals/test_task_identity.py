@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,10 @@ import pytest
 import yaml
 
 from calm_bench.config import Experiment
+from calm_bench.corpora.source import CORPORA
 from calm_bench.fingerprint import identity
+from calm_bench.source_digest import code_digest
+from evals.scorers import SCORERS
 from evals.task_files import TaskFileError
 from evals.task_identity import task_identity
 from evals.tasks import shipped_tasks
@@ -162,3 +166,70 @@ def test_the_code_of_a_head_of_ones_own_enters_its_models(tmp_path: Path, monkey
     after = identities()
     assert (after[0] != before[0], after[1] == before[1]) == (True, True)
     assert "head_code" not in stages_for(Experiment())["language_model"].config
+
+
+PLUG_IN = "from my_parts import SIZE\n\ndef mine(draws, chunks):\n    return draws\n"
+SOURCE = """
+from my_parts import SIZE
+
+class Source:
+    fields = ()
+
+    def dependencies(self, config):
+        return {}
+
+SOURCE = Source()
+"""
+
+
+def test_a_scorer_and_a_corpus_of_ones_own_are_known_by_what_they_are_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "my_scorer.py").write_text(PLUG_IN)
+    (tmp_path / "my_corpus.py").write_text(SOURCE)
+    (tmp_path / "my_parts.py").write_text("SIZE = 1\n")
+    monkeypatch.setitem(SCORERS._targets, "mine-for-a-test", "my_scorer:mine")
+    monkeypatch.setitem(CORPORA._targets, "mine-for-a-test", "my_corpus:SOURCE")
+    wanted = {
+        "corpus": {"source": "mine-for-a-test"},
+        "benchmarks": {"tasks": ["stdlib_choice"], "scorer": "mine-for-a-test"},
+    }
+
+    def identities() -> list[str]:
+        graph = stages_for(Experiment.model_validate(wanted))
+        benchmarks = graph["benchmarks"]
+        return [graph["corpus"].identity, identity(benchmarks.config)]
+
+    before = identities()
+    SCORERS.get("mine-for-a-test")
+    assert identities() == before, "the same whether it has been imported or not"
+    (tmp_path / "my_parts.py").write_text("SIZE = 2\n")
+    after = identities()
+    assert [one != other for one, other in zip(before, after, strict=True)] == [True, True]
+
+
+def test_an_installed_plug_in_is_known_by_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "lib" / "site-packages" / "their_package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "deep.py").write_text("SIZE = 1\n")
+    monkeypatch.syspath_prepend(str(package.parent))
+    before = code_digest("their_package.scorers")
+    assert before == code_digest("their_package")
+    (package / "deep.py").write_text("SIZE = 22\n")
+    os.utime(package / "deep.py", ns=(1, 1))
+    assert code_digest("their_package") != before
+    assert code_digest("no_such_package") == code_digest("no_such_other_package"), "of this process alone"
+    assert (code_digest("evals.scorers.draws"), code_digest("json")) == (None, None)
+
+
+def test_a_tokenizers_folder_is_known_by_its_files(tmp_path: Path) -> None:
+    for name in ("one", "copy", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tokenizer.json").write_text("{}" if name != "other" else "{ }")
+
+    def stage(name: str) -> str:
+        return stages_for(Experiment.model_validate({"tokens": {"tokenizer": str(tmp_path / name)}}))["tokens"].identity
+
+    assert stage("one") == stage("copy") != stage("other")

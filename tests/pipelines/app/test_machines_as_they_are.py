@@ -1,0 +1,92 @@
+"""The machine as containers and clusters have it: users without a name or a home, long paths for temporary files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipelines.execution import ray_instance
+from pipelines.execution.executor import ExecutorError
+from tests.faults.small_study import COMMAND, STUDY
+
+TASK = """
+task: mine
+dataset_path: json
+dataset_kwargs: {data_files: {test: mine.jsonl}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{question}}"
+doc_to_choice: choices
+doc_to_target: answer
+metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]
+"""
+USER = 54321
+
+
+def as_nobody() -> list[str]:
+    """The beginning of a command that runs as a user without an entry in the list of users, and without HOME.
+
+    What it may read is not in question: the interpreter of these tests may lie in root's home.
+    """
+    if shutil.which("setpriv") is None or os.getuid() != 0:
+        pytest.skip("needs root and setpriv (util-linux)")
+    reads = ["--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"]
+    user = ["setpriv", "--reuid", str(USER), "--regid", str(USER), "--clear-groups", *reads]
+    return [*user, "env", "-u", "HOME", "-u", "USER", "-u", "LOGNAME", "-u", "XDG_CACHE_HOME"]
+
+
+@pytest.mark.slow
+def test_a_user_without_name_and_home_runs_and_scores(tmp_path: Path) -> None:
+    before = as_nobody()
+    search = {"parameters": [{"name": "model", "choices": {"token": {"model.kind": "token"}}}]}
+    (tmp_path / "small.yaml").write_text(json.dumps(STUDY | {"search": search}))
+    (tmp_path / "mine.yaml").write_text(TASK)
+    (tmp_path / "mine.jsonl").write_text('{"question": "1 2", "choices": [" 3", " 4"], "answer": 0}\n')
+    (tmp_path / "tmp").mkdir()
+    os.chown(tmp_path, USER, USER)
+    os.chown(tmp_path / "tmp", USER, USER)
+    for above in tmp_path.parents:
+        if above.owner() == "root" and above.is_relative_to(Path("/tmp/pytest-of-root")):
+            above.chmod(0o755)
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
+
+    def run(*arguments: str) -> None:
+        done = subprocess.run(
+            [*before, *COMMAND, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    run("run", "small.yaml", "--local")
+    (model,) = tmp_path.glob("runs/stages/language_model/*/model")
+    run("eval", str(model), "--protocols", "none", "--tasks", "mine.yaml", "--no-track")
+    assert not (tmp_path / "~").exists()
+    assert (tmp_path / "tmp" / f"calm-bench-{USER}").stat().st_uid == USER
+
+
+def test_ray_goes_elsewhere_where_its_sockets_would_have_too_long_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", "/tmp")
+    assert ray_instance._short_folder() == {}
+    monkeypatch.setenv("TMPDIR", f"/tmp/{'long' * 30}")
+    assert ray_instance._short_folder() == {"RAY_TMPDIR": "/tmp"}
+    monkeypatch.setenv("RAY_TMPDIR", f"/tmp/{'é' * 20}")
+    assert ray_instance._short_folder() == {"RAY_TMPDIR": "/tmp"}, "bytes are counted, not letters"
+    monkeypatch.setattr(ray_instance.os, "access", lambda folder, mode: False)
+    with pytest.raises(ExecutorError, match="Set RAY_TMPDIR to a folder of at most 37, or use --local"):
+        ray_instance._short_folder()
+
+
+@pytest.mark.slow
+def test_a_private_ray_starts_with_a_long_folder_for_temporary_files(tmp_path: Path) -> None:
+    long = tmp_path / ("long" * 30)
+    long.mkdir()
+    environment = {**os.environ, "TMPDIR": str(long), "MLFLOW_TRACKING_URI": ""}
+    done = subprocess.run(
+        [*COMMAND, "doctor"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert "started and ran a stage" in done.stdout, done.stdout + done.stderr
