@@ -31,7 +31,15 @@ RESOLVED = "budget.json"
 StepsFor = Callable[[Workload, float], int]
 """How many steps a model takes in so many seconds."""
 
+SizeOf = Callable[[Experiment], int]
+"""The size of the vocabulary that an experiment's models have."""
+
 TRAINING = "model.training"
+
+
+def assumed_size(experiment: Experiment) -> int:
+    """What the configuration lets assume; of a BPE that is yet to be trained, the most that it can get."""
+    return assumed_vocab_size(experiment.tokens)
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,7 @@ class BudgetRule:
     budget: Budget | None
     """With its amount."""
     steps_for: StepsFor | None = None
+    size_of: SizeOf = assumed_size
 
     def __call__(self, experiment: Experiment) -> Experiment:
         """``experiment`` with the length of its language model's training set.
@@ -64,9 +73,9 @@ class BudgetRule:
             return [("num_tokens", budget.amount)]
         if budget.equal == "time":
             assert self.steps_for is not None
-            vocab_size = assumed_vocab_size(experiment.tokens)
-            return [("num_steps", self.steps_for(Workload("language_model", experiment, vocab_size), budget.amount))]
-        price = price_of(experiment)
+            workload = Workload("language_model", experiment, self.size_of(experiment))
+            return [("num_steps", self.steps_for(workload, budget.amount))]
+        price = price_of(experiment, self.size_of(experiment))
         spent = 0.0 if price.autoencoder is None else price.autoencoder.flops.total
         if spent >= budget.amount:
             raise ConfigurationError(
@@ -77,7 +86,7 @@ class BudgetRule:
 
     def _check(self, experiment: Experiment) -> None:
         training = experiment.model.training
-        steps = training_steps(training, _flops_per_token(experiment))
+        steps = training_steps(training, _flops_per_token(experiment, self.size_of(experiment)))
         if steps <= training.warmup_steps:
             raise ConfigurationError(
                 f"budget: {self.budget} pays for {steps:,} steps of {training.batch_size * training.sequence_length:,} "
@@ -155,34 +164,45 @@ class ResolvedTime:
         return content if isinstance(content, dict) else {}
 
 
-def rule_for(study: Study, folder: Path, speed_of: Callable[[Workload], Speed], writes: bool) -> BudgetRule:
+def rule_for(
+    study: Study,
+    folder: Path,
+    speed_of: Callable[[Workload], Speed],
+    writes: bool,
+    size_of: SizeOf = assumed_size,
+) -> BudgetRule:
     """The rule by which the trials of ``study`` get their lengths.
 
     Args:
         folder: of the study in the store.
         speed_of: asked under ``equal-time`` for the models that the folder does not know yet.
         writes: whether what ``equal-time`` comes to is kept in the folder from now on.
+        size_of: asked for vocabularies; one that looks into finished tokens gives budgets that are exact.
 
     Raises:
         ConfigurationError: the price of the base experiment cannot be told, or the folder's file is damaged.
     """
-    budget = budget_of(study)
-    if budget is None or budget.equal != "time":
-        return BudgetRule(budget)
+    if study.budget is None:
+        return BudgetRule(None)
+    base = study.experiment()
+    budget = budget_of(study, size_of(base))
+    assert budget is not None
+    if budget.equal != "time":
+        return BudgetRule(budget, size_of=size_of)
     resolved = ResolvedTime(
         folder, budget, lambda workload, s: steps_within(s, workload.training, speed_of(workload)), writes
     )
     seconds = resolved.seconds
     if seconds is None:
-        seconds = resolved.keep_seconds(budget.amount or _base_seconds(study.experiment(), speed_of))
-    return BudgetRule(replace(budget, amount=seconds), resolved)
+        seconds = resolved.keep_seconds(budget.amount or _base_seconds(base, speed_of, size_of(base)))
+    return BudgetRule(replace(budget, amount=seconds), resolved, size_of)
 
 
-def _base_seconds(experiment: Experiment, speed_of: Callable[[Workload], Speed]) -> float:
-    workload = Workload("language_model", experiment, assumed_vocab_size(experiment.tokens))
-    return round(training_seconds(price_of(experiment).model, workload.training, speed_of(workload)), 1)
+def _base_seconds(experiment: Experiment, speed_of: Callable[[Workload], Speed], vocab_size: int) -> float:
+    workload = Workload("language_model", experiment, vocab_size)
+    return round(training_seconds(price_of(experiment, vocab_size).model, workload.training, speed_of(workload)), 1)
 
 
-def _flops_per_token(experiment: Experiment) -> float:
-    price = price_of(experiment)
+def _flops_per_token(experiment: Experiment, vocab_size: int) -> float:
+    price = price_of(experiment, vocab_size)
     return price.model.flops.total / price.model.tokens

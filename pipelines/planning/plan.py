@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from calm_bench.config import Experiment
 from calm_bench.overrides import ConfigurationError, apply_settings
-from pipelines.planning.budgets import BudgetRule, rule_for
+from pipelines.planning.budgets import BudgetRule, assumed_size, rule_for
 from pipelines.planning.stage_costs import assumed_speed
 from pipelines.store.store import Store
 from pipelines.store.study_folder import study_folder
@@ -100,6 +100,21 @@ class Plan:
         """The same without what is in the store already; a begun stage counts in full."""
         return sum(planned.flops for planned in self.stages if planned.state != "cached")
 
+    @property
+    def vocabulary_bounds(self) -> tuple[int, ...]:
+        """Sizes that were assumed of vocabularies yet to be trained, each the most that it can get, ascending."""
+        done = {planned.stage for planned in self.stages if planned.state == "cached"}
+        return tuple(
+            sorted(
+                {
+                    trial.price.vocab_size
+                    for trial in self.trials
+                    if trial.price is not None and trial.graph is not None and trial.experiment is not None
+                    if trial.experiment.tokens.tokenizer == "bpe" and trial.graph["tokens"] not in done
+                }
+            )
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """JSON of the plan: trials with their prices by part, stages with their states."""
         return {
@@ -137,7 +152,12 @@ def plan_study(study: Study, store: Store, speed_of: Callable[[Workload], Speed]
     # A local corpus is named by its content: read it once, not once a trial.
     corpus_identity = functools.cache(corpus_identity_of)
     folder = study_folder(study, store, corpus_identity)
-    rule = rule_for(study, folder, speed_of or assumed_speed, writes=False)
+
+    def size_of(experiment: Experiment) -> int:
+        known = _known_vocab_size(stages_for(experiment, corpus_identity), store)
+        return assumed_size(experiment) if known is None else known
+
+    rule = rule_for(study, folder, speed_of or assumed_speed, writes=False, size_of=size_of)
     expand = _Expansion(study, store, rule, corpus_identity)
     is_known = study.search.sampler == "grid" and study.final is None
     points = _grid(study.search, study.name) if is_known else _examples(study.search)

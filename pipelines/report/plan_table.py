@@ -121,10 +121,19 @@ def summary(plan: Plan) -> str:
         )
     if plan.budget is not None:
         lines.append(f"Budget of each language model: {budget_in_words(str(plan.budget))}.")
+    if bounds := plan.vocabulary_bounds:
+        lengths = "" if plan.budget is None else ", and lengths follow from the budget then"
+        lines.append(
+            f"How many entries a BPE finds is known when it is trained: prices are for {_at_most(bounds)}{lengths}."
+        )
     lines.append(
         "Training FLOPs include autoencoders, each once. FLOPs / token: inference, one sample at temperature 1."
     )
     return "\n".join(lines)
+
+
+def _at_most(bounds: tuple[int, ...]) -> str:
+    return f"at most {' or '.join(f'{size:,}' for size in bounds)}"
 
 
 def _rest(plan: Plan, num_shown: int) -> str:

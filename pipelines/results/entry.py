@@ -180,7 +180,7 @@ def entry_from(outcome: TrialOutcome, study: Study) -> Entry:
         configuration=_configuration(experiment, fields["corpus_digest"]),
         total_training_flops=sum(part.training_flops for part in parts),
         total_wall_time_s=sum(part.wall_time_s for part in parts),
-        budget=stated_budget(study),
+        budget=stated_budget(study, _base_vocab_size(outcome, study)),
         measures=tuple(measure for part in parts for measure in part.measures),
         **fields,
     )
@@ -188,6 +188,14 @@ def entry_from(outcome: TrialOutcome, study: Study) -> Entry:
 
 def _scalar(value: object) -> Scalar:
     return value if value is None or isinstance(value, str | int | float | bool) else json.dumps(value, sort_keys=True)
+
+
+def _base_vocab_size(outcome: TrialOutcome, study: Study) -> int | None:
+    """The vocabulary of the study's own tokens, where this trial has the same: what the budget's amount rests on."""
+    base, own, tokens = study.experiment(), outcome.experiment, outcome.results.get("tokens", {})
+    if own is None or "vocab_size" not in tokens or (own.corpus, own.tokens) != (base.corpus, base.tokens):
+        return None
+    return int(tokens["vocab_size"])
 
 
 def _finished(stage: Stage, outcome: TrialOutcome, known: Mapping[str, _Result]) -> FinishedStage:

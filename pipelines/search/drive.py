@@ -34,6 +34,7 @@ from pipelines.search.study_pruner import StudyPruner
 from pipelines.search.study_queue import StudyQueue, StudyTrial
 from pipelines.search.trial_queue import TrialResult
 from pipelines.search.trial_storage import Journal, trial_storage
+from pipelines.search.vocabularies import TokensFailed, Vocabularies
 from pipelines.store.store import Store
 from pipelines.store.study_folder import study_folder
 from pipelines.store.study_record import save_study
@@ -94,11 +95,12 @@ def run_study(
         polite_stop(announce) as request,
     ):
         save_study(folder, study)
-        rule = rule_for(study, folder, speed_of, writes=True)
-        run = _Run(
-            study, store, executor, listener or Listeners(), folder, graph_for, queue, rule, lambda: bool(request)
-        )
-        run.listener.handle(StudyStarted(study.name, name, folder, queue.num_trials, study.search.objectives))
+        told = listener or Listeners()
+        told.handle(StudyStarted(study.name, name, folder, queue.num_trials, study.search.objectives))
+        first = Scheduler(store, executor, told, study.execution.retries, lambda: bool(request))
+        vocabularies = Vocabularies(store, graph_for, first, lambda: bool(request))
+        rule = rule_for(study, folder, speed_of, writes=True, size_of=vocabularies)
+        run = _Run(study, store, executor, told, folder, graph_for, queue, rule, lambda: bool(request))
         stopping = False
         while True:
             if request and not stopping:
@@ -204,6 +206,9 @@ class _Run:
         try:
             experiment = self.rule(apply_settings(self._base, settings))
             graph = self.graph_for(experiment)
+        except TokensFailed as error:
+            self._fail(asked, replace(outcome, state="failed", error=str(error)))
+            return
         except ValueError as error:
             # Only settings can be at fault here: the base experiment was valid before the study began.
             self._fail(asked, replace(outcome, state="invalid", error=str(error)))

@@ -28,7 +28,7 @@ class StudyPruner:
         self._pruners = {}
         for stratum in strata(study.search):
             start = rule(apply_settings(study.experiment(), settings_at(study.search, stratum.chosen)))
-            self._pruners[stratum.label] = Pruner(study.search, price_of(start).model.flops.total)
+            self._pruners[stratum.label] = Pruner(study.search, price_of(start, rule.size_of(start)).model.flops.total)
         self._of: dict[int, Pruner] = {}
 
     def add(self, trial: StudyTrial, experiment: Experiment, graph: StageGraph) -> None:

@@ -12,10 +12,14 @@ import yaml
 from rich.console import Console
 
 from calm_bench.overrides import ConfigurationError
+from pipelines.execution.local_executor import LocalExecutor
 from pipelines.planning.budgets import RESOLVED, rule_for
 from pipelines.planning.plan import Plan, plan_study
 from pipelines.report.plan_table import print_plan
 from pipelines.report.tables import budget_in_words
+from pipelines.results.entry import entry_from
+from pipelines.search.drive import run_study
+from pipelines.search.vocabularies import TokensFailed
 from pipelines.store.store import Store
 from pipelines.store.study_folder import study_folder
 from pipelines.store.study_record import resolved_yaml
@@ -23,6 +27,7 @@ from pipelines.study.catalogue import resolve_study, shipped_studies
 from pipelines.study.config import Study
 from pipelines.study.equal_budget import Budget, parse_budget
 from pipelines.study.identity import study_identity
+from pipelines.study.price import price_of
 from pipelines.study.stated_budget import stated_budget
 from pipelines.study.workload import Speed, Workload
 
@@ -207,3 +212,65 @@ def test_words_for_readers(tmp_path: Path) -> None:
     print_plan(planned(tmp_path, budget="equal-tokens 1e6"), console)
     assert isinstance(console.file, io.StringIO)
     assert "Budget of each language model: equal tokens (1.00M)" in console.file.getvalue()
+
+
+def few_words(tmp_path: Path) -> dict[str, Any]:
+    """Settings of a study whose BPE is asked for far more entries than its text has words for."""
+    lines = [json.dumps({"text": f"number {n} and number {n * n} " * 8}) for n in range(60)]
+    (tmp_path / "few.jsonl").write_text("\n".join(lines))
+    training = {"batch_size": 4, "sequence_length": 64, "warmup_steps": 2}
+    size = {"hidden_size": 32, "intermediate_size": 32}
+    return {
+        "corpus": {"source": str(tmp_path / "few.jsonl")},
+        "tokens": {"tokenizer": "bpe", "vocab_size": 8192},
+        "autoencoder": {"latent_size": 8, **size, "training": training | {"num_steps": 5}},
+        "model": {**size, "num_layers": 1, "num_attention_heads": 2, "training": training | {"num_steps": 20}},
+        "evaluation": {"context_length": 64, "first_position": 8, "num_samples": 4, "max_windows": 8},
+        "samples": {"num_prompts": 0},
+        "tracking": {"enabled": False},
+    }
+
+
+@pytest.mark.slow
+def test_the_vocabulary_that_a_bpe_finds_decides_what_is_equal(tmp_path: Path) -> None:
+    choices = {"token": {"model.kind": "token"}, "K=2": {"model.chunk_size": 2}}
+    wanted = few_words(tmp_path) | {"budget": "equal-total-flops"}
+    wanted["search"] = {"parameters": [{"name": "model", "choices": choices}]}
+    fixed, store = study(**wanted), Store(tmp_path / "runs")
+    expected = plan_study(fixed, store)
+    assert {trial.price.vocab_size for trial in expected.trials if trial.price} == {8192}
+    assert "at most 8,192" in shown(expected)
+
+    outcomes = run_study(fixed, store, LocalExecutor(store))
+    assert [outcome.state for outcome in outcomes] == ["complete"] * 2, [outcome.error for outcome in outcomes]
+    size = outcomes[0].results["tokens"]["vocab_size"]
+    assert size < 600
+    base = fixed.experiment()
+    amount = price_of(base, size).model.flops.total
+    for outcome in outcomes:
+        spent = sum(
+            outcome.results.get(kind, {}).get("training_flops", 0.0) for kind in ("autoencoder", "language_model")
+        )
+        assert outcome.experiment is not None
+        step = price_of(outcome.experiment, size).model
+        assert abs(spent - amount) <= step.flops.total / step.steps, outcome.label
+        assert entry_from(outcome, fixed).budget == str(Budget("total-flops", amount))
+    again = plan_study(fixed, store)
+    assert {planned.state for planned in again.stages} == {"cached"}
+    assert "at most" not in shown(again)
+
+
+def shown(plan: Plan) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    print_plan(plan, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.slow
+def test_tokens_that_cannot_be_made_are_told_of_before_any_training(tmp_path: Path) -> None:
+    wanted = few_words(tmp_path) | {"budget": "equal-flops"}
+    (tmp_path / "few.jsonl").write_text('{"text": "one"}\n')
+    fixed, store = study(**wanted, search={"parameters": []}), Store(tmp_path / "runs")
+    with pytest.raises(TokensFailed, match="document"):
+        run_study(fixed, store, LocalExecutor(store))
