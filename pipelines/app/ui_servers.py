@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from calm_bench.overrides import ConfigurationError
 from pipelines.common.redact import redact
 from pipelines.search.trial_storage import VARIABLE
+from pipelines.store.mlflow_record import MLFLOW_FILE, MlflowRecord
 from pipelines.store.store import Store
 from pipelines.store.trial_record import load_trials
 from pipelines.study.config import Tracking
 from pipelines.tracking.address import TrackingError, check_presence, is_server, sqlite_path, tracking_uri
 from pipelines.tracking.servers import LOOPBACK, MlflowServer, free_port
 from pipelines.tracking.study_files import begun_studies
-from pipelines.tracking.sync import RECORD
 
 if TYPE_CHECKING:
     from pipelines.tracking.optuna_pages import OptunaPages
@@ -100,18 +99,21 @@ class UiServers:
     def boards(self) -> list[str]:
         """Ids of MLflow's experiments that the store's studies are in, that of the study written last first."""
         found: list[str] = []
-        known = [folder / RECORD for folder in begun_studies(self._store) if (folder / RECORD).is_file()]
+        known = [folder / MLFLOW_FILE for folder in begun_studies(self._store) if (folder / MLFLOW_FILE).is_file()]
         for path in sorted(known, key=lambda path: path.stat().st_mtime, reverse=True):
-            record = _record(path.parent)
-            if record.get("address") == redact(self._uri) and record["experiment_id"] not in found:
-                found.append(str(record["experiment_id"]))
+            record = MlflowRecord.load(path.parent)
+            if record is not None and self._is_here(record) and record.experiment_id not in found:
+                found.append(record.experiment_id)
         return found
 
-    def run_page(self, record: dict[str, Any]) -> str | None:
-        """MLflow's page of a study, by its ``mlflow.json``; None where its runs are elsewhere."""
-        if record.get("address") != redact(self._uri):
+    def run_page(self, record: MlflowRecord | None) -> str | None:
+        """MLflow's page of a study; None where its runs are elsewhere."""
+        if record is None or not self._is_here(record):
             return None
-        return f"{self.mlflow}/#/experiments/{record['experiment_id']}/runs/{record['parent_run_id']}"
+        return f"{self.mlflow}/#/experiments/{record.experiment_id}/runs/{record.parent_run_id}"
+
+    def _is_here(self, record: MlflowRecord) -> bool:
+        return record.address == redact(self._uri)
 
     def __enter__(self) -> Self:
         self._terminate = signal.signal(signal.SIGTERM, _as_interrupt)
@@ -140,7 +142,7 @@ def study_lines(store: Store, servers: UiServers) -> Iterator[str]:
         states = Counter(trial.state for trial in load_trials(folder))
         told = ", ".join(f"{count} {state}" for state, count in states.items()) or "no trial yet"
         pages = [
-            servers.run_page(_record(folder)),
+            servers.run_page(MlflowRecord.load(folder)),
             servers.dashboard.page(folder.name) if servers.dashboard is not None else None,
         ]
         known = "  ".join(page for page in pages if page is not None)
@@ -151,13 +153,6 @@ def study_lines(store: Store, servers: UiServers) -> Iterator[str]:
 
     for address in hidden_databases(store.root):
         yield f"  more trials are in {address}: {VARIABLE} with its password shows them here"
-
-
-def _record(folder: Path) -> dict[str, Any]:
-    """Where the study in ``folder`` is in MLflow; empty where it is not."""
-    path = folder / RECORD
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found if isinstance(found, dict) else {}
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:

@@ -6,13 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from pipelines.report.stage_records import read_json
+from pipelines.common.record_file import RecordError
+from pipelines.store.mlflow_record import MlflowRecord
 
-FILE = "mlflow.json"
-"""In a study's folder, written when it is sent to MLflow."""
 LOCAL = "http://127.0.0.1:5000"
 """Where ``calm-bench ui`` serves a store whose runs are in a file."""
 
@@ -43,22 +41,18 @@ class Links:
 
 def links_of(folder: Path) -> Links:
     """What tracking left in a study's folder; a credential in the address goes nowhere."""
-    found = read_json(folder / FILE)
-    if not isinstance(found, dict):
+    try:
+        found = MlflowRecord.load(folder)
+    except RecordError:
+        # A report can do without.
         return Links()
-    experiment = str(found.get("experiment_id") or "")
-    if not _IDENTIFIER.fullmatch(experiment):
+    if found is None or _identifier(found.experiment_id) is None:
         return Links()
-    runs = found.get("runs")
-    return Links(
-        _base(found.get("address")),
-        experiment,
-        _identifier(found.get("parent_run_id")),
-        {str(number): run for number, run in runs.items() if _identifier(run)} if isinstance(runs, dict) else {},
-    )
+    runs = {number: run for number, run in found.runs.items() if _identifier(run)}
+    return Links(_base(found.address), found.experiment_id, _identifier(found.parent_run_id), runs)
 
 
-def _base(address: Any) -> str:
+def _base(address: str | None) -> str:
     """The server's address without user, password and query; that of a local page where MLflow is a file."""
     try:
         parts = urlsplit(str(address))
@@ -72,5 +66,5 @@ def _base(address: Any) -> str:
     return urlunsplit((parts.scheme, place, parts.path.rstrip("/"), "", ""))
 
 
-def _identifier(value: Any) -> str | None:
-    return value if isinstance(value, str) and _IDENTIFIER.fullmatch(value) else None
+def _identifier(value: str) -> str | None:
+    return value if _IDENTIFIER.fullmatch(value) else None

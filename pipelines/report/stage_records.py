@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from calm_bench.overrides import ConfigurationError
 from pipelines.store.provenance import ProvenanceRecord
 from pipelines.store.refs import StageRef
 from pipelines.store.trial_record import TrialRecord
@@ -50,17 +48,3 @@ class StageRecords:
         """The result of a stage; empty where the stage is missing."""
         folder = self.folder(kind, identity)
         return {} if folder is None else read_result(folder)
-
-
-def read_json(path: Path) -> Any:
-    """What ``path`` holds; None where there is no such file.
-
-    Raises:
-        ConfigurationError: it is not JSON.
-    """
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigurationError(f"{path} is damaged: {error}. calm-bench run writes it again.") from error

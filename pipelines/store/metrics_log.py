@@ -3,29 +3,45 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pipelines.study.stage_folder import METRICS_FILE
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a stage's ``metrics.jsonl``; ``time`` is in seconds since the stage's start."""
+    """One line of a stage's ``metrics.jsonl``."""
 
     kind: str
     split: str
     step: int
     flops: float
+    """Training FLOPs spent so far."""
     time: float
+    """Seconds since the stage's start."""
     metrics: Mapping[str, float]
+    tokens: float = 0.0
+    """Tokens seen so far."""
+    total_steps: int | None = None
+    """Steps of the whole stage, where it tells them."""
 
 
 def line_from(kind: str, row: Mapping[str, Any]) -> Line:
     """The line that a stage of ``kind`` wrote as ``row``."""
-    return Line(kind, row["split"], int(row["step"]), float(row.get("flops", 0.0)), float(row["time"]), row["metrics"])
+    total = row.get("total_steps")
+    return Line(
+        kind,
+        str(row.get("split", "train")),
+        int(row["step"]),
+        float(row.get("flops", 0.0)),
+        float(row.get("time", 0.0)),
+        row.get("metrics", {}),
+        float(row.get("tokens", 0.0)),
+        None if total is None else int(total),
+    )
 
 
 def read_lines(kind: str, folder: Path) -> list[Line]:
@@ -34,3 +50,53 @@ def read_lines(kind: str, folder: Path) -> list[Line]:
     if not path.exists():
         return []
     return [line_from(kind, json.loads(text)) for text in path.read_text("utf-8").split("\n") if text.endswith("}")]
+
+
+class MetricsTail:
+    """Reads what was added to a stage's log since it last looked.
+
+    Args:
+        folders: where the log may lie, tried in this order: the work folder until the stage is finished, the stage's
+            own folder afterwards.
+    """
+
+    def __init__(self, kind: str, folders: Sequence[Path]) -> None:
+        self.folders = tuple(folders)
+        self._kind = kind
+        self._offset = 0
+        self._last = b""
+        """The line before :attr:`_offset`, by which it is known that the log has only grown."""
+
+    def read(self) -> list[Line]:
+        """The whole lines added since the last call, oldest first; a half-written last line waits for the next call.
+
+        A resumed stage cuts its log back to its checkpoint. Where it has logged beyond the former end by now, all lines
+        are told again: what was added cannot be told from what was there.
+        """
+        for folder in self.folders:
+            try:
+                with (folder / METRICS_FILE).open("rb") as file:
+                    self._find_place(file)
+                    content = file.read()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            whole = content[: content.rfind(b"\n") + 1]
+            self._offset += len(whole)
+            lines = whole.splitlines(keepends=True)
+            self._last = lines[-1] if lines else self._last
+            return [line_from(self._kind, json.loads(text)) for text in lines]
+        return []
+
+    def rewind(self) -> None:
+        """Tell all lines again at the next call."""
+        self._offset, self._last = 0, b""
+
+    def _find_place(self, file: BinaryIO) -> None:
+        """Go to the first byte of ``file`` that was not read yet."""
+        size = file.seek(0, 2)
+        if size < self._offset:
+            self._offset, self._last = size, b""
+        file.seek(self._offset - len(self._last))
+        if file.read(len(self._last)) != self._last:
+            self.rewind()
+            file.seek(0)

@@ -17,10 +17,9 @@ from calm_bench.fingerprint import identity as fingerprint
 from pipelines.common.numbers import printable
 from pipelines.common.redact import redact
 from pipelines.results.leaderboard import Leaderboard
-from pipelines.store.metrics_log import Line, read_lines
+from pipelines.store.metrics_log import MetricsTail
 from pipelines.store.study_record import STUDY_FILE
 from pipelines.study.config import Study
-from pipelines.study.stage_folder import METRICS_FILE
 from pipelines.study.stage_kind import streams_metrics
 from pipelines.tracking import client as names
 from pipelines.tracking.description import LONGEST, end_note, study_head, study_note
@@ -105,8 +104,8 @@ class StudyRuns:
         self._owner = owner
         self._progress = progress
         self._registry = Registry(client, experiment_id, study, identity)
-        self._seen: dict[tuple[str, str], tuple[int, int]] = {}
-        """Time and size of the logs that have been read, by trial and stage."""
+        self._logs: dict[tuple[str, str], MetricsTail] = {}
+        """By trial and kind of stage."""
         self._parent = self._find_or_create_parent()
         self._children: dict[str, _KnownRun] = {}
         for run in names.runs(client, [experiment_id], role="trial", study_identity=identity):
@@ -177,9 +176,9 @@ class StudyRuns:
         self._progress()
 
     def forget(self, trial: Trial) -> None:
-        """Read the trial's logs the next time, though they have not changed; what has arrived is not sent again."""
+        """Read the trial's logs from their start the next time; what has arrived is not sent again."""
         for kind in trial.stages:
-            self._seen.pop((trial.key, kind), None)
+            self._logs.pop((trial.key, kind), None)
 
     def push_system(self, samples: Iterable[Sample]) -> None:
         """Send the samples of the machine that have not arrived; their step is in seconds since the study's start."""
@@ -335,7 +334,7 @@ class StudyRuns:
             if not streams_metrics(kind):
                 continue
             start = trial.stages[kind].start() or run.start
-            for line in self._lines(trial.key, trial.stages[kind]):
+            for line in self._log(trial.key, trial.stages[kind]).read():
                 stream = f"{kind}/{line.split}"
                 if line.step <= cursor.get(stream, -1):
                     continue
@@ -347,19 +346,11 @@ class StudyRuns:
         if batch:
             log()
 
-    def _lines(self, key: str, place: StagePlace) -> list[Line]:
-        """The log of a stage; empty where it is as it was."""
-        # It lies in the work folder until the stage is finished, which may be while this looks.
-        for folder in (place.work, place.finished):
-            try:
-                status = (folder / METRICS_FILE).stat()
-                stamp = (status.st_mtime_ns, status.st_size)
-                lines = [] if self._seen.get((key, place.kind)) == stamp else read_lines(place.kind, folder)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            self._seen[key, place.kind] = stamp
-            return lines
-        return []
+    def _log(self, key: str, place: StagePlace) -> MetricsTail:
+        """What grows of a stage's log."""
+        if (key, place.kind) not in self._logs:
+            self._logs[key, place.kind] = MetricsTail(place.kind, (place.work, place.finished))
+        return self._logs[key, place.kind]
 
     def _tag_end(self, run: _KnownRun, end: TrialEnd) -> None:
         self._tag(run, STATE, end.state)

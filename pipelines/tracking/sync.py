@@ -5,14 +5,14 @@ The same for a study that runs, that was interrupted and that has ended, and as 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from calm_bench.atomic import write_json
+from pipelines.common.record_file import RecordError
 from pipelines.common.redact import redact
+from pipelines.store.mlflow_record import MlflowRecord
 from pipelines.store.refs import StudyRef
 from pipelines.store.store import Store
 from pipelines.store.study_record import STUDY_FILE
@@ -26,10 +26,6 @@ from pipelines.tracking.views import leaderboard_page, save_views
 if TYPE_CHECKING:
     from pipelines.store.holder import Holder
     from pipelines.store.lease import Lease
-
-RECORD = "mlflow.json"
-"""In a study's folder: where its runs are in MLflow."""
-
 
 StudyState = Literal["begun", "at work", "at rest"]
 """``begun``: a driver has taken it up, and may yet find that all of it is done."""
@@ -169,19 +165,16 @@ class StudySync:
         self.parts += 1
 
     def _write_record(self, runs: StudyRuns) -> None:
-        record = {
-            "address": self.address,
-            "experiment_id": runs.experiment_id,
-            "parent_run_id": runs.parent_id,
-            "runs": {str(number): run_id for number, run_id in sorted(runs.children.items())},
-        }
-        path = self._folder / RECORD
+        numbered = {str(number): run_id for number, run_id in sorted(runs.children.items())}
+        record = MlflowRecord(
+            address=self.address, experiment_id=runs.experiment_id, parent_run_id=runs.parent_id, runs=numbered
+        )
         try:
-            if json.loads(path.read_text(encoding="utf-8")) == record:
-                return
-        except (FileNotFoundError, ValueError):
-            pass
-        write_json(path, record)
+            known = MlflowRecord.load(self._folder)
+        except RecordError:
+            known = None
+        if known != record:
+            record.save(self._folder)
 
 
 def set_database_aside(root: Path) -> Path | None:

@@ -41,3 +41,16 @@ def test_a_resumed_stage_is_followed_from_its_checkpoint(tmp_path: Path, toy: Ca
     with metrics.open("a") as file:
         file.write(_line(2) + "\n")
     assert [progress.step for progress in follower.news()] == [2]
+
+
+def test_a_log_that_was_cut_and_has_outgrown_its_former_end_is_told_again(
+    tmp_path: Path, toy: Callable[..., Stage]
+) -> None:
+    metrics = tmp_path / "metrics.jsonl"
+    follower = Follower(toy("draw"), tmp_path, tmp_path / "final")
+    metrics.write_text("".join(_line(step) + "\n" for step in (1, 2, 3)))
+    assert len(list(follower.news())) == 3
+    # Back to step 1, and on from there at another pace.
+    metrics.write_text("".join(_line(step) + "\n" for step in (1, 4, 7, 8)))
+    assert [progress.step for progress in follower.news()] == [1, 4, 7, 8]
+    assert list(follower.news()) == []

@@ -28,6 +28,7 @@ from pipelines.store.estimate_record import (
 )
 from pipelines.store.inventory import stored_stages
 from pipelines.store.metrics_log import read_lines
+from pipelines.store.mlflow_record import MlflowRecord
 from pipelines.store.names import LEADERBOARD_FILE, PROGRESS
 from pipelines.store.provenance import (
     ProvenanceRecord,
@@ -84,6 +85,29 @@ trials = st.builds(
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One for all examples: each overwrites what the one before wrote."""
     return tmp_path_factory.mktemp("records")
+
+
+mlflow_records = st.builds(
+    MlflowRecord,
+    address=st.none() | words,
+    experiment_id=words,
+    parent_run_id=words,
+    runs=st.dictionaries(st.integers(0, 99).map(str), words, max_size=3),
+)
+
+
+@on_disk
+@given(mlflow_records)
+def test_where_runs_are_is_read_as_written(folder: Path, written: MlflowRecord) -> None:
+    written.save(folder)
+    assert MlflowRecord.load(folder) == written
+
+
+def test_a_damaged_record_of_runs_says_what_to_do(tmp_path: Path) -> None:
+    assert MlflowRecord.load(tmp_path) is None
+    (tmp_path / "mlflow.json").write_text('{"address": "http://x", "experiment_id": 1}')
+    with pytest.raises(RecordError, match=r"mlflow\.json is damaged .*calm-bench mlflow sync writes it anew"):
+        MlflowRecord.load(tmp_path)
 
 
 @on_disk
