@@ -84,6 +84,10 @@ def overhead(folder: Path, ideal_s: float) -> None:
     records = [json.loads(path.read_text()) for path in store.glob("stages/*/*/provenance.json")]
     start = min(attempt["started"] for record in records for attempt in record["attempts"]) - ran.began
     beyond = ran.seconds - start
+    spans = sorted(_span(record) for record in records)
+    first = min(_span(record)[0] for record in records if record.get("flops"))
+    last = max(end for _, end in spans)
+    serial, idle, ending = _parts(spans, first, last, ran.began + ran.seconds)
     imports = sum(record["preparation_s"] for record in records)
     busy = sum(record["wall_time_s"] for record in records) + imports
     print(
@@ -92,6 +96,30 @@ def overhead(folder: Path, ideal_s: float) -> None:
         f"cores: overhead beyond the start {100 * (2 * beyond / busy - 1):.1f} %, "
         f"{100 * (2 * beyond / (busy - imports) - 1):.1f} % where imports are not counted as work"
     )
+    print(
+        f"of the time beyond the start: {serial:.1f} s of text stages, one after the other; {idle:.1f} s in which a "
+        f"core had no stage ({1000 * 2 * idle / len(records):.0f} ms a stage); {ending:.1f} s after the last stage: "
+        "leaderboard, pictures, report, and the end of Ray"
+    )
+
+
+def _span(record: dict[str, Any]) -> tuple[float, float]:
+    """When a stage was taken by its worker, and when it was done, in seconds since the epoch."""
+    (attempt,) = record["attempts"]
+    return attempt["started"], attempt["started"] + record["preparation_s"] + record["wall_time_s"]
+
+
+def _parts(spans: list[tuple[float, float]], first: float, last: float, end: float) -> tuple[float, float, float]:
+    """Seconds before the first training, seconds of two cores without a stage until the last one ends, seconds after.
+
+    Args:
+        spans: of all stages.
+        first: when the first training began.
+        last: when the last stage ended.
+        end: of the command.
+    """
+    busy = sum(max(0.0, stop - max(start, first)) for start, stop in spans)
+    return first - spans[0][0], (last - first) - busy / 2, end - last
 
 
 _SPIN = (
