@@ -219,6 +219,8 @@ class Samples(Frozen):
     temperatures: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0, 0.5)
     candidates: PositiveInt = 200
     """N of the batch approximation that temperatures below 1 are drawn by."""
+    judge: Annotated[str | None, Field(exclude_if=lambda judge: judge is None)] = None
+    """Folder of a causal language model of transformers that says how likely the texts are (generative perplexity)."""
 
 
 class Benchmarks(Frozen):

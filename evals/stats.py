@@ -216,10 +216,10 @@ def pooled_difference(
     low, high = np.quantile(draws, [tail, 1.0 - tail])
     ours, theirs = ([brierlm_gradient(sums.means) for sums in side] for side in sides)
     delta_error = None
-    if all(gradient is not None for gradient in (*ours, *theirs)):
-        residual = _mean([residuals(sums) @ gradient for sums, gradient in zip(first, ours, strict=True)]) - _mean(
-            [residuals(sums) @ gradient for sums, gradient in zip(second, theirs, strict=True)]
-        )
+    gradients = [gradient for gradient in (*ours, *theirs) if gradient is not None]
+    if len(gradients) == len(ours) + len(theirs):
+        along = [residuals(sums) @ gradient for sums, gradient in zip((*first, *second), gradients, strict=True)]
+        residual = _mean(along[: len(ours)]) - _mean(along[len(ours) :])
         delta_error = float(np.hypot(_standard_error(residual, one.counts), seed_error or 0.0))
     means = [_mean([sums.means for sums in side]) for side in sides]
     return Comparison(

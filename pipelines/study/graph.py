@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from calm_bench.config import Benchmarks, Corpus, Experiment, LanguageModel, Tokens
+from calm_bench.config import Benchmarks, Corpus, Experiment, LanguageModel, Samples, Tokens
 from calm_bench.fingerprint import file_digest, identity
 from calm_bench.head_config import CustomHead
 from calm_bench.overrides import ConfigurationError
@@ -90,7 +90,7 @@ def _extras(experiment: Experiment, evaluation: Stage) -> Iterator[Stage]:
     if samples.num_prompts:
         yield _stage(
             "samples",
-            config={"seed": experiment.seed, "samples": samples.model_dump(mode="json")},
+            **_samples_identity(experiment.seed, samples),
             inputs={"tokens": tokens, "language_model": model},
             label=f"text by the {model.label}",
         )
@@ -171,9 +171,14 @@ def _tokens_identity(tokens: Tokens) -> dict[str, Any]:
         if folder is None:
             found["revision"] = tokens.revision
         else:
-            files = sorted(path for path in folder.rglob("*") if path.is_file())
-            found["tokenizer"] = identity({str(path.relative_to(folder)): file_digest(path) for path in files})
+            found["tokenizer"] = _folder_identity(folder)
     return found
+
+
+def _folder_identity(folder: Path) -> str:
+    """Of all files below ``folder``, by their names in it and their contents."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return identity({str(path.relative_to(folder)): file_digest(path) for path in files})
 
 
 def _model_identity(model: LanguageModel) -> dict[str, Any]:
@@ -201,6 +206,21 @@ def _protocol_identity(experiment: Experiment) -> dict[str, Any]:
     chunk_size = None if experiment.model.kind == "token" else experiment.model.chunk_size
     protocol = protocol_for(experiment.evaluation, corpus_digest="", tokenizer_digest="", chunk_size=chunk_size)
     return protocol.model_dump(mode="json", exclude={"corpus_digest", "tokenizer_digest"})
+
+
+def _samples_identity(seed: int, samples: Samples) -> dict[str, Any]:
+    """Configuration and settings of the stage: the judge's folder by its content, its path not in the identity."""
+    written = samples.model_dump(mode="json")
+    if samples.judge is None:
+        return {"config": {"seed": seed, "samples": written}}
+    folder = Path(samples.judge).expanduser().absolute()
+    if not folder.is_dir():
+        raise ConfigurationError(
+            f"samples.judge: there is no folder {samples.judge}: give one with a causal language model of "
+            "transformers, as save_pretrained writes it"
+        )
+    config = {"seed": seed, "samples": written | {"judge": _folder_identity(folder)}}
+    return {"config": config, "settings": {"judge": str(folder)}}
 
 
 def _benchmarks_identity(benchmarks: Benchmarks) -> dict[str, Any]:

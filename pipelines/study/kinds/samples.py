@@ -13,6 +13,8 @@ from calm_bench.memory import sampling_memory
 from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageCost
 from pipelines.study.kinds.generation_speed import WritingSpeed, chosen_speed, in_words
 from pipelines.study.kinds.trained import load_trained
+from pipelines.study.kinds.writing_statistics import in_words as in_words_beside_held_out
+from pipelines.study.kinds.writing_statistics import judged, judgement_in_words, measure_texts, writing_metrics
 from pipelines.study.row import FinishedStage, RowPart
 from pipelines.study.stage import Interrupted, Stage
 from pipelines.study.stage_context import StageContext
@@ -31,27 +33,56 @@ def run_samples(stage: Stage, inputs: Mapping[str, Path], folder: Path, context:
     """Continue every prompt at every temperature; the texts are the result, and ``samples.md`` for people.
 
     ``speed`` in the result holds, by temperature at which the texts were long enough to tell, the tokens a second
-    (:class:`WritingSpeed`), how they were drawn and on which device.
+    (:class:`WritingSpeed`), how they were drawn and on which device; ``statistics`` what they repeat and how they vary
+    beside held-out text; ``judgements`` their generative perplexity where ``samples.judge`` names a model.
     """
     from calm_bench.tokens import TokenStream, load_tokenizer
 
     settings = Samples.model_validate(stage.config["samples"])
     model = load_trained(stage, inputs["language_model"] / "model", context.device)
     tokenizer = load_tokenizer(inputs["tokens"] / "tokenizer")
-    prompts = prompts_of(TokenStream.open(inputs["tokens"], "test"), settings.num_prompts, settings.prompt_tokens)
-    texts, speeds = [], []
+    stream = TokenStream.open(inputs["tokens"], "test")
+    prompts = prompts_of(stream, settings.num_prompts, settings.prompt_tokens)
+    held_out = continuations_of(stream, settings.num_prompts, settings.prompt_tokens, settings.num_tokens)
+    texts, speeds, statistics, judgements = [], [], [], []
     for temperature in settings.temperatures:
         if context.stop():
             raise Interrupted(f"stopped before the texts at temperature {temperature:g}")
         speed = WritingSpeed(len(prompts), model.chunk_size)
         seed = int(stage.config["seed"])
-        texts += write_texts(model, tokenizer, prompts, temperature, settings, seed, context.device, speed)
+        written = _Written(len(prompts))
+        texts += write_texts(
+            model, tokenizer, prompts, temperature, settings, seed, context.device, written.and_tell(speed)
+        )
+        if (found := measure_texts(written.tokens, held_out, temperature)) is not None:
+            statistics.append(found)
+        if settings.judge is not None:
+            judge = Path(stage.settings["judge"])
+            judgements.append(judged(judge, texts, temperature, context.device))
         measured = speed.result()
         if measured is not None:
             how = {"decode_mode": decoding_of(temperature, settings).label, "device": device_name(context.device)}
             speeds.append({"temperature": temperature, **how, **measured})
-    write_bytes(folder / FILE, as_markdown(texts).encode())
-    return {"texts": texts, "speed": speeds}
+    notes = [*map(in_words_beside_held_out, statistics), *map(judgement_in_words, judgements)]
+    write_bytes(folder / FILE, as_markdown(texts, notes).encode())
+    result: dict[str, Any] = {"texts": texts, "speed": speeds, "statistics": statistics}
+    return result | ({"judgements": judgements} if judgements else {})
+
+
+class _Written:
+    """The tokens of each text of a batch, as they are drawn."""
+
+    def __init__(self, num_texts: int) -> None:
+        self.tokens: list[list[int]] = [[] for _ in range(num_texts)]
+
+    def and_tell(self, other: Callable[[int, list[int]], None]) -> Callable[[int, list[int]], None]:
+        """Keep each piece and tell it to ``other`` too."""
+
+        def on_tokens(index: int, piece: list[int]) -> None:
+            other(index, piece)
+            self.tokens[index] += piece
+
+        return on_tokens
 
 
 def prompts_of(stream: TokenStream, count: int, length: int) -> list[list[int]]:
@@ -59,18 +90,34 @@ def prompts_of(stream: TokenStream, count: int, length: int) -> list[list[int]]:
 
     Fewer where there are fewer such documents.
     """
+    return [stream[start : start + length].tolist() for start, _ in _prompted(stream, count, length)]
+
+
+def continuations_of(stream: TokenStream, count: int, length: int, num_tokens: int) -> list[list[int]]:
+    """What the documents themselves say after the prompts of :func:`prompts_of`, ``num_tokens`` or to their ends."""
+    return [
+        stream[start + length : min(start + length + num_tokens, end)].tolist()
+        for start, end in _prompted(stream, count, length)
+    ]
+
+
+def _prompted(stream: TokenStream, count: int, length: int) -> list[tuple[int, int]]:
+    """Starts and ends of the documents whose beginnings are prompts."""
     ends = stream.document_ends.tolist()
     starts = [0, *ends[:-1]]
     # A document's last token is the end of the text: a prompt that holds it would leave nothing to write.
-    fitting = [start for start, end in zip(starts, ends, strict=True) if end - start > length + 1]
+    fitting = [(start, end) for start, end in zip(starts, ends, strict=True) if end - start > length + 1]
     count = min(count, len(fitting))
-    chosen = [fitting[index * len(fitting) // count] for index in range(count)]
-    return [stream[start : start + length].tolist() for start in chosen]
+    return [fitting[index * len(fitting) // count] for index in range(count)]
 
 
-def as_markdown(texts: Sequence[Mapping[str, Any]]) -> str:
-    """Prompts and continuations as Markdown, in blocks that no text of theirs can leave."""
-    parts = ["# Samples\n"]
+def as_markdown(texts: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -> str:
+    """Prompts and continuations as Markdown, in blocks that no text of theirs can leave.
+
+    Args:
+        notes: what was measured of them, a line each.
+    """
+    parts = ["# Samples\n", *(f"{note}\n" for note in notes)]
     for text in texts:
         whole = f"{text['prompt']}⟦{text['text']}⟧"
         ended = "the model ended the text" if text["ended"] else f"cut after {text['num_tokens']} tokens"
@@ -151,5 +198,11 @@ def samples_row(finished: FinishedStage) -> RowPart:
 
 
 SAMPLES = StageKind(
-    "samples", run_samples, cost=samples_cost, summary=samples_summary, row_part=samples_row, artifacts=(FILE,)
+    "samples",
+    run_samples,
+    cost=samples_cost,
+    summary=samples_summary,
+    row_part=samples_row,
+    metrics=writing_metrics,
+    artifacts=(FILE,),
 )

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 
 from calm_bench.config import Experiment
-from calm_bench.overrides import apply_settings
+from calm_bench.overrides import ConfigurationError, apply_settings
 from calm_bench.tokens import TokenStream
 from pipelines.execution.local_executor import LocalExecutor
 from pipelines.store.store import Store
 from pipelines.study.graph import stages_for
 from pipelines.study.kinds.generation_speed import WritingSpeed, chosen_speed, in_words
-from pipelines.study.kinds.samples import as_markdown, prompts_of
+from pipelines.study.kinds.samples import as_markdown, continuations_of, prompts_of
+from pipelines.study.kinds.writing_statistics import in_words as in_words_beside_held_out
+from pipelines.study.kinds.writing_statistics import measure_texts, writing_metrics
+from pipelines.study.stage import Stage
 
 
 def stream(lengths: list[int]) -> TokenStream:
@@ -31,6 +34,44 @@ def test_prompts_begin_documents_that_go_on() -> None:
 def test_a_document_that_ends_with_the_prompt_is_none_to_continue() -> None:
     assert prompts_of(stream([5, 5]), 2, 4) == []
     assert prompts_of(stream([6, 5]), 2, 4) == [[0] * 4]
+
+
+def test_continuations_are_what_the_documents_say_after_the_prompts() -> None:
+    assert continuations_of(stream([10, 3, 12, 5, 20, 11]), 2, 4, 7) == [[0] * 6, [4] * 7]
+
+
+def test_statistics_stand_beside_those_of_as_much_held_out_text() -> None:
+    circle, document = [1, 2] * 40, list(range(60))
+    found = measure_texts([circle, circle, []], [document, document, document], 0.5)
+    assert found is not None
+    assert (found["num_texts"], found["num_tokens"]) == (2, 120)
+    assert found["model"]["repeated_4"]["value"] == pytest.approx(1 - 2 / 57)
+    assert found["held_out"]["repeated_4"]["value"] == 0.0
+    assert found["held_out"]["distinct_2"]["value"] == pytest.approx(0.5), "the two documents are one"
+    words = in_words_beside_held_out(found)
+    assert words.startswith("Temperature 0.5, 2 texts, 120 tokens: distinct 2-grams 1.69 % (held-out text 50 %)")
+    assert {point.name for point in writing_metrics({"statistics": [found]})} >= {
+        "text_T0.5/repeated_4_model",
+        "text_T0.5/repeated_4_held_out",
+    }
+    assert measure_texts([[], []], [document, document], 1.0) is None
+
+
+def test_a_judge_is_named_by_its_content(tmp_path: Path) -> None:
+    def stage(folder: Path) -> Stage:
+        found = stages_for(apply_settings(Experiment(), {"samples.judge": str(folder)}))["samples"]
+        assert found.settings == {"judge": str(folder)}
+        return found
+
+    for name in ("one", "moved"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    one = stage(tmp_path / "one")
+    assert stage(tmp_path / "moved").identity == one.identity
+    (tmp_path / "moved" / "config.json").write_text("{ }")
+    assert stage(tmp_path / "moved").identity != one.identity
+    with pytest.raises(ConfigurationError, match=r"samples\.judge: there is no folder"):
+        stage(tmp_path / "none")
 
 
 def test_more_prompts_than_documents() -> None:
