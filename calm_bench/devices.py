@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 
 from calm_bench.cgroups import cpu_quota, memory_limit
 
@@ -18,12 +19,29 @@ def device_name(device: str) -> str:
 
 
 def resolve_device(device: str) -> str:
-    """``device`` itself, or for ``auto`` a GPU where there is one and the CPU otherwise."""
-    if device != "auto":
+    """``device`` itself, or for ``auto`` a GPU where there is one and the CPU otherwise.
+
+    Raises:
+        ConfigurationError: it is no device, or a GPU that torch cannot use here.
+    """
+    if device == "cpu":
         return device
+    from calm_bench.problems import ConfigurationError
+
+    if device != "auto" and not re.fullmatch(r"cuda(:\d+)?", device):
+        raise ConfigurationError(f"there is no device {device!r}: auto, cpu, cuda, or cuda:N for one of several GPUs")
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "auto":
+        return "cuda" if count else "cpu"
+    if count == 0:
+        built = torch.backends.cuda.is_built()
+        reason = "no NVIDIA GPU can be used" if built else "this torch was built for CPUs alone"
+        raise ConfigurationError(f"there is no {device} here: {reason}; leave the device out, or name cpu")
+    if ":" in device and int(device.partition(":")[2]) >= count:
+        raise ConfigurationError(f"there is no {device} here: the last GPU is cuda:{count - 1}")
+    return device
 
 
 def available_cpus() -> int:

@@ -49,7 +49,7 @@ class ExportError(RunError, ValueError):
 
 def export_reference(
     model: Autoencoder | ChunkLanguageModel,
-    folder: Path,
+    folder: str | Path,
     eos_id: int | None = None,
     pad_id: int | None = None,
     format: Format = "bin",
@@ -73,6 +73,7 @@ def export_reference(
     Raises:
         ExportError: the reference has no such model.
     """
+    folder = Path(folder)
     tokens = {"bos_token_id": None, "eos_token_id": eos_id, "pad_token_id": eos_id if pad_id is None else pad_id}
     if isinstance(model, Autoencoder):
         tensors, notes = autoencoder_tensors(model), _autoencoder_notes(model)

@@ -66,17 +66,18 @@ CALM_SIZES = (
 )
 
 
-def load_released_autoencoder(folder: Path) -> Autoencoder:
+def load_released_autoencoder(folder: str | Path) -> Autoencoder:
     """Read a reference autoencoder, in evaluation mode.
 
     Raises:
         WeightsError: a file is missing, carries code, or keys or shapes differ.
     """
+    folder = Path(folder)
     return _autoencoder(_config(folder), read_tensors(folder, pickles=True), folder)
 
 
 def load_released_calm(
-    folder: Path, autoencoder_folder: Path | None = None, head: Mapping[str, Any] | None = None
+    folder: str | Path, autoencoder_folder: str | Path | None = None, head: Mapping[str, Any] | None = None
 ) -> Calm:
     """Read a reference CALM model with an energy, diffusion or flow head, in evaluation mode.
 
@@ -88,6 +89,7 @@ def load_released_calm(
     Raises:
         WeightsError: a file is missing, carries code, a head unknown here, or keys or shapes differ.
     """
+    folder = Path(folder)
     config, tensors = _config(folder), read_tensors(folder, pickles=True)
     architecture = (config.get("architectures") or ["EnergyTransformer"])[0]
     if architecture not in ARCHITECTURES:
@@ -100,7 +102,7 @@ def load_released_calm(
         autoencoder = _autoencoder(_inferred_autoencoder_config(config, inner, folder), inner, folder)
     elif autoencoder_folder is not None:
         autoencoder = load_released_autoencoder(autoencoder_folder)
-        _check_fit(config, autoencoder, folder, autoencoder_folder)
+        _check_fit(config, autoencoder, folder, Path(autoencoder_folder))
     else:
         raise WeightsError(f"{folder} carries no autoencoder: name its folder")
     model_config = _validated(

@@ -88,10 +88,18 @@ def explain(model: type[BaseModel], error: ValidationError) -> list[str]:
             given = detail.get("input")
             if detail["type"] != "value_error" and isinstance(given, str | int | float | bool | None):
                 message = message[0].lower() + message[1:]
-                found[path] = f", found {given!r}"
+                found[path] = f", found {given!r}" + _sweep(path, given, detail["type"])
         problems.setdefault(path, []).append(message)
     lines = {path: " or ".join(messages) + found.get(path, "") for path, messages in problems.items()}
     return [f"{path}: {line}" if path else line for path, line in lines.items()]
+
+
+def _sweep(path: str, given: object, problem: str) -> str:
+    """How to try several values, where one number was wanted and several are given by comma."""
+    if not (isinstance(given, str) and "," in given and problem.endswith("_parsing")):
+        return ""
+    values = ", ".join(part.strip() for part in given.split(","))
+    return f"; several values are searched over: 'search.parameters=[{{name: {path}, values: [{values}]}}]'"
 
 
 def _locate(model: type[BaseModel], location: Sequence[str | int]) -> tuple[list[str], tuple[type[BaseModel], ...]]:

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from calm_bench.head_config import CustomHead as CustomHeadConfig
 from calm_bench.heads.base import Head
 from calm_bench.heads.noise import Noise
+from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import UnknownName
 
 FEW, MANY = 8, 16
@@ -61,7 +62,11 @@ def _imported(target: str) -> Any:
 
 
 def counted_cost(config: CustomHeadConfig, hidden_size: int, latent_size: int) -> tuple[float, float, int]:
-    """FLOPs of training a position (forward and backward) and of one sample alone, and parameters, as torch counts."""
+    """FLOPs of training a position (forward and backward) and of one sample alone, and parameters, as torch counts.
+
+    Raises:
+        ConfigurationError: the class samples another shape than the contract says.
+    """
     with torch.random.fork_rng(devices=[]):
         head = CustomHead(config, hidden_size, latent_size)
     generator = torch.Generator().manual_seed(0)
@@ -74,6 +79,27 @@ def counted_cost(config: CustomHeadConfig, hidden_size: int, latent_size: int) -
         return int(counter.get_total_flops())
 
     training = (trained(MANY) - trained(FEW)) / (MANY - FEW)
+    _check_samples(head, config.target, hidden_size, latent_size)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         head.sample(torch.randn(1, hidden_size, generator=generator), 1, generator)
     return training, float(counter.get_total_flops()), sum(p.numel() for p in head.parameters())
+
+
+def _check_samples(head: Head, target: str, hidden_size: int, latent_size: int) -> None:
+    """Refuse a class whose samples have another shape than :meth:`Head.sample` says.
+
+    Raises:
+        ConfigurationError: they have; says which.
+    """
+    # Three numbers that no other dimension has: what is swapped or left out shows.
+    samples, rows, columns = 5, 2, 3
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        found = head.sample(torch.randn(rows, columns, hidden_size, generator=generator), samples, generator)
+    wanted = (samples, rows, columns, latent_size)
+    shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    if shape != wanted:
+        raise ConfigurationError(
+            f"model.head.target {target}: sample(hidden [{rows}, {columns}, {hidden_size}], num_samples={samples}) "
+            f"gives {shape} instead of {wanted}, which is [num_samples, ..., latent_size]"
+        )

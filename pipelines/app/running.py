@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 import threading
 from collections.abc import Callable
@@ -23,9 +22,9 @@ from pipelines.results.final_rows import rows_of
 from pipelines.results.leaderboard import Leaderboard
 from pipelines.results.trajectories import summary, trajectories_of
 from pipelines.search.drive import StudyInterrupted, run_study
+from pipelines.store.kept_corpus import corpus_identity_in
 from pipelines.store.study_folder import study_folder
 from pipelines.study.config import Study
-from pipelines.study.graph import corpus_identity_of
 from pipelines.tracking.listener import TrackingListener
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def run_and_report(
     tracking = None
     try:
         # Asked once: that of a corpus in files is a digest of all of them.
-        corpus_identity = functools.cache(corpus_identity_of)
+        corpus_identity = corpus_identity_in(store, progress.message)
         folder = study_folder(study, store, corpus_identity)
         listeners: list[Listener] = [progress]
         if study.tracking.enabled:

@@ -126,6 +126,8 @@ def time_left(view: StudyView) -> str:
     if view.remaining_s is None or 0 < view.num_trials <= view.complete + view.failed + view.pruned:
         return ""
     kinds = ", ".join(kind.replace("_", " ") for kind in view.unpriced)
+    if kinds and view.remaining_s < 1:
+        return f"time left not known yet (no {kinds} has ended)"
     if kinds:
         return f"at least {duration(view.remaining_s)} left (no {kinds} has ended yet)"
     return f"about {duration(view.remaining_s)} left"

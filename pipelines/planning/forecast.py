@@ -98,8 +98,15 @@ class Expected:
     def __str__(self) -> str:
         if self.measured_s <= 0:
             return f"{duration(self.estimated_s)} estimated"
-        error = self.estimated_s / self.measured_s - 1
-        return f"{duration(self.estimated_s)} estimated, {duration(self.measured_s)} taken ({100 * error:+.0f} %)"
+        return f"{duration(self.estimated_s)} estimated, {duration(self.measured_s)} taken{self._difference}"
+
+    @property
+    def _difference(self) -> str:
+        """How wrong the estimate was, in words: a sign alone would not say which of the two it is of."""
+        percent = round(100 * (self.estimated_s / self.measured_s - 1))
+        if percent == 0:
+            return ""
+        return f" (estimate {abs(percent)} % too {'high' if percent > 0 else 'low'})"
 
 
 @dataclass(frozen=True)
@@ -130,6 +137,8 @@ class Forecast:
         self._expected_s = {stage.identity: (stage.kind, s.end - s.start) for stage, s in estimate.spans.items()}
         self.speed_of = speed_of
         """Measures a model that is not known yet."""
+        self.impossible = plan.impossible
+        """Trials that cannot run."""
         self._begun = time.monotonic()
         self._seconds: dict[str, list[float]] = defaultdict(list)
         self._stages: dict[str, StageTime] = {}

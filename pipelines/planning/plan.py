@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,11 +11,12 @@ from calm_bench.config import Experiment
 from calm_bench.overrides import ConfigurationError, apply_settings
 from pipelines.planning.budgets import BudgetRule, assumed_size, rule_for
 from pipelines.planning.stage_costs import assumed_speed
+from pipelines.store.kept_corpus import corpus_identity_in
 from pipelines.store.store import Store
 from pipelines.store.study_folder import study_folder
 from pipelines.study.config import Parameter, Search, Study
 from pipelines.study.equal_budget import Budget
-from pipelines.study.graph import CorpusIdentity, corpus_identity_of, stages_for
+from pipelines.study.graph import CorpusIdentity, stages_for
 from pipelines.study.price import Price, price_of
 from pipelines.study.space import grid_points, label_of, settings_at
 from pipelines.study.stage import Stage, StageGraph
@@ -91,6 +91,13 @@ class Plan:
     """What is equal among the language models, with its amount; None where each is trained as configured."""
 
     @property
+    def impossible(self) -> tuple[str, ...]:
+        """The trials of a grid that cannot run, each with the reason; of a search they are known as they come."""
+        if self.study.search.sampler != "grid":
+            return ()
+        return tuple(f"trial {one.number} ({one.label}): {one.error}" for one in self.trials if one.error is not None)
+
+    @property
     def flops(self) -> float:
         """Training FLOPs of all stages of the listed trials, each stage once."""
         return sum(planned.flops for planned in self.stages)
@@ -150,7 +157,7 @@ def plan_study(study: Study, store: Store, speed_of: Callable[[Workload], Speed]
         CorpusError: the corpus is unknown, unreadable, or not pinned.
     """
     # A local corpus is named by its content: read it once, not once a trial.
-    corpus_identity = functools.cache(corpus_identity_of)
+    corpus_identity = corpus_identity_in(store)
     folder = study_folder(study, store, corpus_identity)
 
     def size_of(experiment: Experiment) -> int:

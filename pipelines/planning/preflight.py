@@ -17,7 +17,7 @@ def check_study(study: Study) -> list[str]:
         Tasks whose scores will not be kept for a later run, a sentence each.
 
     Raises:
-        ConfigurationError: no text to watch trainings by, or none to score.
+        ConfigurationError: no text to watch trainings by, or none to score, or no GPU where one is asked for.
         UnknownName: a scorer or task that does not exist; names the nearest.
         MissingData, TaskFileError: a task's data or questions cannot be used.
     """
@@ -31,6 +31,11 @@ def check_study(study: Study) -> list[str]:
                 f"corpus.{split}_fraction=0 leaves no text for what {what}: a study needs both, so give it a fraction "
                 "above 0"
             )
+    execution = study.execution
+    if execution.backend == "ray" and execution.device == "cuda" and execution.gpus_per_stage == 0:
+        raise ConfigurationError(
+            "execution.device=cuda needs execution.gpus_per_stage=1 (or a fraction): Ray shows a stage no GPU otherwise"
+        )
     notes: dict[str, None] = {}
     for benchmarks in _variants(study):
         if benchmarks.scorer is not None:

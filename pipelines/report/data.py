@@ -25,7 +25,7 @@ class Column:
     """Which end people want; None where there is none."""
     log: bool = False
     """Whether an axis is logarithmic unless the reader says otherwise."""
-    form: Literal["text", "score", "flops", "count", "share", "duration", "whole"] = "score"
+    form: Literal["text", "score", "flops", "count", "share", "duration", "whole", "setting"] = "score"
     shown: bool = True
     """False for columns that the reader has to ask for."""
     axis: bool = True

@@ -28,6 +28,9 @@ def estimates_of(folder: Path) -> list[Expected]:
 def _cells(kind: str, estimated: float, measured: float) -> list[str]:
     if kind != "total" and max(estimated, measured) < 1:
         return []
-    error = f"{100 * (estimated / measured - 1):+.0f} %".replace("-", "−") if measured > 0 else MISSING  # noqa: RUF001
+    error = MISSING
+    if measured > 0:
+        percent = round(100 * (estimated / measured - 1))
+        error = f"{abs(percent)} % too {'high' if percent > 0 else 'low'}" if percent else "as estimated"
     name = "In all" if kind == "total" else STAGE_WORDS.get(kind, kind)
     return [name, duration(estimated), duration(measured), error]

@@ -12,6 +12,7 @@ from calm_bench.overrides import ConfigurationError, assign, parse_assignment, v
 from calm_bench.problems import check_path
 from pipelines.execution.run_stage import run_stage
 from pipelines.scoring.models import TrainedModel, is_transformers_model
+from pipelines.store.kept_corpus import corpus_identity_in
 from pipelines.store.store import Store
 from pipelines.study.graph import stages_for
 from pipelines.study.stage import StageGraph
@@ -242,7 +243,7 @@ def prepare_text(model: TrainedModel, store: Store, overrides: Sequence[str] = (
         ConfigurationError: as :func:`score_model`.
     """
     experiment = _experiment(model, overrides)
-    graph = stages_for(experiment)
+    graph = stages_for(experiment, corpus_identity_in(store))
     for stage in (graph["corpus"], graph["tokens"]):
         run_stage(store, stage, STAGE_KINDS.get(stage.kind), StageContext())
     return experiment, graph

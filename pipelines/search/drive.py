@@ -35,12 +35,13 @@ from pipelines.search.study_queue import StudyQueue, StudyTrial
 from pipelines.search.trial_queue import TrialResult
 from pipelines.search.trial_storage import Journal, trial_storage
 from pipelines.search.vocabularies import TokensFailed, Vocabularies
+from pipelines.store.kept_corpus import corpus_identity_in
 from pipelines.store.store import Store
 from pipelines.store.study_folder import study_folder
 from pipelines.store.study_record import save_study
 from pipelines.store.trial_record import TrialRecord, save_trials
 from pipelines.study.config import Study
-from pipelines.study.graph import corpus_identity_of, stages_for
+from pipelines.study.graph import stages_for
 from pipelines.study.identity import study_identity
 from pipelines.study.stage import Stage, StageGraph
 from pipelines.study.trial import TrialOutcome
@@ -84,7 +85,7 @@ def run_study(
         PostgresqlError: the trials are kept in a database that cannot be used.
         CorpusError, ConfigurationError: the base experiment itself cannot be described.
     """
-    corpus_identity = functools.cache(corpus_identity_of)
+    corpus_identity = corpus_identity_in(store)
     graph_for = graph_for or functools.partial(stages_for, corpus_identity=corpus_identity)
     name = study_identity(study, corpus_identity)
     folder = study_folder(study, store, corpus_identity)

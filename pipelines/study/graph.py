@@ -249,7 +249,7 @@ def _portable(corpus: Corpus) -> Corpus:
     path = Path(corpus.source.removeprefix(prefix)).expanduser()
     from calm_bench.corpora import source_name
 
-    if (prefix or source_name(corpus.source) == "local") and path.exists():
+    if path.exists() and (prefix or source_name(corpus.source) == "local"):
         return corpus.model_copy(update={"source": f"{prefix}{path.absolute()}"})
     return corpus
 

@@ -157,3 +157,10 @@ def test_token_model_has_chunks_of_one() -> None:
 
 def test_nothing_set_is_nothing_changed() -> None:
     assert apply_settings(Experiment(), {}) == Experiment()
+
+
+def test_several_values_of_a_number_are_told_how_to_sweep() -> None:
+    from calm_bench.overrides import ConfigurationError, validate
+
+    with pytest.raises(ConfigurationError, match=r"search.parameters=\[\{name: seed, values: \[0, 1, 2\]\}\]"):
+        validate(Experiment, {"seed": "0, 1,2"})

@@ -40,7 +40,7 @@ def compare(
         for name in (first, second)
     ]
     one = sides[0][0]
-    found = compare_seeds(*sides)
+    found = compare_seeds(sides[0], sides[1])
     seeds = [len(side) for side in sides]
     if as_json:
         told = {"first": first, "second": second, **asdict(found), "seeds": seeds, "protocol_hash": one.protocol_hash}

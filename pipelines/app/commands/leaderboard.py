@@ -167,7 +167,12 @@ def _rows(
         here, by_folder = "MLflow", {}
         entries = entries_from_mlflow(mlflow, experiment or ["calm-bench"])
     else:
-        here, by_folder = "the store", stored_leaderboards(open_store(store))
+        where = open_store(store)
+        if not where.exists() and (store is not None or not files):
+            raise ConfigurationError(
+                f"there is no store {where.place}: calm-bench run makes one, and --store names another"
+            )
+        here, by_folder = "the store", stored_leaderboards(where)
         entries = [entry for board in by_folder.values() for entry in board]
     sources = [(here, entries), *((str(path), list(read_board(path))) for path in files)]
     known = sorted({entry.study for _, rows in sources for entry in rows})

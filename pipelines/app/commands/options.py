@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
@@ -64,10 +65,24 @@ def named_study(name: str, overrides: list[str] | None, store: str | None, local
 
 
 def console() -> Console:
-    """Where results are printed."""
+    """Where results are printed; once its reader has gone, as ``head`` does, what follows is printed nowhere.
+
+    A command that has something to finish finishes it.
+    """
     from rich.console import Console
 
-    return Console()
+    class Screen(Console):
+        def on_broken_pipe(self) -> None:
+            print_nowhere()
+
+    return Screen()
+
+
+def print_nowhere() -> None:
+    """Let everything go nowhere that is still to be printed: nobody reads it any more."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def error_console() -> Console:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calm_bench.devices import resolve_device
 from pipelines.app.commands.options import (
     DEFAULT_STUDY,
     AsJson,
@@ -22,6 +23,8 @@ from pipelines.app.commands.options import (
 from pipelines.common.screen import take_loss
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from pipelines.app.run_context import RunContext
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from pipelines.store.store import Store
     from pipelines.study.config import Study
 
+MOST_IMPOSSIBLE = 5
 BudgetLimit = Annotated[
     str | None,
     typer.Option(
@@ -44,6 +48,9 @@ def run(
     store: StorePath = None,
     local: Annotated[bool, typer.Option("--local", help="Run in this process, without Ray.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed trials again.")] = False,
+    skip_invalid: Annotated[
+        bool, typer.Option("--skip-invalid", help="Run the other trials where some have settings that do not fit.")
+    ] = False,
     budget: BudgetLimit = None,
     machine: Annotated[str, typer.Option("--machine", help="Where it will run, for --budget: local, or h100x8.")] = (
         "local"
@@ -60,6 +67,8 @@ def run(
     resolved = named_study(study, overrides, store, local)
     for note in check_study(resolved):
         say_on_stderr(note)
+    if resolved.execution.backend == "local":
+        resolve_device(resolved.execution.device)
     with RunContext.of(resolved) as place:
         resolved = _settled(resolved, place.store)
         from pipelines.app.running import run_and_report
@@ -73,6 +82,8 @@ def run(
             screen.print()
 
         expected = _forecast_of(resolved, place, screen, budget, machine, may_measure=not no_calibration)
+        if expected is not None and not skip_invalid:
+            _refuse_impossible(expected.impossible, "calm-bench run --skip-invalid runs the others")
         report = run_and_report(resolved, screen, retry_failed, expected, show, place)
     _tell(report, resolved, screen)
     if reason := take_loss():
@@ -155,7 +166,8 @@ def plan(
 ) -> None:
     """Say what a study will do and what it will cost, without doing it.
 
-    Starts nothing; only --calibrate works for some seconds. Exit code 3: it costs more than --budget.
+    Starts nothing; only --calibrate works for some seconds. Exit code 2: some trials cannot run; 3: it costs more than
+    --budget.
     """
     from calm_bench.overrides import ConfigurationError
     from pipelines.planning.estimate import estimate
@@ -190,6 +202,22 @@ def plan(
         print_plan(planned, console(), estimates, None if every else SHOWN_TRIALS)
     if limit is not None:
         check_limit(limit, planned, estimates[0])
+    _refuse_impossible(planned.impossible, "calm-bench run --skip-invalid runs the others")
+
+
+def _refuse_impossible(impossible: Sequence[str], way_out: str) -> None:
+    """
+    Raises:
+        ConfigurationError: some trials of a plan cannot run; says which.
+    """
+    from calm_bench.overrides import ConfigurationError
+
+    if impossible:
+        listed = "".join(f"\n  {one}" for one in impossible[:MOST_IMPOSSIBLE])
+        more = len(impossible) - MOST_IMPOSSIBLE
+        listed += f"\n  and {more} more" if more > 0 else ""
+        count = "one trial" if len(impossible) == 1 else f"{len(impossible)} trials"
+        raise ConfigurationError(f"{count} cannot run ({way_out}):{listed}")
 
 
 def studies(

@@ -98,6 +98,9 @@ def test_an_impossible_trial_is_named_and_the_others_are_planned(tmp_path: Path)
     assert plan.trials[0].price is not None
     assert "not a multiple of model.chunk_size 3" in str(plan.trials[1].error)
     assert "cannot run" in shown(plan)
+    (impossible,) = plan.impossible
+    assert "trial 1 (chunk_size=3)" in impossible
+    assert "not a multiple" in impossible
 
 
 def test_budget_in_flops_buys_that_many(tmp_path: Path) -> None:
