@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 MAX_LOGITS = 1 << 24
 """Logits held at once on a CPU (64 MB in fp32)."""
@@ -56,6 +57,28 @@ def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, max_logits: i
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
     summed: Tensor = _SummedCrossEntropy.apply(hidden, weight, targets, rows, dtype)  # type: ignore[no-untyped-call]
     return summed / len(targets)
+
+
+def weighted_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, scale: Tensor) -> Tensor:
+    """Sum over rows of ``scale`` times the cross-entropy in nats of ``softmax(hidden @ weight.T)`` at ``targets``.
+
+    Args:
+        hidden: [R, d].
+        weight: [V, d].
+        targets: Long [R], token ids.
+        scale: fp32 [R], without a gradient.
+    """
+    rows = max(1, (MAX_LOGITS if hidden.device.type == "cpu" else MAX_LOGITS_ON_GPU) // weight.shape[0])
+
+    def summed(block: Tensor, wanted: Tensor, own: Tensor) -> Tensor:
+        logits = functional.linear(block, weight).float()
+        return (own * functional.cross_entropy(logits, wanted, reduction="none")).sum()
+
+    blocks = list(zip(hidden.split(rows), targets.split(rows), scale.split(rows), strict=True))
+    if len(blocks) == 1:
+        return summed(*blocks[0])
+    # Each block's logits are made anew in the backward pass, so that those of all are never held together.
+    return torch.stack([checkpoint(summed, *block, use_reentrant=False) for block in blocks]).sum()
 
 
 class _SummedCrossEntropy(torch.autograd.Function):

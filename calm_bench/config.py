@@ -9,8 +9,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
+from calm_bench.family_config import ChunkDecoder, CustomFamily, Denoiser
+from calm_bench.family_registry import FAMILIES, SECTIONS, FamilyRules
 from calm_bench.frozen import Fraction, Frozen, NonNegativeInt, PositiveInt
 from calm_bench.head_config import EnergyHead, HeadConfig
 
@@ -129,10 +138,13 @@ class Autoencoder(Frozen):
 
 
 class LanguageModel(Frozen):
-    """A chunk model (``calm``) or the token-by-token baseline (``token``) on a Llama-style backbone."""
+    """A model of one of the families, on a Llama-style backbone."""
 
-    kind: Literal["calm", "token"] = "calm"
+    kind: str = "calm"
+    """The family: ``calm`` predicts the next chunk's latent, ``token`` the next token; others predict the tokens of the
+    next chunk (:data:`calm_bench.family_registry.FAMILIES`)."""
     chunk_size: PositiveInt = 4
+    """K, tokens that one step of the backbone reads and predicts; 1 in a token model."""
     hidden_size: PositiveInt = 96
     intermediate_size: PositiveInt = 256
     num_layers: PositiveInt = 3
@@ -144,6 +156,13 @@ class LanguageModel(Frozen):
     usual one is left out of identities and files."""
     rms_norm_eps: Annotated[float, Field(gt=0, exclude_if=lambda eps: eps == RMS_NORM_EPS)] = RMS_NORM_EPS
     head: HeadConfig = EnergyHead()
+    """The generative head of ``calm``."""
+    decoder: ChunkDecoder = ChunkDecoder()
+    """The decoder inside a chunk of ``patch``."""
+    denoiser: Denoiser = Denoiser()
+    """The diffusion inside a block of ``block_diffusion``."""
+    custom: CustomFamily = CustomFamily()
+    """The family itself and its settings, of ``custom`` and of families that other distributions bring."""
     training: Training = Training(num_steps=1000)
 
     @model_validator(mode="before")
@@ -165,6 +184,45 @@ class LanguageModel(Frozen):
                 f"num_key_value_heads {self.num_key_value_heads}"
             )
         return self
+
+    @field_validator("kind")
+    @classmethod
+    def _family_is_known(cls, kind: str) -> str:
+        FAMILIES.get(kind)
+        return kind
+
+    @model_validator(mode="after")
+    def _settings_are_of_the_family(self) -> Self:
+        for section in SECTIONS:
+            default = LanguageModel.model_fields[section].default
+            if section not in self.family.sections and getattr(self, section) != default:
+                owners = [name for name in FAMILIES.built_in if section in FAMILIES.get(name).sections]
+                raise ValueError(
+                    f"model.{section} belongs to model.kind={' or '.join(owners)}, not to {self.kind}: leave it out"
+                )
+        if (problem := self.family.problem(self)) is not None:
+            raise ValueError(problem)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_settings_of_other_families(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = written(self)
+        return {name: value for name, value in data.items() if name not in SECTIONS or name in self.family.sections}
+
+    @property
+    def family(self) -> FamilyRules:
+        """The rules of the family that the model is of."""
+        return FAMILIES.get(self.kind)
+
+    @property
+    def needs_autoencoder(self) -> bool:
+        """Whether the model is built on a trained chunk autoencoder."""
+        return self.family.needs_autoencoder
+
+    @property
+    def is_chunked(self) -> bool:
+        """Whether a step of the backbone is a chunk of ``chunk_size`` tokens, even if that is 1."""
+        return self.family.fixed_chunk_size is None
 
     @property
     def key_value_heads(self) -> int:
@@ -272,31 +330,33 @@ class Experiment(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _fill_what_follows_from_the_model(cls, data: Any) -> Any:
-        """A token model has K = 1; the autoencoder's K is the model's unless set."""
+        """A family with but one K, such as the token model, has it; the autoencoder's K is the model's unless set."""
         if not isinstance(data, dict):
             return data
         model = data.get("model")
         model = dict(model) if isinstance(model, dict) else None
         if model is None:
             return data
-        if model.get("kind") == "token":
-            model["chunk_size"] = 1
+        kind = model.get("kind")
+        if isinstance(kind, str) and kind in FAMILIES.names() and (size := FAMILIES.get(kind).fixed_chunk_size):
+            model["chunk_size"] = size
         return {**data, "model": model}
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:
         chunk_size = self.model.chunk_size
-        if self.model.kind == "calm":
-            if self.autoencoder.chunk_size not in (None, chunk_size):
+        if self.model.is_chunked:
+            if self.model.needs_autoencoder and self.autoencoder.chunk_size not in (None, chunk_size):
                 raise ValueError(
                     f"model.chunk_size is {chunk_size} but autoencoder.chunk_size is {self.autoencoder.chunk_size}: "
                     "leave autoencoder.chunk_size unset to follow the model"
                 )
             lengths = {
                 "model.training.sequence_length": self.model.training.sequence_length,
-                "autoencoder.training.sequence_length": self.autoencoder.training.sequence_length,
                 "evaluation.context_length": self.evaluation.context_length,
             }
+            if self.model.needs_autoencoder:
+                lengths["autoencoder.training.sequence_length"] = self.autoencoder.training.sequence_length
             if self.evaluation.protocol == "matched":
                 lengths["evaluation.first_position"] = self.evaluation.first_position
                 lengths["evaluation.position_stride"] = self.evaluation.position_stride

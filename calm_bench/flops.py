@@ -5,6 +5,8 @@ Rules (they reproduce the paper's Table 1): a matrix product costs 2 FLOPs per w
 forward; embedding look-ups, norms and activations are free. All FLOPs are per *token*: a chunk model's steps cost what
 they cost and are divided by K.
 
+What all families of models share is priced here, the rest by the family (:mod:`calm_bench.families`).
+
 Symbols: d hidden size of the backbone, K tokens of a chunk, V vocabulary, w head width, Z latent size, h hidden size of
 the autoencoder.
 """
@@ -12,34 +14,33 @@ the autoencoder.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from calm_bench.config import Autoencoder, LanguageModel, Training
-from calm_bench.head_costs import FORWARD_AND_BACKWARD, Accounting, head_cost
+from calm_bench.families.base import family_of
+from calm_bench.head_costs import FORWARD_AND_BACKWARD, Accounting
+from calm_bench.part_costs import (
+    CostBreakdown,
+    backbone_flops,
+    backbone_weights,
+    decoder_flops,
+    decoder_logits_flops,
+    encoder_flops,
+)
+
+__all__ = [
+    "DECODE_MODE",
+    "Accounting",
+    "CostBreakdown",
+    "autoencoder_parameter_count",
+    "autoencoder_training_flops",
+    "inference_flops",
+    "parameter_count",
+    "training_flops",
+    "training_steps",
+]
 
 DECODE_MODE = "sample T=1"
 """What :func:`inference_flops` prices: one sample of the next chunk, at temperature 1, with a key-value cache."""
-
-
-@dataclass(frozen=True)
-class CostBreakdown:
-    """Amounts by part (FLOPs or parameters)."""
-
-    parts: Mapping[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "parts", MappingProxyType({name: amount for name, amount in self.parts.items() if amount})
-        )
-
-    @property
-    def total(self) -> float:
-        return float(sum(self.parts.values()))
-
-    def times(self, factor: float) -> CostBreakdown:
-        """Every part multiplied: FLOPs per token times tokens."""
-        return CostBreakdown({name: amount * factor for name, amount in self.parts.items()})
 
 
 def training_flops(
@@ -54,20 +55,13 @@ def training_flops(
     The autoencoder's own training is not part of it: see :func:`autoencoder_training_flops`.
 
     Args:
-        autoencoder: the frozen autoencoder of a ``calm`` model; unused for a ``token`` model.
+        autoencoder: the frozen autoencoder of a ``calm`` model; unused by families that need none.
         context_steps: T, backbone steps (chunks) of a training sequence.
     """
-    per_step = {name: FORWARD_AND_BACKWARD * cost for name, cost in _backbone(model, context_steps).items()}
-    if model.kind == "token":
-        return CostBreakdown({**per_step, "logits": FORWARD_AND_BACKWARD * 2.0 * vocab_size * model.hidden_size})
-    latent_size = _required(autoencoder).latent_size
-    head = head_cost(model.head, model.hidden_size, latent_size, accounting)
-    per_step["input"] = FORWARD_AND_BACKWARD * _input(model)
-    per_step["head"] = head.training
-    if accounting == "implementation":
-        per_step["autoencoder_encoder"] = _encoder(_required(autoencoder), model.chunk_size)
-        per_step["energy_score"] = head.score
-    return _per_token(per_step, model.chunk_size)
+    family = family_of(model)
+    per_step = {name: FORWARD_AND_BACKWARD * cost for name, cost in backbone_flops(model, context_steps).items()}
+    per_step.update(family.training_flops(model, autoencoder, vocab_size, accounting))
+    return _per_token(per_step, family.chunk_size(model))
 
 
 def inference_flops(
@@ -77,28 +71,24 @@ def inference_flops(
     context_steps: int,
     accounting: Accounting = "implementation",
 ) -> CostBreakdown:
-    """FLOPs per generated token in decode mode ``sample T=1``, from text to text: the decoder's logits are included.
+    """FLOPs per generated token in decode mode ``sample T=1``, from text to text: the logits of every token are
+    included.
 
     Args:
         context_steps: T, backbone steps in the cache.
     """
-    per_step = dict(_backbone(model, context_steps))
-    if model.kind == "token":
-        return CostBreakdown({**per_step, "logits": 2.0 * vocab_size * model.hidden_size})
-    decoder = _required(autoencoder)
-    per_step["input"] = _input(model)
-    per_step["head"] = head_cost(model.head, model.hidden_size, decoder.latent_size, accounting).inference
-    per_step["autoencoder_decoder"] = _decoder(decoder, model.chunk_size)
-    per_step["logits"] = _decoder_logits(decoder, model.chunk_size, vocab_size)
-    return _per_token(per_step, model.chunk_size)
+    family = family_of(model)
+    per_step = dict(backbone_flops(model, context_steps))
+    per_step.update(family.inference_flops(model, autoencoder, vocab_size, accounting))
+    return _per_token(per_step, family.chunk_size(model))
 
 
 def autoencoder_training_flops(autoencoder: Autoencoder, chunk_size: int, vocab_size: int) -> CostBreakdown:
     """Training FLOPs per token of the autoencoder, forward and backward."""
     per_chunk = {
-        "autoencoder_encoder": _encoder(autoencoder, chunk_size),
-        "autoencoder_decoder": _decoder(autoencoder, chunk_size),
-        "logits": _decoder_logits(autoencoder, chunk_size, vocab_size),
+        "autoencoder_encoder": encoder_flops(autoencoder, chunk_size),
+        "autoencoder_decoder": decoder_flops(autoencoder, chunk_size),
+        "logits": decoder_logits_flops(autoencoder, chunk_size, vocab_size),
     }
     return _per_token({name: FORWARD_AND_BACKWARD * cost for name, cost in per_chunk.items()}, chunk_size)
 
@@ -107,13 +97,9 @@ def parameter_count(model: LanguageModel, autoencoder: Autoencoder | None, vocab
     """Trained parameters of a language model, exact; a chunk model's frozen autoencoder is not among them."""
     d = model.hidden_size
     norms = (2 * model.num_layers + 1) * d
-    parts = {"backbone": float(_backbone_weights(model) + norms), "input": float(vocab_size * d)}
-    if model.kind == "token":
-        return CostBreakdown({**parts, "logits": float(vocab_size * d)})
-    latent_size = _required(autoencoder).latent_size
-    # Two linear layers with biases, then a LayerNorm with scale and shift.
-    parts["input"] += (model.chunk_size * d + 1) * 2 * d + (2 * d + 1) * d + 2 * d
-    parts["head"] = float(head_cost(model.head, d, latent_size, "implementation").parameters)
+    parts = {"backbone": float(backbone_weights(model) + norms), "input": float(vocab_size * d)}
+    for name, count in family_of(model).parameters(model, autoencoder, vocab_size).items():
+        parts[name] = parts.get(name, 0.0) + count
     return CostBreakdown(parts)
 
 
@@ -145,46 +131,3 @@ def training_steps(training: Training, flops_per_token: float) -> int:
 
 def _per_token(per_step: Mapping[str, float], chunk_size: int) -> CostBreakdown:
     return CostBreakdown({name: cost / chunk_size for name, cost in per_step.items()})
-
-
-def _required(autoencoder: Autoencoder | None) -> Autoencoder:
-    if autoencoder is None:
-        raise ValueError("a calm model cannot be priced without its autoencoder")
-    return autoencoder
-
-
-def _backbone_weights(model: LanguageModel) -> int:
-    """Weights of the layers' matrices: queries and output d x d, keys and values d x d_kv, three of the SwiGLU."""
-    d = model.hidden_size
-    key_value_size = d // model.num_attention_heads * model.key_value_heads
-    return model.num_layers * (2 * d * d + 2 * d * key_value_size + 3 * d * model.intermediate_size)
-
-
-def _backbone(model: LanguageModel, context_steps: int) -> dict[str, float]:
-    return {
-        "backbone": 2.0 * _backbone_weights(model),
-        "attention": 4.0 * context_steps * model.hidden_size * model.num_layers,
-    }
-
-
-def _input(model: LanguageModel) -> float:
-    """The chunk of K embeddings to one vector: K d -> 2 d -> d."""
-    d = model.hidden_size
-    return 2.0 * (model.chunk_size * d * 2 * d + 2 * d * d)
-
-
-def _encoder(autoencoder: Autoencoder, chunk_size: int) -> float:
-    """Per chunk: half of the blocks run once a token, half once a chunk."""
-    h = autoencoder.hidden_size
-    blocks = autoencoder.num_encoder_layers / 2 * (chunk_size + 1) * 3 * h * autoencoder.intermediate_size
-    return 2.0 * (blocks + chunk_size * h * h + h * 2 * autoencoder.latent_size)
-
-
-def _decoder(autoencoder: Autoencoder, chunk_size: int) -> float:
-    h = autoencoder.hidden_size
-    blocks = autoencoder.num_decoder_layers / 2 * (chunk_size + 1) * 3 * h * autoencoder.intermediate_size
-    return 2.0 * (blocks + h * chunk_size * h + autoencoder.latent_size * h)
-
-
-def _decoder_logits(autoencoder: Autoencoder, chunk_size: int, vocab_size: int) -> float:
-    return 2.0 * chunk_size * autoencoder.hidden_size * vocab_size

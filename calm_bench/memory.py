@@ -14,17 +14,25 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from calm_bench.config import Autoencoder, Evaluation, LanguageModel, Samples, Training
+from calm_bench.families.base import family_of
 from calm_bench.flops import CostBreakdown, autoencoder_parameter_count, parameter_count
-from calm_bench.head_config import EnergyHead, HeadConfig, NetworkHead
+from calm_bench.part_memory import CACHED_LOGITS, MAX_LOGITS, MAX_LOGITS_ON_GPU, backbone_kept, cross_entropy_peak
+
+__all__ = [
+    "CACHED_LOGITS",
+    "MAX_LOGITS",
+    "MAX_LOGITS_ON_GPU",
+    "Memory",
+    "autoencoder_training_memory",
+    "evaluation_memory",
+    "sampling_memory",
+    "training_memory",
+]
 
 Precision = Literal["fp32", "bf16"]
 
 FLOAT = 4
 """Bytes of a number in fp32."""
-MAX_LOGITS = 1 << 24
-MAX_LOGITS_ON_GPU = 1 << 29
-CACHED_LOGITS = 1 << 22
-"""As in :mod:`calm_bench.blockwise`, which cannot be imported without torch; a test compares them."""
 BLOCK_SAMPLES = 4096
 """As in :mod:`calm_bench.sampling.continuations`."""
 MAX_SCORES = 1 << 23
@@ -55,26 +63,15 @@ def training_memory(
     model: LanguageModel, autoencoder: Autoencoder | None, vocab_size: int, device: Literal["cpu", "cuda"] = "cpu"
 ) -> Memory:
     """Peak bytes of a worker that trains ``model`` at the micro-batch of its configuration."""
-    training = model.training
+    training, family = model.training, family_of(model)
     precision = _precision(training, device)
     trained = parameter_count(model, autoencoder, vocab_size).total
-    frozen = 0.0
     sequences = training.batch_size // training.gradient_accumulation
     steps = training.sequence_length // model.chunk_size - 1
     rows = sequences * max(steps, 1)
-    kept = rows * (_backbone_kept(model) + _input_kept(model))
-    peak = 0.0
-    if model.kind == "token":
-        peak = _cross_entropy(rows, model.hidden_size, vocab_size, device)
-    elif autoencoder is not None:
-        frozen = autoencoder_parameter_count(autoencoder, model.chunk_size, vocab_size).total
-        kept += rows * _head_kept(model.head, model.hidden_size, autoencoder.latent_size)
-        # The encoder's pass over the targets keeps nothing, and is over when the head's backward pass begins.
-        peak = max(
-            rows * _score_peak(model.head, autoencoder.latent_size),
-            rows * _encoder_transient(autoencoder, model.chunk_size),
-        )
-    return Memory(_worker(trained, frozen, kept, peak, precision, device))
+    kept = rows * (backbone_kept(model) + family.kept(model, autoencoder))
+    peak = family.loss_peak(model, autoencoder, vocab_size, rows, device)
+    return Memory(_worker(trained, _frozen(model, autoencoder, vocab_size), kept, peak, precision, device))
 
 
 def autoencoder_training_memory(
@@ -91,7 +88,7 @@ def autoencoder_training_memory(
     # Embeddings with and without the mask, the squeezed and the expanded chunk, the last norm.
     ends = 5 * h + (3 * h + 8 * autoencoder.latent_size) / chunk_size
     kept = tokens * (layers * block * (1 + 1 / chunk_size) + ends)
-    logits = _cross_entropy(tokens, h, vocab_size, device)
+    logits = cross_entropy_peak(tokens, h, vocab_size, device)
     return Memory(_worker(trained, 0.0, kept, logits, precision, device))
 
 
@@ -108,7 +105,7 @@ def evaluation_memory(
     cache = 2.0 * rows * model.hidden_size / model.num_attention_heads * model.key_value_heads * model.num_layers
     reading = rows * (4.0 * model.hidden_size + 3.0 * model.intermediate_size)
     samples = max(BLOCK_SAMPLES, WINDOWS_AT_ONCE * evaluation.num_samples)
-    drawing = _drawing(model, autoencoder, vocab_size, samples, device)
+    drawing = family_of(model).drawing(model, autoencoder, vocab_size, samples, device)
     # Later chunks of a sample attend to the window before them: scores, beside their mask and their softmax.
     nodes = samples * steps * model.num_attention_heads if model.chunk_size < _HORIZON else 0
     attending = 3.0 * min(nodes, MAX_SCORES)
@@ -126,15 +123,8 @@ def sampling_memory(
     steps = (samples.prompt_tokens + samples.num_tokens) / model.chunk_size
     rows = max(samples.num_prompts, 1)
     cache = 2.0 * rows * steps * model.hidden_size / model.num_attention_heads * model.key_value_heads
-    drawing = _drawing(model, autoencoder, vocab_size, rows * samples.candidates, device)
+    drawing = family_of(model).drawing(model, autoencoder, vocab_size, rows * samples.candidates, device)
     return Memory(_reader(model, autoencoder, vocab_size, cache * model.num_layers, drawing, device))
-
-
-def _cross_entropy(rows: float, width: int, vocab_size: int, device: Literal["cpu", "cuda"]) -> float:
-    """Numbers of :func:`calm_bench.blockwise.cross_entropy`: a block's logits and their logarithms, which become the
-    gradient, and the gradients of the inputs and of the weights."""
-    block = min(rows * vocab_size, MAX_LOGITS if device == "cpu" else MAX_LOGITS_ON_GPU)
-    return 2.0 * block + rows * width + vocab_size * width
 
 
 def _worker(
@@ -167,9 +157,7 @@ def _reader(
     peak: float,
     device: Literal["cpu", "cuda"],
 ) -> CostBreakdown:
-    weights = parameter_count(model, autoencoder, vocab_size).total
-    if model.kind == "calm" and autoencoder is not None:
-        weights += autoencoder_parameter_count(autoencoder, model.chunk_size, vocab_size).total
+    weights = parameter_count(model, autoencoder, vocab_size).total + _frozen(model, autoencoder, vocab_size)
     return CostBreakdown(
         {
             "process": PROCESS_BYTES[device],
@@ -186,55 +174,8 @@ def _precision(training: Training, device: str) -> Precision:
     return training.precision
 
 
-def _backbone_kept(model: LanguageModel) -> float:
-    """Numbers that a backward pass needs of a row: two norms with input and result, q, k, v, attention, SwiGLU."""
-    d = model.hidden_size
-    return model.num_layers * (11.0 * d + 4.0 * model.intermediate_size) + 3 * d
-
-
-def _input_kept(model: LanguageModel) -> float:
-    if model.kind == "token":
-        return float(model.hidden_size)
-    return model.hidden_size * (model.chunk_size + 2 + 2 + 1 + 1.0)
-
-
-def _head_kept(head: HeadConfig, hidden_size: int, latent_size: int) -> float:
-    """Numbers kept of a position, by all its samples."""
-    if isinstance(head, EnergyHead):
-        w = head.width or hidden_size
-        each = head.num_blocks * 11.0 * w + 6 * w + head.noise_size + 2 * latent_size
-        return head.num_samples * each + (2 + head.num_blocks) * w
-    if isinstance(head, NetworkHead):
-        w = head.width or hidden_size
-        # The condition differs from sample to sample by the time, so the modulation is kept for each.
-        each = head.num_blocks * 13.0 * w + 8 * w + 2 * head.time_features + 4 * latent_size
-        return head.num_samples * each + w
-    # A head from elsewhere: as much as an energy head of the backbone's width.
-    return _head_kept(EnergyHead(), hidden_size, latent_size)
-
-
-def _score_peak(head: HeadConfig, latent_size: int) -> float:
-    """Numbers that the energy score holds of a position: its distances with their gradients, and the target draws."""
-    if not isinstance(head, EnergyHead):
-        return 4.0 * latent_size
-    n, m = head.num_samples, head.num_targets
-    return 4.0 * n * m + 3.0 * m * latent_size + 3.0 * n * (n - 1) / 2 * latent_size
-
-
-def _encoder_transient(autoencoder: Autoencoder, chunk_size: int) -> float:
-    """Numbers of a chunk that the frozen encoder holds at a time."""
-    return chunk_size * (3.0 * autoencoder.hidden_size + 3.0 * autoencoder.intermediate_size)
-
-
-def _drawing(
-    model: LanguageModel, autoencoder: Autoencoder | None, vocab_size: int, samples: int, device: str
-) -> float:
-    """Numbers held while ``samples`` chunks are drawn and decoded."""
-    logits = float(max(CACHED_LOGITS if device == "cpu" else MAX_LOGITS, 128 * vocab_size))
-    if model.kind == "token" or autoencoder is None:
-        # Logits, probabilities and their sums.
-        return 3.0 * min(logits, samples * float(vocab_size))
-    head = model.head
-    width = (head.width if isinstance(head, EnergyHead | NetworkHead) else None) or model.hidden_size
-    decoder = model.chunk_size * (3.0 * autoencoder.hidden_size + 3.0 * autoencoder.intermediate_size)
-    return max(samples * 6.0 * width, samples * decoder) + 2.0 * min(logits, samples * float(vocab_size))
+def _frozen(model: LanguageModel, autoencoder: Autoencoder | None, vocab_size: int) -> float:
+    """Parameters of the autoencoder that a model is built on."""
+    if not model.needs_autoencoder or autoencoder is None:
+        return 0.0
+    return autoencoder_parameter_count(autoencoder, model.chunk_size, vocab_size).total

@@ -1,16 +1,15 @@
-"""Cross-entropy of held-out text: exact for a token model, an upper bound for a chunk model.
+"""Cross-entropy of held-out text: exact where a model has a likelihood, else an upper bound.
 
-A chunk model has no likelihood of its own, but its head and its autoencoder's decoder together define one: the
-probability of a chunk x is the mean of ``prod_k p(x_k | z)`` over latents z that the head draws. With S draws the
-logarithm of that mean is, in expectation, at most the true one (Jensen), so the cross-entropy computed here is an upper
-bound in expectation that tightens as S grows.
+CALM has no likelihood of its own, but its head and its autoencoder's decoder together define one: the probability of a
+chunk x is the mean of ``prod_k p(x_k | z)`` over latents z that the head draws. With S draws the logarithm of that mean
+is, in expectation, at most the true one (Jensen), so the cross-entropy computed here is an upper bound in expectation
+that tightens as S grows. A masked diffusion has the bound that it is trained on; there S draws only lower its variance.
 
 Shape letters: W windows, L tokens, n chunks, K tokens of a chunk, S draws.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from calm_bench.lm.base import ChunkLanguageModel
     from evals.evaluate import TokenSource
 
-LATENTS_AT_ONCE = 16384
+DRAWS_AT_ONCE = 16384
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def cross_entropy(
         model: in evaluation mode.
         starts: of the windows in ``stream``; each window's draws have a random stream of their own.
         first_position: a multiple of K.
-        num_samples: S; not used by a token model.
+        num_samples: S; not used where the likelihood is exact.
         progress: called with (windows done, windows in all).
 
     Raises:
@@ -72,7 +71,7 @@ def cross_entropy(
     """
     import torch
 
-    from calm_bench.lm.token import TokenModel
+    from calm_bench.lm.exact import ExactModel
 
     if first_position % model.chunk_size or context_length % model.chunk_size or first_position < model.chunk_size:
         raise ValueError(
@@ -81,7 +80,7 @@ def cross_entropy(
         )
     if not starts:
         raise ValueError("there are no windows to take a cross-entropy of")
-    is_exact = isinstance(model, TokenModel)
+    is_exact = isinstance(model, ExactModel)
     losses: list[Floats] = []
     documents: list[Integers] = []
     for done, start in enumerate(starts, start=1):
@@ -115,20 +114,15 @@ def chunk_log_likelihoods(
     """``[n]`` log-likelihood of each chunk of ``tokens [L]`` from ``first_position`` on, given all before it."""
     import torch
 
-    from calm_bench.lm.calm import Calm
-    from calm_bench.lm.token import TokenModel
+    from calm_bench.lm.exact import ExactModel
 
     with torch.no_grad():
         size = model.chunk_size
         hidden = model.hidden_states(tokens[None, :-size])[0, first_position // size - 1 :]
         targets = tokens[first_position:].view(-1, size)
-        if isinstance(model, TokenModel):
-            return model.log_probabilities(hidden, targets[:, 0])
-        assert isinstance(model, Calm)
+        if isinstance(model, ExactModel):
+            return model.log_likelihoods(hidden, targets, 0)
         generator = torch.Generator(device=tokens.device).manual_seed(seed)
-        found = []
-        rows = max(1, LATENTS_AT_ONCE // num_samples)
-        for block, block_targets in zip(hidden.split(rows), targets.split(rows), strict=True):
-            latents = model.head.sample(block, num_samples, generator)  # [S, n, Z]
-            found.append(model.autoencoder.log_likelihoods(latents, block_targets.expand(num_samples, -1, -1)))
-        return torch.cat(found, dim=1).logsumexp(dim=0) - math.log(num_samples)
+        rows = max(1, DRAWS_AT_ONCE // num_samples)
+        blocks = zip(hidden.split(rows), targets.split(rows), strict=True)
+        return torch.cat([model.log_likelihoods(*block, num_samples, generator) for block in blocks])

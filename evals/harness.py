@@ -19,7 +19,6 @@ from lm_eval.api.model import LM, CacheHook
 
 from calm_bench.fingerprint import IDENTITY_LENGTH
 from calm_bench.lm.base import ChunkLanguageModel, NotFinite
-from calm_bench.lm.calm import Calm
 from calm_bench.opening import Vocabulary, open_network, open_tokenizer, open_vocabulary, tokenizer_setting
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import did_you_mean
@@ -307,7 +306,7 @@ class CalmBenchLM(LM):  # type: ignore[misc]
 
         requests = [request for request, _, _ in rows]
         settings = requests[0].settings
-        decoding = settings.decoding(isinstance(self.network, Calm), self.settings.num_samples)
+        decoding = settings.decoding(self.network.likelihood != "exact", self.settings.num_samples)
         generators = [
             generator(self.settings.seed, "generate", request.context, number, device=self._device)
             for request, _, number in rows
@@ -404,11 +403,11 @@ def register() -> None:
 
 
 def _scorer_name(network: ChunkLanguageModel, name: str | None) -> str:
-    is_exact = not isinstance(network, Calm)
+    is_exact = network.likelihood == "exact"
     if name is None:
         return EXACT if is_exact else DEFAULT_SCORER
     if is_exact != (name == EXACT):
-        kind = "a token model has exact likelihoods" if is_exact else "a chunk model has no exact likelihood"
+        kind = f"a {network.config.kind} model has {'' if is_exact else 'no '}exact likelihoods"
         names = EXACT if is_exact else ", ".join(SCORERS.names())
         raise ConfigurationError(f"{kind}, so its scorer cannot be {name!r}: leave it unset, or take {names}")
     return name

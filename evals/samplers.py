@@ -205,9 +205,9 @@ class ModelSampler:
 
     @property
     def has_probabilities(self) -> bool:
-        from calm_bench.lm.token import TokenModel
+        from calm_bench.lm.exact import ExactModel
 
-        return isinstance(self._model, TokenModel)
+        return isinstance(self._model, ExactModel)
 
     def trace_windows(
         self,
@@ -221,16 +221,16 @@ class ModelSampler:
         """See :class:`ProbabilitySampler`.
 
         Raises:
-            ValueError: a chunk model, which has no probabilities.
+            ValueError: a model that has no probabilities.
             NotFinite: the model computed NaN.
         """
         import torch
 
-        from calm_bench.lm.token import TokenModel
+        from calm_bench.lm.exact import ExactModel
         from calm_bench.sampling.traces import trace_continuations
 
-        if not isinstance(self._model, TokenModel):
-            raise ValueError("a chunk model has no probabilities; only samples can score it")
+        if not isinstance(self._model, ExactModel):
+            raise ValueError("the model has no probabilities; only samples can score it")
         text, generators = torch.from_numpy(windows), self._generators(seeds)
         traced = trace_continuations(
             self._model, text, positions, num_samples, horizon, generators, squared, not squared

@@ -137,13 +137,29 @@ class Backbone(nn.Module):
         return hidden
 
     def rotary(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of rotary angles (arXiv 2104.09864): positions [...] -> two [..., 1, e], for all heads."""
-        even = torch.arange(0, self.head_size, 2, dtype=torch.float32, device=positions.device)
-        # Not a table that moves and is cast with the module: its bits are the same wherever the module has been.
-        frequencies = self.scaled(1.0 / self.rope_theta ** (even / self.head_size))
-        angles = positions[..., None, None].float() * frequencies
-        angles = torch.cat([angles, angles], dim=-1)
-        return angles.cos().to(dtype), angles.sin().to(dtype)
+        """:func:`rotary_angles` of this backbone: positions [...] -> two [..., 1, e]."""
+        return rotary_angles(positions, self.head_size, self.rope_theta, dtype, self.scaled)
+
+
+def rotary_angles(
+    positions: Tensor,
+    head_size: int,
+    theta: float,
+    dtype: torch.dtype,
+    scaled: Callable[[Tensor], Tensor] = lambda frequencies: frequencies,
+) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of rotary angles (arXiv 2104.09864): positions [...] -> two [..., 1, e], for all heads.
+
+    Args:
+        theta: base of the frequencies.
+        scaled: rotary frequencies [e / 2] to those that are used.
+    """
+    even = torch.arange(0, head_size, 2, dtype=torch.float32, device=positions.device)
+    # Not a table that moves and is cast with the module: its bits are the same wherever the module has been.
+    frequencies = scaled(1.0 / theta ** (even / head_size))
+    angles = positions[..., None, None].float() * frequencies
+    angles = torch.cat([angles, angles], dim=-1)
+    return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
 def rotated(values: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:

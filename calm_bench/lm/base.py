@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from torch import Generator, Tensor, nn
 
@@ -54,6 +54,12 @@ class DrawnChunks(LazyChunks):
 
 class ChunkLanguageModel(nn.Module, ABC):
     """A Llama-style backbone that takes one step per chunk of K tokens; the token model is the case K = 1."""
+
+    likelihood: ClassVar[Literal["exact", "bound", "none"]] = "none"
+    """What :meth:`log_likelihoods` gives."""
+    draws_by_rows = True
+    """Whether :meth:`loss` takes every random number from :func:`calm_bench.row_noise.draw`, by its B sequences, and is
+    a mean over them: several workers can then share the rows of one micro-batch."""
 
     def __init__(self, config: LanguageModelConfig, vocab_size: int) -> None:
         super().__init__()
@@ -115,9 +121,28 @@ class ChunkLanguageModel(nn.Module, ABC):
     def loss(self, tokens: Tensor, generator: Generator | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Training loss of predicting every chunk but the first: ids [B, n * K] -> scalar and named scalar terms."""
 
-    @abstractmethod
+    def log_likelihoods(
+        self, hidden: Tensor, chunks: Tensor, num_samples: int, generator: Generator | None = None
+    ) -> Tensor:
+        """Log-likelihood of whole chunks in nats: [R, d], ids [R, K] -> fp32 [R].
+
+        The true one where the model knows it, else a lower bound in expectation (:attr:`likelihood` says which).
+
+        Args:
+            num_samples: draws behind a bound.
+
+        Raises:
+            NotImplementedError: the model knows neither.
+        """
+        raise NotImplementedError(f"a {self.config.kind} model knows nothing of the probability of a chunk")
+
     def description(self) -> dict[str, Any]:
         """Everything but the weights that is needed to build this model again."""
+        return {
+            "model_type": f"calm_bench_{self.config.kind}",
+            "vocab_size": self.vocab_size,
+            "model": self.config.model_dump(mode="json", exclude={"training"}),
+        }
 
     def hidden_states(self, tokens: Tensor) -> Tensor:
         """ids [B, n * K] -> [B, n, d]; position p has read chunks 0 to p and predicts chunk p + 1."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import LanguageModel as LanguageModelConfig
 from calm_bench.heads import HEADS
 from calm_bench.heads.noise import Noise
-from calm_bench.lm.base import ChunkLanguageModel, LazyChunks, chunks_of, require_finite
-
-LAYER_NORM_EPS = 1e-6
+from calm_bench.lm.base import ChunkLanguageModel, LazyChunks, require_finite
+from calm_bench.lm.chunked import ChunkInput
 
 
 class DrawnLatents(LazyChunks):
@@ -31,6 +31,8 @@ class DrawnLatents(LazyChunks):
 class Calm(ChunkLanguageModel):
     """Backbone over chunks, generative head, and the frozen autoencoder that defines what a latent means."""
 
+    likelihood = "bound"
+
     def __init__(self, config: LanguageModelConfig, autoencoder: Autoencoder) -> None:
         """
         Raises:
@@ -40,14 +42,9 @@ class Calm(ChunkLanguageModel):
         if autoencoder.chunk_size != config.chunk_size:
             raise ValueError(f"the model has K = {config.chunk_size}, its autoencoder K = {autoencoder.chunk_size}")
         d = config.hidden_size
-        self.input_projection = nn.Sequential(
-            nn.Linear(config.chunk_size * d, 2 * d), nn.SiLU(), nn.Linear(2 * d, d), nn.LayerNorm(d, eps=LAYER_NORM_EPS)
-        )
-        for module in self.input_projection:
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=self.backbone.initializer_range)
-                nn.init.zeros_(module.bias)
+        self.input_projection = ChunkInput(config, self.backbone.initializer_range)
         self.head = HEADS.get(config.head.kind)(config.head, d, autoencoder.latent_size)
+        self.draws_by_rows = self.head.draws_by_rows
         self.autoencoder = autoencoder.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
@@ -57,9 +54,7 @@ class Calm(ChunkLanguageModel):
         return self
 
     def embed(self, tokens: Tensor) -> Tensor:
-        embedded = self.backbone.embed_tokens(chunks_of(tokens, self.chunk_size))
-        projected: Tensor = self.input_projection(embedded.flatten(-2))
-        return projected
+        return self.input_projection.read(self.backbone, tokens, self.chunk_size)
 
     def draw_from(self, hidden: Tensor, noise: Noise) -> Tensor:
         return self._decoded(self.latents_from(hidden, noise))
@@ -84,6 +79,15 @@ class Calm(ChunkLanguageModel):
         require_finite(latents, "latents")
         return self.autoencoder.decode(latents)
 
+    def log_likelihoods(
+        self, hidden: Tensor, chunks: Tensor, num_samples: int, generator: Generator | None = None
+    ) -> Tensor:
+        """The logarithm of the mean over latents z that the head draws of ``prod_k p(x_k | z)``: in expectation at most
+        the true one (Jensen), from which it differs less the more draws there are."""
+        latents = self.head.sample(hidden, num_samples, generator)  # [S, R, Z]
+        given = self.autoencoder.log_likelihoods(latents, chunks.expand(num_samples, -1, -1))
+        return given.logsumexp(dim=0) - math.log(num_samples)
+
     def loss(self, tokens: Tensor, generator: Generator | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         hidden = self.hidden_states(tokens[:, : -self.chunk_size])
         with torch.no_grad():
@@ -91,9 +95,4 @@ class Calm(ChunkLanguageModel):
         return self.head.loss(hidden.flatten(0, 1), mean.flatten(0, 1), log_std.flatten(0, 1), generator)
 
     def description(self) -> dict[str, Any]:
-        return {
-            "model_type": "calm_bench_calm",
-            "vocab_size": self.vocab_size,
-            "model": self.config.model_dump(mode="json", exclude={"training"}),
-            "autoencoder": self.autoencoder.description(),
-        }
+        return {**super().description(), "autoencoder": self.autoencoder.description()}

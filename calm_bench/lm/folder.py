@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ import torch
 
 from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import LanguageModel as LanguageModelConfig
+from calm_bench.families.base import family_of
+from calm_bench.families.custom import imported
+from calm_bench.family_registry import FAMILIES
 from calm_bench.head_config import CustomHead
 from calm_bench.lm.base import ChunkLanguageModel
-from calm_bench.lm.calm import Calm
-from calm_bench.lm.token import TokenModel
 from calm_bench.seeding import derive
 from calm_bench.weights import WeightsError, load_weights, read_description
 
@@ -27,29 +28,36 @@ def build_language_model(
     """An untrained model whose initial weights depend on ``seed`` alone, not on what ran before.
 
     Raises:
-        ValueError: a chunk model without an autoencoder.
+        ValueError: a model of a family that needs an autoencoder, without one.
+        TypeError: its network is no :class:`ChunkLanguageModel`.
     """
+    network = imported(family_of(config).network_of(config))
+    if not (isinstance(network, type) and issubclass(network, ChunkLanguageModel)):
+        raise TypeError(f"{network!r} is no class derived from calm_bench.lm.ChunkLanguageModel")
+    # Each network chooses its own arguments: the protocol of its family says which.
+    build: Callable[..., ChunkLanguageModel] = network
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "init", "language_model"))
-        if config.kind == "token":
-            return TokenModel(config, vocab_size)
+        if not config.needs_autoencoder:
+            return build(config, vocab_size)
         if autoencoder is None:
-            raise ValueError("a chunk model needs an autoencoder")
-        return Calm(config, autoencoder)
+            raise ValueError(f"a {config.kind} model needs an autoencoder")
+        return build(config, autoencoder)
 
 
 def load_language_model(folder: Path, device: str = "cpu", trusted_heads: Collection[str] = ()) -> ChunkLanguageModel:
     """Read a trained model, in evaluation mode.
 
     Args:
-        trusted_heads: ``module:Class`` names that the folder may have imported, besides those listed in the
-            environment variable ``CALM_BENCH_TRUSTED_HEADS``. A folder from elsewhere must not choose what code runs.
+        trusted_heads: ``module:Class`` names, of heads or families, that the folder may have imported, besides those
+            listed in the environment variable ``CALM_BENCH_TRUSTED_HEADS``. A folder from elsewhere must not choose
+            what code runs.
 
     Raises:
-        WeightsError: the folder holds something else, names a custom head that is not trusted, or keys or shapes do
-            not match.
+        WeightsError: the folder holds something else, names a custom head or family that is not trusted, or keys
+            or shapes do not match.
     """
-    description = read_description(folder, "calm_bench_calm", "calm_bench_token")
+    description = read_description(folder, *(f"calm_bench_{kind}" for kind in FAMILIES.names()))
     model = from_description(description, trusted_heads)
     load_weights(model, folder)
     return model.to(device).eval()
@@ -59,17 +67,29 @@ def from_description(description: dict[str, Any], trusted_heads: Collection[str]
     """An untrained model of the described sizes, with its autoencoder if it has one.
 
     Raises:
-        WeightsError: its head is a custom one that is not trusted.
+        WeightsError: its head or its family is a custom one that is not trusted.
     """
     # The budget is no property of the model, but the configuration cannot be built without one.
     config = LanguageModelConfig.model_validate({**description["model"], "training": {"num_steps": 1}})
-    if config.kind == "calm" and isinstance(config.head, CustomHead):
-        trusted = {*trusted_heads, *os.environ.get(TRUSTED_HEADS, "").split(",")}
-        if config.head.target not in trusted:
-            raise WeightsError(
-                f"the model's head is the class {config.head.target!r}, which loading would import and run: "
-                f"if you trust it, set {TRUSTED_HEADS}={config.head.target}"
-            )
+    target = _code_of(config)
+    if target is not None and target not in {*trusted_heads, *os.environ.get(TRUSTED_HEADS, "").split(",")}:
+        what = "head is the class" if config.family.uses("head") else "family is"
+        raise WeightsError(
+            f"the model's {what} {target!r}, which loading would import and run: "
+            f"if you trust it, set {TRUSTED_HEADS}={target}"
+        )
     inner = description.get("autoencoder")
     autoencoder = Autoencoder.from_description(inner) if inner else None
     return build_language_model(config, description["vocab_size"], autoencoder, seed=0)
+
+
+def runs_code_from_elsewhere(config: LanguageModelConfig) -> bool:
+    """Whether a part of the model is a class that its configuration names."""
+    return _code_of(config) is not None
+
+
+def _code_of(config: LanguageModelConfig) -> str | None:
+    """``module:NAME`` of what a configuration would have imported from elsewhere."""
+    if config.family.uses("head") and isinstance(config.head, CustomHead):
+        return config.head.target
+    return config.custom.target if config.family.uses("custom") else None

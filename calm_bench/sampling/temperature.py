@@ -1,7 +1,8 @@
 """Sampling the next chunk at a temperature, for a batch of hidden states.
 
-A chunk model has no likelihood, so its temperature is made of repeated samples: exactly (:mod:`.exact`), or from a pool
-of N candidates (:mod:`.batch`). The token model has probabilities, and its temperature is the usual scaling of logits.
+A model without likelihood has a temperature made of repeated samples: exactly (:mod:`.exact`), or from a pool of N
+candidates (:mod:`.batch`). A model of softmaxes (:mod:`calm_bench.lm.exact`) has the usual one, the scaling of its
+logits, token by token.
 
 Shape letters: R rows, K tokens of a chunk, d hidden size, V vocabulary.
 """
@@ -15,8 +16,9 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
+from calm_bench.heads.noise import RowSources
 from calm_bench.lm.base import ChunkLanguageModel
-from calm_bench.lm.token import TokenModel, draw_tokens
+from calm_bench.lm.exact import ExactModel
 from calm_bench.sampling.batch import choose, draw_fitting_pool, draw_pool
 from calm_bench.sampling.exact import search
 from calm_bench.sampling.pool import Source, fitting
@@ -77,9 +79,9 @@ class Sampled:
     """Bool [R]: the exact algorithm accepted nothing within ``max_draws``, and the chunk was chosen among the
     candidates by the batch approximation's weights."""
     head_evaluations: Tensor
-    """Long [R]: samples of the head; of the token model, its logits."""
+    """Long [R]: samples of the head; of a model of softmaxes, chunks."""
     decoder_evaluations: Tensor
-    """Long [R]: latents decoded to tokens; none for the token model."""
+    """Long [R]: latents decoded to tokens; none for a model of softmaxes."""
 
 
 @torch.no_grad()
@@ -91,6 +93,8 @@ def sample_chunks(
     begins: Sequence[Sequence[int]] | None = None,
 ) -> Sampled:
     """The next chunk of every row, from P(x)^(1/T) normalised over all chunks that begin with the row's known tokens.
+
+    A model of softmaxes draws each token x_k from P(x_k | before)^(1/T), normalised over the vocabulary, as is usual.
 
     Args:
         hidden: [R, d].
@@ -106,8 +110,8 @@ def sample_chunks(
         raise ValueError(f"{len(hidden)} rows need as many generators, found {len(generators)}")
     if max(len(begin) for begin in known) >= model.chunk_size:
         raise ValueError(f"fewer than {model.chunk_size} tokens of a chunk can be known before it is sampled")
-    if isinstance(model, TokenModel):
-        return _sample_tokens(model, hidden, decoding, generators)
+    if isinstance(model, ExactModel):
+        return _sample_tokens(model, hidden, decoding, generators, known)
     return sample_from(_ModelSource(model, hidden, generators), known, decoding)
 
 
@@ -150,9 +154,15 @@ def _sample_batch(source: Source, begins: list[list[int]], decoding: Decoding) -
     return Sampled(chunks, found, torch.zeros_like(found), num_draws, num_draws)
 
 
-def _sample_tokens(model: TokenModel, hidden: Tensor, decoding: Decoding, generators: Sequence[Generator]) -> Sampled:
-    logits = model.lm_head(hidden).float() * decoding.power.value
-    chunks = draw_tokens(logits, 1, generators)[0]
+def _sample_tokens(
+    model: ExactModel,
+    hidden: Tensor,
+    decoding: Decoding,
+    generators: Sequence[Generator],
+    known: Sequence[Sequence[int]],
+) -> Sampled:
+    uniform = RowSources(hidden, 1, generators).uniform(model.chunk_size)[0]
+    chunks = model.draw_tempered(hidden, uniform, decoding.power.value, known)
     ones = torch.ones(len(hidden), dtype=torch.long, device=hidden.device)
     return Sampled(chunks, ones.bool(), torch.zeros_like(ones).bool(), ones, torch.zeros_like(ones))
 

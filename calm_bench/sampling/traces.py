@@ -1,11 +1,12 @@
-"""What a token model's exact probabilities tell about its continuations of a text, at many positions at once.
+"""What a model's exact probabilities tell about its continuations of a text, at many positions at once.
 
 The text is read once, teacher-forced, which gives the probability of every target. Then each position is continued
 several times, and after every drawn token the collision probability of the next one, ``sum_v p(v)^2``, is taken from
-the full distribution. Equal continuations of a position share one pass of the backbone (:mod:`calm_bench.lm.tree`).
+the full distribution. Equal continuations of a position share one pass of the backbone (:mod:`calm_bench.lm.tree`) and
+of what draws the tokens inside a chunk.
 
-Shape letters: W windows, L tokens, P positions (p of a block), S samples, H tokens of a target, d hidden size,
-V vocabulary, N distinct beginnings, Q samples that go on.
+Shape letters: W windows, L tokens, P positions (p of a block), S samples, H tokens of a target, K tokens of a chunk,
+d hidden size, V vocabulary, C chunks that hold targets, N chunks, R rows (windows x p positions), Q samples that go on.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from torch import Generator, Tensor
 
 from calm_bench import blockwise
 from calm_bench.lm.base import require_finite
-from calm_bench.lm.token import TokenModel
-from calm_bench.lm.tree import Text
+from calm_bench.lm.exact import ChunkState, ExactModel, rows_of
+from calm_bench.lm.tree import Nodes, Text
 from calm_bench.sampling.agreement import STOPPED
 
 BLOCK_SAMPLES = 4096
@@ -40,7 +41,7 @@ class Traces(NamedTuple):
 
 @torch.no_grad()
 def trace_continuations(
-    model: TokenModel,
+    model: ExactModel,
     windows: Tensor,
     positions: Sequence[int],
     num_samples: int,
@@ -54,7 +55,7 @@ def trace_continuations(
 
     Args:
         windows: Long ``[W, L]``; they hold the targets too.
-        positions: increasing, each with 1 <= t <= L - H.
+        positions: increasing, each with K <= t <= L - H and a multiple of K: where a chunk begins.
         num_samples: S.
         horizon: H.
         generators: one per window, on the model's device. A window's traces are a function of its tokens and its own
@@ -65,36 +66,42 @@ def trace_continuations(
         block_samples: affects speed and memory only.
 
     Raises:
-        ValueError: positions outside the window, or too few generators.
+        ValueError: positions outside the window or inside a chunk, or too few generators.
         NotFinite: the model gives NaN or infinity.
     """
-    _check(windows, positions, horizon, generators)
-    device = generators[0].device
+    _check(windows, positions, horizon, model.chunk_size, generators)
+    device, size = generators[0].device, model.chunk_size
     windows = windows.to(device)
     read = torch.tensor(positions, device=device)
-    size = (len(positions), num_samples, horizon)
-    uniform = torch.stack([torch.rand(size, generator=own, device=device, dtype=torch.float64) for own in generators])
-    text = model.read_text(windows[:, : positions[-1] + horizon - 1])
+    drawn = (len(positions), num_samples, horizon)
+    uniform = torch.stack([torch.rand(drawn, generator=own, device=device, dtype=torch.float64) for own in generators])
+    # The last target's chunk is predicted and not read.
+    text = model.read_text(windows[:, : (positions[-1] + horizon - 1) // size * size])
     require_finite(text.hidden, "hidden states")
 
-    # One pass over the text's distributions serves targets and first tokens; place [P, H] is where each is among them.
-    scored, place = torch.unique(read[:, None] - 1 + torch.arange(horizon, device=device), return_inverse=True)
-    rows = torch.arange(len(windows), device=device)[:, None] * len(scored) + place[:, 0]  # [W, P]
+    # Chunks that hold targets: their first distributions serve targets and first tokens alike.
+    wanted = read[:, None] + torch.arange(horizon, device=device)  # [P, H]
+    chunk, place = torch.unique(wanted // size, return_inverse=True)
+    # Tokens behind the window's end stand behind all targets, and matter to none.
+    inside = (chunk[:, None] * size + torch.arange(size, device=device)).clamp_max(windows.shape[1] - 1)
+    hidden, targets = text.hidden[:, chunk - 1].flatten(0, 1), windows[:, inside].flatten(0, 1)  # [W C, d], [W C, K]
+    rows = torch.arange(len(windows), device=device)[:, None] * len(chunk) + place[:, 0]  # [W, P]
     first = _draw(
         model,
-        text.hidden[:, scored].flatten(0, 1),
+        model.begin(hidden),
         rows[..., None].expand(-1, -1, num_samples),
         None if horizon == 1 else uniform[..., 0],
         squared,
-        windows[:, scored + 1].flatten(),
+        targets[:, 0],
     )
-    target = first.likelihood.unflatten(0, (len(windows), -1))[:, place]
+    likelihood = torch.cat([first.likelihood[:, None], *_later_likelihoods(model, hidden, targets)], dim=1)
+    target = likelihood.unflatten(0, (len(windows), -1))[:, place, wanted % size]
     collision = first.collision[rows]  # [W, P]
 
     per_block = max(1, block_samples // (len(windows) * num_samples))
     blocks = [slice(begin, begin + per_block) for begin in range(0, len(positions), per_block)]
     walks = [
-        _Walk(model, text, read[block], uniform[:, block], squared, until_apart).run(
+        _Walk(model, text, read[block] // size, uniform[:, block], squared, until_apart).run(
             first.tokens[:, block], collision[:, block]
         )
         for block in blocks
@@ -103,12 +110,28 @@ def trace_continuations(
     return Traces(target, tokens, collisions)
 
 
+def _later_likelihoods(model: ExactModel, hidden: Tensor, chunks: Tensor) -> list[Tensor]:
+    """Probabilities ``[N, K - 1]`` of the tokens of ``chunks [N, K]`` but the first, after ``hidden [N, d]`` and the
+    tokens before each; none where a chunk is one token."""
+    if model.chunk_size == 1:
+        return []
+    rows = _rows(model, hidden)
+    parts = []
+    for block, own in zip(hidden.split(rows), chunks.split(rows), strict=True):
+        state, found = model.begin(block), []
+        for index in range(1, model.chunk_size):
+            state = model.advance(state, own[:, index - 1])
+            found.append(model.next_probabilities(state).gather(1, own[:, index : index + 1]))
+        parts.append(torch.cat(found, dim=1))
+    return [torch.cat(parts)]
+
+
 @dataclass(frozen=True)
 class _Walk:
-    """The continuations of the positions ``read [p]``; ``uniform [W, p, S, H]`` are their random numbers, of which the
-    last of each sample is not needed."""
+    """The continuations of the positions before which the backbone has read ``read [p]`` chunks; ``uniform [W, p, S,
+    H]`` are their random numbers, of which the last of each sample is not needed."""
 
-    model: TokenModel
+    model: ExactModel
     text: Text
     read: Tensor
     uniform: Tensor
@@ -125,28 +148,25 @@ class _Walk:
         collision[..., 0] = first_collision[..., None]
         numbers, drawn, collided = self.uniform.flatten(0, 2), tokens.flatten(0, 2), collision.flatten(0, 2)
 
-        window = torch.arange(num_windows, device=device).repeat_interleave(num_positions)
-        prefix = self.read.repeat(num_windows)
-        nodes = self.text.nodes()
         samples = torch.arange(len(numbers), device=device)  # Long [Q], those that go on
         node_of, token = samples // num_samples, first_tokens.flatten()
+        beginnings = _Beginnings.of(self.model, self.text, self.read)
         for step in range(1, horizon):
             drawn[samples, step - 1] = token
             samples, node_of, pairs = self._distinct(samples, node_of, token)
             if not len(samples):
                 break
-            parent = pairs.div(self.model.vocab_size, rounding_mode="floor")
-            window, prefix = window[parent], prefix[parent]
-            hidden = nodes.descend(parent, self.model.embed(pairs % self.model.vocab_size), window, prefix)
+            vocab_size = self.model.vocab_size
+            beginnings = beginnings.followed_by(pairs.div(vocab_size, rounding_mode="floor"), pairs % vocab_size)
             wanted = None if step + 1 == horizon else numbers[samples, step]
-            found = _draw(self.model, hidden, node_of, wanted, self.squared)
+            found = _draw(self.model, beginnings.state, node_of, wanted, self.squared)
             collided[samples, step] = found.collision[node_of]
             token = found.tokens
         return tokens, collision
 
     def _distinct(self, samples: Tensor, node_of: Tensor, token: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The samples that go on, which of the new nodes each is at, and these: distinct pairs of a beginning and its
-        next token, ``node * V + token``, in the order of the beginnings, hence of windows."""
+        """The samples that go on, which of the new beginnings each is at, and these: distinct pairs of a beginning and
+        its next token, ``beginning * V + token``, in the order of the beginnings, hence of windows."""
         pairs, node_of, count = torch.unique(
             node_of * self.model.vocab_size + token, return_inverse=True, return_counts=True
         )
@@ -155,6 +175,44 @@ class _Walk:
         shared = count > 1
         stays = shared[node_of]
         return samples[stays], (shared.cumsum(0) - 1)[node_of[stays]], pairs[shared]
+
+
+@dataclass(frozen=True)
+class _Beginnings:
+    """N distinct beginnings of continuations."""
+
+    model: ExactModel
+    nodes: Nodes
+    """Of the chunks that the backbone read last."""
+    root: Tensor
+    """Long ``[N]``: the chunk before, among these."""
+    window: Tensor
+    prefix: Tensor
+    """Long ``[N]``: the window of each, and how many chunks of it are read."""
+    chunk: Tensor
+    """Long ``[N, k]``, the tokens of the chunk that is being drawn."""
+    state: ChunkState
+    """What is known of that chunk."""
+
+    @classmethod
+    def of(cls, model: ExactModel, text: Text, read: Tensor) -> _Beginnings:
+        """The text itself, of which ``read [p]`` chunks are read: R beginnings."""
+        num_windows = len(text.hidden)
+        root = torch.arange(num_windows * len(read), device=read.device)
+        window = torch.arange(num_windows, device=read.device).repeat_interleave(len(read))
+        state = model.begin(text.hidden[:, read - 1].flatten(0, 1))
+        return cls(model, text.nodes(), root, window, read.repeat(num_windows), root.new_empty((len(root), 0)), state)
+
+    def followed_by(self, parent: Tensor, tokens: Tensor) -> _Beginnings:
+        """The beginnings ``parent [M]``, each with one more token."""
+        window, prefix, root = self.window[parent], self.prefix[parent], self.root[parent]
+        chunk = torch.cat([self.chunk[parent], tokens[:, None]], dim=1)
+        if chunk.shape[1] < self.model.chunk_size:
+            state = self.model.advance(rows_of(self.state, parent), tokens)
+            return _Beginnings(self.model, self.nodes, root, window, prefix, chunk, state)
+        hidden = self.nodes.descend(root, self.model.embed(chunk).squeeze(-2), window, prefix)
+        root = torch.arange(len(chunk), device=chunk.device)
+        return _Beginnings(self.model, self.nodes, root, window, prefix, chunk[:, :0], self.model.begin(hidden))
 
 
 class _Drawn(NamedTuple):
@@ -169,26 +227,26 @@ class _Drawn(NamedTuple):
 
 
 def _draw(
-    model: TokenModel,
-    hidden: Tensor,
+    model: ExactModel,
+    state: ChunkState,
     row_of: Tensor,
     uniform: Tensor | None,
     squared: bool,
     targets: Tensor | None = None,
 ) -> _Drawn:
-    """Collision probability after each of ``hidden [N, d]``, tokens drawn after them, and probabilities of targets.
+    """Collision probability of the next token of each of N chunks, tokens drawn for it, and probabilities of targets.
 
     Args:
         row_of: which of the N each sample is at, any shape.
         uniform: a number per sample, of the same shape; None to draw nothing.
         targets: Long ``[N]``.
     """
-    rows = _rows(model, hidden)
+    rows, number = _rows(model, state[0]), len(state[0])
     samples = row_of.flatten()
     tokens = torch.zeros_like(samples)
-    collision, likelihood = [], [hidden.new_zeros(0, dtype=torch.float32)]
-    for start in range(0, len(hidden), rows):
-        weights = model.probabilities(hidden[start : start + rows])
+    collision, likelihood = [], [state[0].new_zeros(0, dtype=torch.float32)]
+    for start in range(0, number, rows):
+        weights = model.next_probabilities(tuple(part[start : start + rows] for part in state))
         squares = weights.square()
         collision.append(squares.sum(dim=-1))
         require_finite(collision[-1], "logits")
@@ -212,19 +270,24 @@ def _select(weights: Tensor, row: Tensor, uniform: Tensor) -> Tensor:
     return (found - row * weights.shape[1]).clamp(0, weights.shape[1] - 1)
 
 
-def _rows(model: TokenModel, hidden: Tensor) -> int:
+def _rows(model: ExactModel, hidden: Tensor) -> int:
     """Rows whose distributions are held at once."""
     logits = blockwise.CACHED_LOGITS if hidden.device.type == "cpu" else blockwise.MAX_LOGITS
     return max(1, logits // model.vocab_size)
 
 
-def _check(windows: Tensor, positions: Sequence[int], horizon: int, generators: Sequence[Generator]) -> None:
+def _check(
+    windows: Tensor, positions: Sequence[int], horizon: int, chunk_size: int, generators: Sequence[Generator]
+) -> None:
     if not positions or list(positions) != sorted(set(positions)):
         raise ValueError("positions must be increasing and not empty")
-    if horizon < 1 or positions[0] < 1 or positions[-1] + horizon > windows.shape[1]:
+    if horizon < 1 or positions[0] < chunk_size or positions[-1] + horizon > windows.shape[1]:
         raise ValueError(
             f"positions {positions[0]}..{positions[-1]} with targets of {horizon} tokens do not fit a window of "
             f"{windows.shape[1]}"
         )
+    wrong = [position for position in positions if position % chunk_size]
+    if wrong:
+        raise ValueError(f"position {wrong[0]} is not a multiple of the chunk size {chunk_size}")
     if len(generators) != len(windows):
         raise ValueError(f"{len(windows)} windows need as many generators, found {len(generators)}")

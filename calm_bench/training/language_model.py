@@ -1,4 +1,4 @@
-"""Train a language model: CALM on a frozen autoencoder, or the token baseline."""
+"""Train a language model of any family: CALM on a frozen autoencoder, the token baseline, others."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from typing import Any
 from calm_bench.autoencoder import load_autoencoder
 from calm_bench.config import Experiment
 from calm_bench.flops import DECODE_MODE, inference_flops, training_flops
-from calm_bench.head_config import CustomHead
 from calm_bench.lm.base import ChunkLanguageModel
-from calm_bench.lm.calm import Calm
-from calm_bench.lm.folder import build_language_model
+from calm_bench.lm.folder import build_language_model, runs_code_from_elsewhere
 from calm_bench.seeding import derive
 from calm_bench.tokens import Batches, TokenStream, windows
 from calm_bench.training.autoencoder import TOKENIZER_FOLDER
@@ -39,7 +37,7 @@ def train_language_model(
     Several workers (:mod:`calm_bench.training.parallel`) all call it; the first of them writes.
 
     Args:
-        autoencoder_folder: finished autoencoder stage; ``None`` for the token model.
+        autoencoder_folder: finished autoencoder stage; ``None`` for families that need none.
 
     Returns:
         Cost, losses, ``parameters`` (trained ones), ``inference_flops_per_token`` in ``decode_mode``, and
@@ -48,7 +46,7 @@ def train_language_model(
     Raises:
         TrainingError: the loss broke.
         Interrupted: ``stop`` said so.
-        ValueError: a chunk model without an autoencoder.
+        ValueError: a model that needs an autoencoder, without one.
     """
     config, training = experiment.model, experiment.model.training
     stream = TokenStream.open(tokens_folder, "train")
@@ -78,8 +76,8 @@ def train_language_model(
         flops.total,
         _parts(model),
         after_step=Snapshots(folder, count, save, workers.is_first).note,
-        draws_by_rows=model.head.draws_by_rows if isinstance(model, Calm) else True,
-        skips_parameters=isinstance(config.head, CustomHead),
+        draws_by_rows=model.draws_by_rows,
+        skips_parameters=runs_code_from_elsewhere(config),
         units=list(model.backbone.layers),
     )
     batches = Batches(

@@ -67,7 +67,7 @@ def language_model_speed(
     """As :func:`autoencoder_speed`, of ``experiment.model`` on an untrained autoencoder; the model comes too."""
     training = experiment.model.training
     autoencoder: Autoencoder | None = None
-    if experiment.model.kind == "calm":
+    if experiment.model.needs_autoencoder:
         autoencoder = untrained(experiment, vocab_size).to(device)
     model = build_language_model(experiment.model, vocab_size, autoencoder, experiment.seed).to(device)
     tokens = _tokens(training, vocab_size, device)

@@ -218,7 +218,7 @@ class HuggingFaceSampler:
         """``[S, H]``, by the model's forward pass on whole texts, without a cache."""
         import torch
 
-        from calm_bench.lm.token import draw_tokens
+        from calm_bench.lm.exact import draw_tokens
 
         device = self._model.device
         own = [torch.Generator(device=device).manual_seed(seed)]

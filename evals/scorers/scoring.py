@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from calm_bench import blockwise
 from calm_bench.lm.base import ChunkLanguageModel, require_finite
 from calm_bench.lm.calm import Calm
-from calm_bench.lm.token import TokenModel
+from calm_bench.lm.exact import ExactModel
 from calm_bench.seeding import derive
 from evals.scorers.draws import Chunks, Draws
 from evals.scorers.estimate import Scorer
@@ -42,13 +42,13 @@ class Score:
     """The score of a continuation."""
 
     value: float
-    """Larger is likelier; in nats for token models and for the scorers that estimate a likelihood."""
+    """Larger is likelier; in nats for models with a likelihood and for the scorers that estimate one."""
     standard_error: float
     """How far other draws would move it (one standard deviation); 0 if it is exact."""
     num_samples: int
     """Draws of each chunk; 0 if it is exact."""
     num_chunks: int
-    """Chunks that were scored; tokens, for a token model."""
+    """Chunks that were scored; tokens, for a model with a likelihood."""
     is_greedy: bool
     """The model's first choice throughout: of a chunk model, the most frequent of the draws."""
 
@@ -60,7 +60,7 @@ def score_texts(
     """A score of every text's part, in order; none depends on the other texts, up to the rounding of larger products.
 
     Args:
-        scorer: of chunk models; token models have likelihoods.
+        scorer: of CALM; models of softmaxes have likelihoods.
         num_samples: S, draws of each chunk, at least 2.
 
     Raises:
@@ -76,7 +76,7 @@ def score_texts(
     for indices in _batches(texts, model.chunk_size):
         batch = [texts[index] for index in indices]
         hidden = _hidden_states(model, batch)
-        if isinstance(model, TokenModel):
+        if isinstance(model, ExactModel):
             scores = _exact(model, batch, hidden)
         else:
             assert isinstance(model, Calm)
@@ -113,19 +113,31 @@ def _hidden_states(model: ChunkLanguageModel, texts: Sequence[Text]) -> Tensor:
     return hidden
 
 
-def _exact(model: TokenModel, texts: Sequence[Text], hidden: Tensor) -> list[Score]:
-    targets = [torch.tensor(text.tokens[text.start :], dtype=torch.long, device=hidden.device) for text in texts]
-    states = [row[text.start - 1 : len(text.tokens) - 1] for row, text in zip(hidden, texts, strict=True)]
-    if not sum(map(len, targets)):
+def _exact(model: ExactModel, texts: Sequence[Text], hidden: Tensor) -> list[Score]:
+    size = model.chunk_size
+    # The chunks that hold scored tokens; the first may begin with tokens of the context, the last be filled up.
+    whole = [range(text.start // size, -(-len(text.tokens) // size)) for text in texts]
+    states, chunks = [], []
+    for row, text, own in zip(hidden, texts, whole, strict=True):
+        if text.start < len(text.tokens):
+            states.append(row[own.start - 1 : own.stop - 1])
+            known = torch.tensor(text.tokens[own.start * size :], dtype=torch.long, device=hidden.device)
+            chunks.append(functional.pad(known, (0, own.stop * size - len(text.tokens))).view(-1, size))
+    if not states:
         return [Score(0.0, 0.0, 0, 0, True) for _ in texts]
-    log_probabilities, likeliest = blockwise.log_probabilities_and_argmax(
-        torch.cat(states), model.lm_head.weight, torch.cat(targets)
-    )
-    sizes = [len(target) for target in targets]
-    return [
-        Score(float(own.double().sum()), 0.0, 0, len(own), bool((best == target).all()))
-        for own, best, target in zip(log_probabilities.split(sizes), likeliest.split(sizes), targets, strict=True)
-    ]
+    found, likeliest = model.log_probabilities(torch.cat(states), torch.cat(chunks))
+    log_probabilities, is_best = found.flatten(), (likeliest == torch.cat(chunks)).flatten()
+    scores, begin = [], 0
+    for text, own in zip(texts, whole, strict=True):
+        count = len(text.tokens) - text.start
+        if not count:
+            scores.append(Score(0.0, 0.0, 0, 0, True))
+            continue
+        first = begin + text.start - own.start * size
+        value = float(log_probabilities[first : first + count].double().sum())
+        scores.append(Score(value, 0.0, 0, count, bool(is_best[first : first + count].all())))
+        begin += len(own) * size
+    return scores
 
 
 def _sampled(

@@ -43,7 +43,7 @@ class Measured:
 
     @classmethod
     def of(cls, workload: Workload, speed: Speed) -> Measured:
-        return cls(workload.kind, workload.experiment.model.kind == "token", speed, workload.work)
+        return cls(workload.kind, not workload.experiment.model.is_chunked, speed, workload.work)
 
     def scaled_to(self, workload: Workload, assumed: Speed) -> Speed:
         """The speed of another model at the FLOPs per second that this one reached.
@@ -51,7 +51,7 @@ class Measured:
         Args:
             assumed: of the other model, for what a token model does in another way than a chunk model.
         """
-        is_alike = self.is_token == (workload.experiment.model.kind == "token")
+        is_alike = self.is_token == (not workload.experiment.model.is_chunked)
         found = {}
         for name, calls in vars(workload.calls).items():
             seconds, work = getattr(self.speed, name), getattr(self.work, name)

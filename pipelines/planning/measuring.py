@@ -184,7 +184,7 @@ def _window(experiment: Experiment, model: ChunkLanguageModel) -> float:
     from evals.protocol import protocol_for
     from evals.samplers import ModelSampler
 
-    chunk_size = None if experiment.model.kind == "token" else experiment.model.chunk_size
+    chunk_size = experiment.model.chunk_size if experiment.model.is_chunked else None
     protocol = protocol_for(experiment.evaluation, "", "", chunk_size)
     windows = np.random.default_rng(0).integers(0, model.vocab_size, (WINDOWS_AT_ONCE, protocol.context_length))
     sampler = ModelSampler(model)

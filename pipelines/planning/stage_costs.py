@@ -27,7 +27,7 @@ class Speeds:
         """The speed of ``workload``."""
         if self.is_measured(workload):
             return self.calibration.models[workload.identity].speed
-        is_token = workload.experiment.model.kind == "token"
+        is_token = not workload.experiment.model.is_chunked
         alike = [model for model in self.calibration.models.values() if model.kind == workload.kind]
         assumed = workload.speed_at(self.machine.flops_per_second, self.machine.scoring_flops_per_second)
         if not alike:

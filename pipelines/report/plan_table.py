@@ -232,7 +232,7 @@ def _shares(
 
 def _head_samples(trial: PlannedTrial) -> str:
     """N, how often the head runs at a position in training."""
-    if trial.experiment is None or trial.experiment.model.kind == "token":
+    if trial.experiment is None or not trial.experiment.model.family.uses("head"):
         return MISSING
     samples = getattr(trial.experiment.model.head, "num_samples", None)
     return MISSING if samples is None else f"x {samples}"

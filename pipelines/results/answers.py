@@ -62,7 +62,7 @@ class Family:
 
     name: str
     """``token``, ``K=4``, or ``K=4 flow`` where a study has several heads."""
-    kind: Literal["calm", "token"]
+    kind: str
     chunk_size: int
     head: str | None
     basis: Basis

@@ -104,7 +104,7 @@ class Column:
 
     def value(self, entry: Entry) -> float | str | None:
         """The value on the scale that is shown, by which rows are sorted and filtered; None where a row has none."""
-        found = None if self.calm_only and entry.kind == "token" else self.read(entry)
+        found = None if self.calm_only and entry.kind != "calm" else self.read(entry)
         return found if found is None or isinstance(found, str) else self.scale(entry) * float(found)
 
     def error(self, entry: Entry) -> float | None:

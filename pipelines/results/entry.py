@@ -35,7 +35,7 @@ class Entry(Frozen):
     """A scored model. FLOPs are totals over a training run, or per generated token; times are seconds.
 
     Brier-n are on their own scale (at most 1); BrierLM is 100 times their geometric mean (paper section 4).
-    Errors are one standard error over ``error_unit``. The autoencoder's fields are ``None`` or 0 for a token model.
+    Errors are one standard error over ``error_unit``. The autoencoder's fields are ``None`` or 0 where there is none.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -49,7 +49,8 @@ class Entry(Frozen):
     label: str
     settings: Annotated[tuple[tuple[str, Scalar], ...], Field(exclude_if=lambda settings: not settings)] = ()
     """What the search set, by dotted path of the experiment; anything but a scalar as JSON text."""
-    kind: Literal["calm", "token"]
+    kind: str
+    """The family of models, as in ``model.kind``."""
     chunk_size: int
     head: str | None = None
     role: Annotated[TrialRole, Field(exclude_if=lambda role: role == "search")] = "search"
@@ -139,8 +140,11 @@ class Entry(Frozen):
 
     @property
     def family(self) -> str:
-        """What rows of one kind share, in words: ``token`` or ``K=4``."""
-        return "token" if self.kind == "token" else f"K={self.chunk_size}"
+        """What rows of one kind share, in words: ``token``, ``K=4`` of CALM, ``patch K=4``."""
+        if self.kind == "token":
+            return "token"
+        # Not asked of the family, which a distribution may have brought that is not installed here.
+        return f"K={self.chunk_size}" if self.kind == "calm" else f"{self.kind} K={self.chunk_size}"
 
 
 def entry_from(outcome: TrialOutcome, study: Study) -> Entry:
@@ -165,7 +169,6 @@ def entry_from(outcome: TrialOutcome, study: Study) -> Entry:
     fields: dict[str, Any] = {}
     for part in parts:
         fields |= part.fields
-    is_token = experiment.model.kind == "token"
     return Entry(
         study=study.name,
         trial=outcome.number,
@@ -173,7 +176,7 @@ def entry_from(outcome: TrialOutcome, study: Study) -> Entry:
         settings=outcome.settings,
         kind=experiment.model.kind,
         chunk_size=experiment.model.chunk_size,
-        head=None if is_token else experiment.model.head.kind,
+        head=experiment.model.head.kind if experiment.model.family.uses("head") else None,
         role=outcome.role,
         stratum=outcome.stratum,
         seed=experiment.seed,
@@ -207,7 +210,7 @@ def _finished(stage: Stage, outcome: TrialOutcome, known: Mapping[str, _Result])
 
 
 def _configuration(experiment: Experiment, corpus_digest: str) -> str:
-    sections = {"tokens", "model"} | ({"autoencoder"} if experiment.model.kind == "calm" else set())
+    sections = {"tokens", "model"} | ({"autoencoder"} if experiment.model.needs_autoencoder else set())
     return identity([corpus_digest, experiment.model_dump(mode="json", include=sections)])
 
 

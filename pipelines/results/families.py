@@ -8,14 +8,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Literal
 
 from pipelines.results.answers import Basis, FamilyPoint
 from pipelines.results.entry import Entry
 from pipelines.results.ranks import SIGNIFICANT
 from pipelines.results.trajectories import Point, Trajectory
 
-Key = tuple[Literal["calm", "token"], int, str | None]
+Key = tuple[str, int, str | None]
+"""Kind, K, head."""
 SAME_BUDGET = 0.02
 """Training FLOPs that differ by less, relatively, are one budget: they are counted in whole steps."""
 FEWEST_SNAPSHOTS = 3
@@ -57,7 +57,7 @@ class Models:
 
 
 def families_of(entries: Sequence[Entry], trajectories: Iterable[Trajectory]) -> list[Models]:
-    """The families among the pooled rows ``entries``: the token model first, then by K and head.
+    """The families among the pooled rows ``entries``: the token model first, CALM by K and head, then others by K.
 
     Finished models at several budgets are what a law is fitted to. Where the reference has one budget only and models
     were kept along its training, those stand for all families that have them.
@@ -65,7 +65,7 @@ def families_of(entries: Sequence[Entry], trajectories: Iterable[Trajectory]) ->
     rows: dict[Key, list[Entry]] = defaultdict(list)
     for entry in entries:
         rows[entry.kind, entry.chunk_size, entry.head].append(entry)
-    keys = sorted(rows, key=lambda key: (key[0] != "token", key[1], key[2] != "energy", key[2] or ""))
+    keys = sorted(rows, key=_place)
     several_heads = len({key[2] for key in keys if key[0] == "calm"}) > 1
     finished = {key: _best_of_one_budget(_usable([_measured(entry) for entry in rows[key]])) for key in keys}
     along = _along_training(rows, trajectories)
@@ -79,6 +79,11 @@ def families_of(entries: Sequence[Entry], trajectories: Iterable[Trajectory]) ->
             basis: Basis = "budgets" if budgets(finished[key]) > 1 else "single"
             families.append(Models(key, name, basis, tuple(finished[key])))
     return families
+
+
+def _place(key: Key) -> tuple[bool, bool, str, int, bool, str]:
+    kind, chunk_size, head = key
+    return kind != "token", kind != "calm", kind, chunk_size, head != "energy", head or ""
 
 
 def budgets(measured: Iterable[Measured]) -> int:

@@ -11,7 +11,16 @@ Key = tuple[str, int, str | None]
 """Kind, K, head."""
 
 _CHUNK_SIZES = (1, 2, 4, 8, 16)
-_HEADS = {"energy": 3, "diffusion": 4, "flow": 2, "shortcut": 5}
+_VARIANTS = {
+    "energy": 3,
+    "diffusion": 4,
+    "flow": 2,
+    "shortcut": 5,
+    "patch": 1,
+    "multi_token": 5,
+    "block_diffusion": 4,
+}
+"""Places of CALM's heads and of the other families; two that share one seldom meet in a study."""
 TOKEN = 0
 OTHER = 6
 
@@ -32,13 +41,14 @@ def key_of(entry: Entry) -> Key:
 def looks_of(entries: Iterable[Entry]) -> dict[Key, Family]:
     """The look of every kind, K and head, the token model first, then by K.
 
-    Colour says K; where the rows have one K and several heads it says the head. With
-    several of both, the marker says the head.
+    Colour says K; where the rows have one K and several kinds or heads it says these. With several of both, the marker
+    says the kind or head.
     """
-    keys = sorted({key_of(entry) for entry in entries}, key=lambda key: (key[0] != "token", key[1], key[2] or ""))
+    keys = sorted({key_of(entry) for entry in entries}, key=_place)
     chunked = [key for key in keys if key[0] != "token"]
-    heads = sorted({key[2] or "" for key in chunked})
-    by_head = len({key[1] for key in chunked}) == 1 and len(heads) > 1
+    variants = {_variant(key) for key in chunked}
+    heads = {key[2] for key in chunked if key[2]}
+    by_variant = len({key[1] for key in chunked}) == 1 and len(variants) > 1
     looks = {}
     for key in keys:
         kind, chunk_size, head = key
@@ -46,10 +56,22 @@ def looks_of(entries: Iterable[Entry]) -> dict[Key, Family]:
             looks[key] = Family("token", TOKEN, TOKEN)
             continue
         size = 1 + _CHUNK_SIZES.index(chunk_size) if chunk_size in _CHUNK_SIZES else OTHER
-        own = _HEADS.get(head or "", OTHER)
-        name = f"K={chunk_size}" + (f" {head}" if len(heads) > 1 and head else "")
-        if by_head:
+        own = _VARIANTS.get(_variant(key), OTHER)
+        name = f"K={chunk_size}" if kind == "calm" else f"{kind} K={chunk_size}"
+        name += f" {head}" if len(heads) > 1 and head else ""
+        if by_variant:
             looks[key] = Family(name, own, own)
         else:
-            looks[key] = Family(name, size, own if len(heads) > 1 else size)
+            looks[key] = Family(name, size, own if len(variants) > 1 else size)
     return looks
+
+
+def _place(key: Key) -> tuple[bool, int, bool, str, str]:
+    kind, chunk_size, head = key
+    return kind != "token", chunk_size, kind != "calm", kind, head or ""
+
+
+def _variant(key: Key) -> str:
+    """What sets rows of one K apart: CALM's head, else the kind."""
+    kind, _, head = key
+    return head or "" if kind == "calm" else kind

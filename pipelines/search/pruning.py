@@ -196,7 +196,7 @@ def _group(experiment: Experiment, graph: StageGraph) -> str:
         "kind": model.kind,
         "length": model.training.sequence_length,
     }
-    if model.kind == "calm":
+    if model.needs_autoencoder:
         head = model.head.model_dump(mode="json")
         meaning |= {
             "autoencoder": experiment.autoencoder,

@@ -56,7 +56,7 @@ def stages_for(experiment: Experiment, corpus_identity: CorpusIdentity | None = 
     model = experiment.model
     stages = [corpus, tokens]
     inputs = {"tokens": tokens}
-    if model.kind == "calm":
+    if model.needs_autoencoder:
         autoencoder = experiment.autoencoder.model_dump(mode="json") | {"chunk_size": model.chunk_size}
         inputs["autoencoder"] = _stage(
             "autoencoder",
@@ -69,9 +69,9 @@ def stages_for(experiment: Experiment, corpus_identity: CorpusIdentity | None = 
     snapshots = {"snapshots": experiment.trajectory.snapshots} if experiment.trajectory else {}
     language_model = _stage(
         "language_model",
-        config={"seed": experiment.seed, "model": _model_identity(model), **_head_code(model), **snapshots},
+        config={"seed": experiment.seed, "model": _model_identity(model), **_own_code(model), **snapshots},
         inputs=inputs,
-        label="token model" if model.kind == "token" else f"language model K={model.chunk_size}",
+        label=model.family.label(model.chunk_size),
     )
     evaluation = _stage(
         "evaluation",
@@ -182,16 +182,19 @@ def _folder_identity(folder: Path) -> str:
 
 
 def _model_identity(model: LanguageModel) -> dict[str, Any]:
-    """A token model has no head and no chunks, so their settings must not set two of them apart."""
-    unused = {"head", "chunk_size"} if model.kind == "token" else set()
-    return model.model_dump(mode="json", exclude=unused)
+    """What a family has no use for, such as the head of a token model, must not set two models apart."""
+    return model.model_dump(mode="json", exclude=set(model.family.unused))
 
 
-def _head_code(model: LanguageModel) -> dict[str, str]:
-    """The content of a head that is a class from elsewhere: its name does not change with it."""
-    if model.kind == "token" or not isinstance(model.head, CustomHead):
-        return {}
-    return _code("head_code", code_digest(model.head.target.partition(":")[0]))
+def _own_code(model: LanguageModel) -> dict[str, str]:
+    """The content of a head or a family that is a class from elsewhere: its name does not change with it."""
+    head = model.head.target if model.family.uses("head") and isinstance(model.head, CustomHead) else None
+    family = model.custom.target if model.family.uses("custom") else None
+    found: dict[str, str] = {}
+    for name, target in (("head_code", head), ("family_code", family)):
+        if target is not None:
+            found |= _code(name, code_digest(target.partition(":")[0]))
+    return found
 
 
 def _code(name: str, digest: str | None) -> dict[str, str]:
@@ -203,7 +206,7 @@ def _protocol_identity(experiment: Experiment) -> dict[str, Any]:
     """The whole protocol, except the digests that the input stages will tell."""
     from evals.protocol import protocol_for
 
-    chunk_size = None if experiment.model.kind == "token" else experiment.model.chunk_size
+    chunk_size = experiment.model.chunk_size if experiment.model.is_chunked else None
     protocol = protocol_for(experiment.evaluation, corpus_digest="", tokenizer_digest="", chunk_size=chunk_size)
     return protocol.model_dump(mode="json", exclude={"corpus_digest", "tokenizer_digest"})
 

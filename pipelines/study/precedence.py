@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from calm_bench.config import Experiment
+from calm_bench.family_registry import FAMILIES, SECTIONS
 from calm_bench.overrides import ConfigurationError, assign
 from calm_bench.problems import path_segments
 from pipelines.study.config import Parameter, Study, leaves
@@ -42,15 +43,19 @@ def refuse_lost_settings(study: Study, given: Mapping[str, Any]) -> None:
 def settings_without_rows(study: Study, given: Mapping[str, Any]) -> list[str]:
     """Those of ``given`` that belong to a part which no row of ``study`` has, in words.
 
-    An autoencoder, a head and a chunk size belong to chunk models: a study of token models alone has none.
+    An autoencoder and a head belong to CALM, a chunk size to all but token models, a decoder to patch models.
     """
-    if _kinds(study) != {"token"}:
+    kinds = sorted(_kinds(study))
+    if not all(kind in FAMILIES.names() for kind in kinds):
         return []
-    of_chunks = ("autoencoder", "model.head", "model.chunk_size")
+    families = [FAMILIES.get(kind) for kind in kinds]
+    lacking = [f"model.{field}" for field in (*SECTIONS, "chunk_size") if not any(f.uses(field) for f in families)]
+    if not any(family.needs_autoencoder for family in families):
+        lacking.append("autoencoder")
     return [
-        f"{path} changes nothing here: every row is a token model, which has no such part"
+        f"{path} changes nothing here: every row is a {' or '.join(kinds)} model, which has no such part"
         for path, _ in _of_experiment(given)
-        if any(path == part or path.startswith(f"{part}.") for part in of_chunks)
+        if any(path == part or path.startswith(f"{part}.") for part in lacking)
     ]
 
 

@@ -62,7 +62,7 @@ def price_of(experiment: Experiment, vocab_size: int | None = None) -> Price:
     model, autoencoder = experiment.model, experiment.autoencoder
     steps = model.training.sequence_length // model.chunk_size
     autoencoder_price = None
-    if model.kind == "calm":
+    if model.needs_autoencoder:
         autoencoder_price = _training(
             autoencoder.training,
             autoencoder_parameter_count(autoencoder, model.chunk_size, size),

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from calm_bench.config import Experiment, Training
+from calm_bench.families.base import family_of
 from calm_bench.fingerprint import identity
 from calm_bench.flops import CostBreakdown, autoencoder_training_flops, inference_flops, training_flops
 
@@ -60,7 +61,7 @@ class Workload:
         model = self.experiment.model
         if self.kind == "autoencoder":
             return f"autoencoder K={model.chunk_size}"
-        return "token model" if model.kind == "token" else f"language model K={model.chunk_size}"
+        return model.family.label(model.chunk_size)
 
     @cached_property
     def flops_per_step(self) -> float:
@@ -99,7 +100,8 @@ class Workload:
         drawing = inference.total - reading
         positions = len(range(evaluation.first_position, evaluation.context_length - 3, evaluation.position_stride))
         drawn = evaluation.num_samples * max(4, model.chunk_size)
-        if model.kind == "token":
+        is_exact = family_of(model).likelihood_of(model) == "exact"
+        if is_exact:
             scored = 2 * 4 * inference.total
         else:
             # A first chunk needs no reading; later ones only where a sample agreed with something so far.
@@ -108,12 +110,12 @@ class Workload:
         window = evaluation.context_length * reading + positions * scored
         written = samples.num_prompts * samples.num_tokens
         texts = sum(
-            written * (reading + (1 if temperature == 1 or model.kind == "token" else samples.candidates) * drawing)
+            written * (reading + (1 if temperature == 1 or is_exact else samples.candidates) * drawing)
             for temperature in samples.temperatures
         )
         entropy = 0.0
         if experiment.trajectory is not None:
-            draws = 0 if model.kind == "token" else experiment.trajectory.num_samples
+            draws = 0 if is_exact else experiment.trajectory.num_samples
             entropy = evaluation.context_length * (reading + max(draws, 1) * drawing)
         return Speed(step, forward, 0.0, window, texts, entropy)
 
@@ -132,10 +134,10 @@ class Workload:
             "chunk_size": experiment.model.chunk_size,
             "batches": self.training.model_dump(mode="json", include=_OF_A_STEP),
         }
-        if self.kind == "autoencoder" or experiment.model.kind == "calm":
+        if self.kind == "autoencoder" or experiment.model.needs_autoencoder:
             content["autoencoder"] = experiment.autoencoder.model_dump(mode="json", exclude={"training", "chunk_size"})
         if self.kind == "language_model":
-            unused = {"training", "head"} if experiment.model.kind == "token" else {"training"}
+            unused = {"training"} | experiment.model.family.unused - {"chunk_size"}
             content["model"] = experiment.model.model_dump(mode="json", exclude=unused)
             content["evaluation"] = experiment.evaluation.model_dump(
                 mode="json", exclude={"seed", "split", "max_windows"}
@@ -149,6 +151,6 @@ class Workload:
 def workloads_of(experiment: Experiment, vocab_size: int) -> tuple[Workload, ...]:
     """The models that ``experiment`` trains."""
     model = Workload("language_model", experiment, vocab_size)
-    if experiment.model.kind == "token":
+    if not experiment.model.needs_autoencoder:
         return (model,)
     return Workload("autoencoder", experiment, vocab_size), model

@@ -42,12 +42,13 @@ def study_head(study: Study) -> str:
 
 def trial_note(entry: Entry) -> str:
     """The row in words, and what can be done with its model."""
-    kind = "Token model" if entry.kind == "token" else f"K={entry.chunk_size}, {entry.head} head"
+    kind = "Token model" if entry.kind == "token" else entry.family + (f", {entry.head} head" if entry.head else "")
+    autoencoder = entry.autoencoder_training_flops
     lines = [
         f"**BrierLM {clipped_with_error(entry.brierlm, entry.brierlm_se)}** on {entry.num_documents:,} documents "
         f"(protocol `{entry.protocol_hash}`), decoded by {printable(entry.decode_mode)}.",
         f"{kind}, {entry.parameters:,} parameters, trained with {entry.training_flops:.3g} FLOPs"
-        + (f" and its autoencoder with {entry.autoencoder_training_flops:.3g}" if entry.kind == "calm" else "")
+        + (f" and its autoencoder with {autoencoder:.3g}" if autoencoder else "")
         + f"; {entry.inference_flops_per_token:.3g} FLOPs a generated token.",
     ]
     if entry.generated_tokens_per_second is not None:

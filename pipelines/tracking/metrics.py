@@ -77,9 +77,10 @@ def stage_metrics(results: Mapping[str, Mapping[str, Any]], when: int) -> Iterat
 def parameters_of(experiment: Experiment) -> dict[str, str]:
     """The resolved experiment by dotted path, without what cannot matter to it."""
     parameters = dict(_flat(experiment.model_dump(mode="json"), ""))
-    unused = []
-    if experiment.model.kind == "token":
-        unused += ["autoencoder.", "model.head.", "model.chunk_size"]
+    family = experiment.model.family
+    unused = [f"model.{field}" for field in sorted(family.unused)]
+    if not family.needs_autoencoder:
+        unused.append("autoencoder.")
     if experiment.corpus.source != "markov":
         unused.append("corpus.markov.")
     return {name: value for name, value in parameters.items() if not name.startswith(tuple(unused))}

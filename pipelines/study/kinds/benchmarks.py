@@ -25,10 +25,10 @@ def run_benchmarks(stage: Stage, inputs: Mapping[str, Path], folder: Path, conte
 
     settings = Benchmarks.model_validate(stage.config["benchmarks"])
     model = load_trained(stage, inputs["language_model"] / "model", context.device)
-    # A token model is exact: the scorer that the study sets for its chunk models is none of its business.
-    is_token = stage.inputs["language_model"].config["model"]["kind"] == "token"
+    # Where the likelihood is exact, the scorer that the study sets for its CALM models is none of the model's business.
+    is_exact = model.likelihood == "exact"
     reading = HarnessSettings(
-        scorer=None if is_token else settings.scorer,
+        scorer=None if is_exact else settings.scorer,
         num_samples=settings.num_samples,
         max_length=settings.max_length or HarnessSettings.max_length,
         seed=settings.seed,

@@ -94,7 +94,7 @@ def protocol_of(stage: Stage, inputs: Mapping[str, Path]) -> Protocol:
 def scoring_memory(context: CostContext) -> Memory:
     """Bytes of a worker that scores the model of an experiment."""
     experiment = context.experiment
-    autoencoder = experiment.autoencoder if experiment.model.kind == "calm" else None
+    autoencoder = experiment.autoencoder if experiment.model.needs_autoencoder else None
     return evaluation_memory(experiment.model, autoencoder, context.vocab_size, experiment.evaluation, context.device)
 
 

@@ -1,4 +1,4 @@
-"""The stage ``language_model``: a CALM on the latents of its autoencoder, or a token model of the same backbone."""
+"""The stage ``language_model``: a model of any family, a CALM on the latents of its autoencoder."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from calm_bench.config import Autoencoder, Experiment, LanguageModel, Trajectory
+from calm_bench.family_registry import FAMILIES
 from calm_bench.flops import parameter_count
 from calm_bench.memory import training_memory
 from pipelines.study.cost import STAGE_S, CostContext, StageCost
@@ -49,8 +50,10 @@ def language_model_experiment(stage: Stage) -> Experiment:
     known: dict[str, Any] = {"seed": stage.config["seed"]}
     if "snapshots" in stage.config:
         known["trajectory"] = Trajectory(snapshots=stage.config["snapshots"])
-    if model["kind"] == "token":
-        return Experiment.model_construct(**known, model=LanguageModel.model_validate({**model, "chunk_size": 1}))
+    if "autoencoder" not in stage.inputs:
+        fixed = FAMILIES.get(model["kind"]).fixed_chunk_size
+        sizes = {} if fixed is None else {"chunk_size": fixed}
+        return Experiment.model_construct(**known, model=LanguageModel.model_validate({**model, **sizes}))
     return Experiment.model_construct(
         **known,
         autoencoder=Autoencoder.model_validate(stage.inputs["autoencoder"].config["autoencoder"]),
@@ -66,7 +69,7 @@ def language_model_flops(stage: Stage, vocab_size: int) -> float:
 def language_model_cost(stage: Stage, context: CostContext) -> StageCost:
     """Its training, and the snapshots that a trajectory keeps."""
     experiment, price, workload = context.experiment, context.price, context.language_model
-    autoencoder = experiment.autoencoder if experiment.model.kind == "calm" else None
+    autoencoder = experiment.autoencoder if experiment.model.needs_autoencoder else None
     frozen = 0.0 if price.autoencoder is None else price.autoencoder.parameters.total
     snapshots = 0 if experiment.trajectory is None else experiment.trajectory.snapshots
     trained = price.model.parameters.total

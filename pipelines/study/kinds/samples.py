@@ -176,7 +176,7 @@ def decoding_of(temperature: float, settings: Samples) -> Decoding:
 def samples_cost(stage: Stage, context: CostContext) -> StageCost:
     """Writing all texts."""
     experiment, workload = context.experiment, context.language_model
-    autoencoder = experiment.autoencoder if experiment.model.kind == "calm" else None
+    autoencoder = experiment.autoencoder if experiment.model.needs_autoencoder else None
     memory = sampling_memory(experiment.model, autoencoder, context.vocab_size, experiment.samples, context.device)
     seconds = STAGE_S + context.speed_of(workload).texts
     return StageCost(seconds, memory, 3.0 * SMALL_FILES_BYTES, measured=context.is_measured(workload))

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 def load_trained(stage: Stage, folder: Path, device: str) -> ChunkLanguageModel:
     """The model in ``folder``, which the stage ``language_model`` that ``stage`` reads has written.
 
-    The study's own configuration names a custom head, so the folder it trained may have it imported.
+    The study's own configuration names a custom head or family, so the folder it trained may have it imported.
 
     Raises:
         WeightsError: the folder cannot be read.
     """
     from calm_bench.lm import load_language_model
 
-    head = stage.inputs["language_model"].config["model"].get("head", {})
-    return load_language_model(folder, device, [head.get("target", "")])
+    model = stage.inputs["language_model"].config["model"]
+    named = [model.get(section, {}).get("target") for section in ("head", "custom")]
+    return load_language_model(folder, device, [target for target in named if target])

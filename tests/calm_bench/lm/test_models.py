@@ -11,8 +11,8 @@ from calm_bench.config import LanguageModel
 from calm_bench.heads.noise import OneSource
 from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel
 from calm_bench.lm.base import NotFinite
+from calm_bench.lm.exact import select_tokens
 from calm_bench.lm.folder import build_language_model
-from calm_bench.lm.token import select_tokens
 
 VOCAB_SIZE = 23
 

@@ -1,0 +1,49 @@
+"""What a network costs beside its backbone, as torch counts: for families without closed forms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from calm_bench.config import LanguageModel
+
+FEW, MANY = 4, 8
+"""Sequences of the two passes that are counted; their difference leaves out what a batch costs once."""
+STEPS = 4
+"""Chunks of a sequence that are predicted in these passes."""
+
+
+def counted_cost(
+    config: LanguageModel, network: Callable[[LanguageModel, int], Any], vocab_size: int
+) -> tuple[float, float, float]:
+    """FLOPs of training a chunk (forward and backward), FLOPs of drawing one chunk and embedding it, and parameters,
+    all without the backbone's layers and the embedding table.
+
+    Args:
+        network: builds a :class:`calm_bench.lm.base.ChunkLanguageModel` from its configuration and the vocabulary's
+            size.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = network(config, vocab_size)
+    generator = torch.Generator().manual_seed(0)
+    size = model.chunk_size
+
+    def trained(sequences: int) -> float:
+        tokens = torch.randint(vocab_size, (sequences, (STEPS + 1) * size), generator=generator)
+        with FlopCounterMode(display=False) as counter:
+            model.loss(tokens, generator)[0].backward()
+        inputs = torch.randn(sequences, STEPS, config.hidden_size, requires_grad=True)
+        with FlopCounterMode(display=False) as backbone:
+            model.backbone(inputs).sum().backward()
+        return float(counter.get_total_flops() - backbone.get_total_flops())
+
+    hidden = torch.randn(1, config.hidden_size, generator=generator)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.embed(model.draw(hidden, 1, generator)[0])
+    inner = {id(parameter) for parameter in model.backbone.parameters()}
+    own = sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in inner)
+    return (trained(MANY) - trained(FEW)) / (MANY - FEW) / STEPS, float(counter.get_total_flops()), float(own)
