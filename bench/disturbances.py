@@ -18,8 +18,8 @@ from pathlib import Path
 
 import psutil
 import yaml
-
 from bench.struck import PATIENCE_S, Recovery, StruckStage, last_step
+
 from calm_bench.fingerprint import identity
 from pipelines.store.store import Store
 from pipelines.study.config import Study

@@ -124,7 +124,7 @@ def _shares(unit: Unit, plan: Plan, estimate: Estimate) -> tuple[Mapping[str, fl
             label = plan.trials[number].label
             by_trial[label] = by_trial.get(label, 0.0) + cost
         name = str(stage)
-        if len(planned.trials) == 1 and stage.kind != "autoencoder":
+        if len(planned.trials) == 1 and not STAGE_KINDS.get(stage.kind).label_is_enough:
             name = f"{stage} ({plan.trials[planned.trials[0]].label})"
         by_stage[name] = by_stage.get(name, 0.0) + cost
     return by_trial, by_stage

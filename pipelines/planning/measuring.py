@@ -20,19 +20,18 @@ from calm_bench.config import Experiment
 from calm_bench.errors import RunError
 from pipelines.planning.calibration import ALONE, Calibration, Measured
 from pipelines.planning.machines import Machine
+from pipelines.study.stage_kind import STAGE_KINDS
 from pipelines.study.workload import Speed, TrainedKind, Workload
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.synchronize import Barrier
 
-    from calm_bench.lm.base import ChunkLanguageModel
 
 SECONDS_A_WORKLOAD = 0.5
 LONGEST_STEP_S = 3.0
 """Models whose steps are expected to take longer are not measured but scaled by FLOPs from those that are."""
 MOST_WORKLOADS = 12
-WRITTEN_CHUNKS = 4
 PATIENCE_S = 60.0
 """After so long on a busy machine, the models that have not been measured are left to be scaled from the others."""
 TIMEOUT_S = 120.0
@@ -149,21 +148,10 @@ def _work(
 
 
 def _speed(workload: Workload, device: str) -> Speed:
-    from calm_bench.training.speed import autoencoder_speed, language_model_speed
-
-    experiment = workload.experiment
-    if workload.kind == "autoencoder":
-        found = autoencoder_speed(experiment, workload.vocab_size, device, SECONDS_A_WORKLOAD)
-        return Speed(found.step, found.validation_token, found.reconstruction_token)
-    found, model = language_model_speed(experiment, workload.vocab_size, device, SECONDS_A_WORKLOAD)
-    entropy = 0.0 if experiment.trajectory is None else _entropy_window(experiment, model)
-    return Speed(
-        found.step,
-        found.validation_token,
-        window=_window(experiment, model),
-        texts=_texts(experiment, model),
-        entropy_window=entropy,
-    )
+    measure = STAGE_KINDS.get(workload.kind).measure
+    if measure is None:
+        raise LookupError(f"stages of kind {workload.kind} are not measured")
+    return measure(workload, device, SECONDS_A_WORKLOAD)
 
 
 def _alone(requests: list[tuple[TrainedKind, Any, int]], together: list[Speed], device: str) -> float:
@@ -172,67 +160,3 @@ def _alone(requests: list[tuple[TrainedKind, Any, int]], together: list[Speed], 
         return 1.0
     kind, experiment, vocab_size = requests[-1]
     return _speed(Workload(kind, Experiment.model_validate(experiment), vocab_size), device).step / together[-1].step
-
-
-def _window(experiment: Experiment, model: ChunkLanguageModel) -> float:
-    """Seconds of an evaluation's window, from one batch of them."""
-    import numpy as np
-
-    from calm_bench.training.speed import clock
-    from evals.estimators import estimator_for, score_windows
-    from evals.evaluate import WINDOWS_AT_ONCE
-    from evals.protocol import protocol_for
-    from evals.samplers import ModelSampler
-
-    chunk_size = experiment.model.chunk_size if experiment.model.is_chunked else None
-    protocol = protocol_for(experiment.evaluation, "", "", chunk_size)
-    windows = np.random.default_rng(0).integers(0, model.vocab_size, (WINDOWS_AT_ONCE, protocol.context_length))
-    sampler = ModelSampler(model)
-    rules = protocol.num_samples, protocol.ngram_lengths, range(WINDOWS_AT_ONCE), estimator_for(sampler, protocol)
-    now = clock(str(next(model.parameters()).device))
-    begun = now()
-    score_windows(sampler, windows, protocol.positions, *rules)
-    return (now() - begun) / WINDOWS_AT_ONCE
-
-
-def _texts(experiment: Experiment, model: ChunkLanguageModel) -> float:
-    """Seconds of all texts of the stage ``samples``, from a few chunks at each temperature."""
-    import torch
-
-    from calm_bench.sampling.generate import generate_batch
-    from calm_bench.sampling.temperature import Decoding
-    from calm_bench.training.speed import clock
-
-    samples = experiment.samples
-    device = next(model.parameters()).device
-    now = clock(str(device))
-    total = 0.0
-    for temperature in samples.temperatures if samples.num_prompts else ():
-        prompts = [[0] * samples.prompt_tokens] * samples.num_prompts
-        generators = [torch.Generator(device).manual_seed(number) for number in range(samples.num_prompts)]
-        decoding = Decoding(temperature, "batch", samples.candidates)
-        length = min(samples.num_tokens, WRITTEN_CHUNKS * model.chunk_size)
-        begun = now()
-        written = generate_batch(model, prompts, length, generators, model.vocab_size - 1, decoding)
-        longest = max(len(text.tokens) for text in written)
-        # An untrained model may end a text at once.
-        total += (now() - begun) * samples.num_tokens / max(longest, model.chunk_size)
-    return total
-
-
-def _entropy_window(experiment: Experiment, model: ChunkLanguageModel) -> float:
-    """Seconds of a window whose cross-entropy is taken."""
-    import torch
-
-    from calm_bench.training.speed import clock
-    from evals.cross_entropy import chunk_log_likelihoods
-
-    assert experiment.trajectory is not None
-    evaluation = experiment.evaluation
-    device = next(model.parameters()).device
-    tokens = torch.randint(0, model.vocab_size, (evaluation.context_length,), device=device)
-    first = max(evaluation.first_position, model.chunk_size)
-    now = clock(str(device))
-    begun = now()
-    chunk_log_likelihoods(model, tokens, first, experiment.trajectory.num_samples, 0)
-    return now() - begun

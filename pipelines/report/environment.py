@@ -11,18 +11,7 @@ from pipelines.common.numbers import MISSING, duration, scientific, typeset
 from pipelines.common.sanitize import sanitize_label
 from pipelines.report.stage_records import StageRecords
 from pipelines.store.trial_record import TrialRecord
-
-STAGE_WORDS = {
-    "corpus": "Corpus",
-    "tokens": "Tokens",
-    "autoencoder": "Autoencoders",
-    "language_model": "Language models",
-    "evaluation": "Evaluations",
-    "samples": "Samples of text",
-    "benchmarks": "Tasks",
-    "trajectory": "Models along training",
-}
-"""Kinds of stages in words, in the order in which they are told."""
+from pipelines.study.stage_kind import STAGE_KINDS, heading_of
 
 
 class Environment:
@@ -78,13 +67,13 @@ class Environment:
             row["count"] += 1
             row["wall_time_s"] += record.wall_time_s or 0.0
             row["flops"] += record.flops or 0.0
-        known = [sums.pop(kind) for kind in STAGE_WORDS if kind in sums]
+        known = [sums.pop(kind) for kind in STAGE_KINDS.built_in if kind in sums]
         return [
             {
                 "kind": row["kind"],
                 "count": row["count"],
                 "cells": [
-                    STAGE_WORDS.get(row["kind"], row["kind"]),
+                    heading_of(row["kind"]),
                     str(row["count"]),
                     duration(row["wall_time_s"]),
                     typeset(scientific(row["flops"])) if row["flops"] else MISSING,

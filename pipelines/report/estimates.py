@@ -7,8 +7,8 @@ from pathlib import Path
 from pipelines.common.numbers import MISSING, duration
 from pipelines.common.record_file import RecordError
 from pipelines.report.data import Expected
-from pipelines.report.environment import STAGE_WORDS
 from pipelines.store.estimate_record import EstimateRecord
+from pipelines.study.stage_kind import heading_of
 
 
 def estimates_of(folder: Path) -> list[Expected]:
@@ -32,5 +32,5 @@ def _cells(kind: str, estimated: float, measured: float) -> list[str]:
     if measured > 0:
         percent = round(100 * (estimated / measured - 1))
         error = f"{abs(percent)} % too {'high' if percent > 0 else 'low'}" if percent else "as estimated"
-    name = "In all" if kind == "total" else STAGE_WORDS.get(kind, kind)
+    name = "In all" if kind == "total" else heading_of(kind)
     return [name, duration(estimated), duration(measured), error]

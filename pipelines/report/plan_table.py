@@ -12,6 +12,7 @@ from pipelines.report.estimate_table import amount_of_bytes, long_duration, mach
 from pipelines.report.tables import budget_in_words
 from pipelines.study.price import Price
 from pipelines.study.stage import Stage
+from pipelines.study.stage_kind import STAGE_KINDS
 from pipelines.study.strata import num_final_trials
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def _details(planned: PlannedStage, plan: Plan, estimate: Estimate | None) -> st
         details += [] if cost.memory is None else [amount_of_bytes(cost.memory.total)]
     if planned.shared:
         details.append(f"shared by {len(planned.trials)} trials")
-    elif planned.stage.kind == "language_model":
+    elif STAGE_KINDS.get(planned.stage.kind).section == "model":
         details.append(f"trial {printable(plan.trials[planned.trials[0]].label)}")
     return "".join(f", {detail}" for detail in [*details, planned.stage.identity[:8]])
 

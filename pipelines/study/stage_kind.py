@@ -12,6 +12,7 @@ from pipelines.study.cost import UNKNOWN_COST, CostContext, StageCost
 from pipelines.study.row import FinishedStage, RowPart
 from pipelines.study.stage import Stage
 from pipelines.study.stage_context import StageContext
+from pipelines.study.workload import Speed, Workload
 
 RunStage = Callable[[Stage, Mapping[str, Path], Path, StageContext], dict[str, Any]]
 """``run(stage, input folders, work folder, context) -> result``.
@@ -88,6 +89,10 @@ class StageKind:
 
     name: str
     run: RunStage
+    heading: str = ""
+    """What several are called in the head of a table: ``Language models``; empty where its name will do."""
+    label_is_enough: bool = False
+    """True where a stage's own label tells it from the others of its kind, without that of its trial."""
     revision: int = 1
     """Raised when the code of the kind changes its results, so that older results are not taken for new ones."""
 
@@ -120,6 +125,9 @@ class StageKind:
     """
     cost: Callable[[Stage, CostContext], StageCost] = unknown_cost
     """``cost(stage, context)``: seconds, memory and disk, for a plan."""
+    measure: Callable[[Workload, str, float], Speed] | None = None
+    """``measure(workload, device, seconds)``: how fast its trainings are on this machine, found in about so long; None
+    where it trains nothing, or is not to be measured."""
     memory_advice: Callable[[Stage, str | None], str] = fewer_at_once
     """``memory_advice(stage, strategy)``: the size of a stage that did not fit into memory, and what makes it fit.
 
@@ -135,6 +143,9 @@ class StageKind:
     """``metrics(result)``: what goes to MLflow beside the row's numbers."""
     streams_metrics: bool = False
     """True where the lines of its ``metrics.jsonl`` go to MLflow, with the FLOPs spent so far in each."""
+    metric_prefix: str | None = None
+    """Before the names of these metrics; unset means its name. Empty for the stage that trains a trial's model, whose
+    loss is shown by FLOPs too."""
     artifacts: tuple[str, ...] = ()
     """Files of its folder that MLflow keeps with the trial's run."""
 
@@ -182,6 +193,18 @@ def streams_metrics(kind: str) -> bool:
     """Whether the lines that stages of ``kind`` log go to MLflow while they run."""
     known = kind_or_none(kind)
     return known is not None and known.streams_metrics
+
+
+def metric_prefix(kind: str) -> str:
+    """What stands before the names of the metrics that stages of ``kind`` log."""
+    known = kind_or_none(kind)
+    return f"{kind}_" if known is None or known.metric_prefix is None else known.metric_prefix
+
+
+def heading_of(kind: str) -> str:
+    """What several stages of ``kind`` are called in the head of a table."""
+    known = kind_or_none(kind)
+    return kind if known is None or not known.heading else known.heading
 
 
 def summary_of(kind: str, result: Mapping[str, Any]) -> str:

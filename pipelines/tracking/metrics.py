@@ -12,7 +12,7 @@ from pipelines.results.columns import catalogue
 from pipelines.store.metrics_log import Line
 from pipelines.study.catalogue import resolve_study, shipped_studies
 from pipelines.study.config import Study
-from pipelines.study.stage_kind import kind_or_none
+from pipelines.study.stage_kind import kind_or_none, metric_prefix
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
@@ -26,7 +26,7 @@ _BY_FLOPS = frozenset({"loss", "brierlm"})
 
 
 def metrics_of(line: Line, start_ms: int) -> Iterator[Metric]:
-    """The line's values by step and, for the language model's loss, by GFLOPs spent in training it.
+    """The line's values by step and, for the loss of a trial's model, by GFLOPs spent in training it.
 
     Args:
         start_ms: of the stage. It and the line's own time, not the clock, date them: a line that is sent twice must
@@ -36,7 +36,7 @@ def metrics_of(line: Line, start_ms: int) -> Iterator[Metric]:
 
     when = start_ms + round(1000 * line.time)
     by_gflops = round(line.flops / 1e9)
-    prefix = "" if line.kind == "language_model" else f"{line.kind}_"
+    prefix = metric_prefix(line.kind)
     for name, value in line.metrics.items():
         if value is None:
             continue

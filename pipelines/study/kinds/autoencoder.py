@@ -11,6 +11,7 @@ from calm_bench.flops import autoencoder_parameter_count
 from calm_bench.memory import autoencoder_training_memory
 from pipelines.common.numbers import floored_percent
 from pipelines.study.cost import STAGE_S, UNKNOWN_COST, CostContext, StageCost
+from pipelines.study.kinds.measured_speed import measure_autoencoder
 from pipelines.study.kinds.training_cost import micro_batch_advice, training_disk, worker_memory, worker_seconds
 from pipelines.study.price import price_of
 from pipelines.study.row import FinishedStage, RowPart
@@ -140,6 +141,8 @@ def import_training() -> None:
 AUTOENCODER = StageKind(
     "autoencoder",
     run_autoencoder,
+    heading="Autoencoders",
+    label_is_enough=True,
     # 3: the cross-entropy's gradients come from the forward pass, summed in another order; see calm_bench.blockwise.
     revision=3,
     get_ready=import_training,
@@ -148,6 +151,7 @@ AUTOENCODER = StageKind(
     section="autoencoder",
     flops=autoencoder_flops,
     cost=autoencoder_cost,
+    measure=measure_autoencoder,
     memory_advice=autoencoder_memory_advice,
     summary=autoencoder_summary,
     row_part=autoencoder_row,

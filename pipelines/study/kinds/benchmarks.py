@@ -59,5 +59,10 @@ def benchmarks_row(finished: FinishedStage) -> RowPart:
 
 # How many documents a task has and how long these are is known to nobody before: it has no cost that could be told.
 BENCHMARKS = StageKind(
-    "benchmarks", run_benchmarks, summary=benchmarks_summary, row_part=benchmarks_row, artifacts=(RESULT_FILE,)
+    "benchmarks",
+    run_benchmarks,
+    heading="Tasks",
+    summary=benchmarks_summary,
+    row_part=benchmarks_row,
+    artifacts=(RESULT_FILE,),
 )

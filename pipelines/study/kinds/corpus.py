@@ -55,6 +55,7 @@ def corpus_row(finished: FinishedStage) -> RowPart:
 CORPUS = StageKind(
     "corpus",
     run_corpus,
+    heading="Corpus",
     uses_torch=False,
     uses_device=False,
     checked_when_opened=True,

@@ -136,6 +136,7 @@ def import_scoring() -> None:
 EVALUATION = StageKind(
     "evaluation",
     run_evaluation,
+    heading="Evaluations",
     revision=2,
     get_ready=import_scoring,
     cost=evaluation_cost,

@@ -11,6 +11,7 @@ from calm_bench.family_registry import FAMILIES
 from calm_bench.flops import parameter_count
 from calm_bench.memory import training_memory
 from pipelines.study.cost import STAGE_S, CostContext, StageCost
+from pipelines.study.kinds.measured_speed import measure_language_model
 from pipelines.study.kinds.training_cost import micro_batch_advice, training_disk, worker_memory, worker_seconds
 from pipelines.study.price import price_of
 from pipelines.study.row import FinishedStage, RowPart
@@ -130,6 +131,7 @@ def import_training() -> None:
 LANGUAGE_MODEL = StageKind(
     "language_model",
     run_language_model,
+    heading="Language models",
     # 2: the token model's gradients come from the forward pass, summed in another order; see calm_bench.blockwise.
     revision=2,
     get_ready=import_training,
@@ -138,9 +140,11 @@ LANGUAGE_MODEL = StageKind(
     section="model",
     flops=language_model_flops,
     cost=language_model_cost,
+    measure=measure_language_model,
     memory_advice=language_model_memory_advice,
     summary=language_model_summary,
     row_part=language_model_row,
     streams_metrics=True,
+    metric_prefix="",
     artifacts=(PROVENANCE_FILE,),
 )

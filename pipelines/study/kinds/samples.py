@@ -200,6 +200,7 @@ def samples_row(finished: FinishedStage) -> RowPart:
 SAMPLES = StageKind(
     "samples",
     run_samples,
+    heading="Samples of text",
     cost=samples_cost,
     summary=samples_summary,
     row_part=samples_row,

@@ -35,5 +35,11 @@ def tokens_cost(stage: Stage, context: CostContext) -> StageCost:
 
 
 TOKENS = StageKind(
-    "tokens", run_tokens, uses_torch=False, uses_device=False, checked_when_opened=True, cost=tokens_cost
+    "tokens",
+    run_tokens,
+    heading="Tokens",
+    uses_torch=False,
+    uses_device=False,
+    checked_when_opened=True,
+    cost=tokens_cost,
 )

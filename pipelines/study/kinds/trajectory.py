@@ -108,6 +108,7 @@ def trajectory_summary(result: Mapping[str, Any]) -> str:
 TRAJECTORY = StageKind(
     "trajectory",
     run_trajectory,
+    heading="Models along training",
     scratch=("checkpoints", "points"),
     cost=trajectory_cost,
     summary=trajectory_summary,

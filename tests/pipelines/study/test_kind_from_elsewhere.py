@@ -53,6 +53,7 @@ def settings(given):
 COUNTING = StageKind(
     "counting",
     run,
+    heading="Counts of a token",
     uses_torch=False,
     uses_device=False,
     reads=("tokens", "language_model"),
@@ -158,6 +159,7 @@ def test_every_command_knows_a_kind_from_elsewhere(calm_bench: Command, folder: 
     page = next((folder / "runs" / "studies").glob("counted-*/report.html")).read_text()
     assert '"times_counted"' in page
     assert '"Counted"' in page
+    assert "Counts of a token" in page
 
     sent = metrics_in(folder / "runs" / "mlflow.db")
     assert sent["times_counted"] == count
