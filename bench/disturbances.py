@@ -18,8 +18,8 @@ from pathlib import Path
 
 import psutil
 import yaml
-from bench.struck import PATIENCE_S, Recovery, StruckStage, last_step
 
+from bench.faulted_stage import PATIENCE_S, FaultedStage, Recovery, last_step
 from calm_bench.fingerprint import identity
 from pipelines.store.store import Store
 from pipelines.study.config import Study
@@ -40,7 +40,7 @@ SETTINGS = tuple(
     for setting in (f"num_steps={steps}", "checkpoint_every=50")
 )
 """Longer than the tests' study, so that every fault finds what it waits for; some seconds a training."""
-AMID = 125
+FAULT_STEP = 125
 """A step half way between two checkpoints."""
 ONE_LONG = (
     "search.parameters.0.include=[token]",
@@ -119,8 +119,8 @@ def worker_killed(scene: Scene) -> Iterator[Row]:
     driver = scene.start(store)
     found = {}
     for kind in ("autoencoder", "language_model", "evaluation"):
-        stage = StruckStage.amid(store, kind, driver, 1 if kind == "evaluation" else AMID)
-        stage.strike()
+        stage = FaultedStage.while_running(store, kind, driver, 1 if kind == "evaluation" else FAULT_STEP)
+        stage.inject()
         os.kill(stage.worker, signal.SIGKILL)
         found[kind] = stage.recovery(driver)
     scene.end(driver)
@@ -144,8 +144,8 @@ def _same_command(scene: Scene, fault: str, befall: Callable[[subprocess.Popen[s
     """The command ends by what befalls it and is given again at once."""
     store = scene.store("corpus", "tokens", "autoencoder")
     first = scene.start(store)
-    stage = StruckStage.amid(store, "language_model", first, AMID)
-    stage.strike()
+    stage = FaultedStage.while_running(store, "language_model", first, FAULT_STEP)
+    stage.inject()
     befall(first)
     first.wait()
     given = time.monotonic()
@@ -166,14 +166,14 @@ def one_of_two_hosts_lost(scene: Scene) -> Iterator[Row]:
 def _one_of_two(scene: Scene, fault: str, elsewhere: bool) -> Row:
     store = scene.store("corpus", "tokens", "autoencoder")
     drivers = [scene.start(store, "--local") for _ in range(2)]
-    stage = StruckStage.amid(store, "language_model", drivers[0], AMID)
+    stage = FaultedStage.while_running(store, "language_model", drivers[0], FAULT_STEP)
     (victim,) = [driver for driver in drivers if driver.pid == stage.worker]
     (other,) = [driver for driver in drivers if driver is not victim]
     if elsewhere:
         # Not while it could see its lease change.
         victim.send_signal(signal.SIGSTOP)
         stage.seem_elsewhere()
-    stage.strike()
+    stage.inject()
     victim.kill()
     recovery = stage.recovery(other)
     victim.wait()
@@ -192,11 +192,11 @@ def node_lost(scene: Scene) -> Iterator[Row]:
             nodes = [cluster.add_node(num_cpus=2, object_store_memory=OBJECT_STORE_BYTES) for _ in range(2)]
             store = scene.store("corpus", "tokens", "autoencoder")
             driver = scene.start(store, f"execution.address={cluster.address}")
-            stage = StruckStage.amid(store, "language_model", driver, AMID)
+            stage = FaultedStage.while_running(store, "language_model", driver, FAULT_STEP)
             raylet = psutil.Process(stage.worker).parent()
             (node,) = [one for one in nodes if raylet and one.all_processes["raylet"][0].process.pid == raylet.pid]
             removal = threading.Thread(target=cluster.remove_node, args=(node, orderly))
-            stage.strike()
+            stage.inject()
             removal.start()
             recovery = stage.recovery(driver)
             removal.join()
@@ -210,7 +210,7 @@ def damaged_files(scene: Scene) -> Iterator[Row]:
     """Of a study that was stopped; its command is given again."""
     begun = scene.store("corpus", "tokens", "autoencoder")
     driver = scene.start(begun, "--local")
-    folder = StruckStage.amid(begun, "language_model", driver, AMID).folder
+    folder = FaultedStage.while_running(begun, "language_model", driver, FAULT_STEP).folder
     driver.send_signal(signal.SIGINT)
     driver.wait()
 
@@ -233,8 +233,8 @@ def damaged_files(scene: Scene) -> Iterator[Row]:
     ):
         store = scene.copy(begun)
         harm(store)
-        stage = StruckStage(store, store.root / "work" / folder.name)
-        stage.strike()
+        stage = FaultedStage(store, store.root / "work" / folder.name)
+        stage.inject()
         given = time.monotonic()
         driver = scene.start(store, "--local")
         recovery = stage.recovery(driver, given)
@@ -248,13 +248,13 @@ def disk_full(scene: Scene) -> Iterator[Row]:
     """The worker may write no file as large as a checkpoint, until the stage has failed by it."""
     store = scene.store("corpus", "tokens", "autoencoder")
     driver = scene.start(store)
-    stage = StruckStage.amid(store, "language_model", driver, AMID)
+    stage = FaultedStage.while_running(store, "language_model", driver, FAULT_STEP)
     worker = stage.worker
     size = next(stage.folder.glob("checkpoints/*.safetensors")).stat().st_size
     _, hard = resource.prlimit(worker, resource.RLIMIT_FSIZE)
     resource.prlimit(worker, resource.RLIMIT_FSIZE, (size // 2, hard))
     wait_for((stage.folder / "error.txt").exists, "the stage has failed", PATIENCE_S, driver)
-    stage.strike()
+    stage.inject()
     resource.prlimit(worker, resource.RLIMIT_FSIZE, (hard, hard))
     recovery = stage.recovery(driver)
     scene.end(driver)
@@ -262,7 +262,7 @@ def disk_full(scene: Scene) -> Iterator[Row]:
 
 
 def mlflow_away(scene: Scene) -> Iterator[Row]:
-    """The server is killed amid a training and comes back; ``noticed_s`` is from its first answer until MLflow has
+    """The server is killed during a training and comes back; ``noticed_s`` is from its first answer until MLflow has
     all that had been logged by then."""
     scene.undisturbed(ONE_LONG)
     store = scene.store("corpus", "tokens", settings=ONE_LONG)
@@ -273,17 +273,17 @@ def mlflow_away(scene: Scene) -> Iterator[Row]:
     try:
         server.wait()
         driver = scene.start(store, "tracking.enabled=true", f"tracking.uri={server.address}")
-        stage = StruckStage.amid(store, "language_model", driver, AMID)
+        stage = FaultedStage.while_running(store, "language_model", driver, FAULT_STEP)
         wait_for(lambda: _num_tracked(database) > 0, "MLflow has the first lines", PATIENCE_S, driver)
         with_it = _steps_per_second(stage.folder)
         server.stop(signal.SIGKILL)
         without_it = _steps_per_second(stage.folder)
         server = MlflowServer(f"sqlite:///{database}", place / "artifacts", port, place / "second.log")
         server.wait()
-        stage.strike()
+        stage.inject()
         logged = last_step(stage.folder)
         wait_for(lambda: _num_tracked(database) >= logged, "MLflow has caught up", PATIENCE_S, driver)
-        caught_up = time.monotonic() - stage.struck
+        caught_up = time.monotonic() - stage.injected
         scene.end(driver)
     finally:
         server.stop()

@@ -1,4 +1,4 @@
-"""A stage of a running study that something befalls, seen from outside: when it is held again, when it works again."""
+"""A stage of a running study into which a fault is injected, seen from outside: when it is held and works again."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.store.refs import StageRef
 from pipelines.store.store import Store
 from tests.faults.small_study import wait_for, worker_of
 
@@ -31,26 +32,26 @@ class Recovery:
         return self.noticed_s + self.resumed_s
 
 
-class StruckStage:
-    """A stage in its work folder. Made before the fault, whose moment :meth:`strike` notes."""
+class FaultedStage:
+    """A stage in its work folder. Made before the fault, whose time :meth:`inject` notes."""
 
     def __init__(self, store: Store, folder: Path) -> None:
         self.folder = folder
-        self.struck = time.monotonic()
+        self.injected = time.monotonic()
         self._store = store
         self._path = store.root / "leases" / f"{folder.name}.json"
         self._lease = self._read_lease()
         self._before: list[dict[str, Any]] = []
 
     @staticmethod
-    def amid(store: Store, kind: str, of: subprocess.Popen[str], after_step: int = 1) -> StruckStage:
+    def while_running(store: Store, kind: str, of: subprocess.Popen[str], after_step: int = 1) -> FaultedStage:
         """The first stage of ``kind`` that has logged ``after_step``, which may lie between two checkpoints."""
 
         def found() -> Path | None:
             folders = (store.root / "work").glob(f"{kind}-*")
             return next((folder for folder in folders if last_step(folder) >= after_step), None)
 
-        return StruckStage(store, wait_for(found, f"{kind} has logged step {after_step}", PATIENCE_S, of))
+        return FaultedStage(store, wait_for(found, f"{kind} has logged step {after_step}", PATIENCE_S, of))
 
     @property
     def worker(self) -> int:
@@ -64,9 +65,9 @@ class StruckStage:
         os.utime(self._path, ns=(times.st_atime_ns, times.st_mtime_ns))
         self._lease = self._read_lease()
 
-    def strike(self) -> None:
+    def inject(self) -> None:
         """The fault is now; :meth:`recovery` must follow at once, to see all that the old worker still logs."""
-        self.struck = time.monotonic()
+        self.injected = time.monotonic()
         self._before = self._lines()
 
     def recovery(self, of: subprocess.Popen[str], given: float | None = None) -> Recovery:
@@ -82,7 +83,7 @@ class StruckStage:
         interval = before[0]["step"] if before else line["step"]
         kept = [old for old in before if old["step"] <= line["step"] - interval]
         return Recovery(
-            noticed_s=(held if given is None else given) - self.struck,
+            noticed_s=(held if given is None else given) - self.injected,
             resumed_s=resumed - held,
             start_up_s=None if given is None else held - given,
             lost_steps=before[-1]["step"] - (kept[-1]["step"] if kept else 0) if before else 0,
@@ -118,8 +119,8 @@ class StruckStage:
 
     def _lines(self) -> list[dict[str, Any]]:
         """Whole lines of the stage's metrics, finished or not."""
-        kind, _, identity = self.folder.name.rpartition("-")
-        for folder in (self.folder, self._store.root / "stages" / kind / identity):
+        ref = StageRef.parse(self.folder.name)
+        for folder in (self.folder, self._store.root / "stages" / ref.kind / ref.identity):
             if (folder / "metrics.jsonl").exists():
                 return _lines_in(folder / "metrics.jsonl")
         return []

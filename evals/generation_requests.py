@@ -64,7 +64,7 @@ class GenerationRequest:
 
     def cut(self, text: str) -> str:
         """``text`` up to its first stop string."""
-        ends = [place for stop in self.until if (place := text.find(stop)) >= 0]
+        ends = [offset for stop in self.until if (offset := text.find(stop)) >= 0]
         return text[: min(ends)] if ends else text
 
 

@@ -259,19 +259,19 @@ class CalmBenchLM(LM):  # type: ignore[misc]
             seen[request] += 1
         texts = [""] * len(read)
         prompts = []
-        for place, request in enumerate(read):
+        for index, request in enumerate(read):
             prompt, room = self._prompt(request)
             prompts.append(prompt)
             # Rows of a batch are given equal numbers of tokens.
-            read[place] = replace(request, settings=replace(request.settings, max_tokens=room))
+            read[index] = replace(request, settings=replace(request.settings, max_tokens=room))
         for settings in dict.fromkeys(request.settings for request in read):
-            places = [place for place, request in enumerate(read) if request.settings == settings]
-            for begin in range(0, len(places), ROWS_AT_ONCE):
-                batch = places[begin : begin + ROWS_AT_ONCE]
-                rows = [(read[place], prompts[place], numbers[place]) for place in batch]
+            alike = [index for index, request in enumerate(read) if request.settings == settings]
+            for begin in range(0, len(alike), ROWS_AT_ONCE):
+                batch = alike[begin : begin + ROWS_AT_ONCE]
+                rows = [(read[index], prompts[index], numbers[index]) for index in batch]
                 written = self._generate(rows)
-                for place, text in zip(batch, written, strict=True):
-                    texts[place] = text
+                for index, text in zip(batch, written, strict=True):
+                    texts[index] = text
         for request, text in zip(requests, texts, strict=True):
             self.cache_hook.add_partial("generate_until", request.args, text)
         return texts
@@ -343,7 +343,7 @@ class CalmBenchLM(LM):  # type: ignore[misc]
         before = self.vocabulary.encode(stripped)
         whole = self.vocabulary.encode(context + continuation)
         # A token may reach over the border; then it belongs to the continuation.
-        shared = next((place for place, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b), len(before))
+        shared = next((index for index, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b), len(before))
         given, asked = whole[:shared], whole[shared:]
         if not continuation:
             given, asked = whole, []

@@ -110,13 +110,13 @@ class LocalData:
             raise TaskFileError(f"{self._task.path}: its data file {file} is {wrong}")
 
 
-def files_below(place: Path) -> list[Path]:
+def files_below(source: Path) -> list[Path]:
     """A file itself, or the files in a folder and its subfolders, hidden ones left out, sorted by path."""
-    if place.is_file():
-        return [place]
-    inside = (path for path in place.rglob("*") if path.is_file())
-    visible = (path for path in inside if not any(part.startswith(".") for part in path.relative_to(place).parts))
-    return sorted(visible, key=lambda path: path.relative_to(place).as_posix())
+    if source.is_file():
+        return [source]
+    inside = (path for path in source.rglob("*") if path.is_file())
+    visible = (path for path in inside if not any(part.startswith(".") for part in path.relative_to(source).parts))
+    return sorted(visible, key=lambda path: path.relative_to(source).as_posix())
 
 
 def _leaves(value: Any) -> Iterator[str]:

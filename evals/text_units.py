@@ -97,8 +97,8 @@ class Bytes:
     name: UnitName = "bytes"
 
     def offsets(self, text: bytes, first: int, stride: int, num_units: int) -> list[int]:
-        moved = (character_start(text, place) for place in range(first, len(text), stride))
-        return [place for place in dict.fromkeys(moved) if place + num_units <= len(text)]
+        moved = (character_start(text, offset) for offset in range(first, len(text), stride))
+        return [offset for offset in dict.fromkeys(moved) if offset + num_units <= len(text)]
 
     def outcomes(self, continuation: bytes, num_units: int) -> tuple[bytes | None, ...]:
         found = continuation[:num_units]
@@ -114,11 +114,11 @@ class Bytes:
 UNITS: dict[UnitName, TextUnit] = {"words": Words(), "bytes": Bytes()}
 
 
-def character_start(text: bytes, place: int) -> int:
-    """The first offset from ``place`` on that is no continuation byte of UTF-8."""
-    while place < len(text) and text[place] & 0xC0 == 0x80:
-        place += 1
-    return place
+def character_start(text: bytes, offset: int) -> int:
+    """The first offset from ``offset`` on that is no continuation byte of UTF-8."""
+    while offset < len(text) and text[offset] & 0xC0 == 0x80:
+        offset += 1
+    return offset
 
 
 def _whole_words(continuation: bytes, num_words: int) -> tuple[list[bytes], int]:

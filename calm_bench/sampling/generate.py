@@ -116,18 +116,18 @@ def generate_batch(
         continuing = _extend(rows, sampled, max_new_tokens, eos_id, finished, on_tokens, stop)
         if not continuing:
             return [finished[index] for index in range(len(prompts))]
-        realigned = [row for row in (rows[place] for place in continuing) if row.known]
+        realigned = [row for row in (rows[index] for index in continuing) if row.known]
         for row in realigned:
             _align_with_the_end(row, model.chunk_size, eos_id)
         if realigned:
-            reader = Reader(model, [rows[place].text for place in continuing])
+            reader = Reader(model, [rows[index].text for index in continuing])
         else:
             chunks = sampled.chunks
             if len(continuing) < len(rows):
                 reader.keep(continuing)
                 chunks = chunks[continuing]
             reader.read(chunks)
-        rows = [rows[place] for place in continuing]
+        rows = [rows[index] for index in continuing]
 
 
 def _row(index: int, prompt: list[int], chunk_size: int, eos_id: int) -> _Row:
@@ -151,12 +151,12 @@ def _extend(
         [sampled.found, sampled.approximated, sampled.head_evaluations, sampled.decoder_evaluations], dim=1
     )
     values = torch.cat([flags.long(), sampled.chunks], dim=1).tolist()
-    for place, (row, (found, approximated, heads, decoders, *chunk)) in enumerate(zip(rows, values, strict=True)):
+    for index, (row, (found, approximated, heads, decoders, *chunk)) in enumerate(zip(rows, values, strict=True)):
         row.head_evaluations += heads
         row.decoder_evaluations += decoders
         row.num_approximated += approximated
         if not found:
-            continuing.append(place)
+            continuing.append(index)
             continue
         piece = chunk[len(row.known) :][: max_new_tokens - len(row.tokens)]
         row.text.extend(chunk)
@@ -173,7 +173,7 @@ def _extend(
             if on_tokens is not None:
                 on_tokens(row.index, [])
         else:
-            continuing.append(place)
+            continuing.append(index)
     return continuing
 
 

@@ -62,8 +62,8 @@ class HuggingFaceSampler:
         self._batched = None if batched is None else ModelSampler(batched, self._eos_id)
 
     @classmethod
-    def open(cls, place: str | Path, revision: str | None = None, device: str = "cpu") -> HuggingFaceSampler:
-        """Read the model ``place``, a local folder or a name of the hub (at ``revision``), and its tokenizer.
+    def open(cls, name: str | Path, revision: str | None = None, device: str = "cpu") -> HuggingFaceSampler:
+        """Read the model ``name``, a local folder or a name of the hub (at ``revision``), and its tokenizer.
 
         Code that comes with a model is not run, and a pickle is read for its tensors only. In fp32 on a CPU, in the
         precision of the file elsewhere.
@@ -75,11 +75,11 @@ class HuggingFaceSampler:
         import torch
         from transformers import AutoModelForCausalLM
 
-        folder = Path(place).expanduser()
+        folder = Path(name).expanduser()
         where: dict[str, Any] = {"local_files_only": True} if folder.is_dir() else {"revision": revision}
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                str(folder) if folder.is_dir() else str(place),
+                str(folder) if folder.is_dir() else str(name),
                 trust_remote_code=False,
                 weights_only=True,
                 dtype=torch.float32 if device == "cpu" else "auto",
@@ -88,7 +88,7 @@ class HuggingFaceSampler:
             )
         except Exception as error:  # transformers and the hub client raise a dozen unrelated kinds
             raise WeightsError(
-                f"{place} is no causal language model that transformers can read without running code of the model's "
+                f"{name} is no causal language model that transformers can read without running code of the model's "
                 f"own ({type(error).__name__}: {error}); give a folder written by save_pretrained, or a name of the hub"
             ) from error
         model, report = loaded
@@ -96,8 +96,8 @@ class HuggingFaceSampler:
         problems = [f"missing {name}" for name in sorted(report["missing_keys"])]
         problems += [f"another shape of {name}" for name in sorted(map(str, report["mismatched_keys"]))]
         if problems:
-            raise WeightsError(f"{place} does not fit its configuration: {listed(problems)}")
-        return cls(model.to(device), _tokenizer(place, revision))
+            raise WeightsError(f"{name} does not fit its configuration: {listed(problems)}")
+        return cls(model.to(device), _tokenizer(name, revision))
 
     @property
     def model(self) -> Any:
@@ -249,17 +249,17 @@ class _Prefixes:
         self.vocab_size = sampler.vocab_size
 
 
-def _tokenizer(place: str | Path, revision: str | None) -> HuggingFaceTokenizer | None:
+def _tokenizer(name: str | Path, revision: str | None) -> HuggingFaceTokenizer | None:
     """The tokenizer beside a model; None in a local folder without one."""
     from calm_bench.opening import HUGGING_FACE_FILES
 
-    folder = Path(place).expanduser()
+    folder = Path(name).expanduser()
     if folder.is_dir():
         candidates = [inner for inner in (folder / "tokenizer", folder) if _has_any(inner, HUGGING_FACE_FILES)]
         if not candidates and not _has_any(folder, ("vocab.json", "tokenizer.model", "spiece.model")):
             return None
         return HuggingFaceTokenizer.from_pretrained(str(candidates[0] if candidates else folder))
-    return HuggingFaceTokenizer.from_pretrained(str(place), revision)
+    return HuggingFaceTokenizer.from_pretrained(str(name), revision)
 
 
 def _has_any(folder: Path, names: Sequence[str]) -> bool:

@@ -19,5 +19,5 @@ def main() -> None:
     except KeyboardInterrupt:
         leave_at_once()
     finally:
-        # All is done: a signal amid Python's own exit needs nothing else.
+        # All is done: a signal during Python's own exit needs nothing else.
         end_on_signals()

@@ -10,8 +10,8 @@ from typing import Literal
 
 from calm_bench.errors import CalmBenchError, RunError
 
-Cause = Literal["permanent", "passing", "memory"]
-"""``passing``: a worker, a disk or a network let the stage down, and the next try may do better. ``memory``: it does
+Cause = Literal["permanent", "transient", "memory"]
+"""``transient``: a worker, a disk or a network let the stage down, and the next try may do better. ``memory``: it does
 not fit, and would not fit the next time either. ``permanent``: the same would happen again."""
 
 _MEMORY_TEXTS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
@@ -65,8 +65,8 @@ def cause_of(error: BaseException) -> Cause:
         return told[0]
     if any(_is_memory(link) for link in chain):
         return "memory"
-    if any(_is_passing(link) for link in chain):
-        return "passing"
+    if any(_is_transient(link) for link in chain):
+        return "transient"
     return "permanent"
 
 
@@ -104,7 +104,7 @@ def _is_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _MEMORY_TEXTS)
 
 
-def _is_passing(error: BaseException) -> bool:
+def _is_transient(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return not isinstance(error, _MISTAKES)
     return type(error).__name__ == "SafetensorError" and any(text in str(error).lower() for text in _IO_TEXTS)

@@ -18,7 +18,7 @@ from pipelines.common.redact import redact
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 LAST_S = 15.0
-"""So long after a signal this process ends in any case: a KeyboardInterrupt that is raised amid a finalizer is lost."""
+"""So long after a signal this process ends in any case: a KeyboardInterrupt that is raised in a finalizer is lost."""
 
 _heard: list[signal.Signals] = []
 """What this process was asked to end by, first to last."""
@@ -52,7 +52,7 @@ def interrupt_on_signals() -> None:
 def leave_at_once() -> NoReturn:
     """End this process and all that it has started, with the exit code of the signal that asked for it.
 
-    Python's own exit would wait for threads, and one that is amid a matrix product or a start of Ray would abort it.
+    Python's own exit would wait for threads; one in the middle of a matrix product or a start of Ray would abort it.
     """
     from pipelines.execution.descendants import end_descendants
 
@@ -96,7 +96,7 @@ def polite_stop(announce: Callable[[str], None] | None = None) -> Iterator[StopR
     where Python allows no handlers, the request never turns true.
 
     Args:
-        announce: told the reason at once, in a thread of its own: the main thread may be amid anything.
+        announce: told the reason at once, in a thread of its own: the main thread may be in the middle of anything.
     """
     request = StopRequest()
 

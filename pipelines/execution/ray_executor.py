@@ -196,7 +196,7 @@ def _perform(
             except Interrupted:
                 if ordered() and not asked():
                     saved = "its worker was told to end (SIGTERM), and did so with its state saved"
-                    return StageError(f"{stage}: {saved}", cause="passing")
+                    return StageError(f"{stage}: {saved}", cause="transient")
                 raise
     except (StageError, Interrupted) as error:
         # The traceback stays here: its frames cannot travel, its text already does.
@@ -231,7 +231,7 @@ def _lost(stage: Stage, error: BaseException, kernel_killed: bool) -> StageError
     if isinstance(error, of_ray.WorkerCrashedError) and kernel_killed:
         killed = "its worker was killed while the kernel was short of memory"
         return StageError(f"{stage}: out of memory ({killed}); {advice}", str(error), "memory")
-    passing = (
+    transient = (
         of_ray.WorkerCrashedError,
         of_ray.NodeDiedError,
         of_ray.LocalRayletDiedError,
@@ -239,7 +239,7 @@ def _lost(stage: Stage, error: BaseException, kernel_killed: bool) -> StageError
         of_ray.OutOfDiskError,
         of_ray.RpcError,
     )
-    cause: Cause = "passing" if isinstance(error, passing) else "permanent"
+    cause: Cause = "transient" if isinstance(error, transient) else "permanent"
     return StageError(
         f"{stage}: its Ray worker was lost or could not start ({named}). "
         "What it had saved is kept; --retry-failed continues from there.",

@@ -28,7 +28,7 @@ from pipelines.study.stage_kind import StageKind
 
 STOP = "stop"
 """In the stage's work folder, which all workers see: raised when they should end."""
-LOOK_S = 0.25
+POLL_S = 0.25
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 """One thread per worker; Ray itself would give as many as the stage has CPUs."""
 
@@ -150,7 +150,7 @@ def _work(config: dict[str, Any]) -> dict[str, Any]:
     except Exception as error:
         failed = WorkerFailed.of(error)
         if failed.cause != "memory" and is_lost_peer(error):
-            failed = WorkerFailed(PEER, failed.text, failed.details, "passing")
+            failed = WorkerFailed(PEER, failed.text, failed.details, "transient")
         raise failed from None
 
 
@@ -182,7 +182,7 @@ def _lost(text: str, error: BaseException, kills_before: int) -> WorkerFailed:
     inner = getattr(error, "health_check_failure", error)
     if isinstance(inner, of_ray.OutOfMemoryError) or kernel_kills() > kills_before:
         return WorkerFailed("OutOfMemoryError", first_line, text, "memory")
-    return WorkerFailed("WorkerLost", first_line, text, "passing")
+    return WorkerFailed("WorkerLost", first_line, text, "transient")
 
 
 def node_with_capacity(group: WorkerGroup, stage: Stage, stop: Callable[[], bool], node: str | None) -> str:
@@ -208,7 +208,7 @@ def node_with_capacity(group: WorkerGroup, stage: Stage, stop: Callable[[], bool
         while (found := placement_group_table(placement))["state"] != "CREATED":
             if stop():
                 raise Interrupted(f"{stage} was stopped before there was room for {group.size} workers")
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)
         return str(found["bundles_to_node_id"][0])
     finally:
         remove_placement_group(placement)
@@ -230,7 +230,7 @@ def _relayed(stop: Callable[[], bool], flag: Path) -> Iterator[None]:
     ended = threading.Event()
 
     def watch() -> None:
-        while not ended.wait(LOOK_S):
+        while not ended.wait(POLL_S):
             if stop():
                 flag.touch()
                 return

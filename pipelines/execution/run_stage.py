@@ -40,7 +40,7 @@ class StageError(RunError):
 
 
 class DamagedInput(RunError):
-    """A stage that this one reads is missing or not what was published. It is set aside, to be made anew."""
+    """A stage that this one reads is missing or not what was published. It is quarantined, to be made anew."""
 
 
 def run_stage(
@@ -59,7 +59,7 @@ def run_stage(
     Raises:
         Interrupted: ``context.stop()`` turned true.
         StageError: the stage raised; the message says what and where the traceback is kept. Inputs that turned out to
-            be damaged are set aside by then, and ``cause`` is ``passing``.
+            be damaged are quarantined by then, and ``cause`` is ``transient``.
     """
     while not store.is_done(stage):
         if context.stop():
@@ -135,7 +135,7 @@ def _needs_check(source: Stage, store: Store) -> bool:
 
 
 def _check(sources: Iterable[Stage], store: Store, error: Exception | None = None) -> None:
-    """Set aside the damaged ones of the finished stages ``sources``.
+    """Quarantine the damaged ones of the finished stages ``sources``.
 
     Raises:
         DamagedInput: there are some.
@@ -143,8 +143,8 @@ def _check(sources: Iterable[Stage], store: Store, error: Exception | None = Non
     found = []
     for source in sources:
         if damage := store.damage(source):
-            place = store.quarantine(source)
-            moved = "" if place is None else f" (moved to {place})"
+            kept = store.quarantine(source)
+            moved = "" if kept is None else f" (moved to {kept})"
             found.append(f"{source} is damaged: {'; '.join(damage)}{moved}")
     if found:
         raise DamagedInput(". ".join(found)) from error
@@ -159,7 +159,7 @@ def _told(stage: Stage, kind: StageKind, work: Path, error: Exception, group: Wo
         if work.is_dir():
             write_bytes(work / ERROR, details.encode())
             where = f" (traceback in {work / ERROR})"
-    cause = "passing" if isinstance(error, DamagedInput) else cause_of(error)
+    cause = "transient" if isinstance(error, DamagedInput) else cause_of(error)
     if cause == "memory":
         first_line = next(iter(str(error).splitlines()), "")
         advice = kind.memory_advice(stage, None if group is None else group.strategy)

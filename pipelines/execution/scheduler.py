@@ -28,7 +28,7 @@ from pipelines.store.store import Store
 from pipelines.study.stage import Interrupted, Stage, StageGraph
 from pipelines.study.stage_kind import STAGE_KINDS
 
-LOOK_S = 1.0
+POLL_S = 1.0
 """How often running stages are looked at for progress."""
 PATIENCE_S = 20.0
 """After so long it is asked whether a stage can be placed at all."""
@@ -127,9 +127,9 @@ class Scheduler:
 
     def wait(self) -> None:
         """Wait for a stage to end, a second at most; report progress and take in what ended."""
-        wait([running.future for running in self._running.values()], timeout=LOOK_S, return_when=FIRST_COMPLETED)
+        wait([running.future for running in self._running.values()], timeout=POLL_S, return_when=FIRST_COMPLETED)
         for stage, running in list(self._running.items()):
-            self._look(stage, running)
+            self._poll(stage, running)
             if running.future.done():
                 del self._running[stage]
                 self.num_ended += 1
@@ -161,7 +161,7 @@ class Scheduler:
     def _is_ready(self, stage: Stage) -> bool:
         return all(source in self.results for source in stage.inputs.values())
 
-    def _look(self, stage: Stage, running: _Running) -> None:
+    def _poll(self, stage: Stage, running: _Running) -> None:
         done = running.future.done()
         if done and self._store.is_done_now(stage):
             # Elsewhere, perhaps: what its metrics say at the end is read here.
@@ -187,7 +187,7 @@ class Scheduler:
                 self._listener.handle(StageDropped(stage))
             return
         except StageError as error:
-            if error.cause == "passing" and self._is_being_stopped(stage):
+            if error.cause == "transient" and self._is_being_stopped(stage):
                 # It was ended with this process, and goes on with it.
                 return
             if running.unwanted or not self._try_again(stage, error):
@@ -220,7 +220,7 @@ class Scheduler:
 
     def _try_again(self, stage: Stage, error: StageError) -> bool:
         """Queue a failed stage once more if that may help; returns whether."""
-        if error.cause != "passing" or self._retried[stage] >= self._retries:
+        if error.cause != "transient" or self._retried[stage] >= self._retries:
             return False
         self._retried[stage] += 1
         self._listener.handle(StageRetried(stage, str(error), self._retried[stage], self._retries))
@@ -228,7 +228,7 @@ class Scheduler:
         return True
 
     def _queue_again(self, stage: Stage, length: int) -> None:
-        """Queue ``stage``, and those of its inputs that were set aside as damaged before it."""
+        """Queue ``stage``, and those of its inputs that were quarantined as damaged before it."""
         self._waiting[stage] = length
         for source in stage.inputs.values():
             if source in self.results and not self._store.is_done_now(source):

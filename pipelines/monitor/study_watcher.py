@@ -12,14 +12,14 @@ from pipelines.common.numbers import printable
 from pipelines.common.record_file import RecordError
 from pipelines.monitor.recording import SILENT_S
 from pipelines.monitor.view import StageView
-from pipelines.monitor.watching import Watched, choose, look
+from pipelines.monitor.watching import Watched, choose, poll
 from pipelines.store.errors import StoreUnreachable
 from pipelines.store.refs import StageRef
 from pipelines.store.remote_progress import POLL_S, UnderWay
 from pipelines.store.store import Store
 from pipelines.store.trial_record import load_trials
 
-LOCAL_LOOK_S = 1.0
+LOCAL_POLL_S = 1.0
 REMOTE_SILENT_S = 150.0
 """A driver whose word comes through an object store is some intervals of it late."""
 
@@ -28,16 +28,16 @@ class StudyWatcher:
     """Looks at studies; nothing is locked, and nothing written but this machine's copy of a remote store.
 
     Args:
-        look_s: seconds between two looks; the store's own if unset.
+        poll_s: seconds between two polls; the store's own if unset.
     """
 
-    def __init__(self, store: Store, look_s: float | None = None) -> None:
+    def __init__(self, store: Store, poll_s: float | None = None) -> None:
         self._root = store.root
         self._place = store.uri
         self._remote = store.progress
         self._silent_s = SILENT_S if self._remote is None else REMOTE_SILENT_S
-        self.look_s = look_s or (LOCAL_LOOK_S if self._remote is None else POLL_S)
-        """How often to look."""
+        self.poll_s = poll_s or (LOCAL_POLL_S if self._remote is None else POLL_S)
+        """How often to poll."""
         self._last: Watched | None = None
 
     def choose(self, name: str | None) -> tuple[Path, list[str]]:
@@ -51,10 +51,10 @@ class StudyWatcher:
             self._remote.poll()
         return choose(self._root, name, self._place, self._silent_s)
 
-    def look(self, folder: Path) -> Watched:
+    def poll(self, folder: Path) -> Watched:
         """The study in ``folder`` as it stands, or stood when the store last answered."""
         if self._remote is None:
-            return look(folder, self._place)
+            return poll(folder, self._place)
         try:
             self._remote.poll(folder.name)
             users = _users(folder)
@@ -63,7 +63,7 @@ class StudyWatcher:
             if self._last is None:
                 raise
             return replace(self._last, remark=f"{error}; this is what was known before")
-        watched = look(folder, self._place, self._silent_s)
+        watched = poll(folder, self._place, self._silent_s)
         is_driven = f"study-{folder.name}" in self._remote.held
         self._last = _with_stages(watched, under_way, users, is_driven)
         return self._last

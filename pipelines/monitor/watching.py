@@ -67,7 +67,7 @@ class Watched:
         }
 
 
-def look(folder: Path, place: Path | str, silent_s: float = SILENT_S) -> Watched:
+def poll(folder: Path, place: Path | str, silent_s: float = SILENT_S) -> Watched:
     """The study in ``folder`` of the store at ``place``, from what its drivers last wrote.
 
     Where drivers disagree the one that is furthest counts, with the stages that any of them runs. Without a word of a
@@ -96,7 +96,7 @@ def look(folder: Path, place: Path | str, silent_s: float = SILENT_S) -> Watched
 def studies(root: Path, place: Path | str, silent_s: float = SILENT_S) -> list[tuple[Path, Watched]]:
     """All studies of a store that are in ``root``; first those at work, then the one last heard of."""
     found = [
-        (folder, look(folder, place, silent_s))
+        (folder, poll(folder, place, silent_s))
         for folder in sorted((root / "studies").glob("*"))
         if has_begun(folder) or (folder / FOLDER).is_dir()
     ]

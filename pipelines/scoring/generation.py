@@ -45,10 +45,10 @@ def continue_texts(
     for token in (token for ids in encoded for token in ids):
         if not 0 <= token < network.vocab_size:
             raise ConfigurationError(f"token {token} is not in the model's vocabulary of {network.vocab_size}")
-    # From the prompt rather than its place, so that it is continued as it would be alone; equal prompts are numbered.
+    # From the prompt rather than its index, so that it is continued as it would be alone; equal prompts are numbered.
     generators = [
-        generator(seed, "generate", prompt, list(prompts[:place]).count(prompt), device=device)
-        for place, prompt in enumerate(prompts)
+        generator(seed, "generate", prompt, list(prompts[:index]).count(prompt), device=device)
+        for index, prompt in enumerate(prompts)
     ]
     stream = _Stream(prompts, vocabulary, write or (lambda _: None))
     results = generate_batch(

@@ -292,10 +292,10 @@ def _written_by_transformers(
     from calm_bench.seeding import derive
 
     written = []
-    for place, prompt in enumerate(prompts):
+    for index, prompt in enumerate(prompts):
         room = settings.num_tokens if sampler.max_positions is None else sampler.max_positions - len(prompt)
         with torch.random.fork_rng(), torch.no_grad():
-            torch.manual_seed(derive(seed, "samples", place))
+            torch.manual_seed(derive(seed, "samples", index))
             ids = sampler.model.generate(
                 torch.tensor([prompt], device=sampler.model.device),
                 attention_mask=torch.ones((1, len(prompt)), dtype=torch.long, device=sampler.model.device),

@@ -109,7 +109,7 @@ def run_study(
                 run.listener.handle(StudyStopping(str(request.reason)))
                 run.scheduler.stop()
             if not stopping:
-                run.take_up_new_trials()
+                run.start_new_trials()
                 run.write_trials()
                 run.scheduler.submit()
             if stopping and run.scheduler.is_idle:
@@ -179,11 +179,11 @@ class _Run:
         self._next_write = 0.0
         self._seen_ended = -1
 
-    def take_up_new_trials(self) -> None:
-        """Take up what the search proposes; cached and invalid trials end here and may bring further proposals."""
+    def start_new_trials(self) -> None:
+        """Start what the search proposes; cached and invalid trials end here and may bring further proposals."""
         while new := self.queue.new_trials():
             for asked in new:
-                self._take_up(asked)
+                self._start(asked)
             begun = [self.open[asked.number].graph for asked in new if asked.number in self.open]
             # Those that are elsewhere come together, not trial by trial.
             self._folders |= self.store.summaries({stage for graph in begun for stage in graph.stages})
@@ -200,7 +200,7 @@ class _Run:
             self.queue.add_final(selected)
         return bool(selected)
 
-    def _take_up(self, asked: StudyTrial) -> None:
+    def _start(self, asked: StudyTrial) -> None:
         """Describe a trial's stages and queue those that are not done; or record why there are none."""
         settings, label = asked.settings, asked.label
         outcome = TrialOutcome(asked.number, label, settings, "complete", role=asked.role, stratum=asked.stratum)

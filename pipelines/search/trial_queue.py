@@ -56,7 +56,7 @@ class TrialResult:
 class TrialQueue:
     """The trials of one search. Use from one thread; several drivers may have the same trials open.
 
-    Whatever is done under the guard of the storage bears being done again: a connection may end amid it.
+    Whatever is done under the guard of the storage bears being done again: a connection may end while it is done.
 
     Args:
         seed: of the sampler.
@@ -138,7 +138,7 @@ class TrialQueue:
         return True
 
     def _asked(self) -> list[TrialRequest]:
-        # What a driver asked for in part, that was killed amid it, nobody else would go on with.
+        # Re-issue trials whose driver was killed while suggesting parameters: nobody else goes on with them.
         return _latest(self._ask()[self._num_given :])
 
     def _ask(self) -> list[optuna.trial.FrozenTrial]:

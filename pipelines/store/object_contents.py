@@ -51,7 +51,7 @@ def started(objects: ObjectStore, leases: LeaseManager) -> Iterator[StageFiles]:
 
 
 def left_behind(objects: ObjectStore, published: PublishedIndex, leases: LeaseManager) -> Iterator[PartialStage]:
-    """What was set aside, uploaded in part, or lost its driver."""
+    """What was quarantined, uploaded in part, or lost its driver."""
     busy = leases.held()
     by_upload: dict[str, dict[str, Found]] = defaultdict(dict)
     for key, info in objects.list("stages").items():

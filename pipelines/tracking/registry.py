@@ -67,7 +67,7 @@ class Registry:
 
     def quarantine(self, run_id: str) -> None:
         """Say of a version that it is no row any more."""
-        self._unless_refused(lambda: self._set_aside(run_id))
+        self._unless_refused(lambda: self._move_aside(run_id))
 
     def name_best(self, leaderboard: Leaderboard, runs: Mapping[int, str]) -> None:
         """Give the names of the best to the versions that lead ``leaderboard``.
@@ -125,7 +125,7 @@ class Registry:
         if changed or was_former or known.description != description:
             self._versions[str(known.run_id)] = self._client.get_model_version(known.name, known.version)
 
-    def _set_aside(self, run_id: str) -> None:
+    def _move_aside(self, run_id: str) -> None:
         self._registered()
         known = self._versions.get(run_id)
         if known is not None:

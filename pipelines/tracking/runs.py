@@ -168,7 +168,7 @@ class StudyRuns:
             corpus = trial.experiment.corpus
             model = push_result(self._client, self.experiment_id, run.run_id, corpus, end.entry, end, ended)
             self._registry.push(run.run_id, model, end.entry)
-            self._set_aside_former(trial)
+            self._retire_former(trial)
         self._tag_end(run, end)
         self._set_ended(run, _STATUS[end.state], ended)
         self._tag(run, COMPLETE, end.digest)
@@ -362,7 +362,7 @@ class StudyRuns:
             elif name in run.tags:
                 self._client.delete_tag(run.run_id, name)
 
-    def _set_aside_former(self, trial: Trial) -> None:
+    def _retire_former(self, trial: Trial) -> None:
         """A trial's result by older code is a row no more, as it is none in the files."""
         for key, run in self._children.items():
             if key != trial.key and key.partition("/")[0] == str(trial.number):

@@ -72,7 +72,7 @@ def test_two_drivers_of_one_study_and_another_study_at_the_same_time(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One driver is killed amid a training; what it had asked is finished by the other, and nothing is done twice."""
+    """One driver is killed during a training; what it had asked is finished by the other, and nothing is done twice."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     others = processes()
     study = Study.model_validate(STUDY | {"model": TOKENS, "search": {"parameters": [SEEDS]}})

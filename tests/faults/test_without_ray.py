@@ -19,7 +19,7 @@ import yaml
 
 from pipelines.execution.events import Event, StageRetried
 from pipelines.execution.local_executor import LocalExecutor
-from pipelines.monitor.watching import look
+from pipelines.monitor.watching import poll
 from pipelines.search.drive import StudyInterrupted, run_study
 from pipelines.store.store import Store
 from pipelines.study.config import Study
@@ -146,13 +146,13 @@ def test_a_driver_that_is_told_to_stop_or_killed(
     else:
         assert driver.returncode == -signal.SIGKILL
     (folder,) = (store.root / "studies").iterdir()
-    watched = look(folder, store.root)
+    watched = poll(folder, store.root)
     assert watched.stand == "left"
     assert watched.note.endswith(f"faults.yaml --store {store.root} --local continues (in {watched.folder})")
     again = command("--local")
     said, _ = again.communicate(timeout=120)
     assert again.returncode == 0, said
-    assert look(folder, store.root).stand == "finished"
+    assert poll(folder, store.root).stand == "finished"
     assert written_leaderboard(store) == undisturbed.leaderboard
     assert weights(store) == undisturbed.weights
 

@@ -38,28 +38,28 @@ def watch(
     from pipelines.monitor.study_watcher import StudyWatcher
     from pipelines.store.opening import open_store
 
-    lookout = StudyWatcher(open_store(store))
-    folder, others = lookout.choose(study)
+    watcher = StudyWatcher(open_store(store))
+    folder, others = watcher.choose(study)
     screen = console()
     if others and not as_json:
         say(screen, f"{folder.name}; others: {', '.join(others)} (calm-bench watch NAME)", style="yellow")
     if as_json:
-        ended = _print_json(folder, lookout, once)
+        ended = _print_json(folder, watcher, once)
     elif once:
-        _print_once(lookout.look(folder), screen)
+        _print_once(watcher.poll(folder), screen)
         return
     elif plain or not is_live(screen):
-        ended = _print_lines(folder, lookout, screen)
+        ended = _print_lines(folder, watcher, screen)
     else:
-        ended = _show(folder, lookout, screen)
+        ended = _show(folder, watcher, screen)
     if not once and ended.stand != "finished":
         raise typer.Exit(1)
 
 
-def _print_json(folder: Path, lookout: StudyWatcher, once: bool) -> Watched:
+def _print_json(folder: Path, watcher: StudyWatcher, once: bool) -> Watched:
     last = ""
     while True:
-        watched = lookout.look(folder)
+        watched = watcher.poll(folder)
         told = watched.to_dict()
         text = json.dumps(told)
         # The time alone is no change.
@@ -70,7 +70,7 @@ def _print_json(folder: Path, lookout: StudyWatcher, once: bool) -> Watched:
             last = changed
         if once or watched.stand != "at work":
             return watched
-        time.sleep(lookout.look_s)
+        time.sleep(watcher.poll_s)
 
 
 def _print_once(watched: Watched, screen: Console) -> None:
@@ -79,13 +79,13 @@ def _print_once(watched: Watched, screen: Console) -> None:
     screen.print(panel(watched.view, screen.width, note=watched.note))
 
 
-def _print_lines(folder: Path, lookout: StudyWatcher, screen: Console) -> Watched:
+def _print_lines(folder: Path, watcher: StudyWatcher, screen: Console) -> Watched:
     from pipelines.monitor.display import print_said
     from pipelines.monitor.tracker import summary
 
     driver, next_number = "", 0
     while True:
-        watched = lookout.look(folder)
+        watched = watcher.poll(folder)
         said = watched.view.said
         if watched.driver != driver:
             # Another driver counts its lines anew.
@@ -100,30 +100,30 @@ def _print_lines(folder: Path, lookout: StudyWatcher, screen: Console) -> Watche
         if watched.stand != "at work":
             say(screen, watched.note)
             return watched
-        time.sleep(lookout.look_s)
+        time.sleep(watcher.poll_s)
 
 
-def _show(folder: Path, lookout: StudyWatcher, screen: Console) -> Watched:
+def _show(folder: Path, watcher: StudyWatcher, screen: Console) -> Watched:
     """In a terminal it stays through a driver's death, for the next driver, until the study ends."""
     from rich.live import Live
 
     from pipelines.monitor.display import REFRESH_S
     from pipelines.monitor.panel import panel
 
-    watched = lookout.look(folder)
+    watched = watcher.poll(folder)
     with Live(console=screen, auto_refresh=False) as live:
         try:
             while True:
-                next_look = time.monotonic() + lookout.look_s
+                next_poll = time.monotonic() + watcher.poll_s
                 while True:
                     # Ages go on between two looks.
                     live.update(panel(watched.view, screen.width, screen.height, watched.note), refresh=True)
                     end_if_unseen(screen.file)
                     if watched.stand == "finished":
                         return watched
-                    if (left := next_look - time.monotonic()) <= 0:
+                    if (left := next_poll - time.monotonic()) <= 0:
                         break
                     time.sleep(min(left, REFRESH_S))
-                watched = lookout.look(folder)
+                watched = watcher.poll(folder)
         except KeyboardInterrupt:
             return watched

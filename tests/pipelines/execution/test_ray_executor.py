@@ -58,7 +58,7 @@ def test_stages_on_ray(store: Store, toy: Toy, tmp_path_factory: pytest.TempPath
         # A dead worker is told as something that may pass; its lease is free at once, and its work is continued.
         with pytest.raises(StageError, match="mortal: its Ray worker was lost") as caught:
             killed.result()
-        assert caught.value.cause == "passing"
+        assert caught.value.cause == "transient"
         assert not store.is_claimed(toy("mortal"))
         assert executor.submit(toy("mortal")).result() == {"value": 2.0}
 

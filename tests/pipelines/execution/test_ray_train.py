@@ -164,7 +164,7 @@ def test_two_workers_train_what_one_trains(shared: tuple[Store, RayExecutor], tm
     workers[1].kill()
     with pytest.raises(StageError, match=r"watched: (WorkerLost|LostPeer)") as caught:
         running.result()
-    assert caught.value.cause == "passing"
+    assert caught.value.cause == "transient"
     assert not store.is_claimed(model)
     work = store.work_folder(model)
     assert [(work / f"worker-{rank}").read_text() for rank in range(2)] == ["1 1 cpu"] * 2
@@ -258,13 +258,13 @@ def test_a_failure_crosses_processes_in_words() -> None:
 
 
 def test_the_failure_that_brought_the_others_about_is_told() -> None:
-    peer = WorkerFailed(PEER, "connection closed by peer", "", "passing")
-    full = WorkerFailed("OSError", "no space left", "", "passing")
+    peer = WorkerFailed(PEER, "connection closed by peer", "", "transient")
+    full = WorkerFailed("OSError", "no space left", "", "transient")
     lost = RuntimeError("the actor died")
     assert worst({0: peer, 1: full, 2: lost}, kernel_kills()) is full
     told = worst({0: peer, 2: lost}, kernel_kills())
     assert told is not None
-    assert (told.name, str(told), told.cause) == ("WorkerLost", "worker 2 was lost: the actor died", "passing")
+    assert (told.name, str(told), told.cause) == ("WorkerLost", "worker 2 was lost: the actor died", "transient")
     assert worst({0: peer}, kernel_kills()) is peer
     killed = worst({0: peer, 2: lost}, kernel_kills() - 1)
     assert killed is not None

@@ -97,17 +97,17 @@ def _raised_from(error: Exception, cause: Exception) -> Exception:
 @pytest.mark.parametrize(
     ("error", "cause"),
     [
-        (OSError(errno.ENOSPC, "No space left on device"), "passing"),
+        (OSError(errno.ENOSPC, "No space left on device"), "transient"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory"),
-        (ConnectionResetError("peer"), "passing"),
-        (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), "passing"),
+        (ConnectionResetError("peer"), "transient"),
+        (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), "transient"),
         (SafetensorError("Error while deserializing header: header too small"), "permanent"),
         (FileNotFoundError("absent.txt"), "permanent"),
         (MemoryError(), "memory"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "memory"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate"), "memory"),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "permanent"),
-        (_raised_from(ValueError("no model in the folder"), TimeoutError("file server")), "passing"),
+        (_raised_from(ValueError("no model in the folder"), TimeoutError("file server")), "transient"),
         (ZeroDivisionError(), "permanent"),
     ],
 )

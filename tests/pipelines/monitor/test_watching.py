@@ -19,7 +19,7 @@ from pipelines.app.cli import app
 from pipelines.execution import events
 from pipelines.monitor.recording import FOLDER, Record, Recording, read_record
 from pipelines.monitor.tracker import Tracker
-from pipelines.monitor.watching import choose, look
+from pipelines.monitor.watching import choose, poll
 
 Course = Callable[..., Any]
 
@@ -62,8 +62,8 @@ def watch(root: Path, *arguments: str) -> tuple[int, str]:
 def test_who_watches_sees_what_the_driver_sees_until_the_end(course: Course, tmp_path: Path, folder: Path) -> None:
     study, driver = course(4), Driver(folder)
     driver.tell([*study.start(), *study.end(0), *study.run(2)])
-    wait_for(lambda: look(folder, tmp_path).view.running)
-    watched = look(folder, tmp_path)
+    wait_for(lambda: poll(folder, tmp_path).view.running)
+    watched = poll(folder, tmp_path)
     assert watched.stand == "at work"
     seen, own = watched.view, driver.tracker.view()
     # Who watches is told where the store is now: it may have moved since the driver wrote.
@@ -107,7 +107,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_a_driver_that_was_killed_is_known_by_its_process(tmp_path: Path, folder: Path) -> None:
     folder.mkdir(parents=True)
     subprocess.run([sys.executable, "-c", KILLED], env={**os.environ, "STUDY_FOLDER": str(folder)}, check=False)
-    watched = look(folder, tmp_path)
+    watched = poll(folder, tmp_path)
     assert watched.stand == "left"
     command = "calm-bench run k-ablation 'tracking.uri=postgresql://***@host/db' continues"
     assert f"no driver is at work since {time.strftime('%H:')}" in watched.note
@@ -118,7 +118,7 @@ def test_a_driver_that_was_killed_is_known_by_its_process(tmp_path: Path, folder
     os.utime(folder / FOLDER / ".half.json", (0, 0))
     driver = Driver(folder)
     driver.tell([events.StudyStarted("k-ablation", "ab", folder, 4)])
-    assert look(folder, tmp_path).stand == "at work"
+    assert poll(folder, tmp_path).stand == "at work"
     assert len(list((folder / FOLDER).iterdir())) == 1
     driver.recording.close()
 
@@ -143,7 +143,7 @@ def test_a_driver_on_another_host_is_known_by_its_silence(
     assert record is not None
     path.write_text(record.model_copy(update={"state": "at work"}).model_dump_json())
     _on_another_host(path, age_s)
-    assert look(folder, tmp_path).stand == stand
+    assert poll(folder, tmp_path).stand == stand
 
 
 def test_of_several_drivers_the_furthest_counts_with_what_all_of_them_run(
@@ -153,22 +153,22 @@ def test_of_several_drivers_the_furthest_counts_with_what_all_of_them_run(
     first, second = Driver(folder), Driver(folder)
     first.tell([*study.start(), *study.end(0), *study.run(1)])
     second.tell([*course(4).start(), *study.run(2)])
-    wait_for(lambda: len(look(folder, tmp_path).view.running) == 2)
-    watched = look(folder, tmp_path)
+    wait_for(lambda: len(poll(folder, tmp_path).view.running) == 2)
+    watched = poll(folder, tmp_path)
     assert (watched.drivers, watched.view.complete) == (2, 1)
     assert sorted(stage.label for stage in watched.view.running) == ["language model K=1", "language model K=2"]
     assert watched.note == "2 drivers are at work on it"
     first.recording.close()
     second.recording.close(KeyboardInterrupt())
-    assert look(folder, tmp_path).stand == "finished"
+    assert poll(folder, tmp_path).stand == "finished"
 
 
 def test_a_stopped_study_says_how_to_go_on(course: Course, tmp_path: Path, folder: Path) -> None:
     driver = Driver(folder)
     driver.tell([*course(4).start(), events.StudyStopping("Ctrl-C")])
     driver.recording.close(KeyboardInterrupt())
-    assert look(folder, tmp_path).stand == "left"
-    assert " continues" in look(folder, tmp_path).note
+    assert poll(folder, tmp_path).stand == "left"
+    assert " continues" in poll(folder, tmp_path).note
 
 
 def test_a_study_is_chosen_by_name_folder_or_file(course: Course, tmp_path: Path, folder: Path) -> None:
@@ -187,7 +187,7 @@ def test_a_study_is_chosen_by_name_folder_or_file(course: Course, tmp_path: Path
     assert choose(tmp_path, str(file)) == (other, [])
     with pytest.raises(ConfigurationError, match=r"no study .haeds. .*did you mean 'heads'"):
         choose(tmp_path, "haeds")
-    watched = look(other, tmp_path)
+    watched = poll(other, tmp_path)
     assert (watched.stand, watched.view.complete, watched.view.failed) == ("finished", 1, 1)
     driver.recording.close()
 
@@ -197,7 +197,7 @@ def test_a_record_that_cannot_be_read_is_passed_over(tmp_path: Path, folder: Pat
     (folder / "trials.json").write_text('[{"number": 0, "state": "open"}]')
     for name, text in (("a", "{"), ("b", '{"driver": {}}'), ("c", '"' + "x" * 10)):
         (folder / FOLDER / f"{name}.json").write_text(text)
-    watched = look(folder, tmp_path)
+    watched = poll(folder, tmp_path)
     assert watched.stand == "left"
     assert watched.note.endswith(f"calm-bench run k-ablation --store {tmp_path} continues")
 

@@ -154,7 +154,7 @@ def test_a_store_that_is_away_is_worth_another_try(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("pipelines.store.object_store.PAUSES_S", (0.01,))
     with pytest.raises(StoreUnreachable, match="s3://bucket/x/leases") as caught:
         ObjectStore("s3://bucket/x").list("leases")
-    assert cause_of(caught.value) == "passing"
+    assert cause_of(caught.value) == "transient"
     assert cause_of(StoreForbidden("no")) == "permanent"
     assert "ossifrage" not in str(caught.value)
     s3fs.S3FileSystem.clear_instance_cache()

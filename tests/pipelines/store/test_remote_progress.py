@@ -99,55 +99,55 @@ def test_who_shares_only_the_store_sees_the_study_and_where_its_stages_run(
 ) -> None:
     driver, worker = host("a"), host("b", save_every_s=0.1)
     stages = [replace(stage("steps", seed=seed), label=f"steps of seed {seed}") for seed in (1, 2)]
-    lookout = StudyWatcher(host("c"))
+    watcher = StudyWatcher(host("c"))
     with pytest.raises(ConfigurationError, match=r"no study has begun in the store (memory|file|s3)://"):
-        lookout.choose(None)
+        watcher.choose(None)
     with driven(driver, stages) as recording:
-        folder = wait_for(lambda: objects_of(driver).list(f"studies/{NAME}/{FOLDER}")) and lookout.choose("tiny")[0]
+        folder = wait_for(lambda: objects_of(driver).list(f"studies/{NAME}/{FOLDER}")) and watcher.choose("tiny")[0]
         assert folder == tmp_path / "host-c" / "studies" / NAME
-        seen = lookout.look(folder)
+        seen = watcher.poll(folder)
         assert (seen.stand, seen.view.num_trials, seen.view.running) == ("at work", 2, ())
 
         began = time.time()
         lease = worker.claim(stages[0])
         assert lease is not None
-        (running,) = lookout.look(folder).view.running
+        (running,) = watcher.poll(folder).view.running
         assert running.host == this_process().host.partition(" ")[0]
         assert running.since == pytest.approx(began, abs=10)
         worker.open_work(stages[0], "cpu")
         at_step(worker, stages[0], 10, 3.25)
-        running = wait_for(lambda: next((one for one in lookout.look(folder).view.running if one.step == 10), None))
+        running = wait_for(lambda: next((one for one in watcher.poll(folder).view.running if one.step == 10), None))
         assert (running.label, running.total_steps, running.loss) == ("steps of seed 1", 100, 3.25)
         assert (running.tokens_per_second, running.trial, running.num_trials) == (5e3, 0, 1)
         assert running.as_of == pytest.approx(time.time(), abs=30)
         at_step(worker, stages[0], 20, 2.5)
-        wait_for(lambda: [one.loss for one in lookout.look(folder).view.running] == [2.5])
+        wait_for(lambda: [one.loss for one in watcher.poll(folder).view.running] == [2.5])
         lease.release()
-        assert lookout.look(folder).view.running == ()
+        assert watcher.poll(folder).view.running == ()
         recording.close()
-    wait_for(lambda: lookout.look(folder).stand == "finished")
+    wait_for(lambda: watcher.poll(folder).stand == "finished")
 
 
 def test_a_look_is_three_listings_and_reads_only_what_is_new(
     host: Host, stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver, worker, steps = host("a"), host("b", save_every_s=0.1), stage("steps")
-    lookout, listed, read = StudyWatcher(host("c")), list[str](), list[str]()
-    assert lookout.look_s / 3 >= 5.0, "no more than a listing each five seconds"
+    watcher, listed, read = StudyWatcher(host("c")), list[str](), list[str]()
+    assert watcher.poll_s / 3 >= 5.0, "no more than a listing each five seconds"
     with driven(driver, [steps]) as recording:
         wait_for(lambda: objects_of(driver).list(f"studies/{NAME}/{FOLDER}"))
         lease = worker.claim(steps)
         assert lease is not None
         worker.open_work(steps, "cpu")
         at_step(worker, steps, 10, 3.25)
-        folder, _ = lookout.choose(None)
-        wait_for(lambda: lookout.look(folder).view.running[0].step == 10)
+        folder, _ = watcher.choose(None)
+        wait_for(lambda: watcher.poll(folder).view.running[0].step == 10)
         recording.close()
         lease.release()
-    wait_for(lambda: lookout.look(folder).stand == "finished")
+    wait_for(lambda: watcher.poll(folder).stand == "finished")
     lease = worker.claim(steps)
     assert lease is not None
-    lookout.look(folder)
+    watcher.poll(folder)
     ask = ObjectStore._ask
 
     def note(self: ObjectStore, what: str, key: str, request: Callable[[], Any]) -> Any:
@@ -155,7 +155,7 @@ def test_a_look_is_three_listings_and_reads_only_what_is_new(
         return ask(self, what, key, request)
 
     monkeypatch.setattr(ObjectStore, "_ask", note)
-    lookout.look(folder)
+    watcher.poll(folder)
     mine = [prefix for prefix in listed if prefix in ("leases", "work") or prefix == f"studies/{NAME}"]
     assert sorted(mine) == ["leases", f"studies/{NAME}", "work"]
     assert not [key for key in read if key.startswith(("studies", "work"))]
@@ -174,14 +174,14 @@ def test_a_driver_that_fell_silent_is_taken_for_dead_and_its_words_are_not_passe
     record = json.loads(home.read(key))
     record["driver"] |= {"host": "elsewhere"}
     home.write(key, json.dumps(record | {"state": "at work"}).encode())
-    lookout = StudyWatcher(host("c"))
-    folder, _ = lookout.choose("tiny")
-    assert lookout.look(folder).stand == "at work"
+    watcher = StudyWatcher(host("c"))
+    folder, _ = watcher.choose("tiny")
+    assert watcher.poll(folder).stand == "at work"
     for name in (FOLDER, f"{FOLDER}/.half.json"):
         assert not (host("d").root / "studies" / NAME / name).exists()
     monkeypatch.setattr("pipelines.monitor.study_watcher.REMOTE_SILENT_S", 0.0)
     later = StudyWatcher(host("c"))
-    seen = later.look(folder)
+    seen = later.poll(folder)
     assert (seen.stand, seen.drivers) == ("left", 0)
     assert " continues" in seen.note
 
@@ -198,35 +198,35 @@ def test_a_driver_that_fell_silent_is_taken_for_dead_and_its_words_are_not_passe
 def test_a_store_that_is_away_leaves_what_was_known(
     host: Host, stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lookout = StudyWatcher(host("c"))
+    watcher = StudyWatcher(host("c"))
     with driven(host("a"), [stage("steps")]) as recording:
         wait_for(lambda: objects_of(host("a")).list(f"studies/{NAME}/{FOLDER}"))
-        folder, _ = lookout.choose(None)
-        known = lookout.look(folder)
+        folder, _ = watcher.choose(None)
+        known = watcher.poll(folder)
 
         def refuse(self: LeaseManager) -> Any:
             raise StoreUnreachable("cannot list memory://x: no route")
 
         with monkeypatch.context() as patch:
             patch.setattr(LeaseManager, "held", refuse)
-            away = lookout.look(folder)
+            away = watcher.poll(folder)
         assert away.view == known.view
         assert away.note == "cannot list memory://x: no route; this is what was known before"
-        assert lookout.look(folder).note == ""
+        assert watcher.poll(folder).note == ""
         recording.close()
 
 
 def test_a_driver_without_a_word_is_known_by_what_it_holds(host: Host, stage: MakeStage) -> None:
     """As one of an older version."""
     store, steps = host("a"), stage("steps")
-    lookout = StudyWatcher(host("c"))
+    watcher = StudyWatcher(host("c"))
     with store.studies.open(NAME) as folder:
         folder.mkdir(parents=True)
         write_json(folder / "trials.json", [{"number": 0, "state": "open", "stages": {"steps": steps.identity}}])
         store.studies.save(NAME)
-        seen = lookout.look(lookout.choose(None)[0])
+        seen = watcher.poll(watcher.choose(None)[0])
         assert (seen.stand, seen.view.num_trials) == ("at work", 1)
-    seen = lookout.look(lookout.choose(None)[0])
+    seen = watcher.poll(watcher.choose(None)[0])
     assert seen.stand == "left"
     assert f"calm-bench run tiny --store {store.uri} continues" in seen.note
 
