@@ -170,7 +170,7 @@ def _rows(
         where = open_store(store)
         if not where.exists() and (store is not None or not files):
             raise ConfigurationError(
-                f"there is no store {where.place}: calm-bench run makes one, and --store names another"
+                f"there is no store {where.uri}: calm-bench run makes one, and --store names another"
             )
         here, by_folder = "the store", stored_leaderboards(where)
         entries = [entry for board in by_folder.values() for entry in board]

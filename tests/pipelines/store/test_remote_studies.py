@@ -17,7 +17,8 @@ from pipelines.planning.plan import plan_study
 from pipelines.report.leaderboard_files import write_leaderboard
 from pipelines.results.entry import entry_from
 from pipelines.results.leaderboard import Leaderboard
-from pipelines.scoring.models import find_model, stored_leaderboards
+from pipelines.results.stored import stored_leaderboards
+from pipelines.scoring.models import find_model
 from pipelines.search.drive import run_study
 from pipelines.store.errors import StudyBusy
 from pipelines.store.flags import ObjectFlag
