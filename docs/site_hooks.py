@@ -31,6 +31,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     from pipelines.report.page import render_data
 
     files.append(File.generated(config, "reference/commands.md", content=_commands()))
+    files.append(File.generated(config, "reference/settings-by-path.md", content=_settings_by_path()))
     report = render_data(json.loads(_REPORT_DATA.read_text(encoding="utf-8")))
     files.append(File.generated(config, "k-ablation-report.html", content=report))
     return files
@@ -51,6 +52,27 @@ def _commands() -> str:
     with typer.Context(command, info_name="calm-bench") as context:
         text = get_docs_for_click(obj=command, ctx=context, name="calm-bench", title="Commands")
     return _LIST_OF_COMMANDS.sub("", text)
+
+
+def _settings_by_path() -> str:
+    """A table of every setting: path, type, default, what presets say."""
+    from pipelines.study.setting_paths import setting_paths
+
+    lines = [
+        "# Settings by path",
+        "",
+        "What `KEY=VALUE` and study files set. In a terminal: `calm-bench settings warmup`; for editors: "
+        "`calm-bench schema > study.schema.json`, and `# yaml-language-server: $schema=study.schema.json` as the first "
+        "line of a study.",
+        "",
+        "| path | type | default | presets |",
+        "|---|---|---|---|",
+    ]
+    for one in setting_paths():
+        presets = ", ".join(f"{name} `{value}`" for name, value in one.presets.items())
+        cells = (f"`{one.path}`", f"`{one.type}`", f"`{one.default}`", presets)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def _take_report(page: Path) -> None:

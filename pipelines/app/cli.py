@@ -27,6 +27,7 @@ from pipelines.app.commands import (
     probe,
     report,
     sample_size,
+    schema,
     store,
     study,
     ui,
@@ -41,7 +42,6 @@ app = typer.Typer(
     help="Experiments on continuous autoregressive language models: from raw text to a leaderboard of quality "
     "(BrierLM) against compute.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -59,6 +59,8 @@ app.command("sample-size")(sample_size.sample_size)
 app.command()(probe.probe)
 app.command()(generate.generate)
 app.command()(study.studies)
+app.command()(schema.settings)
+app.command()(schema.schema)
 app.add_typer(store.app)
 app.add_typer(mlflow.app)
 app.command()(ui.ui)

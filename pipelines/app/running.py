@@ -30,6 +30,7 @@ from pipelines.tracking.listener import TrackingListener
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pipelines.monitor.display import Progress
     from pipelines.study.trial import TrialOutcome
 
 
@@ -64,12 +65,14 @@ def run_and_report(
     forecast: Forecast | None = None,
     show: Callable[[Leaderboard], None] = lambda leaderboard: None,
     place: RunContext | None = None,
+    progress: Progress | None = None,
 ) -> Report:
     """Run ``study`` in its store, show progress on ``console``, and write leaderboard and report beside the results.
 
     Args:
         forecast: what the run is expected to take, to be compared with what it takes.
         show: given the leaderboard as soon as there is one: nobody should wait for pictures or MLflow to see it.
+        progress: how it is shown; unset means as ``console`` allows.
         place: where it runs, if it is opened already; closed at the end.
 
     Raises:
@@ -82,7 +85,7 @@ def run_and_report(
     settle_caches()
     place = place or RunContext.of(study)
     store, executor = place.store, place.executor
-    progress = progress_for(console)
+    progress = progress or progress_for(console)
     drawing = _Drawing()
     tracking = None
     try:

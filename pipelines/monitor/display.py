@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from datetime import datetime
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pipelines.common.numbers import duration
 from pipelines.common.screen import why_lost
@@ -27,9 +29,14 @@ LEVEL_STYLES = {"info": "", "good": "green", "warning": "yellow", "error": "red"
 class Progress:
     """Shows a study while it runs, and records it for those who watch; a listener and a context manager."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, log: Path | None = None) -> None:
+        """
+        Args:
+            log: a file to which every line is added too, whatever is shown.
+        """
         self._console = console
-        self.tracker = Tracker(self._said)
+        self._log = log
+        self.tracker = Tracker(self._tell)
         self._recording = Recording(self.tracker)
         self._is_lost_told = False
 
@@ -57,6 +64,13 @@ class Progress:
         """Say at once that the study was asked to stop; from any thread."""
         self.tracker.stopping(reason)
 
+    def _tell(self, said: Said) -> None:
+        if self._log is not None:
+            now = datetime.now().astimezone().isoformat(timespec="seconds")
+            with self._log.open("a", encoding="utf-8") as file:
+                file.write(f"{now} {said.level} {said.text}\n")
+        self._said(said)
+
     def _said(self, said: Said) -> None:
         raise NotImplementedError
 
@@ -68,11 +82,19 @@ class PlainProgress(Progress):
         print_said(self._console, said)
 
 
+class QuietProgress(Progress):
+    """Warnings and errors only."""
+
+    def _said(self, said: Said) -> None:
+        if said.level in ("warning", "error"):
+            print_said(self._console, said)
+
+
 class RichProgress(Progress):
     """A live display; warnings and errors stay above it as lines."""
 
-    def __init__(self, console: Console) -> None:
-        super().__init__(console)
+    def __init__(self, console: Console, log: Path | None = None) -> None:
+        super().__init__(console, log)
         self._live: Live | None = None
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -110,9 +132,18 @@ class RichProgress(Progress):
             self._console.print(said.text, style=LEVEL_STYLES[said.level], markup=False, highlight=False)
 
 
-def progress_for(console: Console) -> Progress:
-    """A live display where ``console`` is a terminal, lines where it is a pipe or a file."""
-    return RichProgress(console) if is_live(console) else PlainProgress(console)
+def progress_for(
+    console: Console, how: Literal["auto", "plain", "quiet"] = "auto", log: Path | None = None
+) -> Progress:
+    """A live display where ``console`` is a terminal, lines where it is a pipe or a file.
+
+    Args:
+        how: ``plain`` prints lines in a terminal too, ``quiet`` warnings and errors only.
+        log: as of :class:`Progress`.
+    """
+    if how == "quiet":
+        return QuietProgress(console, log)
+    return RichProgress(console, log) if how == "auto" and is_live(console) else PlainProgress(console, log)
 
 
 def is_live(console: Console) -> bool:

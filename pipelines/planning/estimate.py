@@ -93,6 +93,16 @@ class Estimate:
         return busy * self.machine.gpus_per_stage / 3600
 
     @property
+    def energy_kwh(self) -> float | None:
+        """kWh of the GPU hours at the boards' rated power: an upper bound for the boards, without host and cooling."""
+        hours, watts = self.gpu_hours, self.machine.watts
+        return None if hours is None or watts is None else hours * watts / 1000
+
+    def price(self, per_hour: float | None) -> float | None:
+        """What the machine costs from the command to its end, in the currency of ``per_hour``; None without one."""
+        return None if per_hour is None else self.seconds / 3600 * per_hour
+
+    @property
     def work_seconds(self) -> float:
         """Seconds of all stages one after the other."""
         return sum(span.end - span.start for span in self.spans.values())
@@ -107,6 +117,7 @@ class Estimate:
             "end_seconds": self.end_s,
             "work_seconds": self.work_seconds,
             "gpu_hours": self.gpu_hours,
+            "energy_kwh": self.energy_kwh,
             "not_estimated": list(self.unknown),
             "disk_bytes": self.disk_bytes,
             "scratch_bytes": self.scratch_bytes,

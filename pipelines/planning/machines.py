@@ -33,21 +33,23 @@ class Gpu:
     label: str
     flops_per_second: float
     memory_bytes: float
+    watts: float
+    """Rated power of the board; of a GH200, of the module with its CPU."""
 
 
 GPUS: Mapping[str, Gpu] = {
-    "t4": Gpu("T4", 6.5e13, 16e9),
-    "v100": Gpu("V100", 1.25e14, 32e9),
-    "a10": Gpu("A10", 1.25e14, 24e9),
-    "l4": Gpu("L4", 1.21e14, 24e9),
-    "4090": Gpu("RTX 4090", 1.65e14, 24e9),
-    "a100": Gpu("A100", 3.12e14, 80e9),
-    "l40s": Gpu("L40S", 3.62e14, 48e9),
-    "h100": Gpu("H100", 9.89e14, 80e9),
-    "h200": Gpu("H200", 9.89e14, 141e9),
-    "gh200": Gpu("GH200", 9.89e14, 96e9),
-    "mi300x": Gpu("MI300X", 1.307e15, 192e9),
-    "b200": Gpu("B200", 2.25e15, 180e9),
+    "t4": Gpu("T4", 6.5e13, 16e9, 70),
+    "v100": Gpu("V100", 1.25e14, 32e9, 300),
+    "a10": Gpu("A10", 1.25e14, 24e9, 150),
+    "l4": Gpu("L4", 1.21e14, 24e9, 72),
+    "4090": Gpu("RTX 4090", 1.65e14, 24e9, 450),
+    "a100": Gpu("A100", 3.12e14, 80e9, 400),
+    "l40s": Gpu("L40S", 3.62e14, 48e9, 350),
+    "h100": Gpu("H100", 9.89e14, 80e9, 700),
+    "h200": Gpu("H200", 9.89e14, 141e9, 700),
+    "gh200": Gpu("GH200", 9.89e14, 96e9, 1000),
+    "mi300x": Gpu("MI300X", 1.307e15, 192e9, 750),
+    "b200": Gpu("B200", 2.25e15, 180e9, 1000),
 }
 
 
@@ -74,6 +76,8 @@ class Machine:
     """How many times as fast as one its workers train: their number, unless they have fewer CPUs."""
     gpu: str = ""
     """Its name, and below its peak rate and the share of it that is assumed."""
+    watts: float | None = None
+    """Rated power of one GPU; None on a CPU machine, whose is not known."""
     peak: float = 0.0
     mfu: float | None = None
 
@@ -163,6 +167,7 @@ def _of_gpus(name: str, gpu: Gpu, count: int, execution: Execution, mfu: float) 
         strategy=execution.strategy,
         speedup=workers,
         gpu=gpu.label,
+        watts=gpu.watts,
         peak=gpu.flops_per_second,
         mfu=mfu,
     )

@@ -8,8 +8,8 @@ from pipelines.study.stage import Stage
 from pipelines.study.stage_kind import STAGE_KINDS
 
 
-def machine_lines(estimate: Estimate) -> list[str]:
-    """Time, memory and disk on one machine, in words."""
+def machine_lines(estimate: Estimate, price_per_hour: float | None = None) -> list[str]:
+    """Time, price, energy, memory and disk on one machine, in words."""
     machine = estimate.machine
     at_once = f"{machine.parallelism} {'stage' if machine.parallelism == 1 else 'stages'} at once"
     shared = f", {machine.workers} workers for each training ({machine.strategy})" if machine.workers > 1 else ""
@@ -29,8 +29,19 @@ def machine_lines(estimate: Estimate) -> list[str]:
         lines.append(
             f"           without {', '.join(printable(label) for label in estimate.unknown)}: not known before"
         )
+    lines += _cost_lines(estimate, price_per_hour)
     lines += [*_memory_lines(estimate), *_disk_lines(estimate)]
     return lines
+
+
+def _cost_lines(estimate: Estimate, price_per_hour: float | None) -> list[str]:
+    parts = []
+    if (price := estimate.price(price_per_hour)) is not None:
+        parts.append(f"{price:,.2f} at {price_per_hour:g} an hour")
+    if (energy := estimate.energy_kwh) is not None:
+        shown = f"{energy:,.0f}" if energy >= 10 else f"{energy:.2g}"
+        parts.append(f"{shown} kWh at a board's rated {estimate.machine.watts:.0f} W, without host and cooling")
+    return [f"  Cost     {'; '.join(parts)}"] if parts else []
 
 
 def _basis(estimate: Estimate) -> str:

@@ -37,13 +37,18 @@ SHOWN_TRIALS = 24
 
 
 def print_plan(
-    plan: Plan, console: Console, estimates: Sequence[Estimate] = (), limit: int | None = SHOWN_TRIALS
+    plan: Plan,
+    console: Console,
+    estimates: Sequence[Estimate] = (),
+    limit: int | None = SHOWN_TRIALS,
+    price_per_hour: float | None = None,
 ) -> None:
     """Print the stages as a tree, the trials with their prices by part, and the total.
 
     Args:
         estimates: what it takes on machines; the tree and the trials show the first.
         limit: how many trials, the first ones; None prints all.
+        price_per_hour: of each machine, in any currency.
     """
     from rich.text import Text
 
@@ -70,7 +75,7 @@ def print_plan(
     console.print(Text(summary(plan)), soft_wrap=True)
     for each in estimates:
         console.print()
-        for line in machine_lines(each):
+        for line in machine_lines(each, price_per_hour):
             console.print(Text(line), soft_wrap=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -58,9 +59,22 @@ def run(
     no_calibration: Annotated[
         bool, typer.Option("--no-calibration", help="Do not measure this machine before a long run.")
     ] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Progress as lines, in a terminal too.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Of progress, warnings and errors only; the leaderboard is printed.")
+    ] = False,
+    log_file: Annotated[
+        Path | None, typer.Option("--log-file", help="Add every line of progress to this file, with date and time.")
+    ] = None,
+    notify: Annotated[
+        str | None,
+        typer.Option("--notify", help="Start this command at the end; CALM_BENCH_STATE and others say what ended."),
+    ] = None,
 ) -> None:
     """Run a study: train, score, and print its leaderboard. What is in the store already is not run again."""
+    from pipelines.app.notify import notifying
     from pipelines.app.run_context import RunContext
+    from pipelines.monitor.display import progress_for
     from pipelines.planning.preflight import check_study
 
     screen = console()
@@ -69,27 +83,31 @@ def run(
         say_on_stderr(note)
     if resolved.execution.backend == "local":
         resolve_device(resolved.execution.device)
-    with RunContext.of(resolved) as place:
-        resolved = _settled(resolved, place.store)
-        from pipelines.app.running import run_and_report
-        from pipelines.report.tables import print_table
-        from pipelines.results.leaderboard import Leaderboard
-        from pipelines.results.pooling import pooled
+    progress = progress_for(screen, "quiet" if quiet else "plain" if plain else "auto", log_file)
+    results: list[str] = []
+    with notifying(notify, resolved.name, results, say_on_stderr):
+        with RunContext.of(resolved) as place:
+            resolved = _settled(resolved, place.store)
+            from pipelines.app.running import run_and_report
+            from pipelines.report.tables import print_table
+            from pipelines.results.leaderboard import Leaderboard
+            from pipelines.results.pooling import pooled
 
-        def show(leaderboard: Leaderboard) -> None:
-            screen.print()
-            print_table(Leaderboard(pooled(leaderboard)), screen)
-            screen.print()
+            def show(leaderboard: Leaderboard) -> None:
+                screen.print()
+                print_table(Leaderboard(pooled(leaderboard)), screen)
+                screen.print()
 
-        expected = _forecast_of(resolved, place, screen, budget, machine, may_measure=not no_calibration)
-        if expected is not None and not skip_invalid:
-            _refuse_impossible(expected.impossible, "calm-bench run --skip-invalid runs the others")
-        report = run_and_report(resolved, screen, retry_failed, expected, show, place)
-    _tell(report, resolved, screen)
-    if reason := take_loss():
-        say_on_stderr(f"standard output took no more ({reason}); leaderboard and report are in {report.folder}")
-    if report.failed:
-        raise typer.Exit(1)
+            expected = _forecast_of(resolved, place, screen, budget, machine, may_measure=not no_calibration)
+            if expected is not None and not skip_invalid:
+                _refuse_impossible(expected.impossible, "calm-bench run --skip-invalid runs the others")
+            report = run_and_report(resolved, screen, retry_failed, expected, show, place, progress)
+            results.append(str(report.folder))
+        _tell(report, resolved, screen)
+        if reason := take_loss():
+            say_on_stderr(f"standard output took no more ({reason}); leaderboard and report are in {report.folder}")
+        if report.failed:
+            raise typer.Exit(1)
 
 
 def _settled(study: Study, store: Store) -> Study:
@@ -161,6 +179,9 @@ def plan(
         bool, typer.Option("--calibrate", help="Measure this machine first: a few real steps of the study's models.")
     ] = False,
     budget: BudgetLimit = None,
+    price: Annotated[
+        float | None, typer.Option("--price-per-hour", min=0.0, help="Of the whole machine, in any currency.")
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Print every trial of a long search.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -197,9 +218,10 @@ def plan(
         planned = plan_study(resolved, opened, books[0].known)
     estimates = [estimate(planned, opened, book.machine, book.calibration) for book in books]
     if as_json:
-        print(json.dumps(planned.to_dict() | {"estimates": [each.to_dict() for each in estimates]}, indent=2))
+        told = [each.to_dict() | {"price": each.price(price)} for each in estimates]
+        print(json.dumps(planned.to_dict() | {"estimates": told}, indent=2))
     else:
-        print_plan(planned, console(), estimates, None if every else SHOWN_TRIALS)
+        print_plan(planned, console(), estimates, None if every else SHOWN_TRIALS, price)
     if limit is not None:
         check_limit(limit, planned, estimates[0])
     _refuse_impossible(planned.impossible, "calm-bench run --skip-invalid runs the others")

@@ -123,7 +123,11 @@ def test_gpus_get_hours_and_hear_what_does_not_fit(tmp_path: Path) -> None:
     assert eight.gpu_hours is not None
     assert eight.gpu_hours == pytest.approx(one.gpu_hours, rel=0.01)
     assert eight.seconds < one.seconds / 2
-    text = "\n".join(machine_lines(eight))
+    text = "\n".join(machine_lines(eight, price_per_hour=20.0))
+    assert eight.gpu_hours is not None
+    assert eight.energy_kwh == pytest.approx(0.7 * eight.gpu_hours)
+    assert f"{eight.seconds / 3600 * 20:,.2f} at 20 an hour" in text
+    assert "kWh at a board's rated 700 W" in text
     assert "40 % of the peak of 9.89e14 FLOP/s" in text
     assert "not known before" in text
     assert "TOO MUCH: the GPU has 80 GB. model.training.gradient_accumulation=" in text
@@ -168,7 +172,7 @@ def test_after_a_run_the_estimate_stands_beside_the_outcome(tmp_path: Path) -> N
     outcome = watcher.finish(folder)
     assert outcome is not None
     assert outcome.kinds["language_model"].count == 2
-    assert "(-50 %)" in "\n".join(outcome.lines())
+    assert "(estimate 50 % too low)" in "\n".join(outcome.lines())
     kept = json.loads((folder / ESTIMATE_FILE).read_text())
     assert kept["kinds"]["language_model"]["error"] == pytest.approx(-0.5)
     assert {entry["label"] for entry in kept["stages"].values()} == {str(stage) for stage in models}

@@ -1,0 +1,52 @@
+#!/bin/bash
+# A study on several nodes that share the folder of its store:  sbatch deploy/slurm/several-nodes.sh k-ablation
+# Ray is started on every node of the job by srun, and ends with it.
+#SBATCH --job-name=calm-bench
+#SBATCH --nodes=4
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=8
+#SBATCH --gpus-per-node=4
+#SBATCH --time=12:00:00
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=calm-bench-%j.log
+#SBATCH --signal=B:TERM@180
+
+set -u
+: "${CALM_BENCH_STORE:=$HOME/calm-bench}"
+: "${CALM_BENCH_SETTINGS=execution.gpus_per_stage=1}"
+
+head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+# One port for each job of a node.
+port=$((20000 + SLURM_JOB_ID % 20000))
+# Ray runs whatever it is sent: without a token, nobody joins and nobody is served.
+export RAY_AUTH_MODE=token
+RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
+export RAY_AUTH_TOKEN RAY_USAGE_STATS_ENABLED=0
+
+srun --nodes=1 --ntasks=1 --nodelist="$head" --overlap \
+    ray start --head --port="$port" --include-dashboard=false --disable-usage-stats --block &
+for _ in $(seq 60); do
+    ray health-check --address "$head:$port" >/dev/null 2>&1 && break
+    sleep 2
+done
+if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
+    srun --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$((SLURM_JOB_NUM_NODES - 1)) --exclude="$head" --overlap \
+        ray start --address="$head:$port" --disable-usage-stats --block &
+fi
+
+run=
+trap '[ -n "$run" ] && kill -TERM "$run" 2>/dev/null' TERM
+# shellcheck disable=SC2086
+calm-bench run "$@" --plain --store "$CALM_BENCH_STORE" execution.address="$head:$port" $CALM_BENCH_SETTINGS &
+run=$!
+wait "$run"
+code=$?
+while kill -0 "$run" 2>/dev/null; do
+    wait "$run"
+    code=$?
+done
+if [ "$code" -eq 143 ]; then
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"

@@ -1,0 +1,142 @@
+"""Every setting of a study by its path, with its default and what presets say, and the JSON schema of a study file."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from calm_bench.presets import PRESETS
+from calm_bench.problems import KIND
+from pipelines.study.config import Study
+
+NO_DEFAULT = "–"  # noqa: RUF001
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+
+@dataclass(frozen=True)
+class SettingPath:
+    """A setting that ``KEY=VALUE`` and study files know."""
+
+    path: str
+    type: str
+    """As annotated, without the modules of names."""
+    default: str
+    """As JSON; :data:`NO_DEFAULT` where there is none."""
+    description: str
+    presets: Mapping[str, str] = field(default_factory=dict)
+    """Values as JSON by the name of the preset, where presets set it."""
+
+
+def setting_paths() -> list[SettingPath]:
+    """All settings, in the order of the configuration; those that only one kind of head has name it in their type."""
+    return list({one.path: one for one in reversed(list(_walk(Study, "")))}.values())[::-1]
+
+
+def study_schema() -> dict[str, Any]:
+    """The JSON schema of a study file, for editors: what is not in it is refused, and nothing is required.
+
+    ``preset`` stands in files alone, and a study without ``name`` has that of its file.
+    """
+    schema = Study.model_json_schema()
+    schema["properties"] = {
+        "preset": {"enum": list(PRESETS), "description": "Settings that stand below those of the file."},
+        **schema["properties"],
+    }
+    schema.pop("required", None)
+    for model in {Study, *_every_model(Study)}:
+        described = schema if model is Study else schema["$defs"].get(model.__name__, {})
+        for name, text in _descriptions(model).items():
+            if name in described.get("properties", {}):
+                described["properties"][name].setdefault("description", text)
+    return {"$schema": DRAFT, **schema, "title": "A study of calm-bench"}
+
+
+def _walk(model: type[BaseModel], prefix: str) -> Iterator[SettingPath]:
+    for name, info in model.model_fields.items():
+        path = f"{prefix}{name}"
+        models = _models(info.annotation)
+        if models and not _is_collection(info.annotation):
+            if len(models) > 1:
+                kinds = " | ".join(str(one.model_fields[KIND].default) for one in models if KIND in one.model_fields)
+                yield _setting(f"{path}.{KIND}", kinds, _default_kind(info.default), "Which of them it is.")
+            for one in models:
+                yield from (each for each in _walk(one, f"{path}.") if not each.path.endswith(f"{path}.{KIND}"))
+            continue
+        default = info.default_factory() if info.default_factory else info.default  # type: ignore[call-arg]
+        yield _setting(path, _type(info.annotation), _json(default), _descriptions(model).get(name, ""))
+
+
+def _setting(path: str, type_: str, default: str, description: str) -> SettingPath:
+    presets = {name: _json(value) for name, preset in PRESETS.items() if (value := _at(preset, path)) is not None}
+    return SettingPath(path, type_, default, description, presets)
+
+
+def _at(settings: Mapping[str, Any], path: str) -> Any:
+    found: Any = settings
+    for part in path.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return None
+        found = found[part]
+    return found
+
+
+def _every_model(root: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    for info in root.model_fields.values():
+        for model in _models(info.annotation):
+            yield model
+            yield from _every_model(model)
+
+
+@cache
+def _descriptions(model: type[BaseModel]) -> dict[str, str]:
+    """The docstrings that stand below the fields of a model and of its bases, on one line each."""
+    found: dict[str, str] = {}
+    for cls in reversed(model.__mro__):
+        if not issubclass(cls, BaseModel) or cls is BaseModel:
+            continue
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+        assert isinstance(definition, ast.ClassDef)
+        for setting, after in pairwise(definition.body):
+            match setting, after:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    found[name] = " ".join(text.split())
+    return found
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models(part)]
+
+
+def _is_collection(annotation: Any) -> bool:
+    return getattr(annotation, "__origin__", None) in (tuple, list, dict)
+
+
+def _default_kind(default: Any) -> str:
+    return _json(getattr(default, KIND, PydanticUndefined))
+
+
+def _json(value: Any) -> str:
+    if value is PydanticUndefined:
+        return NO_DEFAULT
+    return json.dumps(value.model_dump(mode="json") if isinstance(value, BaseModel) else value, default=str)
+
+
+def _type(annotation: Any) -> str:
+    text = (
+        annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, "__args__") else str(annotation)
+    )
+    for noise in ("typing.", "calm_bench.config.", "calm_bench.head_config.", "pipelines.study.config."):
+        text = text.replace(noise, "")
+    return text.partition("Annotated[")[2].partition(",")[0] or text

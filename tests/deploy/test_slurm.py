@@ -1,0 +1,134 @@
+"""The scripts for Slurm, under a scheduler that sends what Slurm sends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from pipelines.store.store import Store
+from pipelines.study.catalogue import resolve_study
+from tests.faults.small_study import COMMAND, STUDY, Outcome, begun, left_behind, outcome_in, wait_for
+
+pytestmark = pytest.mark.slow
+
+SCRIPTS = Path(__file__).parents[2] / "deploy" / "slurm"
+GRACE_S = 30.0
+"""KillWait of a cluster that sets none."""
+
+
+class Scheduler:
+    """Runs a script as jobs: again where it asks for it, with the signals of Slurm."""
+
+    def __init__(self, folder: Path, script: str) -> None:
+        self.store = Store(folder / "store")
+        self._folder, self._script = folder, script
+        self._requests = folder / "requests"
+        programs = folder / "bin"
+        programs.mkdir(parents=True)
+        self._program(programs / "scontrol", f'#!/bin/sh\necho "$@" >> "{self._requests}"\n')
+        python, flag, code = sys.executable, *COMMAND[1:]
+        self._program(programs / "calm-bench", f'#!/bin/sh\nexec "{python}" {flag} "{code}" "$@"\n')
+        (folder / "faults.yaml").write_text(yaml.safe_dump(STUDY))
+        self._path = f"{programs}:{os.environ['PATH']}"
+
+    @staticmethod
+    def _program(path: Path, text: str) -> None:
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def begin(self) -> subprocess.Popen[str]:
+        """One turn of the job."""
+        self._requests.unlink(missing_ok=True)
+        return subprocess.Popen(
+            ["bash", str(SCRIPTS / self._script), "faults.yaml", "--local"],
+            cwd=self._folder,
+            env={
+                **os.environ,
+                "PATH": self._path,
+                "SLURM_JOB_ID": "17",
+                "SLURM_SUBMIT_DIR": str(SCRIPTS.parents[1]),
+                "CALM_BENCH_STORE": str(self.store.root),
+                "CALM_BENCH_SETTINGS": "execution.device=cpu",
+                "PYTHONPATH": str(SCRIPTS.parents[1]),
+                "OMP_NUM_THREADS": "1",
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    @property
+    def asked_again(self) -> bool:
+        return self._requests.exists() and "requeue 17" in self._requests.read_text()
+
+
+def to_all(job: subprocess.Popen[str], number: signal.Signals) -> list[psutil.Process]:
+    """As ``scancel`` and preemption: the script and all that it started."""
+    root = psutil.Process(job.pid)
+    found = [*root.children(recursive=True), root]
+    for process in found:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    scheduler = Scheduler(tmp_path_factory.mktemp("undisturbed"), "one-node.sh")
+    said, _ = (job := scheduler.begin()).communicate(timeout=300)
+    assert job.returncode == 0, said
+    assert not scheduler.asked_again
+    return outcome_in(scheduler.store)
+
+
+@pytest.mark.parametrize("script", ["one-node.sh", "array.sh"])
+def test_a_time_limit_costs_nothing_and_the_job_is_queued_again(
+    script: str, tmp_path: Path, undisturbed: Outcome
+) -> None:
+    scheduler = Scheduler(tmp_path, script)
+    job = scheduler.begin()
+    wait_for(lambda: begun(scheduler.store, "language_model"), "a training has begun", of=job)
+    # --signal=B:TERM@120: the script alone.
+    job.send_signal(signal.SIGTERM)
+    said, _ = job.communicate(timeout=120)
+    assert (job.returncode, scheduler.asked_again) == (143, True), said
+    said, _ = (again := scheduler.begin()).communicate(timeout=300)
+    assert (again.returncode, scheduler.asked_again) == (0, False), said
+    assert outcome_in(scheduler.store) == undisturbed
+    assert left_behind(scheduler.store) == []
+
+
+def test_a_preempted_job_goes_on_with_the_same_bits(tmp_path: Path, undisturbed: Outcome) -> None:
+    scheduler = Scheduler(tmp_path, "one-node.sh")
+    job = scheduler.begin()
+    wait_for(lambda: begun(scheduler.store, "autoencoder"), "a training has begun", of=job)
+    processes = to_all(job, signal.SIGTERM)
+    _, living = psutil.wait_procs([one for one in processes if one.pid != job.pid], timeout=GRACE_S)
+    for process in living:
+        process.kill()
+    job.communicate(timeout=30)
+    said, _ = (again := scheduler.begin()).communicate(timeout=300)
+    assert again.returncode == 0, said
+    assert outcome_in(scheduler.store) == undisturbed
+    assert left_behind(scheduler.store) == []
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in SCRIPTS.glob("*.sh")))
+def test_scripts_are_shell_and_ask_for_a_signal_in_time(script: str) -> None:
+    text = (SCRIPTS / script).read_text()
+    subprocess.run(["bash", "-n", str(SCRIPTS / script)], check=True)
+    assert "#SBATCH --signal=B:TERM@1" in text
+    assert "#SBATCH --requeue" in text
+    assert resolve_study("k-ablation", ["execution.gpus_per_stage=1"]).execution.gpus_per_stage == 1
+    if "ray start" in text:
+        assert "RAY_AUTH_MODE=token" in text
+        assert "--include-dashboard=false" in text
