@@ -9,7 +9,7 @@ from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import LanguageModel as LanguageModelConfig
 from calm_bench.heads.energy import EnergyHead
-from calm_bench.lm import Calm, TokenModel
+from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel
 
 WIDTH, LAYERS = 256, 4
 
@@ -44,6 +44,44 @@ def calm(vocab_size: int, chunk_size: int = 4, autoencoder_width: int = WIDTH //
 def token_model(vocab_size: int) -> TokenModel:
     torch.manual_seed(0)
     return TokenModel(settings(1), vocab_size).eval()
+
+
+@torch.no_grad()
+def certain(model: ChunkLanguageModel) -> ChunkLanguageModel:
+    """So sure of every chunk that two samples agree, without being the same for every text."""
+    if isinstance(model, Calm):
+        # Without its noise the head still depends on the hidden state.
+        assert isinstance(model.head, EnergyHead)
+        model.head.noise_embedding.weight.zero_()
+    else:
+        assert isinstance(model, TokenModel)
+        model.lm_head.weight.mul_(1e4)
+    return model
+
+
+@torch.no_grad()
+def agreeing(model: ChunkLanguageModel, windows: Tensor, wanted: float) -> ChunkLanguageModel:
+    """Two samples begin with the same token about as often as ``wanted``, over the positions of ``windows`` [W, L]."""
+    hidden = model.hidden_states(windows)[:, ::8].flatten(0, 1)
+    if isinstance(model, Calm):
+        assert isinstance(model.head, EnergyHead)
+        final = model.head.final.out_proj
+        final.bias.copy_(torch.randn(final.bias.shape, generator=torch.Generator().manual_seed(1)))
+        changed, low, high = final.weight, 1e-4, 1.0
+    else:
+        assert isinstance(model, TokenModel)
+        changed, low, high = model.lm_head.weight, 1e4, 1.0
+    direction = changed.clone()
+    for _ in range(12):
+        scale = (low * high) ** 0.5
+        changed.copy_(scale * direction)
+        first = model.draw(hidden, 16, torch.Generator().manual_seed(0))[..., 0]  # [S, P]
+        pairs = (first[:, None] == first[None]).double().mean(dim=-1)  # [S, S]
+        if float((pairs.sum() - len(first)) / (len(first) * (len(first) - 1))) > wanted:
+            low = scale
+        else:
+            high = scale
+    return model
 
 
 @torch.no_grad()

@@ -1,17 +1,19 @@
 """Sampling the next chunk at a temperature, for a batch of hidden states.
 
 A model without likelihood has a temperature made of repeated samples: exactly (:mod:`.exact`), or from a pool of N
-candidates (:mod:`.batch`). A model of softmaxes (:mod:`calm_bench.lm.exact`) has the usual one, the scaling of its
-logits, token by token.
+candidates (:mod:`.batch`). What the exact algorithm takes depends on how often two samples agree, from a few draws to
+more than can be waited for; a pool always takes N. A model of softmaxes (:mod:`calm_bench.lm.exact`) has the usual one,
+the scaling of its logits, token by token.
 
 Shape letters: R rows, K tokens of a chunk, d hidden size, V vocabulary.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Generator, Tensor
@@ -24,6 +26,7 @@ from calm_bench.sampling.exact import search
 from calm_bench.sampling.pool import Source, fitting
 from calm_bench.sampling.power import Power
 
+Method = Literal["exact", "batch", "auto"]
 MAX_DRAWS = 4096
 """Candidates drawn for one chunk of one row before a fallback."""
 CANDIDATES = 200
@@ -39,8 +42,9 @@ class Decoding:
     """
 
     temperature: float = 1.0
-    method: Literal["exact", "batch"] = "exact"
-    """At T = 1 both are a single sample."""
+    method: Method = "exact"
+    """``auto`` is exact for chunks that the exact algorithm accepts within N candidates. Where it does not, these N are
+    the pool of the batch approximation, so it never draws more. At T = 1 all methods are a single sample."""
     candidates: int = CANDIDATES
     """N of the batch approximation."""
     max_draws: int = MAX_DRAWS
@@ -49,8 +53,8 @@ class Decoding:
 
     def __post_init__(self) -> None:
         Power.of_temperature(self.temperature)
-        if self.method not in ("exact", "batch"):
-            raise ValueError(f"method {self.method!r} is neither 'exact' nor 'batch'")
+        if self.method not in get_args(Method):
+            raise ValueError(f"method {self.method!r} is none of {', '.join(get_args(Method))}")
         if self.candidates < 1 or self.max_draws < 1:
             raise ValueError(f"candidates {self.candidates} and max_draws {self.max_draws} must be at least 1")
 
@@ -63,7 +67,9 @@ class Decoding:
         """As it stands beside a cost, for instance ``sample T=0.5 (batch of 200)``."""
         if self.temperature == 1:
             return "sample T=1"
-        how = "exact" if self.method == "exact" else f"batch of {self.candidates}"
+        how = {"exact": "exact", "batch": f"batch of {self.candidates}", "auto": f"auto up to {self.candidates}"}[
+            self.method
+        ]
         return f"sample T={self.temperature:g} ({how})"
 
 
@@ -76,8 +82,8 @@ class Sampled:
     found: Tensor
     """Bool [R]: false if no candidate began with the row's known tokens."""
     approximated: Tensor
-    """Bool [R]: the exact algorithm accepted nothing within ``max_draws``, and the chunk was chosen among the
-    candidates by the batch approximation's weights."""
+    """Bool [R]: the exact algorithm accepted nothing within its draws, and the chunk was chosen among the candidates by
+    the batch approximation's weights."""
     head_evaluations: Tensor
     """Long [R]: samples of the head; of a model of softmaxes, chunks."""
     decoder_evaluations: Tensor
@@ -119,12 +125,51 @@ def sample_from(source: Source, begins: list[list[int]], decoding: Decoding) -> 
     """As :func:`sample_chunks`, from any source of candidates; one row per list of known tokens."""
     if decoding.method == "batch" and decoding.temperature < 1:
         return _sample_batch(source, begins, decoding)
-    result = search(source, begins, decoding.power, decoding.max_draws)
+    if decoding.method == "exact" or decoding.temperature == 1:
+        return _sample_exact(source, begins, decoding.power, decoding.max_draws)
+    # Known tokens have to be found first, for which N draws may not do.
+    limits = {False: min(decoding.candidates, decoding.max_draws), True: decoding.max_draws}
+    parts = []
+    for is_known, limit in limits.items():
+        rows = [row for row, begin in enumerate(begins) if bool(begin) == is_known]
+        if rows:
+            own = [begins[row] for row in rows]
+            parts.append((rows, _sample_exact(_SomeRows(source, rows), own, decoding.power, limit)))
+    return _merged(parts)
+
+
+def _merged(parts: list[tuple[list[int], Sampled]]) -> Sampled:
+    """What was sampled for some rows each, in the order of all."""
+    order = torch.tensor([row for rows, _ in parts for row in rows]).argsort()
+    order = order.to(parts[0][1].chunks.device)
+    names = [field.name for field in dataclasses.fields(Sampled)]
+    return Sampled(**{name: torch.cat([getattr(own, name) for _, own in parts])[order] for name in names})
+
+
+class _SomeRows:
+    """A source of which only some rows take part."""
+
+    def __init__(self, source: Source, rows: list[int]) -> None:
+        self._source, self._rows = source, rows
+
+    def chunks(self, rows: list[int], count: int) -> Tensor:
+        return self._source.chunks([self._rows[row] for row in rows], count)
+
+    def uniform(self, rows: list[int], count: int) -> Tensor:
+        return self._source.uniform([self._rows[row] for row in rows], count)
+
+
+def _sample_exact(source: Source, begins: list[list[int]], power: Power, max_draws: int) -> Sampled:
+    result = search(source, begins, power, max_draws)
     chunks, found = result.chunks, result.accepted.clone()
+    by_size: dict[int, list[int]] = {}
     for row, pool in result.pools.items():
-        if len(pool):
-            chunks[row] = choose(pool[None], decoding.power, source.uniform([row], 1)[:, 0])[0]
-            found[row] = True
+        by_size.setdefault(len(pool), []).append(row)
+    for size, rows in by_size.items():
+        if size:
+            pools = torch.stack([result.pools[row] for row in rows])
+            chunks[rows] = choose(pools, power, source.uniform(rows, 1)[:, 0])
+            found[rows] = True
     return Sampled(chunks, found, found & ~result.accepted, result.num_draws, result.num_draws)
 
 

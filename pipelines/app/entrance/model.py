@@ -71,7 +71,7 @@ class Model:
         max_new_tokens: int = 200,
         *,
         temperature: float = 1.0,
-        method: Literal["exact", "batch"] = "exact",
+        method: Literal["exact", "batch", "auto"] = "exact",
         candidates: int = 200,
         seed: int = 0,
     ) -> str:
@@ -81,7 +81,8 @@ class Model:
 
         Args:
             temperature: above 0, at most 1; below 1 chunk models sample by the paper's algorithms (section 5).
-            method: ``exact`` is Algorithm 1, ``batch`` the approximation of Algorithm 2 from ``candidates`` draws.
+            method: ``exact`` is Algorithm 1, ``batch`` the approximation of Algorithm 2 from ``candidates`` draws;
+                ``auto`` is the first where it ends within ``candidates`` draws and the second where it does not.
 
         Raises:
             ConfigurationError: a temperature outside (0, 1], or a prompt with tokens that the model does not have.
@@ -98,7 +99,7 @@ class Model:
         max_new_tokens: int = 200,
         *,
         temperature: float = 1.0,
-        method: Literal["exact", "batch"] = "exact",
+        method: Literal["exact", "batch", "auto"] = "exact",
         candidates: int = 200,
         seed: int = 0,
     ) -> Generator[str, None, None]:

@@ -154,6 +154,29 @@ def test_a_row_out_of_draws_chooses_among_its_candidates_and_says_so() -> None:
     assert (fallen == CHUNKS[0]).all(-1).double().mean() > PROBABILITIES[0] + 0.1
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1 / 3, 0.4])
+def test_auto_is_exact_where_n_candidates_do_and_a_batch_of_them_where_not(temperature: float) -> None:
+    candidates = 24
+    auto = sample_from(KnownDistribution(1), [[]] * 4000, Decoding(temperature, "auto", candidates))
+    assert int(auto.head_evaluations.max()) <= candidates
+    assert 0 < int(auto.approximated.sum()) < 4000
+    exact = sample_from(KnownDistribution(1), [[]] * 4000, Decoding(temperature, "exact", max_draws=candidates))
+    assert torch.equal(auto.chunks, exact.chunks)
+    # Accepted chunks have the distribution of the exact algorithm; at a fraction late ones are cut off unevenly.
+    target = PROBABILITIES ** (1 / temperature)
+    accepted = (auto.chunks[~auto.approximated][:, None] == CHUNKS).all(-1).double().sum(0)
+    if temperature != 0.4:
+        assert chi_square(accepted, target / target.sum()) < 3 * CRITICAL[4]
+
+
+def test_known_tokens_may_take_auto_more_than_n_draws() -> None:
+    """The rarest first token; other rows of the batch keep to N."""
+    sampled = sample_from(KnownDistribution(2), [[2], []] * 500, Decoding(0.5, "auto", candidates=16))
+    assert bool(sampled.found.all())
+    assert (sampled.chunks[::2] == torch.tensor([2, 2])).all()
+    assert int(sampled.head_evaluations[::2].max()) > 16 >= int(sampled.head_evaluations[1::2].max())
+
+
 def test_known_tokens_never_drawn_are_reported_as_not_found() -> None:
     for method in ("exact", "batch"):
         decoding = Decoding(0.5, method=method, candidates=20, max_draws=50)  # type: ignore[arg-type]
@@ -232,7 +255,7 @@ def generators(seeds: Sequence[int]) -> list[Generator]:
 
 
 @pytest.mark.parametrize("chunk_size", [0, 1, 4])
-@pytest.mark.parametrize("method", ["exact", "batch"])
+@pytest.mark.parametrize("method", ["exact", "batch", "auto"])
 @pytest.mark.parametrize("temperature", [1.0, 0.6, 0.5])
 def test_a_row_gets_what_it_would_get_alone(chunk_size: int, method: str, temperature: float) -> None:
     model = model_of(chunk_size)
@@ -283,7 +306,7 @@ def test_logits_of_all_candidates_are_never_held_at_once(monkeypatch: pytest.Mon
         ({"temperature": 1.1}, "not in"),
         ({"candidates": 0}, "at least 1"),
         ({"max_draws": 0}, "at least 1"),
-        ({"method": "greedy"}, "neither"),
+        ({"method": "greedy"}, "none of exact, batch, auto"),
     ],
 )
 def test_impossible_decodings_are_refused(arguments: dict[str, float], message: str) -> None:

@@ -1,0 +1,341 @@
+"""The authors' implementation and ours in turns, on the same weights: CPU seconds of one thread, and their ratios.
+
+    python -m bench.reference --reference CHECKOUT --python PYTHON [--trained STORE] [--only WORD]
+
+CHECKOUT is a clone of https://github.com/shaochenze/calm, PYTHON the interpreter of an environment with its
+requirements (bench/README.md says how to make one). STORE holds a finished study with a token model and chunk models at
+K = 1, 2 and 4, such as ``k-ablation``; without it the rows of trained models are left out.
+
+A row is the median of five rounds, in each of which both run once, after a run that does not count. Scores follow the
+paper's protocol, which is theirs. ``collide`` says how often two samples of a position begin alike: always, as seldom
+as is usual (a tenth of the time), or as they do in a trained model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bench.measure import machine
+from bench.models import agreeing, calm, certain, states_that_agree, token_model
+from calm_bench.config import Evaluation, Training
+from calm_bench.export import export_reference
+from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel, load_language_model
+from calm_bench.sampling.generate import generate_batch
+from calm_bench.sampling.temperature import Decoding, Method, sample_chunks
+from calm_bench.training.autoencoder import training_loss
+from calm_bench.training.optim import build_optimizer
+from evals.estimators import estimator_for, score_windows
+from evals.protocol import protocol_for
+from evals.samplers import ModelSampler
+
+VOCABULARY, ROUNDS = 4096, 5
+TRAINING, SCORING, NEW_TOKENS = (16, 256), (8, 128), 64
+"""Sequences and their length in tokens, and tokens generated after 32."""
+END = VOCABULARY - 1
+"""A token that is never drawn: all texts must get their full length."""
+
+
+@dataclass(frozen=True)
+class Both:
+    """The same work, twice."""
+
+    ours: Callable[[], object]
+    request: dict[str, Any]
+    """What :mod:`bench.authors` is asked for."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table; what it needs is made when it is its turn."""
+
+    name: str
+    prepare: Callable[[], Both]
+
+
+class Authors:
+    """The other side, in a process of its own."""
+
+    def __init__(self, python: Path, checkout: Path) -> None:
+        command = [str(python), str(Path(__file__).with_name("authors.py")), str(checkout.absolute())]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+
+    def seconds(self, request: dict[str, Any]) -> float:
+        """CPU seconds that the request took there."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"the authors' side ended at {request}: give the same by hand to {self._process.args}")
+        return float(answer)
+
+
+class Folder:
+    """Models and tensors where both sides find them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._count = path, 0
+
+    def _new(self) -> Path:
+        self._count += 1
+        return self._path / str(self._count)
+
+    def model(self, model: ChunkLanguageModel) -> str:
+        """A chunk model as the authors', a token model as transformers' Llama."""
+        folder = self._new()
+        if isinstance(model, Calm):
+            export_reference(model, folder, eos_id=model.vocab_size - 1)
+        else:
+            write_llama(model, folder)
+        return str(folder)
+
+    def tensor(self, values: Tensor) -> str:
+        file = self._new().with_suffix(".npy")
+        np.save(file, values.numpy())
+        return str(file)
+
+
+def write_llama(model: ChunkLanguageModel, folder: Path) -> None:
+    config = model.config
+    folder.mkdir()
+    sizes = {
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_attention_heads,
+        "num_key_value_heads": config.key_value_heads,
+        "rms_norm_eps": config.rms_norm_eps,
+        "rope_theta": config.rope_theta,
+        "vocab_size": model.vocab_size,
+        "tie_word_embeddings": False,
+        "bos_token_id": None,
+        "eos_token_id": None,
+    }
+    architecture = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "float32"}
+    (folder / "config.json").write_text(json.dumps(sizes | architecture))
+    tensors = {name.replace("backbone.", "model."): tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def rows(folder: Folder, trained: Path | None) -> Iterator[Row]:
+    yield from steps(folder)
+    yield from scores(folder, trained)
+    yield from temperatures(folder)
+    yield from generations(folder)
+
+
+def steps(folder: Folder) -> Iterator[Row]:
+    """Training steps."""
+    tokens = random_tokens(*TRAINING)
+
+    def energy() -> Both:
+        model = calm(VOCABULARY)
+        request = {"case": "energy_step", "folder": folder.model(model), "tokens": folder.tensor(tokens)}
+        return Both(training_step(model, model.loss, tokens), request)
+
+    def autoencoder() -> Both:
+        model = calm(VOCABULARY)
+        inner = model.autoencoder.requires_grad_(True)
+        where = f"{folder.model(model)}/autoencoder"
+        request = {"case": "autoencoder_step", "folder": where, "tokens": folder.tensor(tokens)}
+        return Both(training_step(inner, training_loss(inner), tokens), request)
+
+    def token() -> Both:
+        model = token_model(VOCABULARY)
+        request = {"case": "token_step", "folder": folder.model(model), "tokens": folder.tensor(tokens)}
+        return Both(training_step(model, model.loss, tokens), request)
+
+    yield Row("training step: energy head, K=4", energy)
+    yield Row("training step: autoencoder, K=4", autoencoder)
+    yield Row("training step: token model", token)
+
+
+def training_step(
+    model: torch.nn.Module, loss: Callable[[Tensor, torch.Generator], tuple[Tensor, object]], tokens: Tensor
+) -> Callable[[], object]:
+    """As our training loop makes it; nothing is learned, so that all steps are alike."""
+    model.train()
+    parameters = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    optimizer = build_optimizer(parameters, Training(num_steps=1, learning_rate=1e-30, weight_decay=0.0))
+
+    def step() -> None:
+        loss(tokens, torch.Generator().manual_seed(0))[0].backward()
+        torch.nn.utils.clip_grad_norm_([parameter for _, parameter in parameters], 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def scores(folder: Folder, trained: Path | None) -> Iterator[Row]:
+    """BrierLM under the paper's protocol."""
+    windows = random_tokens(*SCORING)
+    for name, build in MODELS.items():
+        for how, change in {"all collide": certain, "a tenth collide": a_tenth}.items():
+            yield Row(f"BrierLM, {name}, {how}", partial(changed_score, folder, build, change, windows))
+    if trained is not None:
+        text = trained_text(trained)
+        for name, model in trained_models(trained).items():
+            yield Row(f"BrierLM, {name}, trained", partial(score, folder, model, text))
+
+
+MODELS: dict[str, Callable[[], ChunkLanguageModel]] = {
+    "token": partial(token_model, VOCABULARY),
+    "K=1": partial(calm, VOCABULARY, 1),
+    "K=2": partial(calm, VOCABULARY, 2),
+    "K=4": partial(calm, VOCABULARY, 4),
+}
+
+
+def a_tenth(model: ChunkLanguageModel) -> ChunkLanguageModel:
+    return agreeing(model, random_tokens(*SCORING), 0.1)
+
+
+def changed_score(
+    folder: Folder,
+    build: Callable[[], ChunkLanguageModel],
+    change: Callable[[ChunkLanguageModel], ChunkLanguageModel],
+    windows: Tensor,
+) -> Both:
+    return score(folder, change(build()), windows)
+
+
+def score(folder: Folder, model: ChunkLanguageModel, windows: Tensor) -> Both:
+    sampler, texts = ModelSampler(model), windows.numpy()
+    is_token = isinstance(model, TokenModel)
+    evaluation = Evaluation(protocol="paper", context_length=windows.shape[1])
+    protocol = protocol_for(evaluation, "", "", None if is_token else model.chunk_size)
+    estimator = estimator_for(sampler, protocol)
+    seeds = list(range(len(windows)))
+
+    def run() -> object:
+        return score_windows(sampler, texts, protocol.positions, 2, protocol.ngram_lengths, seeds, estimator)
+
+    case = "score_token" if is_token else "score_calm"
+    return Both(run, {"case": case, "folder": folder.model(model), "tokens": folder.tensor(windows)})
+
+
+def temperatures(folder: Folder) -> Iterator[Row]:
+    """A batch of 16 next chunks, where two samples agree as often as is said; theirs draws 200 candidates."""
+    for temperature, wanted in ((1 / 2, 0.3), (1 / 2, 0.05), (1 / 2, 0.005), (1 / 3, 0.3), (1 / 3, 0.05)):
+        for method in get_args(Method):
+            name = f"T=1/{round(1 / temperature)}, {wanted:.1%} agree: {method}"
+            yield Row(name, partial(next_chunks, folder, temperature, wanted, method))
+
+
+def next_chunks(folder: Folder, temperature: float, wanted: float, method: Method) -> Both:
+    model = calm(VOCABULARY)
+    hidden = states_that_agree(model, wanted, 16)
+    seeds = iter(range(10**9))  # new numbers every time, since how many candidates it takes is random
+
+    def run() -> object:
+        own = [torch.Generator().manual_seed(next(seeds)) for _ in hidden]
+        return sample_chunks(model, hidden, Decoding(temperature, method), own)
+
+    request = {"case": "temperature", "folder": folder.model(model), "hidden": folder.tensor(hidden)}
+    return Both(run, request | {"temperature": temperature})
+
+
+def generations(folder: Folder) -> Iterator[Row]:
+    for batch in (1, 16):
+        yield Row(f"generation, K=4, batch {batch}", partial(generation, folder, "K=4", batch))
+        yield Row(f"generation, token, batch {batch}", partial(generation, folder, "token", batch))
+
+
+@torch.no_grad()
+def generation(folder: Folder, name: str, batch: int) -> Both:
+    model, prompts = MODELS[name](), random_tokens(batch, 32)
+    # The end of a text is taken out of what the model draws.
+    if isinstance(model, Calm):
+        model.autoencoder.encoder.embedding.weight[END] = 0  # a logit of 0 is never the largest
+    else:
+        assert isinstance(model, TokenModel)
+        model.lm_head.weight[END] = 0
+
+    def run() -> None:
+        generators = [torch.Generator().manual_seed(row) for row in range(batch)]
+        found = generate_batch(model, prompts.tolist(), NEW_TOKENS, generators, eos_id=END)
+        assert all(len(text.tokens) == NEW_TOKENS for text in found)
+
+    case = "generate_token" if isinstance(model, TokenModel) else "generate_calm"
+    request = {"case": case, "folder": folder.model(model), "tokens": folder.tensor(prompts), "count": NEW_TOKENS}
+    return Both(run, request)
+
+
+def random_tokens(batch: int, length: int) -> Tensor:
+    return torch.randint(END, (batch, length), generator=torch.Generator().manual_seed(0))
+
+
+def trained_models(store: Path) -> dict[str, ChunkLanguageModel]:
+    """Of each kind one, in the order of the rows."""
+    found = {}
+    for folder in sorted((store / "stages" / "language_model").glob("*/model")):
+        model = load_language_model(folder)
+        found["token" if isinstance(model, TokenModel) else f"K={model.chunk_size}"] = model
+    return {name: found[name] for name in MODELS if name in found}
+
+
+def trained_text(store: Path) -> Tensor:
+    """The beginning of the store's test text."""
+    from calm_bench.tokens import TokenStream
+
+    tokens = next(iter(sorted((store / "stages" / "tokens").iterdir())))
+    windows, length = SCORING
+    text = TokenStream.open(tokens, "test")[: windows * length].astype(np.int64)
+    return torch.from_numpy(text).view(windows, length)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reference", type=Path, required=True, help="a checkout of the authors' repository")
+    parser.add_argument("--python", type=Path, required=True, help="an interpreter with its requirements")
+    parser.add_argument("--trained", type=Path, help="a store with trained models")
+    parser.add_argument("--only", default="", help="rows that have this in their names")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"{machine()}; medians of {asked.rounds} rounds in turns, CPU seconds\n")
+    print("| | theirs | ours | ratio | rounds |\n|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        authors = Authors(asked.python, asked.reference)
+        for row in rows(Folder(Path(folder)), asked.trained):
+            if asked.only in row.name:
+                print(line(row, authors, asked.rounds), flush=True)
+
+
+def line(row: Row, authors: Authors, rounds: int) -> str:
+    """A row of the table."""
+    both = row.prepare()
+    both.ours()
+    ours, theirs = [], []
+    for _ in range(rounds):
+        begin = time.process_time()
+        both.ours()
+        ours.append(time.process_time() - begin)
+        theirs.append(authors.seconds(both.request))
+    ratios = [their / our for their, our in zip(theirs, ours, strict=True)]
+    return (
+        f"| {row.name} | {statistics.median(theirs):.3f} | {statistics.median(ours):.3f} "
+        f"| {statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
