@@ -79,6 +79,8 @@ class Estimate:
     """Memory of all workers at the worst moment, with Ray and the driver; on a GPU, of the largest worker's GPU."""
     sampled_seconds: Range | None = None
     """Seconds of one trial, over the space of a search whose trials are not known."""
+    repeats: float = 1.0
+    """How many times as many trials the search will have as were drawn for ``costs`` and ``spans``."""
 
     @property
     def gpu_hours(self) -> float | None:
@@ -90,7 +92,7 @@ class Estimate:
             for stage, span in self.spans.items()
             if STAGE_KINDS.get(stage.kind).uses_torch
         )
-        return busy * self.machine.gpus_per_stage / 3600
+        return busy * self.repeats * self.machine.gpus_per_stage / 3600
 
     @property
     def energy_kwh(self) -> float | None:
@@ -105,7 +107,7 @@ class Estimate:
     @property
     def work_seconds(self) -> float:
         """Seconds of all stages one after the other."""
-        return sum(span.end - span.start for span in self.spans.values())
+        return self.repeats * sum(span.end - span.start for span in self.spans.values())
 
     def to_dict(self) -> dict[str, Any]:
         """JSON."""
@@ -176,24 +178,26 @@ def estimate(plan: Plan, store: Store, machine: Machine, calibration: Calibratio
     at_once = sorted((workers_of(s, machine) * each for s, each in memory.items()), reverse=True)[: machine.parallelism]
     largest = max(memory.values(), default=0.0)
     overhead = DRIVER_BYTES + (0.0 if study.execution.backend == "local" else RAY_BYTES)
+    repeats = plan.sampled.num_trials / len(drawn) if plan.sampled is not None and drawn else 1.0
     own = {trial.number: _alone(trial, costs) for trial in trials if trial.graph is not None}
     return Estimate(
         machine=machine,
         calibrated=calibration.measured,
         costs=costs,
         spans=spans,
-        seconds=start + max((span.end for span in spans.values()), default=0.0) + end,
+        seconds=start + repeats * max((span.end for span in spans.values()), default=0.0) + end,
         start_s=start,
         end_s=end,
         unknown=tuple(dict.fromkeys(str(stage) for stage in to_run if costs[stage].seconds is None)),
         trial_seconds={} if drawn else own,
-        disk_bytes=sum(each for each in disk if each is not None),
+        disk_bytes=repeats * sum(each for each in disk if each is not None),
         scratch_bytes=worst_scratch(spans, costs),
         disk_unknown=any(each is None for each in disk),
         free_bytes=_free(store.root),
         worker_bytes=largest,
         machine_bytes=sum(at_once) + overhead if memory and machine.device == "cpu" else largest,
         sampled_seconds=Range.of(list(own.values())) if drawn else None,
+        repeats=repeats,
     )
 
 

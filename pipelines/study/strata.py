@@ -37,7 +37,11 @@ def strata(search: Search) -> tuple[Stratum, ...]:
 
 def _within(search: Search, chosen: Point) -> Search:
     """The search over the other parameters where those of ``search.each`` have the values ``chosen``."""
-    others = tuple(p for p in search.parameters if p.name not in search.each and _applies(p, chosen))
+    others = tuple(
+        parameter.model_copy(update={"when": {}})
+        for parameter in search.parameters
+        if parameter.name not in search.each and _applies(parameter, chosen)
+    )
     # Without anything to search over all trials would be one.
     sampler = search.sampler if others else "grid"
     return search.model_copy(update={"parameters": others, "each": (), "sampler": sampler})

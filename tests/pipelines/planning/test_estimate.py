@@ -102,9 +102,9 @@ def test_measured_speeds_are_used_and_named(tmp_path: Path) -> None:
 
 def test_a_search_is_priced_over_its_space(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    study = resolve_study("tune-head", ["search.num_trials=6"])
+    study = resolve_study("tune-head", ["search.num_trials=3", "final=null"])
     found = estimated(plan_study(study, store), store)
-    longer = estimated(plan_study(resolve_study("tune-head", ["search.num_trials=12"]), store), store)
+    longer = estimated(plan_study(resolve_study("tune-head", ["search.num_trials=6", "final=null"]), store), store)
     spread = found.sampled_seconds
     assert spread is not None
     assert 0 < spread.lowest <= spread.median <= spread.highest
@@ -113,6 +113,15 @@ def test_a_search_is_priced_over_its_space(tmp_path: Path) -> None:
     assert sum(stage.kind == "autoencoder" for stage in found.spans) <= 2
     assert sum(stage.kind == "language_model" for stage in found.spans) == 6
     assert "a trial " in "\n".join(machine_lines(found))
+    # Sixty trials are played through, and the rest goes by their number.
+    hundreds = estimated(plan_study(resolve_study("tune-head", ["search.num_trials=300", "final=null"]), store), store)
+    assert sum(stage.kind == "language_model" for stage in hundreds.spans) == 60
+    assert hundreds.repeats == 10.0
+    assert 50 < hundreds.seconds / found.seconds < 110
+    assert hundreds.work_seconds == pytest.approx(100 * found.work_seconds, rel=0.4)
+    # With three seeds of the best and the first settings of each K twelve more trainings.
+    with_final = estimated(plan_study(resolve_study("tune-head", ["search.num_trials=3"]), store), store)
+    assert with_final.work_seconds == pytest.approx(3 * found.work_seconds, rel=0.3)
 
 
 def test_gpus_get_hours_and_hear_what_does_not_fit(tmp_path: Path) -> None:
