@@ -53,7 +53,8 @@ def study_schema() -> dict[str, Any]:
         **schema["properties"],
     }
     schema.pop("required", None)
-    for model in {Study, *_every_model(Study)}:
+    models: set[type[BaseModel]] = {Study, *_every_model(Study)}
+    for model in models:
         described = schema if model is Study else schema["$defs"].get(model.__name__, {})
         for name, text in _descriptions(model).items():
             if name in described.get("properties", {}):
