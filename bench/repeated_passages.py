@@ -27,18 +27,25 @@ def passages(text: str, length: int) -> Iterator[str]:
     return (text[begin : begin + length] for begin in range(len(text) - length + 1))
 
 
+def known_passages(train: list[str], length: int) -> set[int]:
+    """Hashes of all stretches of ``length`` characters of the training text."""
+    return {hash(passage) for text in train for passage in passages(text, length)}
+
+
+def covered(text: str, known: set[int], length: int) -> np.ndarray:
+    """Which characters of ``text`` lie in a stretch of ``length`` characters that is known, ``[C]``."""
+    found = np.zeros(len(text), dtype=bool)
+    for begin, passage in enumerate(passages(text, length)):
+        if hash(passage) in known:
+            found[begin : begin + length] = True
+    return found
+
+
 def repeated(train: list[str], held_out: list[str], length: int) -> tuple[int, int, int]:
     """Repeated characters, characters, and documents that hold a repeated passage."""
-    known = {hash(passage) for text in train for passage in passages(text, length)}
-    characters = documents = 0
-    for text in held_out:
-        covered = np.zeros(len(text), dtype=bool)
-        for begin, passage in enumerate(passages(text, length)):
-            if hash(passage) in known:
-                covered[begin : begin + length] = True
-        characters += int(covered.sum())
-        documents += bool(covered.any())
-    return characters, sum(map(len, held_out)), documents
+    known = known_passages(train, length)
+    masks = [covered(text, known, length) for text in held_out]
+    return sum(int(mask.sum()) for mask in masks), sum(map(len, held_out)), sum(bool(mask.any()) for mask in masks)
 
 
 def main() -> None:

@@ -153,8 +153,7 @@ def evaluate_brierlm(
     if len(starts) < MIN_CLUSTERS:
         raise EvaluationError(
             f"the {protocol.split} split has {len(stream)} tokens and max_windows is {protocol.max_windows}: scoring "
-            f"needs {MIN_CLUSTERS} windows of {protocol.context_length} tokens or more; lower "
-            f"evaluation.context_length or raise corpus.{protocol.split}_fraction"
+            f"needs {MIN_CLUSTERS} windows of {protocol.context_length} tokens or more; {_more_windows(protocol)}"
         )
     scoring = Scoring(sampler, stream, protocol, estimator)
     scores, noise = scoring.score(
@@ -313,6 +312,13 @@ def _first_copies(stream: TokenSource, documents: Integers, targets: Integers) -
         if same[document] in copied:
             offsets[index] = target - (int(ends[document - 1]) if document else 0)
     return np.array([same[document] for document in documents.tolist()], dtype=np.int64), offsets
+
+
+def _more_windows(protocol: protocols.Protocol) -> str:
+    """What gives a split more windows to be scored."""
+    if protocol.max_windows is not None and protocol.max_windows < MIN_CLUSTERS:
+        return f"raise evaluation.max_windows to {MIN_CLUSTERS} or more"
+    return f"lower evaluation.context_length or raise corpus.{protocol.split}_fraction"
 
 
 def window_starts(num_tokens: int, length: int, max_windows: int | None) -> Integers:

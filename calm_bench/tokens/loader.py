@@ -43,7 +43,7 @@ class Batches:
         if len(stream) < sequence_length:
             raise TokensError(
                 f"the {stream.split} split has {len(stream)} tokens, fewer than one sequence of {sequence_length}; "
-                "use more text or a smaller training.sequence_length"
+                "use more text, or lower model.training.sequence_length and autoencoder.training.sequence_length"
             )
         self.stream = stream
         self.batch_size = batch_size
@@ -120,7 +120,8 @@ def windows(stream: TokenStream, length: int, max_windows: int | None = None) ->
     if not tiles:
         raise TokensError(
             f"the {stream.split} split has {len(stream)} tokens, fewer than one window of {length}; "
-            "use more text, a larger fraction for this split, or a shorter window"
+            f"use more text, raise corpus.{stream.split}_fraction, or shorten the window (sequence_length of the "
+            "training)"
         )
     count = tiles if max_windows is None else min(tiles, max_windows)
     starts = np.arange(count, dtype=np.int64) * tiles // count * length

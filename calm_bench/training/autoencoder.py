@@ -59,7 +59,8 @@ def train_autoencoder(
     )
 
     flops = autoencoder_training_flops(config, chunk_size, stream.vocab_size)
-    trainee = TrainingTask(model, training_loss(model), validation_scores(model), held_out.tokens, flops.total)
+    loss, scores = training_loss(model), validation_scores(model)
+    trainee = TrainingTask(model, loss, scores, held_out.tokens, flops.total, section="autoencoder")
     batches = Batches(
         stream, training.batch_size, training.sequence_length, derive(experiment.seed, "data", "autoencoder")
     )

@@ -81,6 +81,8 @@ class TrainingTask:
     after_step: Callable[[int, int], None] = lambda step, total_steps: None
     """Called with every step that was taken and the number of all; leaves the module as it is."""
     draws_by_rows: bool = True
+    section: str = "model"
+    """The section of an experiment that configures this training: where advice says what to change."""
     """Whether ``loss`` is a mean over rows and draws all noise by :func:`calm_bench.row_noise.draw`."""
     skips_parameters: bool = False
     """Whether a step may leave trained parameters without a gradient."""
@@ -290,8 +292,9 @@ class Loop:
     def _check_finite(self, loss: float, norm: float) -> None:
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise NonFiniteLoss(
-                f"loss {loss}, gradient norm {norm} {self._where()}: lower training.learning_rate, raise "
-                "training.warmup_steps, or use training.precision=fp32"
+                f"loss {loss}, gradient norm {norm} {self._where()}: lower "
+                f"{self._setting('learning_rate')}, raise {self._setting('warmup_steps')}, or use "
+                f"{self._setting('precision')}=fp32"
             )
 
     def _check_level(self, loss: float) -> None:
@@ -301,8 +304,12 @@ class Loop:
         elif loss > self.config.divergence_factor * abs(self.first_loss):
             raise Diverged(
                 f"loss {loss:.4g} {self._where()} is more than {self.config.divergence_factor:g} times the first "
-                f"{self.first_loss:.4g}: lower training.learning_rate or raise training.warmup_steps"
+                f"{self.first_loss:.4g}: lower {self._setting('learning_rate')} or raise "
+                f"{self._setting('warmup_steps')}"
             )
+
+    def _setting(self, name: str) -> str:
+        return f"{self.trainee.section}.training.{name}"
 
     def _where(self) -> str:
         rate = self.optimizer.param_groups[0]["lr"]

@@ -62,6 +62,7 @@ def _packages() -> Iterator[Finding]:
 
     wrong = []
     found = []
+    needed = []
     for text in requires("calm-bench") or []:
         requirement = Requirement(text)
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
@@ -70,12 +71,15 @@ def _packages() -> Iterator[Finding]:
             installed = version(requirement.name)
         except PackageNotFoundError:
             wrong.append(f"{requirement} is missing")
+            needed.append(str(requirement))
             continue
         found.append(f"{requirement.name} {installed}")
         if not requirement.specifier.contains(installed, prereleases=True):
             wrong.append(f"{requirement} is needed, {installed} is installed")
+            needed.append(str(requirement))
     if wrong:
-        advice = "install with: pip install -e . -c constraints.txt"
+        # By what this copy was installed from nobody can tell: a checkout, an archive, an index.
+        advice = f"install with: pip install {' '.join(repr(text) for text in needed)}"
         yield Finding("packages", "error", f"{'; '.join(wrong)}; {advice}")
     else:
         yield Finding("packages", "ok", ", ".join(found))

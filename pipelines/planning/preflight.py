@@ -8,6 +8,7 @@ from typing import Any
 from calm_bench.config import Benchmarks
 from calm_bench.overrides import ConfigurationError
 from pipelines.study.config import Study
+from pipelines.study.kinds.evaluation import MIN_WINDOWS
 
 
 def check_study(study: Study) -> list[str]:
@@ -35,6 +36,10 @@ def check_study(study: Study) -> list[str]:
     if execution.backend == "ray" and execution.device == "cuda" and execution.gpus_per_stage == 0:
         raise ConfigurationError(
             "execution.device=cuda needs execution.gpus_per_stage=1 (or a fraction): Ray shows a stage no GPU otherwise"
+        )
+    if (windows := study.evaluation.max_windows) is not None and windows < MIN_WINDOWS:
+        raise ConfigurationError(
+            f"evaluation.max_windows={windows}: a score with an error needs {MIN_WINDOWS} windows or more"
         )
     notes: dict[str, None] = {}
     for benchmarks in _variants(study):

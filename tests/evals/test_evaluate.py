@@ -226,7 +226,7 @@ class FourAtATime(MarkovSampler):
     ("sampler", "text", "changes", "message"),
     [
         (MarkovSampler, 2, {}, r"84 tokens .* scoring needs 3 windows of 42 tokens"),
-        (MarkovSampler, 20, {"max_windows": 1}, "max_windows is 1"),
+        (MarkovSampler, 20, {"max_windows": 1}, "max_windows is 1.*raise evaluation.max_windows to 3 or more"),
         (FourAtATime, 20, {"first_position": 6}, "first_position 6 is not a multiple of the model's chunk size 4"),
         (FourAtATime, 20, {"position_stride": 2}, "position_stride 2 is not a multiple"),
     ],

@@ -71,7 +71,9 @@ def text_is_too_short(stage: Stage, results: Mapping[str, Mapping[str, Any]]) ->
     protocol, tokens = stage.config["protocol"], results.get("tokens", {}).get("tokens")
     if not isinstance(tokens, Mapping) or protocol["split"] not in tokens:
         return None
-    length, split = protocol["context_length"], protocol["split"]
+    length, split, limit = (protocol[name] for name in ("context_length", "split", "max_windows"))
+    if limit is not None and limit < MIN_WINDOWS:
+        return f"evaluation.max_windows is {limit}, and a score with an error needs {MIN_WINDOWS} windows: raise it"
     if tokens[split] // length >= MIN_WINDOWS:
         return None
     return (

@@ -122,7 +122,7 @@ def micro_batch_advice(training: Mapping[str, Any], section: str, parameters: in
     if parameters is not None:
         size = f"{parameters:,} parameters, {size}"
     more = next((n for n in range(parts + 1, training["batch_size"] + 1) if training["batch_size"] % n == 0), None)
-    advice = "lower the model's size or training.sequence_length"
+    advice = f"lower the model's size or {section}.training.sequence_length"
     if more is not None:
         fewer = training["batch_size"] // more
         advice = f"{section}.training.gradient_accumulation={more} has {fewer} sequences at once for the same steps"

@@ -12,7 +12,7 @@ from calm_bench.atomic import write_json
 from calm_bench.config import Trajectory
 from calm_bench.fingerprint import identity
 from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, UNKNOWN_COST, CostContext, StageCost
-from pipelines.study.kinds.evaluation import protocol_of, scoring_memory
+from pipelines.study.kinds.evaluation import protocol_of, scoring_memory, text_is_too_short
 from pipelines.study.kinds.trained import load_trained
 from pipelines.study.stage import Interrupted, Stage
 from pipelines.study.stage_context import StageContext
@@ -111,6 +111,7 @@ TRAJECTORY = StageKind(
     heading="Models along training",
     scratch=("checkpoints", "points"),
     cost=trajectory_cost,
+    refusal=text_is_too_short,
     summary=trajectory_summary,
     artifacts=(RESULT_FILE,),
 )

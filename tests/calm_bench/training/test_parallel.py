@@ -265,11 +265,11 @@ def test_validation_is_dealt_out_and_every_worker_calls_the_model_as_often(run: 
 @pytest.mark.parametrize(
     ("what", "settings", "message"),
     [
-        ("custom", {}, "set training.gradient_accumulation to a multiple of 2"),
+        ("custom", {}, "set model.training.gradient_accumulation to a multiple of 2"),
         (
             "token",
             {"batch_size": 3, "gradient_accumulation": 3},
-            "lower execution.workers or raise training.batch_size",
+            "lower execution.workers or raise its batch_size",
         ),
     ],
 )

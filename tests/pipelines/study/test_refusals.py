@@ -40,6 +40,8 @@ def test_a_text_too_short_is_known_from_its_tokens() -> None:
     assert reason is not None
     assert "767 tokens" in reason
     assert "lower evaluation.context_length" in reason
+    few = stages_for(Experiment.model_validate({"evaluation": {"max_windows": 2}}))["evaluation"]
+    assert "max_windows is 2" in str(text_is_too_short(few, {"tokens": {"tokens": {"test": 9000}}}))
 
 
 @pytest.mark.slow

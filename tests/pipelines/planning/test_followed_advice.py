@@ -1,0 +1,105 @@
+"""What a message advises helps: each row is refused with the advice, and goes through when it is followed."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from calm_bench.errors import CalmBenchError
+from pipelines.execution.choose_executor import make_executor
+from pipelines.planning.limit import parse_limit
+from pipelines.planning.machines import machine_named
+from pipelines.planning.plan import plan_study
+from pipelines.planning.preflight import check_study
+from pipelines.store.store import Store
+from pipelines.study.catalogue import resolve_study
+from pipelines.study.config import Execution
+
+
+def look_at(folder: Path, *settings: str) -> None:
+    """All that is checked of a study before anything is started.
+
+    Raises:
+        CalmBenchError: it is refused.
+    """
+    source = [] if any(setting.startswith("corpus.source=") for setting in settings) else ["corpus.source=markov"]
+    study = resolve_study("smoke", [*source, f"execution.store={folder}", *settings])
+    check_study(study)
+    store = Store(folder / "runs")
+    make_executor(study.execution, store)
+    for trial in plan_study(study, store).trials:
+        if trial.error is not None:
+            raise CalmBenchError(trial.error)
+
+
+@pytest.mark.parametrize(
+    ("given", "advice", "followed"),
+    [
+        (["corpus.validation_fraction=0"], "give it a fraction above 0", ["corpus.validation_fraction=0.1"]),
+        (["corpus.test_fraction=0"], "give it a fraction above 0", ["corpus.test_fraction=0.01"]),
+        (["evaluation.max_windows=2"], "needs 3 windows or more", ["evaluation.max_windows=3"]),
+        (["benchmarks.scorer=relativ_energy"], "did you mean 'relative_energy'", ["benchmarks.scorer=relative_energy"]),
+        (["model.hidden_sise=64"], "model.hidden_size", ["model.hidden_size=64"]),
+        (["training.batch_size=2"], "model.training", ["model.training.batch_size=2"]),
+        (["budget=equal-flop"], "did you mean 'equal-flops'", ["budget=equal-flops"]),
+        (["budget=equal-time soon"], "give a time such as 90s, 10min, 2h or 1d", ["budget=equal-time 10min"]),
+        (["budget=equal-tokens many"], "give a positive number of tokens", ["budget=equal-tokens 1e6"]),
+        (["budget=equal-flops 1e9"], "raise the budget", ["budget=equal-flops 1e13"]),
+        (
+            ["budget=equal-flops 1e9"],
+            "or shorten the warm-up",
+            ["budget=equal-flops 1e9", "model.training.warmup_steps=0"],
+        ),
+        (
+            ["tokens.tokenizer=some/tokenizer"],
+            "set tokens.vocab_size to its size",
+            ["tokens.tokenizer=some/tokenizer", "tokens.vocab_size=32000"],
+        ),
+        (["execution.backend=local", "execution.workers=2"], "execution.backend=ray", ["execution.workers=2"]),
+        (["execution.backend=local", "execution.workers=2"], "or execution.workers=1", ["execution.backend=local"]),
+        (
+            ["search.parameters.0.include=[tokens]"],
+            "there are \\['token'",
+            ["search.parameters.0.include=[token]"],
+        ),
+    ],
+)
+def test_settings(tmp_path: Path, given: list[str], advice: str, followed: list[str]) -> None:
+    with pytest.raises(CalmBenchError, match=advice):
+        look_at(tmp_path, *given)
+    look_at(tmp_path, *followed)
+
+
+def test_a_corpus_by_its_path(tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "a.jsonl").write_text("\n".join(json.dumps({"text": f"text {n}"}) for n in range(30)))
+    with pytest.raises(CalmBenchError, match="give the path itself, as in"):
+        look_at(tmp_path, "corpus.source=local")
+    look_at(tmp_path, f"corpus.source={texts}/")
+
+
+def test_amounts_of_a_limit() -> None:
+    with pytest.raises(CalmBenchError) as refused:
+        parse_limit("lots")
+    named = re.findall(r"\d[\w.-]*(?=[,)])|1e15", str(refused.value))
+    assert len(named) >= 3
+    for text in named:
+        parse_limit(text)
+
+
+def test_machines() -> None:
+    with pytest.raises(CalmBenchError, match=r"several GPUs: h100x8"):
+        machine_named("h10", Execution())
+    machine_named("h100x8", Execution())
+    with pytest.raises(CalmBenchError, match="give more than 0 and at most 1"):
+        machine_named("h100", Execution(), mfu=0)
+    machine_named("h100", Execution(), mfu=1)
+    with pytest.raises(CalmBenchError, match=r"such as --machine h100x4") as refused:
+        machine_named("h100", Execution(workers=4, gpus_per_stage=1))
+    named = re.search(r"--machine (\S+)\)", str(refused.value))
+    assert named is not None
+    machine_named(named[1], Execution(workers=4, gpus_per_stage=1))
