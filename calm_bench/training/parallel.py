@@ -199,8 +199,8 @@ class DistributedGroup(Workers):
         if not by_rows:
             raise CannotShare(
                 f"{self.size} workers cannot share {parts} micro-batches whole, and this model's head draws noise that "
-                f"cannot be shared by rows: set model.training.gradient_accumulation to a multiple of {self.size}, or let "
-                "the head draw by calm_bench.row_noise.draw and say so (Head.draws_by_rows)"
+                f"cannot be shared by rows: set model.training.gradient_accumulation to a multiple of {self.size}, or "
+                "let the head draw by calm_bench.row_noise.draw and say so (Head.draws_by_rows)"
             )
         if rows < self.size:
             raise CannotShare(

@@ -46,10 +46,11 @@ def run_benchmarks(stage: Stage, inputs: Mapping[str, Path], folder: Path, conte
 
 
 def benchmarks_summary(result: Mapping[str, Any]) -> str:
-    """The score of every task, in words."""
-    return ", ".join(
+    """The score of every task, and what is to be known beside them (prompts cut, copies among the questions)."""
+    scores = ", ".join(
         f"{printable(score['task'])} {score['metric']} {score['value']:.3g}" for score in result.get("tasks", ())
     )
+    return "; ".join([scores, *map(printable, result.get("remarks", ()))])
 
 
 def benchmarks_row(finished: FinishedStage) -> RowPart:
