@@ -26,8 +26,12 @@ BACKEND = "MPLBACKEND"
 
 
 @contextmanager
-def canvas(width: float, height: float) -> Iterator[Figure]:
-    """An empty figure of that size in inches; text in it is never read as formulas."""
+def canvas(width: float, height: float, font_size: float = 10) -> Iterator[Figure]:
+    """An empty figure of that size in inches; text in it is never read as formulas.
+
+    Args:
+        font_size: points. PDF holds fonts as TrueType, which publishers take and editors can change.
+    """
     _import_matplotlib()
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -36,7 +40,8 @@ def canvas(width: float, height: float) -> Iterator[Figure]:
     # Not pyplot: it keeps global state and would choose a window system. Salt: the same rows give the same SVG.
     settings: dict[Any, Any] = {
         "svg.hashsalt": "calm-bench",
-        "font.size": 10,
+        "font.size": font_size,
+        "pdf.fonttype": 42,
         "axes.edgecolor": FAINT,
         "text.parse_math": False,
     }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from calm_bench.overrides import ConfigurationError
 from pipelines.common.canvas import FAINT, INK, MARKERS, PALETTE, canvas, quiet, write
 from pipelines.common.numbers import printable
 from pipelines.results.error_unit import errors_over
@@ -27,29 +29,68 @@ LABELLED = 8
 """Up to this many points carry their label; beyond, the legend alone tells the families apart."""
 
 
-def draw(leaderboard: Leaderboard, path: Path, file_format: str | None = None) -> None:
-    """Write the picture to ``path`` as ``file_format`` (``png``, ``svg``, ``pdf``; unset: by the path's suffix).
+PANEL_INCHES = 4.5
+"""Width from which a picture of a given size has room for both panels."""
+SMALL = 7.0
+"""Points of the text in a picture of a given size, as captions of papers have them."""
+Size = tuple[float, float]
+
+
+def parse_size(text: str) -> Size:
+    """Width and height in inches, as in ``3.3x2.4``.
 
     Raises:
+        ConfigurationError: it is something else.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)x(\d+(?:\.\d+)?)", text.strip())
+    if found is None or not all(1 <= float(part) <= 40 for part in found.groups()):
+        raise ConfigurationError(f"--size {text}: width and height in inches, 1 to 40 each, as in 3.3x2.4")
+    return float(found[1]), float(found[2])
+
+
+def draw(leaderboard: Leaderboard, path: Path, file_format: str | None = None, size: Size | None = None) -> None:
+    """Write the picture to ``path`` as ``file_format`` (``png``, ``svg``, ``pdf``, ``pgf``; unset: by the suffix).
+
+    Args:
+        size: as of :func:`picture`.
+
+    Raises:
+        ConfigurationError: a picture for a paper of rows of several protocols, or a ``pgf`` without TeX.
         ValueError: the leaderboard is empty.
     """
-    with picture(leaderboard) as figure:
-        write(figure, path, file_format)
+    with picture(leaderboard, size) as figure:
+        try:
+            write(figure, path, file_format)
+        except FileNotFoundError as error:
+            if (file_format or path.suffix.lstrip(".")) != "pgf" or path.parent.is_dir() is False:
+                raise
+            raise ConfigurationError(
+                f"{path}: a .pgf is measured by TeX, and there is none here ({error}); .pdf needs none"
+            ) from None
 
 
 @contextmanager
-def picture(leaderboard: Leaderboard) -> Iterator[Figure]:
+def picture(leaderboard: Leaderboard, size: Size | None = None) -> Iterator[Figure]:
     """The picture of a leaderboard, to be written in one format or several.
 
     One row of two panels a protocol, because scores of different protocols share no axis. Left: all training FLOPs,
     with a thin line to the language model's own share where there is an autoencoder. Right: inference FLOPs per
     token. Error bars are one standard error.
 
+    Args:
+        size: width and height in inches of a picture for a paper, whose caption says what title and footnote say here:
+            both are left out. Below :data:`PANEL_INCHES` it has the left panel alone.
+
     Raises:
+        ConfigurationError: a picture of a given size of rows of several protocols.
         ValueError: the leaderboard is empty.
     """
     if not leaderboard.groups:
         raise ValueError("an empty leaderboard has no picture")
+    if size is not None:
+        with _for_a_paper(leaderboard, size) as figure:
+            yield figure
+        return
     rows, looks = len(leaderboard.groups), looks_of(leaderboard)
     with canvas(11, 4.7 * rows) as figure:
         panels = figure.subfigures(rows, 1, squeeze=False)
@@ -72,7 +113,24 @@ def picture(leaderboard: Leaderboard) -> Iterator[Figure]:
         yield figure
 
 
-def _panel(axes: Axes, group: Group, looks: Looks, cost: Cost, label: str) -> None:
+@contextmanager
+def _for_a_paper(leaderboard: Leaderboard, size: Size) -> Iterator[Figure]:
+    if len(leaderboard.groups) > 1:
+        raise ConfigurationError(
+            "--size draws the rows of one protocol, and these have several: choose one (--filter protocol=...)"
+        )
+    (group,), looks = leaderboard.groups, looks_of(leaderboard)
+    with canvas(*size, font_size=SMALL) as figure:
+        panels = figure.subplots(1, 2 if size[0] >= PANEL_INCHES else 1, sharey=True, squeeze=False)[0]
+        _panel(panels[0], group, looks, "total_training_flops", "training FLOPs", SMALL)
+        if len(panels) > 1:
+            _panel(panels[1], group, looks, "inference_flops_per_token", "inference FLOPs per token", SMALL)
+        panels[0].set_ylabel("BrierLM", color=INK)
+        _legend(panels[0], group, looks, SMALL)
+        yield figure
+
+
+def _panel(axes: Axes, group: Group, looks: Looks, cost: Cost, label: str, font_size: float = 9.5) -> None:
     from matplotlib.ticker import FixedLocator, NullFormatter
 
     axes.set_xscale("log")
@@ -119,7 +177,7 @@ def _panel(axes: Axes, group: Group, looks: Looks, cost: Cost, label: str) -> No
     axes.xaxis.set_minor_formatter(NullFormatter())
     if len(entries) <= LABELLED:
         for entry in entries:
-            _annotate(axes, entry, cost)
+            _annotate(axes, entry, cost, font_size)
 
 
 def _limits(axes: Axes, entries: list[Entry], cost: Cost) -> None:
@@ -135,7 +193,7 @@ def _limits(axes: Axes, entries: list[Entry], cost: Cost) -> None:
     axes.set_ylim(-0.04 * (top or 1.0), 1.1 * (top or 1.0))
 
 
-def _annotate(axes: Axes, entry: Entry, cost: Cost) -> None:
+def _annotate(axes: Axes, entry: Entry, cost: Cost, font_size: float) -> None:
     label = printable(entry.label)
     is_low = entry.brierlm < 0.06 * axes.get_ylim()[1]
     axes.annotate(
@@ -144,13 +202,13 @@ def _annotate(axes: Axes, entry: Entry, cost: Cost) -> None:
         # Below and to the right: a front rises to the right, so its line passes above. But not below the axis.
         xytext=(6, 5) if is_low else (8, -11),
         textcoords="offset points",
-        fontsize=9.5,
+        fontsize=font_size,
         color=INK,
         zorder=4,
     )
 
 
-def _legend(axes: Axes, group: Group, looks: Looks) -> None:
+def _legend(axes: Axes, group: Group, looks: Looks, font_size: float = 9) -> None:
     """In the upper left corner if short, which is empty: nothing scores high for little. Else where there is room."""
     from matplotlib.lines import Line2D
 
@@ -165,7 +223,7 @@ def _legend(axes: Axes, group: Group, looks: Looks) -> None:
             handles.append(
                 Line2D([], [], color=colour, marker=marker, linestyle="", markeredgecolor="white", label=look.name)
             )
-    axes.legend(handles=handles, frameon=False, fontsize=9, labelcolor=INK, loc=corner)
+    axes.legend(handles=handles, frameon=False, fontsize=font_size, labelcolor=INK, loc=corner)
 
 
 def _caption(group: Group) -> str:

@@ -51,7 +51,13 @@ def leaderboard(
         bool, typer.Option("--headline", help="Say what share of the token model's FLOPs each K needs instead.")
     ] = False,
     at: Annotated[float | None, typer.Option("--at", help="With --headline: at this BrierLM too.")] = None,
-    picture: Annotated[Path | None, typer.Option("--picture", help="Also draw it: a .png or .svg file.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="Also draw it: a .png, .svg, .pdf or .pgf file.")
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option("--size", help="Inches of a picture for a paper, as 3.3x2.4; no title, no footnote."),
+    ] = None,
     mlflow: Annotated[str | None, typer.Option("--mlflow", help="Read from this tracking URI, not from files.")] = None,
     experiment: Annotated[
         list[str] | None, typer.Option("--experiment", help="Of MLflow; several may be given (default: calm-bench).")
@@ -123,11 +129,11 @@ def leaderboard(
         screen.print()
         screen.print(changes_table(compare_boards(pooled(before) if pool else before, board)))
     if picture is not None:
-        from pipelines.report.figure import draw
+        from pipelines.report.figure import draw, parse_size
 
         if not board.groups:
             raise ConfigurationError("there are no rows to draw: run a study first")
-        draw(board, picture)
+        draw(board, picture, size=None if size is None else parse_size(size))
 
 
 def _print_report(store: str | None, names: list[str]) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from matplotlib.text import Text
 
-from pipelines.report.figure import draw
+from calm_bench.overrides import ConfigurationError
+from pipelines.report.figure import draw, parse_size, picture
 from pipelines.results.entry import Entry
 from pipelines.results.leaderboard import Leaderboard
 
@@ -75,3 +77,31 @@ def test_awkward_rows_are_drawn(make_entry: Callable[..., Entry], tmp_path: Path
 def test_nothing_to_draw_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="empty"):
         draw(Leaderboard([]), tmp_path / "a.png")
+
+
+def test_a_picture_for_a_paper_has_its_size_and_no_words_of_its_own(ablation: list[Entry], tmp_path: Path) -> None:
+    board = Leaderboard(ablation)
+    path = tmp_path / "column.svg"
+    draw(board, path, size=parse_size("3.3x2.4"))
+    text = path.read_text()
+    assert f'width="{3.3 * 72:g}pt" height="{2.4 * 72:g}pt"' in text
+    assert "score against compute" not in text
+    assert "Protocol" not in text
+    with picture(board, parse_size("3.3x2.4")) as column, picture(board, (7.0, 2.4)) as page:
+        assert (len(column.axes), len(page.axes)) == (1, 2)
+        sizes = {text.get_fontsize() for text in column.findobj(Text) if text.get_text()}
+        assert min(sizes) >= 5.5
+    draw(board, tmp_path / "column.pdf", size=(3.3, 2.4))
+    assert (tmp_path / "column.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_several_protocols_are_no_picture_for_a_paper(ablation: list[Entry], tmp_path: Path) -> None:
+    other = ablation[0].model_copy(update={"protocol_hash": "f" * 16})
+    with pytest.raises(ConfigurationError, match="one protocol"):
+        draw(Leaderboard([*ablation, other]), tmp_path / "column.png", size=(3.3, 2.4))
+
+
+@pytest.mark.parametrize("text", ["3.3", "3.3x", "0x2", "ax2", "300x2"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"--size .* as in 3\.3x2\.4"):
+        parse_size(text)
