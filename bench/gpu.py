@@ -4,8 +4,7 @@
     python -m bench.gpu --peak 312e12     # a GPU that is not in the list below
 
 MFU is the FLOPs that the step needs by calm_bench.flops, a second, over the GPU's peak for dense bf16 products as its
-maker states it. What a variant computes more than that is not counted, so both variants have the same FLOPs. Without a
-GPU it says so and ends.
+maker states it. Without a GPU it says so and ends.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import time
 
 import torch
 
-from bench.energy_step import plain_loss
 from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import LanguageModel
@@ -30,10 +28,10 @@ PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "RTX 40
 BATCH, VOCABULARY, STEPS = 4, 128_256, 5
 
 
-def measure(variant: str, model: Calm, length: int) -> tuple[float, float, float]:
+def measure(model: Calm, length: int) -> tuple[float, float, float]:
     """Tokens a second (the median of the steps), peak memory in GB above the idle model, and the first loss."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=0.0, fused=True)  # all variants start from the same weights
+    optimizer = torch.optim.AdamW(parameters, lr=0.0, fused=True)
     device = parameters[0].device
     tokens = torch.randint(VOCABULARY, (BATCH, length), generator=torch.Generator().manual_seed(0)).to(device)
     torch.cuda.reset_peak_memory_stats()
@@ -44,7 +42,7 @@ def measure(variant: str, model: Calm, length: int) -> tuple[float, float, float
         start = time.perf_counter()
         generator = torch.Generator(device).manual_seed(number)
         with torch.autocast("cuda", dtype=torch.bfloat16):
-            loss = plain_loss(model, tokens, generator) if variant == "plain" else model.loss(tokens, generator)[0]
+            loss = model.loss(tokens, generator)[0]
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -74,14 +72,9 @@ def main() -> None:
     inner = Autoencoder(sizes, config.chunk_size, VOCABULARY)
     model = build_language_model(config, VOCABULARY, inner, seed=0).to("cuda")
     assert isinstance(model, Calm)
-    for variant in ("plain", "calm-bench"):
-        try:
-            speed, memory, loss = measure(variant, model, length)
-        except torch.cuda.OutOfMemoryError:
-            print(f"{variant:<11} does not fit into the memory")
-            continue
-        share = "" if peak is None else f"  MFU {speed * flops / peak:.1%} of {peak:.3g} FLOPs/s"
-        print(f"{variant:<11} {speed:>10,.0f} tokens/s  {memory:5.1f} GB above the idle model  loss {loss:.4f}{share}")
+    speed, memory, loss = measure(model, length)
+    share = "" if peak is None else f"  MFU {speed * flops / peak:.1%} of {peak:.3g} FLOPs/s"
+    print(f"{speed:,.0f} tokens/s  {memory:.1f} GB above the idle model  loss {loss:.4f}{share}")
     if peak is None:
         print("The GPU's peak is not known here: --peak FLOPS gives it, for the MFU")
 

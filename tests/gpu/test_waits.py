@@ -15,6 +15,8 @@ from calm_bench.lm import Calm
 from calm_bench.sampling.continuations import sample_continuations
 from calm_bench.training.autoencoder import training_loss
 from calm_bench.training.loop import Loop, Loss, TrainingTask
+from evals.estimators import Estimator, score_windows
+from evals.samplers import ModelSampler
 from tests.gpu.small_models import CHUNK_SIZE, HEADS, KINDS, LENGTH, autoencoder, language_model, tokens
 from tests.gpu.waits import Waits
 
@@ -83,3 +85,24 @@ def test_scoring_waits_as_often_whatever_the_number_of_layers(kind: str) -> None
             sample_continuations(model, tokens(2), [CHUNK_SIZE, 16, 24], 3, 2 * CHUNK_SIZE, generators)
         found.append(waits.count)
     assert found[0] == found[1]
+
+
+SCORED_BATCH = 40
+"""Waits of a scored batch of windows, at the most; a backbone of any depth."""
+
+
+@pytest.mark.parametrize("estimator", ["best", "paper"])
+@pytest.mark.parametrize("kind", ["token", *HEADS])
+def test_a_scored_batch_waits_seldom(kind: str, estimator: str) -> None:
+    """Every head over two chunks of an n-gram, by the estimators of both protocols."""
+    model = language_model(kind).eval()
+    sampler, windows = ModelSampler(model), tokens(3).numpy()
+    positions = list(range(CHUNK_SIZE, LENGTH - 3 * CHUNK_SIZE + 1, CHUNK_SIZE))
+    names: dict[str, Estimator] = {"best": "all-pairs", "paper": "teacher-forced"}
+    if kind == "token":
+        names = {"best": "exact", "paper": "two-prefix"}
+    arguments = (windows, positions, 4, (1, 2, 3, 4), [1, 2, 3], names[estimator])
+    score_windows(sampler, *arguments)  # the decoder's weights are checked once
+    with Waits() as waits:
+        score_windows(sampler, *arguments)
+    assert waits.total < SCORED_BATCH, waits.count
