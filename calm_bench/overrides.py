@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from calm_bench.config import Experiment
+from calm_bench.family_registry import FAMILIES, SECTIONS
 from calm_bench.file_signs import HEAD_BYTES, misread_as
 from calm_bench.problems import KIND, ConfigurationError, check_path, explain, path_segments
 
@@ -26,6 +27,8 @@ M = TypeVar("M", bound=BaseModel)
 BUDGETS = ("num_steps", "num_tokens", "num_flops")
 """Keys of a training of which one is set: setting one in a later layer unsets those of earlier layers."""
 
+MODEL = "model"
+"""A mapping with settings of several families: a later layer that changes its ``kind`` drops those of the others."""
 HEAD = "head"
 """A mapping whose fields depend on its ``kind``: a later layer that changes it starts from the new kind's defaults."""
 
@@ -129,7 +132,7 @@ def merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in upper.items():
         below = merged.get(key)
         if isinstance(value, Mapping) and isinstance(below, dict) and not _changes_kind(key, below, value):
-            merged[key] = merge(below, value)
+            merged[key] = merge(_of_family(below, value.get(KIND)) if key == MODEL else below, value)
         else:
             merged[key] = copy.deepcopy(value)
     return merged
@@ -151,6 +154,8 @@ def assign(data: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, An
             training = _descend(changed, segments[:-1], path)
             if isinstance(training, dict):
                 training.update({name: None for name in BUDGETS if name in training})
+        if segments == [MODEL, KIND] and isinstance(changed.get(MODEL), dict):
+            changed[MODEL] = _of_family(changed[MODEL], settings[path])
         if segments[-2:] == [HEAD, KIND]:
             head = _descend(changed, segments[:-1], path)
             if isinstance(head, dict) and _changes_kind(HEAD, head, {KIND: settings[path]}):
@@ -162,6 +167,14 @@ def assign(data: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, An
         else:
             parent.update(merge({last: parent.get(last)}, {last: value}))
     return changed
+
+
+def _of_family(model: Mapping[str, Any], kind: Any) -> dict[str, Any]:
+    """Settings of a model without those of earlier layers that the family ``kind`` of a later one does not have."""
+    if not isinstance(kind, str) or kind not in FAMILIES.names():
+        return dict(model)
+    own = FAMILIES.get(kind).sections
+    return {name: value for name, value in model.items() if name not in SECTIONS or name in own}
 
 
 def _changes_kind(key: str, below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:

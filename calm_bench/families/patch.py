@@ -49,26 +49,15 @@ class PatchFamily(Family):
     def training_flops(
         self, model: LanguageModel, autoencoder: Autoencoder | None, vocab_size: int, accounting: Accounting
     ) -> Parts:
-        forward = self.inference_flops(model, autoencoder, vocab_size, accounting)
+        # All of a chunk's places attend to all in one product, masked.
+        forward = _forward(model, vocab_size, pairs=model.chunk_size**2)
         return {name: FORWARD_AND_BACKWARD * flops for name, flops in forward.items()}
 
     def inference_flops(
         self, model: LanguageModel, autoencoder: Autoencoder | None, vocab_size: int, accounting: Accounting
     ) -> Parts:
-        size, d, sizes = model.chunk_size, model.hidden_size, decoder_sizes(model)
-        w, i = sizes.width, sizes.intermediate
-        if model.decoder.kind == "gru":
-            cells = 3 * (d * w + w * w) + (sizes.layers - 1) * 6 * w * w
-            weights = d * sizes.layers * w + size * (cells + w * i)
-            attention = 0.0
-        else:
-            weights = d * size * w + size * (d * w + sizes.layers * (4 * w * w + 3 * w * i))
-            attention = 4.0 * size * size * w * sizes.layers
-        return {
-            "input": chunk_input_flops(model),
-            "head": 2.0 * weights + attention,
-            "logits": 2.0 * size * sizes.output * vocab_size,
-        }
+        # One place after the other attends to itself and to those before.
+        return _forward(model, vocab_size, pairs=model.chunk_size * (model.chunk_size + 1) // 2)
 
     def parameters(self, model: LanguageModel, autoencoder: Autoencoder | None, vocab_size: int) -> Parts:
         d, sizes = model.hidden_size, decoder_sizes(model)
@@ -107,3 +96,19 @@ class PatchFamily(Family):
 
 
 PATCH = PatchFamily()
+
+
+def _forward(model: LanguageModel, vocab_size: int, pairs: int) -> dict[str, float]:
+    """FLOPs of a chunk's forward pass, in which a transformer's layer compares ``pairs`` places."""
+    size, d, sizes = model.chunk_size, model.hidden_size, decoder_sizes(model)
+    w, i, layers = sizes.width, sizes.intermediate, sizes.layers
+    if model.decoder.kind == "gru":
+        cells = 3 * (d * w + w * w) + (layers - 1) * 6 * w * w
+        head = 2.0 * (d * layers * w + size * (cells + w * i))
+    else:
+        head = 2.0 * (d * size * w + size * (d * w + layers * (4 * w * w + 3 * w * i))) + 4.0 * pairs * w * layers
+    return {
+        "input": chunk_input_flops(model),
+        "head": head,
+        "logits": 2.0 * size * sizes.output * vocab_size,
+    }
