@@ -89,7 +89,7 @@ def test_a_quota_is_rounded_down_and_at_least_one(
     quota: float | None, cpus: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "cpu_quota", lambda: quota)
-    monkeypatch.setattr(devices.os, "sched_getaffinity", lambda process: set(range(4)))
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(4)))
     assert devices.available_cpus() == cpus
 
 

@@ -76,7 +76,7 @@ def test_ray_goes_elsewhere_where_its_sockets_would_have_too_long_names(monkeypa
     assert ray_instance._short_folder() == {"RAY_TMPDIR": "/tmp"}
     monkeypatch.setenv("RAY_TMPDIR", f"/tmp/{'é' * 20}")
     assert ray_instance._short_folder() == {"RAY_TMPDIR": "/tmp"}, "bytes are counted, not letters"
-    monkeypatch.setattr(ray_instance.os, "access", lambda folder, mode: False)
+    monkeypatch.setattr("os.access", lambda folder, mode: False)
     with pytest.raises(ExecutorError, match="Set RAY_TMPDIR to a folder of at most 37, or use --local"):
         ray_instance._short_folder()
 
