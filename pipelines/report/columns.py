@@ -8,6 +8,7 @@ from pipelines.common.numbers import typeset
 from pipelines.common.sanitize import sanitize_label
 from pipelines.report.curves import rounded
 from pipelines.report.data import Column, Number
+from pipelines.results import column as results_column
 from pipelines.results import columns as catalogue
 from pipelines.results.entry import Entry
 
@@ -17,7 +18,7 @@ _LOGARITHMIC = frozenset({"flops", "count", "duration", "whole"})
 """Forms of numbers whose axes are logarithmic: of sizes and costs."""
 
 
-def page_columns(entries: Sequence[Entry]) -> list[catalogue.Column]:
+def page_columns(entries: Sequence[Entry]) -> list[results_column.Column]:
     """The columns of the catalogue that stand on the page: those in which some row has a value."""
     return [
         column
@@ -31,7 +32,7 @@ def columns_for(entries: Sequence[Entry]) -> list[Column]:
     return [_column(column, entries) for column in page_columns(entries)]
 
 
-def values_of(entry: Entry, columns: Iterable[catalogue.Column]) -> dict[str, Number | str]:
+def values_of(entry: Entry, columns: Iterable[results_column.Column]) -> dict[str, Number | str]:
     """The values of ``entry`` by column and by column of errors, on the scale that the page shows."""
     values: dict[str, Number | str] = {}
     for column in columns:
@@ -47,17 +48,17 @@ def values_of(entry: Entry, columns: Iterable[catalogue.Column]) -> dict[str, Nu
     return values
 
 
-def texts_of(entry: Entry, columns: Iterable[catalogue.Column]) -> dict[str, str]:
+def texts_of(entry: Entry, columns: Iterable[results_column.Column]) -> dict[str, str]:
     """The cells of ``entry`` by column as the page prints them, scores with their errors."""
     return {column.key: _cell(column, entry) for column in columns}
 
 
-def _cell(column: catalogue.Column, entry: Entry) -> str:
+def _cell(column: results_column.Column, entry: Entry) -> str:
     cell = column.cell(entry)
     return sanitize_label(cell, LONGEST_LABEL) if column.is_text else typeset(cell)
 
 
-def _column(column: catalogue.Column, entries: Iterable[Entry]) -> Column:
+def _column(column: results_column.Column, entries: Iterable[Entry]) -> Column:
     has_errors = any(column.error(entry) is not None for entry in entries)
     return Column(
         column.key,

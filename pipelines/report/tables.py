@@ -8,19 +8,9 @@ from typing import TYPE_CHECKING
 
 from evals.task_score import EXACT
 from pipelines.common.numbers import PLUS_MINUS, compact, duration, printable, scientific
-from pipelines.results.columns import (
-    GENERATED,
-    MODEL,
-    ON_THE_FRONT,
-    PARTS,
-    PERCENTAGES,
-    SCORE,
-    Column,
-    measures,
-    task_value,
-    tasks,
-    usual_columns,
-)
+from pipelines.results.column import Column
+from pipelines.results.columns import GENERATED, MODEL, ON_THE_FRONT, PARTS, SCORE, usual_columns
+from pipelines.results.columns_of_rows import PERCENTAGES, measures, task_value, tasks
 from pipelines.results.error_unit import errors_over, few_documents
 from pipelines.results.leaderboard import Group, Leaderboard
 from pipelines.results.view import View

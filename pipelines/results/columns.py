@@ -7,31 +7,19 @@ to its row (:class:`pipelines.study.row.Measure`).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import did_you_mean
-from pipelines.common.numbers import (
-    MISSING,
-    clipped_with_error,
-    compact,
-    duration,
-    floored_percent,
-    printable,
-    scientific,
-    with_error,
-)
+from pipelines.results.column import Column, times_hundred
+from pipelines.results.columns_of_rows import measures, searched, tasks
 
 if TYPE_CHECKING:
-    from evals.task_score import TaskScore
-    from pipelines.results.entry import Entry, Scalar
+    from pipelines.results.entry import Entry
     from pipelines.study.row import Better, Form
 
 ON_THE_FRONT = "*"
-PERCENTAGES = frozenset({"acc", "acc_norm", "best_acc", "exact_match"})
 ALIASES = {
     "label": "model",
     "chunk_size": "K",
@@ -42,84 +30,6 @@ ALIASES = {
     "tokens/s": "tokens_per_second",
     "generated_tokens/s": "generated_tokens_per_second",
 }
-FORMS: Mapping[Form, Callable[[float], str]] = {
-    "score": lambda value: f"{value:.2f}",
-    "flops": scientific,
-    "count": compact,
-    "share": lambda percent: floored_percent(percent / 100),
-    "duration": duration,
-    "whole": lambda value: f"{value:.0f}",
-    "setting": lambda value: f"{value:.6g}",
-}
-"""How a number is written that has no error."""
-
-Place = Literal["usual", "differing", "asked"]
-"""Where a column is shown unasked: ``usual`` everywhere; ``differing`` where rows differ in it; ``asked`` nowhere."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column."""
-
-    key: str
-    """By which it is asked for; a field of the row where it shows one."""
-    heading: str
-    """In narrow tables, on several lines."""
-    read: Callable[[Entry], float | str | None]
-    """The value as files and MLflow hold it, None where a row has none."""
-    form: Form = "score"
-    read_error: Callable[[Entry], float | None] = lambda _: None
-    """One standard error of what ``read`` gives."""
-    better: Better | None = None
-    scale: Callable[[Entry], float] = lambda _: 1.0
-    """Times this a number is shown: 100 puts Brier-n on the scale of BrierLM, and shares in percent."""
-    calm_only: bool = False
-    """Nothing is shown for a token model, which has no autoencoder and no head."""
-    clipped: bool = False
-    """A value of 0 says that it could not be lower, and is shown as such."""
-    table: Place = "asked"
-    """In tables of text."""
-    page: Place | None = None
-    """On the report's page; None leaves it out there."""
-    name: str = ""
-    """On the page, where it is not the heading on one line."""
-    unit: str = ""
-    """Behind the name, on the page."""
-    metric: str = ""
-    """In MLflow, which has a chart for each name and a section for each prefix; empty for columns that are not sent."""
-    error_metric: str = ""
-
-    @property
-    def title(self) -> str:
-        """The heading on one line."""
-        return self.heading.replace("-\n", "").replace("\n", " ")
-
-    @property
-    def is_text(self) -> bool:
-        return self.form == "text"
-
-    @property
-    def justify(self) -> Literal["left", "right"]:
-        return "left" if self.is_text and self.key != "seeds" else "right"
-
-    def value(self, entry: Entry) -> float | str | None:
-        """The value on the scale that is shown, by which rows are sorted and filtered; None where a row has none."""
-        found = None if self.calm_only and entry.kind != "calm" else self.read(entry)
-        return found if found is None or isinstance(found, str) else self.scale(entry) * float(found)
-
-    def error(self, entry: Entry) -> float | None:
-        """One standard error of :meth:`value`."""
-        found = self.read_error(entry)
-        return None if found is None else self.scale(entry) * found
-
-    def cell(self, entry: Entry) -> str:
-        """The value as text for people, with its error."""
-        value, error = self.value(entry), self.error(entry)
-        if value is None or isinstance(value, str):
-            return printable(value or "") or MISSING
-        if error is None:
-            return FORMS[self.form](value)
-        return clipped_with_error(value, error) if self.clipped else with_error(value, error)
 
 
 def _field(key: str) -> Callable[[Entry], float | str | None]:
@@ -135,10 +45,6 @@ def _column(key: str, heading: str, form: Form, better: Better | None = None, **
     return Column(key, heading, _field(key), form, better=better, **more)  # type: ignore[arg-type]
 
 
-def _hundred(_: Entry) -> float:
-    return 100.0
-
-
 def _brier(n: int) -> Column:
     return Column(
         f"brier_{n}",
@@ -147,7 +53,7 @@ def _brier(n: int) -> Column:
         read_error=lambda entry: entry.brier_se[n - 1],
         better="high",
         # BrierLM is their geometric mean times 100.
-        scale=_hundred,
+        scale=times_hundred,
         table="usual",
         page="asked",
         unit="×100",  # noqa: RUF001
@@ -224,7 +130,7 @@ AFTER_TASKS = [
         _field("autoencoder_accuracy"),
         "share",
         better="high",
-        scale=_hundred,
+        scale=times_hundred,
         table="usual",
         page="usual",
         unit="tokens kept",
@@ -346,100 +252,3 @@ def find_column(name: str, columns: Mapping[str, Column]) -> Column:
             return ending[0]
         raise ConfigurationError(f"there is no column {name.strip()!r}{did_you_mean(name.strip(), sorted(columns))}")
     return names[wanted]
-
-
-def measures(entries: Iterable[Entry]) -> list[Column]:
-    """A column for every measure that a row has, described by the first row that has it."""
-    found = {measure.key: measure for entry in reversed(list(entries)) for measure in entry.measures}
-    return [
-        Column(
-            key,
-            printable(one.heading or key),
-            lambda entry, key=key: _measured(entry, key, "value"),  # type: ignore[misc]
-            one.form,
-            lambda entry, key=key: _measured(entry, key, "standard_error"),  # type: ignore[misc]
-            one.better,
-            _hundred if one.form == "share" else lambda _: 1.0,
-            table="usual",
-            page="usual",
-            metric=key,
-            error_metric=f"error/{key}",
-        )
-        for key, one in sorted(found.items())
-    ]
-
-
-def _measured(entry: Entry, key: str, field: Literal["value", "standard_error"]) -> float | None:
-    found: float | None = next((getattr(one, field) for one in entry.measures if one.key == key), None)
-    return found
-
-
-def searched(entries: Iterable[Entry]) -> list[Column]:
-    """A column for every setting that a search set, by its dotted path; the model's label says most of them already."""
-    found: dict[str, list[Scalar]] = {}
-    for entry in entries:
-        for path, value in entry.settings:
-            found.setdefault(path, []).append(value)
-    return [
-        Column(
-            path,
-            printable(path.replace(".", ".\n")),
-            lambda entry, path=path, as_text=as_text: _setting(entry, path, as_text),  # type: ignore[misc]
-            "text" if as_text else "setting",
-        )
-        for path, values in sorted(found.items())
-        for as_text in (not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values),)
-    ]
-
-
-def _setting(entry: Entry, path: str, as_text: bool) -> float | str | None:
-    value = dict(entry.settings).get(path)
-    if value is None or not as_text:
-        return value
-    # Truth as it is written on the command line.
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def tasks(entries: Iterable[Entry]) -> list[Column]:
-    """A column for every task that a row was scored on; a task under several protocols has a column for each."""
-    scores = [score for entry in entries for score in entry.tasks]
-    found = {(score.name, score.protocol_hash): score for score in scores}
-    several = {name for name, count in Counter(name for name, _ in found).items() if count > 1}
-    return [_task(*key, key[0] in several, found[key].higher_is_better) for key in sorted(found)]
-
-
-def _task(name: str, protocol: str, is_one_of_several: bool, higher_is_better: bool | None) -> Column:
-    def score(entry: Entry) -> TaskScore | None:
-        return next((one for one in entry.tasks if (one.name, one.protocol_hash) == (name, protocol)), None)
-
-    def scale(entry: Entry) -> float:
-        found = score(entry)
-        return 1.0 if found is None else _scale(found)
-
-    metric = "_".join(name.split())
-    return Column(
-        name + (f" {protocol[:6]}" if is_one_of_several else ""),
-        printable(name).replace(" ", "\n") + (f"\n{protocol[:6]}" if is_one_of_several else ""),
-        lambda entry: getattr(score(entry), "value", None),
-        read_error=lambda entry: getattr(score(entry), "standard_error", None),
-        better="low" if higher_is_better is False else "high",
-        scale=scale,
-        table="usual",
-        page="usual",
-        name=printable(name) + (f" ({protocol[:6]})" if is_one_of_several else ""),
-        unit="task",
-        metric=f"task/{metric}",
-        error_metric=f"error/{metric}",
-    )
-
-
-def task_value(score: TaskScore) -> str:
-    """Accuracies times 100 as the leaderboard shows scores; other metrics as they are."""
-    value = _scale(score) * score.value
-    if score.standard_error is None:
-        return FORMS["score"](value)
-    return with_error(value, _scale(score) * score.standard_error)
-
-
-def _scale(score: TaskScore) -> float:
-    return 100.0 if score.metric in PERCENTAGES else 1.0

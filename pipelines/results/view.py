@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
 
 from calm_bench.overrides import ConfigurationError
-from pipelines.results.columns import INFERENCE, SCORE, TRAINING, Column, columns_of, find_column
+from pipelines.results.column import Column
+from pipelines.results.columns import INFERENCE, SCORE, TRAINING, columns_of, find_column
 from pipelines.results.pareto import pareto_front, pareto_front_within_errors
 
 if TYPE_CHECKING:
