@@ -404,6 +404,11 @@ def register() -> None:
 
 def _scorer_name(network: ChunkLanguageModel, name: str | None) -> str:
     is_exact = network.likelihood == "exact"
+    if not is_exact and not network.config.needs_autoencoder:
+        raise ConfigurationError(
+            f"a {network.config.kind} model has no exact likelihood, and has no latents for scorers to compare: "
+            "tasks of lm-eval are for models with either"
+        )
     if name is None:
         return EXACT if is_exact else DEFAULT_SCORER
     if is_exact != (name == EXACT):

@@ -1,0 +1,30 @@
+"""The family of the documentation, with the test that the documentation gives it, as somebody else would run them."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+import calm_bench
+
+pytest_plugins = ["pytester"]
+PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "own-family.md"
+
+
+@pytest.mark.slow
+def test_a_family_of_ones_own_is_tested_in_ones_own_project(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family, test = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert len(family.splitlines()) + len(test.splitlines()) <= 60
+    pytester.makepyfile(my_family=family, test_my_family=test)
+    pytester.makeini("[pytest]\naddopts = --strict-markers")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(pytester.path), str(Path(calm_bench.__file__).parents[1])]))
+    done = pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider")
+    outcomes = done.parseoutcomes()
+    assert outcomes["passed"] >= 14
+    # What is asked of a bound alone.
+    done.assert_outcomes(passed=outcomes["passed"], skipped=1)
