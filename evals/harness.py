@@ -412,7 +412,8 @@ def _scorer_name(network: ChunkLanguageModel, name: str | None) -> str:
     if name is None:
         return EXACT if is_exact else DEFAULT_SCORER
     if is_exact != (name == EXACT):
-        kind = f"a {network.config.kind} model has {'' if is_exact else 'no '}exact likelihoods"
+        exact = f"a {network.config.kind} model has exact likelihoods"
+        kind = exact if is_exact else "a chunk model has no exact likelihood"
         names = EXACT if is_exact else ", ".join(SCORERS.names())
         raise ConfigurationError(f"{kind}, so its scorer cannot be {name!r}: leave it unset, or take {names}")
     return name
