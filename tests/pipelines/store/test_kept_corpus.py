@@ -13,6 +13,7 @@ from pipelines.store.kept_corpus import corpus_identity_in
 from pipelines.store.store import Store
 from pipelines.study.catalogue import resolve_study
 from pipelines.study.graph import corpus_identity_of, stages_for
+from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_kind import STAGE_KINDS
 
 
@@ -27,7 +28,7 @@ def test_a_finished_corpus_outlives_its_file(tmp_path: Path) -> None:
     with pytest.raises(CorpusError):
         corpus_identity_in(store, said.append)(study.corpus)
     (tmp_path / "elsewhere.txt").rename(text)
-    run_stage(store, stage, STAGE_KINDS.get("corpus"), "cpu", lambda: False)
+    run_stage(store, stage, STAGE_KINDS.get("corpus"), StageContext())
     text.unlink()
     assert corpus_identity_in(store, said.append)(study.corpus) == before
     assert len(said) == 1
