@@ -94,14 +94,23 @@ def run(*arguments: str) -> tuple[int, str]:
     return found.exit_code, found.output
 
 
-def test_files_become_one_ranking_without_a_store(results: list[str], tmp_path: Path) -> None:
-    code, text = run("--store", str(tmp_path / "none"), "--format", "json", "--merge", *results)
+@pytest.fixture
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder to work in: no store is there, and none is named."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+
+@pytest.mark.usefixtures("_elsewhere")
+def test_files_become_one_ranking_without_a_store(results: list[str]) -> None:
+    code, text = run("--format", "json", "--merge", *results)
     assert code == 0
     assert [entry.label for entry in Leaderboard.from_json(text)] == ["m2", "m1", "m0"]
 
 
-def test_what_the_command_prints(results: list[str], tmp_path: Path) -> None:
-    here = ("--store", str(tmp_path / "none"), "--merge", *results)
+@pytest.mark.usefixtures("_elsewhere")
+def test_what_the_command_prints(results: list[str]) -> None:
+    here = ("--merge", *results)
     assert "K=4" in run(*here, "--filter", "brierlm>1", "--headline")[1]
     code, text = run(*here, "--columns", "K,brierlm", "--sort", "brierlm:asc", "--format", "csv")
     assert (code, [line.split(",")[2] for line in text.splitlines()]) == (0, ["model", "m0", "m1", "m2"])
