@@ -6,13 +6,12 @@ Importing this imports lm-eval; :func:`register` makes the model known to it as 
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from lm_eval.api.model import LM, CacheHook
@@ -23,7 +22,8 @@ from calm_bench.opening import Vocabulary, open_network, open_tokenizer, open_vo
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import did_you_mean
 from calm_bench.seeding import generator
-from evals.generation_requests import PROMPT_SHARE, GenerationRequest, read_request
+from evals.generation_requests import GenerationRequest, read_request
+from evals.harness_reader import HarnessReader, HarnessSettings
 from evals.protocol import EvaluationError
 from evals.scorers import DEFAULT_SCORER, EXACT, SCORERS
 from evals.scorers.scoring import Score, Text, score_texts
@@ -33,55 +33,15 @@ if TYPE_CHECKING:
 
     from evals.samplers import ModelSampler
 
-LOGGER = logging.getLogger(__name__)
-
 NAME = "calm-bench"
 """What lm-eval calls the model."""
 
 CACHE_OWNER = "calm-bench model"
 """Entry of lm-eval's cache that says whose answers it holds."""
-WHERE_LENGTH = "--max-length of calm-bench eval, --model_args max_length=..., benchmarks.max_length of a study"
-"""Where people say how much is read."""
-
-Alignment = Literal["start", "continuation"]
 ROWS_AT_ONCE = 32
 """Texts that are generated together."""
 _FROM_LM_EVAL = ("batch_size", "max_batch_size")
 """What lm-eval hands to every model. Batches here follow from memory, and results do not depend on them."""
-
-
-@dataclass(frozen=True)
-class HarnessSettings:
-    """How requests of lm-eval are answered.
-
-    Raises:
-        ConfigurationError: values that cannot be used.
-        UnknownName: a scorer that does not exist.
-    """
-
-    scorer: str | None = None
-    """Scorer of chunk models; unset means the one that ranks best. Token models are exact and take none but
-    ``exact``."""
-    num_samples: int = 64
-    """Draws of each chunk for a score, and candidates of each chunk for greedy generation."""
-    max_length: int = 1024
-    """Tokens that are read at most, prompt and answer together; of longer contexts the last ones. The same number
-    wherever tasks are asked (``calm-bench eval``, ``calm-bench lm-eval``, a study), so that a task has one score."""
-    alignment: Alignment = "continuation"
-    """From where chunks are counted. ``start``: the context's first token, as in generation, so that most continuations
-    begin inside a chunk, conditioned on its known tokens. ``continuation``: the continuation's first token; up to K - 1
-    of the context's first tokens are left out, or end-of-text tokens are put before a context shorter than a chunk."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.scorer not in (None, EXACT):
-            SCORERS.get(str(self.scorer))
-        if self.alignment not in get_args(Alignment):
-            raise ConfigurationError(f"alignment {self.alignment!r} is neither of {', '.join(get_args(Alignment))}")
-        if self.num_samples < 2:
-            raise ConfigurationError(f"num_samples {self.num_samples} is too few: an error needs two draws or more")
-        if self.max_length < 1:
-            raise ConfigurationError(f"max_length {self.max_length} is not a number of tokens to read")
 
 
 class CalmBenchLM(LM):  # type: ignore[misc]
@@ -104,9 +64,7 @@ class CalmBenchLM(LM):  # type: ignore[misc]
         self.scorer = _scorer_name(network, self.settings.scorer)
         self.scores: dict[tuple[str, str], Score] = {}
         """Scores with their Monte Carlo errors, by (context, continuation); by (``""``, text) of rolling ones."""
-        self.shortened: set[str] = set()
-        """Contexts of which the beginning was not read."""
-        self._said: set[str] = set()
+        self._reader = HarnessReader(vocabulary, network.chunk_size, self.settings)
         self._device = next(network.parameters()).device
 
     @classmethod
@@ -196,6 +154,11 @@ class CalmBenchLM(LM):  # type: ignore[misc]
         return {"scorer": self.scorer, "num_samples": self.num_samples, **self._reading, **counts}
 
     @property
+    def shortened(self) -> set[str]:
+        """Contexts of which the beginning was not read."""
+        return self._reader.shortened
+
+    @property
     def _reading(self) -> dict[str, Any]:
         return {name: getattr(self.settings, name) for name in ("max_length", "alignment", "seed")}
 
@@ -210,7 +173,7 @@ class CalmBenchLM(LM):  # type: ignore[misc]
             EvaluationError: a continuation that is longer than ``max_length`` leaves to be read.
         """
         pairs = [tuple(request.args) for request in requests]
-        texts = [self._text(context, continuation) for context, continuation in pairs]
+        texts = [self._reader.text(context, continuation) for context, continuation in pairs]
         scores = self._score(texts, self.scorer)
         self.scores |= dict(zip(pairs, scores, strict=True))
         answers = [(score.value, score.is_greedy) for score in scores]
@@ -226,7 +189,7 @@ class CalmBenchLM(LM):  # type: ignore[misc]
         models do it: each token is scored once, after at least one chunk, the last window after as much as fits.
         """
         strings = [request.args[0] for request in requests]
-        parts = [self._windows(string) for string in strings]
+        parts = [self._reader.windows(string) for string in strings]
         windows = [text for own in parts for text in own]
         scores = iter(self._score(windows, EXACT if self.scorer == EXACT else "decoder"))
         found = []
@@ -260,7 +223,7 @@ class CalmBenchLM(LM):  # type: ignore[misc]
         texts = [""] * len(read)
         prompts = []
         for index, request in enumerate(read):
-            prompt, room = self._prompt(request)
+            prompt, room = self._reader.prompt(request)
             prompts.append(prompt)
             # Rows of a batch are given equal numbers of tokens.
             read[index] = replace(request, settings=replace(request.settings, max_tokens=room))
@@ -275,31 +238,6 @@ class CalmBenchLM(LM):  # type: ignore[misc]
         for request, text in zip(requests, texts, strict=True):
             self.cache_hook.add_partial("generate_until", request.args, text)
         return texts
-
-    def _prompt(self, request: GenerationRequest) -> tuple[list[int], int]:
-        """The tokens of a prompt that are read, and how many may follow."""
-        wanted, size = request.settings.max_tokens, self.network.chunk_size
-        tokens = self.vocabulary.encode(request.context)
-        least = min(wanted, max(size, self._room - int(self._room * PROMPT_SHARE)))
-        kept = self._last(tokens, least)
-        if len(kept) < len(tokens):
-            self.shortened.add(request.context)
-            self._say_once(
-                f"prompts longer than {self._room - least} tokens lose their beginning (max_length "
-                f"{self.settings.max_length}, of which the answer gets {least})"
-            )
-        room = min(wanted, max(size, self._room - len(kept)))
-        if room < wanted:
-            self._say_once(
-                f"answers are shorter than the {wanted} tokens asked for (max_gen_toks) where the prompt leaves less "
-                f"of {self._room} (max_length)"
-            )
-        return kept, room
-
-    def _say_once(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
-            LOGGER.warning(text)
 
     def _generate(self, rows: Sequence[tuple[GenerationRequest, list[int], int]]) -> list[str]:
         from calm_bench.sampling.generate import generate_batch
@@ -337,59 +275,6 @@ class CalmBenchLM(LM):  # type: ignore[misc]
             raise EvaluationError(f"no score can be given: {error}") from error
         found = dict(zip(different, scores, strict=True))
         return [found[text] for text in texts]
-
-    def _text(self, context: str, continuation: str) -> Text:
-        stripped = context.rstrip()
-        before = self.vocabulary.encode(stripped)
-        whole = self.vocabulary.encode(context + continuation)
-        # A token may reach over the border; then it belongs to the continuation.
-        shared = next((index for index, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b), len(before))
-        given, asked = whole[:shared], whole[shared:]
-        if not continuation:
-            given, asked = whole, []
-        size = self.network.chunk_size
-        if len(asked) > self._room - size:
-            raise EvaluationError(
-                f"a continuation of {len(asked)} tokens cannot be scored within {self._room} tokens, of which a chunk "
-                f"of {size} stands before it: raise max_length ({WHERE_LENGTH})"
-            )
-        shortened = self._last(given, len(asked))
-        if len(shortened) < len(given):
-            self.shortened.add(context)
-        given = shortened
-        if self.settings.alignment == "continuation":
-            given = given[len(given) % size :] if len(given) >= size else self._padding(size - len(given)) + given
-        elif len(given) < size:
-            given = self._padding(size) + given
-        return Text((*given, *asked), len(given), context)
-
-    def _windows(self, string: str) -> list[Text]:
-        tokens, size = self.vocabulary.encode(string), self.network.chunk_size
-        length = max(size, self._room - size)
-        padded = [*self._padding(size), *tokens]
-        windows = []
-        for begin in range(size, len(padded), length):
-            end = min(begin + length, len(padded))
-            first = begin - size
-            if end == len(padded):
-                first = max(0, first - (length - (end - begin)) // size * size)
-            windows.append(Text(tuple(padded[first:end]), begin - first, f"{string}\x1frolling\x1f{begin}"))
-        return windows
-
-    @property
-    def _room(self) -> int:
-        """``max_length`` in whole chunks, two at least."""
-        size = self.network.chunk_size
-        return max(2, self.settings.max_length // size) * size
-
-    def _last(self, tokens: list[int], more: int) -> list[int]:
-        """The last ``tokens`` that leave room for ``more``, with the same alignment of chunks."""
-        size = self.network.chunk_size
-        excess = len(tokens) - max(size, self._room - more)
-        return tokens[-(-excess // size) * size :] if excess > 0 else tokens
-
-    def _padding(self, count: int) -> list[int]:
-        return [self.vocabulary.eos_id] * count
 
 
 def register() -> None:

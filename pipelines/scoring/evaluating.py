@@ -94,7 +94,7 @@ def evaluate_model(
 
     settings = None
     if wanted.tasks:
-        from evals.harness import HarnessSettings
+        from evals.harness_reader import HarnessSettings
 
         # Checked before minutes are spent on anything else.
         from evals.task_loading import check_tasks

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from calm_bench.tokens.tokenizer import Tokenizer
     from evals.adapters.hugging_face import HuggingFaceSampler
     from evals.evaluate import BrierResult
-    from evals.harness import HarnessSettings
+    from evals.harness_reader import HarnessSettings
     from evals.protocol import Protocol
     from evals.samplers import ModelSampler
     from evals.task_score import TaskScore

@@ -21,7 +21,8 @@ from calm_bench.registry import UnknownName
 from calm_bench.tokens.byte_tokenizer import ByteTokenizer
 from evals.benchmarks import run_tasks
 from evals.choices import accuracy_error, mean_error, ratio_error
-from evals.harness import CalmBenchLM, HarnessSettings
+from evals.harness import CalmBenchLM
+from evals.harness_reader import HarnessSettings
 from evals.task_loading import MissingData, load_tasks
 from pipelines.app.cli import main
 from pipelines.app.commands.lm_eval import with_our_tasks

@@ -17,7 +17,8 @@ from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import UnknownName
 from calm_bench.tokens.byte_tokenizer import ByteTokenizer
 from evals.generation_requests import read_request
-from evals.harness import NAME, CalmBenchLM, HarnessSettings, register
+from evals.harness import NAME, CalmBenchLM, register
+from evals.harness_reader import HarnessSettings
 from evals.protocol import EvaluationError
 
 EOS = ByteTokenizer.eos_id

@@ -15,7 +15,8 @@ from calm_bench.lm import TokenModel
 from calm_bench.registry import UnknownName
 from calm_bench.tokens.byte_tokenizer import ByteTokenizer
 from evals.benchmarks import run_tasks
-from evals.harness import CalmBenchLM, HarnessSettings
+from evals.harness import CalmBenchLM
+from evals.harness_reader import HarnessSettings
 from evals.task_files import TaskFileError
 from evals.task_loading import check_tasks, load_tasks
 from pipelines.planning.preflight import check_study

@@ -21,7 +21,8 @@ def run_benchmarks(stage: Stage, inputs: Mapping[str, Path], folder: Path, conte
     """Run the tasks one after the other; an interruption between two begins them anew."""
     from calm_bench.tokens import load_tokenizer
     from evals.benchmarks import run_tasks
-    from evals.harness import CalmBenchLM, HarnessSettings
+    from evals.harness import CalmBenchLM
+    from evals.harness_reader import HarnessSettings
 
     settings = Benchmarks.model_validate(stage.config["benchmarks"])
     model = load_trained(stage, inputs["language_model"] / "model", context.device)
