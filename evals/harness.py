@@ -64,7 +64,7 @@ class CalmBenchLM(LM):  # type: ignore[misc]
         self.scorer = _scorer_name(network, self.settings.scorer)
         self.scores: dict[tuple[str, str], Score] = {}
         """Scores with their Monte Carlo errors, by (context, continuation); by (``""``, text) of rolling ones."""
-        self._reader = HarnessReader(vocabulary, network.chunk_size, self.settings)
+        self.reader = HarnessReader(vocabulary, network.chunk_size, self.settings)
         self._device = next(network.parameters()).device
 
     @classmethod
@@ -156,7 +156,7 @@ class CalmBenchLM(LM):  # type: ignore[misc]
     @property
     def shortened(self) -> set[str]:
         """Contexts of which the beginning was not read."""
-        return self._reader.shortened
+        return self.reader.shortened
 
     @property
     def _reading(self) -> dict[str, Any]:
@@ -173,7 +173,7 @@ class CalmBenchLM(LM):  # type: ignore[misc]
             EvaluationError: a continuation that is longer than ``max_length`` leaves to be read.
         """
         pairs = [tuple(request.args) for request in requests]
-        texts = [self._reader.text(context, continuation) for context, continuation in pairs]
+        texts = [self.reader.text(context, continuation) for context, continuation in pairs]
         scores = self._score(texts, self.scorer)
         self.scores |= dict(zip(pairs, scores, strict=True))
         answers = [(score.value, score.is_greedy) for score in scores]
@@ -189,7 +189,7 @@ class CalmBenchLM(LM):  # type: ignore[misc]
         models do it: each token is scored once, after at least one chunk, the last window after as much as fits.
         """
         strings = [request.args[0] for request in requests]
-        parts = [self._reader.windows(string) for string in strings]
+        parts = [self.reader.windows(string) for string in strings]
         windows = [text for own in parts for text in own]
         scores = iter(self._score(windows, EXACT if self.scorer == EXACT else "decoder"))
         found = []
@@ -223,7 +223,7 @@ class CalmBenchLM(LM):  # type: ignore[misc]
         texts = [""] * len(read)
         prompts = []
         for index, request in enumerate(read):
-            prompt, room = self._reader.prompt(request)
+            prompt, room = self.reader.prompt(request)
             prompts.append(prompt)
             # Rows of a batch are given equal numbers of tokens.
             read[index] = replace(request, settings=replace(request.settings, max_tokens=room))

@@ -91,19 +91,19 @@ def test_every_border_is_defined(alignment: str, chunk_size: int) -> None:
 
 
 def test_alignment_says_where_chunks_begin() -> None:
-    start = harness(4, alignment="start")._text("abcdef", "ghij")
+    start = harness(4, alignment="start").reader.text("abcdef", "ghij")
     assert start.tokens == tuple(b"abcdefghij")
     assert start.start == 6
-    own = harness(4, alignment="continuation")._text("abcdef", "ghij")
+    own = harness(4, alignment="continuation").reader.text("abcdef", "ghij")
     assert own.tokens == tuple(b"cdefghij")
     assert own.start == 4
-    assert harness(4, alignment="continuation")._text("ab", "c").tokens == (EOS, EOS, *b"abc")
-    assert harness(4, alignment="start")._text("ab", "c").tokens == (EOS,) * 4 + tuple(b"abc")
+    assert harness(4, alignment="continuation").reader.text("ab", "c").tokens == (EOS, EOS, *b"abc")
+    assert harness(4, alignment="start").reader.text("ab", "c").tokens == (EOS,) * 4 + tuple(b"abc")
 
 
 def test_long_contexts_lose_their_beginning() -> None:
     lm = harness(4, max_length=16, alignment="start")
-    text = lm._text("abcdefghijklmnopqrstuvwxyz", "0123")
+    text = lm.reader.text("abcdefghijklmnopqrstuvwxyz", "0123")
     assert len(text.tokens) <= 16
     assert text.tokens[-4:] == tuple(b"0123")
     assert text.tokens[: text.start] == tuple(b"abcdefghijklmnopqrstuvwxyz"[-text.start :])
@@ -265,14 +265,14 @@ def test_only_prompts_without_room_lose_their_beginning(caplog: pytest.LogCaptur
     assert lm.shortened == {long}
     assert lm.get_model_info()["num_prompts_shortened"] == 1
     assert len(caplog.records) == 2  # each is said once
-    prompt, room = lm._prompt(read_request(long, QUESTION))
+    prompt, room = lm.reader.prompt(read_request(long, QUESTION))
     assert (prompt, room) == ([ord("y")] * 48, 16)
 
 
 def test_prompts_that_fit_are_answered_as_ever() -> None:
     """The numbers of an earlier version, which cut prompts only where they did not fit."""
     lm = harness(4, max_length=256, num_samples=4)
-    prompt, room = lm._prompt(read_request("a question", {"max_gen_toks": 20}))
+    prompt, room = lm.reader.prompt(read_request("a question", {"max_gen_toks": 20}))
     assert (prompt, room) == (list(b"a question"), 20)
 
 
