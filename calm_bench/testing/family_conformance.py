@@ -1,12 +1,12 @@
 """What a model of every family must do, whatever it is inside.
 
-A family's test class inherits :class:`FamilyConformance` and names a configuration; pytest then runs every test of it::
+A family's test class inherits :class:`FamilyConformance`, or the suite for families with exact probabilities or with a
+bound of them, and names a configuration; pytest then runs every test of it::
 
-    from calm_bench.config import LanguageModel
-    from calm_bench.testing.family_conformance import FamilyConformance
+    from calm_bench.testing.family_conformance import ExactFamilyConformance
 
 
-    class TestUnigram(FamilyConformance):
+    class TestUnigram(ExactFamilyConformance):
         settings = {"kind": "custom", "custom": {"target": "my_family:Unigram"}}
 """
 
@@ -50,6 +50,9 @@ class FamilyConformance:
     """``module:NAME`` of classes that a saved folder may have imported."""
     training_tolerance: ClassVar[float] = 1e-6
     """Relative; a closed form may state an expectation."""
+    likelihood: ClassVar[str] = "none"
+    """What the network knows of the probability of a chunk; :class:`ExactFamilyConformance` and
+    :class:`BoundedFamilyConformance` are for networks that know something."""
 
     def config(self, **changed: Any) -> LanguageModel:
         config = LanguageModel.model_validate({**SMALL, "chunk_size": 2, **self.settings, **changed})
@@ -72,6 +75,9 @@ class FamilyConformance:
 
     def autoencoder(self) -> AutoencoderConfig:
         return AutoencoderConfig(latent_size=6, hidden_size=8, intermediate_size=12)
+
+    def test_what_it_knows_of_probabilities_is_tested(self) -> None:
+        assert self.build().likelihood == self.likelihood, "inherit from the suite for this kind of likelihood"
 
     def test_hidden_states_and_draws_have_their_shapes(self) -> None:
         model = self.build()
@@ -199,8 +205,20 @@ class FamilyConformance:
             assert torch.equal(loaded.hidden_states(text(2, STEPS * model.chunk_size)), hidden)
             assert torch.equal(loaded.draw(hidden, 3, seeded(0)), model.draw(hidden, 3, seeded(0)))
 
+
+class ExactFamilyConformance(FamilyConformance):
+    """For families with exact probabilities: sums, draws, temperature, known beginnings and traces besides."""
+
+    likelihood = "exact"
+
+    def exact(self) -> ExactModel:
+        """An untrained model."""
+        model = self.build()
+        assert isinstance(model, ExactModel)
+        return model
+
     def test_exact_probabilities_sum_to_one_and_agree_with_what_is_drawn(self) -> None:
-        model = exact(self.build())
+        model = self.exact()
         size = model.chunk_size
         every = torch.tensor(list(product(range(V), repeat=size)))
         with torch.no_grad():
@@ -213,7 +231,7 @@ class FamilyConformance:
         torch.testing.assert_close(model.log_likelihoods(hidden.expand(len(every), -1), every, 0), logs)
 
     def test_temperature_and_known_beginnings_are_exact(self) -> None:
-        model = exact(self.build())
+        model = self.exact()
         size, rows, temperature = model.chunk_size, 4_000, 0.6
         with torch.no_grad():
             hidden = model.hidden_states(text(1, STEPS * size))[0, -1].expand(rows, -1)
@@ -234,7 +252,7 @@ class FamilyConformance:
         assert chi_square(sampled.chunks, probability) < 5
 
     def test_traces_are_the_probabilities_of_the_text(self) -> None:
-        model = exact(self.build())
+        model = self.exact()
         size = model.chunk_size
         windows = text(2, 8 * size)
         positions = [2 * size, 4 * size]
@@ -254,10 +272,14 @@ class FamilyConformance:
                         collision = chances.square().sum(dim=-1)
                         torch.testing.assert_close(traces.collision[:, place, sample, step], collision)
 
+
+class BoundedFamilyConformance(FamilyConformance):
+    """For families that know a lower bound of their log-likelihood: that it is one, besides."""
+
+    likelihood = "bound"
+
     def test_a_bound_lies_below_and_its_mean_is_steady(self) -> None:
         model = self.build()
-        if model.likelihood != "bound":
-            pytest.skip("its likelihood is exact or unknown")
         size = model.chunk_size
         every = torch.tensor(list(product(range(V), repeat=size)))
         with torch.no_grad():
@@ -275,13 +297,6 @@ def next_distribution(model: ExactModel, tokens: Tensor) -> Tensor:
     for index in range(whole, tokens.shape[1]):
         state = model.advance(state, tokens[:, index])
     return model.next_probabilities(state)
-
-
-def exact(model: ChunkLanguageModel) -> ExactModel:
-    """Skips the test of a model without exact probabilities."""
-    if not isinstance(model, ExactModel):
-        pytest.skip("the model has no exact probabilities")
-    return model
 
 
 def chi_square(drawn: Tensor, probability: Tensor) -> float:

@@ -33,6 +33,7 @@ IMPORTERS = {
     "calm_bench/__init__.py": "names of the entrance, in our code",
     "calm_bench/command.py": "a fixed name",
     "calm_bench/corpora/stdlib.py": "a fixed name",
+    "calm_bench/families/custom.py": "a family that a study or CALM_BENCH_TRUSTED_HEADS names",
     "calm_bench/heads/custom.py": "a head that a study or CALM_BENCH_TRUSTED_HEADS names",
     "calm_bench/registry.py": "names in our code, and entry points of installed packages",
     "calm_bench/tokens/choose_tokenizer.py": "names in our code, chosen by a key",

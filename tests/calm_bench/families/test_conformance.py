@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from calm_bench.testing.family_conformance import FamilyConformance
+from calm_bench.testing.family_conformance import BoundedFamilyConformance, ExactFamilyConformance
 
 
-class TestToken(FamilyConformance):
+class TestToken(ExactFamilyConformance):
     settings: ClassVar[dict[str, Any]] = {"kind": "token"}
 
 
-class TestCalm(FamilyConformance):
+class TestCalm(BoundedFamilyConformance):
     settings: ClassVar[dict[str, Any]] = {
         "kind": "calm",
         "head": {"kind": "energy", "width": 12, "num_samples": 4, "num_targets": 5},
@@ -20,11 +20,11 @@ class TestCalm(FamilyConformance):
     training_tolerance = 0.1
 
 
-class TestPatch(FamilyConformance):
+class TestPatch(ExactFamilyConformance):
     settings: ClassVar[dict[str, Any]] = {"kind": "patch"}
 
 
-class TestPatchOfFour(FamilyConformance):
+class TestPatchOfFour(ExactFamilyConformance):
     settings: ClassVar[dict[str, Any]] = {
         "kind": "patch",
         "chunk_size": 4,
@@ -32,7 +32,7 @@ class TestPatchOfFour(FamilyConformance):
     }
 
 
-class TestPatchTransformer(FamilyConformance):
+class TestPatchTransformer(ExactFamilyConformance):
     settings: ClassVar[dict[str, Any]] = {
         "kind": "patch",
         "chunk_size": 3,
@@ -40,11 +40,11 @@ class TestPatchTransformer(FamilyConformance):
     }
 
 
-class TestMultiToken(FamilyConformance):
+class TestMultiToken(ExactFamilyConformance):
     settings: ClassVar[dict[str, Any]] = {"kind": "multi_token", "chunk_size": 3}
 
 
-class TestBlockDiffusion(FamilyConformance):
+class TestBlockDiffusion(BoundedFamilyConformance):
     settings: ClassVar[dict[str, Any]] = {"kind": "block_diffusion", "chunk_size": 3}
     # How many tokens are masked is drawn.
     training_tolerance = 0.02
