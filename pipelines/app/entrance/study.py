@@ -85,6 +85,7 @@ class Study:
         from pipelines.app.running import run_and_report
         from pipelines.common.screen import screen_of
         from pipelines.planning.objective_text import settle_objective_text
+        from pipelines.results.leaderboard import load_board
         from pipelines.store.opening import open_store
 
         study, note = settle_objective_text(self.config, open_store(self.config.execution.store))
@@ -95,7 +96,9 @@ class Study:
         console = Console(file=io.StringIO() if quiet or sys.stdout is None else screen_of(sys.stdout))
         report = run_and_report(study, console, retry_failed)
         failed = {outcome.label: outcome.error or outcome.state for outcome in report.failed}
-        return StudyResult(report.leaderboard, report.folder, study.execution.store, failed)
+        # As result() reads it, so that the same rows are equal.
+        board = load_board(report.folder) or report.leaderboard
+        return StudyResult(board, report.folder, study.execution.store, failed)
 
     def result(self) -> StudyResult:
         """The results that the store holds of this study; runs nothing.

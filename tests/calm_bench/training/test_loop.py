@@ -199,7 +199,7 @@ def test_training_learns(tokens: Path, tmp_path: Path) -> None:
 
 
 def test_an_infinite_learning_rate_stops_with_advice(tokens: Path, tmp_path: Path) -> None:
-    with pytest.raises(NonFiniteLoss, match=r"lower training\.learning_rate"):
+    with pytest.raises(NonFiniteLoss, match=r"lower model\.training\.learning_rate"):
         train_language_model(experiment("token", learning_rate=1e30), tokens, None, tmp_path, "cpu", never)
     # What is broken never replaces a good checkpoint.
     for path in (tmp_path / "checkpoints").glob("*.safetensors"):
@@ -208,7 +208,7 @@ def test_an_infinite_learning_rate_stops_with_advice(tokens: Path, tmp_path: Pat
 
 def test_a_diverging_loss_stops_with_advice(tokens: Path, tmp_path: Path) -> None:
     what = experiment("token", learning_rate=3.0, divergence_factor=1.01, warmup_steps=0, clip_norm=1e6, log_every=1)
-    with pytest.raises(Diverged, match=r"lower training\.learning_rate"):
+    with pytest.raises(Diverged, match=r"lower model\.training\.learning_rate"):
         train_language_model(what, tokens, None, tmp_path, "cpu", never)
 
 

@@ -86,6 +86,13 @@ def comparable(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in VARYING}
 
 
+def without_folders(found: dict[str, Any]) -> dict[str, Any]:
+    """Rows of a store as those of MLflow, which do not know the folders of studies."""
+    return {
+        label: {key: value for key, value in row.items() if key != "study_identity"} for label, row in found.items()
+    }
+
+
 @pytest.mark.slow
 def test_a_run_leaves_leaderboard_picture_and_mlflow_behind(on_ray: str, calm_bench: Command, folder: Path) -> None:
     found = rows(calm_bench, "--store", "on-ray")
@@ -114,7 +121,7 @@ def test_a_run_leaves_leaderboard_picture_and_mlflow_behind(on_ray: str, calm_be
 @pytest.mark.usefixtures("on_ray")
 def test_mlflow_has_the_same_rows(calm_bench: Command, folder: Path) -> None:
     tracked = rows(calm_bench, "--mlflow", f"sqlite:///{folder / 'on-ray' / 'mlflow.db'}")
-    assert tracked == rows(calm_bench, "--store", "on-ray")
+    assert tracked == without_folders(rows(calm_bench, "--store", "on-ray"))
 
 
 @pytest.mark.slow
@@ -129,7 +136,8 @@ def test_a_second_run_computes_nothing_and_says_the_same(calm_bench: Command, fo
     assert rows(calm_bench, "--store", "on-ray") == before
     assert sorted((folder / "on-ray" / "stages").glob("*/*/result.json")) == results
     assert [path.stat().st_mtime_ns for path in results] == times
-    assert rows(calm_bench, "--mlflow", f"sqlite:///{folder / 'on-ray' / 'mlflow.db'}") == before
+    tracked = rows(calm_bench, "--mlflow", f"sqlite:///{folder / 'on-ray' / 'mlflow.db'}")
+    assert tracked == without_folders(before)
     plan = json.loads(calm_bench("plan", "tiny.yaml", "--store", "on-ray", "--json").stdout)
     assert plan["training_flops_to_run"] == 0
     assert {stage["state"] for stage in plan["stages"]} == {"cached"}
@@ -229,7 +237,7 @@ def test_a_failing_trial_is_told_and_the_others_are_ranked(calm_bench: Command) 
         (["plan", "tiny.yaml", "model.head.alpha=2"], "model.head.alpha: input should be less than 2"),
         (["plan", "tiny.yaml", "corpus.source=absent.txt"], "absent.txt"),
         (["eval", "K=5", "--store", "nothing"], "no study has finished"),
-        (["leaderboard", "absent", "--store", "nothing"], "no finished study 'absent'"),
+        (["leaderboard", "absent", "--store", "nothing"], "there is no store"),
         (["eval", "."], "holds no model"),
     ],
 )

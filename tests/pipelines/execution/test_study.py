@@ -148,8 +148,11 @@ def test_results_deleted_from_the_store_are_made_again(
 
 
 def _with_patience(experiment: Experiment) -> StageGraph:
-    """The real stages, and one more that does not end before it was stopped once."""
-    return StageGraph((*stages_for(experiment).stages, Stage("patient", 1, {"seed": experiment.seed})))
+    """The real stages, and one more after them that does not end before it was stopped once."""
+    real = stages_for(experiment)
+    return StageGraph(
+        (*real.stages, Stage("patient", 1, {"seed": experiment.seed}, {"evaluation": real["evaluation"]}))
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
