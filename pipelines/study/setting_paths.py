@@ -13,13 +13,14 @@ from itertools import pairwise
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 from calm_bench.presets import PRESETS
 from calm_bench.problems import KIND
 from pipelines.study.config import Study
 
 NO_DEFAULT = "–"  # noqa: RUF001
+REQUIRED = object()
+"""Stands for the default of a setting that has none."""
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -73,7 +74,7 @@ def _walk(model: type[BaseModel], prefix: str) -> Iterator[SettingPath]:
             for one in models:
                 yield from (each for each in _walk(one, f"{path}.") if not each.path.endswith(f"{path}.{KIND}"))
             continue
-        default = info.default_factory() if info.default_factory else info.default  # type: ignore[call-arg]
+        default = REQUIRED if info.is_required() else info.get_default(call_default_factory=True)
         yield _setting(path, _type(info.annotation), _json(default), _descriptions(model).get(name, ""))
 
 
@@ -125,11 +126,11 @@ def _is_collection(annotation: Any) -> bool:
 
 
 def _default_kind(default: Any) -> str:
-    return _json(getattr(default, KIND, PydanticUndefined))
+    return _json(getattr(default, KIND, REQUIRED))
 
 
 def _json(value: Any) -> str:
-    if value is PydanticUndefined:
+    if value is REQUIRED:
         return NO_DEFAULT
     return json.dumps(value.model_dump(mode="json") if isinstance(value, BaseModel) else value, default=str)
 
