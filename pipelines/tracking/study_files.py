@@ -15,6 +15,7 @@ from pipelines.common.record_file import RecordError
 from pipelines.results.entry import Entry, entry_from
 from pipelines.results.leaderboard import Leaderboard, LeaderboardError, load_board
 from pipelines.store.names import LEADERBOARD_FILE
+from pipelines.store.refs import StudyRef
 from pipelines.store.store import Store
 from pipelines.store.study_record import StudyRecord
 from pipelines.store.trial_record import TrialRecord, has_begun, load_trials
@@ -187,7 +188,9 @@ class StudyFiles:
                     role=record.role,
                     stratum=record.stratum,
                 )
-                entry = entry_from(outcome, study)
+                # As a board that is read from the study's folder has it.
+                identity = StudyRef.of(self._folder).identity
+                entry = entry_from(outcome, study).model_copy(update={"study_identity": identity})
             except (OSError, ValueError, KeyError, TypeError):
                 # Parts of its stages were deleted, or an older version wrote them.
                 if number not in rows:

@@ -45,7 +45,7 @@ import json, os, re, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from pipelines.planning.measuring import _texts, _window
+from pipelines.study.kinds.measured_speed import _texts, _window
 from calm_bench.config import Experiment
 from calm_bench.training.speed import autoencoder_speed, language_model_speed
 from calm_bench.lm.folder import build_language_model

@@ -23,7 +23,7 @@ from pipelines.study.stage_kind import STAGE_KINDS, StageKind
 from pipelines.study.stage import Stage
 from pipelines.store.store import Store
 
-def run_where(stage, inputs, folder, device, stop):
+def run_where(stage, inputs, folder, context):
     import calm_bench, evals, pipelines
     files = [module.__file__ for module in (calm_bench, evals, pipelines)]
     return {"files": files, "mark": calm_bench.MARK, "threads": os.environ["OMP_NUM_THREADS"], "pid": os.getpid()}

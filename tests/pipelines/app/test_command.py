@@ -86,13 +86,6 @@ def comparable(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in VARYING}
 
 
-def without_folders(found: dict[str, Any]) -> dict[str, Any]:
-    """Rows of a store as those of MLflow, which do not know the folders of studies."""
-    return {
-        label: {key: value for key, value in row.items() if key != "study_identity"} for label, row in found.items()
-    }
-
-
 @pytest.mark.slow
 def test_a_run_leaves_leaderboard_picture_and_mlflow_behind(on_ray: str, calm_bench: Command, folder: Path) -> None:
     found = rows(calm_bench, "--store", "on-ray")
@@ -121,7 +114,7 @@ def test_a_run_leaves_leaderboard_picture_and_mlflow_behind(on_ray: str, calm_be
 @pytest.mark.usefixtures("on_ray")
 def test_mlflow_has_the_same_rows(calm_bench: Command, folder: Path) -> None:
     tracked = rows(calm_bench, "--mlflow", f"sqlite:///{folder / 'on-ray' / 'mlflow.db'}")
-    assert tracked == without_folders(rows(calm_bench, "--store", "on-ray"))
+    assert tracked == rows(calm_bench, "--store", "on-ray")
 
 
 @pytest.mark.slow
@@ -137,7 +130,7 @@ def test_a_second_run_computes_nothing_and_says_the_same(calm_bench: Command, fo
     assert sorted((folder / "on-ray" / "stages").glob("*/*/result.json")) == results
     assert [path.stat().st_mtime_ns for path in results] == times
     tracked = rows(calm_bench, "--mlflow", f"sqlite:///{folder / 'on-ray' / 'mlflow.db'}")
-    assert tracked == without_folders(before)
+    assert tracked == before
     plan = json.loads(calm_bench("plan", "tiny.yaml", "--store", "on-ray", "--json").stdout)
     assert plan["training_flops_to_run"] == 0
     assert {stage["state"] for stage in plan["stages"]} == {"cached"}

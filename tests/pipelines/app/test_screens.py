@@ -38,7 +38,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
+    # What a test runner sets of Python's own encoding would stand above the locale.
+    own = {name: value for name, value in os.environ.items() if name not in ("PYTHONIOENCODING", "PYTHONUTF8")}
+    environment = {**own, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     return subprocess.run(
         [*COMMAND, *arguments], cwd=folder, env=environment, encoding="utf-8", errors="replace", check=False, **options
