@@ -236,7 +236,7 @@ def test_a_study_is_in_mlflow_as_it_is_in_the_files(outcomes: list[TrialOutcome]
     assert f"**BrierLM {clipped_with_error(row.brierlm, row.brierlm_se)}**" in child.data.tags["mlflow.note.content"]
     assert (store / "mlartifacts").is_dir()
 
-    expected = [entry_from(outcome, STUDY) for outcome in outcomes]
+    expected = [entry_from(outcome, STUDY).model_copy(update={"study_identity": IDENTITY}) for outcome in outcomes]
     assert entries_from_mlflow(uri_of(store), "calm-bench") == expected
     assert entries_from_mlflow(uri_of(store), "calm-bench", "k-ablation") == expected
     assert entries_from_mlflow(uri_of(store), "calm-bench", "other") == []
