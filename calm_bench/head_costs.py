@@ -19,6 +19,7 @@ from calm_bench.head_config import (
     NetworkHead,
     ShortcutHead,
 )
+from calm_bench.trusted_code import check_trusted
 
 Accounting = Literal["implementation", "paper"]
 """``implementation``: what the code here computes. A head block's product with the condition does not depend on the
@@ -44,10 +45,15 @@ class HeadCost:
 
 
 def head_cost(head: HeadConfig, hidden_size: int, latent_size: int, accounting: Accounting) -> HeadCost:
-    """The cost of ``head`` on a backbone of ``hidden_size``."""
+    """The cost of ``head`` on a backbone of ``hidden_size``.
+
+    Raises:
+        UntrustedCode: a class from elsewhere that the user did not name.
+    """
     if isinstance(head, EnergyHead):
         return _energy(head, hidden_size, latent_size, accounting)
     if isinstance(head, CustomHead):
+        check_trusted(head.target)
         return _counted(head.model_dump_json(), hidden_size, latent_size)
     if isinstance(head, DiffusionHead):
         outputs = 2 * latent_size if head.objective == "noise" else latent_size

@@ -2,7 +2,8 @@
 
 A description is an object, or a class without arguments, derived from :class:`calm_bench.families.base.Family`. Where
 there is none the target is the network, a class derived from :class:`calm_bench.lm.base.ChunkLanguageModel` that is
-built from ``(model, vocab_size)``; torch then counts what one training pass and one draw of it cost.
+built from ``(model, vocab_size)``; torch then counts what one training pass and one draw of it cost. Whatever is asked
+of the family raises :class:`calm_bench.trusted_code.UntrustedCode` where the user did not name the target.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from calm_bench.families.base import Family, Parts
 from calm_bench.head_costs import Accounting
 from calm_bench.part_memory import Device, chunk_input_kept, cross_entropy_peak, logits_held
 from calm_bench.registry import UnknownName
+from calm_bench.trusted_code import check_trusted
 
 
 class CustomFamily(Family):
@@ -101,9 +103,11 @@ def description_of(model: LanguageModel) -> Family | None:
     """The description that ``model.custom.target`` names; None where it names something else, which must be a network.
 
     Raises:
+        UntrustedCode: the user named no such target.
         UnknownName: nothing importable has this name.
         TypeError: it is no class and no description.
     """
+    check_trusted(_target(model))
     found = imported(_target(model))
     if isinstance(found, type) and issubclass(found, Family):
         found = found()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,8 @@ from calm_bench.family_registry import FAMILIES
 from calm_bench.head_config import CustomHead
 from calm_bench.lm.base import ChunkLanguageModel
 from calm_bench.seeding import derive
+from calm_bench.trusted_code import TRUSTED_HEADS, trust_code, trusted_by_environment
 from calm_bench.weights import WeightsError, load_weights, read_description
-
-TRUSTED_HEADS = "CALM_BENCH_TRUSTED_HEADS"
 
 
 def build_language_model(
@@ -27,10 +25,15 @@ def build_language_model(
 ) -> ChunkLanguageModel:
     """An untrained model whose initial weights depend on ``seed`` alone, not on what ran before.
 
+    A head or a family from elsewhere that ``config`` names is imported, and trusted in this process from then on.
+
     Raises:
         ValueError: a model of a family that needs an autoencoder, without one.
         TypeError: its network is no :class:`ChunkLanguageModel`.
     """
+    named = _code_of(config)
+    if named is not None:
+        trust_code(named)
     network = imported(family_of(config).network_of(config))
     if not (isinstance(network, type) and issubclass(network, ChunkLanguageModel)):
         raise TypeError(f"{network!r} is no class derived from calm_bench.lm.ChunkLanguageModel")
@@ -72,7 +75,7 @@ def from_description(description: dict[str, Any], trusted_heads: Collection[str]
     # The budget is no property of the model, but the configuration cannot be built without one.
     config = LanguageModelConfig.model_validate({**description["model"], "training": {"num_steps": 1}})
     target = _code_of(config)
-    if target is not None and target not in {*trusted_heads, *os.environ.get(TRUSTED_HEADS, "").split(",")}:
+    if target is not None and target not in {*trusted_heads, *trusted_by_environment()}:
         what = "head is the class" if config.family.uses("head") else "family is"
         raise WeightsError(
             f"the model's {what} {target!r}, which loading would import and run: "

@@ -34,6 +34,7 @@ from calm_bench.sampling.continuations import sample_continuations
 from calm_bench.sampling.generate import generate_batch
 from calm_bench.sampling.temperature import Decoding, sample_chunks
 from calm_bench.sampling.traces import trace_continuations
+from calm_bench.trusted_code import targets_in, trust_code
 
 V, D, STEPS = 5, 16, 4
 """Vocabulary, hidden size, chunks of a training sequence."""
@@ -56,6 +57,7 @@ class FamilyConformance:
 
     def config(self, **changed: Any) -> LanguageModel:
         config = LanguageModel.model_validate({**SMALL, "chunk_size": 2, **self.settings, **changed})
+        trust_code(*targets_in(config.model_dump()))
         return config.model_copy(update={"chunk_size": family_of(config).chunk_size(config)})
 
     def build(self, seed: int = 0, **changed: Any) -> ChunkLanguageModel:

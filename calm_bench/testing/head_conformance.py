@@ -26,6 +26,7 @@ from calm_bench.head_config import HeadConfig
 from calm_bench.head_costs import head_cost
 from calm_bench.heads import HEADS, Head
 from calm_bench.sampling.window_noise import Units
+from calm_bench.trusted_code import targets_in, trust_code
 
 P, D, Z = 7, 10, 3
 """Positions, hidden size, latent size: no two alike, and P unlike any number of samples."""
@@ -197,6 +198,7 @@ class HeadConformance:
         assert batched <= P * counted
 
     def cost(self) -> Any:
+        trust_code(*targets_in(self.config.model_dump()))
         return head_cost(self.config, D, Z, "implementation")
 
     def test_a_toy_distribution_is_learned(self) -> None:

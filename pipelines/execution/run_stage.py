@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from calm_bench.atomic import write_bytes
 from calm_bench.errors import RunError
+from calm_bench.trusted_code import targets_in, trust_code
 from pipelines.common.redact import redact
 from pipelines.execution.failures import Cause, WorkerFailed, cause_of, input_may_explain, name_of
 from pipelines.execution.worker_group import WorkerGroup
@@ -61,6 +62,9 @@ def run_stage(
         StageError: the stage raised; the message says what and where the traceback is kept. Inputs that turned out to
             be damaged are quarantined by then, and ``cause`` is ``transient``.
     """
+    for asked in _with_inputs(stage):
+        # What a stage names that is to be run comes from the study that the user asked for.
+        trust_code(*targets_in(asked.config))
     while not store.is_done(stage):
         if context.stop():
             raise Interrupted(f"{stage} was stopped before it started")
@@ -82,6 +86,12 @@ def run_stage(
                 if not lease.lost or context.stop():
                     raise
     return store.result(stage)
+
+
+def _with_inputs(stage: Stage) -> Iterator[Stage]:
+    yield stage
+    for source in stage.inputs.values():
+        yield from _with_inputs(source)
 
 
 def _either(stop: Callable[[], bool], lease: Lease) -> Callable[[], bool]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from calm_bench.config import Experiment
 from calm_bench.errors import RunError
+from calm_bench.trusted_code import targets_in, trust_code
 from pipelines.planning.calibration import ALONE, Calibration, Measured
 from pipelines.planning.machines import Machine
 from pipelines.study.stage_kind import STAGE_KINDS
@@ -134,6 +135,7 @@ def _work(
         own = time.process_time() - begun_cpu
         connection.send(min(time.perf_counter() - begun, IMPORT_WAIT * own))
         together: list[Speed] = []
+        trust_code(*targets_in([experiment for _, experiment, _ in requests]))
         for kind, experiment, vocab_size in requests:
             barrier.wait(TIMEOUT_S)
             begun, begun_cpu = time.perf_counter(), time.process_time()

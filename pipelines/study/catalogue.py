@@ -11,6 +11,7 @@ from calm_bench.config import Experiment
 from calm_bench.overrides import ConfigurationError, assign, load_yaml, merge, parse_assignment, validate
 from calm_bench.problems import check_path
 from calm_bench.registry import did_you_mean
+from calm_bench.trusted_code import targets_in, trust_code
 from pipelines.study.config import Parameter, Study
 from pipelines.study.graph import check_extra_stages
 from pipelines.study.precedence import refuse_lost_settings
@@ -41,7 +42,8 @@ def resolve_study(name_or_path: str, overrides: Sequence[str] = ()) -> Study:
     """The study called ``name_or_path``, or in the YAML file of that path, with ``key=value`` overrides.
 
     Later layers win: defaults, the preset that the file or an override names, the file, the overrides; in each trial
-    then the settings of its point of the search, and ``search.fixed``.
+    then the settings of its point of the search, and ``search.fixed``. Heads and families from elsewhere that the study
+    names are trusted in this process from then on.
 
     Raises:
         ConfigurationError: no such study, unknown keys (with the nearest valid one), impossible combinations,
@@ -69,6 +71,7 @@ def resolve_study(name_or_path: str, overrides: Sequence[str] = ()) -> Study:
     for key in study.search.fixed_settings:
         check_path(Experiment, key)
     refuse_lost_settings(study, settings)
+    trust_code(*targets_in(study.model_dump(mode="json")))
     return _with_objective_text(study)
 
 

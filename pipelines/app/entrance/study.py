@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from calm_bench.trusted_code import targets_in, trust_code
 from pipelines.study import config
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Study:
     """A search over experiments: trainings, their scores, and the leaderboard of them."""
 
     def __init__(self, configuration: config.Study) -> None:
+        trust_code(*targets_in(configuration.model_dump(mode="json")))
         self.config = configuration
         """The resolved configuration, checked and frozen."""
 
