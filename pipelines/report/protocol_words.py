@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipelines.results.entry import Entry
-from pipelines.results.error_unit import errors_over, few_documents
+from pipelines.results.error_unit import copies_among, errors_over, few_documents
 
 
 def protocol_title(protocol: Mapping[str, Any], name: str) -> str:
@@ -48,7 +48,7 @@ def protocol_words(protocol: Mapping[str, Any], entries: Sequence[Entry]) -> lis
         "estimated without bias from pairs of draws. BrierLM is 100 times their geometric mean; higher is better.",
         f"Draws: {protocol.get('decode_mode', 'sample T=1')}, seed {protocol.get('seed', 0)}.",
         f"Errors are one standard error over {errors_over(entries)}.",
-        *([few_documents(entries)] if few_documents(entries) else []),
+        *filter(None, (few_documents(entries), copies_among(entries))),
     ]
     if protocol.get("name") == "paper":
         sentences.insert(2, "Positions are those of the paper's reference implementation, which differ by K.")

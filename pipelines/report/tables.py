@@ -11,7 +11,7 @@ from pipelines.common.numbers import PLUS_MINUS, compact, duration, printable, s
 from pipelines.results.column import Column
 from pipelines.results.columns import GENERATED, MODEL, ON_THE_FRONT, PARTS, SCORE, usual_columns
 from pipelines.results.columns_of_rows import PERCENTAGES, measures, task_value, tasks
-from pipelines.results.error_unit import errors_over, few_documents
+from pipelines.results.error_unit import copies_among, errors_over, few_documents
 from pipelines.results.leaderboard import Group, Leaderboard
 from pipelines.results.view import View
 from pipelines.study.equal_budget import parse_budget
@@ -113,6 +113,7 @@ def caption(group: Group, view: View | None = None) -> str:
         f"{_spread([entry.num_samples for entry in entries])} samples at each; protocol {group.protocol_hash}; "
         f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}. "
         f"{sentence(few_documents(entries))}"
+        f"{sentence(copies_among(entries))}"
         f"{_clipped_caption(entries)}"
         f"{_ranks_caption(group)}"
         f"Autoencoder: held-out tokens it reconstructs. Training FLOPs and time include the autoencoder's. "
@@ -204,8 +205,19 @@ def _tasks_caption(entries: tuple[Entry, ...]) -> str:
     compared = f"; without a likelihood, choices are compared by {' or '.join(scorers)}" if scorers else ""
     return (
         f"Accuracies times 100, ± one standard error over {_spread([score.num_documents for score in scores])} "
-        f"documents{compared}. "
+        f"documents{compared}. {_truncated_caption(entries)}"
     )
+
+
+def _truncated_caption(entries: tuple[Entry, ...]) -> str:
+    """Tasks of which prompts did not fit; each with the most that a row lost."""
+    most: dict[str, int] = {}
+    for score in (score for entry in entries for score in entry.tasks if score.num_truncated):
+        most[score.task] = max(score.num_truncated, most.get(score.task, 0))
+    if not most:
+        return ""
+    told = ", ".join(f"{count:,} of {printable(task)}" for task, count in sorted(most.items()))
+    return f"Prompts longer than what is read lost their beginning: {told}. "
 
 
 def _measures_caption(entries: tuple[Entry, ...]) -> str:

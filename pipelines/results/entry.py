@@ -77,6 +77,8 @@ class Entry(Frozen):
     empty where the evaluation kept no sums."""
     num_positions: int
     num_documents: int
+    copied_documents: Annotated[int, Field(ge=0, exclude_if=lambda count: count == 0)] = 0
+    """Documents of the split that are exact copies of an earlier one there; errors take them for one."""
     num_samples: int
     error_unit: Literal["document", "window"] = "document"
     """What the errors are over: windows where documents are too few (:data:`evals.evaluate.MIN_DOCUMENTS`)."""

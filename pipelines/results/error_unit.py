@@ -1,4 +1,4 @@
-"""What the standard errors of rows are over: documents, or windows where documents are too few."""
+"""What the standard errors of rows are over: documents, or windows where documents are too few; copies among them."""
 
 from __future__ import annotations
 
@@ -27,3 +27,14 @@ def few_documents(entries: Iterable[Entry]) -> str:
         "error between documents takes, and on other texts the difference may be larger. A larger "
         "corpus.test_fraction, or evaluation.max_windows, scores more documents."
     )
+
+
+def copies_among(entries: Iterable[Entry]) -> str:
+    """That documents of the scored split are exact copies of others; empty where none is known to be."""
+    copied = max((entry.copied_documents for entry in entries), default=0)
+    if copied == 0:
+        return ""
+    subject = "One document of the scored split is an exact copy of another"
+    if copied > 1:
+        subject = f"{copied:,} documents of the scored split are exact copies of others"
+    return f"{subject}: errors take copies for one document."

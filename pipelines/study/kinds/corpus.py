@@ -38,13 +38,15 @@ def corpus_cost(stage: Stage, context: CostContext) -> StageCost:
 
 
 def corpus_summary(result: Mapping[str, Any]) -> str:
-    """How many documents and bytes there are, and what was left out, in words."""
+    """How many documents and bytes there are, what was left out, and copies in held-out text, in words."""
     if "documents" not in result:
         return ""
     megabytes = sum(result["bytes"].values()) / 1e6
     skipped = [f"{count:,} x {printable(reason)}" for reason, count in result.get("skipped", {}).items()]
     left_out = f"; left out: {', '.join(skipped)}" if skipped else ""
-    return f"{sum(result['documents'].values()):,} documents, {megabytes:.3g} MB{left_out}"
+    repeated = [f"{count:,} of {split}" for split, count in result.get("repeated", {}).items() if count]
+    copies = f"; exact copies of other documents: {', '.join(repeated)}" if repeated else ""
+    return f"{sum(result['documents'].values()):,} documents, {megabytes:.3g} MB{left_out}{copies}"
 
 
 def corpus_row(finished: FinishedStage) -> RowPart:

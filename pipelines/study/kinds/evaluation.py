@@ -121,12 +121,20 @@ def evaluation_row(finished: FinishedStage) -> RowPart:
     return RowPart(
         {name: result[name] for name in ROW_FIELDS}
         | {
+            "copied_documents": _copied_documents(finished),
             "replicates": stored_replicates(finished.folder, result["protocol_hash"]),
             # Results from before there were several had one.
             "error_unit": result.get("error_unit", "document"),
             "estimator": result.get("estimator", "all-pairs"),
         }
     )
+
+
+def _copied_documents(finished: FinishedStage) -> int:
+    # Corpora from before copies were counted say nothing of them.
+    corpus: Mapping[str, Any] = finished.trial.get("corpus", {})
+    split = finished.stage.config["protocol"]["split"]
+    return int(corpus["repeated"].get(split, 0)) if "repeated" in corpus else 0
 
 
 def import_scoring() -> None:

@@ -53,6 +53,14 @@ def test_a_table_shows_every_task(board: Leaderboard) -> None:
     assert "choices are compared by decoder" in " ".join(narrow.getvalue().split())
 
 
+def test_prompts_that_lost_their_beginning_are_said_once_a_task(make_entry: Callable[..., Entry]) -> None:
+    cut = score(num_truncated=3)
+    rows = [make_entry(tasks=(cut, score("last_word"))), make_entry(trial=1, tasks=(score(num_truncated=7),))]
+    told = "Prompts longer than what is read lost their beginning: 7 of stdlib_choice. "
+    assert told in caption(Leaderboard(rows).groups[0])
+    assert "lost their beginning" not in caption(Leaderboard([make_entry(tasks=(score(),))]).groups[0])
+
+
 def test_markdown_and_csv(board: Leaderboard) -> None:
     assert "stdlib\\_choice" in markdown(board)
     rows = {row["label"]: row for row in csv.DictReader(io.StringIO(board.to_csv()))}
