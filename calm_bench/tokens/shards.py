@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from array import array
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -112,11 +112,12 @@ class _SplitWriter:
         self._split = split
         self._shard_tokens = shard_tokens
         self._dtype = dtype
-        self._pieces: list[npt.NDArray[np.int64]] = []
-        self._waiting = 0
+        self._waiting = bytearray()
+        """Tokens of the next shard, as they lie on disk; an array per document takes a hundred bytes more each."""
         self._tokens = 0
         self._bytes = 0
-        self._document_ends: list[int] = []
+        self._document_ends = array("q")
+        """Eight bytes per document, where a list of Python integers takes some forty."""
         self._shards: list[dict[str, Any]] = []
         (folder / split).mkdir(parents=True, exist_ok=True)
 
@@ -125,17 +126,16 @@ class _SplitWriter:
         self._tokens += len(ids)
         self._bytes += num_bytes
         self._document_ends.append(self._tokens)
-        self._pieces.append(ids.astype(self._dtype))
-        self._waiting += len(ids)
-        if self._waiting >= self._shard_tokens:
-            for shard in self._full_shards():
-                self._write_shard(shard)
+        self._waiting += ids.astype(self._dtype).tobytes()
+        size = self._shard_tokens * self._dtype.itemsize
+        while len(self._waiting) >= size:
+            self._write_shard(size)
 
     def close(self) -> dict[str, Any]:
         """Write what is left and describe the split for the manifest."""
         # A split without tokens still has one (empty) shard: every split opens the same way.
         if self._waiting or not self._shards:
-            self._write_shard(np.concatenate([np.empty(0, self._dtype), *self._pieces]))
+            self._write_shard(len(self._waiting))
         ends = np.asarray(self._document_ends, dtype=np.int64)
         documents_file = self._write("documents.arrow", "end", ends)
         hashes = [file["sha256"] for file in [*self._shards, documents_file]]
@@ -148,13 +148,10 @@ class _SplitWriter:
             "documents_file": documents_file,
         }
 
-    def _full_shards(self) -> Iterator[npt.NDArray[Any]]:
-        joined = np.concatenate(self._pieces)
-        full = len(joined) - len(joined) % self._shard_tokens
-        yield from np.split(joined[:full], full // self._shard_tokens)
-        self._pieces, self._waiting = [joined[full:]], len(joined) - full
-
-    def _write_shard(self, tokens: npt.NDArray[Any]) -> None:
+    def _write_shard(self, size: int) -> None:
+        """Write the first ``size`` bytes of waiting tokens as the next shard."""
+        tokens = np.frombuffer(bytes(self._waiting[:size]), dtype=self._dtype)
+        del self._waiting[:size]
         self._shards.append(self._write(f"shard-{len(self._shards):05d}.arrow", "tokens", tokens))
 
     def _write(self, name: str, column: str, values: npt.NDArray[Any]) -> dict[str, Any]:
