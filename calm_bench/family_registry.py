@@ -57,3 +57,18 @@ FAMILIES: Registry[FamilyRules] = Registry(
     },
     one="family of models",
 )
+
+
+def lacks_part(kind: str, path: str) -> bool:
+    """Whether models of ``kind`` have no part to which the setting ``path`` of an experiment belongs.
+
+    An autoencoder and a head belong to CALM, a chunk size to all but token models, a decoder to patch models. Of a kind
+    that nobody registered nothing is known, and the answer is no.
+    """
+    if kind not in FAMILIES.names():
+        return False
+    family = FAMILIES.get(kind)
+    lacking = [f"model.{field}" for field in (*SECTIONS, "chunk_size") if not family.uses(field)]
+    if not family.needs_autoencoder:
+        lacking.append("autoencoder")
+    return any(path == part or path.startswith(f"{part}.") for part in lacking)

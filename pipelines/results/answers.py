@@ -183,6 +183,8 @@ class Headline:
     """How the intervals were made."""
     sentences: tuple[str, ...]
     """The whole headline as plain text, the one that says most first, then the answers."""
+    vectors: tuple[Difference, ...] = ()
+    """CALM against the family that shares its chunks and predicts tokens, at the same K."""
     gains: tuple[Gain, ...] = ()
     """What tuning gained, by search, where a study measured it."""
     command: str | None = None

@@ -15,27 +15,18 @@ from pipelines.results.ranks import first_telling
 from pipelines.results.wording import CLIPPED, model_name, number, start
 
 
-def differences_at_equal_training(
-    entries: Sequence[Entry], reference: Models, others: Sequence[Models]
-) -> list[Difference]:
-    """The difference of each family's best finished row at the reference's largest budget, where it has one there."""
+def differences_at_equal_training(entries: Sequence[Entry], pairs: Sequence[tuple[Models, Models]]) -> list[Difference]:
+    """For each pair of a family and its reference: their best finished rows at the reference's largest budget.
 
-    def rows(models: Models) -> list[Entry]:
-        return [entry for entry in entries if (entry.kind, entry.chunk_size, entry.head) == models.key]
-
-    budget = max(entry.training_flops for entry in rows(reference))
-
-    def best(models: Models) -> Entry | None:
-        level = [row for row in rows(models) if abs(row.training_flops / budget - 1) <= SAME_BUDGET]
-        return max(level, key=lambda row: (row.brierlm, row.label), default=None)
-
-    base = best(reference)
-    assert base is not None  # its own largest budget
-    level = [(models, row) for models in others if (row := best(models)) is not None]
-    apart = [difference(row, base) for _, row in level]
+    Args:
+        entries: pooled rows of one protocol.
+        pairs: a pair without a row of the family at that budget has no difference.
+    """
+    level = [(models, base, *rows) for models, base in pairs if (rows := _rows(entries, models, base)) is not None]
+    apart = [difference(row, base_row) for _, _, row, base_row in level]
     corrected = holm([two_sided(value, error) for value, error, _ in apart])
     found = []
-    for (models, row), (value, error, is_paired), p_value in zip(level, apart, corrected, strict=True):
+    for (models, reference, row, base), (value, error, is_paired), p_value in zip(level, apart, corrected, strict=True):
         ratios = (
             row.training_flops / base.training_flops,
             row.total_training_flops / base.total_training_flops,
@@ -52,6 +43,25 @@ def differences_at_equal_training(
         )
         found.append(Difference(*names, value, error, is_paired, *ratios, p_value, who, text))
     return found
+
+
+def _rows(entries: Sequence[Entry], models: Models, reference: Models) -> tuple[Entry, Entry] | None:
+    """The best row of each at the largest budget of the reference."""
+
+    def rows(of: Models) -> list[Entry]:
+        return [entry for entry in entries if (entry.kind, entry.chunk_size, entry.head) == of.key]
+
+    budget = max(entry.training_flops for entry in rows(reference))
+    best = [
+        max(
+            (row for row in rows(of) if abs(row.training_flops / budget - 1) <= SAME_BUDGET),
+            key=lambda row: (row.brierlm, row.label),
+            default=None,
+        )
+        for of in (models, reference)
+    ]
+    first, base = best
+    return None if first is None or base is None else (first, base)
 
 
 def dominance(

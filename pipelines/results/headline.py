@@ -24,6 +24,7 @@ from pipelines.results.answers import (
     Headline,
     Ratio,
 )
+from pipelines.results.chunk_and_vector import chunk_differences, two_questions, vector_pairs
 from pipelines.results.entry import Entry
 from pipelines.results.equal_training import differences_at_equal_training
 from pipelines.results.families import Models, families_of
@@ -133,20 +134,29 @@ def headline(rows: Iterable[Entry], trajectories: Iterable[Trajectory] = (), tar
     fitted = [Fitted(models, _law(models, noise)) for models in families]
     reference, *others = fitted
     answers = [answer for other in others for answer in _answers(other, reference, target)]
-    differences = differences_at_equal_training(entries, reference.models, [other.models for other in others])
+    vectors = vector_pairs(families)
+    pairs = [(other.models, reference.models) for other in others]
+    # One correction over both: they are read together.
+    compared = differences_at_equal_training(entries, pairs + [pair for pair in vectors if pair not in pairs])
+    differences = [one for one in compared if one.reference == reference.models.name]
+    apart = [one for one in compared if (one.family, one.reference) in {(a.name, b.name) for a, b in vectors}]
     shown = tuple(_family(one, noise) for one in fitted)
     claim = sentences.claim(reference.models.key[0] == "token", answers, shown, entries)
     method = sentences.method(shown, noise, NUM_REPLICATES)
     command = sentences.command(shown, answers)
     gains = gains_of(rows)
     beyond = _beyond(fitted, noise)
-    said = sentences.whole(answers, differences, claim, [*map(sentences.gain, gains), *beyond, method], command)
+    questions = two_questions(chunk_differences(differences, families), apart)
+    said = sentences.whole(
+        answers, differences, questions, claim, [*map(sentences.gain, gains), *beyond, method], command
+    )
     return Headline(
         protocol_hash=protocols.pop(),
         reference=reference.models.name,
         families=shown,
         answers=tuple(answers),
         differences=tuple(differences),
+        vectors=tuple(apart),
         claim=claim,
         method=method,
         sentences=tuple(said),

@@ -222,6 +222,7 @@ def summary(answers: Sequence[Answer], differences: Sequence[Difference]) -> str
 def whole(
     answers: Sequence[Answer],
     differences: Sequence[Difference],
+    questions: Sequence[str],
     found: Claim,
     how: Sequence[str],
     open_command: str | None,
@@ -230,6 +231,7 @@ def whole(
     answered = {one.family for one in answers if one.state == "answered"}
     first = summary(answers, differences)
     lines = [] if first is None else [first]
+    lines += questions
     lines += [one.sentence for one in answers]
     lines += [one.sentence for one in differences if one.family not in answered]
     lines += found.sentences

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from calm_bench.config import Experiment
-from calm_bench.family_registry import FAMILIES, SECTIONS
+from calm_bench.family_registry import FAMILIES, lacks_part
 from calm_bench.overrides import ConfigurationError, assign
 from calm_bench.problems import path_segments
 from pipelines.study.config import Parameter, Study, leaves
@@ -48,14 +48,10 @@ def settings_without_rows(study: Study, given: Mapping[str, Any]) -> list[str]:
     kinds = sorted(_kinds(study))
     if not all(kind in FAMILIES.names() for kind in kinds):
         return []
-    families = [FAMILIES.get(kind) for kind in kinds]
-    lacking = [f"model.{field}" for field in (*SECTIONS, "chunk_size") if not any(f.uses(field) for f in families)]
-    if not any(family.needs_autoencoder for family in families):
-        lacking.append("autoencoder")
     return [
         f"{path} changes nothing here: every row is a {' or '.join(kinds)} model, which has no such part"
         for path, _ in _of_experiment(given)
-        if any(path == part or path.startswith(f"{part}.") for part in lacking)
+        if all(lacks_part(kind, path) for kind in kinds)
     ]
 
 
@@ -67,9 +63,13 @@ def _of_experiment(given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _lost(base: dict[str, Any], path: str, settings: Mapping[str, Any]) -> str:
-    """What a row with ``settings`` has at ``path`` in place of the base's value; empty where it has that."""
-    before, after = _value_at(base, path), _value_at(assign(base, settings), path)
-    if before == after:
+    """What a row with ``settings`` has at ``path`` in place of the base's value; empty where it has that.
+
+    Nothing is lost on a row whose kind of model has no such part.
+    """
+    row = assign(base, settings)
+    before, after = _value_at(base, path), _value_at(row, path)
+    if before == after or lacks_part(str(row["model"]["kind"]), path):
         return ""
     return "its own default" if after is _ABSENT else str(after)
 

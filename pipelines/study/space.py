@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from calm_bench.family_registry import lacks_part
 from calm_bench.overrides import BUDGETS
 from pipelines.study.config import Parameter, Search
 
@@ -42,7 +43,8 @@ def distributions(search: Search) -> dict[str, BaseDistribution]:
 
 def settings_at(search: Search, point: Mapping[str, Scalar]) -> dict[str, Any]:
     """What ``point`` sets, by dotted path of the experiment; a later parameter overrides an earlier one,
-    and ``search.fixed`` all of them. Parameters that ``point`` lacks set nothing."""
+    and ``search.fixed`` all of them. Parameters that ``point`` lacks set nothing. What is fixed passes by a row whose
+    kind of model, set by ``point``, has no such part."""
     settings: dict[str, Any] = {}
     for parameter in search.parameters:
         if parameter.name not in point:
@@ -52,7 +54,10 @@ def settings_at(search: Search, point: Mapping[str, Scalar]) -> dict[str, Any]:
             settings.update(parameter.choices[str(value)])
         else:
             settings[parameter.name] = _listed(parameter, value)
+    kind = settings.get("model.kind")
     for path, value in search.fixed_settings.items():
+        if kind is not None and lacks_part(str(kind), path):
+            continue
         for other in _instead_of(path):
             settings.pop(other, None)
         settings[path] = value

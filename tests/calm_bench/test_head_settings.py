@@ -51,7 +51,7 @@ def test_layers_are_left_alone_by_a_change_of_kind() -> None:
 
 
 def test_a_presets_energy_head_gives_way() -> None:
-    study = resolve_study("k-ablation", ["model.head.kind=diffusion", "model.head.num_steps=10"])
+    study = resolve_study("smoke", ["model.head.kind=diffusion", "model.head.num_steps=10"])
     assert study.model.head == DiffusionHead(num_steps=10)
 
 
