@@ -19,6 +19,8 @@ class FamilyRules(ABC):
 
     name: ClassVar[str]
     """``model.kind``."""
+    revision: ClassVar[int] = 1
+    """Raised when equal settings train another model than before: results of then are not taken for those of now."""
     sections: ClassVar[frozenset[str]] = frozenset({"custom"})
     """Those of ``SECTIONS`` that may be set."""
     unused: ClassVar[frozenset[str]] = frozenset()

@@ -27,6 +27,7 @@ class BlockDiffusionFamily(Family):
     sections = frozenset({"denoiser"})
     network = "calm_bench.lm.block_diffusion:BlockDiffusionModel"
     likelihood = "bound"
+    revision = 2
 
     def problem(self, model: Any) -> str | None:
         denoiser, size = model.denoiser, model.chunk_size

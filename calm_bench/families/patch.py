@@ -21,6 +21,8 @@ class DecoderSizes:
     intermediate: int
     output: int
     """Width of what the softmax reads."""
+    projects_hidden: bool
+    """Whether recurrent layers begin with a projection of the hidden state, which one of its width does not need."""
 
 
 def decoder_sizes(model: LanguageModel) -> DecoderSizes:
@@ -28,7 +30,9 @@ def decoder_sizes(model: LanguageModel) -> DecoderSizes:
     decoder = model.decoder
     width = decoder.width or model.hidden_size
     intermediate = decoder.intermediate_size or 2 * width
-    return DecoderSizes(width, decoder.num_layers, intermediate, intermediate if decoder.kind == "gru" else width)
+    output = intermediate if decoder.kind == "gru" else width
+    projects_hidden = decoder.num_layers > 1 or width != model.hidden_size
+    return DecoderSizes(width, decoder.num_layers, intermediate, output, projects_hidden)
 
 
 class PatchFamily(Family):
@@ -36,6 +40,7 @@ class PatchFamily(Family):
     sections = frozenset({"decoder"})
     network = "calm_bench.lm.patch:PatchModel"
     likelihood = "exact"
+    revision = 2
 
     def problem(self, model: Any) -> str | None:
         width = model.decoder.width or model.hidden_size
@@ -65,7 +70,8 @@ class PatchFamily(Family):
         if model.decoder.kind == "gru":
             # Each cell has three gates, with a bias for its input and one for its state.
             cells = 3 * (d * w + w * w + 2 * w) + (layers - 1) * 3 * (2 * w * w + 2 * w)
-            head = d + (d + 1) * layers * w + cells + (w + 1) * i
+            projection = (d + 1) * layers * w if sizes.projects_hidden else 0
+            head = d + projection + cells + (w + 1) * i
         else:
             head = d + (d + 1) * w + (d + 1) * model.chunk_size * w + layers * (4 * w * w + 3 * w * i + 2 * w) + w
         return {
@@ -104,7 +110,8 @@ def _forward(model: LanguageModel, vocab_size: int, pairs: int) -> dict[str, flo
     w, i, layers = sizes.width, sizes.intermediate, sizes.layers
     if model.decoder.kind == "gru":
         cells = 3 * (d * w + w * w) + (layers - 1) * 6 * w * w
-        head = 2.0 * (d * layers * w + size * (cells + w * i))
+        projection = d * layers * w if sizes.projects_hidden else 0
+        head = 2.0 * (projection + size * (cells + w * i))
     else:
         head = 2.0 * (d * size * w + size * (d * w + layers * (4 * w * w + 3 * w * i))) + 4.0 * pairs * w * layers
     return {

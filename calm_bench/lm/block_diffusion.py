@@ -23,7 +23,7 @@ from calm_bench.families.block_diffusion import denoiser_sizes, denoising_steps
 from calm_bench.heads.noise import Noise
 from calm_bench.lm.backbone import Layer, RMSNorm, attend, rotary_angles
 from calm_bench.lm.base import ChunkLanguageModel, chunks_of
-from calm_bench.lm.chunked import ChunkInput, start
+from calm_bench.lm.chunked import ChunkInput, start, unit_embeddings
 from calm_bench.lm.exact import select_tokens
 from calm_bench.row_noise import draw
 
@@ -80,7 +80,7 @@ class BlockDiffusionModel(ChunkLanguageModel):
         chunks = chunks_of(tokens[:, self.chunk_size :], self.chunk_size).flatten(0, 1)
         uniform = draw(torch.rand, (len(chunks), 1 + self.chunk_size), 0, generator, chunks.device)
         masked, weights = _masked(uniform, self.chunk_size)
-        read = self.head(hidden, self.backbone.embed_tokens(chunks), masked)[masked]
+        read = self.head(hidden, unit_embeddings(self.backbone, chunks), masked)[masked]
         scale = weights[:, None].expand_as(masked)[masked]
         summed = blockwise.weighted_cross_entropy(read, self.lm_head.weight, chunks[masked], scale)
         loss = summed / chunks.numel()
@@ -91,7 +91,7 @@ class BlockDiffusionModel(ChunkLanguageModel):
     ) -> Tensor:
         """The bound of a block, the mean over ``num_samples`` choices of what is masked."""
         total = torch.zeros(len(chunks), device=chunks.device)
-        embedded = self.backbone.embed_tokens(chunks)
+        embedded = unit_embeddings(self.backbone, chunks)
         for _ in range(num_samples):
             uniform = torch.rand((len(chunks), 1 + self.chunk_size), generator=generator, device=chunks.device)
             masked, weights = _masked(uniform, self.chunk_size)
@@ -123,7 +123,7 @@ class BlockDiffusionModel(ChunkLanguageModel):
         masked = torch.ones_like(tokens, dtype=torch.bool)
         for step in range(steps):
             places = order[:, size * step // steps : size * (step + 1) // steps]
-            read = self.head(hidden, self.backbone.embed_tokens(tokens), masked)
+            read = self.head(hidden, unit_embeddings(self.backbone, tokens), masked)
             chosen = read.gather(1, places[..., None].expand(-1, -1, read.shape[-1])).flatten(0, 1)
             drawn = select_tokens(self.lm_head(chosen), numbers.gather(1, places).reshape(-1, 1))
             tokens = tokens.scatter(1, places, drawn.view(places.shape))

@@ -39,3 +39,14 @@ def start(modules: nn.Module, initializer_range: float) -> None:
             nn.init.normal_(module.weight, std=initializer_range)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def unit_embeddings(backbone: Backbone, tokens: Tensor) -> Tensor:
+    """Embeddings times the square root of d, for layers that read them beside hidden states: ids [...] -> [..., d].
+
+    The table starts with a standard deviation of d^-0.5, which the norm before the backbone's first layer makes up
+    for. Inside a chunk there is no such norm, and hidden states are of unit size: unscaled, a token would hardly count
+    against them for much of a short training.
+    """
+    embedded: Tensor = backbone.embed_tokens(tokens)
+    return embedded * embedded.shape[-1] ** 0.5

@@ -18,26 +18,29 @@ from torch.nn import functional
 from calm_bench.config import LanguageModel as LanguageModelConfig
 from calm_bench.families.patch import decoder_sizes
 from calm_bench.lm.backbone import Layer, RMSNorm, attend, causal, rotary_angles
-from calm_bench.lm.chunked import ChunkInput, start
+from calm_bench.lm.chunked import ChunkInput, start, unit_embeddings
 from calm_bench.lm.exact import ChunkState, ExactModel
 
 
 class RecurrentDecoder(nn.Module):
-    """GRU cells that begin with the hidden state, and an MLP of their output: w -> i, SiLU."""
+    """GRU cells that begin with the hidden state, and an MLP of their output: w -> i, SiLU.
+
+    One cell of the hidden state's width begins with the hidden state as it is, others with a projection of it.
+    """
 
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
         sizes, d = decoder_sizes(config), config.hidden_size
         self.first = nn.Parameter(torch.zeros(d))
         """Stands for the token before the chunk's first."""
-        self.begin_with = nn.Linear(d, sizes.layers * sizes.width)
+        self.begin_with = nn.Linear(d, sizes.layers * sizes.width) if sizes.projects_hidden else nn.Identity()
         inputs = [d, *[sizes.width] * (sizes.layers - 1)]
         self.cells = nn.ModuleList(nn.GRUCell(size, sizes.width) for size in inputs)
         self.mlp = nn.Linear(sizes.width, sizes.intermediate)
 
     def begin(self, hidden: Tensor) -> ChunkState:
         """Each cell's state after the first input: [R, d] -> tensors [R, w], one a layer."""
-        states = torch.tanh(self.begin_with(hidden)).chunk(len(self.cells), dim=-1)
+        states = self.begin_with(hidden).chunk(len(self.cells), dim=-1)
         return self.advance(states, self.first.expand(len(hidden), -1))
 
     def advance(self, state: ChunkState, embedded: Tensor) -> ChunkState:
@@ -136,7 +139,7 @@ class PatchModel(ExactModel):
         return self.input_projection.read(self.backbone, tokens, self.chunk_size)
 
     def features(self, hidden: Tensor, chunks: Tensor) -> Tensor:
-        return self.head.features(hidden, self.backbone.embed_tokens(chunks[:, :-1]))
+        return self.head.features(hidden, unit_embeddings(self.backbone, chunks[:, :-1]))
 
     def begin(self, hidden: Tensor) -> ChunkState:
         return self.head.begin(hidden)
@@ -145,4 +148,4 @@ class PatchModel(ExactModel):
         return self.head.feature(state)
 
     def advance(self, state: ChunkState, tokens: Tensor) -> ChunkState:
-        return self.head.advance(state, self.backbone.embed_tokens(tokens))
+        return self.head.advance(state, unit_embeddings(self.backbone, tokens))

@@ -186,11 +186,13 @@ def _model_identity(model: LanguageModel) -> dict[str, Any]:
     return model.model_dump(mode="json", exclude=set(model.family.unused))
 
 
-def _own_code(model: LanguageModel) -> dict[str, str]:
-    """The content of a head or a family that is a class from elsewhere: its name does not change with it."""
+def _own_code(model: LanguageModel) -> dict[str, Any]:
+    """What the settings do not tell: the revision of the family, and the content of a head or a family that is a class
+    from elsewhere, whose name does not change with it."""
     head = model.head.target if model.family.uses("head") and isinstance(model.head, CustomHead) else None
     family = model.custom.target if model.family.uses("custom") else None
-    found: dict[str, str] = {}
+    revision = model.family.revision
+    found: dict[str, Any] = {} if revision == 1 else {"family_revision": revision}
     for name, target in (("head_code", head), ("family_code", family)):
         if target is not None:
             found |= _code(name, code_digest(target.partition(":")[0]))

@@ -10,6 +10,7 @@ from calm_bench.config import Experiment
 from calm_bench.fingerprint import identity
 from calm_bench.overrides import assign
 from calm_bench.presets import PRESETS
+from pipelines.study.graph import stages_for
 from pipelines.study.workload import workloads_of
 
 
@@ -34,3 +35,12 @@ def test_settings_of_other_families_are_not_written() -> None:
         assert {"head", "decoder", "denoiser", "custom"} & set(written) == sections
         read_again = Experiment.model_validate({"model": written})
         assert identity(read_again.model) == identity(written)
+
+
+def test_a_raised_revision_of_a_family_is_another_stage() -> None:
+    def stage_of(kind: str) -> dict[str, Any]:
+        experiment = Experiment.model_validate(assign(PRESETS["tiny"], {"model.kind": kind}))
+        return dict(stages_for(experiment)["language_model"].config)
+
+    assert "family_revision" not in stage_of("token")
+    assert stage_of("patch")["family_revision"] == 2
