@@ -106,8 +106,8 @@ def _paths(process: Path, controller: str) -> dict[bool, str]:
 
 def _mounts(process: Path) -> Iterator[Mount]:
     for line in _read(process / "mountinfo").splitlines():
-        place, _, source = line.partition(" - ")
-        fields, (kind, *_, options) = place.split(), source.split() or [""] * 2
+        mount, _, source = line.partition(" - ")
+        fields, (kind, *_, options) = mount.split(), source.split() or [""] * 2
         if kind not in ("cgroup", "cgroup2") or len(fields) < 5:
             continue
         controllers = frozenset(options.split(",")) if kind == "cgroup" else frozenset()

@@ -107,9 +107,9 @@ def tokenizer_setting(folder: Path) -> str | None:
             raise TokenizerError(f"{own} does not describe a tokenizer ({error})") from None
         # Bytes are the same everywhere, so the tokens that a study wrote serve again.
         return "bytes" if kind == "bytes" else str(own.parent)
-    for place in (folder / "tokenizer", folder):
-        if any((place / name).is_file() for name in HUGGING_FACE_FILES):
-            return str(place)
+    for candidate in (folder / "tokenizer", folder):
+        if any((candidate / name).is_file() for name in HUGGING_FACE_FILES):
+            return str(candidate)
     return None
 
 

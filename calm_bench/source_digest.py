@@ -125,4 +125,4 @@ def _is_installed(path: Path) -> bool:
     # Also those of another environment or of the user, which are on the path of this one.
     if not {"site-packages", "dist-packages"}.isdisjoint(path.parts):
         return True
-    return any(path == place or place in path.parents for place in _installed())
+    return any(path == folder or folder in path.parents for folder in _installed())

@@ -65,8 +65,8 @@ def listed(problems: list[str]) -> str:
 
 def _indexed(index: Path) -> dict[str, Tensor]:
     try:
-        places = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
-        names = sorted(set(places.values()))
+        shards = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+        names = sorted(set(shards.values()))
         # A path inside an index could point anywhere.
         outside = [name for name in names if Path(name).name != name]
     except (ValueError, KeyError, TypeError) as error:
@@ -76,8 +76,8 @@ def _indexed(index: Path) -> dict[str, Tensor]:
     if problems:
         raise WeightsError(f"{index} does not fit its folder: {listed(problems)}")
     tensors = _merged([index.parent / name for name in names])
-    problems = [f"missing {name} in {place}" for name, place in places.items() if name not in tensors]
-    problems += [f"unexpected {name}" for name in tensors if name not in places]
+    problems = [f"missing {name} in {shard}" for name, shard in shards.items() if name not in tensors]
+    problems += [f"unexpected {name}" for name in tensors if name not in shards]
     if problems:
         raise WeightsError(f"{index} does not fit its shards: {listed(problems)}")
     return tensors

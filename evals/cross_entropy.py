@@ -87,8 +87,8 @@ def cross_entropy(
         tokens = torch.from_numpy(stream[start : start + context_length]).to(next(model.parameters()).device)
         values = chunk_log_likelihoods(model, tokens, first_position, num_samples, derive(seed, "cross-entropy", start))
         losses.append(-values.double().cpu().numpy())
-        places = np.arange(first_position, context_length, model.chunk_size)
-        documents.append(stream.document_of(start + places))
+        positions = np.arange(first_position, context_length, model.chunk_size)
+        documents.append(stream.document_of(start + positions))
         if progress is not None:
             progress(done, len(starts))
     per_chunk = np.concatenate(losses)

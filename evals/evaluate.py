@@ -274,9 +274,9 @@ def clusters_of(stream: TokenSource, targets: Integers, windows: Integers) -> Cl
         return Clusters(windows, "window", num_documents)
     # What windows are to a text without copies: a stretch of a document, whichever copy it is read in.
     length = max(1, int(np.ptp(targets) + 1) // len(np.unique(windows)))
-    places = np.where(offsets < 0, windows, offsets // length)
+    stretches = np.where(offsets < 0, windows, offsets // length)
     # Documents without copies are told apart by their windows alone, as ever.
-    keys = np.stack([np.where(offsets < 0, -1, documents), places])
+    keys = np.stack([np.where(offsets < 0, -1, documents), stretches])
     stretches = np.unique(keys, axis=1, return_inverse=True)[1].reshape(-1)
     if len(np.unique(stretches)) < MIN_CLUSTERS:
         raise EvaluationError(

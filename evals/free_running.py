@@ -83,6 +83,6 @@ def _with_error(measure: Callable[[Counts], float], counts: Counts) -> Figure:
     value, number = measure(counts), len(counts)
     if number < FEWEST_TEXTS:
         return Figure(value, None)
-    without = [measure([*counts[:place], *counts[place + 1 :]]) for place in range(number)]
+    without = [measure([*counts[:index], *counts[index + 1 :]]) for index in range(number)]
     mean = sum(without) / number
     return Figure(value, math.sqrt((number - 1) / number * sum((one - mean) ** 2 for one in without)))

@@ -105,7 +105,7 @@ def _content(task: TaskFile, folder: Path | None) -> tuple[Any, list[str]]:
     functions = {}
     for function in task.functions:
         functions[function.name], reads = _code(function)
-        unknown += [f"{task.path} calls {function.name}, and {place} reads files or settings" for place in reads]
+        unknown += [f"{task.path} calls {function.name}, and {source} reads files or settings" for source in reads]
     content = {
         "files": [_digest(path) for path in task.files],
         "data": [_digest(path) for path in local.files],
@@ -123,7 +123,7 @@ def _code(function: Function) -> tuple[str, list[str]]:
     if file is None:
         # Of an installed package.
         return module, []
-    return source_digest(file), [place for path in imported_files(file) for place in _readings(path)]
+    return source_digest(file), [found for path in imported_files(file) for found in _readings(path)]
 
 
 def _readings(file: Path) -> Iterator[str]:

@@ -144,10 +144,10 @@ def evaluate_text_brierlm(
     positions = [position for number, text in enumerate(texts) for position in positions_of(text, number, protocol)]
     # Copies of a document are one: they say nothing that it does not.
     first = {text: number for number, text in reversed(list(enumerate(texts)))}
-    places = np.array(
+    stretches = np.array(
         [(first[texts[p.document]], p.offset // protocol.context_bytes) for p in positions], dtype=np.int64
     )
-    if len(np.unique(places.reshape(-1, 2), axis=0)) < MIN_CLUSTERS:
+    if len(np.unique(stretches.reshape(-1, 2), axis=0)) < MIN_CLUSTERS:
         raise EvaluationError(
             f"{len(texts)} documents have {len(positions)} positions with {protocol.first_position} bytes before and "
             f"{protocol.horizon} {protocol.unit} after them, in fewer than {MIN_CLUSTERS} stretches of "
@@ -162,12 +162,12 @@ def evaluate_text_brierlm(
     scores = np.concatenate([part.scores for part in parts])
     wall_time_s = time.perf_counter() - begun
     noise = total_noise([part.noise for part in parts])
-    return summarised(scores, places, protocol, protocol.num_samples, protocol.seed, wall_time_s, noise)
+    return summarised(scores, stretches, protocol, protocol.num_samples, protocol.seed, wall_time_s, noise)
 
 
 def summarised(
     scores: Floats,
-    places: Integers,
+    stretches: Integers,
     protocol: Rules,
     num_samples: int,
     seed: int,
@@ -178,20 +178,20 @@ def summarised(
 
     Args:
         scores: ``[P, N]``
-        places: ``[P, 2]``, the document of each position and the stretch (or window) of the document it is in.
+        stretches: ``[P, 2]``, the document of each position and the stretch (or window) of the document it is in.
 
     Raises:
         EvaluationError: positions in so few stretches that no error can be given.
     """
-    stretch = np.unique(places.reshape(-1, 2), axis=0, return_inverse=True)[1].reshape(-1)
-    num_documents, num_stretches = len(np.unique(places[:, 0])), len(np.unique(stretch))
+    stretch = np.unique(stretches.reshape(-1, 2), axis=0, return_inverse=True)[1].reshape(-1)
+    num_documents, num_stretches = len(np.unique(stretches[:, 0])), len(np.unique(stretch))
     if num_stretches < MIN_CLUSTERS:
         raise EvaluationError(
             f"{len(scores)} positions in {num_stretches} stretches of text are too few for a score with an error: give "
             f"more or longer documents, with {MIN_CLUSTERS} stretches at least, or lower first_position"
         )
     by_document = num_documents >= MIN_DOCUMENTS
-    sums = cluster_sums(scores, places[:, 0] if by_document else stretch)
+    sums = cluster_sums(scores, stretches[:, 0] if by_document else stretch)
     summary = summarise(sums, match_value=2.0 / num_samples, seed=derive(seed, "bootstrap"))
     return BrierResult(
         brierlm=summary.brierlm.value,

@@ -32,9 +32,9 @@ class Skipped:
     def add(self, reason: str, where: str, count: int = 1) -> None:
         """Count ``count`` more for ``reason``, the first of them at ``where``."""
         self.counts[reason] = self.counts.get(reason, 0) + count
-        places = self.examples.setdefault(reason, [])
-        if len(places) < EXAMPLES_PER_REASON:
-            places.append(where)
+        examples = self.examples.setdefault(reason, [])
+        if len(examples) < EXAMPLES_PER_REASON:
+            examples.append(where)
 
     def summary(self) -> str:
         """One line for people, such as ``2 x empty document (first at notes.txt:1)``."""

@@ -43,10 +43,10 @@ class HuggingFaceDataset:
     def documents(self, config: Corpus, skipped: Skipped) -> Iterator[Document]:
         records = Records(config.text_field, skipped)
         name = _name(config)
-        place = Path(name).name
+        file_name = Path(name).name
         try:
             for number, example in enumerate(_load(config, name), start=1):
-                yield from records.text_of(example, f"{place}:{number}")
+                yield from records.text_of(example, f"{file_name}:{number}")
         except CorpusError:
             raise
         except Exception as error:

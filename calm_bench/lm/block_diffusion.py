@@ -48,8 +48,8 @@ class Denoiser(nn.Module):
         """What the softmax of each token reads: [R, d], [R, K, d] and Bool [R, K] -> [R, K, w]."""
         inputs = torch.where(masked[..., None], self.mask, embedded)
         x = self.token(inputs) + self.place(hidden).unflatten(-1, (-1, self.width))
-        places = torch.arange(x.shape[1], device=x.device)
-        cosine, sine = rotary_angles(places, self.head_size, self.rope_theta, x.dtype)
+        positions = torch.arange(x.shape[1], device=x.device)
+        cosine, sine = rotary_angles(positions, self.head_size, self.rope_theta, x.dtype)
         for layer in self.layers:
             x = layer(x, cosine, sine, _both_ways)
         out: Tensor = self.norm(x)
@@ -122,12 +122,12 @@ class BlockDiffusionModel(ChunkLanguageModel):
         tokens = torch.zeros_like(order)
         masked = torch.ones_like(tokens, dtype=torch.bool)
         for step in range(steps):
-            places = order[:, size * step // steps : size * (step + 1) // steps]
+            positions = order[:, size * step // steps : size * (step + 1) // steps]
             read = self.head(hidden, unit_embeddings(self.backbone, tokens), masked)
-            chosen = read.gather(1, places[..., None].expand(-1, -1, read.shape[-1])).flatten(0, 1)
-            drawn = select_tokens(self.lm_head(chosen), numbers.gather(1, places).reshape(-1, 1))
-            tokens = tokens.scatter(1, places, drawn.view(places.shape))
-            masked = masked.scatter(1, places, False)
+            chosen = read.gather(1, positions[..., None].expand(-1, -1, read.shape[-1])).flatten(0, 1)
+            drawn = select_tokens(self.lm_head(chosen), numbers.gather(1, positions).reshape(-1, 1))
+            tokens = tokens.scatter(1, positions, drawn.view(positions.shape))
+            masked = masked.scatter(1, positions, False)
         return tokens
 
 

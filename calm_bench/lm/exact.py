@@ -93,15 +93,15 @@ class ExactModel(ChunkLanguageModel):
         # A state's first distribution is computed once for all samples that share it: they become its row's columns.
         order = state.argsort(stable=True)
         count = torch.bincount(state, minlength=len(hidden))
-        place = torch.empty_like(state)
-        place[order] = torch.arange(len(state), device=state.device) - (count.cumsum(0) - count)[state[order]]
+        slot = torch.empty_like(state)
+        slot[order] = torch.arange(len(state), device=state.device) - (count.cumsum(0) - count)[state[order]]
         if self.chunk_size > 1 and len(hidden) * int(count.max()) > 2 * len(state):
             # Later tokens are drawn for the places that nobody has too.
             uniform = noise.uniform(self.chunk_size)
             return self._draw(hidden[state], uniform[:, None])[:, 0]
         uniform = hidden.new_zeros((len(hidden), int(count.max()), self.chunk_size), dtype=torch.float32)
-        uniform[state, place] = noise.uniform(self.chunk_size)
-        return self._draw(hidden, uniform)[state, place]
+        uniform[state, slot] = noise.uniform(self.chunk_size)
+        return self._draw(hidden, uniform)[state, slot]
 
     def _draw(self, hidden: Tensor, uniform: Tensor) -> Tensor:
         """Chunks that numbers in [0, 1) select, a block of rows at a time: [R, d] and [R, S, K] -> ids [R, S, K]."""

@@ -46,7 +46,7 @@ class Text:
 @dataclass(frozen=True)
 class Side:
     """Consecutive nodes whose attention is computed together, a window's side by side, so that one product serves
-    them all: node i is row ``place[i]`` of window ``own[i]`` of those that take part."""
+    them all: node i is row ``slot[i]`` of window ``own[i]`` of those that take part."""
 
     nodes: slice
     windows: slice
@@ -55,19 +55,19 @@ class Side:
     most: int
     """Nodes of the window with most."""
     own: Tensor
-    place: Tensor
+    slot: Tensor
     unseen: Tensor
     """Bool [W, most, longest], true where a node does not look."""
 
     def spread(self, values: Tensor) -> Tensor:
         """[n, G, r, x] -> [W, G, most * r, x], zeros where a window has fewer nodes."""
         padded = values.new_zeros((len(self.unseen), self.most, *values.shape[1:]))
-        padded[self.own, self.place] = values
+        padded[self.own, self.slot] = values
         return padded.transpose(1, 2).flatten(2, 3)
 
     def gathered(self, rows: Tensor) -> Tensor:
         """The way back."""
-        back: Tensor = rows.unflatten(2, (self.most, -1)).transpose(1, 2)[self.own, self.place]
+        back: Tensor = rows.unflatten(2, (self.most, -1)).transpose(1, 2)[self.own, self.slot]
         return back
 
 
@@ -155,11 +155,11 @@ def _sides(window: Tensor, prefix: Tensor, num_heads: int, depth: int) -> list[S
         first, last, longest = int(windows[nodes][0]), int(windows[nodes][-1]), int(prefixes[nodes].max())
         own = windows[nodes] - first
         count = torch.bincount(own)
-        place = torch.arange(len(own)) - (count.cumsum(0) - count)[own]
+        slot = torch.arange(len(own)) - (count.cumsum(0) - count)[own]
         unseen = torch.ones((len(count), int(count.max()), longest), dtype=torch.bool, device=device)
-        own, place = own.to(device, non_blocking=True), place.to(device, non_blocking=True)
-        unseen[own, place] = torch.arange(longest, device=device) >= prefix[nodes, None]
-        sides.append(Side(nodes, slice(first, last + 1), longest, unseen.shape[1], own, place, unseen))
+        own, slot = own.to(device, non_blocking=True), slot.to(device, non_blocking=True)
+        unseen[own, slot] = torch.arange(longest, device=device) >= prefix[nodes, None]
+        sides.append(Side(nodes, slice(first, last + 1), longest, unseen.shape[1], own, slot, unseen))
     return sides
 
 

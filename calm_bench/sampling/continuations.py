@@ -118,11 +118,11 @@ def _continue(
                 break
             leader = agreement.leader()
             leads = agreement.goes_on & (leader == torch.arange(num_samples, device=hidden.device))
-            row, place = leads.nonzero(as_tuple=True)  # [N], in the order of windows
-            inputs = model.embed(agreement.tokens[row, place, begin - chunk_size : begin]).squeeze(-2)
-            states = nodes.descend(node_of[row, place], inputs, window[row], prefix[row])
+            row, sample = leads.nonzero(as_tuple=True)  # [N], in the order of windows
+            inputs = model.embed(agreement.tokens[row, sample, begin - chunk_size : begin]).squeeze(-2)
+            states = nodes.descend(node_of[row, sample], inputs, window[row], prefix[row])
             number = torch.zeros_like(node_of)
-            number[row, place] = torch.arange(len(row), device=hidden.device)
+            number[row, sample] = torch.arange(len(row), device=hidden.device)
             node_of = number.gather(1, leader)
             draft = model.draft_each(states, node_of.flatten()[samples], units.noise(block, chunk, samples))
             order = torch.arange(len(samples), device=hidden.device)

@@ -81,11 +81,11 @@ def trace_continuations(
 
     # Chunks that hold targets: their first distributions serve targets and first tokens alike.
     wanted = read[:, None] + torch.arange(horizon, device=device)  # [P, H]
-    chunk, place = torch.unique(wanted // size, return_inverse=True)
+    chunk, column = torch.unique(wanted // size, return_inverse=True)
     # Tokens behind the window's end stand behind all targets, and matter to none.
     inside = (chunk[:, None] * size + torch.arange(size, device=device)).clamp_max(windows.shape[1] - 1)
     hidden, targets = text.hidden[:, chunk - 1].flatten(0, 1), windows[:, inside].flatten(0, 1)  # [W C, d], [W C, K]
-    rows = torch.arange(len(windows), device=device)[:, None] * len(chunk) + place[:, 0]  # [W, P]
+    rows = torch.arange(len(windows), device=device)[:, None] * len(chunk) + column[:, 0]  # [W, P]
     first = _draw(
         model,
         model.begin(hidden),
@@ -95,7 +95,7 @@ def trace_continuations(
         targets[:, 0],
     )
     likelihood = torch.cat([first.likelihood[:, None], *_later_likelihoods(model, hidden, targets)], dim=1)
-    target = likelihood.unflatten(0, (len(windows), -1))[:, place, wanted % size]
+    target = likelihood.unflatten(0, (len(windows), -1))[:, column, wanted % size]
     collision = first.collision[rows]  # [W, P]
 
     per_block = max(1, block_samples // (len(windows) * num_samples))

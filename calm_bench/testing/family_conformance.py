@@ -263,16 +263,16 @@ class ExactFamilyConformance(FamilyConformance):
             hidden = model.hidden_states(windows[:, :-size]).flatten(0, 1)
             chunks = windows[:, size:].unflatten(1, (-1, size)).flatten(0, 1)
             logs = model.log_probabilities(hidden, chunks)[0].view(2, -1)
-            for place, position in enumerate(positions):
+            for index, position in enumerate(positions):
                 expected = logs[:, position - size : position - size + 4].exp()
-                torch.testing.assert_close(traces.target[:, place], expected)
+                torch.testing.assert_close(traces.target[:, index], expected)
                 # Along a drawn path, the collision is that of the distribution after it.
                 for sample in range(3):
-                    path = torch.cat([windows[:, :position], traces.tokens[:, place, sample]], dim=1)
+                    path = torch.cat([windows[:, :position], traces.tokens[:, index, sample]], dim=1)
                     for step in range(4):
                         chances = next_distribution(model, path[:, : position + step])
                         collision = chances.square().sum(dim=-1)
-                        torch.testing.assert_close(traces.collision[:, place, sample, step], collision)
+                        torch.testing.assert_close(traces.collision[:, index, sample, step], collision)
 
 
 class BoundedFamilyConformance(FamilyConformance):

@@ -114,10 +114,10 @@ class TokenStream:
 
     def document_of(self, positions: npt.ArrayLike) -> Ids:
         """Index of the document that each token position lies in; an EOS belongs to the document it ends."""
-        places = np.asarray(positions, dtype=np.int64)
-        if places.size and not (int(places.min()) >= 0 and int(places.max()) < len(self)):
+        indices = np.asarray(positions, dtype=np.int64)
+        if indices.size and not (int(indices.min()) >= 0 and int(indices.max()) < len(self)):
             raise IndexError(f"positions must lie in [0, {len(self)})")
-        return np.searchsorted(self._document_ends, places, side="right").astype(np.int64)
+        return np.searchsorted(self._document_ends, indices, side="right").astype(np.int64)
 
     def _copy(self, start: int, out: Ids) -> None:
         """Fill ``out`` with the tokens from ``start`` on, over as many shards as it takes."""

@@ -62,10 +62,10 @@ def train_language_model(
     flops = training_flops(config, experiment.autoencoder, stream.vocab_size, context_steps)
     workers = current_workers()
 
-    def save(place: Path) -> None:
+    def save(path: Path) -> None:
         state = whole_state(model)
         if workers.is_first:
-            save_tensors(state, place, model.description())
+            save_tensors(state, path, model.description())
 
     count = experiment.trajectory.snapshots if experiment.trajectory else 0
     trainee = TrainingTask(

@@ -112,15 +112,15 @@ class MaskedNodes(Nodes):
         cache.crop(self._length - cache.get_seq_length())  # transformers counts what to remove, as a negative number
         self._sees: Tensor | None = None
         """[W, nodes of the depth before, cached steps]"""
-        self._place = torch.empty(0, dtype=torch.long)
-        """Long [N]: place of each node of the depth before in its window."""
+        self._slot = torch.empty(0, dtype=torch.long)
+        """Long [N]: slot of each node of the depth before among its window's."""
 
     def descend(self, parent: Tensor, inputs: Tensor, window: Tensor, prefix: Tensor) -> Tensor:
         text = self._text
         assert isinstance(text, MaskedText)
         num_windows, device = len(text.hidden), inputs.device
         count = torch.bincount(window, minlength=num_windows)
-        place = torch.arange(len(window), device=device) - (count.cumsum(0) - count)[window]
+        slot = torch.arange(len(window), device=device) - (count.cumsum(0) - count)[window]
         most = int(count.max())
 
         # Windows with fewer nodes are filled up with nodes that see the first step of the text and nothing else.
@@ -128,16 +128,16 @@ class MaskedNodes(Nodes):
         sees = torch.zeros((num_windows, most, self._length + beyond), dtype=torch.bool, device=device)
         sees[..., 0] = True
         if self._sees is None:
-            sees[window, place] = torch.arange(self._length, device=device) < prefix[:, None]
+            sees[window, slot] = torch.arange(self._length, device=device) < prefix[:, None]
         else:
-            sees[window, place] = self._sees[window, self._place[parent]]
+            sees[window, slot] = self._sees[window, self._slot[parent]]
         itself = torch.eye(most, dtype=torch.bool, device=device).expand(num_windows, -1, -1)
-        self._sees, self._place = torch.cat([sees, itself], dim=-1), place
+        self._sees, self._slot = torch.cat([sees, itself], dim=-1), slot
 
         embedded = inputs.new_zeros((num_windows, most, inputs.shape[-1]))
-        embedded[window, place] = inputs
+        embedded[window, slot] = inputs
         positions = torch.zeros((num_windows, most), dtype=torch.long, device=device)
-        positions[window, place] = prefix + self._depth
+        positions[window, slot] = prefix + self._depth
         # Additive rather than boolean, which every attention implementation reads alike.
         mask = torch.zeros(self._sees.shape, dtype=inputs.dtype, device=device)
         mask = mask.masked_fill(~self._sees, torch.finfo(inputs.dtype).min)[:, None]
@@ -149,7 +149,7 @@ class MaskedNodes(Nodes):
             use_cache=True,
         )
         self._depth += 1
-        hidden: Tensor = output.last_hidden_state[window, place]
+        hidden: Tensor = output.last_hidden_state[window, slot]
         return hidden
 
 

@@ -56,17 +56,17 @@ class Draws:
         self.latents = model.head.sample_rows(chunks.hidden, num_samples, generators)
         """[S, Q, Z]"""
         require_finite(self.latents, "latents")
-        self._places = torch.arange(model.chunk_size, device=device)
+        self._offsets = torch.arange(model.chunk_size, device=device)
 
     @cached_property
     def in_context(self) -> Tensor:
         """Bool [Q, K]: tokens that the context gives."""
-        return self._places < self.chunks.begins[:, None]
+        return self._offsets < self.chunks.begins[:, None]
 
     @cached_property
     def known(self) -> Tensor:
         """Bool [Q, K]: tokens of the context or the continuation."""
-        return self._places < self.chunks.ends[:, None]
+        return self._offsets < self.chunks.ends[:, None]
 
     @cached_property
     def _decoded(self) -> tuple[Tensor, Tensor]:

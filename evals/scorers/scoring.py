@@ -144,7 +144,7 @@ def _sampled(
     model: Calm, texts: Sequence[Text], hidden: Tensor, scorer: Scorer, num_samples: int, seed: int
 ) -> list[Score]:
     size = model.chunk_size
-    places = [
+    indices = [
         (row, chunk)
         for row, text in enumerate(texts)
         for chunk in range(text.start // size, -(-len(text.tokens) // size))
@@ -152,9 +152,9 @@ def _sampled(
     ]
     values, variances = [0.0] * len(texts), [0.0] * len(texts)
     counts, greedy = [0] * len(texts), [True] * len(texts)
-    if places:
-        chunks = _chunks(texts, places, hidden, size, seed)
-        done = iter(places)
+    if indices:
+        chunks = _chunks(texts, indices, hidden, size, seed)
+        done = iter(indices)
         for block in chunks.blocks(num_samples):
             draws = Draws(model, block, num_samples)
             estimate = scorer(draws)
@@ -174,9 +174,9 @@ def _sampled(
     ]
 
 
-def _chunks(texts: Sequence[Text], places: Sequence[tuple[int, int]], hidden: Tensor, size: int, seed: int) -> Chunks:
+def _chunks(texts: Sequence[Text], indices: Sequence[tuple[int, int]], hidden: Tensor, size: int, seed: int) -> Chunks:
     tokens, begins, ends, seeds = [], [], [], []
-    for row, chunk in places:
+    for row, chunk in indices:
         text = texts[row]
         known = list(text.tokens[chunk * size : (chunk + 1) * size])
         tokens.append(known + [0] * (size - len(known)))
@@ -184,7 +184,7 @@ def _chunks(texts: Sequence[Text], places: Sequence[tuple[int, int]], hidden: Te
         ends.append(len(known))
         seeds.append(derive(seed, "score", text.name, chunk - text.start // size))
     device = hidden.device
-    rows, steps = zip(*places, strict=True)
+    rows, steps = zip(*indices, strict=True)
     return Chunks(
         hidden[list(rows), [step - 1 for step in steps]],
         torch.tensor(tokens, device=device),

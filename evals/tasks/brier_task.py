@@ -126,11 +126,11 @@ class BrierTask(Task):  # type: ignore[misc]
         scores = [score for record in records for score in record["scores"]]
         # Copies of a document are one: they say nothing that it does not.
         first = {record["digest"]: record["number"] for record in reversed(records)}
-        places = [(first[record["digest"]], stretch) for record in records for _, stretch in record["places"]]
+        stretches = [(first[record["digest"]], stretch) for record in records for _, stretch in record["places"]]
         protocol = self._protocol([record["digest"] for record in records], records)
         result = summarised(
             np.array(scores, dtype=np.float64).reshape(len(scores), len(protocol.ngram_lengths)),
-            np.array(places, dtype=np.int64).reshape(-1, 2),
+            np.array(stretches, dtype=np.int64).reshape(-1, 2),
             protocol,
             protocol.num_samples,
             protocol.seed,

@@ -47,17 +47,17 @@ def choice(
     """
     texts = _texts(corpus, corpus_folder)
     numbers = random_source(documents_seed, "stdlib_choice")
-    places = [(index, places) for index, text in enumerate(texts) if (places := _continuable(text))]
-    if len(places) < 2:
+    texts_with_offsets = [(index, offsets) for index, text in enumerate(texts) if (offsets := _continuable(text))]
+    if len(texts_with_offsets) < 2:
         raise CorpusError("stdlib_choice needs two test documents or more: raise corpus.test_fraction")
     items: list[dict[str, Any]] = []
     while len(items) < num_documents:
-        index, own = places[len(items) % len(places)]
+        index, own = texts_with_offsets[len(items) % len(texts_with_offsets)]
         at = own[drawn(numbers, len(own))]
         true = texts[index][at : at + CONTINUATION]
         choices = [true]
         while len(choices) < NUM_CHOICES:
-            other, candidates = places[drawn(numbers, len(places))]
+            other, candidates = texts_with_offsets[drawn(numbers, len(texts_with_offsets))]
             begin = candidates[drawn(numbers, len(candidates))]
             piece = texts[other][begin : begin + CONTINUATION]
             if other != index and piece not in choices:

@@ -64,7 +64,7 @@ def run_and_report(
     retry_failed: bool = False,
     forecast: Forecast | None = None,
     show: Callable[[Leaderboard], None] = lambda leaderboard: None,
-    place: RunContext | None = None,
+    context: RunContext | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Run ``study`` in its store, show progress on ``console``, and write leaderboard and report beside the results.
@@ -73,7 +73,7 @@ def run_and_report(
         forecast: what the run is expected to take, to be compared with what it takes.
         show: given the leaderboard as soon as there is one: nobody should wait for pictures or MLflow to see it.
         progress: how it is shown; unset means as ``console`` allows.
-        place: where it runs, if it is opened already; closed at the end.
+        context: where it runs, if it is opened already; closed at the end.
 
     Raises:
         StudyInterrupted: it was asked to stop; the same command goes on.
@@ -83,8 +83,8 @@ def run_and_report(
     from pipelines.report.page import write_run_report
 
     settle_caches()
-    place = place or RunContext.of(study)
-    store, executor = place.store, place.executor
+    context = context or RunContext.of(study)
+    store, executor = context.store, context.executor
     progress = progress or progress_for(console)
     drawing = _Drawing()
     tracking = None

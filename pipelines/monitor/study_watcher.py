@@ -33,7 +33,7 @@ class StudyWatcher:
 
     def __init__(self, store: Store, poll_s: float | None = None) -> None:
         self._root = store.root
-        self._place = store.uri
+        self._uri = store.uri
         self._remote = store.progress
         self._silent_s = SILENT_S if self._remote is None else REMOTE_SILENT_S
         self.poll_s = poll_s or (LOCAL_POLL_S if self._remote is None else POLL_S)
@@ -49,12 +49,12 @@ class StudyWatcher:
         """
         if self._remote is not None:
             self._remote.poll()
-        return choose(self._root, name, self._place, self._silent_s)
+        return choose(self._root, name, self._uri, self._silent_s)
 
     def poll(self, folder: Path) -> Watched:
         """The study in ``folder`` as it stands, or stood when the store last answered."""
         if self._remote is None:
-            return poll(folder, self._place)
+            return poll(folder, self._uri)
         try:
             self._remote.poll(folder.name)
             users = _users(folder)
@@ -63,7 +63,7 @@ class StudyWatcher:
             if self._last is None:
                 raise
             return replace(self._last, remark=f"{error}; this is what was known before")
-        watched = poll(folder, self._place, self._silent_s)
+        watched = poll(folder, self._uri, self._silent_s)
         is_driven = f"study-{folder.name}" in self._remote.held
         self._last = _with_stages(watched, under_way, users, is_driven)
         return self._last

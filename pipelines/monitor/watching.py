@@ -67,8 +67,8 @@ class Watched:
         }
 
 
-def poll(folder: Path, place: Path | str, silent_s: float = SILENT_S) -> Watched:
-    """The study in ``folder`` of the store at ``place``, from what its drivers last wrote.
+def poll(folder: Path, uri: Path | str, silent_s: float = SILENT_S) -> Watched:
+    """The study in ``folder`` of the store at ``uri``, from what its drivers last wrote.
 
     Where drivers disagree the one that is furthest counts, with the stages that any of them runs. Without a word of a
     driver the study's ``trials.json`` says what became of its trials.
@@ -79,7 +79,7 @@ def poll(folder: Path, place: Path | str, silent_s: float = SILENT_S) -> Watched
     found = [(record, mtime) for path in _files(folder) if (record := read_record(path)) and (mtime := _mtime(path))]
     live = [(record, mtime) for record, mtime in found if _is_at_work(record, mtime, silent_s)]
     if not found:
-        return _without_a_record(folder, place)
+        return _without_a_record(folder, uri)
     if live:
         record, _ = max(live, key=lambda pair: _reach(pair[0].view))
         others = [other.view for other, _ in live if other is not record]
@@ -93,10 +93,10 @@ def poll(folder: Path, place: Path | str, silent_s: float = SILENT_S) -> Watched
     return Watched(record.view, stand, mtime, record.command, record.folder, driver=record.driver.token)
 
 
-def studies(root: Path, place: Path | str, silent_s: float = SILENT_S) -> list[tuple[Path, Watched]]:
+def studies(root: Path, uri: Path | str, silent_s: float = SILENT_S) -> list[tuple[Path, Watched]]:
     """All studies of a store that are in ``root``; first those at work, then the one last heard of."""
     found = [
-        (folder, poll(folder, place, silent_s))
+        (folder, poll(folder, uri, silent_s))
         for folder in sorted((root / "studies").glob("*"))
         if has_begun(folder) or (folder / FOLDER).is_dir()
     ]
@@ -104,30 +104,30 @@ def studies(root: Path, place: Path | str, silent_s: float = SILENT_S) -> list[t
 
 
 def choose(
-    root: Path, name: str | None, place: Path | str | None = None, silent_s: float = SILENT_S
+    root: Path, name: str | None, uri: Path | str | None = None, silent_s: float = SILENT_S
 ) -> tuple[Path, list[str]]:
     """The folder of the study ``name``, and the names of others that are meant too: of one name, or at work.
 
     Args:
         root: where the store, or this machine's copy of it, is.
-        place: what the store is called, where that is not ``root``.
+        uri: what the store is called, where that is not ``root``.
         name: a study's name, its folder's name or the beginning of it, or a YAML file's path; None means the one at
             work, or the last.
 
     Raises:
         ConfigurationError: there is no such study, or several begin so.
     """
-    place = place or root
-    found = studies(root, place, silent_s)
+    uri = uri or root
+    found = studies(root, uri, silent_s)
     if not found:
-        raise ConfigurationError(f"no study has begun in the store {place}: --store names another one")
+        raise ConfigurationError(f"no study has begun in the store {uri}: --store names another one")
     if name is None:
         folder = found[0][0]
         others = [path.name for path, watched in found[1:] if watched.stand == "at work"]
         return folder, others
     wanted = _name_in(Path(name)) if Path(name).suffix in (".yaml", ".yml") else name
     # Of equal names, differing in their settings: the one at work, or last heard of.
-    chosen = choose_studies([wanted], [folder for folder, _ in found], place)
+    chosen = choose_studies([wanted], [folder for folder, _ in found], uri)
     return chosen[0], [folder.name for folder in chosen[1:]]
 
 
@@ -163,7 +163,7 @@ def _merged(view: StudyView, others: Sequence[StudyView]) -> StudyView:
     return view.model_copy(update={"running": tuple(running.values())})
 
 
-def _without_a_record(folder: Path, place: Path | str) -> Watched:
+def _without_a_record(folder: Path, uri: Path | str) -> Watched:
     name = StudyRef.of(folder).name
     counts: Counter[str] = Counter()
     try:
@@ -180,7 +180,7 @@ def _without_a_record(folder: Path, place: Path | str) -> Watched:
     )
     stand: Stand = "left" if counts["open"] or not counts else "finished"
     since = _mtime(folder / TRIALS_FILE) or _mtime(folder)
-    return Watched(view, stand, since, f"calm-bench run {name} --store {place}", "")
+    return Watched(view, stand, since, f"calm-bench run {name} --store {uri}", "")
 
 
 def _name_in(path: Path) -> str:

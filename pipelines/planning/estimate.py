@@ -232,10 +232,10 @@ def worst_scratch(spans: Mapping[Stage, Span], costs: Mapping[Stage, StageCost])
 
 def _free(root: Path) -> float | None:
     """Bytes free where the store is, or will be made."""
-    place = root
-    while not place.exists() and place != place.parent:
-        place = place.parent
+    folder = root
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
     try:
-        return float(shutil.disk_usage(place).free)
+        return float(shutil.disk_usage(folder).free)
     except OSError:
         return None

@@ -66,12 +66,12 @@ def boards_of(
         fronts = {cost: set(group.front(cost)) for cost in _COSTS}
         names = Counter(entry.label for entry in group.entries)
         rows = []
-        for place, (rank, entry) in enumerate(zip(group.ranks, group.entries, strict=True)):
+        for index, (rank, entry) in enumerate(zip(group.ranks, group.entries, strict=True)):
             members = trainings.of(entry)
             broken = [text for source, _ in members for text in source.violations]
             rows.append(
                 Row(
-                    key=f"{group.protocol_hash}-{place}",
+                    key=f"{group.protocol_hash}-{index}",
                     label=sanitize_label(_name(entry, names[entry.label] > 1), LONGEST_LABEL),
                     study=sanitize_label(entry.study, LONGEST_LABEL),
                     rank=rank,

@@ -35,7 +35,7 @@ def curves_of(kind: str, identity: str, folder: Path, limit: int) -> TrainingCur
 
 
 def _curve(lines: Sequence[Line], limit: int) -> Curve:
-    chosen = [lines[place] for place in thinned([_loss(line) for line in lines], limit)]
+    chosen = [lines[index] for index in thinned([_loss(line) for line in lines], limit)]
     names = dict.fromkeys(name for line in chosen for name in line.metrics if name not in SKIPPED)
     return Curve(
         [rounded(line.flops) or 0.0 for line in chosen],
@@ -64,8 +64,8 @@ def thinned(values: Sequence[float], limit: int) -> list[int]:
         mean_x, mean_y = (end + max(end, after - 1)) / 2, sum(following) / len(following)
         last = chosen[-1]
 
-        def area(place: int, last: int = last, mean_x: float = mean_x, mean_y: float = mean_y) -> float:
-            return abs((last - mean_x) * (heights[place] - heights[last]) - (last - place) * (mean_y - heights[last]))
+        def area(index: int, last: int = last, mean_x: float = mean_x, mean_y: float = mean_y) -> float:
+            return abs((last - mean_x) * (heights[index] - heights[last]) - (last - index) * (mean_y - heights[last]))
 
         chosen.append(max(range(start, end), key=area))
     return [*chosen, count - 1]

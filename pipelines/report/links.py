@@ -62,8 +62,8 @@ def _base(address: str | None) -> str:
     if parts.scheme not in ("http", "https") or not host:
         return LOCAL
     host = f"[{host}]" if ":" in host else host
-    place = host if port is None else f"{host}:{port}"
-    return urlunsplit((parts.scheme, place, parts.path.rstrip("/"), "", ""))
+    netloc = host if port is None else f"{host}:{port}"
+    return urlunsplit((parts.scheme, netloc, parts.path.rstrip("/"), "", ""))
 
 
 def _identifier(value: str) -> str | None:

@@ -93,7 +93,7 @@ def render_data(data: Mapping[str, Any]) -> str:
     parts = {
         "POLICY": html.escape(policy, quote=True),
         "TITLE": html.escape(f"{data['title']} · calm-bench report"),
-        "PALETTE": " ".join(f"--family-{place}: {colour};" for place, colour in enumerate(PALETTE)),
+        "PALETTE": " ".join(f"--family-{index}: {colour};" for index, colour in enumerate(PALETTE)),
         "STYLE": "\n".join(_asset(name) for name in STYLES),
         "DATA": _json(data),
         "SCRIPT": script,

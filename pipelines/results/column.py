@@ -32,7 +32,7 @@ FORMS: Mapping[Form, Callable[[float], str]] = {
 }
 """How a number is written that has no error."""
 
-Place = Literal["usual", "differing", "asked"]
+Visibility = Literal["usual", "differing", "asked"]
 """Where a column is shown unasked: ``usual`` everywhere; ``differing`` where rows differ in it; ``asked`` nowhere."""
 
 
@@ -56,9 +56,9 @@ class Column:
     """Nothing is shown for a token model, which has no autoencoder and no head."""
     clipped: bool = False
     """A value of 0 says that it could not be lower, and is shown as such."""
-    table: Place = "asked"
+    table: Visibility = "asked"
     """In tables of text."""
-    page: Place | None = None
+    page: Visibility | None = None
     """On the report's page; None leaves it out there."""
     name: str = ""
     """On the page, where it is not the heading on one line."""

@@ -65,7 +65,7 @@ def families_of(entries: Sequence[Entry], trajectories: Iterable[Trajectory]) ->
     rows: dict[Key, list[Entry]] = defaultdict(list)
     for entry in entries:
         rows[entry.kind, entry.chunk_size, entry.head].append(entry)
-    keys = sorted(rows, key=_place)
+    keys = sorted(rows, key=_sort_key)
     several_heads = len({key[2] for key in keys if key[0] == "calm"}) > 1
     finished = {key: _best_of_one_budget(_usable([_measured(entry) for entry in rows[key]])) for key in keys}
     along = _along_training(rows, trajectories)
@@ -81,7 +81,7 @@ def families_of(entries: Sequence[Entry], trajectories: Iterable[Trajectory]) ->
     return families
 
 
-def _place(key: Key) -> tuple[bool, bool, str, int, bool, str]:
+def _sort_key(key: Key) -> tuple[bool, bool, str, int, bool, str]:
     kind, chunk_size, head = key
     return kind != "token", kind != "calm", kind, chunk_size, head != "energy", head or ""
 

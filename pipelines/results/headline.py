@@ -225,15 +225,15 @@ def _answer(family: Fitted, reference: Fitted, at: Anchor | float) -> Answer:
     ours, theirs = family.law.needed(scores), reference.law.needed(scores)
     training = _ratio(ours, theirs)
     total = _ratio(_with_autoencoder(family, ours), _with_autoencoder(reference, theirs))
-    places = _place(ours), _place(theirs)
-    inference = None if "above" in places else _inference(family, reference, ours, theirs)
+    sides = _side(ours), _side(theirs)
+    inference = None if "above" in sides else _inference(family, reference, ours, theirs)
     state: Literal["answered", "bounded", "open"] = "answered"
     if not training.is_known:
         state = "bounded" if training.low > 0 or training.high is not None else "open"
     score = float(scores[0])
     asked: Literal["common", "reference", "target"] = "target" if isinstance(at, float) else at
     sentence = sentences.answer(
-        _reach(family, places[0]), _reach(reference, places[1]), score, asked, training, total, inference
+        _reach(family, sides[0]), _reach(reference, sides[1]), score, asked, training, total, inference
     )
     return Answer(*names, score, training, total, inference, state, sentence, basis, is_target)
 
@@ -245,18 +245,18 @@ def _with_autoencoder(family: Fitted, compute: tuple[Floats, Floats]) -> tuple[F
     return np.where(compute[0] > 0, family.total(compute[0]), 0.0), family.total(compute[1])
 
 
-def _place(compute: tuple[Floats, Floats]) -> sentences.Place:
+def _side(compute: tuple[Floats, Floats]) -> sentences.Side:
     if compute[1][0] == float("inf"):
         return "above"
     return "below" if compute[0][0] == 0 else "inside"
 
 
-def _reach(family: Fitted, place: sentences.Place) -> sentences.Reach:
+def _reach(family: Fitted, side: sentences.Side) -> sentences.Reach:
     assert family.law is not None
     points = [one.point for one in family.models.used]
     return sentences.Reach(
         name=family.models.name,
-        place=place,
+        side=side,
         cheapest=points[0].training_flops,
         dearest=points[-1].training_flops,
         dearest_total=points[-1].total_training_flops,

@@ -44,7 +44,7 @@ def looks_of(entries: Iterable[Entry]) -> dict[Key, Family]:
     Colour says K; where the rows have one K and several kinds or heads it says these. With several of both, the marker
     says the kind or head.
     """
-    keys = sorted({key_of(entry) for entry in entries}, key=_place)
+    keys = sorted({key_of(entry) for entry in entries}, key=_sort_key)
     chunked = [key for key in keys if key[0] != "token"]
     variants = {_variant(key) for key in chunked}
     heads = {key[2] for key in chunked if key[2]}
@@ -66,7 +66,7 @@ def looks_of(entries: Iterable[Entry]) -> dict[Key, Family]:
     return looks
 
 
-def _place(key: Key) -> tuple[bool, int, bool, str, str]:
+def _sort_key(key: Key) -> tuple[bool, int, bool, str, str]:
     kind, chunk_size, head = key
     return kind != "token", chunk_size, kind != "calm", kind, head or ""
 

@@ -19,7 +19,7 @@ PAPER_CHUNK_SIZE = 4
 PAPER_TRAINING, PAPER_INFERENCE = 0.56, 0.66
 """CALM-M against Transformer-S (paper section 5.2): 44 % and 34 % fewer FLOPs."""
 PAPER_TRAINING_FLOPS, PAPER_PARAMETERS = 3.7e20, 371e6
-Place = Literal["inside", "above", "below"]
+Side = Literal["inside", "above", "below"]
 """Where a score lies, seen from a family's points."""
 
 
@@ -28,7 +28,7 @@ class Reach:
     """A family's ends, and where the score lies that is asked about."""
 
     name: str
-    place: Place
+    side: Side
     cheapest: float
     dearest: float
     """Training FLOPs of the language model."""
@@ -61,11 +61,11 @@ def answer(
     what = {"common": ", the highest that both reach", "reference": best, "target": ""}[asked]
     at = f"At BrierLM {score:.1f}{what},"
     with_autoencoder = f" ({times(total)} with its autoencoder)" if _differs(training, total) else ""
-    if ours.place == "above" and theirs.place == "above":
+    if ours.side == "above" and theirs.side == "above":
         return f"No answer at BrierLM {score:.1f}: neither {name} nor {base} reaches it within the compute spent here."
-    if ours.place == "below" and theirs.place == "below":
+    if ours.side == "below" and theirs.side == "below":
         return f"No answer at BrierLM {score:.1f}: both {name} and {base} have more with the least compute spent here."
-    if ours.place == "above":
+    if ours.side == "above":
         spent = scientific(ours.dearest)
         whole = f" ({scientific(ours.dearest_total)} with its autoencoder)" if _differs(training, total) else ""
         if training.low == 0:
@@ -74,15 +74,15 @@ def answer(
             f"Within {spent} training FLOPs{whole} {name} does not reach BrierLM {score:.1f}{what}: for that it needs "
             f"{times(training)} those of {base}{with_autoencoder}. How much more is not extrapolated."
         )
-    if theirs.place == "above":
+    if theirs.side == "above":
         return (
             f"{start(base)} does not reach BrierLM {score:.1f} within {scientific(theirs.dearest)} training FLOPs, "
             f"{name} does: it needs {times(training)} its training FLOPs{with_autoencoder}."
         )
     tail = ""
-    if theirs.place == "below":
+    if theirs.side == "below":
         tail = f" {start(base)} has more than that with {scientific(theirs.cheapest)} FLOPs, the least spent here."
-    elif ours.place == "below":
+    elif ours.side == "below":
         tail = f" {start(name)} has more than that with {scientific(ours.cheapest)} FLOPs, the least spent here."
     per_token = ""
     if inference is not None:

@@ -76,7 +76,7 @@ class MetricsTail:
         for folder in self.folders:
             try:
                 with (folder / METRICS_FILE).open("rb") as file:
-                    self._find_place(file)
+                    self._find_offset(file)
                     content = file.read()
             except (FileNotFoundError, NotADirectoryError):
                 continue
@@ -91,7 +91,7 @@ class MetricsTail:
         """Tell all lines again at the next call."""
         self._offset, self._last = 0, b""
 
-    def _find_place(self, file: BinaryIO) -> None:
+    def _find_offset(self, file: BinaryIO) -> None:
         """Go to the first byte of ``file`` that was not read yet."""
         size = file.seek(0, 2)
         if size < self._offset:

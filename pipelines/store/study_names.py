@@ -25,11 +25,11 @@ def studies_called(name: str, folders: Iterable[Path]) -> list[Path]:
     return exact or named or ([folder for folder, _ in known if folder.name.startswith(name)] if name else [])
 
 
-def choose_studies(names: Sequence[str], folders: Sequence[Path], place: object) -> list[Path]:
+def choose_studies(names: Sequence[str], folders: Sequence[Path], uri: object) -> list[Path]:
     """The folders that ``names`` mean (:func:`studies_called`), in the order of ``folders``; all of them without names.
 
     Args:
-        place: what the store is called in messages.
+        uri: what the store is called in messages.
 
     Raises:
         ConfigurationError: a name means no study, or is the beginning of several names; says which there are.
@@ -41,7 +41,7 @@ def choose_studies(names: Sequence[str], folders: Sequence[Path], place: object)
             refs = [StudyRef.of(folder) for folder in folders]
             known = sorted({ref.name for ref in refs})
             hint = did_you_mean(name, known) if known else ""
-            raise ConfigurationError(f"no study {name!r} in the store {place}{hint}")
+            raise ConfigurationError(f"no study {name!r} in the store {uri}{hint}")
         if len(found) > 1 and any(StudyRef.of(folder).name != name for folder in found):
             listed = ", ".join(folder.name for folder in found)
             raise ConfigurationError(f"{name!r} is the beginning of several studies: {listed}; type more of one")

@@ -11,7 +11,7 @@ from pipelines.study.stage_kind import streams_metrics
 from pipelines.tracking.known_run import SENT, KnownRun
 from pipelines.tracking.metrics import metrics_of
 from pipelines.tracking.study_files import Trial
-from pipelines.tracking.times import StagePlace
+from pipelines.tracking.times import StageFolders
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
@@ -69,7 +69,7 @@ class MetricStreams:
         for kind in trial.stages:
             self._logs.pop((trial.key, kind), None)
 
-    def _log(self, key: str, place: StagePlace) -> MetricsTail:
-        if (key, place.kind) not in self._logs:
-            self._logs[key, place.kind] = MetricsTail(place.kind, (place.work, place.finished))
-        return self._logs[key, place.kind]
+    def _log(self, key: str, stage: StageFolders) -> MetricsTail:
+        if (key, stage.kind) not in self._logs:
+            self._logs[key, stage.kind] = MetricsTail(stage.kind, (stage.work, stage.finished))
+        return self._logs[key, stage.kind]

@@ -108,9 +108,9 @@ class Registry:
             self._update(known, tags, description)
             # People may have registered the model under names of their own.
             linked = json.loads(self._client.get_logged_model(model_id).tags.get(_VERSIONS, "[]"))
-        place = {"name": name, "version": int(known.version)}
-        if place not in linked:
-            self._client.set_logged_model_tags(model_id, {_VERSIONS: json.dumps([*linked, place])})
+        version = {"name": name, "version": int(known.version)}
+        if version not in linked:
+            self._client.set_logged_model_tags(model_id, {_VERSIONS: json.dumps([*linked, version])})
 
     def _update(self, known: ModelVersion, tags: Mapping[str, str], description: str) -> None:
         """Make ``tags`` and ``description`` what the version has."""
@@ -174,8 +174,8 @@ def registered_name(experiment: str, study: str, identity: str) -> str:
     MLflow takes neither ``/`` nor ``:`` in it, and looks for no name with a quote.
     """
     behind = f".{study}-{identity}"
-    place = re.sub(r"[^\w. -]", "_", experiment)
-    return place[: _LONGEST_NAME - len(behind)] + behind
+    prefix = re.sub(r"[^\w. -]", "_", experiment)
+    return prefix[: _LONGEST_NAME - len(behind)] + behind
 
 
 def without_registry(refusal: str) -> str:

@@ -26,7 +26,7 @@ from pipelines.study.strata import num_trials
 from pipelines.study.trial import TrialOutcome
 from pipelines.tracking.address import TrackingError
 from pipelines.tracking.system_metrics import SystemLog
-from pipelines.tracking.times import StagePlace, trial_start
+from pipelines.tracking.times import StageFolders, trial_start
 
 if TYPE_CHECKING:
     from pipelines.study.trial import TrialState
@@ -66,7 +66,7 @@ class Trial:
     label: str
     experiment: Experiment | None
     """None where its settings do not fit together."""
-    stages: Mapping[str, StagePlace] = field(default_factory=dict)
+    stages: Mapping[str, StageFolders] = field(default_factory=dict)
     """By kind, in the order in which they run."""
     end: TrialEnd | None = None
 
@@ -164,12 +164,12 @@ class StudyFiles:
             record.settings,
             record.stages,
         )
-        stages = {kind: StagePlace.in_store(self._store.root, kind, identity) for kind, identity in names.items()}
+        stages = {kind: StageFolders.in_store(self._store.root, kind, identity) for kind, identity in names.items()}
         # An invalid trial is one whose settings do not fit together.
         experiment = None if state == "invalid" else apply_settings(study.experiment(), settings)
         end = None
         if state == "complete":
-            folders = {kind: place.finished for kind, place in stages.items() if is_finished(place.finished)}
+            folders = {kind: stage.finished for kind, stage in stages.items() if is_finished(stage.finished)}
             results = {kind: read_result(folder) for kind, folder in folders.items()}
             try:
                 graph = StageGraph(tuple(self.stage(kind, identity) for kind, identity in names.items()))
@@ -203,7 +203,7 @@ class StudyFiles:
 
     def _stage(self, kind: str, identity: str) -> Stage:
         """A stage as its folder describes it: an older revision's too, which the code of today would name otherwise."""
-        place = StagePlace.in_store(self._store.root, kind, identity)
-        found = StageRecord.load(place.finished)
+        stage = StageFolders.in_store(self._store.root, kind, identity)
+        found = StageRecord.load(stage.finished)
         inputs = {name: self.stage(source.kind, source.identity) for name, source in found.inputs.items()}
         return Stage(kind, found.revision, found.config, inputs, found.settings, found.label)

@@ -127,10 +127,10 @@ class StudySync:
         stored = self._files.read()
         if self._runs is None:
             client = connect(self._uri)
-            place = experiment_id(client, self._experiment, self._uri, self._store.root / "mlartifacts")
-            save_views(client, place)
+            experiment = experiment_id(client, self._experiment, self._uri, self._store.root / "mlartifacts")
+            save_views(client, experiment)
             self._runs = StudyRuns(
-                client, place, stored.study, self._identity, stored.start, self._owner(), self._count
+                client, experiment, stored.study, self._identity, stored.start, self._owner(), self._count
             )
         runs = self._runs
         if state == "at work":

@@ -16,7 +16,7 @@ from pipelines.study.stage_kind import streams_metrics
 
 
 @dataclass(frozen=True)
-class StagePlace:
+class StageFolders:
     """A stage of a trial and where its files are."""
 
     kind: str
@@ -27,7 +27,7 @@ class StagePlace:
     """Where it is worked on until then."""
 
     @classmethod
-    def in_store(cls, root: Path, kind: str, identity: str) -> StagePlace:
+    def in_store(cls, root: Path, kind: str, identity: str) -> StageFolders:
         if not (is_plain(kind) and is_plain(identity)):
             raise ValueError(f"{kind!r} {identity!r} is no stage: such a name would lead out of the store")
         return cls(kind, identity, root / "stages" / kind / identity, root / "work" / f"{kind}-{identity}")
@@ -58,7 +58,7 @@ class StagePlace:
         return read_attempts(self.work) if record is None else record.attempts
 
 
-def trial_start(stages: Mapping[str, StagePlace], study_start: int) -> int | None:
+def trial_start(stages: Mapping[str, StageFolders], study_start: int) -> int | None:
     """When the first of a trial's trainings began, though not before its study: it may be of an earlier one.
 
     None before it has begun.
@@ -67,9 +67,9 @@ def trial_start(stages: Mapping[str, StagePlace], study_start: int) -> int | Non
     return max(study_start, min(starts)) if starts else None
 
 
-def trial_end(stages: Mapping[str, StagePlace], start: int) -> int:
+def trial_end(stages: Mapping[str, StageFolders], start: int) -> int:
     """When the last of a trial's stages ended, though not before ``start``."""
-    return max([start, *(end for place in stages.values() if (end := place.end()) is not None)])
+    return max([start, *(end for stage in stages.values() if (end := stage.end()) is not None)])
 
 
 def _ms(seconds: float) -> int:

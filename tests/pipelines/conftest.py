@@ -110,7 +110,7 @@ def stage_graph(experiment: Experiment) -> StageGraph:
         stages.append(autoencoder)
         inputs["autoencoder"] = autoencoder
     model = Stage("language_model", 1, {"seed": experiment.seed, "model": experiment.model.model_dump()}, inputs)
-    evaluation = Stage("evaluation", 1, {}, {"tokens": tokens, "language_model": model})
+    evaluation = Stage("evaluation", 1, {"protocol": {"split": "test"}}, {"tokens": tokens, "language_model": model})
     return StageGraph((*stages, model, evaluation))
 
 

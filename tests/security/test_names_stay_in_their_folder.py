@@ -28,7 +28,7 @@ from pipelines.study.catalogue import resolve_study
 from pipelines.study.stage import Stage
 from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_kind import STAGE_KINDS, StageKind
-from pipelines.tracking.times import StagePlace
+from pipelines.tracking.times import StageFolders
 from tests.object_stores import objects_of, remote_store
 
 OUTSIDE = ["../x", "a/../../x", "/etc/passwd", "..", ".", "", "a//b", "a/./b", "..\\x", "C:\\x", "\\\\host\\x", "a\0b"]
@@ -134,7 +134,7 @@ def test_a_foreign_listing_cannot_name_folders_outside(tmp_path: Path) -> None:
         assert victim.find_folder(kind, identity) is None
         assert Store(tmp_path / "local").find_folder(kind, identity) is None
         with pytest.raises(ValueError, match="would lead out of the store"):
-            StagePlace.in_store(tmp_path, kind, identity)
+            StageFolders.in_store(tmp_path, kind, identity)
     assert not (tmp_path / "victim").exists() or not _files(tmp_path / "victim")
 
 

@@ -86,8 +86,8 @@ def run(
     progress = progress_for(screen, "quiet" if quiet else "plain" if plain else "auto", log_file)
     results: list[str] = []
     with notifying(notify, resolved.name, results, say_on_stderr):
-        with RunContext.of(resolved) as place:
-            resolved = _settled(resolved, place.store)
+        with RunContext.of(resolved) as context:
+            resolved = _settled(resolved, context.store)
             from pipelines.app.running import run_and_report
             from pipelines.report.tables import print_table
             from pipelines.results.leaderboard import Leaderboard
@@ -98,10 +98,10 @@ def run(
                 print_table(Leaderboard(pooled(leaderboard)), screen)
                 screen.print()
 
-            expected = _forecast_of(resolved, place, screen, budget, machine, may_measure=not no_calibration)
+            expected = _forecast_of(resolved, context, screen, budget, machine, may_measure=not no_calibration)
             if expected is not None and not skip_invalid:
                 _refuse_impossible(expected.impossible, "calm-bench run --skip-invalid runs the others")
-            report = run_and_report(resolved, screen, retry_failed, expected, show, place, progress)
+            report = run_and_report(resolved, screen, retry_failed, expected, show, context, progress)
             results.append(str(report.folder))
         _tell(report, resolved, screen)
         if reason := take_loss():
@@ -260,7 +260,7 @@ def studies(
 
 
 def _forecast_of(
-    study: Study, place: RunContext, screen: Console, budget: str | None, machine: str, may_measure: bool
+    study: Study, context: RunContext, screen: Console, budget: str | None, machine: str, may_measure: bool
 ) -> Forecast | None:
     """What a run is expected to take; None where that cannot be told and nothing depends on it."""
     from calm_bench.overrides import ConfigurationError
@@ -272,7 +272,7 @@ def _forecast_of(
 
     limit = None if budget is None else parse_limit(budget)
     try:
-        return forecast(study, place.store, notify, limit, machine, may_measure)
+        return forecast(study, context.store, notify, limit, machine, may_measure)
     except ConfigurationError as error:
         if limit is not None or study.budget is not None:
             raise

@@ -149,7 +149,7 @@ def write_texts(
     from calm_bench.sampling.generate import generate_batch
     from calm_bench.seeding import generator
 
-    generators = [generator(seed, "samples", place, device=device) for place in range(len(prompts))]
+    generators = [generator(seed, "samples", index, device=device) for index in range(len(prompts))]
     decoding = decoding_of(temperature, settings)
     written = generate_batch(model, prompts, settings.num_tokens, generators, tokenizer.eos_id, decoding, on_tokens)
     return [

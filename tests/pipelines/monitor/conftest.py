@@ -46,6 +46,7 @@ class Course:
 
     def __init__(self, num_trials: int, **search: Any) -> None:
         study = resolve_study("k-ablation").model_dump(mode="json")
+        study["search"]["parameters"][0]["include"] = ["token", "K=1", "K=2", "K=4"]
         if num_trials > 4:
             seeds = list(range(num_trials // 4))
             study["search"]["parameters"].append({"name": "seed", "values": seeds})

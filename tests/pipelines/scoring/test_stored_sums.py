@@ -31,8 +31,8 @@ def test_a_copy_with_other_weights_is_scored_itself(tmp_path: Path, monkeypatch:
     from rich.console import Console
 
     study = resolve_study("smoke", [*SETTINGS, f"execution.store={tmp_path / 'runs'}"])
-    with RunContext.of(study) as place:
-        report = run_and_report(study, Console(quiet=True), place=place)
+    with RunContext.of(study) as context:
+        report = run_and_report(study, Console(quiet=True), context=context)
     assert not report.failed
     store = Store(tmp_path / "runs")
     stage = next((tmp_path / "runs" / "stages" / "language_model").iterdir())

@@ -48,8 +48,8 @@ def test_a_text_too_short_is_known_from_its_tokens() -> None:
 def test_nothing_is_trained_for_it(tmp_path: Path) -> None:
     settings = [*SETTINGS, "evaluation.context_length=8192", f"execution.store={tmp_path}", "execution.backend=local"]
     study = resolve_study("smoke", settings)
-    with RunContext.of(study) as place:
-        report = run_and_report(study, Console(quiet=True), place=place)
+    with RunContext.of(study) as context:
+        report = run_and_report(study, Console(quiet=True), context=context)
     assert len(report.failed) == 1
     assert "scoring needs 3 windows of 8,192 tokens" in str(report.failed[0].error)
     assert sorted(path.name for path in (tmp_path / "stages").iterdir() if any(path.iterdir())) == ["corpus", "tokens"]

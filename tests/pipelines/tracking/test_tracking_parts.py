@@ -17,7 +17,7 @@ from pipelines.tracking.client import ENTRY, connect, entries_from_mlflow, entry
 from pipelines.tracking.description import LONGEST, study_note, trial_note
 from pipelines.tracking.servers import free_port
 from pipelines.tracking.system_metrics import SystemLog
-from pipelines.tracking.times import StagePlace, trial_end, trial_start
+from pipelines.tracking.times import StageFolders, trial_end, trial_start
 
 STUDY = Study(name="k-ablation", description="Chunk sizes compared, by http://me:secret@host/.")
 
@@ -28,8 +28,8 @@ def line(step: int, value: float = 1.0) -> str:
 
 
 def test_times_come_from_the_files(tmp_path: Path) -> None:
-    training = StagePlace.in_store(tmp_path, "language_model", "ab")
-    score = StagePlace.in_store(tmp_path, "evaluation", "cd")
+    training = StageFolders.in_store(tmp_path, "language_model", "ab")
+    score = StageFolders.in_store(tmp_path, "evaluation", "cd")
     stages = {"language_model": training, "evaluation": score}
     assert trial_start(stages, 0) is None
     training.work.mkdir(parents=True)
