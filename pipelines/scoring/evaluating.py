@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from calm_bench.overrides import ConfigurationError
@@ -80,11 +81,20 @@ class EvalRequest:
 
 
 def evaluate_model(
-    name: str, model: TrainedModel, store: Store, overrides: Sequence[str], device: str, wanted: EvalRequest
+    name: str,
+    model: TrainedModel,
+    store: Store,
+    overrides: Sequence[str],
+    device: str,
+    wanted: EvalRequest,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> EvaluationReport:
     """All that is ``wanted`` of ``model``, called ``name``.
 
     A protocol that the model or the text does not allow is left out, with its reason, if another gives a number.
+
+    Args:
+        progress: called with a protocol, and the windows (or documents) done and in all.
 
     Raises:
         ConfigurationError, EvaluationError, UnknownName: as :class:`pipelines.scoring.scoring.Scoring`.
@@ -113,16 +123,17 @@ def evaluate_model(
     results = []
     for protocol in wanted.protocols:
         try:
+            told = None if progress is None else partial(progress, protocol)
             if protocol == "words" or protocol == "bytes":
-                results.append(scoring.text_brierlm(protocol))
+                results.append(scoring.text_brierlm(protocol, told))
             else:
-                results.append(scoring.brierlm(protocol))
+                results.append(scoring.brierlm(protocol, told))
         except EvaluationError as error:
             if protocol == wanted.protocols[-1] and not results and not tasks:
                 raise
             left_out.append(f"protocol {protocol}: {error}")
     texts = scoring.texts() if wanted.texts else []
-    return EvaluationReport(name, results, tasks, texts, left_out)
+    return EvaluationReport(name, results, tasks, texts, left_out, scoring.text)
 
 
 def _names(text: str) -> list[str]:

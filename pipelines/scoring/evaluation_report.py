@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from evals.evaluate import MIN_DOCUMENTS
@@ -32,12 +32,48 @@ class Row:
     num_documents: int
     num_samples: int | None
     protocol_hash: str
+    is_task: bool = False
+    """Of lm-eval, rather than BrierLM or a component of it."""
 
     @property
     def name(self) -> str:
-        """Name of the metric in MLflow."""
-        name = f"{self.score} {self.of}"
-        return "".join(character if character.isalnum() or character in "._-/" else "_" for character in name)
+        """Name of the metric in MLflow, without its section."""
+        name = f"{self.score} {self.of}".replace("/", "_")
+        if not self.is_task:
+            name = name.lower().replace("-", "_")
+        return "".join(character if character.isalnum() or character in "._-" else "_" for character in name)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What MLflow holds, in the sections that rows of a study have there: scores first, then ``brier/``, ``task/``,
+        ``error/`` and ``count/``. BrierLM is in none, so that it stands at the top."""
+        section = "task/" if self.is_task else "" if self.score == "BrierLM" else "brier/"
+        numbers = {
+            f"{section}{self.name}": self.value,
+            f"error/{self.name}": self.standard_error,
+            f"error/{self.name}_draws": self.monte_carlo_error,
+            f"count/{self.name}_documents": self.num_documents,
+            f"count/{self.name}_samples": self.num_samples,
+        }
+        return {name: float(number) for name, number in numbers.items() if number is not None}
+
+
+@dataclass(frozen=True)
+class ScoredText:
+    """The held-out text behind the scores."""
+
+    source: str
+    """As in ``corpus.source``."""
+    split: str
+    digest: str
+    """Of the corpus."""
+    tokenizer: str
+
+    def __str__(self) -> str:
+        return (
+            f"{printable(self.source)}, split {self.split}, corpus {self.digest[:HASH_DIGITS]}, in tokens of "
+            f"{printable(self.tokenizer)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -52,6 +88,8 @@ class EvaluationReport:
     texts: Sequence[dict[str, Any]] = ()
     left_out: Sequence[str] = ()
     """Protocols that this model or text does not allow, and why; values that are no numbers; prompts not read whole."""
+    text: ScoredText | None = None
+    """What BrierLM was measured on; tasks bring texts of their own."""
 
     @property
     def rows(self) -> list[Row]:
@@ -66,6 +104,7 @@ class EvaluationReport:
                 score.num_documents,
                 score.num_samples,
                 score.protocol_hash,
+                is_task=True,
             )
             for score in self.tasks
         ]
@@ -74,6 +113,7 @@ class EvaluationReport:
         """JSON-able; without the texts."""
         return {
             "model": self.model,
+            "text": None if self.text is None else asdict(self.text),
             "brierlm": {protocol_name(result): result.to_dict() for result in self.brierlm},
             "tasks": [score.model_dump(mode="json") for score in self.tasks],
             "left_out": list(self.left_out),
@@ -110,6 +150,8 @@ def print_report(report: EvaluationReport, console: Console) -> None:
         table.add_row(*(Text(cell) for cell in cells), style="bold" if row.score == "BrierLM" else "")
     console.print(table)
     console.print()
+    if report.text is not None and report.brierlm:
+        console.print(Text(f"Text of BrierLM: {report.text}"), soft_wrap=True)
     console.print(Text(CAPTION, style="dim"))
     if any(result.error_unit == "window" for result in report.brierlm):
         console.print(Text(FEW_DOCUMENTS, style="yellow"))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from calm_bench.overrides import ConfigurationError
 from pipelines.results.entry import Entry
@@ -15,6 +16,9 @@ from pipelines.store.refs import StageRef
 from pipelines.store.store import Store
 from pipelines.store.trial_record import has_begun, load_trials
 from pipelines.study.stage_folder import StageRecord, is_finished
+
+if TYPE_CHECKING:
+    from evals.samplers import Sampler
 
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 """Files of weights: this project's, and those that released checkpoints may have."""
@@ -34,6 +38,8 @@ class TrainedModel:
     """A ``tokens.tokenizer`` setting to use instead of what the folder holds."""
     autoencoder: Path | None = None
     """Folder of the autoencoder of a released checkpoint that carries none."""
+    sampler: Sampler | None = None
+    """A sampler of one's own, which has no weights to be read; ``folder`` is that of its code then."""
 
 
 def find_model(name: str, store: Store) -> TrainedModel:
@@ -47,6 +53,23 @@ def find_model(name: str, store: Store) -> TrainedModel:
     names = ModelNames(stored_leaderboards(store))
     one = names.one(name)
     return _unscored(name, names, store) if one is None else _scored(one.entry, store)
+
+
+def open_code(target: str, tokenizer: str | None = None) -> TrainedModel:
+    """The sampler ``target`` (``module:NAME``), whose code is imported and run; its tokens are bytes where no
+    ``tokenizer`` is named.
+
+    Raises:
+        ConfigurationError, UnknownName: as :func:`evals.adapters.named_sampler.open_named_sampler`.
+    """
+    from evals.adapters.named_sampler import is_code_name, open_named_sampler
+
+    if not is_code_name(target):
+        raise ConfigurationError(f"--trust-code is for a sampler named as module:Class, and {target!r} is none")
+    sampler = open_named_sampler(target)
+    file = getattr(sys.modules[target.partition(":")[0]], "__file__", None)
+    folder = Path(file).parent if file else Path.cwd()
+    return TrainedModel(folder, tokenizer=tokenizer or "bytes", sampler=sampler)
 
 
 def find_seeds(name: str, store: Store) -> list[TrainedModel]:

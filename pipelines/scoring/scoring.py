@@ -11,6 +11,7 @@ from calm_bench.opening import open_network, open_tokenizer, tokenizer_setting
 from calm_bench.overrides import ConfigurationError, assign, parse_assignment, validate
 from calm_bench.problems import check_path
 from pipelines.execution.run_stage import run_stage
+from pipelines.scoring.evaluation_report import ScoredText
 from pipelines.scoring.models import TrainedModel, is_transformers_model
 from pipelines.store.kept_corpus import corpus_identity_in
 from pipelines.store.store import Store
@@ -25,11 +26,10 @@ if TYPE_CHECKING:
     from calm_bench.lm.base import ChunkLanguageModel
     from calm_bench.tokens import TokenStream
     from calm_bench.tokens.tokenizer import Tokenizer
-    from evals.adapters.hugging_face import HuggingFaceSampler
     from evals.evaluate import BrierResult
     from evals.harness_reader import HarnessSettings
     from evals.protocol import Protocol
-    from evals.samplers import ModelSampler
+    from evals.samplers import Sampler
     from evals.task_score import TaskScore
 
 SETTABLE = ("corpus", "evaluation")
@@ -78,21 +78,24 @@ class Scoring:
         self._store = store
         self.experiment, self._graph = prepare_text(model, store, overrides)
         if self.stream.vocab_size > self.sampler.vocab_size:
+            what = model.folder if model.sampler is None else type(model.sampler).__name__
             raise ConfigurationError(
-                f"the tokenizer has {self.stream.vocab_size} tokens, {model.folder} only {self.sampler.vocab_size}: "
+                f"the tokenizer has {self.stream.vocab_size} tokens, {what} only {self.sampler.vocab_size}: "
                 "it is not the model's; --tokenizer names another"
             )
 
     @cached_property
     def network(self) -> ChunkLanguageModel | None:
         """The model, if it is one of this project's kinds."""
-        if is_transformers_model(self.model.folder):
+        if self.model.sampler is not None or is_transformers_model(self.model.folder):
             return None
         return open_network(self.model.folder, self.device, self.model.autoencoder)
 
     @cached_property
-    def sampler(self) -> ModelSampler | HuggingFaceSampler:
+    def sampler(self) -> Sampler:
         """What BrierLM is measured on."""
+        if self.model.sampler is not None:
+            return self.model.sampler
         if self.network is not None:
             from evals.samplers import ModelSampler
 
@@ -114,6 +117,13 @@ class Scoring:
 
         return TokenStream.open(self._store.fetch(self._graph["tokens"]), self.experiment.evaluation.split)
 
+    @property
+    def text(self) -> ScoredText:
+        """What is scored, for people and programs."""
+        source, split = self.experiment.corpus.source, self.experiment.evaluation.split
+        digest = str(self._store.result(self._graph["corpus"])["digest"])
+        return ScoredText(source, split, digest, self.tokenizer.name)
+
     def protocol(self, name: Literal["matched", "paper"] | None = None) -> Protocol:
         """The protocol called ``name`` on this text; unset means the one of ``evaluation.protocol``.
 
@@ -126,7 +136,7 @@ class Scoring:
         evaluation = self.experiment.evaluation
         if name is not None:
             evaluation = evaluation.model_copy(update={"protocol": name})
-        is_token_model = self.network is None or has_probabilities(self.sampler)
+        is_token_model = self.sampler.chunk_size == 1 if self.network is None else has_probabilities(self.sampler)
         return protocol_for(
             evaluation,
             corpus_digest=self._store.result(self._graph["corpus"])["digest"],
@@ -193,7 +203,12 @@ class Scoring:
         return run_tasks(self._lm(settings), specifications, limit, metadata, remark)
 
     def texts(self, settings: Samples | None = None) -> list[dict[str, Any]]:
-        """What the model writes after beginnings of held-out documents, at every temperature of ``settings``."""
+        """What the model writes after beginnings of held-out documents, at every temperature of ``settings``.
+
+        Nothing for a sampler of one's own, which knows one temperature.
+        """
+        if self.model.sampler is not None:
+            return []
         from pipelines.study.kinds.samples import prompts_of, write_texts
 
         settings = settings or Samples()
@@ -208,6 +223,11 @@ class Scoring:
         return written
 
     def _lm(self, settings: HarnessSettings | None) -> LM:
+        if self.model.sampler is not None:
+            raise ConfigurationError(
+                "tasks ask for likelihoods, and a sampler of one's own only draws: leave --tasks out, or write a "
+                "family of models (docs/how-to/own-family.md)"
+            )
         if self.network is not None:
             from evals.harness import CalmBenchLM
 

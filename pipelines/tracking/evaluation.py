@@ -73,20 +73,7 @@ def _write(
     state = "FAILED"
     try:
         now = time.time_ns() // 1_000_000
-        metrics = []
-        for row in report.rows:
-            numbers = {
-                "": row.value,
-                "_se": row.standard_error,
-                "_mc_error": row.monte_carlo_error,
-                "_documents": row.num_documents,
-                "_samples": row.num_samples,
-            }
-            metrics += [
-                Metric(row.name + suffix, float(number), now, 0)
-                for suffix, number in numbers.items()
-                if number is not None
-            ]
+        metrics = [Metric(name, number, now, 0) for row in report.rows for name, number in row.metrics.items()]
         texts = [Param(name, redact(str(value))[:6000]) for name, value in parameters.items()]
         for start in range(0, max(len(metrics), 1), 900):
             client.log_batch(run, metrics[start : start + 900], texts[:100] if not start else [], [])

@@ -175,7 +175,8 @@ def test_eval_prints_and_tracks_everything(
     assert run.data.tags["calm_bench.role"] == "evaluation"
     assert run.data.tags["calm_bench.protocol_hash"].count(",") == 2
     name = f"markov_choice_acc_{'exact' if kind == 'token' else 'relative_energy'}"
-    assert {name, f"{name}_se", f"{name}_samples", "BrierLM_matched", "BrierLM_matched_se"} <= set(run.data.metrics)
+    wanted = {f"task/{name}", f"error/{name}", f"count/{name}_samples", "brierlm_matched", "error/brierlm_matched"}
+    assert wanted | {"brier/brier_1_matched", "brier/brier_4_paper"} <= set(run.data.metrics)
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"evaluation.json", "samples.md"}
     texts = Path(client.download_artifacts(run.info.run_id, "samples.md", str(tmp_path))).read_text()
     assert "Temperature 1 " in texts

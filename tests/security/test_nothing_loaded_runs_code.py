@@ -37,6 +37,7 @@ IMPORTERS = {
     "calm_bench/heads/custom.py": "a head that the user names (calm_bench/trusted_code.py)",
     "calm_bench/registry.py": "names in our code, and entry points of installed packages",
     "calm_bench/tokens/choose_tokenizer.py": "names in our code, chosen by a key",
+    "evals/adapters/named_sampler.py": "a sampler that the user names, with --trust-code",
     "pipelines/store/provenance.py": "our three packages",
 }
 """Where modules are imported by a name that is made while the program runs, and whence the name comes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,13 +19,21 @@ from pipelines.app.commands.options import (
     say,
     say_on_stderr,
     single_threaded,
+    windows_done,
 )
+
+if TYPE_CHECKING:
+    from pipelines.scoring.models import TrainedModel
+    from pipelines.store.store import Store
 
 
 def evaluate(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help=f"{MODEL_HELP} A folder may hold a model of transformers, too."),
+        typer.Argument(
+            metavar="MODEL",
+            help=f"{MODEL_HELP} A folder may hold a model of transformers, too; or module:Class, with --trust-code.",
+        ),
     ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Of corpus.* and evaluation.*.")
@@ -52,27 +60,35 @@ def evaluate(
         str, typer.Option("--protocols", help="Of BrierLM: matched, paper, words, bytes; or none.")
     ] = ("matched,paper"),
     track: Annotated[bool, typer.Option("--track/--no-track", help="Write it into MLflow, with texts.")] = True,
+    trust_code: Annotated[
+        bool,
+        typer.Option("--trust-code", help="MODEL is a sampler of your own, module:Class: import and run its code."),
+    ] = False,
     store: StorePath = None,
     device: Device = "auto",
     tokenizer: TokenizerName = None,
     autoencoder: AutoencoderFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a trained model, a released checkpoint or a model of transformers.
+    """Score a trained model, a released checkpoint, a model of transformers, or anything that samples.
 
     Prints BrierLM under both protocols and the tasks, each with its errors, sample counts and protocol.
     """
     from pipelines.scoring.evaluating import EvalRequest, evaluate_model
     from pipelines.scoring.evaluation_report import print_report
-    from pipelines.scoring.models import find_model
+    from pipelines.scoring.models import open_code
     from pipelines.store.opening import open_store
     from pipelines.tracking.evaluation import track_evaluation
 
     wanted = EvalRequest.of(protocols, tasks, limit, scorer, samples, max_length, alignment, texts=track)
     single_threaded()
     where = open_store(store)
-    found = replace(find_model(model, where), tokenizer=tokenizer, autoencoder=autoencoder)
-    report = evaluate_model(model, found, where, overrides or (), device, wanted)
+    if trust_code:
+        found = open_code(model, tokenizer)
+    else:
+        found = replace(_find_model(model, where), tokenizer=tokenizer, autoencoder=autoencoder)
+    with windows_done() as progress:
+        report = evaluate_model(model, found, where, overrides or (), device, wanted, progress)
     if as_json:
         print(json.dumps(report.to_dict(), indent=2))
     else:
@@ -82,3 +98,23 @@ def evaluate(
         address = track_evaluation(report, found.folder, parameters, where.root, say_on_stderr)
         if address is not None and not as_json:
             say(console(), f"MLflow  {address}", style="dim")
+
+
+def _find_model(name: str, store: Store) -> TrainedModel:
+    """As :func:`pipelines.scoring.models.find_model`; where the name may be that of code, the error says how to run it.
+
+    Raises:
+        ConfigurationError: there is no such model.
+    """
+    from calm_bench.overrides import ConfigurationError
+    from evals.adapters.named_sampler import is_code_name
+    from pipelines.scoring.models import find_model
+
+    try:
+        return find_model(name, store)
+    except ConfigurationError as error:
+        if not is_code_name(name):
+            raise
+        raise ConfigurationError(
+            f"{error}. If {name} is a sampler of yours, add --trust-code: its code is imported and run"
+        ) from error

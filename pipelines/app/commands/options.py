@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
@@ -102,6 +104,23 @@ def say(screen: Console, text: str, style: str = "") -> None:
 def say_on_stderr(text: str) -> None:
     """Print what is no result."""
     print(text, file=sys.stderr)
+
+
+@contextmanager
+def windows_done() -> Iterator[Callable[[str, int, int], None]]:
+    """Shows how far scoring is, a bar for each protocol, on a terminal's stderr; elsewhere nothing."""
+    from rich.progress import Progress, TaskID
+
+    screen = error_console()
+    bars: dict[str, TaskID] = {}
+    with Progress(console=screen, transient=True, disable=not screen.is_terminal) as shown:
+
+        def progress(name: str, done: int, total: int) -> None:
+            if name not in bars:
+                bars[name] = shown.add_task(f"scoring, {name}", total=total)
+            shown.update(bars[name], completed=done, total=total)
+
+        yield progress
 
 
 def end_if_unseen(stream: IO[str]) -> None:
