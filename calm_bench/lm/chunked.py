@@ -48,5 +48,6 @@ def unit_embeddings(backbone: Backbone, tokens: Tensor) -> Tensor:
     for. Inside a chunk there is no such norm, and hidden states are of unit size: unscaled, a token would hardly count
     against them for much of a short training.
     """
-    embedded: Tensor = backbone.embed_tokens(tokens)
-    return embedded * embedded.shape[-1] ** 0.5
+    embedded = backbone.embed_tokens(tokens)
+    scaled: Tensor = embedded * embedded.shape[-1] ** 0.5
+    return scaled
