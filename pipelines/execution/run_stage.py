@@ -152,10 +152,10 @@ def _check(sources: Iterable[Stage], store: Store, error: Exception | None = Non
     """
     found = []
     for source in sources:
-        if damage := store.damage(source):
+        if problems := store.corruption(source):
             kept = store.quarantine(source)
             moved = "" if kept is None else f" (moved to {kept})"
-            found.append(f"{source} is damaged: {'; '.join(damage)}{moved}")
+            found.append(f"{source} is damaged: {'; '.join(problems)}{moved}")
     if found:
         raise DamagedInput(". ".join(found)) from error
 

@@ -54,7 +54,7 @@ class FinishedStages(Protocol):
 
         Raises:
             FileNotFoundError: the stage is not finished.
-            DamagedStage: what is kept is not what was published.
+            CorruptedStage: what is kept is not what was published.
         """
 
     def summaries(self, stages: Iterable[Stage]) -> dict[Stage, Path]:
@@ -72,7 +72,7 @@ class FinishedStages(Protocol):
     def recover(self, stage: Stage) -> None:
         """Publish what a killed process had completed and not published; the caller holds the stage's lease."""
 
-    def damage(self, stage: Stage) -> list[str]:
+    def corruption(self, stage: Stage) -> list[str]:
         """What keeps the stage from being read here, one phrase each; reads all files."""
 
     def verify(self, ref: StageRef) -> list[str] | None:

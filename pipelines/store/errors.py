@@ -19,9 +19,9 @@ class StudyBusy(RunError, RuntimeError):
     """Another driver runs the study, and the store cannot let two drivers share its journal."""
 
 
-class DamagedStage(RunError, RuntimeError):
+class CorruptedStage(RunError, RuntimeError):
     """A finished stage cannot be fetched as it was published."""
 
-    def __init__(self, damage: Sequence[str]) -> None:
-        super().__init__("; ".join(damage))
-        self.damage = list(damage)
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = list(problems)

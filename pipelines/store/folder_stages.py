@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.store.contents import StageFiles, finished_in, started_in
-from pipelines.store.integrity import find_damage
+from pipelines.store.integrity import verify_folder
 from pipelines.store.lease import Lease, LeaseManager
 from pipelines.store.refs import StageRef
 from pipelines.store.workspace import Workspace
@@ -66,13 +66,13 @@ class FolderStages:
         if not self.has(stage) and self._workspace.is_complete(stage):
             self.publish(stage)
 
-    def damage(self, stage: Stage) -> list[str]:
+    def corruption(self, stage: Stage) -> list[str]:
         if not self.has(stage):
             return [NOT_THERE]
-        return find_damage(self._workspace.folder(stage)) or []
+        return verify_folder(self._workspace.folder(stage)) or []
 
     def verify(self, ref: StageRef) -> list[str] | None:
-        return find_damage(self._workspace.folder(ref))
+        return verify_folder(self._workspace.folder(ref))
 
     def quarantine(self, stage: Stage) -> Path | None:
         path = self._root / "damaged" / f"{stage.name}-{time.time_ns():x}"

@@ -53,20 +53,20 @@ def recorded_digests(folder: Path, below: str) -> dict[str, str] | None:
     return {name.removeprefix(inside): entry["sha256"] for name, entry in entries if name.startswith(inside)}
 
 
-def find_damage(folder: Path) -> list[str] | None:
+def verify_folder(folder: Path) -> list[str] | None:
     """What is wrong with the finished stage in ``folder``, one phrase each; empty if it is intact.
 
-    Files that were added since are not damage. None where the stage has no record, because it was published by a
+    Files that were added since are no fault. None where the stage has no record, because it was published by a
     version that wrote none.
     """
-    damage = find_changes(folder)
-    if damage == [] and (other := _misplaced(folder)):
+    problems = compare_files(folder)
+    if problems == [] and (other := _misplaced(folder)):
         return [other]
-    return damage
+    return problems
 
 
-def find_changes(folder: Path) -> list[str] | None:
-    """As :func:`find_damage`, for a folder of any name."""
+def compare_files(folder: Path) -> list[str] | None:
+    """As :func:`verify_folder`, for a folder of any name."""
     if not (folder / RECORD).exists():
         return None
     try:

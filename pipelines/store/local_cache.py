@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipelines.store import manifest
-from pipelines.store.errors import DamagedStage
-from pipelines.store.integrity import RECORD, find_damage
+from pipelines.store.errors import CorruptedStage
+from pipelines.store.integrity import RECORD, verify_folder
 from pipelines.store.object_store import ObjectStore
 from pipelines.store.published_index import PublishedIndex
 from pipelines.store.refs import StageRef
@@ -40,7 +40,7 @@ class LocalCache:
 
         Raises:
             FileNotFoundError: the stage is not finished.
-            DamagedStage: what is kept is not what was published.
+            CorruptedStage: what is kept is not what was published.
         """
         final = self.folder(kind, identity)
         if self.is_whole(kind, identity):
@@ -49,11 +49,11 @@ class LocalCache:
         with self._incoming() as incoming:
             arriving = incoming / kind / identity
             arriving.mkdir(parents=True)
-            damage = manifest.fetch(self._objects, prefix_of(kind, identity), found, arriving)
+            problems = manifest.fetch(self._objects, prefix_of(kind, identity), found, arriving)
             # Its own record tells whether it is the stage that its name says.
-            damage = damage or find_damage(arriving) or []
-            if damage or RECORD not in found.files:
-                raise DamagedStage(damage or [f"{RECORD} is missing"])
+            problems = problems or verify_folder(arriving) or []
+            if problems or RECORD not in found.files:
+                raise CorruptedStage(problems or [f"{RECORD} is missing"])
             _move(arriving, final)
         return final
 

@@ -135,24 +135,24 @@ def fetch(
                 objects.download([pair])
             except FileNotFoundError:
                 pair[1].unlink(missing_ok=True)
-    damage = []
+    problems = []
     for name in chosen:
         path, piece = into / name, bundle.files[name]
         if not path.is_file():
-            damage.append(f"{name} is missing")
+            problems.append(f"{name} is missing")
         elif path.stat().st_size != piece.bytes or file_digest(path) != piece.sha256:
-            damage.append(f"{name} has other content than was published")
+            problems.append(f"{name} has other content than was published")
             path.unlink()
-    return damage
+    return problems
 
 
 def check(objects: ObjectStore, prefix: str, bundle: Manifest) -> list[str]:
     """As :func:`fetch`, but keeps nothing: reads every object and compares."""
-    damage = []
+    problems = []
     for name, piece in bundle.files.items():
         try:
             if objects.digest(f"{prefix}/{piece.object}") != piece.sha256:
-                damage.append(f"{name} has other content than was published")
+                problems.append(f"{name} has other content than was published")
         except FileNotFoundError:
-            damage.append(f"{name} is missing")
-    return damage
+            problems.append(f"{name} is missing")
+    return problems

@@ -10,9 +10,9 @@ from typing import Any
 
 from pipelines.store import manifest, object_contents
 from pipelines.store.contents import StageFiles
-from pipelines.store.errors import DamagedStage
+from pipelines.store.errors import CorruptedStage
 from pipelines.store.folder_stages import NOT_THERE
-from pipelines.store.integrity import RECORD, find_damage, recorded_names
+from pipelines.store.integrity import RECORD, recorded_names, verify_folder
 from pipelines.store.local_cache import LocalCache, prefix_of
 from pipelines.store.object_store import ObjectStore
 from pipelines.store.object_work import ObjectWork
@@ -87,7 +87,7 @@ class ObjectStages:
             return
         if self.is_whole(stage):
             # Kept by this machine while the object store lost it.
-            if find_damage(self._workspace.folder(stage)):
+            if verify_folder(self._workspace.folder(stage)):
                 shutil.rmtree(self._workspace.folder(stage))
             else:
                 self._upload(stage, self._workspace.folder(stage))
@@ -95,18 +95,18 @@ class ObjectStages:
         if self._workspace.is_complete(stage):
             self.publish(stage)
 
-    def damage(self, stage: Stage) -> list[str]:
+    def corruption(self, stage: Stage) -> list[str]:
         if not self.has(stage):
             return [NOT_THERE]
         if self.is_whole(stage):
-            if not find_damage(self._workspace.folder(stage)):
+            if not verify_folder(self._workspace.folder(stage)):
                 return []
             # Only the copy may be damaged.
             shutil.rmtree(self._workspace.folder(stage))
         try:
             self.fetch(stage)
-        except DamagedStage as error:
-            return error.damage
+        except CorruptedStage as error:
+            return error.problems
         except FileNotFoundError:
             self._published.forget(stage.name)
             return [NOT_THERE]

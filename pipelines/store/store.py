@@ -126,7 +126,7 @@ class Store:
 
         Raises:
             FileNotFoundError: the stage is not finished.
-            DamagedStage: what is kept is not what was published.
+            CorruptedStage: what is kept is not what was published.
         """
         return self._stages.fetch(stage)
 
@@ -203,12 +203,12 @@ class Store:
         self._stages.publish(stage)
         return self.result(stage)
 
-    def damage(self, stage: Stage) -> list[str]:
+    def corruption(self, stage: Stage) -> list[str]:
         """What keeps ``stage`` from being read: files that are missing or changed; reads all of them.
 
         Empty for an intact stage, and for one without recorded hashes as long as its result is there.
         """
-        return self._stages.damage(stage)
+        return self._stages.corruption(stage)
 
     def quarantine(self, stage: Stage) -> Path | str | None:
         """Move a damaged finished stage out of the way, so that it is made anew; returns where to.
@@ -222,7 +222,7 @@ class Store:
             return self._stages.quarantine(stage)
 
     def verify(self, kind: str, identity: str) -> list[str] | None:
-        """What is wrong with a finished stage where it is kept, as :func:`pipelines.store.integrity.find_damage`."""
+        """What is wrong with a finished stage where it is kept, as :func:`pipelines.store.integrity.verify_folder`."""
         return self._stages.verify(StageRef(kind, identity))
 
     def finished(self) -> Iterator[StageFiles]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.store.errors import StoreForbidden
-from pipelines.store.integrity import RECORD, find_changes, record_files, recorded_names
+from pipelines.store.integrity import RECORD, compare_files, record_files, recorded_names
 from pipelines.store.provenance import ATTEMPTS_FILE, add_attempt, write_provenance
 from pipelines.store.refs import StageRef
 from pipelines.study.stage import Stage
@@ -74,7 +74,7 @@ class Workspace:
     def is_complete(self, stage: Stage) -> bool:
         """Whether the work folder is a finished stage by its record, that is only not yet moved."""
         work = self.work_folder(stage)
-        return (work / RECORD).exists() and find_changes(work) == []
+        return (work / RECORD).exists() and compare_files(work) == []
 
     def move_to_finished(self, stage: Stage) -> None:
         """Make the complete work folder the finished stage, by one rename; what its record does not list goes."""

@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 from calm_bench.fingerprint import file_digest
-from pipelines.store.integrity import find_damage
+from pipelines.store.integrity import verify_folder
 from pipelines.store.store import Store
 
 COMMAND = (sys.executable, "-c", "from pipelines.app.entry import main; main()")
@@ -121,7 +121,7 @@ def left_behind(store: Store) -> list[str]:
     root = store.root
     found = [path for path in (root / "leases").iterdir() if path.name != ".guard"]
     found += [path for place in ("work", "stop", "trash") for path in (root / place).glob("*")]
-    found += [folder for folder in (root / "stages").glob("*/*") if find_damage(folder)]
+    found += [folder for folder in (root / "stages").glob("*/*") if verify_folder(folder)]
     found += [path for path in root.rglob(".*") if path.name not in (".guard", ".optuna.journal.guard")]
     return sorted({str(path.relative_to(root)) for path in found})
 

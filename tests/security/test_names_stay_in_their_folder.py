@@ -17,7 +17,7 @@ from calm_bench.tokens import TokensError, TokenStream
 from pipelines.execution.run_stage import run_stage
 from pipelines.scoring.models import find_model
 from pipelines.store import manifest
-from pipelines.store.integrity import RECORD, find_damage
+from pipelines.store.integrity import RECORD, verify_folder
 from pipelines.store.inventory import stored_stages
 from pipelines.store.names import is_plain, stays_inside
 from pipelines.store.object_store import ObjectStore
@@ -145,7 +145,7 @@ def test_a_local_record_cannot_name_files_outside(tmp_path: Path) -> None:
     entry = {"bytes": 1, "sha256": file_digest(tmp_path / "secret")}
     for name in ("../../../secret", str(tmp_path / "secret")):
         (folder / RECORD).write_text(json.dumps({name: entry}))
-        (damage,) = find_damage(folder) or []
+        (damage,) = verify_folder(folder) or []
         assert "names files outside its folder" in damage
 
 
@@ -159,7 +159,7 @@ def test_a_link_that_leads_out_of_a_stage_is_damage(tmp_path: Path, linked: str)
     (folder / linked).symlink_to(outside / "artifact" if linked == "artifact" else outside)
     name = "artifact" if linked == "artifact" else "folder/artifact"
     (folder / RECORD).write_text(json.dumps({name: {"bytes": 1, "sha256": file_digest(outside / "artifact")}}))
-    assert find_damage(folder) == [f"{name} is a link that leads out of the stage's folder"]
+    assert verify_folder(folder) == [f"{name} is a link that leads out of the stage's folder"]
 
 
 def test_removing_a_stage_does_not_follow_links(tmp_path: Path) -> None:

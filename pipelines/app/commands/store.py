@@ -52,11 +52,11 @@ def verify(store: StorePath = None, as_json: AsJson = False) -> None:
     for stage in stored_stages(opened):
         if stage.state != "done":
             continue
-        damage = opened.verify(stage.kind, stage.identity)
-        if damage is None:
+        problems = opened.verify(stage.kind, stage.identity)
+        if problems is None:
             unrecorded.append(stage)
-        elif damage:
-            damaged.append((stage, damage))
+        elif problems:
+            damaged.append((stage, problems))
         else:
             intact += 1
     if as_json:
@@ -64,7 +64,7 @@ def verify(store: StorePath = None, as_json: AsJson = False) -> None:
             json.dumps(
                 {
                     "intact": intact,
-                    "damaged": [{"folder": str(stage.folder), "damage": damage} for stage, damage in damaged],
+                    "damaged": [{"folder": str(stage.folder), "damage": problems} for stage, problems in damaged],
                     "without_hashes": [str(stage.folder) for stage in unrecorded],
                 },
                 indent=2,
@@ -75,8 +75,8 @@ def verify(store: StorePath = None, as_json: AsJson = False) -> None:
         say(screen, f"{opened.uri}: {intact} finished stages are intact, {len(damaged)} are damaged")
         if unrecorded:
             say(screen, f"{len(unrecorded)} were published without hashes by an older version; nothing tells of these")
-        for stage, damage in damaged:
-            say(screen, f"{stage.label}: {'; '.join(damage)}", style="red")
+        for stage, problems in damaged:
+            say(screen, f"{stage.label}: {'; '.join(problems)}", style="red")
             users = ", ".join(stage.studies)
             again = f"; calm-bench run makes it again ({users})" if users else ""
             say(screen, f"    remove {stage.folder}{again}")

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipelines.app.cli import app
-from pipelines.store.integrity import find_damage
+from pipelines.store.integrity import verify_folder
 from pipelines.store.inventory import StoreError, stored_stages, studies_in
 from pipelines.store.render import age, size
 from pipelines.store.store import Store
@@ -82,24 +82,24 @@ def test_stages_are_listed_with_state_and_users(store: Store, toy: Toy) -> None:
 @pytest.mark.parametrize("name", ["artifact", "result.json", "provenance.json", "config.json", "files.json"])
 def test_a_flipped_bit_is_found_in_every_file(store: Store, toy: Toy, name: str) -> None:
     folder = _publish(store, toy("draw"))
-    assert find_damage(folder) == []
+    assert verify_folder(folder) == []
     _flip(folder / name, (folder / name).stat().st_size // 2)
-    assert find_damage(folder), name
+    assert verify_folder(folder), name
 
 
 def test_what_is_missing_cut_or_under_another_name_is_found(store: Store, toy: Toy) -> None:
     folder = _publish(store, toy("draw"))
     shutil.copytree(folder, folder.with_name("0" * 16))
-    damage = find_damage(folder.with_name("0" * 16))
+    damage = verify_folder(folder.with_name("0" * 16))
     assert damage == [f"it is the stage draw/{toy('draw').identity} under another name"]
     (folder / "artifact").write_text("art")
-    assert find_damage(folder) == ["artifact has 3 bytes instead of 8"]
+    assert verify_folder(folder) == ["artifact has 3 bytes instead of 8"]
     (folder / "artifact").unlink()
-    assert find_damage(folder) == ["artifact is missing"]
+    assert verify_folder(folder) == ["artifact is missing"]
     (folder / "files.json").write_text('{"../../secret": {"bytes": 1, "sha256": ""}}')
-    assert find_damage(folder) == ["files.json cannot be read (it names files outside its folder)"]
+    assert verify_folder(folder) == ["files.json cannot be read (it names files outside its folder)"]
     (folder / "files.json").unlink()
-    assert find_damage(folder) is None
+    assert verify_folder(folder) is None
 
 
 def test_half_written_files_of_a_killed_attempt_are_not_published(store: Store, toy: Toy) -> None:
@@ -173,7 +173,7 @@ def test_a_study_says_what_it_needs_before_it_begins(
     assert record.is_finished
     assert {stage.state for stage in stored_stages(store)} == {"done"}
     assert find_waste(store) == []
-    assert all(find_damage(stage.folder) == [] for stage in stored_stages(store))
+    assert all(verify_folder(stage.folder) == [] for stage in stored_stages(store))
     shutil.rmtree(study_folder(study, store))
     assert len(find_waste(store)) == 4
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from pipelines.store import manifest
-from pipelines.store.errors import DamagedStage, StoreUnreachable
-from pipelines.store.integrity import RECORD, find_damage
+from pipelines.store.errors import CorruptedStage, StoreUnreachable
+from pipelines.store.integrity import RECORD, verify_folder
 from pipelines.store.inventory import stored_stages
 from pipelines.store.object_store import ObjectStore
 from pipelines.store.opening import open_store
@@ -45,7 +45,7 @@ def test_another_host_finds_what_one_has_published(host: Host, stage: MakeStage,
     assert second.result(above) == {"value": 7}
     folder = second.fetch(above)
     assert (folder / "model" / "weights.bin").read_text() == "7"
-    assert find_damage(folder) == []
+    assert verify_folder(folder) == []
     assert json.loads((folder / "provenance.json").read_text())["attempts"]
     found = second.record(StageRef("above", above.identity))
     assert found is not None
@@ -116,7 +116,7 @@ def test_a_damaged_object_is_found_and_the_stage_made_again(host: Host, stage: M
     objects_of(first).write(_weights_key(objects_of(first), below), b"4")
     assert first.verify("count", below.identity) == ["model/weights.bin has other content than was published"]
     second = host("b")
-    with pytest.raises(DamagedStage, match=r"model/weights\.bin has other content"):
+    with pytest.raises(CorruptedStage, match=r"model/weights\.bin has other content"):
         second.fetch(below)
     with pytest.raises(Exception, match="damaged"):
         do(second, above)
@@ -134,7 +134,7 @@ def test_a_damaged_copy_is_fetched_again(host: Host, stage: MakeStage, do: Do) -
     store = host("a")
     do(store, made)
     (store.folder(made) / "model" / "weights.bin").write_text("4")
-    assert store.damage(made) == []
+    assert store.corruption(made) == []
     assert (store.folder(made) / "model" / "weights.bin").read_text() == "3"
 
 
@@ -143,7 +143,7 @@ def test_a_missing_object_is_damage(host: Host, stage: MakeStage, do: Do) -> Non
     do(host("a"), made)
     store = host("b")
     objects_of(store).delete([_weights_key(objects_of(store), made)])
-    assert store.damage(made) == ["model/weights.bin is missing"]
+    assert store.corruption(made) == ["model/weights.bin is missing"]
     assert store.verify("count", made.identity) == ["model/weights.bin is missing"]
 
 
@@ -157,7 +157,7 @@ def test_a_stage_under_the_name_of_another_is_damage(host: Host, stage: MakeStag
         content = objects_of(store).read(f"stages/count/{one.identity}/{piece.object}")
         objects_of(store).write(f"stages/count/{other.identity}/{piece.object}", content)
     objects_of(store).write(PublishedIndex.key(other.name), found.to_json())
-    assert "under another name" in host("b").damage(other)[0]
+    assert "under another name" in host("b").corruption(other)[0]
 
 
 @pytest.mark.parametrize("url", ["memory"], indirect=True)
@@ -231,7 +231,7 @@ def test_small_files_come_without_the_weights(
     assert not store.is_whole(made)
     assert (store.fetch(made) / "model" / "weights.bin").read_text() == "1"
     assert store.summaries([made])[made] == folder
-    assert find_damage(folder) == []
+    assert verify_folder(folder) == []
 
 
 def test_a_store_travels_to_another_process_by_its_address(s3: str, tmp_path: Path, monkeypatch: Any) -> None:
