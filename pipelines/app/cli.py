@@ -16,6 +16,7 @@ import typer
 from calm_bench.caches import settle_caches
 from calm_bench.errors import FAILED, INTERRUPTED, CalmBenchError
 from pipelines.app.commands import (
+    check,
     compare,
     context_sweep,
     doctor,
@@ -54,6 +55,7 @@ app.command()(report.report)
 app.command("eval")(evaluate.evaluate)
 app.command("lm-eval", context_settings=lm_eval.SETTINGS)(lm_eval.lm_eval)
 app.command()(compare.compare)
+app.command()(check.check)
 app.command("context-sweep")(context_sweep.context_sweep)
 app.command("sample-size")(sample_size.sample_size)
 app.command()(probe.probe)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.app.commands.options import StorePath, console, error_console, say, say_on_stderr
+from pipelines.app.commands.options import StorePath, console, error_console, names_and_files, say, say_on_stderr
 
 if TYPE_CHECKING:
     from pipelines.results.entry import Entry
@@ -94,7 +94,7 @@ def leaderboard(
         return
     if experiment and mlflow is None:
         raise ConfigurationError("--experiment says where in MLflow to look: give --mlflow URI too")
-    names, files = _names_and_files(studies or [], merge)
+    names, files = names_and_files(studies or [], merge)
     rows = _rows(store, mlflow, experiment, files, names)
     if headline or at is not None:
         _print_headline(rows, store, mlflow is None, format, at)
@@ -144,14 +144,6 @@ def _print_report(store: str | None, names: list[str]) -> None:
 
     where = open_store(store)
     sys.stdout.write(render(collect(where, study_folders(where, names))))
-
-
-def _names_and_files(studies: list[str], merge: list[Path] | None) -> tuple[list[str], list[Path]]:
-    """A shell writes ``--merge results/*.json`` as one option and further arguments."""
-    if merge is None:
-        return studies, []
-    files = [name for name in studies if name.endswith(".json") and Path(name).is_file()]
-    return [name for name in studies if name not in files], [*merge, *map(Path, files)]
 
 
 def _rows(

@@ -106,6 +106,14 @@ def say_on_stderr(text: str) -> None:
     print(text, file=sys.stderr)
 
 
+def names_and_files(studies: list[str], merge: list[Path] | None) -> tuple[list[str], list[Path]]:
+    """A shell writes ``--merge results/*.json`` as one option and further arguments."""
+    if merge is None:
+        return studies, []
+    files = [name for name in studies if name.endswith(".json") and Path(name).is_file()]
+    return [name for name in studies if name not in files], [*merge, *map(Path, files)]
+
+
 @contextmanager
 def windows_done() -> Iterator[Callable[[str, int, int], None]]:
     """Shows how far scoring is, a bar for each protocol, on a terminal's stderr; elsewhere nothing."""
