@@ -31,26 +31,27 @@ __all__ = [
 CONFIG_FILE = "config.json"
 
 
-def save_weights(model: torch.nn.Module, folder: Path, description: dict[str, Any]) -> None:
+def save_weights(model: torch.nn.Module, folder: str | Path, description: dict[str, Any]) -> None:
     """Write ``model``'s tensors and ``description`` into ``folder``, each file whole or not at all."""
     save_tensors({name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}, folder, description)
 
 
-def save_tensors(state: Mapping[str, torch.Tensor], folder: Path, description: dict[str, Any]) -> None:
+def save_tensors(state: Mapping[str, torch.Tensor], folder: str | Path, description: dict[str, Any]) -> None:
     """As :func:`save_weights`, from tensors on the CPU that are a model's whole state."""
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.contiguous() for name, tensor in state.items()}
     write_with(folder / WEIGHTS_FILE, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
     write_bytes(folder / CONFIG_FILE, json.dumps(description, indent=2, sort_keys=True).encode())
 
 
-def read_description(folder: Path, *model_types: str) -> dict[str, Any]:
+def read_description(folder: str | Path, *model_types: str) -> dict[str, Any]:
     """The ``config.json`` of a model folder whose ``model_type`` is one of ``model_types``.
 
     Raises:
         WeightsError: no such file, no JSON, or another kind of model.
     """
-    path = folder / CONFIG_FILE
+    path = Path(folder) / CONFIG_FILE
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -63,13 +64,14 @@ def read_description(folder: Path, *model_types: str) -> dict[str, Any]:
     return dict(description)
 
 
-def load_weights(model: torch.nn.Module, folder: Path) -> None:
+def load_weights(model: torch.nn.Module, folder: str | Path) -> None:
     """Fill ``model`` from ``folder``, completely or not at all.
 
     Raises:
         WeightsError: a file is missing or damaged, or keys or shapes differ; all differences are counted and the
             first ones named.
     """
+    folder = Path(folder)
     fill(model, read_tensors(folder), folder)
 
 

@@ -146,7 +146,7 @@ class Autoencoder(nn.Module):
         blocks = chunk.split(blockwise.decoding_rows(weight))
         return torch.cat([blockwise.argmax(self.decoder.token(block, index), weight) for block in blocks])
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into ``folder``."""
         save_weights(self, folder, self.description())
 
@@ -166,7 +166,7 @@ class Autoencoder(nn.Module):
         return Autoencoder(config, int(str(description["chunk_size"])), int(str(description["vocab_size"])))
 
 
-def load_autoencoder(folder: Path, device: str = "cpu") -> Autoencoder:
+def load_autoencoder(folder: str | Path, device: str = "cpu") -> Autoencoder:
     """Read what :meth:`Autoencoder.save` wrote, in evaluation mode.
 
     Raises:

@@ -48,7 +48,7 @@ class CorpusReport:
         return asdict(self)
 
 
-def write_corpus(config: Corpus, folder: Path) -> CorpusReport:
+def write_corpus(config: Corpus, folder: str | Path) -> CorpusReport:
     """Write ``train.arrow``, ``validation.arrow`` and ``test.arrow`` (column ``text``) into ``folder``.
 
     A document's split follows from a hash of its text and ``split_seed`` alone: neither order nor other documents
@@ -59,6 +59,7 @@ def write_corpus(config: Corpus, folder: Path) -> CorpusReport:
         CorpusError: the source is unknown, unreadable, or has no document to offer.
     """
     source = find_source(config)
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     skipped = Skipped()
     writers = {split: _Writer(folder / f"{split}.arrow") for split in SPLITS}
@@ -97,13 +98,13 @@ def write_corpus(config: Corpus, folder: Path) -> CorpusReport:
     )
 
 
-def read_documents(folder: Path, split: Split) -> Iterator[str]:
+def read_documents(folder: str | Path, split: Split) -> Iterator[str]:
     """The documents of one split of a written corpus, in order, one record batch in memory at a time.
 
     Raises:
         CorpusError: the file is missing or no Arrow file.
     """
-    return (encoded.decode() for encoded in _read(folder / f"{split}.arrow"))
+    return (encoded.decode() for encoded in _read(Path(folder) / f"{split}.arrow"))
 
 
 class _Writer:

@@ -177,7 +177,7 @@ class ChunkLanguageModel(nn.Module, ABC):
         """Named parameters that training changes; leaves a frozen autoencoder out."""
         return ((name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into ``folder``."""
         save_weights(self, folder, self.description())
 

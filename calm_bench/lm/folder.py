@@ -48,7 +48,9 @@ def build_language_model(
         return build(config, autoencoder)
 
 
-def load_language_model(folder: Path, device: str = "cpu", trusted_heads: Collection[str] = ()) -> ChunkLanguageModel:
+def load_language_model(
+    folder: str | Path, device: str = "cpu", trusted_heads: Collection[str] = ()
+) -> ChunkLanguageModel:
     """Read a trained model, in evaluation mode.
 
     Args:

@@ -80,12 +80,12 @@ class BpeTokenizer:
         text: str = self._backend.decode([int(token) for token in ids], skip_special_tokens=True)
         return text
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         write_description(folder, self, "bpe")
-        self._backend.save(str(folder / FILE))
+        self._backend.save(str(Path(folder) / FILE))
 
     @classmethod
-    def load(cls, folder: Path) -> BpeTokenizer:
+    def load(cls, folder: str | Path) -> BpeTokenizer:
         """The tokenizer saved in ``folder``.
 
         Raises:
@@ -94,9 +94,9 @@ class BpeTokenizer:
         from tokenizers import Tokenizer
 
         try:
-            return cls(Tokenizer.from_file(str(folder / FILE)))
+            return cls(Tokenizer.from_file(str(Path(folder) / FILE)))
         except Exception as error:  # the library raises nothing more specific
-            raise TokenizerError(f"{folder / FILE} is no readable tokenizer: {error}") from error
+            raise TokenizerError(f"{Path(folder) / FILE} is no readable tokenizer: {error}") from error
 
 
 _LONG_RUN = re.compile(rf"\S{{{LONGEST_WORD},}}")

@@ -26,9 +26,9 @@ class ByteTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(int(token) for token in ids if token != self.eos_id).decode(errors="replace")
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         write_description(folder, self, "bytes")
 
     @classmethod
-    def load(cls, folder: Path) -> ByteTokenizer:
+    def load(cls, folder: str | Path) -> ByteTokenizer:
         return cls()

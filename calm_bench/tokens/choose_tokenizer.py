@@ -37,13 +37,13 @@ def build_tokenizer(config: Tokens, documents: Iterable[str]) -> Tokenizer:
     return HuggingFaceTokenizer.from_pretrained(config.tokenizer, config.revision)
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
+def load_tokenizer(folder: str | Path) -> Tokenizer:
     """The tokenizer that ``save`` wrote into ``folder``; needs no network.
 
     Raises:
         TokenizerError: the folder holds none, or one that is not what was saved.
     """
-    path = folder / DESCRIPTION
+    path = Path(folder) / DESCRIPTION
     try:
         description = json.loads(path.read_text())
         module, _, attribute = LOADERS[description["kind"]].partition(":")

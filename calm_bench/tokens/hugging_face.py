@@ -73,17 +73,17 @@ class HuggingFaceTokenizer:
         )
         return text
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         write_description(folder, self, "hugging_face")
         self._backend.save_pretrained(str(folder))
 
     @classmethod
-    def load(cls, folder: Path) -> HuggingFaceTokenizer:
+    def load(cls, folder: str | Path) -> HuggingFaceTokenizer:
         """The tokenizer saved in ``folder``, under the name it was saved with."""
         from calm_bench.tokens.tokenizer import DESCRIPTION
 
         loaded = cls.from_pretrained(str(folder))
-        loaded.name = json.loads((folder / DESCRIPTION).read_text())["name"]
+        loaded.name = json.loads((Path(folder) / DESCRIPTION).read_text())["name"]
         return loaded
 
 

@@ -45,7 +45,7 @@ class TokensReport:
         return asdict(self)
 
 
-def write_tokens(config: Tokens, corpus_folder: Path, folder: Path) -> TokensReport:
+def write_tokens(config: Tokens, corpus_folder: str | Path, folder: str | Path) -> TokensReport:
     """Tokenise the corpus in ``corpus_folder`` into ``folder``.
 
     Writes ``tokenizer/``, ``<split>/shard-00000.arrow`` and so on (column ``tokens``, uint16 or uint32, one record
@@ -56,6 +56,7 @@ def write_tokens(config: Tokens, corpus_folder: Path, folder: Path) -> TokensRep
         TokenizerError: the tokenizer cannot be built.
         CorpusError: the corpus cannot be read.
     """
+    folder = Path(folder)
     tokenizer = build_tokenizer(config, read_documents(corpus_folder, "train"))
     tokenizer.save(folder / "tokenizer")
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)

@@ -54,7 +54,7 @@ class TokenStream:
     """Position after each document's EOS."""
 
     @classmethod
-    def open(cls, folder: Path, split: Split, verify: bool = True) -> TokenStream:
+    def open(cls, folder: str | Path, split: Split, verify: bool = True) -> TokenStream:
         """Map the split ``split`` of what :func:`write_tokens` wrote into ``folder``.
 
         Args:
@@ -64,6 +64,7 @@ class TokenStream:
             DamagedShard: a file is missing, truncated or changed.
             TokensError: the folder has no manifest of this format, or no such split.
         """
+        folder = Path(folder)
         manifest = read_manifest(folder)
         if split not in manifest["splits"]:
             raise TokensError(f"{folder} has no split {split!r}; it has {', '.join(manifest['splits'])}")
@@ -131,13 +132,13 @@ class TokenStream:
             shard += 1
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: str | Path) -> dict[str, Any]:
     """The manifest of a folder of tokens.
 
     Raises:
         TokensError: there is none, or one that this version does not read.
     """
-    path = folder / MANIFEST
+    path = Path(folder) / MANIFEST
     try:
         manifest: dict[str, Any] = json.loads(path.read_text())
         if manifest["format"] != FORMAT:

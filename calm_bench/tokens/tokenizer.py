@@ -52,13 +52,14 @@ class Tokenizer(Protocol):
         """The text of ``ids``, without special tokens; bytes that are no UTF-8 become U+FFFD."""
         ...
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write everything :func:`load_tokenizer` needs into ``folder``."""
         ...
 
 
-def write_description(folder: Path, tokenizer: Tokenizer, kind: str) -> None:
+def write_description(folder: str | Path, tokenizer: Tokenizer, kind: str) -> None:
     """Write the description of ``tokenizer``, making ``folder``."""
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     description = {
         "kind": kind,

@@ -28,8 +28,8 @@ TOKENIZER_FOLDER = "tokenizer"
 
 def train_autoencoder(
     experiment: Experiment,
-    tokens_folder: Path,
-    folder: Path,
+    tokens_folder: str | Path,
+    folder: str | Path,
     device: str,
     stop: Callable[[], bool],
     keep_checkpoints: int = KEEP,
@@ -48,6 +48,7 @@ def train_autoencoder(
         TrainingError: the loss broke.
         Interrupted: ``stop`` said so.
     """
+    tokens_folder, folder = Path(tokens_folder), Path(folder)
     config, chunk_size = experiment.autoencoder, experiment.model.chunk_size
     stream = TokenStream.open(tokens_folder, "train")
     model = untrained(experiment, stream.vocab_size).to(device)

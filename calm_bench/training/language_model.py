@@ -25,9 +25,9 @@ from calm_bench.weights import save_tensors
 
 def train_language_model(
     experiment: Experiment,
-    tokens_folder: Path,
-    autoencoder_folder: Path | None,
-    folder: Path,
+    tokens_folder: str | Path,
+    autoencoder_folder: str | Path | None,
+    folder: str | Path,
     device: str,
     stop: Callable[[], bool],
     keep_checkpoints: int = KEEP,
@@ -48,9 +48,10 @@ def train_language_model(
         Interrupted: ``stop`` said so.
         ValueError: a model that needs an autoencoder, without one.
     """
+    tokens_folder, folder = Path(tokens_folder), Path(folder)
     config, training = experiment.model, experiment.model.training
     stream = TokenStream.open(tokens_folder, "train")
-    autoencoder = None if autoencoder_folder is None else load_autoencoder(autoencoder_folder / "model")
+    autoencoder = None if autoencoder_folder is None else load_autoencoder(Path(autoencoder_folder) / "model")
     model = build_language_model(config, stream.vocab_size, autoencoder, experiment.seed).to(device)
     held_out = windows(
         TokenStream.open(tokens_folder, "validation"),
