@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import typer
 
 from pipelines.app.commands.options import (
+    AsJson,
     StorePath,
     console,
     say,
 )
 
 
-def doctor(store: StorePath = None) -> None:
+def doctor(store: StorePath = None, as_json: AsJson = False) -> None:
     """Check that this machine can run studies; says what to change where it cannot."""
     from pipelines.app.doctor import examine
 
+    if as_json:
+        found = list(examine(store))
+        failed = any(finding.level == "error" for finding in found)
+        print(json.dumps({"findings": [asdict(finding) for finding in found], "failed": failed}, indent=2))
+        if failed:
+            raise typer.Exit(1)
+        return
     screen = console()
     styles = {"ok": "green", "warning": "yellow", "error": "red"}
     failed = False

@@ -244,6 +244,7 @@ def _refuse_impossible(impossible: Sequence[str], way_out: str) -> None:
 
 def studies(
     show: Annotated[str | None, typer.Option("--show", help="Print this study's complete configuration.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """List the studies that come with the package."""
     from pipelines.study.catalogue import resolve_study, shipped_studies
@@ -251,9 +252,16 @@ def studies(
     if show is not None:
         from pipelines.store.study_record import resolved_yaml
 
-        sys.stdout.write(resolved_yaml(resolve_study(show)))
+        configuration = resolve_study(show)
+        if as_json:
+            print(json.dumps(configuration.model_dump(mode="json"), indent=2))
+        else:
+            sys.stdout.write(resolved_yaml(configuration))
         return
     found = shipped_studies()
+    if as_json:
+        print(json.dumps([{"name": study.name, "description": study.description} for study in found], indent=2))
+        return
     width = max((len(study.name) for study in found), default=0)
     for study in found:
         say(console(), f"{study.name:{width}}  {' '.join(study.description.split())}")

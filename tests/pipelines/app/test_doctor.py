@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import http.server
+import json
 import threading
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from typer.testing import CliRunner
 
 from pipelines.app import doctor
+from pipelines.app.cli import app
 
 
 @pytest.mark.slow
@@ -50,3 +54,16 @@ def test_a_tracking_server_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (finding,) = doctor._tracking(tmp_path)
     assert finding.level == "warning"
     assert "secret" not in finding.text
+
+
+@pytest.mark.parametrize("level", ["ok", "error"])
+def test_findings_as_json(monkeypatch: pytest.MonkeyPatch, level: Literal["ok", "error"]) -> None:
+    found = [doctor.Finding("python", "ok", "3.12"), doctor.Finding("store", level, "runs [is a file]")]
+    monkeypatch.setattr(doctor, "examine", lambda _: iter(found))
+    done = CliRunner().invoke(app, ["doctor", "--json"])
+    told = json.loads(done.output)
+    assert [(one["topic"], one["level"], one["text"]) for one in told["findings"]] == [
+        ("python", "ok", "3.12"),
+        ("store", level, "runs [is a file]"),
+    ]
+    assert told["failed"] == (level == "error") == (done.exit_code == 1)

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from calm_bench.overrides import ConfigurationError
 from pipelines.app.cli import app
+from pipelines.study.catalogue import resolve_study
 
 
 def test_settings_are_found_by_words() -> None:
@@ -21,6 +22,15 @@ def test_settings_are_found_by_words() -> None:
     assert "autoencoder.training.num_steps" not in paths
     assert "paper-xl:" in CliRunner().invoke(app, ["settings", "model.hidden_size"]).output
     assert isinstance(CliRunner().invoke(app, ["settings", "nonsense"]).exception, ConfigurationError)
+
+
+def test_studies_are_listed_as_json() -> None:
+    listed = json.loads(CliRunner().invoke(app, ["studies", "--json"]).output)
+    shown = CliRunner().invoke(app, ["studies"]).output
+    assert {"smoke", "k-ablation"} <= {study["name"] for study in listed}
+    assert all(study["name"] in shown and study["description"] for study in listed)
+    smoke = json.loads(CliRunner().invoke(app, ["studies", "--show", "smoke", "--json"]).output)
+    assert smoke == resolve_study("smoke").model_dump(mode="json")
 
 
 def test_the_schema_is_json() -> None:
