@@ -44,13 +44,15 @@ class Corpus(Frozen):
     """Where the text comes from and how its documents are split."""
 
     source: str = "stdlib"
-    """``stdlib``, ``markov``, a file or folder of .txt/.jsonl/.parquet, or ``hf:NAME`` (hub name or local folder)."""
+    """``stdlib``, ``markov``, a file or folder of texts and records, or ``hf:NAME`` (hub name or local folder)."""
     text_field: str = "text"
     subset: str | None = None
     split: str = "train"
     revision: str | None = None
     """Commit of a Hugging Face data set; a hub data set without one is refused, since it could change."""
     max_documents: PositiveInt | None = None
+    max_document_bytes: Annotated[PositiveInt | None, Field(exclude_if=lambda limit: limit is None)] = None
+    """Longer documents, in bytes of UTF-8, are left out and counted."""
     validation_fraction: Fraction = 0.05
     test_fraction: Fraction = 0.1
     split_seed: int = 0

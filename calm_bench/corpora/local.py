@@ -1,9 +1,11 @@
-"""Documents from a file or folder of .txt, .jsonl and .parquet."""
+"""Documents from a file or folder of text, JSON, CSV, Parquet and Arrow."""
 
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -11,19 +13,27 @@ from typing import Any
 
 from calm_bench.config import Corpus
 from calm_bench.corpora.base import CorpusError, Document, Skipped
-from calm_bench.corpora.plain_text import Cut, cut_documents
+from calm_bench.corpora.compressed import COMPRESSIONS, is_damage, kind_of, open_text
+from calm_bench.corpora.plain_text import DOCUMENTS_WANTED, LONGEST_CUT, Cut, cut_documents
 from calm_bench.corpora.records import Records
-from calm_bench.file_signs import misread_file
+from calm_bench.file_signs import HEAD_BYTES, misread_as, misread_file
 from calm_bench.fingerprint import file_digest
 
-SUFFIXES = (".txt", ".jsonl", ".parquet")
+TEXT_SUFFIXES = (".txt", ".jsonl", ".json", ".csv")
+BINARY_SUFFIXES = (".parquet", ".arrow")
+KINDS = {
+    *TEXT_SUFFIXES,
+    *BINARY_SUFFIXES,
+    *(suffix + compression for suffix in TEXT_SUFFIXES for compression in COMPRESSIONS),
+}
 
 
 class LocalFiles:
     """Files in the order of their relative paths; hidden files and folders are not looked at.
 
-    A line of .jsonl and a row of .parquet are one document each, its text in ``corpus.text_field``. Plain text is cut
-    into documents as :class:`calm_bench.corpora.plain_text.Cut` says.
+    A record (line of .jsonl, element of .json, row of .csv, .parquet and .arrow) is one document, its text in
+    ``corpus.text_field``. Plain text is cut into documents as :class:`calm_bench.corpora.plain_text.Cut` says.
+    Text formats are read compressed too; what comes before the damage of a file that is cut off is kept.
     """
 
     fields: tuple[str, ...] = ("text_field",)
@@ -32,33 +42,46 @@ class LocalFiles:
         """A digest of the files' kinds and bytes, in reading order; neither names nor places enter it."""
         digest = hashlib.sha256()
         for file in _find(config.source)[1]:
-            digest.update(f"{file.suffix.lower()} {content_digest(file)}\n".encode())
+            digest.update(f"{kind_of(file)} {content_digest(file)}\n".encode())
         return {"content": digest.hexdigest()}
 
     def documents(self, config: Corpus, skipped: Skipped) -> Iterator[Document]:
         root, files, others = _find(config.source)
         for other in others:
             skipped.add("file of another kind", other.relative_to(root).as_posix())
-        plain = [file.stat().st_size for file in files if file.suffix.lower() == ".txt"]
+        plain = [_text_size(file) for file in files if kind_of(file).startswith(".txt")]
         cut = Cut.for_source(len(plain), sum(plain))
-        records = Records(config.text_field, skipped)
+        records = Records(config.text_field, skipped, config.max_document_bytes)
         readers: dict[str, Callable[[Path, str], Iterator[Document]]] = {
             ".txt": lambda file, name: cut_documents(file, name, cut, skipped),
             ".jsonl": records.json_lines,
+            ".json": records.json_records,
+            ".csv": records.csv_rows,
             ".parquet": records.parquet_rows,
+            ".arrow": records.arrow_rows,
         }
         for file in files:
             name = file.relative_to(root).as_posix()
+            reader = readers["." + kind_of(file).split(".")[1]]
+            last = name
             try:
-                wrong = misread_file(file, is_text=file.suffix.lower() != ".parquet")
+                if reader != readers[".txt"] and not file.stat().st_size:
+                    skipped.add("empty file", name)
+                    continue
+                wrong = _misread(file)
                 if wrong is not None and len(files) == 1:
                     raise CorpusError(f"corpus.source={config.source}: {file.name} is {wrong}")
                 if wrong is not None:
                     skipped.add(f"file that is {wrong}", name)
                     continue
-                yield from readers[file.suffix.lower()](file, name)
-            except OSError as error:
-                raise CorpusError(f"cannot read {file}: {error.strerror or error}") from error
+                for document in reader(file, name):
+                    last = document.where
+                    yield document
+            except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+                if file.suffix.lower() in COMPRESSIONS and is_damage(error):
+                    skipped.add("compressed file cut off or damaged, its rest unread after", last)
+                    continue
+                raise CorpusError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from error
         if len(plain) < len(files):
             records.check(f"corpus.source={config.source}")
 
@@ -94,21 +117,42 @@ def _digest_of_version(file: Path, size: int, modified: int) -> str:
     return file_digest(file)
 
 
+def _text_size(file: Path) -> int:
+    """Bytes of text in a file; of a compressed one no more are counted than decide how texts are cut."""
+    if file.suffix.lower() not in COMPRESSIONS:
+        return file.stat().st_size
+    try:
+        with open_text(file) as stream:
+            return len(stream.read(DOCUMENTS_WANTED * LONGEST_CUT))
+    except (OSError, EOFError, lzma.LZMAError, zlib.error):
+        # The reader of the documents says what is wrong.
+        return file.stat().st_size
+
+
+def _misread(file: Path) -> str | None:
+    compressed = file.suffix.lower() in COMPRESSIONS
+    wrong = misread_file(file, is_text=not compressed and file.suffix.lower() not in BINARY_SUFFIXES)
+    if wrong is None and compressed:
+        with open_text(file) as stream:
+            return misread_as(stream.peek(HEAD_BYTES)[:HEAD_BYTES])
+    return wrong
+
+
 def _find(source: str) -> tuple[Path, list[Path], list[Path]]:
     """The folder that places are given relative to, the files to read, and files of other kinds."""
     path = Path(source).expanduser()
-    kinds = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+    kinds = f"{', '.join(TEXT_SUFFIXES)} (each also with {', '.join(COMPRESSIONS)}), {' or '.join(BINARY_SUFFIXES)}"
     if path.is_file():
-        if path.suffix.lower() not in SUFFIXES:
+        if kind_of(path) not in KINDS:
             raise CorpusError(f"corpus.source={source}: the file's name must end in {kinds}, to say how to read it")
         return path.parent, [path], []
     if not path.is_dir():
         raise CorpusError(f"corpus.source={source} is no file or folder")
     found = walk_files(path)
-    wanted = [file for file in found if file.suffix.lower() in SUFFIXES]
+    wanted = [file for file in found if kind_of(file) in KINDS]
     if not wanted:
         raise CorpusError(f"corpus.source={source} has no file whose name ends in {kinds}")
-    return path, wanted, [file for file in found if file.suffix.lower() not in SUFFIXES]
+    return path, wanted, [file for file in found if kind_of(file) not in KINDS]
 
 
 def _refuse(error: OSError) -> None:

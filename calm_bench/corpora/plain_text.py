@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calm_bench.corpora.base import Document, Skipped
+from calm_bench.corpora.compressed import open_text
 
 MANY_FILES = 100
 """From this many files on, each is a document of its own."""
@@ -14,7 +15,6 @@ DOCUMENTS_WANTED = 256
 """Documents to aim for in a small text, so that a split of a few percent still gets some."""
 SHORTEST_CUT, LONGEST_CUT = 256, 4096
 WHOLE = 2**20
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,7 @@ def _pieces(file: Path, name: str, limit: int, skipped: Skipped) -> Iterator[tup
     """Line number and text of each line; one of more than ``limit`` bytes comes in several pieces."""
     number = 1
     carried = b""
-    with file.open("rb") as lines:
-        if lines.read(len(BYTE_ORDER_MARK)) != BYTE_ORDER_MARK:
-            lines.seek(0)
+    with open_text(file) as lines:
         while raw := carried + (new := lines.readline(limit)):
             if len(new) < limit or new.endswith(b"\n"):
                 piece, carried = raw, b""

@@ -1,34 +1,52 @@
-"""Documents from records with named fields: lines of JSON, rows of Parquet, examples of a data set."""
+"""Documents from records with named fields: JSON, rows of CSV, Parquet and Arrow, examples of a data set."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from calm_bench.corpora.base import CorpusError, Document, Skipped
-from calm_bench.corpora.plain_text import BYTE_ORDER_MARK
+from calm_bench.corpora.compressed import open_text
+from calm_bench.corpora.json_values import BrokenJSONError, json_values
 from calm_bench.registry import did_you_mean
 
 PARQUET_ROWS = 1024
+ARROW_FILE = b"ARROW1"
+TOO_LONG = "document above max_document_bytes"
+BYTES_PER_ESCAPED_BYTE = 6
+"""A byte of text is written in JSON with at most these many: ``\\u0041``."""
+OTHER_FIELDS_BYTES = 2**20
+"""What the line of a document that is short enough may hold beside it."""
 
 
 class Records:
     """Takes the text out of one field of many records, and knows whether any record had it."""
 
-    def __init__(self, field: str, skipped: Skipped) -> None:
+    def __init__(self, field: str, skipped: Skipped, max_document_bytes: int | None = None) -> None:
         self._field = field
         self._skipped = skipped
+        self._longest_line = (
+            None if max_document_bytes is None else BYTES_PER_ESCAPED_BYTE * max_document_bytes + OTHER_FIELDS_BYTES
+        )
         self._found = False
         self._other_fields: dict[str, None] = {}
 
     def json_lines(self, file: Path, name: str) -> Iterator[Document]:
-        """One document per line of a .jsonl file, placed at ``file:line``."""
-        with file.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
+        """One document per line of a .jsonl file, placed at ``file:line``.
+
+        A line too long for a document of ``max_document_bytes`` is passed over without being held.
+        """
+        with open_text(file) as lines:
+            for number, raw in enumerate(_lines(lines, self._longest_line), start=1):
                 where = f"{name}:{number}"
-                raw = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
+                if raw is None:
+                    self._skipped.add(TOO_LONG, where)
+                    continue
                 try:
                     record = json.loads(raw.decode())
                 except UnicodeDecodeError:
@@ -40,6 +58,30 @@ class Records:
                         yield from self.text_of(record, where)
                     else:
                         self._skipped.add("JSON line that is no object", where)
+
+    def json_records(self, file: Path, name: str) -> Iterator[Document]:
+        """One document per element of the array in a .json file, or per value in it, placed at ``file:element``."""
+        number = 0
+        with open_text(file) as stream:
+            try:
+                for number, record in enumerate(json_values(stream), start=1):
+                    if isinstance(record, dict):
+                        yield from self.text_of(record, f"{name}:{number}")
+                    else:
+                        self._skipped.add("JSON value that is no object", f"{name}:{number}")
+            except BrokenJSONError:
+                self._skipped.add("broken JSON, the rest of its file unread", f"{name}:{number + 1}")
+
+    def csv_rows(self, file: Path, name: str) -> Iterator[Document]:
+        """One document per row of a .csv file whose first row names the fields, placed at the row's last line."""
+        # Documents are longer than the 131,072 characters that the module allows a field.
+        csv.field_size_limit(sys.maxsize)
+        with io.TextIOWrapper(open_text(file), "utf-8", "surrogateescape", newline="") as text:
+            rows = csv.reader(text)
+            header = next(rows, [])
+            for row in rows:
+                if row:
+                    yield from self.text_of(dict(zip(header, row, strict=False)), f"{name}:{rows.line_num}")
 
     def parquet_rows(self, file: Path, name: str) -> Iterator[Document]:
         """One document per row of a .parquet file, placed at ``file:row`` counted from 1.
@@ -55,19 +97,47 @@ class Records:
                 if self._field not in parquet.schema_arrow.names:
                     self._lacking(parquet.schema_arrow.names, f"{name}:1", parquet.metadata.num_rows)
                     return
-                row = 0
-                for batch in parquet.iter_batches(batch_size=PARQUET_ROWS, columns=[self._field]):
-                    for value in batch.column(0):
-                        row += 1
-                        try:
-                            record = {self._field: value.as_py()}
-                        except UnicodeDecodeError:
-                            self._found = True
-                            self._skipped.add("invalid UTF-8", f"{name}:{row}")
-                        else:
-                            yield from self.text_of(record, f"{name}:{row}")
+                batches = parquet.iter_batches(batch_size=PARQUET_ROWS, columns=[self._field])
+                yield from self._values((batch.column(0) for batch in batches), name)
         except (pa.ArrowException, UnicodeDecodeError) as error:
             raise CorpusError(f"{file} is not a readable Parquet file: {error}") from error
+
+    def arrow_rows(self, file: Path, name: str) -> Iterator[Document]:
+        """One document per row of an .arrow file, in the file or the stream format, placed at ``file:row``.
+
+        Raises:
+            CorpusError: it is no Arrow file.
+        """
+        import pyarrow as pa
+
+        try:
+            with pa.memory_map(str(file)) as mapped:
+                if mapped.read(len(ARROW_FILE)) == ARROW_FILE:
+                    opened = pa.ipc.open_file(mapped)
+                    batches = (opened.get_batch(index) for index in range(opened.num_record_batches))
+                else:
+                    mapped.seek(0)
+                    opened = pa.ipc.open_stream(mapped)
+                    batches = iter(opened)
+                if self._field not in opened.schema.names:
+                    self._lacking(opened.schema.names, f"{name}:1", sum(batch.num_rows for batch in batches))
+                    return
+                yield from self._values((batch.column(self._field) for batch in batches), name)
+        except (pa.ArrowException, OSError) as error:
+            raise CorpusError(f"{file} is not a readable Arrow file: {error}") from error
+
+    def _values(self, columns: Iterator[Any], name: str) -> Iterator[Document]:
+        row = 0
+        for column in columns:
+            for value in column:
+                row += 1
+                try:
+                    record = {self._field: value.as_py()}
+                except UnicodeDecodeError:
+                    self._found = True
+                    self._skipped.add("invalid UTF-8", f"{name}:{row}")
+                else:
+                    yield from self.text_of(record, f"{name}:{row}")
 
     def text_of(self, record: dict[str, Any], where: str) -> Iterator[Document]:
         """The document of one record, or none and a count of why."""
@@ -96,3 +166,15 @@ class Records:
     def _lacking(self, fields: Any, where: str, count: int = 1) -> None:
         self._other_fields.update(dict.fromkeys(fields))
         self._skipped.add(f"no field {self._field!r}", where, count)
+
+
+def _lines(stream: IO[bytes], longest: int | None) -> Iterator[bytes | None]:
+    """The lines of a stream; None for one of more than ``longest`` bytes, which is read piece by piece."""
+    limit = -1 if longest is None else longest + 1
+    while line := stream.readline(limit):
+        if len(line) != limit or line.endswith(b"\n"):
+            yield line
+            continue
+        while line and not line.endswith(b"\n"):
+            line = stream.readline(limit)
+        yield None

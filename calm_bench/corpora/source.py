@@ -63,7 +63,9 @@ def identity_config(config: Corpus) -> dict[str, Any]:
     name = source_name(config.source)
     fields = (*CORPORA.get(name).fields, *SPLIT_FIELDS)
     dumped = config.model_dump(mode="json")
-    return {"source": name, **{field: dumped[field] for field in fields}}
+    # A limit that is not set shapes nothing.
+    limit = {} if config.max_document_bytes is None else {"max_document_bytes": config.max_document_bytes}
+    return {"source": name, **{field: dumped[field] for field in fields}, **limit}
 
 
 def corpus_dependencies(config: Corpus) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from calm_bench.config import Corpus
 from calm_bench.corpora.base import CorpusError, Skipped
+from calm_bench.corpora.records import TOO_LONG
 from calm_bench.corpora.source import find_source
 
 Split = Literal["train", "validation", "test"]
@@ -73,6 +74,9 @@ def write_corpus(config: Corpus, folder: str | Path) -> CorpusReport:
                 encoded = text.encode()
             except UnicodeEncodeError:
                 skipped.add("invalid UTF-8", where)
+                continue
+            if config.max_document_bytes is not None and len(encoded) > config.max_document_bytes:
+                skipped.add(TOO_LONG, where)
                 continue
             writers[_split_of(encoded, config)].add(encoded)
             kept += 1

@@ -1,4 +1,4 @@
-"""Files and folders of the three kinds, with all that can be wrong in them."""
+"""Files and folders of every kind, with all that can be wrong in them."""
 
 from __future__ import annotations
 
@@ -129,9 +129,9 @@ def test_what_cannot_be_read_is_refused_with_the_kinds_that_can(tmp_path: Path, 
         path.mkdir()
     else:
         path.write_text("x")
-    with pytest.raises(CorpusError, match=r"\.txt, \.jsonl or \.parquet"):
+    with pytest.raises(CorpusError, match=r"\.txt, \.jsonl, .*\.parquet or \.arrow"):
         read(path)
-    with pytest.raises(CorpusError, match=r"\.txt, \.jsonl or \.parquet"):
+    with pytest.raises(CorpusError, match=r"\.txt, \.jsonl, .*\.parquet or \.arrow"):
         corpus_dependencies(Corpus(source=str(path)))
 
 

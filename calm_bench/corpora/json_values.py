@@ -1,0 +1,92 @@
+"""The records of one JSON text, an array or values one after another, decoded one at a time."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterator
+from typing import IO, Any
+
+PIECE_BYTES = 2**16
+TOKEN_CHARACTERS = 16
+"""No number's sign, word or escape whose end is missing begins further from the end of the text than this."""
+
+
+class BrokenJSONError(ValueError):
+    """The text is no JSON from here on."""
+
+
+def json_values(stream: IO[bytes]) -> Iterator[Any]:
+    """The elements of the array that ``stream`` holds, or its values if it holds no array.
+
+    Bytes that are not UTF-8 become lone surrogates. At most two values and a piece are in memory.
+
+    Raises:
+        BrokenJSONError: the text ends too early or is no JSON; the values before it have been given.
+    """
+    text = _Text(stream)
+    in_array = text.next_character() == "["
+    if in_array:
+        text.at += 1
+    first = True
+    while character := text.next_character():
+        if in_array and character == "]":
+            text.at += 1
+            if text.next_character():
+                raise BrokenJSONError("text after the end of the array")
+            return
+        if in_array and not first:
+            if character != ",":
+                raise BrokenJSONError("no comma between elements")
+            text.at += 1
+            text.next_character()
+        first = False
+        yield text.value()
+    if in_array:
+        raise BrokenJSONError("the array does not end")
+
+
+class _Text:
+    """A window of decoded text that grows until the value at ``at`` is whole."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.at = 0
+        self._stream = stream
+        self._decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
+        self._decoder = json.JSONDecoder()
+        self._held = ""
+        self._ended = False
+
+    def next_character(self) -> str:
+        """The first character from ``at`` on that is no white space; empty at the end."""
+        while True:
+            while self.at < len(self._held) and self._held[self.at] in " \t\r\n":
+                self.at += 1
+            if self.at < len(self._held) or self._ended:
+                return self._held[self.at : self.at + 1]
+            self._grow()
+
+    def value(self) -> Any:
+        while True:
+            try:
+                value, end = self._decoder.raw_decode(self._held, self.at)
+            except json.JSONDecodeError as error:
+                cut = error.msg.startswith("Unterminated string") or error.pos >= len(self._held) - TOKEN_CHARACTERS
+                if self._ended or not cut:
+                    raise BrokenJSONError(error.msg) from error
+            except RecursionError as error:
+                raise BrokenJSONError("nested too deeply") from error
+            else:
+                # A number at the end of the window may go on behind it.
+                is_number = isinstance(value, int | float)
+                if self._ended or not is_number or end < len(self._held) - TOKEN_CHARACTERS:
+                    self.at = end
+                    return value
+            self._grow()
+
+    def _grow(self) -> None:
+        # As much again as is held: a long value is decoded a few times and not once for each piece.
+        rest = self._held[self.at :]
+        read = self._stream.read(max(PIECE_BYTES, len(rest)))
+        self._ended = not read
+        self._held, self.at = rest + self._decode(read, final=self._ended), 0
