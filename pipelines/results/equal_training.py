@@ -97,7 +97,8 @@ def difference_in_words(
         found = f"scores {with_error(abs(value), error)} {'above' if value > 0 else 'below'} {base}"
     how = "documents paired" if is_paired else "documents not paired, so the error is an upper one"
     if num_families > 1:
-        how += f"; p = {p_value:.2g}, corrected for {num_families} comparisons"
+        p = "p < 0.0001" if p_value < 1e-4 else f"p = {p_value:.2g}"
+        how += f"; {p}, corrected for {num_families} comparisons"
     end = {
         "family": f"{start(name)} dominates: a higher score for no more training or inference FLOPs.",
         "reference": f"{start(base)} dominates: a higher score for no more training or inference FLOPs.",
