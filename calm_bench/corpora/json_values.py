@@ -7,12 +7,14 @@ import json
 from collections.abc import Iterator
 from typing import IO, Any
 
+from calm_bench.corpora.base import CorpusError
+
 PIECE_BYTES = 2**16
 TOKEN_CHARACTERS = 16
 """No number's sign, word or escape whose end is missing begins further from the end of the text than this."""
 
 
-class BrokenJSONError(ValueError):
+class BrokenJSONError(CorpusError):
     """The text is no JSON from here on."""
 
 

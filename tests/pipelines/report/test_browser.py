@@ -107,7 +107,7 @@ def open_page(chromium: Browser) -> Opened:
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("request", lambda request: wrong.append(request.url) if _is_network(request.url) else None)
         page.goto(path.as_uri())
-        page.wait_for_function("document.documentElement.dataset.ready")
+        page.wait_for_selector("html[data-ready]", state="attached")
         yield page
         assert wrong == []
         context.close()
@@ -125,7 +125,8 @@ def draw_everything(page: Page) -> None:
     for top in range(0, height + 1, 700):
         page.evaluate(f"scrollTo({{top: {top}, behavior: 'instant'}})")
         page.wait_for_timeout(15)
-    page.wait_for_function("[...document.querySelectorAll('.plot')].every(plot => plot.firstElementChild)")
+    # A function that is polled would be evaluated in the page, whose policy forbids that.
+    page.wait_for_selector(".plot:not(:has(> *))", state="detached")
     page.evaluate("scrollTo({top: 0, behavior: 'instant'})")
 
 
