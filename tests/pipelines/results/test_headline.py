@@ -352,15 +352,21 @@ def test_the_chunk_and_the_vector_are_told_apart(make_entry: Make) -> None:
     rows = family(make_entry, "token", {1e12: 14.0}, 0.5) + family(make_entry, "K=4", {1e12: 5.0}, 0.3)
     (control,) = family(make_entry, "patch K=4", {1e12: 16.0}, 0.4, head=None, total_training_flops=1e12)
     rows.append(control.model_copy(update={"kind": "patch", "autoencoder_training_flops": 0.0}))
+    # Another K has no control here, and is not compared with that of K = 4.
+    rows += family(make_entry, "K=2", {1e12: 6.0}, 0.3, chunk_size=2)
     found = headline(rows)
     chunk, vector = (line for line in found.sentences if "pay?" in line)
-    assert chunk.startswith("Does the chunk pay? At equal training FLOPs patch K=4 scores +2.00±0.64 [+0.7 to +3.3]")
-    assert vector.startswith("Does the vector pay? At equal training FLOPs K=4 scores -11.00±0.50 [-12.0 to -10.0]")
+    assert chunk.startswith(
+        "Does the chunk pay? At equal training FLOPs patch K=4 scores +2.00±0.64 (95 % interval +0.7 to +3.3)"
+    )
+    assert vector.startswith(
+        "Does the vector pay? At equal training FLOPs K=4 scores -11.00±0.50 (95 % interval -12.0 to -10.0)"
+    )
     assert "against patch K=4" in vector
-    assert {one.family for one in found.differences} == {"K=4", "patch K=4"}
+    assert {one.family for one in found.differences} == {"K=2", "K=4", "patch K=4"}
     (apart,) = found.vectors
-    # Three comparisons are read together, and each is corrected for all.
-    assert "corrected for 3 comparisons" in apart.sentence
+    # All four comparisons are read together, and each is corrected for all.
+    assert "corrected for 4 comparisons" in apart.sentence
 
 
 def test_without_a_control_nothing_is_said_of_the_vector(make_entry: Make) -> None:
