@@ -185,6 +185,8 @@ class Headline:
     """The whole headline as plain text, the one that says most first, then the answers."""
     vectors: tuple[Difference, ...] = ()
     """CALM against the family that shares its chunks and predicts tokens, at the same K."""
+    questions: tuple[str, ...] = ()
+    """What the chunk does and what the vector does, a sentence each, where the families for it are there."""
     gains: tuple[Gain, ...] = ()
     """What tuning gained, by search, where a study measured it."""
     command: str | None = None
@@ -192,8 +194,8 @@ class Headline:
 
     @property
     def brief(self) -> tuple[str, ...]:
-        """What says most in one sentence, and the verdicts on the paper's claim."""
-        return (*self.sentences[:1], *self.claim.sentences[1:])
+        """What says most in a sentence or two, and the verdicts on the paper's claim."""
+        return (*(self.questions or self.sentences[:1]), *self.claim.sentences[1:])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; unknown ones are None."""

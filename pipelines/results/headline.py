@@ -157,6 +157,7 @@ def headline(rows: Iterable[Entry], trajectories: Iterable[Trajectory] = (), tar
         answers=tuple(answers),
         differences=tuple(differences),
         vectors=tuple(apart),
+        questions=tuple(questions),
         claim=claim,
         method=method,
         sentences=tuple(said),

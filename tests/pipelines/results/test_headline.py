@@ -356,6 +356,7 @@ def test_the_chunk_and_the_vector_are_told_apart(make_entry: Make) -> None:
     rows += family(make_entry, "K=2", {1e12: 6.0}, 0.3, chunk_size=2)
     found = headline(rows)
     chunk, vector = (line for line in found.sentences if "pay?" in line)
+    assert found.brief[:2] == (chunk, vector)
     assert chunk.startswith(
         "Does the chunk pay? At equal training FLOPs patch K=4 scores +2.00±0.64 (95 % interval +0.7 to +3.3)"
     )
