@@ -108,7 +108,7 @@ def test_a_page_is_made_again_from_its_data(builder: Any) -> None:
 def test_the_gallerys_report_is_of_this_version() -> None:
     data = json.loads((Path(__file__).parents[3] / "docs" / "k-ablation.json").read_text(encoding="utf-8"))
     assert data.keys() == {field.name for field in dataclasses.fields(Report)}
-    assert "No K comes up" in data["boards"][0]["headline"]["sentences"][0]
+    assert any(sentence.startswith("Does the vector pay?") for sentence in data["boards"][0]["headline"]["sentences"])
     assert data_of(render_data(data)) == data
 
 

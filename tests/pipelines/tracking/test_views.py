@@ -27,7 +27,7 @@ from pipelines.tracking.views import CHARTS, TABLE, charts_page, leaderboard_pag
 from tests.pipelines.tracking.conftest import StudyWriter
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("token", {"model.kind": "token"}),
@@ -79,21 +79,11 @@ def test_the_study_says_how_it_ended_and_views_are_written_once(filled: tuple[st
 
 
 @pytest.fixture
-def page() -> Iterator[Page]:
-    """A page of Debian's Chromium."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if path is None:
-        pytest.skip("there is no Chromium here: apt-get install chromium")
-    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-quic", *quiet]
-        )
-        page = browser.new_page(viewport={"width": 1500, "height": 820})
-        page.set_default_timeout(PATIENCE_MS)
-        yield page
-        browser.close()
+def page(chromium: Browser) -> Iterator[Page]:
+    page = chromium.new_page(viewport={"width": 1500, "height": 820})
+    page.set_default_timeout(PATIENCE_MS)
+    yield page
+    page.close()
 
 
 @pytest.mark.slow
