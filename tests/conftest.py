@@ -1,4 +1,4 @@
-"""What holds for every test: which are quick, that on CI none is skipped, and one browser for all that look at pages."""
+"""What holds for every test: which are quick, that on CI none is skipped, and one browser for all pages looked at."""
 
 from __future__ import annotations
 
