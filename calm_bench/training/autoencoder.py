@@ -37,7 +37,7 @@ def train_autoencoder(
     """Train ``experiment.autoencoder`` at K = ``experiment.model.chunk_size``, or go on where ``folder`` stopped.
 
     Writes ``model/``, ``metrics.jsonl`` and ``checkpoints/`` into ``folder``. Several workers
-    (:mod:`calm_bench.training.parallel`) all call it; the first of them writes, and measures in the end.
+    (:mod:`calm_bench.training.workers`) all call it; the first of them writes, and measures in the end.
 
     Returns:
         Cost, losses, ``accuracy``: the share of ``accuracy_tokens`` held-out test tokens that come back from a latent

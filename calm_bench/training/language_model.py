@@ -34,7 +34,7 @@ def train_language_model(
 ) -> dict[str, Any]:
     """Train ``experiment.model``, or go on where ``folder`` stopped.
 
-    Several workers (:mod:`calm_bench.training.parallel`) all call it; the first of them writes.
+    Several workers (:mod:`calm_bench.training.workers`) all call it; the first of them writes.
 
     Args:
         autoencoder_folder: finished autoencoder stage; ``None`` for families that need none.

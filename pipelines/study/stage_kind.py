@@ -104,7 +104,7 @@ class StageKind:
     uses_device: bool = True
     """False for stages that gain nothing from a GPU, so none is reserved for them."""
     data_parallel: bool = False
-    """True for trainings that several workers can share (:mod:`calm_bench.training.parallel`)."""
+    """True for trainings that several workers can share (:mod:`calm_bench.training.workers`)."""
     scratch: tuple[str, ...] = ("checkpoints",)
     """Names in the work folder that serve resumption only and are removed when the result is published."""
     checked_when_opened: bool = False

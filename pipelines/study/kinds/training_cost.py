@@ -1,4 +1,4 @@
-"""What a training takes, by one process or by several (:mod:`calm_bench.training.parallel`): time, memory, disk."""
+"""What a training takes, by one process or by several (:mod:`calm_bench.training.workers`): time, memory, disk."""
 
 from __future__ import annotations
 

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from calm_bench.training import Interrupted, loop
+from calm_bench.training.distributed_group import DistributedGroup
 from calm_bench.training.optim import build_optimizer
-from calm_bench.training.parallel import CannotShare, DistributedGroup, Strategy, data_parallel
+from calm_bench.training.parallel import data_parallel
+from calm_bench.training.workers import CannotShare, Strategy
 from tests.calm_bench.training.tiny_trainings import STEPS, TRAINED, Trainings, assert_same, cut, metrics, never, state
 
 pytestmark = [

@@ -1,0 +1,169 @@
+"""One of several processes of ``torch.distributed`` that train one model together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Generator, Tensor, nn
+
+from calm_bench.row_noise import RowNoise, Rows
+from calm_bench.seeding import derive, generator
+from calm_bench.training.workers import CannotShare, P, Share, Strategy, T, Terms, Workers, each_whole, whole_shares
+
+
+class DistributedGroup(Workers):
+    """One of several processes, in the default process group of ``torch.distributed``.
+
+    The group must serve tensors on the CPU beside those on the training's device (``cpu:gloo,cuda:nccl``), so that
+    what the hosts agree on does not wait for the GPUs.
+    """
+
+    def __init__(self, strategy: Strategy = "ddp") -> None:
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self._strategy = strategy
+        self._wrapped: nn.Module | None = None
+
+    def prepare(self, module: nn.Module, units: Sequence[nn.Module], skips_parameters: bool) -> None:
+        whole = _Whole(module)
+        if self._strategy == "fsdp" and units:
+            self._wrapped = _sharded(whole, units)
+        else:
+            # Initial weights are the same everywhere, but not what a network card makes of them: torch sends them.
+            self._wrapped = nn.parallel.DistributedDataParallel(
+                whole,
+                forward_sync_buffers=False,
+                find_unused_parameters=skips_parameters,
+                # Gradients lie in the buckets that are sent, instead of beside them.
+                gradient_as_bucket_view=True,
+            )
+
+    def shares(self, batch: Tensor, parts: int, by_rows: bool) -> list[Share]:
+        micro_batches = whole_shares(batch, parts)
+        if parts % self.size == 0:
+            return micro_batches[self.rank :: self.size]
+        rows = len(batch) // parts
+        if not by_rows:
+            raise CannotShare(
+                f"{self.size} workers cannot share {parts} micro-batches whole, and this model's head draws noise that "
+                f"cannot be shared by rows: set model.training.gradient_accumulation to a multiple of {self.size}, or "
+                "let the head draw by calm_bench.row_noise.draw and say so (Head.draws_by_rows)"
+            )
+        if rows < self.size:
+            raise CannotShare(
+                f"{self.size} workers cannot share micro-batches of {rows} sequences: lower execution.workers or "
+                "raise its batch_size (in model.training or autoencoder.training)"
+            )
+        return [self._of(whole) for whole in micro_batches]
+
+    def scored(self, held_out: Sequence[Tensor], parts: int, by_rows: bool) -> list[Share]:
+        micro_batches = each_whole(held_out)
+        if parts % self.size and by_rows and min(map(len, held_out)) >= self.size:
+            return [self._of(whole) for whole in micro_batches]
+        dealt = micro_batches[self.rank :: self.size]
+        lacking = -(-len(micro_batches) // self.size) - len(dealt)
+        return dealt + [replace(micro_batches[-1], counts=False)] * lacking
+
+    def sums(self, own: Sequence[float]) -> list[float]:
+        total = torch.tensor(own, dtype=torch.float64)
+        dist.all_reduce(total)
+        return list(total.tolist())
+
+    def noise(self, share: Share, seed: int, step: int, device: str) -> Generator:
+        if share.rows.count == share.rows.total:
+            return generator(seed, "noise", step, share.index, device=device)
+        noise = RowNoise(share.rows, partial(self._gather, rows=share.rows), device)
+        return noise.manual_seed(derive(seed, "noise", step, share.index))
+
+    def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        assert self._wrapped is not None
+        result: T = self._wrapped(function, *args, **kwargs)
+        return result
+
+    def evaluate(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if isinstance(self._wrapped, nn.parallel.DistributedDataParallel):
+            # All weights are here.
+            return function(*args, **kwargs)
+        result = self.call(function, *args, **kwargs)
+        _reshard(self._wrapped)
+        return result
+
+    def last(self, is_last: bool) -> AbstractContextManager[object]:
+        if is_last or not isinstance(self._wrapped, nn.parallel.DistributedDataParallel):
+            # A model in pieces sums pieces of gradients too: to send once only would keep whole ones until then.
+            return nullcontext()
+        alone: AbstractContextManager[object] = self._wrapped.no_sync()
+        return alone
+
+    def totals(self, terms: Sequence[tuple[Share, Terms]], parts: int) -> list[tuple[Terms, int]]:
+        names = list(terms[0][1])
+        own = torch.stack(
+            [sum((share.fraction * each[name].float() for share, each in terms), torch.zeros(())) for name in names]
+        )
+        dist.all_reduce(own)
+        return [(dict(zip(names, own.unbind(), strict=True)), parts)]
+
+    def any(self, flag: bool) -> bool:
+        said = torch.tensor(int(flag))
+        dist.all_reduce(said, op=dist.ReduceOp.MAX)
+        return bool(said)
+
+    def told(self, number: int) -> int:
+        said = torch.tensor(number)
+        dist.broadcast(said, src=0)
+        return int(said)
+
+    def _of(self, whole: Share) -> Share:
+        """This worker's rows of a micro-batch."""
+        own = self._rows(self.rank, whole.rows.total)
+        return Share(whole.index, whole.tokens[own.start : own.stop], own)
+
+    def _rows(self, rank: int, total: int) -> Rows:
+        return Rows(total * rank // self.size, total * (rank + 1) // self.size, total)
+
+    def _gather(self, own: Tensor, rows: Rows) -> Tensor:
+        """Positions of all workers, who may have those of one row more or less than others."""
+        each = len(own) // rows.count
+        counts = [each * self._rows(rank, rows.total).count for rank in range(self.size)]
+        padded = own.new_zeros((max(counts), *own.shape[1:]))
+        padded[: len(own)] = own
+        gathered = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(gathered, padded)
+        return torch.cat([positions[:count] for positions, count in zip(gathered, counts, strict=True)])
+
+
+class _Whole(nn.Module):
+    """A module whose forward pass is any function that calls it, since ours have several ways to be called."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+
+def _sharded(whole: _Whole, units: Sequence[nn.Module]) -> nn.Module:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    device = next(whole.parameters()).device.type
+    mesh = init_device_mesh(device, (dist.get_world_size(),))
+    # What is not trained has no gradient and no optimizer state, which is most of what there is to save.
+    frozen = {parameter for parameter in whole.parameters() if not parameter.requires_grad}
+    for unit in units:
+        fully_shard(unit, mesh=mesh, ignored_params=frozen)
+    fully_shard(whole, mesh=mesh, ignored_params=frozen)
+    return whole
+
+
+def _reshard(sharded: nn.Module | None) -> None:
+    from torch.distributed.fsdp import FSDPModule
+
+    assert isinstance(sharded, FSDPModule)
+    sharded.reshard()
