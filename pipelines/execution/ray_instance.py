@@ -10,8 +10,8 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -19,22 +19,11 @@ import psutil
 from calm_bench.devices import available_cpus
 from pipelines.execution.descendants import end_all
 from pipelines.execution.executor import ExecutorError
-from pipelines.execution.ray_train import THREADS
-from pipelines.execution.same_code import ROOT
-from pipelines.store.provenance import PACKAGES
+from pipelines.execution.ray_environment import ONE_HOST, environment, travelling_code, variables_for
 from pipelines.study.config import Execution
-
-ONE_HOST = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""Ray's variable for whether nodes may join from other hosts; where they may not, it listens on loopback only."""
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Results are small and artifacts travel through the store, so Ray's usual third of the memory is not needed."""
-
-RAY_FOLDER = "RAY_TMPDIR"
-"""Ray's variable for where its files go, in place of ``TMPDIR``."""
-SOCKET_PATH = 107
-"""The longest name of a socket that Linux takes, in bytes."""
-LONGEST_SOCKET = "/ray/session_2025-01-31_23-59-59_999999_4194304/sockets/plasma_store.1"
 
 LISTENER_S = 10.0
 """How long an address is tried at which nobody listens."""
@@ -42,16 +31,6 @@ START_ATTEMPTS = 3
 """Ray gives its own node half a minute, which can be too little on a very busy machine."""
 CONNECT_S = 60.0
 """After so long whoever listens there is no Ray; that one of ours takes longer happens on very busy machines only."""
-
-_DRIVER = {
-    # Its handler is installed after everybody else's and aborts the process three seconds after SIGTERM.
-    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
-    # What is published to drivers: of a node that died, the last lines of its log. They stay in Ray's own log files.
-    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
-    # Which interface ``ray.train`` has.
-    "RAY_TRAIN_V2_ENABLED": "1",
-}
-"""Variables that Ray reads when it is imported."""
 
 
 class RayInstance:
@@ -139,7 +118,7 @@ class RayInstance:
         """Start Ray and see that it has what a stage needs; what is in the way, if something is."""
         execution = self._execution
         try:
-            with _environment(_variables(execution)):
+            with environment(variables_for(execution)):
                 _connect(execution)
         except ExecutorError as error:
             return error
@@ -205,15 +184,15 @@ def _init(execution: Execution, address: str, options: dict[str, Any]) -> None:
     import ray
 
     with tempfile.TemporaryDirectory(prefix="calm-bench-") as empty:
-        environment: dict[str, Any] = {} if execution.address is None else _travelling_code()
+        packages: dict[str, Any] = {} if execution.address is None else travelling_code()
         try:
             # Where there is a working directory, Ray does not put the driver's before all else on the workers' path.
-            ray.init(address, runtime_env={**environment, "working_dir": empty}, **options)
+            ray.init(address, runtime_env={**packages, "working_dir": empty}, **options)
         except ValueError as error:
             if execution.address is None or "runtime env" not in str(error):
                 raise
             # A job that was submitted with a working directory of its own keeps that one.
-            ray.init(address, runtime_env=environment, **options)
+            ray.init(address, runtime_env=packages, **options)
 
 
 def _wait_for_listener(address: str, own_address: str) -> None:
@@ -288,69 +267,3 @@ def _started_by_raylet() -> list[psutil.Process]:
             if child.name() == "raylet":
                 found += child.children(recursive=True)
     return found
-
-
-def _variables(execution: Execution) -> dict[str, str]:
-    """What is set while Ray is imported and started; the processes of a private one inherit it."""
-    if execution.address is not None:
-        return _DRIVER
-    return {
-        **_DRIVER,
-        # Nobody but this process talks to it, over loopback, where alone it listens: as on other systems, although
-        # Linux could have clusters. Its servers run what they are sent, so all the machine's addresses will not do.
-        ONE_HOST: "0",
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        # A stage that declared no GPU must not see one, or its numbers would depend on where it lands.
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
-        **THREADS,
-        **_import_path(),
-        **_short_folder(),
-    }
-
-
-def _short_folder() -> dict[str, str]:
-    """Where a private Ray's files go, if the usual place has too long a name for the sockets in them.
-
-    Raises:
-        ExecutorError: there is no other place.
-    """
-    usual = os.environ.get(RAY_FOLDER) or os.environ.get("TMPDIR") or "/tmp"
-    if len(os.fsencode(usual)) <= SOCKET_PATH - len(LONGEST_SOCKET):
-        return {}
-    for folder in ("/tmp", "/var/tmp", "/dev/shm"):
-        if os.access(folder, os.W_OK | os.X_OK):
-            return {RAY_FOLDER: folder}
-    raise ExecutorError(
-        f"Ray cannot start with its files in {usual}: the names of sockets in it would be longer than {SOCKET_PATH} "
-        f"bytes. Set {RAY_FOLDER} to a folder of at most {SOCKET_PATH - len(LONGEST_SOCKET)}, or use --local, which "
-        "needs no Ray"
-    )
-
-
-def _import_path() -> dict[str, str]:
-    """PYTHONPATH by which workers find a checkout that this process imports without installation."""
-    if ROOT.name in ("site-packages", "dist-packages"):
-        return {}
-    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
-
-
-def _travelling_code() -> dict[str, Any]:
-    """A runtime environment that brings the three packages to nodes where they are not installed."""
-    packages = [str(ROOT / name) for name in PACKAGES]
-    return {"py_modules": packages, "env_vars": {**THREADS, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}}
-
-
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Environment variables for the processes started inside the block, put back afterwards."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

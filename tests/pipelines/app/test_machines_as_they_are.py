@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.execution import ray_instance
+from pipelines.execution import ray_environment
 from pipelines.execution.executor import ExecutorError
 from tests.faults.small_study import COMMAND, STUDY
 
@@ -71,14 +71,14 @@ def test_a_user_without_name_and_home_runs_and_scores(tmp_path: Path) -> None:
 def test_ray_goes_elsewhere_where_its_sockets_would_have_too_long_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setenv("TMPDIR", "/tmp")
-    assert ray_instance._short_folder() == {}
+    assert ray_environment.short_folder() == {}
     monkeypatch.setenv("TMPDIR", f"/tmp/{'long' * 30}")
-    assert ray_instance._short_folder() == {"RAY_TMPDIR": "/tmp"}
+    assert ray_environment.short_folder() == {"RAY_TMPDIR": "/tmp"}
     monkeypatch.setenv("RAY_TMPDIR", f"/tmp/{'é' * 20}")
-    assert ray_instance._short_folder() == {"RAY_TMPDIR": "/tmp"}, "bytes are counted, not letters"
+    assert ray_environment.short_folder() == {"RAY_TMPDIR": "/tmp"}, "bytes are counted, not letters"
     monkeypatch.setattr("os.access", lambda folder, mode: False)
     with pytest.raises(ExecutorError, match="Set RAY_TMPDIR to a folder of at most 37, or use --local"):
-        ray_instance._short_folder()
+        ray_environment.short_folder()
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from pipelines.execution import ray_instance
 from pipelines.execution.choose_executor import make_executor
 from pipelines.execution.executor import ExecutorError
 from pipelines.execution.local_executor import LocalExecutor
+from pipelines.execution.ray_environment import ONE_HOST
 from pipelines.execution.ray_executor import RayExecutor
 from pipelines.execution.run_stage import StageError
 from pipelines.store.store import Store
@@ -200,12 +201,12 @@ def test_a_private_ray_is_refused_where_it_would_listen_on_the_network() -> None
         "print(ray.util.get_node_ip_address())\n"
         "_connect(Execution())"
     )
-    environment = {name: value for name, value in os.environ.items() if name != ray_instance.ONE_HOST}
+    environment = {name: value for name, value in os.environ.items() if name != ONE_HOST}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     if done.stdout.startswith("127."):
         pytest.skip("this machine has no address but loopback")
     assert done.returncode != 0
-    assert f"set the environment variable {ray_instance.ONE_HOST}=0 before that" in done.stderr
+    assert f"set the environment variable {ONE_HOST}=0 before that" in done.stderr
 
 
 @pytest.mark.slow

@@ -1,0 +1,99 @@
+"""What Ray and its processes find in their environment: where to listen and to keep files, which code to import."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from pipelines.execution.executor import ExecutorError
+from pipelines.execution.ray_train import THREADS
+from pipelines.execution.same_code import ROOT
+from pipelines.store.provenance import PACKAGES
+from pipelines.study.config import Execution
+
+ONE_HOST = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray's variable for whether nodes may join from other hosts; where they may not, it listens on loopback only."""
+
+RAY_FOLDER = "RAY_TMPDIR"
+"""Ray's variable for where its files go, in place of ``TMPDIR``."""
+SOCKET_PATH = 107
+"""The longest name of a socket that Linux takes, in bytes."""
+LONGEST_SOCKET = "/ray/session_2025-01-31_23-59-59_999999_4194304/sockets/plasma_store.1"
+
+_DRIVER = {
+    # Its handler is installed after everybody else's and aborts the process three seconds after SIGTERM.
+    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
+    # What is published to drivers: of a node that died, the last lines of its log. They stay in Ray's own log files.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
+    # Which interface ``ray.train`` has.
+    "RAY_TRAIN_V2_ENABLED": "1",
+}
+"""Variables that Ray reads when it is imported."""
+
+
+def variables_for(execution: Execution) -> dict[str, str]:
+    """What is set while Ray is imported and started; the processes of a private one inherit it."""
+    if execution.address is not None:
+        return _DRIVER
+    return {
+        **_DRIVER,
+        # Nobody but this process talks to it, over loopback, where alone it listens: as on other systems, although
+        # Linux could have clusters. Its servers run what they are sent, so all the machine's addresses will not do.
+        ONE_HOST: "0",
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # A stage that declared no GPU must not see one, or its numbers would depend on where it lands.
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+        **THREADS,
+        **_import_path(),
+        **short_folder(),
+    }
+
+
+def short_folder() -> dict[str, str]:
+    """Where a private Ray's files go, if the usual place has too long a name for the sockets in them.
+
+    Raises:
+        ExecutorError: there is no other place.
+    """
+    usual = os.environ.get(RAY_FOLDER) or os.environ.get("TMPDIR") or "/tmp"
+    if len(os.fsencode(usual)) <= SOCKET_PATH - len(LONGEST_SOCKET):
+        return {}
+    for folder in ("/tmp", "/var/tmp", "/dev/shm"):
+        if os.access(folder, os.W_OK | os.X_OK):
+            return {RAY_FOLDER: folder}
+    raise ExecutorError(
+        f"Ray cannot start with its files in {usual}: the names of sockets in it would be longer than {SOCKET_PATH} "
+        f"bytes. Set {RAY_FOLDER} to a folder of at most {SOCKET_PATH - len(LONGEST_SOCKET)}, or use --local, which "
+        "needs no Ray"
+    )
+
+
+def _import_path() -> dict[str, str]:
+    """PYTHONPATH by which workers find a checkout that this process imports without installation."""
+    if ROOT.name in ("site-packages", "dist-packages"):
+        return {}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+
+
+def travelling_code() -> dict[str, Any]:
+    """A runtime environment that brings the three packages to nodes where they are not installed."""
+    packages = [str(ROOT / name) for name in PACKAGES]
+    return {"py_modules": packages, "env_vars": {**THREADS, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}}
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for the processes started inside the block, put back afterwards."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
