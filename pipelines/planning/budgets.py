@@ -20,6 +20,7 @@ from calm_bench.overrides import ConfigurationError, apply_settings
 from pipelines.store.file_lock import locked
 from pipelines.study.config import Study
 from pipelines.study.equal_budget import Budget
+from pipelines.study.kinds.language_model_workload import LanguageModelWorkload
 from pipelines.study.kinds.training_cost import steps_within, training_seconds
 from pipelines.study.price import assumed_vocab_size, price_of
 from pipelines.study.stated_budget import budget_of
@@ -73,7 +74,7 @@ class BudgetRule:
             return [("num_tokens", budget.amount)]
         if budget.equal == "time":
             assert self.steps_for is not None
-            workload = Workload("language_model", experiment, self.size_of(experiment))
+            workload = LanguageModelWorkload(experiment, self.size_of(experiment))
             return [("num_steps", self.steps_for(workload, budget.amount))]
         price = price_of(experiment, self.size_of(experiment))
         spent = 0.0 if price.autoencoder is None else price.autoencoder.flops.total
@@ -199,7 +200,7 @@ def rule_for(
 
 
 def _base_seconds(experiment: Experiment, speed_of: Callable[[Workload], Speed], vocab_size: int) -> float:
-    workload = Workload("language_model", experiment, vocab_size)
+    workload = LanguageModelWorkload(experiment, vocab_size)
     return round(training_seconds(price_of(experiment, vocab_size).model, workload.training, speed_of(workload)), 1)
 
 

@@ -21,7 +21,7 @@ from calm_bench.devices import available_cpus
 from calm_bench.fingerprint import identity
 from pipelines.planning.machines import Machine
 from pipelines.store.file_lock import locked
-from pipelines.study.workload import Speed, TrainedKind, Workload
+from pipelines.study.workload import Speed, Workload
 
 FORMAT = "calm-bench calibration"
 VERSION = 1
@@ -35,7 +35,7 @@ ALONE = 0.95
 class Measured:
     """One model's speed, and what tells how near another model is to it."""
 
-    kind: TrainedKind
+    kind: str
     is_token: bool
     speed: Speed
     work: Speed
@@ -43,7 +43,7 @@ class Measured:
 
     @classmethod
     def of(cls, workload: Workload, speed: Speed) -> Measured:
-        return cls(workload.kind, not workload.experiment.model.is_chunked, speed, workload.work)
+        return cls(workload.kind, workload.is_token, speed, workload.work)
 
     def scaled_to(self, workload: Workload, assumed: Speed) -> Speed:
         """The speed of another model at the FLOPs per second that this one reached.
@@ -51,7 +51,7 @@ class Measured:
         Args:
             assumed: of the other model, for what a token model does in another way than a chunk model.
         """
-        is_alike = self.is_token == (not workload.experiment.model.is_chunked)
+        is_alike = self.is_token == workload.is_token
         found = {}
         for name, calls in vars(workload.calls).items():
             seconds, work = getattr(self.speed, name), getattr(self.work, name)
@@ -151,8 +151,9 @@ def _parsed(section: Mapping[str, Any]) -> Calibration:
     models = {}
     for name, model in section["models"].items():
         speed, work = (Speed(**{k: float(v) for k, v in model[part].items()}) for part in ("speed", "work"))
-        if model["kind"] in ("autoencoder", "language_model") and min(speed.step, speed.validation_token) > 0:
-            models[str(name)] = Measured(model["kind"], bool(model["is_token"]), speed, work)
+        # How near another model is goes by the logarithm of a step's FLOPs.
+        if min(speed.step, work.step) > 0:
+            models[str(name)] = Measured(str(model["kind"]), bool(model["is_token"]), speed, work)
     alone = min(max(float(section["alone"]), 0.2), 1.0)
     import_s, busy = max(float(section["import_s"]), 0.1), max(float(section["busy"]), 1.0)
     return Calibration(models, import_s, alone, busy, str(section["measured"]))

@@ -22,7 +22,7 @@ from calm_bench.trusted_code import targets_in, trust_code
 from pipelines.planning.calibration import ALONE, Calibration, Measured
 from pipelines.planning.machines import Machine
 from pipelines.study.stage_kind import STAGE_KINDS
-from pipelines.study.workload import Speed, TrainedKind, Workload
+from pipelines.study.workload import Speed, Workload
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -40,6 +40,8 @@ IMPORT_WAIT = 2.5
 """Time that passes while libraries are imported, of the process's own time: at most so much is due to the disk."""
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 
+Request = tuple[str, dict[str, Any], int]
+"""The kind of a workload, its experiment as JSON and the size of its vocabulary, as they are sent to a process."""
 _SHARE = "share"
 """Share of the time of a measurement in which its process had a core."""
 
@@ -49,11 +51,12 @@ class MeasuringFailed(RunError, RuntimeError):
 
 
 def worth_measuring(workloads: Sequence[Workload], machine: Machine) -> list[Workload]:
-    """Those of ``workloads`` that are measured: small enough, and not more than a few."""
+    """Those of ``workloads`` that are measured: their kinds can be, and they are small enough and not too many."""
     small = [
         workload
         for workload in {workload.identity: workload for workload in workloads}.values()
-        if workload.flops_per_step / workload.training.gradient_accumulation / machine.flops_per_second
+        if STAGE_KINDS.get(workload.kind).measure is not None
+        and workload.flops_per_step / workload.training.gradient_accumulation / machine.flops_per_second
         <= LONGEST_STEP_S
     ]
     return small[:MOST_WORKLOADS]
@@ -120,9 +123,7 @@ def _answer(connection: Connection) -> Any:
     return answer
 
 
-def _work(
-    connection: Connection, barrier: Barrier, requests: list[tuple[TrainedKind, Any, int]], number: int, device: str
-) -> None:
+def _work(connection: Connection, barrier: Barrier, requests: list[Request], number: int, device: str) -> None:
     """In a process of its own: import, then measure request after request with the others, then alone."""
     os.environ.update(THREADS)
     try:
@@ -136,10 +137,10 @@ def _work(
         connection.send(min(time.perf_counter() - begun, IMPORT_WAIT * own))
         together: list[Speed] = []
         trust_code(*targets_in([experiment for _, experiment, _ in requests]))
-        for kind, experiment, vocab_size in requests:
+        for request in requests:
             barrier.wait(TIMEOUT_S)
             begun, begun_cpu = time.perf_counter(), time.process_time()
-            together.append(_speed(Workload(kind, Experiment.model_validate(experiment), vocab_size), device))
+            together.append(_speed(request, device))
             share = (time.process_time() - begun_cpu) / (time.perf_counter() - begun)
             connection.send({**asdict(together[-1]), _SHARE: share})
         barrier.wait(TIMEOUT_S)
@@ -149,16 +150,16 @@ def _work(
         connection.send(RuntimeError(f"{type(error).__name__}: {error}"))
 
 
-def _speed(workload: Workload, device: str) -> Speed:
-    measure = STAGE_KINDS.get(workload.kind).measure
-    if measure is None:
-        raise LookupError(f"stages of kind {workload.kind} are not measured")
-    return measure(workload, device, SECONDS_A_WORKLOAD)
+def _speed(request: Request, device: str) -> Speed:
+    name, experiment, vocab_size = request
+    kind = STAGE_KINDS.get(name)
+    assert kind.workload is not None
+    assert kind.measure is not None, f"stages of kind {name} are not measured"
+    return kind.measure(kind.workload(Experiment.model_validate(experiment), vocab_size), device, SECONDS_A_WORKLOAD)
 
 
-def _alone(requests: list[tuple[TrainedKind, Any, int]], together: list[Speed], device: str) -> float:
+def _alone(requests: list[Request], together: list[Speed], device: str) -> float:
     """Time of the steps of the last request while the other processes rest, as a share of that with them."""
     if not requests:
         return 1.0
-    kind, experiment, vocab_size = requests[-1]
-    return _speed(Workload(kind, Experiment.model_validate(experiment), vocab_size), device).step / together[-1].step
+    return _speed(requests[-1], device).step / together[-1].step

@@ -20,9 +20,9 @@ from pipelines.study.graph import CorpusIdentity, stages_for
 from pipelines.study.price import Price, price_of
 from pipelines.study.space import grid_points, label_of, settings_at
 from pipelines.study.stage import Stage, StageGraph
-from pipelines.study.stage_kind import STAGE_KINDS
+from pipelines.study.stage_kind import STAGE_KINDS, workloads_of
 from pipelines.study.strata import num_trials, strata
-from pipelines.study.workload import Speed, Workload, workloads_of
+from pipelines.study.workload import Speed, Workload
 
 StageState = Literal["cached", "begun", "new"]
 """``begun``: interrupted or running now, and continued from its last checkpoint."""
@@ -226,7 +226,7 @@ def workloads_in(plan: Plan, only_to_run: bool = False) -> list[Workload]:
             continue
         if only_to_run and all(stage in done for stage in trial.graph.stages):
             continue
-        for workload in workloads_of(trial.experiment, trial.price.vocab_size):
+        for workload in workloads_of(trial.graph, trial.experiment, trial.price.vocab_size):
             found.setdefault(workload.identity, workload)
     return list(found.values())
 
@@ -313,7 +313,7 @@ def _trial_dict(trial: PlannedTrial) -> dict[str, Any]:
     }
     if price is None or trial.graph is None:
         return found
-    trainings = {"autoencoder": price.autoencoder, "language_model": price.model}
+    trainings = {stage.kind: STAGE_KINDS.get(stage.kind).price(stage, price.vocab_size) for stage in trial.graph.stages}
     return found | {
         "vocab_size": price.vocab_size,
         "stages": {stage.kind: stage.identity for stage in trial.graph.stages},

@@ -10,6 +10,8 @@ from pipelines.planning.calibration import Calibration, Measured
 from pipelines.planning.machines import CORE_FLOPS_PER_SECOND, Machine
 from pipelines.study.cost import CostContext, TextSizes, Workers
 from pipelines.study.price import Price
+from pipelines.study.stage import StageGraph
+from pipelines.study.stage_kind import workloads_of
 from pipelines.study.workload import Speed, Workload
 
 
@@ -27,14 +29,13 @@ class Speeds:
         """The speed of ``workload``."""
         if self.is_measured(workload):
             return self.calibration.models[workload.identity].speed
-        is_token = not workload.experiment.model.is_chunked
         alike = [model for model in self.calibration.models.values() if model.kind == workload.kind]
         assumed = workload.speed_at(self.machine.flops_per_second, self.machine.scoring_flops_per_second)
         if not alike:
             return assumed
 
         def distance(model: Measured) -> float:
-            return abs(log(model.work.step / workload.work.step)) + 3.0 * (model.is_token != is_token)
+            return abs(log(model.work.step / workload.work.step)) + 3.0 * (model.is_token != workload.is_token)
 
         return min(alike, key=distance).scaled_to(workload, assumed)
 
@@ -45,14 +46,20 @@ def assumed_speed(workload: Workload) -> Speed:
 
 
 def cost_context(
-    experiment: Experiment, price: Price, sizes: TextSizes, speeds: Speeds, keep_checkpoints: int
+    experiment: Experiment,
+    graph: StageGraph,
+    price: Price,
+    sizes: TextSizes,
+    speeds: Speeds,
+    keep_checkpoints: int,
 ) -> CostContext:
-    """What the stages of ``experiment`` are priced by on the machine of ``speeds``."""
+    """What the stages ``graph`` of ``experiment`` are priced by on the machine of ``speeds``."""
     machine = speeds.machine
     return CostContext(
         experiment,
         price,
         sizes,
+        {workload.kind: workload for workload in workloads_of(graph, experiment, price.vocab_size)},
         machine.device,
         speeds.of,
         speeds.is_measured,

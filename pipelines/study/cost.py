@@ -79,6 +79,8 @@ class CostContext:
     experiment: Experiment
     price: Price
     sizes: TextSizes
+    workloads: Mapping[str, Workload]
+    """The models that the experiment trains, by the kind of the stages that train them."""
     device: Literal["cpu", "cuda"]
     speed_of: Callable[[Workload], Speed]
     """The speed of a model on the machine: measured, scaled from the nearest that is, or assumed."""
@@ -93,7 +95,7 @@ class CostContext:
     @property
     def language_model(self) -> Workload:
         """The language model of the experiment."""
-        return Workload("language_model", self.experiment, self.vocab_size)
+        return self.workloads["language_model"]
 
     @property
     def scored_windows(self) -> int:

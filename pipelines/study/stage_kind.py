@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from calm_bench.config import Experiment
 from calm_bench.registry import Registry, UnknownName
 from pipelines.study.cost import UNKNOWN_COST, CostContext, StageCost
+from pipelines.study.price import TrainingPrice
 from pipelines.study.row import FinishedStage, RowPart
 from pipelines.study.stage import Stage
 from pipelines.study.stage_context import StageContext
@@ -33,6 +35,11 @@ class MetricPoint(NamedTuple):
 def no_flops(stage: Stage, vocab_size: int) -> float:
     """Training FLOPs of a stage that trains nothing: 0."""
     return 0.0
+
+
+def no_price(stage: Stage, vocab_size: int) -> None:
+    """The price of a stage that trains nothing: none."""
+    return
 
 
 def unknown_cost(stage: Stage, context: CostContext) -> StageCost:
@@ -123,8 +130,14 @@ class StageKind:
 
     Raises KeyError where an input that it needs is missing.
     """
+    price: Callable[[Stage, int], TrainingPrice | None] = no_price
+    """``price(stage, vocab_size)``: parameters, steps, tokens and FLOPs by part of its training, as ``plan --json`` has
+    them; None where it trains nothing, or does not tell them."""
     cost: Callable[[Stage, CostContext], StageCost] = unknown_cost
     """``cost(stage, context)``: seconds, memory and disk, for a plan."""
+    workload: Callable[[Experiment, int], Workload] | None = None
+    """``workload(experiment, vocab_size)``: the model of an experiment that it trains, by whose speed a plan prices
+    stages; None where it trains nothing."""
     measure: Callable[[Workload, str, float], Speed] | None = None
     """``measure(workload, device, seconds)``: how fast its trainings are on this machine, found in about so long; None
     where it trains nothing, or is not to be measured."""
@@ -187,6 +200,13 @@ def kind_or_none(name: str) -> StageKind | None:
         return STAGE_KINDS.get(name)
     except UnknownName:
         return None
+
+
+def workloads_of(kinds: Iterable[str], experiment: Experiment, vocab_size: int) -> Iterator[Workload]:
+    """The models of ``experiment`` that stages of ``kinds`` train, in their order."""
+    for name in kinds:
+        if (workload := STAGE_KINDS.get(name).workload) is not None:
+            yield workload(experiment, vocab_size)
 
 
 def streams_metrics(kind: str) -> bool:

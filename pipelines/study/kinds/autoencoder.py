@@ -11,15 +11,15 @@ from calm_bench.flops import autoencoder_parameter_count
 from calm_bench.memory import autoencoder_training_memory
 from pipelines.common.numbers import floored_percent
 from pipelines.study.cost import STAGE_S, UNKNOWN_COST, CostContext, StageCost
+from pipelines.study.kinds.autoencoder_workload import AutoencoderWorkload
 from pipelines.study.kinds.measured_speed import measure_autoencoder
 from pipelines.study.kinds.training_cost import micro_batch_advice, training_disk, worker_memory, worker_seconds
-from pipelines.study.price import price_of
+from pipelines.study.price import TrainingPrice, price_of
 from pipelines.study.row import FinishedStage, RowPart
 from pipelines.study.stage import Interrupted, Stage
 from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_flops import stage_vocab_size
 from pipelines.study.stage_kind import MetricPoint, StageKind
-from pipelines.study.workload import Workload
 
 PROBED_TOKENS = 16_384
 PROBES = 20
@@ -58,9 +58,14 @@ def autoencoder_experiment(stage: Stage) -> Experiment:
     )
 
 
+def autoencoder_price(stage: Stage, vocab_size: int) -> TrainingPrice | None:
+    """The price of its training."""
+    return price_of(autoencoder_experiment(stage), vocab_size).autoencoder
+
+
 def autoencoder_flops(stage: Stage, vocab_size: int) -> float:
     """Training FLOPs of all its steps."""
-    price = price_of(autoencoder_experiment(stage), vocab_size).autoencoder
+    price = autoencoder_price(stage, vocab_size)
     return 0.0 if price is None else price.flops.total
 
 
@@ -69,7 +74,7 @@ def autoencoder_cost(stage: Stage, context: CostContext) -> StageCost:
     price, model = context.price.autoencoder, context.experiment.model
     if price is None:
         return UNKNOWN_COST
-    workload = Workload("autoencoder", context.experiment, context.vocab_size)
+    workload = context.workloads["autoencoder"]
     speed = context.speed_of(workload)
     seconds = worker_seconds(price, workload.training, speed, context.workers)
     tested = context.sizes.tokens_of("test") or 0.0
@@ -150,7 +155,9 @@ AUTOENCODER = StageKind(
     scratch=("checkpoints", "stop"),
     section="autoencoder",
     flops=autoencoder_flops,
+    price=autoencoder_price,
     cost=autoencoder_cost,
+    workload=AutoencoderWorkload,
     measure=measure_autoencoder,
     memory_advice=autoencoder_memory_advice,
     summary=autoencoder_summary,

@@ -11,9 +11,10 @@ from calm_bench.family_registry import FAMILIES
 from calm_bench.flops import parameter_count
 from calm_bench.memory import training_memory
 from pipelines.study.cost import STAGE_S, CostContext, StageCost
+from pipelines.study.kinds.language_model_workload import LanguageModelWorkload
 from pipelines.study.kinds.measured_speed import measure_language_model
 from pipelines.study.kinds.training_cost import micro_batch_advice, training_disk, worker_memory, worker_seconds
-from pipelines.study.price import price_of
+from pipelines.study.price import TrainingPrice, price_of
 from pipelines.study.row import FinishedStage, RowPart
 from pipelines.study.stage import Interrupted, Stage
 from pipelines.study.stage_context import StageContext
@@ -62,9 +63,14 @@ def language_model_experiment(stage: Stage) -> Experiment:
     )
 
 
+def language_model_price(stage: Stage, vocab_size: int) -> TrainingPrice:
+    """The price of its training, without its autoencoder's."""
+    return price_of(language_model_experiment(stage), vocab_size).model
+
+
 def language_model_flops(stage: Stage, vocab_size: int) -> float:
     """Training FLOPs of all its steps, without its autoencoder's."""
-    return price_of(language_model_experiment(stage), vocab_size).model.flops.total
+    return language_model_price(stage, vocab_size).flops.total
 
 
 def language_model_cost(stage: Stage, context: CostContext) -> StageCost:
@@ -139,7 +145,9 @@ LANGUAGE_MODEL = StageKind(
     scratch=("checkpoints", "stop"),
     section="model",
     flops=language_model_flops,
+    price=language_model_price,
     cost=language_model_cost,
+    workload=LanguageModelWorkload,
     measure=measure_language_model,
     memory_advice=language_model_memory_advice,
     summary=language_model_summary,

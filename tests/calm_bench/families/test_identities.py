@@ -11,7 +11,7 @@ from calm_bench.fingerprint import identity
 from calm_bench.overrides import assign
 from calm_bench.presets import PRESETS
 from pipelines.study.graph import stages_for
-from pipelines.study.workload import workloads_of
+from pipelines.study.kinds.language_model_workload import LanguageModelWorkload
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from pipelines.study.workload import workloads_of
 )
 def test_identities_are_those_of_0_1_0(settings: dict[str, Any], expected: str) -> None:
     experiment = Experiment.model_validate(assign(PRESETS["tiny"], settings))
-    assert workloads_of(experiment, 1000)[-1].identity == expected
+    assert LanguageModelWorkload(experiment, 1000).identity == expected
 
 
 def test_settings_of_other_families_are_not_written() -> None:

@@ -14,7 +14,9 @@ from pipelines.planning.machines import machine_named
 from pipelines.planning.measuring import measure, worth_measuring
 from pipelines.planning.stage_costs import Speeds
 from pipelines.study.config import Execution
-from pipelines.study.workload import Speed, Workload, workloads_of
+from pipelines.study.kinds.autoencoder_workload import AutoencoderWorkload
+from pipelines.study.kinds.language_model_workload import LanguageModelWorkload
+from pipelines.study.workload import Speed, Workload
 
 HERE = machine_named("local", Execution(backend="local"))
 TINY = {
@@ -27,7 +29,7 @@ TINY = {
 
 def workload(**model: object) -> Workload:
     experiment = Experiment.model_validate({**TINY, "model": {**TINY["model"], **model}})
-    return Workload("language_model", experiment, 257)
+    return LanguageModelWorkload(experiment, 257)
 
 
 def measured(which: Workload, step: float) -> Calibration:
@@ -114,7 +116,7 @@ def test_what_would_take_long_is_not_measured() -> None:
 @pytest.mark.slow
 def test_a_measurement_runs_the_real_models() -> None:
     experiment = Experiment.model_validate(TINY)
-    workloads = [*workloads_of(experiment, 257), workload(kind="token")]
+    workloads = [AutoencoderWorkload(experiment, 257), workload(), workload(kind="token")]
     found = measure(workloads, HERE)
     assert found.models.keys() == {each.identity for each in workloads}
     for each in workloads:
