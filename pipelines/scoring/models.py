@@ -173,26 +173,25 @@ def _with_origin(folder: Path, store: Store) -> TrainedModel:
     if folder.name != "model" or not is_finished(folder.parent):
         return TrainedModel(folder)
     stage = StageRecord.load(folder.parent)
-    if stage.kind not in ("autoencoder", "language_model"):
-        return TrainedModel(folder)
     tokens = _input(store, stage, "tokens")
     corpus = _input(store, tokens, "corpus") if tokens else None
     return TrainedModel(
         folder,
         corpus=corpus.settings["corpus"] if corpus else None,
-        evaluation=_evaluation_of(store, stage.identity) if stage.kind == "language_model" else None,
+        evaluation=_evaluation_of(store, stage),
     )
 
 
 def _input(store: Store, stage: StageRecord, name: str) -> StageRecord | None:
-    source = stage.inputs[name]
-    return store.record(StageRef(source.kind, source.identity))
+    source = stage.inputs.get(name)
+    return None if source is None else store.record(StageRef(source.kind, source.identity))
 
 
-def _evaluation_of(store: Store, identity: str) -> dict[str, Any] | None:
+def _evaluation_of(store: Store, model: StageRecord) -> dict[str, Any] | None:
+    """The protocol under which ``store`` scored the model, whatever kind of stage trained it."""
     from evals.protocol import evaluation_settings
 
     for stage in store.records("evaluation"):
-        if stage.inputs["language_model"].identity == identity:
+        if any((source.kind, source.identity) == (model.kind, model.identity) for source in stage.inputs.values()):
             return evaluation_settings(stage.config["protocol"])
     return None

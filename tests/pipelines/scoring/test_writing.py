@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from calm_bench.atomic import write_json
 from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import LanguageModel as LanguageModelConfig
@@ -19,6 +20,7 @@ from calm_bench.tokens.tokenizer import TokenizerError
 from pipelines.scoring.generation import continue_texts
 from pipelines.scoring.models import TrainedModel, find_model
 from pipelines.store.store import Store
+from pipelines.study.stage import Stage
 
 
 @pytest.fixture
@@ -77,3 +79,21 @@ def test_without_a_tokenizer_prompts_are_ids(tmp_path: Path) -> None:
 def test_a_folder_without_weights_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="holds no model"):
         find_model(str(tmp_path), Store(tmp_path / "runs"))
+
+
+def test_a_model_that_a_kind_from_elsewhere_trained_has_its_origin(tmp_path: Path) -> None:
+    store = Store(tmp_path / "runs")
+    corpus = Stage("corpus", 1, {"n": 1}, settings={"corpus": {"source": "stdlib"}})
+    tokens = Stage("tokens", 1, {"n": 2}, {"corpus": corpus})
+    tuned = Stage("tuned", 1, {"n": 3}, {"tokens": tokens})
+    evaluation = Stage("evaluation", 1, {"protocol": {"context_length": 77}}, {"language_model": tuned})
+    for stage in (corpus, tokens, tuned, evaluation):
+        folder = store.root / "stages" / stage.kind / stage.identity
+        (folder / "model").mkdir(parents=True)
+        write_json(folder / "config.json", stage.description())
+        write_json(folder / "result.json", {})
+    (folder.parent.parent / "tuned" / tuned.identity / "model" / "model.safetensors").touch()
+    model = find_model(str(store.root / "stages" / "tuned" / tuned.identity), store)
+    assert model.corpus == {"source": "stdlib"}
+    assert model.evaluation is not None
+    assert model.evaluation["context_length"] == 77
