@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipelines.study.config import Constraint, Objective
+from pipelines.study.search_metrics import search_metric
 
 
 def objective_values(objectives: Sequence[Objective], results: Mapping[str, Mapping[str, Any]]) -> tuple[float, ...]:
@@ -14,17 +15,8 @@ def objective_values(objectives: Sequence[Objective], results: Mapping[str, Mapp
     Raises:
         KeyError: a stage did not report what an objective needs.
     """
-    return tuple(_value(objective, results) for objective in objectives)
-
-
-def _value(objective: Objective, results: Mapping[str, Mapping[str, Any]]) -> float:
-    match objective.metric:
-        case "brierlm":
-            return float(results["evaluation"]["brierlm"])
-        case "validation_loss":
-            return float(results["language_model"]["validation"]["loss"])
-        case "training_flops" | "inference_flops_per_token":
-            return float(results["language_model"][objective.metric])
+    metrics = [search_metric(objective.metric) for objective in objectives]
+    return tuple(metric.read(results[metric.kind]) for metric in metrics)
 
 
 def constraint_excesses(
@@ -56,11 +48,6 @@ def _excess(constraint: Constraint, value: float | None) -> float:
 
 
 def _bounded(constraint: Constraint, results: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """The constrained number; None for one that a token model does not have."""
-    match constraint.metric:
-        case "autoencoder_accuracy":
-            return float(results["autoencoder"]["accuracy"]) if "autoencoder" in results else None
-        case "brierlm":
-            return float(results["evaluation"]["brierlm"])
-        case "parameters" | "training_flops" | "inference_flops_per_token":
-            return float(results["language_model"][constraint.metric])
+    """The constrained number; None where the trial has no such stage, as a token model has no autoencoder."""
+    metric = search_metric(constraint.metric)
+    return metric.read(results[metric.kind]) if metric.kind in results else None

@@ -15,6 +15,7 @@ from calm_bench.trusted_code import targets_in, trust_code
 from pipelines.study.config import Parameter, Study
 from pipelines.study.graph import check_extra_stages
 from pipelines.study.precedence import refuse_lost_settings
+from pipelines.study.search_metrics import check_search_metrics
 
 SHIPPED = Path(__file__).parent.parent / "studies"
 PRESET = "preset"
@@ -68,6 +69,7 @@ def resolve_study(name_or_path: str, overrides: Sequence[str] = ()) -> Study:
     for parameter in study.search.parameters:
         _check_parameter(parameter)
     check_extra_stages(study)
+    check_search_metrics(study)
     for key in study.search.fixed_settings:
         check_path(Experiment, key)
     refuse_lost_settings(study, settings)

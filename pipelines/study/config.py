@@ -47,18 +47,27 @@ class Parameter(Frozen):
         return self
 
 
-class Objective(Frozen):
-    """A column of the leaderboard to be pushed up or down."""
+NO_SCORES = frozenset(
+    {"autoencoder_accuracy", "inference_flops_per_token", "parameters", "training_flops", "validation_loss"}
+)
+"""Metrics of a search that no score on the evaluation's text goes into. One from elsewhere may be such a score."""
 
-    metric: Literal["brierlm", "inference_flops_per_token", "training_flops", "validation_loss"] = "brierlm"
+
+class Objective(Frozen):
+    """A number of every trial to be pushed up or down."""
+
+    metric: str = "brierlm"
+    """``brierlm``, ``validation_loss``, ``training_flops``, ``inference_flops_per_token``, ``parameters``, or one that
+    a kind of stages from elsewhere tells (:mod:`pipelines.study.search_metrics`)."""
     direction: Literal["maximize", "minimize"] = "maximize"
 
 
 class Constraint(Frozen):
     """A bound that a trial should keep. One that breaks it is shown as such, and is no example to ``tpe``."""
 
-    metric: Literal["autoencoder_accuracy", "brierlm", "inference_flops_per_token", "parameters", "training_flops"]
-    """``autoencoder_accuracy`` is the share of held-out tokens that come back; a token model has none to break."""
+    metric: str
+    """One that can be an objective, or ``autoencoder_accuracy``: the share of held-out tokens that come back; a token
+    model has none to break."""
     at_least: float | None = None
     at_most: float | None = None
 
@@ -121,7 +130,7 @@ class Search(Frozen):
     def chooses_by_score(self) -> bool:
         """Whether scores on held-out text decide which settings later trials try."""
         metrics = {objective.metric for objective in self.objectives} | {bound.metric for bound in self.constraints}
-        return self.sampler == "tpe" and "brierlm" in metrics
+        return self.sampler == "tpe" and not metrics <= NO_SCORES
 
     @model_validator(mode="after")
     def _each_is_listed(self) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -152,6 +152,10 @@ class StageKind:
     """``summary(result)``: the number of a result that one wants to see first, in a few words; ``""`` for none."""
     row_part: Callable[[FinishedStage], RowPart] = no_row_part
     """``row_part(finished)``: what it adds to its trial's row on the leaderboard."""
+    search_metrics: Mapping[str, Callable[[Mapping[str, Any]], float]] = field(default_factory=dict, hash=False)
+    """``{name: read}``: the numbers of a result that a search may push up or down (``search.objectives``) or bound
+    (``search.constraints``), each by ``read(result)``, which raises KeyError where it is missing. A name that a kind
+    that ships uses means that one's."""
     metrics: Callable[[Mapping[str, Any]], Iterable[MetricPoint]] = no_metrics
     """``metrics(result)``: what goes to MLflow beside the row's numbers."""
     streams_metrics: bool = False

@@ -162,6 +162,7 @@ AUTOENCODER = StageKind(
     memory_advice=autoencoder_memory_advice,
     summary=autoencoder_summary,
     row_part=autoencoder_row,
+    search_metrics={"autoencoder_accuracy": lambda result: float(result["accuracy"])},
     metrics=probe_metrics,
     streams_metrics=True,
 )

@@ -152,6 +152,7 @@ EVALUATION = StageKind(
     cost=evaluation_cost,
     summary=evaluation_summary,
     row_part=evaluation_row,
+    search_metrics={"brierlm": lambda result: float(result["brierlm"])},
     refusal=text_is_too_short,
     artifacts=(RESULT_FILE,),
 )

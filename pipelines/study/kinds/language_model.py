@@ -152,6 +152,12 @@ LANGUAGE_MODEL = StageKind(
     memory_advice=language_model_memory_advice,
     summary=language_model_summary,
     row_part=language_model_row,
+    search_metrics={
+        "validation_loss": lambda result: float(result["validation"]["loss"]),
+        "training_flops": lambda result: float(result["training_flops"]),
+        "inference_flops_per_token": lambda result: float(result["inference_flops_per_token"]),
+        "parameters": lambda result: float(result["parameters"]),
+    },
     streams_metrics=True,
     metric_prefix="",
     artifacts=(PROVENANCE_FILE,),

@@ -72,6 +72,7 @@ COUNTING = StageKind(
             ),
         )
     ),
+    search_metrics={"times_counted": lambda result: float(result["count"])},
     metrics=lambda result: [MetricPoint("counting/half", result["count"] / 2, 3)],
     artifacts=("count.txt",),
 )
@@ -87,6 +88,9 @@ evaluation: {context_length: 64, first_position: 16, position_stride: 16, num_sa
 samples: {num_prompts: 0}
 extra_stages:
   - {kind: counting, token: 98}
+search:
+  objectives: [{metric: times_counted}]
+  constraints: [{metric: times_counted, at_most: -1}]
 execution: {backend: local}
 """
 
@@ -147,6 +151,10 @@ def test_every_command_knows_a_kind_from_elsewhere(calm_bench: Command, folder: 
     assert f"counted {count} of them" in told
     assert "Counted" in told, "a column of the leaderboard"
     assert "How often the token stands in the test split." in told
+
+    (trial,) = json.loads(next((folder / "runs" / "studies").glob("counted-*/trials.json")).read_text())
+    assert trial["values"] == [count]
+    assert trial["violations"] == [f"times_counted <= -1 (found {count})"]
 
     assert "counting" in calm_bench("store", "ls")
     assert "counted" in calm_bench("watch", "counted", "--once")
