@@ -31,7 +31,7 @@ DISTRIBUTIONS = {"yaml": "pyyaml", "optuna_dashboard": "optuna-dashboard"}
 def imported(package: str) -> set[str]:
     """Top-level names of other projects that the package imports, anywhere in a file but for the conformance suites."""
     names: set[str] = set()
-    for path in set((ROOT / package).rglob("*.py")) - set((ROOT / "calm_bench" / "testing").glob("*.py")):
+    for path in set((ROOT / package).rglob("*.py")) - set((ROOT / package / "testing").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 names |= {alias.name.partition(".")[0] for alias in node.names}

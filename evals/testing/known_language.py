@@ -1,0 +1,76 @@
+"""A chunk model whose truth is known: its head draws one of nine latents, each the latent of one chunk.
+
+Shape letters: Q chunks, S draws, K tokens of a chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from types import SimpleNamespace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from calm_bench.lm import Calm
+from evals.scorers.draws import Chunks, Draws
+
+VOCAB_SIZE, CHUNK_SIZE = 3, 2
+CHUNKS = list(product(range(VOCAB_SIZE), repeat=CHUNK_SIZE))
+PROBABILITIES = torch.tensor([0.25, 0.05, 0.1, 0.02, 0.2, 0.08, 0.15, 0.12, 0.03])
+"""Of the chunks, whatever stands before them."""
+SHARPNESS = 12.0
+HIDDEN = torch.zeros(1, 4)
+
+
+class OneHot:
+    """An autoencoder whose latent is the tokens, one-hot; the decoder's softmax is not quite sure of them."""
+
+    encoder = SimpleNamespace(embedding=SimpleNamespace(weight=torch.eye(VOCAB_SIZE)))
+
+    def __init__(self, sharpness: float = SHARPNESS) -> None:
+        self.sharpness = sharpness
+
+    def encode(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        chunks = tokens.unflatten(-1, (-1, CHUNK_SIZE))
+        mean = nn.functional.one_hot(chunks, VOCAB_SIZE).flatten(-2).float()
+        return mean, torch.full_like(mean, -2.5)
+
+    def decoder_hidden(self, latents: Tensor) -> Tensor:
+        return self.sharpness * latents.unflatten(-1, (CHUNK_SIZE, VOCAB_SIZE))
+
+
+class Mixture:
+    """A head that draws the latents of the chunks with their probabilities, whatever the hidden state."""
+
+    def sample_rows(self, hidden: Tensor, num_samples: int, generators: list[torch.Generator]) -> Tensor:
+        drawn = [torch.multinomial(PROBABILITIES, num_samples, replacement=True, generator=own) for own in generators]
+        chunks = torch.tensor(CHUNKS)[torch.stack(drawn, dim=1)]
+        return nn.functional.one_hot(chunks, VOCAB_SIZE).flatten(-2).float()
+
+
+def model(sharpness: float = SHARPNESS) -> Calm:
+    """The parts of a CALM that :class:`evals.scorers.draws.Draws` asks for."""
+    parts = SimpleNamespace(head=Mixture(), autoencoder=OneHot(sharpness), chunk_size=CHUNK_SIZE)
+    return cast(Calm, cast(Any, parts))
+
+
+def draws_of(
+    chunks: Sequence[tuple[int, ...]],
+    begin: int,
+    end: int,
+    num_samples: int,
+    seed: int = 0,
+    sharpness: float = SHARPNESS,
+) -> Draws:
+    """Draws with which the tokens of ``chunks`` from ``begin`` to before ``end`` are scored."""
+    count = len(chunks)
+    scored = Chunks(
+        hidden=HIDDEN.expand(count, -1),
+        tokens=torch.tensor(chunks),
+        begins=torch.full((count,), begin),
+        ends=torch.full((count,), end),
+        seeds=[seed * 1000 + index for index in range(count)],
+    )
+    return Draws(model(sharpness), scored, num_samples)
