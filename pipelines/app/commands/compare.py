@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from pipelines.app.commands.options import MODEL_HELP, AsJson, Device, StorePath, console, say, single_threaded
+from pipelines.app.commands.options import (
+    MODEL_HELP,
+    AsJson,
+    Device,
+    StorePath,
+    console,
+    print_json,
+    say,
+    single_threaded,
+)
 
 
 def compare(
@@ -44,7 +52,7 @@ def compare(
     seeds = [len(side) for side in sides]
     if as_json:
         told = {"first": first, "second": second, **asdict(found), "seeds": seeds, "protocol_hash": one.protocol_hash}
-        print(json.dumps(told))
+        print_json(told)
         return
     screen = console()
     low, high = found.interval

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.app.commands.options import AsJson, Device, StorePath, console, say, single_threaded
+from pipelines.app.commands.options import AsJson, Device, StorePath, console, print_json, say, single_threaded
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -50,7 +49,7 @@ def context_sweep(
         wanted = _lengths(lengths, protocol.context_length, scoring.sampler.chunk_size)
         sweeps[name] = sweep_context(scoring.sampler, scoring.stream, protocol, wanted)
     if as_json:
-        print(json.dumps({name: sweep.to_dict() for name, sweep in sweeps.items()}, indent=2))
+        print_json({name: sweep.to_dict() for name, sweep in sweeps.items()})
     else:
         screen = console()
         for name, sweep in sweeps.items():

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 import typer
 
-from pipelines.app.commands.options import (
-    AsJson,
-    StorePath,
-    console,
-    say,
-)
+from pipelines.app.commands.options import AsJson, StorePath, console, print_json, say
 
 
 def doctor(store: StorePath = None, as_json: AsJson = False) -> None:
@@ -22,7 +16,7 @@ def doctor(store: StorePath = None, as_json: AsJson = False) -> None:
     if as_json:
         found = list(examine(store))
         failed = any(finding.level == "error" for finding in found)
-        print(json.dumps({"findings": [asdict(finding) for finding in found], "failed": failed}, indent=2))
+        print_json({"findings": [asdict(finding) for finding in found], "failed": failed})
         if failed:
             raise typer.Exit(1)
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +15,7 @@ from pipelines.app.commands.options import (
     StorePath,
     TokenizerName,
     console,
+    print_json,
     say,
     say_on_stderr,
     single_threaded,
@@ -90,7 +90,7 @@ def evaluate(
     with windows_done() as progress:
         report = evaluate_model(model, found, where, overrides or (), device, wanted, progress)
     if as_json:
-        print(json.dumps(report.to_dict(), indent=2))
+        print_json(report.to_dict())
     else:
         print_report(report, console())
     if track:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.app.commands.options import StorePath, console, error_console, names_and_files, say, say_on_stderr
+from pipelines.app.commands.options import (
+    StorePath,
+    console,
+    error_console,
+    names_and_files,
+    print_json,
+    say,
+    say_on_stderr,
+)
 
 if TYPE_CHECKING:
     from pipelines.results.entry import Entry
@@ -195,8 +203,6 @@ def _rows(
 
 
 def _print_headline(rows: list[Entry], store: str | None, from_files: bool, format: Format, at: float | None) -> None:
-    import json
-
     from calm_bench.overrides import ConfigurationError
     from pipelines.results.headline import headlines
     from pipelines.results.trajectories import stored_trajectories
@@ -208,7 +214,7 @@ def _print_headline(rows: list[Entry], store: str | None, from_files: bool, form
         raise ConfigurationError("--headline is printed as text, or by --format json")
     found = headlines(rows, stored_trajectories(open_store(store)) if from_files else (), at)
     if format is Format.json:
-        sys.stdout.write(json.dumps([one.to_dict() for one in found], indent=2, allow_nan=False) + "\n")
+        print_json([one.to_dict() for one in found])
         return
     screen = console()
     for number, one in enumerate(found):

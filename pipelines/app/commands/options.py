@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
@@ -104,6 +106,23 @@ def say(screen: Console, text: str, style: str = "") -> None:
 def say_on_stderr(text: str) -> None:
     """Print what is no result."""
     print(text, file=sys.stderr)
+
+
+def print_json(result: object, indent: int | None = 2) -> None:
+    """Print what a command found as JSON, for programs; numbers that JSON lacks (NaN and infinities) are null.
+
+    Args:
+        indent: spaces of a level; None prints one line, for results that come one after the other.
+    """
+    print(json.dumps(_finite(result), indent=indent, allow_nan=False), flush=True)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def names_and_files(studies: list[str], merge: list[Path] | None) -> tuple[list[str], list[Path]]:

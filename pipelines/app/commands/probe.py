@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +15,7 @@ from pipelines.app.commands.options import (
     StorePath,
     TokenizerName,
     console,
+    print_json,
     single_threaded,
 )
 
@@ -46,7 +46,7 @@ def probe(
     found = replace(find_model(model, where), tokenizer=tokenizer, autoencoder=autoencoder)
     probes = probe_model(found, where, overrides or (), seed, tokens, device)
     if as_json:
-        print(json.dumps(probes.to_dict(), indent=2))
+        print_json(probes.to_dict())
     else:
         print_probes(probes, console())
     if picture is not None:

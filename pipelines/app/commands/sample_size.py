@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from pipelines.app.commands.options import MODEL_HELP, AsJson, Device, StorePath, console, say, single_threaded
+from pipelines.app.commands.options import (
+    MODEL_HELP,
+    AsJson,
+    Device,
+    StorePath,
+    console,
+    print_json,
+    say,
+    single_threaded,
+)
 
 
 def sample_size(
@@ -36,7 +44,7 @@ def sample_size(
     except ValueError as problem:
         raise ConfigurationError(f"--error: {problem}") from None
     if as_json:
-        print(json.dumps([size.to_dict() for size in sizes], indent=2))
+        print_json([size.to_dict() for size in sizes])
         return
     from rich import box
     from rich.table import Table

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from pipelines.app.commands.options import AsJson, console, say
+from pipelines.app.commands.options import AsJson, console, print_json, say
 
 
 def schema() -> None:
     """Print the JSON schema of a study file, by which editors complete and check it."""
     from pipelines.study.setting_paths import study_schema
 
-    print(json.dumps(study_schema(), indent=2))
+    print_json(study_schema())
 
 
 def settings(
@@ -33,7 +32,7 @@ def settings(
         one for one in setting_paths() if all(word in f"{one.path} {one.description}".casefold() for word in wanted)
     ]
     if as_json:
-        print(json.dumps([asdict(one) for one in found], indent=2))
+        print_json([asdict(one) for one in found])
         return
     if not found:
         raise ConfigurationError(f"no setting has {' and '.join(words or ())} in its path or description")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.app.commands.options import AsJson, StorePath, console, say
+from pipelines.app.commands.options import AsJson, StorePath, console, print_json, say
 
 if TYPE_CHECKING:
     from pipelines.store.inventory import StoredStage
@@ -31,7 +30,7 @@ def ls(store: StorePath = None, as_json: AsJson = False) -> None:
     stages = stored_stages(opened)
     if as_json:
         total = sum(stage.size for stage in stages)
-        print(json.dumps({"stages": [stage_dict(stage) for stage in stages], "bytes": total}, indent=2))
+        print_json({"stages": [stage_dict(stage) for stage in stages], "bytes": total})
         return
     screen = console()
     if stages:
@@ -60,15 +59,12 @@ def verify(store: StorePath = None, as_json: AsJson = False) -> None:
         else:
             intact += 1
     if as_json:
-        print(
-            json.dumps(
-                {
-                    "intact": intact,
-                    "damaged": [{"folder": str(stage.folder), "damage": problems} for stage, problems in damaged],
-                    "without_hashes": [str(stage.folder) for stage in unrecorded],
-                },
-                indent=2,
-            )
+        print_json(
+            {
+                "intact": intact,
+                "damaged": [{"folder": str(stage.folder), "damage": problems} for stage, problems in damaged],
+                "without_hashes": [str(stage.folder) for stage in unrecorded],
+            }
         )
     else:
         screen = console()
@@ -101,7 +97,7 @@ def gc(
     total = sum(item.size for item in waste)
     if as_json:
         found = [waste_dict(item) for item in waste]
-        print(json.dumps({"deleted": delete, "items": found, "bytes": total}, indent=2))
+        print_json({"deleted": delete, "items": found, "bytes": total})
         return
     screen = console()
     if waste:

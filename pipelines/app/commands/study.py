@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +17,7 @@ from pipelines.app.commands.options import (
     StudyName,
     console,
     named_study,
+    print_json,
     say,
     say_on_stderr,
 )
@@ -219,7 +219,7 @@ def plan(
     estimates = [estimate(planned, opened, book.machine, book.calibration) for book in books]
     if as_json:
         told = [each.to_dict() | {"price": each.price(price)} for each in estimates]
-        print(json.dumps(planned.to_dict() | {"estimates": told}, indent=2))
+        print_json(planned.to_dict() | {"estimates": told})
     else:
         print_plan(planned, console(), estimates, None if every else SHOWN_TRIALS, price)
     if limit is not None:
@@ -254,13 +254,13 @@ def studies(
 
         configuration = resolve_study(show)
         if as_json:
-            print(json.dumps(configuration.model_dump(mode="json"), indent=2))
+            print_json(configuration.model_dump(mode="json"))
         else:
             sys.stdout.write(resolved_yaml(configuration))
         return
     found = shipped_studies()
     if as_json:
-        print(json.dumps([{"name": study.name, "description": study.description} for study in found], indent=2))
+        print_json([{"name": study.name, "description": study.description} for study in found])
         return
     width = max((len(study.name) for study in found), default=0)
     for study in found:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.app.commands.options import StorePath, console, end_if_unseen, say
+from pipelines.app.commands.options import StorePath, console, end_if_unseen, print_json, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,15 +56,14 @@ def watch(
 
 
 def _print_json(folder: Path, watcher: StudyWatcher, once: bool) -> Watched:
-    last = ""
+    last: dict[str, Any] | None = None
     while True:
         watched = watcher.poll(folder)
         told = watched.to_dict()
-        text = json.dumps(told)
         # The time alone is no change.
-        changed = json.dumps(told | {"since": 0, "elapsed_s": 0})
+        changed = told | {"since": 0, "elapsed_s": 0}
         if changed != last:
-            print(text, flush=True)
+            print_json(told, indent=None)
             end_if_unseen(sys.stdout)
             last = changed
         if once or watched.stand != "at work":
