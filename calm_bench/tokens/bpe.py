@@ -33,7 +33,7 @@ class BpeTokenizer:
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         # So that the text "<|endoftext|>" in a document is text, not an end.
         backend.encode_special_tokens = True
-        self._backend = backend
+        self.backend = backend
         eos_id = backend.token_to_id(END_OF_TEXT)
         if eos_id is None:
             raise TokenizerError(f"the saved BPE tokenizer has no {END_OF_TEXT} token")
@@ -70,19 +70,19 @@ class BpeTokenizer:
         return cls(backend)
 
     def encode(self, text: str) -> list[int]:
-        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
+        ids: list[int] = self.backend.encode(text, add_special_tokens=False).ids
         return ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in self._backend.encode_batch(list(texts), add_special_tokens=False)]
+        return [encoding.ids for encoding in self.backend.encode_batch(list(texts), add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
-        text: str = self._backend.decode([int(token) for token in ids], skip_special_tokens=True)
+        text: str = self.backend.decode([int(token) for token in ids], skip_special_tokens=True)
         return text
 
     def save(self, folder: str | Path) -> None:
         write_description(folder, self, "bpe")
-        self._backend.save(str(Path(folder) / FILE))
+        self.backend.save(str(Path(folder) / FILE))
 
     @classmethod
     def load(cls, folder: str | Path) -> BpeTokenizer:

@@ -25,7 +25,7 @@ class HuggingFaceTokenizer:
             )
         # Only a warning about documents longer than some model's context hangs on it.
         backend.model_max_length = int(1e30)
-        self._backend = backend
+        self.backend = backend
         self.name = name
         self.eos_id: int = backend.eos_token_id
         vocabulary: dict[str, int] = backend.get_vocab()
@@ -63,19 +63,19 @@ class HuggingFaceTokenizer:
         if not texts:
             return []
         # split_special_tokens: the text "</s>" in a document is text, not an end.
-        encoded = self._backend(list(texts), add_special_tokens=False, split_special_tokens=True)
+        encoded = self.backend(list(texts), add_special_tokens=False, split_special_tokens=True)
         ids: list[list[int]] = encoded["input_ids"]
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        text: str = self._backend.decode(
+        text: str = self.backend.decode(
             [int(token) for token in ids], skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return text
 
     def save(self, folder: str | Path) -> None:
         write_description(folder, self, "hugging_face")
-        self._backend.save_pretrained(str(folder))
+        self.backend.save_pretrained(str(folder))
 
     @classmethod
     def load(cls, folder: str | Path) -> HuggingFaceTokenizer:
