@@ -21,6 +21,7 @@ from pipelines.app.commands import (
     context_sweep,
     doctor,
     evaluate,
+    export,
     generate,
     leaderboard,
     lm_eval,
@@ -60,6 +61,8 @@ app.command("context-sweep")(context_sweep.context_sweep)
 app.command("sample-size")(sample_size.sample_size)
 app.command()(probe.probe)
 app.command()(generate.generate)
+app.command()(export.export)
+app.command()(export.push)
 app.command()(study.studies)
 app.command()(schema.settings)
 app.command()(schema.schema)

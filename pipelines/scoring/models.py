@@ -100,6 +100,23 @@ def split_names(text: str, store: Store) -> list[str]:
     return found
 
 
+def rows_of_model(model: TrainedModel, store: Store) -> list[Entry]:
+    """The rows of ``model`` on leaderboards of ``store`` or of the store that it lies in, one a protocol; none where it
+    is no stage's, or was never scored."""
+    if model.sampler is not None or model.folder.name != "model" or not is_finished(model.folder.parent):
+        return []
+    identity = StageRecord.load(model.folder.parent).identity
+    rows: dict[str, Entry] = {}
+    for source in (store, _store_around(model.folder)):
+        for board in stored_leaderboards(source).values():
+            for entry in board:
+                if entry.model_identity == identity:
+                    rows.setdefault(entry.protocol_hash, entry)
+        if rows:
+            break
+    return list(rows.values())
+
+
 def _at_path(name: str, store: Store) -> TrainedModel | None:
     given = Path(name).expanduser()
     if not given.is_dir():

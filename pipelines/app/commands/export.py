@@ -1,0 +1,125 @@
+"""Hand a trained model on: into a folder, or to a hub."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipelines.app.commands.options import (
+    MODEL_HELP,
+    AutoencoderFolder,
+    StorePath,
+    TokenizerName,
+    console,
+    say,
+    say_on_stderr,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipelines.scoring.exporting import Exported
+
+
+class Format(StrEnum):
+    hf = "hf"
+    released = "released"
+
+
+class Weights(StrEnum):
+    safetensors = "safetensors"
+    bin = "bin"
+
+
+FORMAT_HELP = "hf: for transformers and cb.load_model; released: as the authors' checkpoints are."
+FormatOption = Annotated[Format, typer.Option("--format", help=FORMAT_HELP)]
+WeightsOption = Annotated[
+    Weights, typer.Option("--weights", help="Of --format released: bin is what the authors' code writes itself.")
+]
+
+
+def export(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="A new folder (default: MODEL's name).")
+    ] = None,
+    format: FormatOption = Format.hf,
+    weights: WeightsOption = Weights.safetensors,
+    store: StorePath = None,
+    tokenizer: TokenizerName = None,
+    autoencoder: AutoencoderFolder = None,
+) -> None:
+    """Write a model, its tokenizer and its card into a folder that transformers or the authors' code reads."""
+    folder = output or Path(_name(model))
+    written = _export(model, folder, format, weights, store, tokenizer, autoencoder)
+    screen = console()
+    _list(screen, written)
+    say(screen, str(folder))
+
+
+def push(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
+    repo: Annotated[str, typer.Argument(metavar="REPO", help="On the hub: OWNER/NAME.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Make a new repository public; else it is private.")] = False,
+    format: FormatOption = Format.hf,
+    weights: WeightsOption = Weights.safetensors,
+    store: StorePath = None,
+    tokenizer: TokenizerName = None,
+    autoencoder: AutoencoderFolder = None,
+) -> None:
+    """Send a model, its tokenizer and its card to a Hugging Face hub.
+
+    The token is that of `hf auth login` or of HF_TOKEN; HF_ENDPOINT names another hub. A repository that is there keeps
+    its visibility, and files of the same names are replaced.
+    """
+    from pipelines.scoring.hub_upload import check_repo_name, upload
+
+    check_repo_name(repo)
+    screen = console()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "model"
+        written = _export(model, folder, format, weights, store, tokenizer, autoencoder, portable=True)
+        _list(screen, written)
+        if dry_run:
+            say(screen, (folder / "README.md").read_text(encoding="utf-8"))
+            say(screen, f"nothing was sent to {repo} (--dry-run)")
+            return
+        say(screen, upload(folder, repo, public, f"{model} of calm-bench"))
+
+
+def _export(
+    model: str,
+    folder: Path,
+    format: Format,
+    weights: Weights,
+    store: str | None,
+    tokenizer: str | None,
+    autoencoder: Path | None,
+    portable: bool = False,
+) -> Exported:
+    from pipelines.scoring.exporting import export_model
+    from pipelines.scoring.models import find_model
+    from pipelines.store.opening import open_store
+
+    where = open_store(store)
+    found = replace(find_model(model, where), tokenizer=tokenizer, autoencoder=autoencoder)
+    return export_model(_name(model), found, where, folder, format.value, weights.value, portable)
+
+
+def _list(screen: Console, written: Exported) -> None:
+    width = max(len(name) for name, _ in written.files)
+    for name, size in written.files:
+        say(screen, f"{name:{width}}  {size:,} bytes", style="dim")
+    for note in written.notes:
+        say_on_stderr(f"note: {note}")
+
+
+def _name(model: str) -> str:
+    """What the model is called without what stands before it: its label, or the last part of its path."""
+    return model.rstrip("/").rpartition("/")[2] or "model"
