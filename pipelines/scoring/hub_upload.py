@@ -39,9 +39,7 @@ def upload(folder: Path, repo: str, public: bool, message: str) -> str:
         UploadError: the hub cannot be reached, does not know the token, or refuses.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.utils import disable_progress_bars
 
-    disable_progress_bars()
     api = HfApi()
     try:
         api.create_repo(repo, private=not public, exist_ok=True)
