@@ -7,6 +7,7 @@ from pathlib import Path
 
 from calm_bench.config import Corpus, Experiment, Tokens
 from calm_bench.corpora.compressed import COMPRESSIONS, kind_of
+from calm_bench.corpora.local import KINDS, walk_files
 from pipelines.store.store import Store
 from pipelines.study.cost import TextSizes
 from pipelines.study.stage import StageGraph
@@ -52,8 +53,8 @@ def _corpus_bytes(corpus: Corpus) -> Mapping[str, float] | None:
     # What of it so many documents are, nobody knows before reading it.
     if corpus.max_documents is not None or not path.exists():
         return None
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return _split(sum(_text_bytes(file) for file in files), corpus)
+    files = [path] if path.is_file() else walk_files(path)
+    return _split(sum(_text_bytes(file) for file in files if kind_of(file) in KINDS), corpus)
 
 
 def _text_bytes(file: Path) -> float:
@@ -61,7 +62,7 @@ def _text_bytes(file: Path) -> float:
     kind = kind_of(file)
     suffix = kind.removesuffix(file.suffix.lower()) if file.suffix.lower() in COMPRESSIONS else kind
     packed = COMPRESSED_EXPANSION if suffix != kind else 1.0
-    return file.stat().st_size * factor.get(suffix, 0.0) * packed
+    return file.stat().st_size * factor[suffix] * packed
 
 
 def _split(total: float, corpus: Corpus) -> Mapping[str, float]:
