@@ -11,7 +11,7 @@ from typing import Any
 from calm_bench.config import Corpus
 from calm_bench.corpora.base import CorpusError, Document, Skipped
 from calm_bench.corpora.local import content_digest, walk_files
-from calm_bench.corpora.records import Records
+from calm_bench.corpora.records import Records, check_field
 from calm_bench.corpora.source import HUGGING_FACE_PREFIX
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -54,7 +54,7 @@ class HuggingFaceDataset:
                 f"cannot read corpus.source={config.source} (subset {config.subset}, split {config.split}): "
                 f"{type(error).__name__}: {error}"
             ) from error
-        records.check(f"corpus.source={config.source}")
+        check_field(config.text_field, skipped, f"corpus.source={config.source}")
 
 
 def _name(config: Corpus) -> str:

@@ -6,7 +6,8 @@ import hashlib
 import lzma
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from typing import Any
 from calm_bench.config import Corpus
 from calm_bench.corpora.base import CorpusError, Document, Skipped
 from calm_bench.corpora.compressed import COMPRESSIONS, is_damage, kind_of, open_text
+from calm_bench.corpora.input_parts import PART_BYTES, Span, pack, spans_of
 from calm_bench.corpora.plain_text import DOCUMENTS_WANTED, LONGEST_CUT, Cut, cut_documents
-from calm_bench.corpora.records import Records
+from calm_bench.corpora.records import Records, check_field
 from calm_bench.file_signs import HEAD_BYTES, misread_as, misread_file
 from calm_bench.fingerprint import file_digest
 
@@ -26,6 +28,17 @@ KINDS = {
     *BINARY_SUFFIXES,
     *(suffix + compression for suffix in TEXT_SUFFIXES for compression in COMPRESSIONS),
 }
+
+
+CUT_OFF = "compressed file cut off or damaged, its rest unread after"
+
+
+@dataclass(frozen=True)
+class FilesPart:
+    """Spans of files that are read together, and where the plain texts among them are cut."""
+
+    spans: tuple[Span, ...]
+    cut: Cut
 
 
 class LocalFiles:
@@ -39,51 +52,98 @@ class LocalFiles:
     fields: tuple[str, ...] = ("text_field",)
 
     def dependencies(self, config: Corpus) -> dict[str, Any]:
-        """A digest of the files' kinds and bytes, in reading order; neither names nor places enter it."""
+        """A digest of the files' kinds and bytes, in reading order; neither names nor places enter it.
+
+        The size of parts does where a plain text has several.
+        """
         digest = hashlib.sha256()
+        cut: dict[str, int] = {}
         for file in _find(config.source)[1]:
             digest.update(f"{kind_of(file)} {content_digest(file)}\n".encode())
-        return {"content": digest.hexdigest()}
+            if kind_of(file) == ".txt" and file.stat().st_size > PART_BYTES:
+                cut = {"text_part_bytes": PART_BYTES}
+        return {"content": digest.hexdigest(), **cut}
 
     def documents(self, config: Corpus, skipped: Skipped) -> Iterator[Document]:
+        for part in self.divide(config, skipped):
+            yield from self.read_part(config, part, skipped)
+        self.check(config, skipped)
+
+    def divide(self, config: Corpus, skipped: Skipped) -> Sequence[FilesPart]:
         root, files, others = _find(config.source)
         for other in others:
             skipped.add("file of another kind", other.relative_to(root).as_posix())
-        plain = [_text_size(file) for file in files if kind_of(file).startswith(".txt")]
+        plain = [_text_size(file) for file in files if _format(file) == ".txt"]
         cut = Cut.for_source(len(plain), sum(plain))
+        return [FilesPart(spans, cut) for spans in pack(_spans(config, root, files))]
+
+    def read_part(self, config: Corpus, part: FilesPart, skipped: Skipped) -> Iterator[Document]:
+        root = _root(config.source)
         records = Records(config.text_field, skipped, config.max_document_bytes)
-        readers: dict[str, Callable[[Path, str], Iterator[Document]]] = {
-            ".txt": lambda file, name: cut_documents(file, name, cut, skipped),
-            ".jsonl": records.json_lines,
-            ".json": records.json_records,
-            ".csv": records.csv_rows,
-            ".parquet": records.parquet_rows,
-            ".arrow": records.arrow_rows,
-        }
-        for file in files:
-            name = file.relative_to(root).as_posix()
-            reader = readers["." + kind_of(file).split(".")[1]]
-            last = name
+        for span in part.spans:
+            if span.problem:
+                skipped.add(span.problem, span.name)
+                continue
+            file = root / span.name
+            last = span.name
             try:
-                if reader != readers[".txt"] and not file.stat().st_size:
-                    skipped.add("empty file", name)
-                    continue
-                wrong = _misread(file)
-                if wrong is not None and len(files) == 1:
-                    raise CorpusError(f"corpus.source={config.source}: {file.name} is {wrong}")
-                if wrong is not None:
-                    skipped.add(f"file that is {wrong}", name)
-                    continue
-                for document in reader(file, name):
+                for document in _read(file, span, part.cut, records, skipped):
                     last = document.where
                     yield document
             except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
                 if file.suffix.lower() in COMPRESSIONS and is_damage(error):
-                    skipped.add("compressed file cut off or damaged, its rest unread after", last)
+                    skipped.add(CUT_OFF, last)
                     continue
-                raise CorpusError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from error
-        if len(plain) < len(files):
-            records.check(f"corpus.source={config.source}")
+                raise _unreadable(file, error) from error
+
+    def check(self, config: Corpus, skipped: Skipped) -> None:
+        check_field(config.text_field, skipped, f"corpus.source={config.source}")
+
+
+def _read(file: Path, span: Span, cut: Cut, records: Records, skipped: Skipped) -> Iterator[Document]:
+    match _format(file):
+        case ".txt":
+            return cut_documents(file, span.place, cut, skipped, span.start, span.stop)
+        case ".jsonl":
+            return records.json_lines(file, span.place, span.start, span.stop)
+        case ".json":
+            return records.json_records(file, span.name)
+        case ".csv":
+            return records.csv_rows(file, span.name)
+        case ".parquet":
+            return records.parquet_rows(file, span.name, span.start, span.stop)
+        case _:
+            return records.arrow_rows(file, span.place, span.start, span.stop)
+
+
+def _spans(config: Corpus, root: Path, files: Sequence[Path]) -> Iterator[Span]:
+    """The spans of all files, those included that are not to be read."""
+    for file in files:
+        name = file.relative_to(root).as_posix()
+        try:
+            if _format(file) != ".txt" and not file.stat().st_size:
+                yield Span(name, 0, problem="empty file")
+                continue
+            wrong = _misread(file)
+            if wrong is not None and len(files) == 1:
+                raise CorpusError(f"corpus.source={config.source}: {file.name} is {wrong}")
+            if wrong is not None:
+                yield Span(name, 0, problem=f"file that is {wrong}")
+                continue
+            yield from spans_of(file, name, kind_of(file))
+        except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+            if file.suffix.lower() not in COMPRESSIONS or not is_damage(error):
+                raise _unreadable(file, error) from error
+            yield Span(name, 0, problem=CUT_OFF)
+
+
+def _format(file: Path) -> str:
+    """The suffix that says how to read a file, without that of its compression."""
+    return "." + kind_of(file).split(".")[1]
+
+
+def _unreadable(file: Path, error: Exception) -> CorpusError:
+    return CorpusError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}")
 
 
 def walk_files(root: Path) -> list[Path]:
@@ -140,19 +200,25 @@ def _misread(file: Path) -> str | None:
 
 def _find(source: str) -> tuple[Path, list[Path], list[Path]]:
     """The folder that places are given relative to, the files to read, and files of other kinds."""
-    path = Path(source).expanduser()
+    path, root = Path(source).expanduser(), _root(source)
     kinds = f"{', '.join(TEXT_SUFFIXES)} (each also with {', '.join(COMPRESSIONS)}), {' or '.join(BINARY_SUFFIXES)}"
     if path.is_file():
         if kind_of(path) not in KINDS:
             raise CorpusError(f"corpus.source={source}: the file's name must end in {kinds}, to say how to read it")
-        return path.parent, [path], []
+        return root, [path], []
     if not path.is_dir():
         raise CorpusError(f"corpus.source={source} is no file or folder")
     found = walk_files(path)
     wanted = [file for file in found if kind_of(file) in KINDS]
     if not wanted:
         raise CorpusError(f"corpus.source={source} has no file whose name ends in {kinds}")
-    return path, wanted, [file for file in found if kind_of(file) not in KINDS]
+    return root, wanted, [file for file in found if kind_of(file) not in KINDS]
+
+
+def _root(source: str) -> Path:
+    """The folder that names of files are relative to."""
+    path = Path(source).expanduser()
+    return path.parent if path.is_file() else path
 
 
 def _refuse(error: OSError) -> None:

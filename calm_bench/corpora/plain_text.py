@@ -36,16 +36,22 @@ class Cut:
         return cls(min(LONGEST_CUT, max(SHORTEST_CUT, num_bytes // DOCUMENTS_WANTED)))
 
 
-def cut_documents(file: Path, name: str, cut: Cut, skipped: Skipped) -> Iterator[Document]:
+def cut_documents(
+    file: Path, name: str, cut: Cut, skipped: Skipped, start: int = 0, stop: int | None = None
+) -> Iterator[Document]:
     r"""The documents of a UTF-8 text, placed at the line they begin in, without blank lines at either end.
 
     A line that is not UTF-8 or holds a NUL is skipped and counted. ``\r\n`` becomes ``\n``.
+
+    Args:
+        name: of the file, in the places of documents.
+        start, stop: the bytes to be cut, of which ``start`` begins a line; all of the file where they are not given.
     """
     parts: list[str] = []
     length = 0
     first_line = 1
     empty = True
-    for number, text in _pieces(file, name, 4 * cut.length, skipped):
+    for number, text in _pieces(file, name, 4 * cut.length, skipped, start, stop):
         blank = text.isspace()
         if blank and not parts:
             continue
@@ -67,11 +73,13 @@ def _document(parts: list[str], name: str, first_line: int) -> Document:
     return Document("".join(parts).strip("\n") + "\n", f"{name}:{first_line}")
 
 
-def _pieces(file: Path, name: str, limit: int, skipped: Skipped) -> Iterator[tuple[int, str]]:
+def _pieces(
+    file: Path, name: str, limit: int, skipped: Skipped, start: int, stop: int | None
+) -> Iterator[tuple[int, str]]:
     """Line number and text of each line; one of more than ``limit`` bytes comes in several pieces."""
     number = 1
     carried = b""
-    with open_text(file) as lines:
+    with open_text(file, start, stop) as lines:
         while raw := carried + (new := lines.readline(limit)):
             if len(new) < limit or new.endswith(b"\n"):
                 piece, carried = raw, b""

@@ -25,7 +25,7 @@ OTHER_FIELDS_BYTES = 2**20
 
 
 class Records:
-    """Takes the text out of one field of many records, and knows whether any record had it."""
+    """Takes the text out of one field of many records, and notes in ``skipped`` whether any record had it."""
 
     def __init__(self, field: str, skipped: Skipped, max_document_bytes: int | None = None) -> None:
         self._field = field
@@ -33,15 +33,16 @@ class Records:
         self._longest_line = (
             None if max_document_bytes is None else BYTES_PER_ESCAPED_BYTE * max_document_bytes + OTHER_FIELDS_BYTES
         )
-        self._found = False
-        self._other_fields: dict[str, None] = {}
 
-    def json_lines(self, file: Path, name: str) -> Iterator[Document]:
+    def json_lines(self, file: Path, name: str, start: int = 0, stop: int | None = None) -> Iterator[Document]:
         """One document per line of a .jsonl file, placed at ``file:line``.
 
         A line too long for a document of ``max_document_bytes`` is passed over without being held.
+
+        Args:
+            start, stop: the bytes to be read, of which ``start`` begins a line; all where they are not given.
         """
-        with open_text(file) as lines:
+        with open_text(file, start, stop) as lines:
             for number, raw in enumerate(_lines(lines, self._longest_line), start=1):
                 where = f"{name}:{number}"
                 if raw is None:
@@ -83,8 +84,11 @@ class Records:
                 if row:
                     yield from self.text_of(dict(zip(header, row, strict=False)), f"{name}:{rows.line_num}")
 
-    def parquet_rows(self, file: Path, name: str) -> Iterator[Document]:
+    def parquet_rows(self, file: Path, name: str, start: int = 0, stop: int | None = None) -> Iterator[Document]:
         """One document per row of a .parquet file, placed at ``file:row`` counted from 1.
+
+        Args:
+            start, stop: the row groups to be read; all where they are not given.
 
         Raises:
             CorpusError: it is no Parquet file.
@@ -94,16 +98,22 @@ class Records:
 
         try:
             with pq.ParquetFile(file) as parquet:
+                groups = range(parquet.num_row_groups)[start:stop]
+                first = _num_rows(parquet, range(groups.start))
                 if self._field not in parquet.schema_arrow.names:
-                    self._lacking(parquet.schema_arrow.names, f"{name}:1", parquet.metadata.num_rows)
+                    self._lacking(parquet.schema_arrow.names, f"{name}:{first + 1}", _num_rows(parquet, groups))
                     return
-                batches = parquet.iter_batches(batch_size=PARQUET_ROWS, columns=[self._field])
-                yield from self._values((batch.column(0) for batch in batches), name)
+                batches = parquet.iter_batches(PARQUET_ROWS, [*groups], [self._field])
+                yield from self._values((batch.column(0) for batch in batches), name, first)
         except (pa.ArrowException, UnicodeDecodeError) as error:
             raise CorpusError(f"{file} is not a readable Parquet file: {error}") from error
 
-    def arrow_rows(self, file: Path, name: str) -> Iterator[Document]:
+    def arrow_rows(self, file: Path, name: str, start: int = 0, stop: int | None = None) -> Iterator[Document]:
         """One document per row of an .arrow file, in the file or the stream format, placed at ``file:row``.
+
+        Args:
+            start, stop: the record batches to be read, in the file format; all where they are not given. Rows are
+                counted from the first of them.
 
         Raises:
             CorpusError: it is no Arrow file.
@@ -114,7 +124,8 @@ class Records:
             with pa.memory_map(str(file)) as mapped:
                 if mapped.read(len(ARROW_FILE)) == ARROW_FILE:
                     opened = pa.ipc.open_file(mapped)
-                    batches = (opened.get_batch(index) for index in range(opened.num_record_batches))
+                    wanted = range(opened.num_record_batches)[start:stop]
+                    batches = (opened.get_batch(index) for index in wanted)
                 else:
                     mapped.seek(0)
                     opened = pa.ipc.open_stream(mapped)
@@ -126,15 +137,15 @@ class Records:
         except (pa.ArrowException, OSError) as error:
             raise CorpusError(f"{file} is not a readable Arrow file: {error}") from error
 
-    def _values(self, columns: Iterator[Any], name: str) -> Iterator[Document]:
-        row = 0
+    def _values(self, columns: Iterator[Any], name: str, row: int = 0) -> Iterator[Document]:
+        """The texts in ``columns``, of which ``row`` rows come before the first."""
         for column in columns:
             for value in column:
                 row += 1
                 try:
                     record = {self._field: value.as_py()}
                 except UnicodeDecodeError:
-                    self._found = True
+                    self._skipped.has_field = True
                     self._skipped.add("invalid UTF-8", f"{name}:{row}")
                 else:
                     yield from self.text_of(record, f"{name}:{row}")
@@ -144,28 +155,33 @@ class Records:
         if self._field not in record:
             self._lacking(record, where)
             return
-        self._found = True
+        self._skipped.has_field = True
         text = record[self._field]
         if isinstance(text, str):
             yield Document(text, where)
         else:
             self._skipped.add(f"field {self._field!r} is no text", where)
 
-    def check(self, source: str) -> None:
-        """To be called at the end.
-
-        Raises:
-            CorpusError: there were records but none had the field; names the nearest one that they have.
-        """
-        if self._other_fields and not self._found:
-            raise CorpusError(
-                f"no record of {source} has the field {self._field!r} (corpus.text_field)"
-                f"{did_you_mean(self._field, list(self._other_fields))}"
-            )
-
     def _lacking(self, fields: Any, where: str, count: int = 1) -> None:
-        self._other_fields.update(dict.fromkeys(fields))
+        self._skipped.note_other_fields(fields)
         self._skipped.add(f"no field {self._field!r}", where, count)
+
+
+def check_field(field: str, skipped: Skipped, source: str) -> None:
+    """Once all records of ``source`` have been read.
+
+    Raises:
+        CorpusError: there were records but none had ``field``; names the nearest one that they have.
+    """
+    if skipped.other_fields and not skipped.has_field:
+        raise CorpusError(
+            f"no record of {source} has the field {field!r} (corpus.text_field)"
+            f"{did_you_mean(field, list(skipped.other_fields))}"
+        )
+
+
+def _num_rows(parquet: Any, groups: range) -> int:
+    return sum(parquet.metadata.row_group(group).num_rows for group in groups)
 
 
 def _lines(stream: IO[bytes], longest: int | None) -> Iterator[bytes | None]:
