@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from calm_bench.corpora.base import CorpusError, CorpusSource, Document, Skipped
 from calm_bench.corpora.source import CORPORA, corpus_dependencies, identity_config, source_name
-from calm_bench.corpora.write import SPLITS, CorpusReport, Split, read_documents, write_corpus
+from calm_bench.corpora.split_files import SPLITS, Split, read_documents
+from calm_bench.corpora.write import CorpusReport, write_corpus
 
 __all__ = [
     "CORPORA",

@@ -7,7 +7,7 @@ their order.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -33,6 +33,8 @@ class Span:
     """Bytes of a text, row groups of a Parquet file, record batches of an Arrow file; None is the end."""
     problem: str = ""
     """Why the file is not read."""
+    modified: int = 0
+    """When the file was last changed, in nanoseconds: a part that was read before then is read again."""
 
     @property
     def place(self) -> str:
@@ -63,28 +65,27 @@ def spans_of(file: Path, name: str, kind: str) -> Iterator[Span]:
     Raises:
         OSError: it cannot be read.
     """
-    size = file.stat().st_size
+    status = file.stat()
+    whole = Span(name, status.st_size, modified=status.st_mtime_ns)
     if kind == ".parquet":
-        yield from _numbered(name, _parquet_sizes(file), size)
-    elif size <= PART_BYTES:
-        yield Span(name, size)
-    elif kind in (".txt", ".jsonl"):
-        yield from _of_lines(file, name, size, is_prose=kind == ".txt")
-    elif kind == ".arrow":
+        yield from _numbered(whole, _parquet_sizes(file))
+    elif whole.size > PART_BYTES and kind in (".txt", ".jsonl"):
+        yield from _of_lines(file, whole, is_prose=kind == ".txt")
+    elif whole.size > PART_BYTES and kind == ".arrow":
         batches = _num_batches(file)
-        yield from _numbered(name, [size / batches] * batches, size)
+        yield from _numbered(whole, [whole.size / batches] * batches)
     else:
-        yield Span(name, size)
+        yield whole
 
 
-def _of_lines(file: Path, name: str, size: int, is_prose: bool) -> Iterator[Span]:
+def _of_lines(file: Path, whole: Span, is_prose: bool) -> Iterator[Span]:
     start = 0
     with file.open("rb") as stream:
-        while start < size:
-            stop = size
-            if start + PART_BYTES < size:
+        while start < whole.size:
+            stop = whole.size
+            if start + PART_BYTES < whole.size:
                 stop = _border(stream, start + PART_BYTES, is_prose)
-            yield Span(name, stop - start, start, None if stop == size else stop)
+            yield replace(whole, size=stop - start, start=start, stop=None if stop == whole.size else stop)
             start = stop
 
 
@@ -105,16 +106,15 @@ def _border(stream: IO[bytes], offset: int, is_prose: bool) -> int:
     return position
 
 
-def _numbered(name: str, sizes: list[float], file_size: int) -> Iterator[Span]:
+def _numbered(whole: Span, sizes: list[float]) -> Iterator[Span]:
     """Spans of the numbered pieces of a file, row groups or record batches, of these sizes."""
     first, size = 0, 0.0
     for number, added in enumerate(sizes):
         if number > first and size + added > PART_BYTES:
-            yield Span(name, round(size), first, number)
+            yield replace(whole, size=round(size), start=first, stop=number)
             first, size = number, 0.0
         size += added
-    # A file of one span is read as a whole, and counted by its bytes where it has no piece.
-    yield Span(name, round(size) if sizes else file_size, first, None)
+    yield replace(whole, size=round(size) if sizes else whole.size, start=first)
 
 
 def _parquet_sizes(file: Path) -> list[float]:

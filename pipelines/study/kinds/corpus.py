@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from calm_bench.config import Corpus
+from calm_bench.published_parts import SCRATCH
 from pipelines.common.numbers import printable
 from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageCost
 from pipelines.study.row import FinishedStage, RowPart
@@ -60,6 +61,7 @@ CORPUS = StageKind(
     heading="Corpus",
     uses_torch=False,
     uses_device=False,
+    scratch=SCRATCH,
     checked_when_opened=True,
     cost=corpus_cost,
     summary=corpus_summary,

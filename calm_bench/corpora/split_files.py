@@ -1,0 +1,138 @@
+"""The documents of one split on disk: Arrow files of one column, written and read as streams."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Literal, Self, get_args
+
+import pyarrow as pa
+
+from calm_bench.corpora.base import CorpusError
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+SCHEMA = pa.schema([pa.field("text", pa.string(), nullable=False)])
+BATCH_BYTES = 4 * 2**20
+MANIFEST = "corpus.json"
+"""The file of a corpus of several parts that names the files of each split; one of a single part has none."""
+FORMAT = 1
+DIGEST_BYTES = 32
+
+
+class SplitWriter:
+    """Appends documents to one Arrow file, in record batches of about ``BATCH_BYTES``, and their SHA-256 to another."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.digests = path.with_suffix(".digests")
+        self.documents = 0
+        self.bytes = 0
+        self._batch: list[bytes] = []
+        self._batch_bytes = 0
+        self._file = pa.ipc.new_file(str(path), SCHEMA)
+        self._digests: IO[bytes] = self.digests.open("wb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._flush()
+        self._file.close()
+        self._digests.close()
+
+    def add(self, encoded: bytes) -> None:
+        """Append one document, in UTF-8."""
+        self.documents += 1
+        self.bytes += len(encoded)
+        self._digests.write(hashlib.sha256(encoded).digest())
+        self._batch.append(encoded)
+        self._batch_bytes += len(encoded)
+        if self._batch_bytes >= BATCH_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._batch:
+            column = pa.array(self._batch, type=pa.binary()).cast(pa.string())
+            self._file.write_batch(pa.record_batch([column], schema=SCHEMA))
+            self._batch, self._batch_bytes = [], 0
+
+
+def split_files(folder: Path, split: Split) -> list[Path]:
+    """The files of one split of a written corpus, in order.
+
+    Raises:
+        CorpusError: the corpus has a list of its files that cannot be read.
+    """
+    alone = folder / f"{split}.arrow"
+    path = folder / MANIFEST
+    if alone.exists() or not path.exists():
+        return [alone]
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_bytes())
+        if manifest["format"] != FORMAT:
+            raise CorpusError(f"{path} has format {manifest['format']}, this version reads {FORMAT}; write it again")
+        files = [folder / name for name in manifest["splits"][split]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, CorpusError):
+            raise
+        raise CorpusError(f"{path} is not a readable list of files ({error}); write the corpus again") from error
+    for file in files:
+        if not file.resolve().is_relative_to(folder.resolve()):
+            raise CorpusError(f"{path} names {file}, which is outside its folder; write the corpus again")
+    return files
+
+
+def num_batches(path: Path) -> int:
+    """How many record batches a file of a split has.
+
+    Raises:
+        CorpusError: it is missing or no Arrow file.
+    """
+    try:
+        with pa.memory_map(str(path)) as mapped:
+            return int(pa.ipc.open_file(mapped).num_record_batches)
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from error
+
+
+def read_batches(path: Path, start: int = 0, stop: int | None = None) -> Iterator[Any]:
+    """The column ``text`` of the record batches from ``start`` to before ``stop``, mapped; one in memory at a time.
+
+    Raises:
+        CorpusError: the file is missing or no Arrow file.
+    """
+    try:
+        with pa.memory_map(str(path)) as mapped:
+            reader = pa.ipc.open_file(mapped)
+            for index in range(reader.num_record_batches)[start:stop]:
+                yield reader.get_batch(index).column("text")
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise _unreadable(path, error) from error
+
+
+def read_encoded(path: Path) -> Iterator[bytes]:
+    """The documents of one file, in UTF-8.
+
+    Raises:
+        CorpusError: the file is missing or no Arrow file.
+    """
+    return (value.as_buffer().to_pybytes() for column in read_batches(path) for value in column)
+
+
+def read_documents(folder: str | Path, split: Split) -> Iterator[str]:
+    """The documents of one split of a written corpus, in order, one record batch in memory at a time.
+
+    Raises:
+        CorpusError: a file is missing or no Arrow file.
+    """
+    return (encoded.decode() for path in split_files(Path(folder), split) for encoded in read_encoded(path))
+
+
+def _unreadable(path: Path, error: Exception) -> CorpusError:
+    return CorpusError(f"{path} is not a readable corpus file ({error}); write the corpus again")

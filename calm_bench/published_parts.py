@@ -1,0 +1,115 @@
+"""Work done in parts: each is published whole, with hashes, so that a kill loses only the parts under way.
+
+In the folder of the work lie, until it is finished,
+
+    parts/<name>/       a published part: its files, and part.json with their hashes and what was found
+    partial/            parts under way, and what killed processes left of theirs
+
+What is made of the parts lies beside them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from calm_bench.atomic import write_json
+from calm_bench.fingerprint import file_digest, identity
+
+PARTS, PARTIAL = "parts", "partial"
+SCRATCH = (PARTS, PARTIAL)
+"""Names in the folder of the work that nobody needs once it is finished."""
+RECORD = "part.json"
+
+Part = TypeVar("Part")
+Found = TypeVar("Found")
+
+
+class PartMapper(Protocol):
+    """Does the work of many parts, wherever there are processes for it."""
+
+    def __call__(self, work: Callable[[Part], Found], parts: Sequence[Part]) -> Generator[Found, None, None]:
+        """What ``work`` returns for each of ``parts``, in whatever order they are done.
+
+        Who has heard enough closes the generator. ``work``, parts and what is found can be pickled.
+        """
+        ...
+
+
+def in_this_process(work: Callable[[Part], Found], parts: Sequence[Part]) -> Generator[Found, None, None]:
+    """The :class:`PartMapper` of one process: one part after the other, each when it is asked for."""
+    yield from map(work, parts)
+
+
+def publish_part(
+    folder: Path, name: str, what: Any, make: Callable[[Path], Mapping[str, Any]]
+) -> tuple[Path, dict[str, Any]]:
+    """The folder of the part ``name`` and what ``make`` found, now or in an earlier attempt.
+
+    Args:
+        folder: of the whole work.
+        what: all that the part depends on, as JSON: a part of something else that has its name is replaced.
+        make: writes the part's files into the empty folder that it is given, and returns JSON.
+    """
+    key = identity(what)
+    published = folder / PARTS / name
+    if (found := read_part(published, key)) is not None:
+        return published, found
+    unfinished = folder / PARTIAL / f"{name}-{secrets.token_hex(4)}"
+    unfinished.mkdir(parents=True)
+    try:
+        found = dict(make(unfinished))
+        files = {
+            file.name: {"bytes": file.stat().st_size, "sha256": file_digest(file)} for file in unfinished.iterdir()
+        }
+        write_json(unfinished / RECORD, {"key": key, "files": files, "found": found})
+        _move(unfinished, published, key)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return published, found
+
+
+def read_part(published: Path, key: str) -> dict[str, Any] | None:
+    """What was found when the part was made; None where it is missing, damaged or of something else."""
+    try:
+        record = json.loads((published / RECORD).read_bytes())
+        whole = record["key"] == key and all(
+            _is_intact(published / name, file) for name, file in record["files"].items()
+        )
+        found: dict[str, Any] | None = record["found"] if whole else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return found
+
+
+def link(file: Path, name: Path) -> None:
+    """Let the finished work have a file of a part under ``name``, without a copy where the file system can."""
+    name.parent.mkdir(parents=True, exist_ok=True)
+    name.unlink(missing_ok=True)
+    try:
+        os.link(file, name)
+    except OSError:
+        shutil.copyfile(file, name)
+
+
+def _is_intact(path: Path, file: Mapping[str, Any]) -> bool:
+    return bool(path.stat().st_size == file["bytes"]) and bool(file_digest(path) == file["sha256"])
+
+
+def _move(unfinished: Path, published: Path, key: str) -> None:
+    published.parent.mkdir(exist_ok=True)
+    if published.exists():
+        # What is damaged goes by a rename too, so that nobody reads half of it.
+        published.rename(unfinished.with_name(f"{unfinished.name}-replaced"))
+        shutil.rmtree(unfinished.with_name(f"{unfinished.name}-replaced"), ignore_errors=True)
+    try:
+        unfinished.rename(published)
+    except OSError:
+        # A worker that was taken for lost has published the same part meanwhile: equal work, its stands.
+        if read_part(published, key) is None:
+            raise
