@@ -51,6 +51,16 @@ def available_cpus() -> int:
     return count if quota is None else max(1, min(count, int(quota)))
 
 
+def available_memory(device: str) -> float | None:
+    """Bytes that a training on ``device`` may use: what is free of a GPU, or what this machine or container has;
+    ``None`` where nobody tells."""
+    if device.startswith("cuda"):
+        import torch
+
+        return float(torch.cuda.mem_get_info(device)[0])
+    return total_memory()
+
+
 def total_memory() -> float | None:
     """Bytes of memory that this machine, or the container this process is in, has; ``None`` where it does not tell."""
     try:

@@ -25,6 +25,7 @@ __all__ = [
     "Memory",
     "autoencoder_training_memory",
     "evaluation_memory",
+    "frozen_parameters",
     "sampling_memory",
     "training_memory",
 ]
@@ -60,28 +61,36 @@ class Memory:
 
 
 def training_memory(
-    model: LanguageModel, autoencoder: Autoencoder | None, vocab_size: int, device: Literal["cpu", "cuda"] = "cpu"
+    model: LanguageModel,
+    autoencoder: Autoencoder | None,
+    vocab_size: int,
+    device: Literal["cpu", "cuda"] = "cpu",
+    sequences: int | None = None,
 ) -> Memory:
-    """Peak bytes of a worker that trains ``model`` at the micro-batch of its configuration."""
+    """Peak bytes of a worker that trains ``model`` with ``sequences`` at once, unset: the micro-batch configured."""
     training, family = model.training, family_of(model)
     precision = _precision(training, device)
     trained = parameter_count(model, autoencoder, vocab_size).total
-    sequences = training.batch_size // training.gradient_accumulation
+    sequences = sequences or training.batch_size // training.gradient_accumulation
     steps = training.sequence_length // model.chunk_size - 1
     rows = sequences * max(steps, 1)
     kept = rows * (backbone_kept(model) + family.kept(model, autoencoder))
     peak = family.loss_peak(model, autoencoder, vocab_size, rows, device)
-    return Memory(_worker(trained, _frozen(model, autoencoder, vocab_size), kept, peak, precision, device))
+    return Memory(_worker(trained, frozen_parameters(model, autoencoder, vocab_size), kept, peak, precision, device))
 
 
 def autoencoder_training_memory(
-    autoencoder: Autoencoder, chunk_size: int, vocab_size: int, device: Literal["cpu", "cuda"] = "cpu"
+    autoencoder: Autoencoder,
+    chunk_size: int,
+    vocab_size: int,
+    device: Literal["cpu", "cuda"] = "cpu",
+    sequences: int | None = None,
 ) -> Memory:
-    """Peak bytes of a worker that trains ``autoencoder`` at the micro-batch of its configuration."""
+    """Peak bytes of a worker that trains ``autoencoder``, as :func:`training_memory`."""
     training = autoencoder.training
     precision = _precision(training, device)
     trained = autoencoder_parameter_count(autoencoder, chunk_size, vocab_size).total
-    tokens = training.batch_size // training.gradient_accumulation * training.sequence_length
+    tokens = (sequences or training.batch_size // training.gradient_accumulation) * training.sequence_length
     h, i = autoencoder.hidden_size, autoencoder.intermediate_size
     layers = (autoencoder.num_encoder_layers + autoencoder.num_decoder_layers) / 2
     block = 3 * h + 4 * i
@@ -157,7 +166,7 @@ def _reader(
     peak: float,
     device: Literal["cpu", "cuda"],
 ) -> CostBreakdown:
-    weights = parameter_count(model, autoencoder, vocab_size).total + _frozen(model, autoencoder, vocab_size)
+    weights = parameter_count(model, autoencoder, vocab_size).total + frozen_parameters(model, autoencoder, vocab_size)
     return CostBreakdown(
         {
             "process": PROCESS_BYTES[device],
@@ -174,7 +183,7 @@ def _precision(training: Training, device: str) -> Precision:
     return training.precision
 
 
-def _frozen(model: LanguageModel, autoencoder: Autoencoder | None, vocab_size: int) -> float:
+def frozen_parameters(model: LanguageModel, autoencoder: Autoencoder | None, vocab_size: int) -> float:
     """Parameters of the autoencoder that a model is built on."""
     if not model.needs_autoencoder or autoencoder is None:
         return 0.0

@@ -6,7 +6,7 @@ import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor
@@ -14,14 +14,18 @@ from torch import Generator, Tensor
 from calm_bench.autoencoder import Autoencoder
 from calm_bench.autoencoder.loss import autoencoder_loss, held_out_scores
 from calm_bench.autoencoder.probe import accuracy, probe
+from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import Experiment
-from calm_bench.flops import autoencoder_training_flops
+from calm_bench.devices import available_memory
+from calm_bench.flops import autoencoder_parameter_count, autoencoder_training_flops
+from calm_bench.memory import autoencoder_training_memory
 from calm_bench.row_noise import draw
 from calm_bench.seeding import derive
 from calm_bench.tokens import Batches, TokenStream, windows
-from calm_bench.training.checkpoint import KEEP
 from calm_bench.training.loop import Loop, Loss, TrainingTask
 from calm_bench.training.parallel import current_workers
+from calm_bench.training_options import DEFAULT_OPTIONS, TrainingOptions
+from calm_bench.worker_memory import divided_memory, fitting_rows, rows_at_once
 
 TOKENIZER_FOLDER = "tokenizer"
 
@@ -32,12 +36,15 @@ def train_autoencoder(
     folder: str | Path,
     device: str,
     stop: Callable[[], bool],
-    keep_checkpoints: int = KEEP,
+    options: TrainingOptions = DEFAULT_OPTIONS,
 ) -> dict[str, Any]:
     """Train ``experiment.autoencoder`` at K = ``experiment.model.chunk_size``, or go on where ``folder`` stopped.
 
     Writes ``model/``, ``metrics.jsonl`` and ``checkpoints/`` into ``folder``. Several workers
     (:mod:`calm_bench.training.workers`) all call it; the first of them writes, and measures in the end.
+
+    Args:
+        options: what belongs to the machine.
 
     Returns:
         Cost, losses, ``accuracy``: the share of ``accuracy_tokens`` held-out test tokens that come back from a latent
@@ -66,7 +73,8 @@ def train_autoencoder(
         stream, training.batch_size, training.sequence_length, derive(experiment.seed, "data", "autoencoder")
     )
     seed = derive(experiment.seed, "autoencoder")
-    summary = Loop(trainee, batches, training, folder, seed, device, stop, keep_checkpoints).run()
+    micro_batch = _micro_batch(config, chunk_size, stream.vocab_size, device, options)
+    summary = Loop(trainee, batches, training, folder, seed, device, stop, options.keep_checkpoints, micro_batch).run()
 
     if not current_workers().is_first:
         return {}
@@ -120,3 +128,20 @@ def untrained(experiment: Experiment, vocab_size: int) -> Autoencoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(experiment.seed, "init", "autoencoder"))
         return Autoencoder(experiment.autoencoder, experiment.model.chunk_size, vocab_size)
+
+
+def _micro_batch(
+    config: AutoencoderConfig, chunk_size: int, vocab_size: int, device: str, options: TrainingOptions
+) -> int:
+    """Sequences at once. An autoencoder is whole on every worker."""
+    workers = current_workers()
+    kind: Literal["cpu", "cuda"] = "cuda" if device.startswith("cuda") else "cpu"
+    trained = autoencoder_parameter_count(config, chunk_size, vocab_size).total
+
+    def bytes_of(rows: int) -> float:
+        memory = autoencoder_training_memory(config, chunk_size, vocab_size, kind, rows)
+        return divided_memory(memory, workers.size, "ddp", trained, 0.0, kind).total
+
+    rows = rows_at_once(config.training, workers.size)
+    # What is free differs from one GPU to the next.
+    return workers.told(fitting_rows(options.micro_batch, rows, bytes_of, available_memory(device)))

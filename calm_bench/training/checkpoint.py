@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from calm_bench.atomic import write_bytes, write_with
 from calm_bench.fingerprint import file_digest
 from calm_bench.training.parallel import current_workers, divided_like, whole_tensor
+from calm_bench.training_options import KEEP_CHECKPOINTS
 
-KEEP = 2
 """Newest checkpoints of a training that are kept, unless it is told another number."""
 
 _PREFIX = "step-"
@@ -48,7 +48,7 @@ class Counters:
 class Checkpoints:
     """The checkpoints of one training, newest last."""
 
-    def __init__(self, folder: Path, keep: int = KEEP) -> None:
+    def __init__(self, folder: Path, keep: int = KEEP_CHECKPOINTS) -> None:
         """
         Args:
             keep: how many of the newest are kept beside the best. No part of a training's configuration: where disks

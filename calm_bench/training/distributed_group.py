@@ -12,9 +12,20 @@ import torch
 import torch.distributed as dist
 from torch import Generator, Tensor, nn
 
-from calm_bench.row_noise import RowNoise, Rows
-from calm_bench.seeding import derive, generator
-from calm_bench.training.workers import CannotShare, P, Share, Strategy, T, Terms, Workers, each_whole, whole_shares
+from calm_bench.row_noise import Rows
+from calm_bench.training.workers import (
+    CannotShare,
+    P,
+    Share,
+    Strategy,
+    T,
+    Terms,
+    Workers,
+    each_whole,
+    noise_of,
+    own_rows,
+    whole_shares,
+)
 
 
 class DistributedGroup(Workers):
@@ -26,12 +37,12 @@ class DistributedGroup(Workers):
 
     def __init__(self, strategy: Strategy = "ddp") -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
-        self._strategy = strategy
+        self.strategy = strategy
         self._wrapped: nn.Module | None = None
 
     def prepare(self, module: nn.Module, units: Sequence[nn.Module], skips_parameters: bool) -> None:
         whole = _Whole(module)
-        if self._strategy == "fsdp" and units:
+        if self.strategy == "fsdp" and units:
             self._wrapped = _sharded(whole, units)
         else:
             # Initial weights are the same everywhere, but not what a network card makes of them: torch sends them.
@@ -75,10 +86,9 @@ class DistributedGroup(Workers):
         return list(total.tolist())
 
     def noise(self, share: Share, seed: int, step: int, device: str) -> Generator:
-        if share.rows.count == share.rows.total:
-            return generator(seed, "noise", step, share.index, device=device)
-        noise = RowNoise(share.rows, partial(self._gather, rows=share.rows), device)
-        return noise.manual_seed(derive(seed, "noise", step, share.index))
+        # Other workers may be at other rows of their own meanwhile.
+        gather = own_rows if share.is_piece else partial(self._gather, rows=share.rows)
+        return noise_of(share, gather, seed, step, device)
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         assert self._wrapped is not None
@@ -121,7 +131,7 @@ class DistributedGroup(Workers):
     def _of(self, whole: Share) -> Share:
         """This worker's rows of a micro-batch."""
         own = self._rows(self.rank, whole.rows.total)
-        return Share(whole.index, whole.tokens[own.start : own.stop], own)
+        return Share(whole.index, whole.tokens[own.start : own.stop], own, workers=self.size)
 
     def _rows(self, rank: int, total: int) -> Rows:
         return Rows(total * rank // self.size, total * (rank + 1) // self.size, total)

@@ -6,21 +6,25 @@ import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from calm_bench.autoencoder import load_autoencoder
 from calm_bench.config import Experiment
-from calm_bench.flops import DECODE_MODE, inference_flops, training_flops
+from calm_bench.devices import available_memory
+from calm_bench.flops import DECODE_MODE, inference_flops, parameter_count, training_flops
 from calm_bench.lm.base import ChunkLanguageModel
 from calm_bench.lm.folder import build_language_model, runs_code_from_elsewhere
+from calm_bench.memory import frozen_parameters, training_memory
 from calm_bench.seeding import derive
 from calm_bench.tokens import Batches, TokenStream, windows
 from calm_bench.training.autoencoder import TOKENIZER_FOLDER
-from calm_bench.training.checkpoint import KEEP
 from calm_bench.training.loop import Loop, TrainingTask
 from calm_bench.training.parallel import current_workers, whole_state
 from calm_bench.training.snapshots import Snapshots
+from calm_bench.training.workers import CannotShare
+from calm_bench.training_options import DEFAULT_OPTIONS, TrainingOptions
 from calm_bench.weights import save_tensors
+from calm_bench.worker_memory import divided_memory, fitting_rows, rows_at_once
 
 
 def train_language_model(
@@ -30,7 +34,7 @@ def train_language_model(
     folder: str | Path,
     device: str,
     stop: Callable[[], bool],
-    keep_checkpoints: int = KEEP,
+    options: TrainingOptions = DEFAULT_OPTIONS,
 ) -> dict[str, Any]:
     """Train ``experiment.model``, or go on where ``folder`` stopped.
 
@@ -38,6 +42,7 @@ def train_language_model(
 
     Args:
         autoencoder_folder: finished autoencoder stage; ``None`` for families that need none.
+        options: what belongs to the machine.
 
     Returns:
         Cost, losses, ``parameters`` (trained ones), ``inference_flops_per_token`` in ``decode_mode``, and
@@ -47,6 +52,7 @@ def train_language_model(
         TrainingError: the loss broke.
         Interrupted: ``stop`` said so.
         ValueError: a model that needs an autoencoder, without one.
+        CannotShare: fewer sequences at once are asked for than a head of a user's can be computed on.
     """
     tokens_folder, folder = Path(tokens_folder), Path(folder)
     config, training = experiment.model, experiment.model.training
@@ -85,7 +91,8 @@ def train_language_model(
         stream, training.batch_size, training.sequence_length, derive(experiment.seed, "data", "language_model")
     )
     seed = derive(experiment.seed, "language_model")
-    summary = Loop(trainee, batches, training, folder, seed, device, stop, keep_checkpoints).run()
+    micro_batch = _micro_batch(experiment, stream.vocab_size, model, device, options)
+    summary = Loop(trainee, batches, training, folder, seed, device, stop, options.keep_checkpoints, micro_batch).run()
 
     save(folder / "model")
     if workers.is_first:
@@ -101,6 +108,33 @@ def train_language_model(
         "inference_flops_by_part": dict(inference.parts),
         "decode_mode": DECODE_MODE,
     }
+
+
+def _micro_batch(
+    experiment: Experiment, vocab_size: int, model: ChunkLanguageModel, device: str, options: TrainingOptions
+) -> int | None:
+    """Sequences at once; None for all of a worker's."""
+    config, workers = experiment.model, current_workers()
+    rows = rows_at_once(config.training, workers.size)
+    if not model.draws_by_rows:
+        if options.micro_batch != "auto" and options.micro_batch < rows:
+            raise CannotShare(
+                f"execution.micro_batch={options.micro_batch} would divide {rows} sequences, and this model's head "
+                "draws noise that cannot be shared by rows: set model.training.gradient_accumulation instead, or let "
+                "the head draw by calm_bench.row_noise.draw and say so (Head.draws_by_rows)"
+            )
+        return None
+    kind: Literal["cpu", "cuda"] = "cuda" if device.startswith("cuda") else "cpu"
+    autoencoder = experiment.autoencoder if config.needs_autoencoder else None
+    trained = parameter_count(config, autoencoder, vocab_size).total
+    frozen = frozen_parameters(config, autoencoder, vocab_size)
+
+    def bytes_of(rows: int) -> float:
+        memory = training_memory(config, autoencoder, vocab_size, kind, rows)
+        return divided_memory(memory, workers.size, workers.strategy, trained, frozen, kind).total
+
+    # What is free differs from one GPU to the next.
+    return workers.told(fitting_rows(options.micro_batch, rows, bytes_of, available_memory(device)))
 
 
 def _parts(model: ChunkLanguageModel) -> dict[str, list[str]]:

@@ -18,11 +18,13 @@ from calm_bench.config import Training
 from calm_bench.errors import RunError, StopRequested
 from calm_bench.flops import training_steps
 from calm_bench.seeding import derive
-from calm_bench.training.checkpoint import KEEP, Checkpoints, Counters
+from calm_bench.training.checkpoint import Checkpoints, Counters
+from calm_bench.training.micro_batches import in_pieces
 from calm_bench.training.optim import build_optimizer, learning_rate
 from calm_bench.training.parallel import current_workers, whole_tensor
 from calm_bench.training.plateau import PlateauAlarm
 from calm_bench.training.recorder import METRICS_FILE, NullRecorder, Recorder
+from calm_bench.training_options import KEEP_CHECKPOINTS
 
 CHECKPOINT_S = 20.0
 """Slow trainings save this often whatever ``checkpoint_every`` says, if saving takes little of the time."""
@@ -81,9 +83,9 @@ class TrainingTask:
     after_step: Callable[[int, int], None] = lambda step, total_steps: None
     """Called with every step that was taken and the number of all; leaves the module as it is."""
     draws_by_rows: bool = True
+    """Whether ``loss`` is a mean over rows and draws all noise by :func:`calm_bench.row_noise.draw`."""
     section: str = "model"
     """The section of an experiment that configures this training: where advice says what to change."""
-    """Whether ``loss`` is a mean over rows and draws all noise by :func:`calm_bench.row_noise.draw`."""
     skips_parameters: bool = False
     """Whether a step may leave trained parameters without a gradient."""
     units: Sequence[nn.Module] = ()
@@ -135,7 +137,11 @@ class _Averages:
 
 
 class Loop:
-    """A training in progress on ``folder``; :meth:`run` starts it or goes on where it was interrupted."""
+    """A training in progress on ``folder``; :meth:`run` starts it or goes on where it was interrupted.
+
+    Args:
+        micro_batch: sequences at once, for want of memory; unset means those of a micro-batch of ``config``.
+    """
 
     def __init__(
         self,
@@ -146,10 +152,12 @@ class Loop:
         seed: int,
         device: str,
         stop: Callable[[], bool],
-        keep_checkpoints: int = KEEP,
+        keep_checkpoints: int = KEEP_CHECKPOINTS,
+        micro_batch: int | None = None,
     ) -> None:
         self.trainee, self.batches, self.config = trainee, batches, config
         self.seed, self.device, self.stop = seed, device, stop
+        self.micro_batch = micro_batch
         self.total_steps = training_steps(config, trainee.flops_per_token)
         self.tokens_per_step = config.batch_size * config.sequence_length
         self.workers = current_workers()
@@ -231,7 +239,7 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         parts, told = self.config.gradient_accumulation, []
-        shares = self.workers.shares(self._next_batch(), parts, self.trainee.draws_by_rows)
+        shares = in_pieces(self.workers.shares(self._next_batch(), parts, self.trainee.draws_by_rows), self.micro_batch)
         for share in shares:
             noise = self.workers.noise(share, self.seed, self.step, self.device)
             with self.workers.last(share is shares[-1]):
@@ -326,7 +334,8 @@ class Loop:
         micro_batches = held_out.split(self.config.batch_size // parts)
         seed, told, rows = derive(self.seed, "validation"), [], []
         with torch.no_grad(), self._autocast():
-            for share in self.workers.scored(micro_batches, parts, self.trainee.draws_by_rows):
+            shares = self.workers.scored(micro_batches, parts, self.trainee.draws_by_rows)
+            for share in in_pieces(shares, self.micro_batch):
                 noise = self.workers.noise(share, seed, 0, self.device)
                 tokens = share.tokens.to(self.device)
                 loss, terms = self.workers.evaluate(self.trainee.scores, tokens, noise)

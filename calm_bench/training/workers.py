@@ -19,8 +19,8 @@ from typing import Literal, ParamSpec, TypeVar
 from torch import Generator, Tensor, nn
 
 from calm_bench.errors import UsageError
-from calm_bench.row_noise import Rows
-from calm_bench.seeding import generator
+from calm_bench.row_noise import RowNoise, Rows
+from calm_bench.seeding import derive, generator
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -43,10 +43,15 @@ class Share:
     rows: Rows
     counts: bool = True
     """False where it is computed only because other workers, who have one more, cannot do without this one."""
+    workers: int = 1
+    """How many workers have rows of the micro-batch."""
+    is_piece: bool = False
+    """Whether it is a part of a worker's rows, computed by itself for want of memory."""
 
     @property
     def fraction(self) -> float:
-        return self.rows.count / self.rows.total
+        """Its weight in the mean over the micro-batch."""
+        return self.rows.count / self.rows.total if self.counts else 0.0
 
 
 class Workers(ABC):
@@ -54,6 +59,8 @@ class Workers(ABC):
 
     rank: int
     size: int
+    strategy: Strategy
+    """What each holds of a language model."""
 
     @property
     def is_first(self) -> bool:
@@ -127,6 +134,7 @@ class SingleProcess(Workers):
     """One process that does everything."""
 
     rank, size = 0, 1
+    strategy: Strategy = "ddp"
 
     def prepare(self, module: nn.Module, units: Sequence[nn.Module], skips_parameters: bool) -> None:
         pass
@@ -141,7 +149,7 @@ class SingleProcess(Workers):
         return list(own)
 
     def noise(self, share: Share, seed: int, step: int, device: str) -> Generator:
-        return generator(seed, "noise", step, share.index, device=device)
+        return noise_of(share, own_rows, seed, step, device)
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return function(*args, **kwargs)
@@ -152,7 +160,13 @@ class SingleProcess(Workers):
         return nullcontext()
 
     def totals(self, terms: Sequence[tuple[Share, Terms]], parts: int) -> list[tuple[Terms, int]]:
-        return [(each, 1) for _, each in terms]
+        # The pieces of a micro-batch make one mean.
+        sums: dict[int, Terms] = {}
+        for share, each in terms:
+            before = sums.get(share.index)
+            own = {name: share.fraction * value for name, value in each.items()}
+            sums[share.index] = own if before is None else {name: before[name] + own[name] for name in own}
+        return [(each, 1) for each in sums.values()]
 
     def any(self, flag: bool) -> bool:
         return flag
@@ -169,3 +183,19 @@ def whole_shares(batch: Tensor, parts: int) -> list[Share]:
 def each_whole(micro_batches: Sequence[Tensor]) -> list[Share]:
     """Each micro-batch [rows, L] with all of its rows."""
     return [Share(index, tokens, Rows(0, len(tokens), len(tokens))) for index, tokens in enumerate(micro_batches)]
+
+
+def noise_of(share: Share, gather: Callable[[Tensor], Tensor], seed: int, step: int, device: str) -> Generator:
+    """The random numbers of ``share`` in ``step``, as :meth:`Workers.noise`.
+
+    Args:
+        gather: as of :class:`calm_bench.row_noise.RowNoise`, where the share is no whole micro-batch.
+    """
+    if share.rows.count == share.rows.total:
+        return generator(seed, "noise", step, share.index, device=device)
+    return RowNoise(share.rows, gather, device).manual_seed(derive(seed, "noise", step, share.index))
+
+
+def own_rows(rows: Tensor) -> Tensor:
+    """What is known of other rows where nobody else is at them: nothing."""
+    return rows

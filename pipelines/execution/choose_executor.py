@@ -16,7 +16,7 @@ def make_executor(execution: Execution, store: Store) -> Executor:
                 f"execution.workers={execution.workers} needs Ray, which starts several workers for one training: use "
                 "execution.backend=ray (without --local), or execution.workers=1"
             )
-        return LocalExecutor(store, execution.device, execution.keep_checkpoints)
+        return LocalExecutor(store, execution.device, execution.training)
     from pipelines.execution.ray_executor import RayExecutor
 
     return RayExecutor(store, execution)

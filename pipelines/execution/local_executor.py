@@ -8,11 +8,12 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from calm_bench.training_options import DEFAULT_OPTIONS, TrainingOptions
 from pipelines.execution.failures import cause_of
 from pipelines.execution.run_stage import StageError, run_stage
 from pipelines.store.store import Store
 from pipelines.study.stage import Interrupted, Stage
-from pipelines.study.stage_context import KEEP_CHECKPOINTS, StageContext
+from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_kind import STAGE_KINDS, StageKind
 
 
@@ -25,10 +26,10 @@ class LocalExecutor:
 
     parallelism = 1
 
-    def __init__(self, store: Store, device: str = "auto", keep_checkpoints: int = KEEP_CHECKPOINTS) -> None:
+    def __init__(self, store: Store, device: str = "auto", training: TrainingOptions = DEFAULT_OPTIONS) -> None:
         self._store = store
         self._device = device
-        self._keep_checkpoints = keep_checkpoints
+        self._training = training
         self._stopped = threading.Event()
         self._unwanted: set[Stage] = set()
         self._queue: queue.SimpleQueue[tuple[Stage, StageKind, Future[dict[str, Any]]] | None] = queue.SimpleQueue()
@@ -61,7 +62,7 @@ class LocalExecutor:
         while (item := self._queue.get()) is not None:
             stage, kind, future = item
             try:
-                context = StageContext(self._device, self._stop(stage), self._keep_checkpoints)
+                context = StageContext(self._device, self._stop(stage), self._training)
                 result = run_stage(self._store, stage, kind, context)
             except (StageError, Interrupted) as error:
                 future.set_exception(error)

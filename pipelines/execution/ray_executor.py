@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from calm_bench.devices import available_cpus
+from calm_bench.training_options import TrainingOptions
 from pipelines.execution.capacity import unschedulable_reason
 from pipelines.execution.executor import ExecutorError
 from pipelines.execution.failures import Cause, kernel_kills
@@ -145,7 +146,7 @@ class RayExecutor:
         )
         device = self._execution.device if gpus else "cpu"
         flags = (self._flag(), self._flag(stage))
-        call = pickled(_perform, self._store, stage, kind, device, flags, self._execution.keep_checkpoints, group)
+        call = pickled(_perform, self._store, stage, kind, device, flags, self._execution.training, group)
         kills = kernel_kills()
         reference = task.remote(self._code, call)
         reference.future().add_done_callback(lambda done: self._take_in(done, future, stage, kills))
@@ -168,7 +169,7 @@ def _perform(
     kind: StageKind,
     device: str,
     flags: tuple[str, ...],
-    keep_checkpoints: int,
+    training: TrainingOptions,
     group: WorkerGroup | None,
     placed: bool = False,
 ) -> dict[str, Any] | StageError | Interrupted:
@@ -191,8 +192,8 @@ def _perform(
                     # without GPUs.
                     node = node_with_capacity(group, stage, stop, None)
                     if node != this_node():
-                        return _perform_on(node, store, stage, kind, device, flags, keep_checkpoints, group)
-                return run_stage(store, stage, kind, StageContext(device, stop, keep_checkpoints), group)
+                        return _perform_on(node, store, stage, kind, device, flags, training, group)
+                return run_stage(store, stage, kind, StageContext(device, stop, training), group)
             except Interrupted:
                 if ordered() and not asked():
                     saved = "its worker was told to end (SIGTERM), and did so with its state saved"

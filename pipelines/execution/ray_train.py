@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from calm_bench.training_options import TrainingOptions
 from pipelines.execution.failures import WorkerFailed, kernel_kills
 from pipelines.execution.same_code import DriverCode
 from pipelines.execution.worker_group import WorkerGroup
@@ -56,7 +57,7 @@ class _Job:
     inputs: Mapping[str, Path]
     folder: Path
     device: str
-    keep_checkpoints: int
+    training: TrainingOptions
     strategy: Literal["ddp", "fsdp"]
     code: DriverCode
 
@@ -78,7 +79,7 @@ def run_with_workers(
         Interrupted: ``context.stop()`` turned true, while they worked or before there was room for them.
         WorkerFailed: a worker failed or was lost.
     """
-    told = (context.device, context.keep_checkpoints, group.strategy)
+    told = (context.device, context.training, group.strategy)
     job = _Job(stage, kind, inputs, folder, *told, DriverCode.here())
     kills = kernel_kills()
     with _relayed(context.stop, folder / STOP):
@@ -141,7 +142,7 @@ def _work(config: dict[str, Any]) -> dict[str, Any]:
         from calm_bench.training.parallel import data_parallel
 
         device = prepare_process(job.kind, job.device)
-        context = StageContext(device, StopFiles(job.folder / STOP), job.keep_checkpoints)
+        context = StageContext(device, StopFiles(job.folder / STOP), job.training)
         with data_parallel(job.strategy):
             result = job.kind.run(job.stage, job.inputs, job.folder, context)
         return {"result": result, "device": device_name(device)}

@@ -211,7 +211,7 @@ def _add_costs(
     if trial.graph is None or trial.price is None or trial.experiment is None:
         return
     sizes = text_sizes(trial.experiment, trial.graph, store)
-    context = cost_context(trial.experiment, trial.graph, trial.price, sizes, speeds, study.execution.keep_checkpoints)
+    context = cost_context(trial.experiment, trial.graph, trial.price, sizes, speeds, study.execution.training)
     for stage in trial.graph.stages:
         if stage not in costs:
             costs[stage] = STAGE_KINDS.get(stage.kind).cost(stage, context)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import log
 
 from calm_bench.config import Experiment
+from calm_bench.training_options import TrainingOptions
 from pipelines.planning.calibration import Calibration, Measured
 from pipelines.planning.machines import CORE_FLOPS_PER_SECOND, Machine
 from pipelines.study.cost import CostContext, TextSizes, Workers
@@ -51,7 +52,7 @@ def cost_context(
     price: Price,
     sizes: TextSizes,
     speeds: Speeds,
-    keep_checkpoints: int,
+    training: TrainingOptions,
 ) -> CostContext:
     """What the stages ``graph`` of ``experiment`` are priced by on the machine of ``speeds``."""
     machine = speeds.machine
@@ -64,5 +65,6 @@ def cost_context(
         speeds.of,
         speeds.is_measured,
         Workers(machine.workers, machine.strategy, machine.speedup),
-        keep_checkpoints,
+        training,
+        machine.memory_bytes,
     )

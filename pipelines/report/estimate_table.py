@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from pipelines.common.numbers import compact, duration, printable, scientific
 from pipelines.planning.estimate import Estimate
 from pipelines.study.stage import Stage
@@ -77,27 +79,36 @@ def _memory_lines(estimate: Estimate) -> list[str]:
             lines.append(f"           TOO MUCH: {whose} {has}.{_advice(largest, estimate)}")
         else:
             lines[0] += f"; there are {has}"
+    if divided := _divided_batches(estimate):
+        lines.append(f"           sequences at once (execution.micro_batch): {', '.join(divided)}")
     return lines
 
 
+def _divided_batches(estimate: Estimate) -> list[str]:
+    """The trainings of whose batches memory holds a part at once."""
+    found: dict[str, None] = {}
+    for stage in estimate.spans:
+        sequences, section = estimate.costs[stage].sequences, STAGE_KINDS.get(stage.kind).section
+        if sequences is None or section is None:
+            continue
+        training = stage.config[section]["training"]
+        rows = training["batch_size"] // training["gradient_accumulation"]
+        if sequences < ceil(rows / estimate.machine.workers):
+            found[f"{printable(str(stage))} {sequences} of {rows}"] = None
+    return list(found)
+
+
 def _advice(stage: Stage, estimate: Estimate) -> str:
-    """Which micro-batch would fit."""
-    memory = estimate.costs[stage].memory
-    section = STAGE_KINDS.get(stage.kind).section
-    training = stage.config[section]["training"] if section else None
-    available = estimate.machine.memory_bytes
-    if memory is None or training is None or available is None or estimate.machine.device == "cpu":
+    """What would make it fit."""
+    cost = estimate.costs[stage]
+    if cost.sequences is None or estimate.machine.device == "cpu":
         return " Let fewer run at once (execution.max_parallel), or make the micro-batches smaller."
-    parts = memory.parts.parts
-    batch, now = training["batch_size"], training["gradient_accumulation"]
-    fixed = memory.total - parts.get("activations", 0.0) - parts.get("loss", 0.0)
-    if "gradients" not in parts:
-        return f" Its validation reads all text at once: lower {section}.training.validation_batches."
-    room = available - fixed
-    for count in (n for n in range(now + 1, batch + 1) if batch % n == 0):
-        if (memory.total - fixed) * now / count <= room:
-            return f" {section}.training.gradient_accumulation={count} would fit, for the same steps."
-    return ""
+    if cost.sequences > 1:
+        return " execution.micro_batch=auto divides its micro-batches until they fit, for the same steps."
+    return (
+        " Not even one sequence fits: lower the model's size or its sequence_length, or divide it among workers "
+        "(execution.strategy=fsdp)."
+    )
 
 
 def _disk_lines(estimate: Estimate) -> list[str]:

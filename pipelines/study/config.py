@@ -8,8 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from calm_bench.config import Experiment
 from calm_bench.frozen import Frozen, NonNegativeInt, PositiveInt
+from calm_bench.training_options import KEEP_CHECKPOINTS, TrainingOptions
 from pipelines.study.equal_budget import parse_budget
-from pipelines.study.stage_context import KEEP_CHECKPOINTS
 
 LENGTHS = tuple(f"model.training.{name}" for name in ("num_steps", "num_tokens", "num_flops"))
 """Paths of an experiment that say how long its language model is trained."""
@@ -229,6 +229,10 @@ class Execution(Frozen):
     network. Then the trial is recorded as failed and the study goes on. What would fail again is not tried again."""
     keep_checkpoints: PositiveInt = KEEP_CHECKPOINTS
     """Newest checkpoints of a running training that are kept, beside the one of the lowest validation loss."""
+    micro_batch: Literal["auto"] | PositiveInt = "auto"
+    """Sequences of a training that are computed at once, by each of its workers. ``auto`` is as many of a batch as the
+    device's memory holds. It changes no result beyond the rounding of sums: ``gradient_accumulation`` of a training is
+    for who wants it to be a part of what is trained."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     store: str = "runs"
     """Folder of all results, shared between hosts or not, or an address that fsspec can write to (``s3://bucket/path``).
@@ -236,6 +240,11 @@ class Execution(Frozen):
     optuna_storage: str | None = None
     """PostgreSQL database for the trials, ``postgresql://USER:PASSWORD@HOST/DATABASE``, where drivers share no folder
     that locks files; ``CALM_BENCH_OPTUNA_STORAGE`` is used where unset, then a journal in the store."""
+
+    @property
+    def training(self) -> TrainingOptions:
+        """What a worker is told about how to train."""
+        return TrainingOptions(self.keep_checkpoints, self.micro_batch)
 
     @model_validator(mode="after")
     def _workers_share_no_gpu(self) -> Self:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from calm_bench.config import Experiment
 from calm_bench.memory import Memory
+from calm_bench.training_options import DEFAULT_OPTIONS, TrainingOptions
 from pipelines.study.workload import Speed, Workload
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class StageCost:
     """What stays."""
     scratch_bytes: float = 0.0
     """What is there besides while it runs: checkpoints."""
+    sequences: int | None = None
+    """How many of a batch a training computes at once; None for other stages."""
     measured: bool = True
     """Whether the seconds rest on a measurement of this very model on the machine."""
 
@@ -66,11 +69,6 @@ class Workers:
     speedup: float = 1.0
     """How many times as fast as one process they make a step."""
 
-    @property
-    def whole(self) -> Workers:
-        """The same processes, each with all of the model."""
-        return replace(self, strategy="ddp")
-
 
 @dataclass(frozen=True)
 class CostContext:
@@ -86,7 +84,9 @@ class CostContext:
     """The speed of a model on the machine: measured, scaled from the nearest that is, or assumed."""
     is_measured: Callable[[Workload], bool]
     workers: Workers = Workers()
-    keep_checkpoints: int = 2
+    training: TrainingOptions = DEFAULT_OPTIONS
+    memory_bytes: float | None = None
+    """What a worker may use; None where nobody knows."""
 
     @property
     def vocab_size(self) -> int:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-KEEP_CHECKPOINTS = 2
-"""As :data:`calm_bench.training.checkpoint.KEEP`, which comes with torch."""
+from calm_bench.training_options import DEFAULT_OPTIONS, TrainingOptions
 
 
 def never() -> bool:
@@ -26,5 +25,4 @@ class StageContext:
     """``cpu`` or ``cuda``. Of a worker ``auto`` may be asked, too: a GPU if it sees one."""
     stop: Callable[[], bool] = never
     """Turns true when the stage should save what it has and end. Cheap enough to be asked at every step."""
-    keep_checkpoints: int = KEEP_CHECKPOINTS
-    """How many of its newest checkpoints a training keeps beside the best."""
+    training: TrainingOptions = DEFAULT_OPTIONS

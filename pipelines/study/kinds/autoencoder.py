@@ -8,12 +8,13 @@ from typing import Any
 
 from calm_bench.config import Autoencoder, Experiment, LanguageModel
 from calm_bench.flops import autoencoder_parameter_count
-from calm_bench.memory import autoencoder_training_memory
+from calm_bench.memory import Memory, autoencoder_training_memory
+from calm_bench.worker_memory import divided_memory
 from pipelines.common.numbers import floored_percent
 from pipelines.study.cost import STAGE_S, UNKNOWN_COST, CostContext, StageCost
 from pipelines.study.kinds.autoencoder_workload import AutoencoderWorkload
 from pipelines.study.kinds.measured_speed import measure_autoencoder
-from pipelines.study.kinds.training_cost import micro_batch_advice, training_disk, worker_memory, worker_seconds
+from pipelines.study.kinds.training_cost import micro_batch_advice, sequences_at_once, training_disk, worker_seconds
 from pipelines.study.price import TrainingPrice, price_of
 from pipelines.study.row import FinishedStage, RowPart
 from pipelines.study.stage import Interrupted, Stage
@@ -41,7 +42,7 @@ def run_autoencoder(stage: Stage, inputs: Mapping[str, Path], folder: Path, cont
             folder,
             context.device,
             context.stop,
-            context.keep_checkpoints,
+            context.training,
         )
     except training.Interrupted as error:
         raise Interrupted(str(error)) from error
@@ -79,17 +80,18 @@ def autoencoder_cost(stage: Stage, context: CostContext) -> StageCost:
     seconds = worker_seconds(price, workload.training, speed, context.workers)
     tested = context.sizes.tokens_of("test") or 0.0
     seconds += speed.reconstruction_token * (tested + PROBES * min(PROBED_TOKENS, tested))
-    memory = autoencoder_training_memory(
-        context.experiment.autoencoder, model.chunk_size, context.vocab_size, context.device
-    )
-    if context.workers.count > 1:
-        # Autoencoders stay whole.
-        memory = worker_memory(
-            memory, workload.training, price.parameters.total, 0.0, context.workers.whole, context.device
-        )
     saved = price.parameters.total
-    kept, scratch = training_disk(price, workload.training, saved, 1, context.keep_checkpoints)
-    return StageCost(STAGE_S + seconds, memory, kept, scratch, measured=context.is_measured(workload))
+
+    def memory_of(rows: int) -> Memory:
+        whole = autoencoder_training_memory(
+            context.experiment.autoencoder, model.chunk_size, context.vocab_size, context.device, rows
+        )
+        # Autoencoders stay whole on every worker.
+        return divided_memory(whole, context.workers.count, "ddp", saved, 0.0, context.device)
+
+    rows = sequences_at_once(workload.training, memory_of, context)
+    kept, scratch = training_disk(price, workload.training, saved, 1, context.training.keep_checkpoints)
+    return StageCost(STAGE_S + seconds, memory_of(rows), kept, scratch, rows, context.is_measured(workload))
 
 
 def autoencoder_memory_advice(stage: Stage, strategy: str | None) -> str:

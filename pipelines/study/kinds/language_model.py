@@ -9,11 +9,12 @@ from typing import Any
 from calm_bench.config import Autoencoder, Experiment, LanguageModel, Trajectory
 from calm_bench.family_registry import FAMILIES
 from calm_bench.flops import parameter_count
-from calm_bench.memory import training_memory
+from calm_bench.memory import Memory, training_memory
+from calm_bench.worker_memory import divided_memory
 from pipelines.study.cost import STAGE_S, CostContext, StageCost
 from pipelines.study.kinds.language_model_workload import LanguageModelWorkload
 from pipelines.study.kinds.measured_speed import measure_language_model
-from pipelines.study.kinds.training_cost import micro_batch_advice, training_disk, worker_memory, worker_seconds
+from pipelines.study.kinds.training_cost import micro_batch_advice, sequences_at_once, training_disk, worker_seconds
 from pipelines.study.price import TrainingPrice, price_of
 from pipelines.study.row import FinishedStage, RowPart
 from pipelines.study.stage import Interrupted, Stage
@@ -40,7 +41,7 @@ def run_language_model(stage: Stage, inputs: Mapping[str, Path], folder: Path, c
             folder,
             context.device,
             context.stop,
-            context.keep_checkpoints,
+            context.training,
         )
     except training.Interrupted as error:
         raise Interrupted(str(error)) from error
@@ -80,14 +81,17 @@ def language_model_cost(stage: Stage, context: CostContext) -> StageCost:
     frozen = 0.0 if price.autoencoder is None else price.autoencoder.parameters.total
     snapshots = 0 if experiment.trajectory is None else experiment.trajectory.snapshots
     trained = price.model.parameters.total
-    memory = training_memory(experiment.model, autoencoder, context.vocab_size, context.device)
-    if context.workers.count > 1:
-        memory = worker_memory(memory, workload.training, trained, frozen, context.workers, context.device)
+
+    def memory_of(rows: int) -> Memory:
+        whole = training_memory(experiment.model, autoencoder, context.vocab_size, context.device, rows)
+        return divided_memory(whole, context.workers.count, context.workers.strategy, trained, frozen, context.device)
+
+    rows = sequences_at_once(workload.training, memory_of, context)
     seconds = worker_seconds(price.model, workload.training, context.speed_of(workload), context.workers)
     kept, scratch = training_disk(
-        price.model, workload.training, trained + frozen, 1 + snapshots, context.keep_checkpoints
+        price.model, workload.training, trained + frozen, 1 + snapshots, context.training.keep_checkpoints
     )
-    return StageCost(STAGE_S + seconds, memory, kept, scratch, measured=context.is_measured(workload))
+    return StageCost(STAGE_S + seconds, memory_of(rows), kept, scratch, rows, context.is_measured(workload))
 
 
 def language_model_memory_advice(stage: Stage, strategy: str | None) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import ceil
-from typing import Any, Literal
+from typing import Any
 
 from calm_bench.config import Training
-from calm_bench.flops import CostBreakdown
 from calm_bench.memory import FLOAT, Memory
-from pipelines.study.cost import SMALL_FILES_BYTES, Workers
+from calm_bench.worker_memory import fitting_rows, rows_at_once
+from pipelines.study.cost import SMALL_FILES_BYTES, CostContext, Workers
 from pipelines.study.price import TrainingPrice
 from pipelines.study.workload import Speed
 
@@ -69,43 +69,14 @@ def training_disk(
     return kept, (keep + 2) * checkpoint_bytes(price)
 
 
-def worker_memory(
-    memory: Memory,
-    training: Training,
-    trained: float,
-    frozen: float,
-    workers: Workers,
-    device: Literal["cpu", "cuda"],
-) -> Memory:
-    """Bytes of one of ``workers`` at the worst moment, where one process would need ``memory``.
+def sequences_at_once(training: Training, memory_of: Callable[[int], Memory], context: CostContext) -> int:
+    """Sequences that a worker computes at once, as ``execution.micro_batch`` says.
 
     Args:
-        trained: parameters that are trained.
-        frozen: parameters that are there besides.
+        memory_of: from sequences at once to what a worker takes.
     """
-    count = workers.count
-    parts = dict(memory.parts.parts)
-    if training.gradient_accumulation % count:
-        rows = training.batch_size // training.gradient_accumulation
-        share = min(1.0, ceil(rows / count) / rows)
-        for name in ("activations", "loss"):
-            parts[name] = share * parts.get(name, 0.0)
-    if workers.strategy == "ddp":
-        # In which gradients are collected to be sent.
-        return Memory(CostBreakdown(parts | {"buckets": FLOAT * trained}))
-    # Beyond fp32, weights have copies for autocast, which are whole from the forward to the backward pass.
-    copies = parts["weights"] / (FLOAT * (trained + frozen)) - 1
-    pieces = parts | {
-        "weights": FLOAT * (trained / count + frozen + copies * (trained + frozen)),
-        "gradients": parts.get("gradients", 0.0) / count,
-        "optimizer": parts.get("optimizer", 0.0) / count,
-    }
-    # It is built whole before it is divided; on CPUs the first worker gathers a checkpoint in the same memory.
-    whole = FLOAT * (trained + frozen)
-    if device == "cpu":
-        whole += pieces["weights"] + pieces["optimizer"] + 2 * FLOAT * trained
-    least = {"process": parts["process"], "whole model": whole}
-    return Memory(CostBreakdown(max(pieces, least, key=lambda found: sum(found.values()))))
+    rows = rows_at_once(training, context.workers.count)
+    return fitting_rows(context.training.micro_batch, rows, lambda n: memory_of(n).total, context.memory_bytes)
 
 
 def micro_batch_advice(training: Mapping[str, Any], section: str, parameters: int | None) -> str:
@@ -121,9 +92,8 @@ def micro_batch_advice(training: Mapping[str, Any], section: str, parameters: in
     size = f"{sequences} sequences of {length:,} tokens at once"
     if parameters is not None:
         size = f"{parameters:,} parameters, {size}"
-    more = next((n for n in range(parts + 1, training["batch_size"] + 1) if training["batch_size"] % n == 0), None)
     advice = f"lower the model's size or {section}.training.sequence_length"
-    if more is not None:
-        fewer = training["batch_size"] // more
-        advice = f"{section}.training.gradient_accumulation={more} has {fewer} sequences at once for the same steps"
+    if sequences > 1:
+        fewer = (sequences + 1) // 2
+        advice = f"execution.micro_batch={fewer} has {fewer} sequences at once for the same steps"
     return f"it has {size}: {advice}, or let fewer stages run at once (execution.max_parallel)"

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
@@ -23,17 +22,25 @@ from calm_bench.training.distributed_group import DistributedGroup
 from calm_bench.training.optim import build_optimizer
 from calm_bench.training.parallel import data_parallel
 from calm_bench.training.workers import CannotShare, Strategy
-from tests.calm_bench.training.tiny_trainings import STEPS, TRAINED, Trainings, assert_same, cut, metrics, never, state
+from calm_bench.training_options import DEFAULT_OPTIONS, TrainingOptions
+from tests.calm_bench.training.tiny_trainings import (
+    COMPARING_ROWS,
+    STEPS,
+    TOLERANCE,
+    TRAINED,
+    Trainings,
+    assert_alike,
+    assert_same,
+    cut,
+    never,
+    state,
+)
 
 pytestmark = [
     pytest.mark.slow,
     # Of torch, about how fast bf16 is on a CPU.
     pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight"),
 ]
-
-TOLERANCE = {"fp32": 1e-5, "bf16": 1e-3}
-"""Of a loss: what another order of summation may change. Under bf16 weights that differ in their last bit may round to
-neighbours that are 2^-8 apart, which ones is up to the CPU's kernels; other noise changes every loss by percents."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,7 @@ class Job:
     settings: dict[str, Any]
     strategy: Strategy = "ddp"
     stop_after: int | None = None
+    options: TrainingOptions = DEFAULT_OPTIONS
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ def _answer(rank: int, trainings: Trainings, job: Job) -> Answer:
     try:
         with data_parallel(job.strategy), pytest.MonkeyPatch.context() as patch:
             patch.setattr(loop, "build_optimizer", remembered)
-            result = trainings.of(job.what, **job.settings)(job.folder, stop)
+            result = trainings.of(job.what, job.options, **job.settings)(job.folder, stop)
     except (Interrupted, CannotShare) as error:
         return Answer({}, f"{type(error).__name__}: {error}", 0)
     (optimizer,) = optimizers
@@ -161,27 +169,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def assert_alike(
-    folder: Path, whole: Path, result: dict[str, Any], reference: dict[str, Any], tolerance: float = TOLERANCE["fp32"]
-) -> None:
-    """The same training up to the order of summation: every line of metrics, the model, the result."""
-    for mine, theirs in zip(metrics(folder), metrics(whole), strict=True):
-        values, expected = mine.pop("metrics"), theirs.pop("metrics")
-        assert mine == theirs
-        assert values.keys() == expected.keys()
-        for name, value in expected.items():
-            # A loss is a mean and a norm is not: it amplifies what the sums before it have left.
-            own = max(100 * TOLERANCE["fp32"], 10 * tolerance) if name.startswith("grad_norm") else tolerance
-            assert values[name] == pytest.approx(value, rel=own, abs=own), name
-    models = [load_file(place / "model" / "model.safetensors") for place in (folder, whole)]
-    assert models[0].keys() == models[1].keys()
-    for name, tensor in models[0].items():
-        torch.testing.assert_close(tensor, models[1][name], rtol=1e-3, atol=1e-3)
-    assert result.keys() == reference.keys()
-    for name in ("steps", "tokens", "training_flops", "parameters", "plateau_steps"):
-        assert result[name] == reference[name]
-
-
 MICRO_BATCHES = {"gradient_accumulation": 2}
 UNEVEN = {"batch_size": 5, "learning_rate": 2e-4}
 
@@ -208,6 +195,18 @@ def test_two_workers_train_what_one_trains(
     assert (first.error, second.error) == ("", "")
     assert (first.threads, second.threads) == (1, 1)
     assert_alike(tmp_path, whole, first.result, reference, TOLERANCE[settings.get("precision", "fp32")])
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("batch_size", [4, 5])
+def test_two_workers_compute_their_rows_in_pieces(
+    batch_size: int, strategy: Strategy, run: Run, trainings: Trainings, tmp_path: Path
+) -> None:
+    settings = UNEVEN | {"batch_size": batch_size}
+    first, second = run(Job("energy", tmp_path, settings, strategy, options=TrainingOptions(micro_batch=1)))
+    reference, whole = trainings.undisturbed("energy", **settings)
+    assert (first.error, second.error) == ("", "")
+    assert_alike(tmp_path, whole, first.result, reference, besides=COMPARING_ROWS)
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Generator, Tensor, nn
 from calm_bench.config import Experiment
 from calm_bench.heads import Head
 from calm_bench.training import Interrupted, train_autoencoder, train_language_model
+from calm_bench.training_options import DEFAULT_OPTIONS, TrainingOptions
 
 STEPS = 12
 TRAINING: dict[str, Any] = {
@@ -38,6 +39,11 @@ HEADS_TRAINED: dict[str, dict[str, Any]] = {
     "shortcut": {"kind": "shortcut", **NETWORK},
     "custom": {"kind": "custom", "target": f"{__name__}:PointHead"},
 }
+COMPARING_ROWS = {"unconditional"}
+"""Metrics that compare the rows of a micro-batch with each other, and know those that are computed at once."""
+TOLERANCE = {"fp32": 1e-5, "bf16": 1e-3}
+"""Of a loss: what another order of summation may change. Under bf16 weights that differ in their last bit may round to
+neighbours that are 2^-8 apart, which ones is up to the CPU's kernels; other noise changes every loss by percents."""
 Train = Callable[[Path, Callable[[], bool]], dict[str, Any]]
 
 TRAINED = ["autoencoder", "token", *HEADS_TRAINED]
@@ -87,14 +93,14 @@ class Trainings:
         self._tokens, self._autoencoder, self._references = tokens, autoencoder, references
         self._results: dict[str, dict[str, Any]] = {}
 
-    def of(self, what: str, **settings: Any) -> Train:
+    def of(self, what: str, options: TrainingOptions = DEFAULT_OPTIONS, **settings: Any) -> Train:
         described = experiment(what, **settings)
 
         def train(folder: Path, stop: Callable[[], bool] = never) -> dict[str, Any]:
             if what == "autoencoder":
-                return train_autoencoder(described, self._tokens, folder, "cpu", stop)
+                return train_autoencoder(described, self._tokens, folder, "cpu", stop, options)
             inner = None if what == "token" else self._autoencoder
-            return train_language_model(described, self._tokens, inner, folder, "cpu", stop)
+            return train_language_model(described, self._tokens, inner, folder, "cpu", stop, options)
 
         return train
 
@@ -165,3 +171,30 @@ def assert_same(result: dict[str, Any], folder: Path, reference: dict[str, Any],
     assert metrics(folder) == metrics(whole)
     timings = {"wall_time_s", "tokens_per_second"}
     assert {k: result[k] for k in result.keys() - timings} == {k: reference[k] for k in reference.keys() - timings}
+
+
+def assert_alike(
+    folder: Path,
+    whole: Path,
+    result: dict[str, Any],
+    reference: dict[str, Any],
+    tolerance: float = TOLERANCE["fp32"],
+    besides: Collection[str] = (),
+) -> None:
+    """The same training up to the order of summation: every line of metrics, the model, the result."""
+    for mine, theirs in zip(metrics(folder), metrics(whole), strict=True):
+        values, expected = mine.pop("metrics"), theirs.pop("metrics")
+        assert mine == theirs
+        assert values.keys() == expected.keys()
+        for name in expected.keys() - set(besides):
+            value = expected[name]
+            # A loss is a mean and a norm is not: it amplifies what the sums before it have left.
+            own = max(100 * TOLERANCE["fp32"], 10 * tolerance) if name.startswith("grad_norm") else tolerance
+            assert values[name] == pytest.approx(value, rel=own, abs=own), name
+    models = [load_file(place / "model" / "model.safetensors") for place in (folder, whole)]
+    assert models[0].keys() == models[1].keys()
+    for name, tensor in models[0].items():
+        torch.testing.assert_close(tensor, models[1][name], rtol=1e-3, atol=1e-3)
+    assert result.keys() == reference.keys()
+    for name in ("steps", "tokens", "training_flops", "parameters", "plateau_steps"):
+        assert result[name] == reference[name]

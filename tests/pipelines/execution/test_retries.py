@@ -78,15 +78,15 @@ def test_the_advice_has_the_size_and_says_how_to_make_it_smaller(tiny_study: Cal
     graph = stages_for(tiny_study().experiment())
     report = advice_for(graph["language_model"])
     assert "parameters, 4 sequences of 32 tokens at once" in report
-    assert "model.training.gradient_accumulation=2 has 2 sequences" in report
-    assert "autoencoder.training.gradient_accumulation=2" in advice_for(graph["autoencoder"])
+    assert "execution.micro_batch=2 has 2 sequences" in report
+    assert "execution.micro_batch=2" in advice_for(graph["autoencoder"])
     assert "execution.strategy=fsdp" not in report + advice_for(graph["autoencoder"], "ddp")
     assert "execution.strategy=fsdp" in advice_for(graph["language_model"], "ddp")
     assert "execution.memory_per_stage" in advice_for(graph["evaluation"])
     one = tiny_study().model.training.model_copy(update={"batch_size": 3, "gradient_accumulation": 3})
     small = tiny_study().experiment()
     small = small.model_copy(update={"model": small.model.model_copy(update={"training": one})})
-    assert "gradient_accumulation" not in advice_for(stages_for(small)["language_model"])
+    assert "micro_batch" not in advice_for(stages_for(small)["language_model"])
 
 
 def _raised_from(error: Exception, cause: Exception) -> Exception:

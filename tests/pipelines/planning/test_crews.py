@@ -12,6 +12,7 @@ from calm_bench.devices import available_cpus
 from calm_bench.flops import parameter_count
 from calm_bench.memory import training_memory
 from calm_bench.overrides import ConfigurationError
+from calm_bench.worker_memory import divided_memory, rows_at_once
 from pipelines.planning.estimate import Estimate, estimate
 from pipelines.planning.forecast import SpeedCache, default_machines
 from pipelines.planning.machines import machine_named
@@ -19,8 +20,6 @@ from pipelines.planning.plan import plan_study
 from pipelines.report.estimate_table import machine_lines
 from pipelines.store.store import Store
 from pipelines.study.config import Execution, Study
-from pipelines.study.cost import Workers
-from pipelines.study.kinds.training_cost import worker_memory
 
 VOCABULARY = 1000
 MODEL = LanguageModel(kind="token", training=Training(num_steps=10, batch_size=8, sequence_length=128))
@@ -33,9 +32,9 @@ def parts(device: Any = "cuda", batch: int = 8, accumulation: int = 1, **executi
     model = MODEL.model_copy(update={"training": training})
     name = "h100x8" if device == "cuda" else "local"
     machine = machine_named(name, Execution(**execution))
-    workers = Workers(machine.workers, machine.strategy, machine.speedup)
-    memory = training_memory(model, None, VOCABULARY, device)
-    return dict(worker_memory(memory, training, PARAMETERS, 0.0, workers, machine.device).parts.parts)
+    memory = training_memory(model, None, VOCABULARY, device, rows_at_once(training, machine.workers))
+    divided = divided_memory(memory, machine.workers, machine.strategy, PARAMETERS, 0.0, machine.device)
+    return dict(divided.parts.parts)
 
 
 def test_workers_of_a_training_take_a_machine_together() -> None:
