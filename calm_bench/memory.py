@@ -13,7 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from calm_bench.config import Autoencoder, Evaluation, LanguageModel, Samples, Training
+from calm_bench.arithmetic import Precision, resolve_precision
+from calm_bench.config import Autoencoder, Evaluation, LanguageModel, Samples
 from calm_bench.families.base import family_of
 from calm_bench.flops import CostBreakdown, autoencoder_parameter_count, parameter_count
 from calm_bench.part_memory import CACHED_LOGITS, MAX_LOGITS, MAX_LOGITS_ON_GPU, backbone_kept, cross_entropy_peak
@@ -29,8 +30,6 @@ __all__ = [
     "sampling_memory",
     "training_memory",
 ]
-
-Precision = Literal["fp32", "bf16"]
 
 FLOAT = 4
 """Bytes of a number in fp32."""
@@ -69,7 +68,7 @@ def training_memory(
 ) -> Memory:
     """Peak bytes of a worker that trains ``model`` with ``sequences`` at once, unset: the micro-batch configured."""
     training, family = model.training, family_of(model)
-    precision = _precision(training, device)
+    precision = resolve_precision(training.precision, device)
     trained = parameter_count(model, autoencoder, vocab_size).total
     sequences = sequences or training.batch_size // training.gradient_accumulation
     steps = training.sequence_length // model.chunk_size - 1
@@ -88,7 +87,7 @@ def autoencoder_training_memory(
 ) -> Memory:
     """Peak bytes of a worker that trains ``autoencoder``, as :func:`training_memory`."""
     training = autoencoder.training
-    precision = _precision(training, device)
+    precision = resolve_precision(training.precision, device)
     trained = autoencoder_parameter_count(autoencoder, chunk_size, vocab_size).total
     tokens = (sequences or training.batch_size // training.gradient_accumulation) * training.sequence_length
     h, i = autoencoder.hidden_size, autoencoder.intermediate_size
@@ -175,12 +174,6 @@ def _reader(
             "activations": FLOAT * peak,
         }
     )
-
-
-def _precision(training: Training, device: str) -> Precision:
-    if training.precision == "auto":
-        return "bf16" if device == "cuda" else "fp32"
-    return training.precision
 
 
 def frozen_parameters(model: LanguageModel, autoencoder: Autoencoder | None, vocab_size: int) -> float:

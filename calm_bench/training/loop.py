@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Generator, Tensor, nn
 
+from calm_bench.arithmetic import resolve_precision, training_arithmetic
 from calm_bench.config import Training
 from calm_bench.errors import RunError, StopRequested
 from calm_bench.flops import training_steps
@@ -105,6 +106,8 @@ class Summary:
     tokens_per_second: float
     plateau_steps: int
     """Steps under the alarm of :mod:`calm_bench.training.plateau`; 0 for losses that it does not judge."""
+    arithmetic: str
+    """Number format and device, of the process that ended it (:mod:`calm_bench.arithmetic`)."""
 
 
 @dataclass
@@ -269,9 +272,8 @@ class Loop:
         return step == self.total_steps or step % self.config.log_every == 0
 
     def _autocast(self) -> Any:
-        on_gpu = self.device.startswith("cuda")
-        if self.config.precision == "bf16" or (self.config.precision == "auto" and on_gpu):
-            return torch.autocast(device_type="cuda" if on_gpu else "cpu", dtype=torch.bfloat16)
+        if resolve_precision(self.config.precision, self.device) == "bf16":
+            return torch.autocast(device_type=torch.device(self.device).type, dtype=torch.bfloat16)
         return nullcontext()
 
     def _log(self) -> None:
@@ -391,6 +393,7 @@ class Loop:
             wall_time_s=self.elapsed,
             tokens_per_second=tokens / max(self.elapsed, 1e-9),
             plateau_steps=self.alarm.steps,
+            arithmetic=training_arithmetic(self.config.precision, self.device),
         )
 
 

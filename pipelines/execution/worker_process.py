@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from calm_bench.arithmetic import set_tf32
 from pipelines.store.flags import Flag
 from pipelines.study.stage_kind import StageKind
 
@@ -77,7 +78,9 @@ def prepare_process(kind: StageKind, device: str) -> str:
     if not kind.uses_device:
         return "cpu"
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("no GPU is visible to this worker: set execution.gpus_per_stage=1, or execution.device=cpu")
+    # A worker of Ray may have trained before, and may do so again.
+    set_tf32(device, not kind.data_parallel)
     return device

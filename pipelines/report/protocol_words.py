@@ -7,6 +7,7 @@ from typing import Any
 
 from pipelines.results.entry import Entry
 from pipelines.results.error_unit import copies_among, errors_over, few_documents
+from pipelines.results.unlike_arithmetic import unlike_arithmetic
 
 
 def protocol_title(protocol: Mapping[str, Any], name: str) -> str:
@@ -48,7 +49,7 @@ def protocol_words(protocol: Mapping[str, Any], entries: Sequence[Entry]) -> lis
         "estimated without bias from pairs of draws. BrierLM is 100 times their geometric mean; higher is better.",
         f"Draws: {protocol.get('decode_mode', 'sample T=1')}, seed {protocol.get('seed', 0)}.",
         f"Errors are one standard error over {errors_over(entries)}.",
-        *filter(None, (few_documents(entries), copies_among(entries))),
+        *filter(None, (few_documents(entries), copies_among(entries), unlike_arithmetic(entries))),
     ]
     if protocol.get("name") == "paper":
         sentences.insert(2, "Positions are those of the paper's reference implementation, which differ by K.")

@@ -13,6 +13,7 @@ from pipelines.results.columns import GENERATED, MODEL, ON_THE_FRONT, PARTS, SCO
 from pipelines.results.columns_of_rows import PERCENTAGES, measures, task_value, tasks
 from pipelines.results.error_unit import copies_among, errors_over, few_documents
 from pipelines.results.leaderboard import Group, Leaderboard
+from pipelines.results.unlike_arithmetic import unlike_arithmetic
 from pipelines.results.view import View
 from pipelines.study.equal_budget import parse_budget
 
@@ -114,6 +115,7 @@ def caption(group: Group, view: View | None = None) -> str:
         f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}. "
         f"{sentence(few_documents(entries))}"
         f"{sentence(copies_among(entries))}"
+        f"{sentence(unlike_arithmetic(entries))}"
         f"{_clipped_caption(entries)}"
         f"{_ranks_caption(group)}"
         f"Autoencoder: held-out tokens it reconstructs. Training FLOPs and time include the autoencoder's. "

@@ -195,6 +195,7 @@ AFTER_TASKS = [
     _column("estimator", "Estimator", "text"),
     _column("kind", "Kind", "text"),
     _column("budget", "Budget", "text", page="differing"),
+    _column("arithmetic", "Arithmetic", "text", table="differing", page="differing"),
     _column("configuration", "Configuration", "text"),
     _column("protocol_hash", "Protocol", "text"),
     _column("model_identity", "Identity", "text"),

@@ -62,7 +62,8 @@ class Entry(Frozen):
     seed_error: float | None = None
     """The part of ``brierlm_se`` that is due to seeds, in such a row."""
     configuration: str = ""
-    """Identity of the experiment without its seed: rows in which it is equal differ by chance alone."""
+    """Identity of the experiment without its seed, and of its arithmetic: rows in which it is equal differ by chance
+    alone."""
     parameters: int
     """Trained parameters of the language model, without the frozen autoencoder (as in the paper's Table 1)."""
     autoencoder_parameters: int = 0
@@ -110,6 +111,8 @@ class Entry(Frozen):
     where it wrote none, or not enough to tell."""
     generation: str = ""
     """How that was measured: decode mode, texts at once, device. Empty where it was not."""
+    arithmetic: str = ""
+    """Number format and kind of device of its training (:mod:`calm_bench.arithmetic`); empty where nobody told."""
     corpus_digest: str
     model_identity: str
     """Identity of the stage that trained it. A row that stands for several seeds has the first one's."""
@@ -182,7 +185,7 @@ def entry_from(outcome: TrialOutcome, study: Study) -> Entry:
         role=outcome.role,
         stratum=outcome.stratum,
         seed=experiment.seed,
-        configuration=_configuration(experiment, fields["corpus_digest"]),
+        configuration=_configuration(experiment, fields["corpus_digest"], fields["arithmetic"]),
         total_training_flops=sum(part.training_flops for part in parts),
         total_wall_time_s=sum(part.wall_time_s for part in parts),
         budget=stated_budget(study, _base_vocab_size(outcome, study)),
@@ -211,9 +214,11 @@ def _finished(stage: Stage, outcome: TrialOutcome, known: Mapping[str, _Result])
     return FinishedStage(stage, known[stage.kind], folder, address, known)
 
 
-def _configuration(experiment: Experiment, corpus_digest: str) -> str:
+def _configuration(experiment: Experiment, corpus_digest: str, arithmetic: str) -> str:
     sections = {"tokens", "model"} | ({"autoencoder"} if experiment.model.needs_autoencoder else set())
-    return identity([corpus_digest, experiment.model_dump(mode="json", include=sections)])
+    described = [corpus_digest, experiment.model_dump(mode="json", include=sections)]
+    # Seeds of unlike arithmetic are never pooled. Rows of CPUs keep the identity that they had before it was told.
+    return identity(described if arithmetic == "fp32 on cpu" else [*described, arithmetic])
 
 
 class _Result(dict[str, Any]):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from calm_bench.arithmetic import set_tf32
 from calm_bench.config import Corpus, Evaluation, Experiment, Samples
 from calm_bench.opening import open_network, open_tokenizer, tokenizer_setting
 from calm_bench.overrides import ConfigurationError, assign, parse_assignment, validate
@@ -75,6 +76,7 @@ class Scoring:
             WeightsError, TokenizerError: the model's folder cannot be read.
         """
         self.model, self.device = model, device
+        set_tf32(device, True)
         self._store = store
         self.experiment, self._graph = prepare_text(model, store, overrides)
         if self.stream.vocab_size > self.sampler.vocab_size:

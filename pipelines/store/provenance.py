@@ -23,6 +23,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 import calm_bench
+from calm_bench.arithmetic import uses_tf32
 from calm_bench.atomic import write_json
 from calm_bench.devices import device_name
 from pipelines.common.record_file import read_object, validated
@@ -68,6 +69,8 @@ class ProvenanceRecord(_Tolerant):
     versions: dict[str, str] = {}
     """By library, ``calm-bench`` and ``python`` included."""
     device: str | None = None
+    tf32: bool = False
+    """Whether matrix products of fp32 were made in TF32."""
     host: str | None = None
     platform: str | None = None
     seed: int | None = None
@@ -132,6 +135,7 @@ def provenance(
         "code": code_digest(),
         "versions": {"calm-bench": calm_bench.__version__, "python": platform.python_version(), **library_versions()},
         "device": device_name(device),
+        **({"tf32": True} if uses_tf32(device) else {}),
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "seed": seed,

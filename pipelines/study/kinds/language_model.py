@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from calm_bench.arithmetic import training_arithmetic
 from calm_bench.config import Autoencoder, Experiment, LanguageModel, Trajectory
 from calm_bench.family_registry import FAMILIES
 from calm_bench.flops import parameter_count
@@ -127,6 +128,9 @@ def language_model_row(finished: FinishedStage) -> RowPart:
         "wall_time_s": seconds,
         "tokens": float(result["tokens"]),
         "tokens_per_second": float(result["tokens_per_second"]),
+        # Results from before it was told are of CPUs.
+        "arithmetic": result.get("arithmetic")
+        or training_arithmetic(finished.stage.config["model"]["training"]["precision"], "cpu"),
         "model_identity": finished.stage.identity,
         "model_folder": f"{finished.address}/model",
     }
