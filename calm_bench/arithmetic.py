@@ -1,4 +1,4 @@
-"""The arithmetic of a result: number format and kind of device. Nothing here imports torch before it is needed.
+"""The arithmetic of a result: number format and kind of device. Nothing here imports torch.
 
 A training in bf16 and one in fp32 are not the same experiment, nor are noise on a GPU and noise on a CPU: torch's
 generators give other numbers there. ``precision: auto`` is one or the other, so every trained model says which.
@@ -21,23 +21,3 @@ def resolve_precision(precision: Literal["auto", "fp32", "bf16"], device: str) -
 def training_arithmetic(precision: Literal["auto", "fp32", "bf16"], device: str) -> str:
     """As a row of a leaderboard names it: ``fp32 on cpu``, ``bf16 on cuda``."""
     return f"{resolve_precision(precision, device)} on {'cuda' if device.startswith('cuda') else 'cpu'}"
-
-
-def set_tf32(device: str, wanted: bool) -> None:
-    """Let this process multiply fp32 matrices in TF32 on a GPU (ten bits of mantissa, several times as fast), or not.
-
-    Scoring and drawing use it: their sampling error is larger by orders of magnitude. Trainings in fp32 do not.
-    """
-    if device.startswith("cuda"):
-        import torch
-
-        torch.set_float32_matmul_precision("high" if wanted else "highest")
-
-
-def uses_tf32(device: str) -> bool:
-    """Whether matrix products of fp32 on ``device`` are made in TF32 in this process."""
-    if not device.startswith("cuda"):
-        return False
-    import torch
-
-    return torch.get_float32_matmul_precision() != "highest"

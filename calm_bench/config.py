@@ -22,6 +22,14 @@ from calm_bench.family_config import ChunkDecoder, CustomFamily, Denoiser
 from calm_bench.family_registry import FAMILIES, SECTIONS, FamilyRules
 from calm_bench.frozen import Fraction, Frozen, NonNegativeInt, PositiveInt
 from calm_bench.head_config import EnergyHead, HeadConfig
+from calm_bench.pretrained_config import (
+    NOTHING_PRETRAINED,
+    Pretrained,
+    autoencoder_settings,
+    model_settings,
+    with_settings_of_the_folder,
+)
+from calm_bench.training_config import Training as Training
 
 RMS_NORM_EPS = 1e-6
 ROPE_THETA = 10000.0
@@ -76,48 +84,6 @@ class Tokens(Frozen):
     shard_tokens: PositiveInt = 16_777_216
 
 
-class Training(Frozen):
-    """One optimisation: its budget, batches, optimizer and schedule. Lengths are in tokens, whatever K is."""
-
-    num_steps: PositiveInt | None = None
-    num_tokens: Annotated[float, Field(gt=0)] | None = None
-    num_flops: Annotated[float, Field(gt=0)] | None = None
-    batch_size: PositiveInt = 8
-    """Sequences per optimizer step."""
-    sequence_length: PositiveInt = 256
-    gradient_accumulation: PositiveInt = 1
-    """Micro-batches a step is split into; must divide ``batch_size``."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    beta1: Fraction = 0.9
-    beta2: Fraction = 0.95
-    weight_decay: Annotated[float, Field(ge=0)] = 0.1
-    clip_norm: Annotated[float, Field(gt=0)] = 1.0
-    warmup_steps: NonNegativeInt = 100
-    schedule: Literal["constant", "cosine", "linear"] = "cosine"
-    final_learning_rate: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Last learning rate as a fraction of ``learning_rate`` (cosine and linear schedules)."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """``auto`` is bf16 on a GPU and fp32 on a CPU."""
-    log_every: PositiveInt = 20
-    validate_every: PositiveInt = 200
-    validation_batches: PositiveInt = 8
-    checkpoint_every: PositiveInt = 200
-    divergence_factor: Annotated[float, Field(gt=1)] = 5.0
-    """Stop when the smoothed loss exceeds this many times the loss of the first steps."""
-
-    @model_validator(mode="after")
-    def _one_budget_and_whole_micro_batches(self) -> Self:
-        given = [name for name in ("num_steps", "num_tokens", "num_flops") if getattr(self, name) is not None]
-        if len(given) != 1:
-            found = " and ".join(given) if given else "none"
-            raise ValueError(f"exactly one of num_steps, num_tokens, num_flops must be set, found {found}")
-        if self.batch_size % self.gradient_accumulation:
-            raise ValueError(
-                f"batch_size {self.batch_size} is not a multiple of gradient_accumulation {self.gradient_accumulation}"
-            )
-        return self
-
-
 class Autoencoder(Frozen):
     """The chunk autoencoder (paper section 2): K tokens to one latent and back."""
 
@@ -137,6 +103,13 @@ class Autoencoder(Frozen):
     rms_norm_eps: Annotated[float, Field(gt=0, exclude_if=lambda eps: eps == RMS_NORM_EPS)] = RMS_NORM_EPS
     """Another value is for checkpoints that were trained with it. The usual one is left out of identities and files."""
     training: Training = Training(num_steps=1000)
+    pretrained: Annotated[Pretrained, Field(exclude_if=lambda part: part.folder is None)] = NOTHING_PRETRAINED
+    """A trained autoencoder, or a CALM around one, that is taken instead of training one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sizes_are_those_of_the_folder(cls, data: Any) -> Any:
+        return with_settings_of_the_folder(data, autoencoder_settings)
 
 
 class LanguageModel(Frozen):
@@ -166,6 +139,13 @@ class LanguageModel(Frozen):
     custom: CustomFamily = CustomFamily()
     """The family itself and its settings, of ``custom`` and of families that other distributions bring."""
     training: Training = Training(num_steps=1000)
+    pretrained: Annotated[Pretrained, Field(exclude_if=lambda part: part.folder is None)] = NOTHING_PRETRAINED
+    """A language model to go on training (fine-tuning), with a fresh optimizer and schedule."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _architecture_is_that_of_the_folder(cls, data: Any) -> Any:
+        return with_settings_of_the_folder(data, model_settings)
 
     @model_validator(mode="before")
     @classmethod

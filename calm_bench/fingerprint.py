@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,24 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_identity(folder: Path) -> str:
+    """Identity of all files below ``folder``, by their names in it and their contents; its own name does not enter.
+
+    A file is read again only where its size or its time of change is another: a search asks for every trial.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return identity({str(path.relative_to(folder)): _digest_of(path, path.stat()) for path in files})
+
+
+def _digest_of(path: Path, seen: os.stat_result) -> str:
+    return _known_digest(path, seen.st_size, seen.st_mtime_ns, seen.st_ino)
+
+
+@lru_cache(maxsize=4096)
+def _known_digest(path: Path, size: int, changed_ns: int, inode: int) -> str:
+    return file_digest(path)
 
 
 def _plain(value: Any, where: str) -> Any:

@@ -151,7 +151,7 @@ class Autoencoder(nn.Module):
         save_weights(self, folder, self.description())
 
     def description(self) -> dict[str, object]:
-        architecture = self.config.model_dump(mode="json", exclude={"training", "chunk_size"})
+        architecture = self.config.model_dump(mode="json", exclude={"training", "chunk_size", "pretrained"})
         return {
             "model_type": "calm_bench_autoencoder",
             "chunk_size": self.chunk_size,

@@ -141,7 +141,7 @@ class ChunkLanguageModel(nn.Module, ABC):
         return {
             "model_type": f"calm_bench_{self.config.kind}",
             "vocab_size": self.vocab_size,
-            "model": self.config.model_dump(mode="json", exclude={"training"}),
+            "model": self.config.model_dump(mode="json", exclude={"training", "pretrained"}),
         }
 
     def hidden_states(self, tokens: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from calm_bench.seeding import derive
 from calm_bench.tokens import Batches, TokenStream, windows
 from calm_bench.training.loop import Loop, Loss, TrainingTask
 from calm_bench.training.parallel import current_workers
+from calm_bench.training.pretrained_parts import pretrained_autoencoder
 from calm_bench.training_options import DEFAULT_OPTIONS, TrainingOptions
 from calm_bench.worker_memory import divided_memory, fitting_rows, rows_at_once
 
@@ -78,18 +79,53 @@ def train_autoencoder(
 
     if not current_workers().is_first:
         return {}
+    return {
+        **dataclasses.asdict(summary),
+        "flops_by_part": {name: value * summary.tokens for name, value in flops.parts.items()},
+        **_finished(model, experiment, tokens_folder, folder),
+    }
+
+
+def adopt_autoencoder(
+    experiment: Experiment, tokens_folder: str | Path, source: str | Path, folder: str | Path, device: str
+) -> dict[str, Any]:
+    """Take the trained autoencoder of the folder ``source`` for the one of ``experiment``, without a training.
+
+    Writes ``model/`` into ``folder``, and measures it as :func:`train_autoencoder` does, with the same results; its
+    training FLOPs are those that ``experiment.autoencoder.pretrained`` states.
+
+    Raises:
+        UnfitPart: it is of another K or vocabulary.
+        WeightsError: the folder cannot be read.
+    """
+    tokens_folder, folder = Path(tokens_folder), Path(folder)
+    if not current_workers().is_first:
+        return {}
+    vocab_size = TokenStream.open(tokens_folder, "test").vocab_size
+    model = pretrained_autoencoder(source, experiment.model.chunk_size, vocab_size).to(device)
+    flops = experiment.autoencoder.pretrained.training_flops
+    return {
+        "steps": 0,
+        "tokens": 0,
+        "training_flops": flops,
+        "flops_by_part": {"pretrained": flops},
+        "wall_time_s": 0.0,
+        **_finished(model, experiment, tokens_folder, folder),
+    }
+
+
+def _finished(model: Autoencoder, experiment: Experiment, tokens_folder: Path, folder: Path) -> dict[str, Any]:
+    """Write ``model`` with its tokenizer; what is measured of it on test text."""
     model.eval()
-    test = windows(TokenStream.open(tokens_folder, "test"), training.sequence_length, None).tokens.reshape(
-        -1, chunk_size
-    )
+    device = next(model.parameters()).device
+    chunks = windows(TokenStream.open(tokens_folder, "test"), experiment.autoencoder.training.sequence_length, None)
+    test = chunks.tokens.reshape(-1, model.chunk_size)
     share = accuracy(model, test, torch.Generator(device).manual_seed(derive(experiment.seed, "accuracy")))
     model.save(folder / "model")
     shutil.copytree(tokens_folder / TOKENIZER_FOLDER, folder / "model" / TOKENIZER_FOLDER, dirs_exist_ok=True)
     return {
-        **dataclasses.asdict(summary),
-        "chunk_size": chunk_size,
+        "chunk_size": model.chunk_size,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "flops_by_part": {name: value * summary.tokens for name, value in flops.parts.items()},
         "accuracy": share.value,
         "accuracy_se": share.standard_error,
         "accuracy_tokens": share.num_tokens,

@@ -20,6 +20,7 @@ from calm_bench.tokens import Batches, TokenStream, windows
 from calm_bench.training.autoencoder import TOKENIZER_FOLDER
 from calm_bench.training.loop import Loop, TrainingTask
 from calm_bench.training.parallel import current_workers, whole_state
+from calm_bench.training.pretrained_parts import start_from
 from calm_bench.training.snapshots import Snapshots
 from calm_bench.training.workers import CannotShare
 from calm_bench.training_options import DEFAULT_OPTIONS, TrainingOptions
@@ -35,6 +36,7 @@ def train_language_model(
     device: str,
     stop: Callable[[], bool],
     options: TrainingOptions = DEFAULT_OPTIONS,
+    pretrained: str | Path | None = None,
 ) -> dict[str, Any]:
     """Train ``experiment.model``, or go on where ``folder`` stopped.
 
@@ -43,6 +45,7 @@ def train_language_model(
     Args:
         autoencoder_folder: finished autoencoder stage; ``None`` for families that need none.
         options: what belongs to the machine.
+        pretrained: folder of a language model whose weights are the first ones.
 
     Returns:
         Cost, losses, ``parameters`` (trained ones), ``inference_flops_per_token`` in ``decode_mode``, and
@@ -52,13 +55,17 @@ def train_language_model(
         TrainingError: the loss broke.
         Interrupted: ``stop`` said so.
         ValueError: a model that needs an autoencoder, without one.
+        UnfitPart: ``pretrained`` is of another architecture, or of another autoencoder.
         CannotShare: fewer sequences at once are asked for than a head of a user's can be computed on.
     """
     tokens_folder, folder = Path(tokens_folder), Path(folder)
     config, training = experiment.model, experiment.model.training
     stream = TokenStream.open(tokens_folder, "train")
     autoencoder = None if autoencoder_folder is None else load_autoencoder(Path(autoencoder_folder) / "model")
-    model = build_language_model(config, stream.vocab_size, autoencoder, experiment.seed).to(device)
+    model = build_language_model(config, stream.vocab_size, autoencoder, experiment.seed)
+    if pretrained is not None:
+        start_from(model, pretrained)
+    model.to(device)
     held_out = windows(
         TokenStream.open(tokens_folder, "validation"),
         training.sequence_length,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from calm_bench.arithmetic import set_tf32
+from calm_bench.devices import set_tf32
 from pipelines.store.flags import Flag
 from pipelines.study.stage_kind import StageKind
 

@@ -113,6 +113,8 @@ class Entry(Frozen):
     """How that was measured: decode mode, texts at once, device. Empty where it was not."""
     arithmetic: str = ""
     """Number format and kind of device of its training (:mod:`calm_bench.arithmetic`); empty where nobody told."""
+    pretrained: Annotated[str, Field(exclude_if=lambda parts: not parts)] = ""
+    """Parts that were trained elsewhere, ``autoencoder, model``: their training FLOPs are as the user states them."""
     corpus_digest: str
     model_identity: str
     """Identity of the stage that trained it. A row that stands for several seeds has the first one's."""

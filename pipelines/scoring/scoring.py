@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from calm_bench.arithmetic import set_tf32
 from calm_bench.config import Corpus, Evaluation, Experiment, Samples
+from calm_bench.devices import set_tf32
 from calm_bench.opening import open_network, open_tokenizer, tokenizer_setting
 from calm_bench.overrides import ConfigurationError, assign, parse_assignment, validate
 from calm_bench.problems import check_path

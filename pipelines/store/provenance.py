@@ -23,9 +23,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 import calm_bench
-from calm_bench.arithmetic import uses_tf32
 from calm_bench.atomic import write_json
-from calm_bench.devices import device_name
+from calm_bench.devices import device_name, uses_tf32
 from pipelines.common.record_file import read_object, validated
 from pipelines.study.stage_folder import PROVENANCE_FILE
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from calm_bench.config import Benchmarks, Corpus, Experiment, LanguageModel, Samples, Tokens
-from calm_bench.fingerprint import file_digest, identity
+from calm_bench.fingerprint import folder_identity
 from calm_bench.head_config import CustomHead
 from calm_bench.overrides import ConfigurationError
+from calm_bench.pretrained_config import Pretrained, folder_chunk_size
 from calm_bench.registry import UnknownName
 from calm_bench.source_digest import code_digest
 from evals.task_identity import task_identity, unkept
@@ -58,19 +59,23 @@ def stages_for(experiment: Experiment, corpus_identity: CorpusIdentity | None = 
     inputs = {"tokens": tokens}
     if model.needs_autoencoder:
         autoencoder = experiment.autoencoder.model_dump(mode="json") | {"chunk_size": model.chunk_size}
+        content, settings = _pretrained("autoencoder", experiment.autoencoder.pretrained, model.chunk_size)
         inputs["autoencoder"] = _stage(
             "autoencoder",
-            config={"seed": experiment.seed, "autoencoder": autoencoder},
+            config={"seed": experiment.seed, "autoencoder": autoencoder | content},
             inputs={"tokens": tokens},
+            settings=settings,
             label=f"autoencoder K={model.chunk_size}",
         )
         stages.append(inputs["autoencoder"])
     # Only where they are asked for, so that asking for none trains the same model as ever.
     snapshots = {"snapshots": experiment.trajectory.snapshots} if experiment.trajectory else {}
+    content, settings = _pretrained("model", model.pretrained, model.chunk_size)
     language_model = _stage(
         "language_model",
-        config={"seed": experiment.seed, "model": _model_identity(model), **_own_code(model), **snapshots},
+        config={"seed": experiment.seed, "model": _model_identity(model) | content, **_own_code(model), **snapshots},
         inputs=inputs,
+        settings=settings,
         label=model.family.label(model.chunk_size),
     )
     evaluation = _stage(
@@ -171,19 +176,33 @@ def _tokens_identity(tokens: Tokens) -> dict[str, Any]:
         if folder is None:
             found["revision"] = tokens.revision
         else:
-            found["tokenizer"] = _folder_identity(folder)
+            found["tokenizer"] = folder_identity(folder)
     return found
-
-
-def _folder_identity(folder: Path) -> str:
-    """Of all files below ``folder``, by their names in it and their contents."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return identity({str(path.relative_to(folder)): file_digest(path) for path in files})
 
 
 def _model_identity(model: LanguageModel) -> dict[str, Any]:
     """What a family has no use for, such as the head of a token model, must not set two models apart."""
     return model.model_dump(mode="json", exclude=set(model.family.unused))
+
+
+def _pretrained(section: str, part: Pretrained, chunk_size: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a part from a folder puts into the configuration of its section and into the settings of its stage: the
+    folder's content stands in the one, its path in the other."""
+    if part.folder is None:
+        return {}, {}
+    folder = Path(part.folder).expanduser().absolute()
+    if not (folder / "config.json").is_file():
+        raise ConfigurationError(
+            f"{section}.pretrained.folder: {part.folder} is no model folder: it has no config.json"
+        )
+    found = folder_chunk_size(folder)
+    if section == "autoencoder" and found not in (None, chunk_size):
+        raise ConfigurationError(
+            f"autoencoder.pretrained.folder: the autoencoder of {part.folder} packs {found} tokens, and "
+            f"model.chunk_size is {chunk_size}"
+        )
+    written = {"folder": folder_identity(folder), "training_flops": part.training_flops}
+    return {"pretrained": written}, {"pretrained": str(folder)}
 
 
 def _own_code(model: LanguageModel) -> dict[str, Any]:
@@ -224,7 +243,7 @@ def _samples_identity(seed: int, samples: Samples) -> dict[str, Any]:
             f"samples.judge: there is no folder {samples.judge}: give one with a causal language model of "
             "transformers, as save_pretrained writes it"
         )
-    config = {"seed": seed, "samples": written | {"judge": _folder_identity(folder)}}
+    config = {"seed": seed, "samples": written | {"judge": folder_identity(folder)}}
     return {"config": config, "settings": {"judge": str(folder)}}
 
 

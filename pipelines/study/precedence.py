@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from calm_bench.config import Experiment
+from calm_bench.config import Autoencoder, Experiment, LanguageModel
 from calm_bench.family_registry import FAMILIES, lacks_part
 from calm_bench.overrides import ConfigurationError, assign
 from calm_bench.problems import path_segments
@@ -29,6 +29,8 @@ def refuse_lost_settings(study: Study, given: Mapping[str, Any]) -> None:
     """
     base = study.experiment().model_dump(mode="json")
     for path, value in _of_experiment(given):
+        if (message := _fixed_by_a_folder(study, base, path, value)) is not None:
+            raise ConfigurationError(message)
         for number, parameter in enumerate(study.search.parameters):
             if parameter.choices is None:
                 if _overlap(path, parameter.name):
@@ -53,6 +55,20 @@ def settings_without_rows(study: Study, given: Mapping[str, Any]) -> list[str]:
         for path, _ in _of_experiment(given)
         if all(lacks_part(kind, path) for kind in kinds)
     ]
+
+
+def _fixed_by_a_folder(study: Study, base: dict[str, Any], path: str, value: Any) -> str | None:
+    """That a trained part which its section begins from has another value; None where none has."""
+    name = path.partition(".")[0]
+    section = getattr(study, name)
+    folder = section.pretrained.folder if isinstance(section, Autoencoder | LanguageModel) else None
+    found = _value_at(base, path)
+    if folder is None or found in (value, _ABSENT) or path.startswith(f"{name}.pretrained"):
+        return None
+    return (
+        f"{path}={value} would not reach the model: {name}.pretrained.folder={folder} holds one with {found}; leave "
+        "the setting out"
+    )
 
 
 def _of_experiment(given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -63,11 +63,13 @@ def price_of(experiment: Experiment, vocab_size: int | None = None) -> Price:
     steps = model.training.sequence_length // model.chunk_size
     autoencoder_price = None
     if model.needs_autoencoder:
+        parameters = autoencoder_parameter_count(autoencoder, model.chunk_size, size)
         autoencoder_price = _training(
-            autoencoder.training,
-            autoencoder_parameter_count(autoencoder, model.chunk_size, size),
-            autoencoder_training_flops(autoencoder, model.chunk_size, size),
+            autoencoder.training, parameters, autoencoder_training_flops(autoencoder, model.chunk_size, size)
         )
+        if autoencoder.pretrained.folder is not None:
+            stated = CostBreakdown({"pretrained": autoencoder.pretrained.training_flops})
+            autoencoder_price = TrainingPrice(parameters, 0, 0, stated)
     return Price(
         vocab_size=size,
         autoencoder=autoencoder_price,

@@ -8,7 +8,8 @@ from typing import Literal
 import pytest
 import torch
 
-from calm_bench.arithmetic import resolve_precision, set_tf32, training_arithmetic, uses_tf32
+from calm_bench.arithmetic import resolve_precision, training_arithmetic
+from calm_bench.devices import set_tf32, uses_tf32
 
 
 @pytest.fixture(autouse=True)

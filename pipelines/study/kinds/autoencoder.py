@@ -14,6 +14,7 @@ from pipelines.common.numbers import floored_percent
 from pipelines.study.cost import STAGE_S, UNKNOWN_COST, CostContext, StageCost
 from pipelines.study.kinds.autoencoder_workload import AutoencoderWorkload
 from pipelines.study.kinds.measured_speed import measure_autoencoder
+from pipelines.study.kinds.pretrained import pretrained_folder
 from pipelines.study.kinds.training_cost import micro_batch_advice, sequences_at_once, training_disk, worker_seconds
 from pipelines.study.price import TrainingPrice, price_of
 from pipelines.study.row import FinishedStage, RowPart
@@ -28,13 +29,18 @@ PROBES = 20
 
 
 def run_autoencoder(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
-    """Train the autoencoder, measure its accuracy on the test split and probe its latents.
+    """Train the autoencoder, or take one from a folder; measure its accuracy on the test split and probe its latents.
 
     Raises:
         Interrupted: ``context.stop()`` turned true; a checkpoint is in ``folder``.
     """
     from calm_bench import training
 
+    source = pretrained_folder(stage, "autoencoder")
+    if source is not None:
+        return training.adopt_autoencoder(
+            autoencoder_experiment(stage), inputs["tokens"], source, folder, context.device
+        )
     try:
         return training.train_autoencoder(
             autoencoder_experiment(stage),
@@ -77,7 +83,7 @@ def autoencoder_cost(stage: Stage, context: CostContext) -> StageCost:
         return UNKNOWN_COST
     workload = context.workloads["autoencoder"]
     speed = context.speed_of(workload)
-    seconds = worker_seconds(price, workload.training, speed, context.workers)
+    seconds = worker_seconds(price, workload.training, speed, context.workers) if price.steps else 0.0
     tested = context.sizes.tokens_of("test") or 0.0
     seconds += speed.reconstruction_token * (tested + PROBES * min(PROBED_TOKENS, tested))
     saved = price.parameters.total

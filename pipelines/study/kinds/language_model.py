@@ -15,6 +15,7 @@ from calm_bench.worker_memory import divided_memory
 from pipelines.study.cost import STAGE_S, CostContext, StageCost
 from pipelines.study.kinds.language_model_workload import LanguageModelWorkload
 from pipelines.study.kinds.measured_speed import measure_language_model
+from pipelines.study.kinds.pretrained import pretrained_folder
 from pipelines.study.kinds.training_cost import micro_batch_advice, sequences_at_once, training_disk, worker_seconds
 from pipelines.study.price import TrainingPrice, price_of
 from pipelines.study.row import FinishedStage, RowPart
@@ -43,6 +44,7 @@ def run_language_model(stage: Stage, inputs: Mapping[str, Path], folder: Path, c
             context.device,
             context.stop,
             context.training,
+            pretrained_folder(stage, "model"),
         )
     except training.Interrupted as error:
         raise Interrupted(str(error)) from error
@@ -119,7 +121,8 @@ def language_model_summary(result: Mapping[str, Any]) -> str:
 def language_model_row(finished: FinishedStage) -> RowPart:
     """Its size, its costs and where it lies."""
     result = finished.result
-    flops, seconds = float(result["training_flops"]), float(result["wall_time_s"])
+    before = stage_pretrained_flops(finished.stage)
+    flops, seconds = before + float(result["training_flops"]), float(result["wall_time_s"])
     fields = {
         "parameters": int(result["parameters"]),
         "training_flops": flops,
@@ -131,10 +134,24 @@ def language_model_row(finished: FinishedStage) -> RowPart:
         # Results from before it was told are of CPUs.
         "arithmetic": result.get("arithmetic")
         or training_arithmetic(finished.stage.config["model"]["training"]["precision"], "cpu"),
+        "pretrained": ", ".join(_pretrained_parts(finished.stage)),
         "model_identity": finished.stage.identity,
         "model_folder": f"{finished.address}/model",
     }
     return RowPart(fields, training_flops=flops, wall_time_s=seconds)
+
+
+def stage_pretrained_flops(stage: Stage) -> float:
+    """FLOPs that went into the model that the stage begins from, as the user states them."""
+    return float(stage.config["model"].get("pretrained", {}).get("training_flops", 0.0))
+
+
+def _pretrained_parts(stage: Stage) -> list[str]:
+    """The parts that were trained elsewhere."""
+    sections = {"model": stage.config["model"]}
+    if "autoencoder" in stage.inputs:
+        sections["autoencoder"] = stage.inputs["autoencoder"].config.get("autoencoder", {})
+    return sorted(name for name, section in sections.items() if "pretrained" in section)
 
 
 def import_training() -> None:
