@@ -2,6 +2,9 @@
 
 A checkpoint is one safetensors file (tensors, and the loop's counters as JSON metadata) beside its SHA-256. The digest
 is written last, so a file without one was cut short; neither can carry code. Kept are the newest and the best.
+
+A training goes on while its checkpoint is written: its tensors are copied first, and a thread writes, hashes and syncs
+the copies.
 """
 
 from __future__ import annotations
@@ -19,10 +22,9 @@ from torch import Tensor, nn
 
 from calm_bench.atomic import write_bytes, write_with
 from calm_bench.fingerprint import file_digest
+from calm_bench.training.background import BackgroundWork
 from calm_bench.training.parallel import current_workers, divided_like, whole_tensor
 from calm_bench.training_options import KEEP_CHECKPOINTS
-
-"""Newest checkpoints of a training that are kept, unless it is told another number."""
 
 _PREFIX = "step-"
 _NONE = -1
@@ -61,12 +63,21 @@ class Checkpoints:
             raise ValueError(f"a training must keep at least one checkpoint to go on from, not {keep}")
         self.folder = folder
         self.keep = keep
+        self._writing = BackgroundWork()
+        self._pinned: dict[str, Tensor] = {}
+        """Page-locked copies on the CPU of a GPU's tensors, used again by every checkpoint."""
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, counters: Counters) -> None:
-        """Write a checkpoint, then drop all but the newest and the one of the lowest validation loss.
+        """Copy a checkpoint, and write it beside the steps that follow; then all but the newest and the one of the
+        lowest validation loss are dropped.
 
-        Of several workers all must call it: the first one writes what the others may have in pieces.
+        Of several workers all must call it: the first one writes what the others may have in pieces. A checkpoint that
+        is still being written is waited for first.
+
+        Raises:
+            OSError: the checkpoint before could not be written.
         """
+        self.join()
         tensors = {f"model.{name}": tensor for name, tensor in _trained_state(model).items()}
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
@@ -75,9 +86,27 @@ class Checkpoints:
             # One at a time, so that a worker never holds the whole of a model that is divided.
             whole = whole_tensor(tensors.pop(name).detach())
             if is_first:
-                tensors[name] = whole.cpu().contiguous()
+                tensors[name] = self._copied(name, whole)
         if is_first:
-            self._write(tensors, counters)
+            if self._pinned:
+                torch.cuda.synchronize()
+            self._writing.start(lambda: self._write(tensors, counters))
+
+    def join(self) -> None:
+        """Wait until what was saved lies on the disk.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        self._writing.join()
+
+    def _copied(self, name: str, tensor: Tensor) -> Tensor:
+        """A copy that the next step leaves alone; of a GPU's tensor not complete before the device is waited for."""
+        if not tensor.is_cuda:
+            return tensor.cpu().clone(memory_format=torch.contiguous_format)
+        if name not in self._pinned:
+            self._pinned[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        return self._pinned[name].copy_(tensor, non_blocking=True)
 
     def _write(self, tensors: dict[str, Tensor], counters: Counters) -> None:
         path = self._path(counters.step)

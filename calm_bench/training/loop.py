@@ -188,7 +188,15 @@ class Loop:
             NonFiniteLoss: loss or gradient norm is NaN or infinite.
             Diverged: the loss rose above ``divergence_factor`` times that of the first steps.
             Interrupted: ``stop`` said so; a checkpoint was written.
+            OSError: a checkpoint could not be written.
         """
+        try:
+            return self._run()
+        finally:
+            # However it ends: what was saved last is to be gone on from.
+            self.checkpoints.join()
+
+    def _run(self) -> Summary:
         metrics_size = self._resume()
         with self._opened(metrics_size) as self.recorder:
             self.resumed_at, self.clock = self.step, time.perf_counter()

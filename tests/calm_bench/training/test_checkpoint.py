@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import threading
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from calm_bench.atomic import write_with
+from calm_bench.training import checkpoint
 from calm_bench.training.checkpoint import Checkpoints, Counters
 
 
@@ -24,6 +29,7 @@ def _model(value: float) -> tuple[nn.Module, torch.optim.Optimizer]:
 def _save(checkpoints: Checkpoints, step: int, loss: float | None = None) -> nn.Module:
     model, optimizer = _model(float(step))
     checkpoints.save(model, optimizer, Counters(step, 1.0, 0, {}, {}, loss))
+    checkpoints.join()
     return model
 
 
@@ -54,6 +60,46 @@ def test_how_many_are_kept_can_be_said(tmp_path: Path, count: int) -> None:
     assert Checkpoints(tmp_path).keep == 2
     with pytest.raises(ValueError, match="at least one checkpoint"):
         Checkpoints(tmp_path, 0)
+
+
+def test_the_training_goes_on_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written are the weights of its step, whatever the next step does to them."""
+    begun, may_write = threading.Event(), threading.Event()
+
+    def slow(*args: Any, **kwargs: Any) -> None:
+        begun.set()
+        assert may_write.wait(30)
+        write_with(*args, **kwargs)
+
+    monkeypatch.setattr(checkpoint, "write_with", slow)
+    checkpoints = Checkpoints(tmp_path)
+    model, optimizer = _model(1.0)
+    expected = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    checkpoints.save(model, optimizer, Counters(1, 1.0, 0, {}, {}))
+    assert begun.wait(30)
+    assert not list(tmp_path.iterdir()), "save returned before anything was written"
+    optimizer.step()
+    may_write.set()
+    checkpoints.join()
+    other, other_optimizer = _model(0.0)
+    assert checkpoints.restore(other, other_optimizer) is not None
+    assert all(torch.equal(other.state_dict()[name], tensor) for name, tensor in expected.items())
+    assert not torch.equal(model.weight, other.weight)  # type: ignore[arg-type]
+
+
+def test_one_that_cannot_be_written_is_an_error_of_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    checkpoints = Checkpoints(tmp_path)
+    _save(checkpoints, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "write_with", full)
+        checkpoints.save(*_model(2.0), Counters(2, 1.0, 0, {}, {}))
+        with pytest.raises(OSError, match="No space left"):
+            checkpoints.save(*_model(3.0), Counters(3, 1.0, 0, {}, {}))
+    _save(checkpoints, 4)
+    assert _steps(tmp_path) == [1, 4]
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "still being written"])
