@@ -2,7 +2,7 @@
 
 from calm_bench.training.autoencoder import adopt_autoencoder, train_autoencoder
 from calm_bench.training.language_model import train_language_model
-from calm_bench.training.loop import Diverged, Interrupted, NonFiniteLoss, TrainingError
+from calm_bench.training.task import Diverged, Interrupted, NonFiniteLoss, TrainingError
 
 __all__ = [
     "Diverged",

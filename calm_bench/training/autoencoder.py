@@ -22,9 +22,10 @@ from calm_bench.memory import autoencoder_training_memory
 from calm_bench.row_noise import draw
 from calm_bench.seeding import derive
 from calm_bench.tokens import Batches, TokenStream, windows
-from calm_bench.training.loop import Loop, Loss, TrainingTask
+from calm_bench.training.loop import Loop
 from calm_bench.training.parallel import current_workers
 from calm_bench.training.pretrained_parts import pretrained_autoencoder
+from calm_bench.training.task import Loss, TrainingTask
 from calm_bench.training_options import DEFAULT_OPTIONS, TrainingOptions
 from calm_bench.worker_memory import divided_memory, fitting_rows, rows_at_once
 

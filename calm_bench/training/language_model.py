@@ -18,10 +18,11 @@ from calm_bench.memory import frozen_parameters, training_memory
 from calm_bench.seeding import derive
 from calm_bench.tokens import Batches, TokenStream, windows
 from calm_bench.training.autoencoder import TOKENIZER_FOLDER
-from calm_bench.training.loop import Loop, TrainingTask
+from calm_bench.training.loop import Loop
 from calm_bench.training.parallel import current_workers, whole_state
 from calm_bench.training.pretrained_parts import start_from
 from calm_bench.training.snapshots import Snapshots
+from calm_bench.training.task import TrainingTask
 from calm_bench.training.workers import CannotShare
 from calm_bench.training_options import DEFAULT_OPTIONS, TrainingOptions
 from calm_bench.weights import save_tensors

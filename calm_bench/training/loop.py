@@ -4,139 +4,32 @@ from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from calm_bench.arithmetic import resolve_precision, training_arithmetic
 from calm_bench.config import Training
-from calm_bench.errors import RunError, StopRequested
 from calm_bench.flops import training_steps
 from calm_bench.seeding import derive
+from calm_bench.training.averages import Averages, fetched
 from calm_bench.training.checkpoint import Checkpoints, Counters
 from calm_bench.training.micro_batches import in_pieces
 from calm_bench.training.optim import build_optimizer, learning_rate
 from calm_bench.training.parallel import current_workers, whole_tensor
 from calm_bench.training.plateau import PlateauAlarm
 from calm_bench.training.recorder import METRICS_FILE, NullRecorder, Recorder
+from calm_bench.training.task import Batches, Diverged, Interrupted, NonFiniteLoss, Summary, TrainingTask
 from calm_bench.training_options import KEEP_CHECKPOINTS
 
 CHECKPOINT_S = 20.0
 """Slow trainings save this often whatever ``checkpoint_every`` says, if saving takes little of the time."""
 SAVING_SHARE = 20.0
 """Seconds of training that pay for one of saving."""
-
-Name = TypeVar("Name", bound=Hashable)
-Loss = Callable[[Tensor, Generator], tuple[Tensor, dict[str, Tensor]]]
-
-
-class TrainingError(RunError, RuntimeError):
-    """A training that cannot go on."""
-
-
-class NonFiniteLoss(TrainingError):
-    """The loss or its gradient became NaN or infinite."""
-
-    input_explains = False
-
-
-class Diverged(TrainingError):
-    """The loss rose far above where it began."""
-
-    input_explains = False
-
-
-class Interrupted(StopRequested):
-    """The training was asked to stop, and saved a checkpoint to go on from."""
-
-
-class Batches(Protocol):
-    """An endless source of token batches [B, L] with a state that can be saved."""
-
-    def __next__(self) -> Tensor: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
-
-
-@dataclass(frozen=True)
-class TrainingTask:
-    """What is trained: a module, its loss on a batch, its scores on held-out windows, and its price.
-
-    Validation reads ``held_out`` in micro-batches, as a step does, so it needs less memory than training.
-    """
-
-    module: nn.Module
-    loss: Loss
-    scores: Loss
-    """Loss and other scores of held-out windows, means over them."""
-    held_out: Tensor
-    """[windows, L], on the CPU."""
-    flops_per_token: float
-    """Training FLOPs per token, forward and backward."""
-    parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Names of parameters whose gradient norm is logged apart, by the name of the part."""
-    after_step: Callable[[int, int], None] = lambda step, total_steps: None
-    """Called with every step that was taken and the number of all; leaves the module as it is."""
-    draws_by_rows: bool = True
-    """Whether ``loss`` is a mean over rows and draws all noise by :func:`calm_bench.row_noise.draw`."""
-    section: str = "model"
-    """The section of an experiment that configures this training: where advice says what to change."""
-    skips_parameters: bool = False
-    """Whether a step may leave trained parameters without a gradient."""
-    units: Sequence[nn.Module] = ()
-    """Parts of the module that are called one after the other, which workers may then hold in pieces."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a training cost and where it ended."""
-
-    steps: int
-    tokens: int
-    training_flops: float
-    final_loss: float | None
-    validation: dict[str, float]
-    wall_time_s: float
-    tokens_per_second: float
-    plateau_steps: int
-    """Steps under the alarm of :mod:`calm_bench.training.plateau`; 0 for losses that it does not judge."""
-    arithmetic: str
-    """Number format and device, of the process that ended it (:mod:`calm_bench.arithmetic`)."""
-
-
-@dataclass
-class _Averages:
-    """Sums of scalars kept on the device: reading one every step would make a GPU wait for the CPU."""
-
-    sums: defaultdict[str, Tensor | float] = field(default_factory=lambda: defaultdict(float))
-    count: int = 0
-
-    def add(self, terms: dict[str, Tensor], count: int = 1) -> None:
-        """Args: ``terms``, each the sum of ``count`` values."""
-        self.count += count
-        for name, value in terms.items():
-            self.sums[name] = self.sums[name] + value
-
-    def means(self) -> dict[str, float]:
-        return {name: value / self.count for name, value in fetched(self.sums).items()}
-
-    def clear(self) -> None:
-        self.sums.clear()
-        self.count = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"count": self.count, "sums": fetched(self.sums)}
-
-    def load_state_dict(self, state: dict[str, Any], device: str) -> None:
-        self.count = state["count"]
-        # Back to fp32 tensors, so that the sums go on with the very roundings of an undisturbed run.
-        self.sums.update({name: torch.tensor(value, device=device) for name, value in state["sums"].items()})
 
 
 class Loop:
@@ -171,7 +64,7 @@ class Loop:
         self.optimizer = build_optimizer(named.items(), config)
         self.checkpoints = Checkpoints(folder / "checkpoints", keep_checkpoints)
         self.metrics_file = folder / METRICS_FILE
-        self.averages = _Averages()
+        self.averages = Averages()
         self.alarm = PlateauAlarm(self.total_steps, config.log_every, config.warmup_steps)
         self.part_norms: dict[str, Tensor] = {}
         self.step = 0
@@ -403,14 +296,6 @@ class Loop:
             plateau_steps=self.alarm.steps,
             arithmetic=training_arithmetic(self.config.precision, self.device),
         )
-
-
-def fetched(values: Mapping[Name, Tensor | float]) -> dict[Name, float]:
-    """Scalars as numbers, with one wait for the device however many there are."""
-    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
-    numbers = torch.stack([value.detach().float() for value in tensors.values()]).tolist() if tensors else []
-    read = dict(zip(tensors, numbers, strict=True))
-    return {name: read[name] if name in read else float(value) for name, value in values.items()}
 
 
 def _gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:

@@ -24,7 +24,8 @@ from calm_bench.config import Experiment, Training
 from calm_bench.lm.base import ChunkLanguageModel
 from calm_bench.lm.folder import build_language_model
 from calm_bench.training.autoencoder import training_loss, untrained
-from calm_bench.training.loop import Loop, Loss, TrainingTask
+from calm_bench.training.loop import Loop
+from calm_bench.training.task import Loss, TrainingTask
 
 MEASURED_CHUNKS = 2048
 """Chunks that are reconstructed to time an autoencoder's accuracy."""

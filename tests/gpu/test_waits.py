@@ -14,7 +14,8 @@ from calm_bench.config import Training
 from calm_bench.lm import Calm
 from calm_bench.sampling.continuations import sample_continuations
 from calm_bench.training.autoencoder import training_loss
-from calm_bench.training.loop import Loop, Loss, TrainingTask
+from calm_bench.training.loop import Loop
+from calm_bench.training.task import Loss, TrainingTask
 from evals.estimators import Estimator, score_windows
 from evals.samplers import ModelSampler
 from tests.gpu.small_models import CHUNK_SIZE, HEADS, KINDS, LENGTH, autoencoder, language_model, tokens

@@ -10,8 +10,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from calm_bench.config import Training
-from calm_bench.training.loop import Interrupted, Loop, TrainingTask
+from calm_bench.training.loop import Loop
 from calm_bench.training.plateau import MIN_POINTS, PlateauAlarm
+from calm_bench.training.task import Interrupted, TrainingTask
 
 UNCONDITIONAL = 10.0
 POINTS = 40

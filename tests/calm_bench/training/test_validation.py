@@ -10,7 +10,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from calm_bench.config import Training
-from calm_bench.training.loop import Loop, TrainingTask
+from calm_bench.training.loop import Loop
+from calm_bench.training.task import TrainingTask
 
 
 class NoBatches:
