@@ -62,11 +62,8 @@ class CalmFamily(Family):
     def loss_peak(
         self, model: LanguageModel, autoencoder: Autoencoder | None, vocab_size: int, rows: int, device: Device
     ) -> float:
-        frozen = _required(autoencoder)
-        # The encoder's pass over the targets keeps nothing, and is over when the head's backward pass begins.
-        return max(
-            rows * _score_peak(model.head, frozen.latent_size), rows * _encoder_transient(frozen, model.chunk_size)
-        )
+        # The encoder's pass over the targets keeps nothing, and is over when the head has anything to keep.
+        return rows * _score_peak(model.head, _required(autoencoder).latent_size)
 
     def drawing(
         self, model: LanguageModel, autoencoder: Autoencoder | None, vocab_size: int, samples: int, device: Device
@@ -107,8 +104,3 @@ def _score_peak(head: HeadConfig, latent_size: int) -> float:
         return 4.0 * latent_size
     n, m = head.num_samples, head.num_targets
     return 4.0 * n * m + 3.0 * m * latent_size + 3.0 * n * (n - 1) / 2 * latent_size
-
-
-def _encoder_transient(autoencoder: Autoencoder, chunk_size: int) -> float:
-    """Numbers of a chunk that the frozen encoder holds at a time."""
-    return chunk_size * (3.0 * autoencoder.hidden_size + 3.0 * autoencoder.intermediate_size)
