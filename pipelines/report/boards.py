@@ -22,6 +22,7 @@ from pipelines.results.looks import Family, Key, key_of
 from pipelines.results.pooling import pooled
 from pipelines.results.trajectories import Trajectory
 from pipelines.store.trial_record import TrialRecord
+from pipelines.study.stage_kind import streams_metrics
 
 _COSTS: tuple[Cost, ...] = ("total_training_flops", "inference_flops_per_token")
 
@@ -39,6 +40,12 @@ class Origin:
     def violations(self) -> tuple[str, ...]:
         """The constraints of the search that the trial breaks."""
         return () if self.trial is None else self.trial.violations
+
+    @property
+    def trained(self) -> dict[str, str]:
+        """Identities of the trial's stages of kinds that log curves, by kind."""
+        stages = {} if self.trial is None else self.trial.stages
+        return {kind: identity for kind, identity in stages.items() if streams_metrics(kind)}
 
     def stage(self, kind: str) -> str | None:
         """Identity of the trial's stage of ``kind``."""
@@ -158,7 +165,7 @@ class _Trainings:
                     entry.seed,
                     origin.links.trial(entry.trial),
                     entry.model_identity,
-                    origin.stage("autoencoder"),
+                    origin.trained | {"language_model": entry.model_identity},
                 )
                 found.setdefault(entry.seed, (origin, member))
         return [found[seed] for seed in sorted(found)]

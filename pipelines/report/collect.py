@@ -46,11 +46,12 @@ from pipelines.results.leaderboard import load_board
 from pipelines.results.looks import Family, Key, key_of, looks_of
 from pipelines.results.stored import variants_of
 from pipelines.results.trajectories import trajectories_of
-from pipelines.store.refs import StudyRef
+from pipelines.store.refs import StageRef, StudyRef
 from pipelines.store.store import Store
 from pipelines.store.study_names import choose_studies
 from pipelines.store.study_record import StudyRecord
 from pipelines.store.trial_record import TrialRecord, has_begun, load_trials
+from pipelines.study.stage_kind import heading_of, kind_or_none
 from pipelines.study.trial import TrialOutcome
 
 MOST_TEXT = 1_500_000
@@ -107,17 +108,17 @@ def collect(store: Store, folders: Sequence[Path]) -> Report:
     trajectories = trajectories_of(outcome for study in studies for outcome in _outcomes(study, files))
     environments = [Environment(files, study.trials) for study in studies]
     boards = boards_of(origins, _protocols(origins, files), families, trajectories)
-    models, autoencoders = _shown(boards)
-    limit = points_for(len(models) + len(autoencoders))
+    trained = _trained(boards)
+    models, curves = [ref.identity for ref in trained if ref.kind == "language_model"], _curves(trained, files)
     writings, left_out = _writings(models, origins, files)
     return Report(
         title=" · ".join(dict.fromkeys(sanitize_label(study.name, LONGEST_LABEL) for study in studies)),
         studies=[_part(*each, files) for each in zip(studies, environments, strict=True)],
         boards=boards,
         families=[vars(family) for family in dict.fromkeys(families.values())],
-        curves=_curves("language_model", models, files, limit),
-        autoencoder_curves=_curves("autoencoder", autoencoders, files, limit),
-        autoencoders=_autoencoders(autoencoders, files),
+        curves=curves,
+        trainings=[(kind, heading_of(kind)) for kind in dict.fromkeys(each.kind for each in curves)],
+        autoencoders=_autoencoders([ref.identity for ref in trained if ref.kind == "autoencoder"], files),
         writings=writings,
         kept=_kept(studies, families, files),
         left_out=left_out,
@@ -155,18 +156,20 @@ def _protocols(origins: Mapping[Entry, Origin], files: StageRecords) -> dict[str
     return found
 
 
-def _shown(boards: Sequence[Board]) -> tuple[list[str], list[str]]:
-    """Identities of the language models and autoencoders behind the rows, best rows first."""
+def _trained(boards: Sequence[Board]) -> list[StageRef]:
+    """The trainings behind the rows: those of the language models first, and of a kind those of the best rows."""
     members = [member for board in boards for row in board.rows for member in row.members]
-    autoencoders = dict.fromkeys(member.autoencoder for member in members if member.autoencoder)
-    return list(dict.fromkeys(member.model for member in members)), list(autoencoders)
+    found = dict.fromkeys(StageRef(*each) for member in members for each in member.trained.items())
+    return sorted(found, key=lambda ref: ref.kind != "language_model")
 
 
-def _curves(kind: str, identities: Sequence[str], files: StageRecords, limit: int) -> list[TrainingCurves]:
-    found = []
-    for identity in identities:
-        folder = files.folder(kind, identity)
-        curves = curves_of(kind, identity, folder, limit) if folder is not None else None
+def _curves(trained: Sequence[StageRef], files: StageRecords) -> list[TrainingCurves]:
+    found, limit = [], points_for(len(trained))
+    for ref in trained:
+        folder = files.folder(ref.kind, ref.identity)
+        known = kind_or_none(ref.kind)
+        label = files.label(ref) if known is not None and known.label_is_enough else ""
+        curves = None if folder is None else curves_of(ref, folder, limit, sanitize_label(label, LONGEST_LABEL))
         if curves is not None:
             found.append(curves)
     return found

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipelines.report.data import Curve, Number, TrainingCurves
 from pipelines.store.metrics_log import Line, read_lines
+from pipelines.store.refs import StageRef
 
 MOST_POINTS = 240
 """Points of one training, where few are shown."""
@@ -24,14 +25,18 @@ def points_for(num_trainings: int) -> int:
     return max(FEWEST_POINTS, min(MOST_POINTS, ALL_POINTS // max(1, num_trainings)))
 
 
-def curves_of(kind: str, identity: str, folder: Path, limit: int) -> TrainingCurves | None:
-    """The log of the finished training in ``folder``, at most ``limit`` points a split; None where it has none."""
-    lines = read_lines(kind, folder)
+def curves_of(ref: StageRef, folder: Path, limit: int, label: str = "") -> TrainingCurves | None:
+    """The log of the finished training ``ref`` in ``folder``, at most ``limit`` points a split; None where it has none.
+
+    Args:
+        label: its own, where that of its row does not tell which it is.
+    """
+    lines = read_lines(ref.kind, folder)
     train = [line for line in lines if line.split == "train"]
     validation = [line for line in lines if line.split == "validation"]
     if not train and not validation:
         return None
-    return TrainingCurves(identity, _curve(train, limit), _curve(validation, limit), len(train))
+    return TrainingCurves(ref.kind, ref.identity, label, _curve(train, limit), _curve(validation, limit), len(train))
 
 
 def _curve(lines: Sequence[Line], limit: int) -> Curve:

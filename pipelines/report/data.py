@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 FORMAT = "calm-bench report"
-VERSION = 2
+VERSION = 3
 
 Number = float | None
 
@@ -40,8 +40,9 @@ class SeedRun:
     seed: int
     url: str | None
     model: str
-    """Identity of the language model, by which curves and texts are found."""
-    autoencoder: str | None
+    """Identity of the language model, by which texts are found."""
+    trained: Mapping[str, str]
+    """Identities of the trial's trainings by kind of stage, by which their curves are found."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class TrainingCurves:
-    """The curves of one language model or autoencoder."""
+    """The curves of one training."""
 
+    kind: str
+    """Of the stage."""
     model: str
+    """Identity of the stage."""
+    label: str
+    """Empty where its row's will do."""
     train: Curve
     validation: Curve
     num_logged: int
@@ -246,7 +252,8 @@ class Report:
     families: Sequence[Mapping[str, Any]]
     """``name``, ``colour`` and ``marker`` by place in the palette: one look per family on the whole page."""
     curves: Sequence[TrainingCurves] = ()
-    autoencoder_curves: Sequence[TrainingCurves] = ()
+    trainings: Sequence[tuple[str, str]] = ()
+    """The kinds of stages that ``curves`` are of, each with what several are called."""
     autoencoders: Sequence[Autoencoder] = ()
     writings: Sequence[Writing] = ()
     kept: Sequence[CheckpointCurve] = ()

@@ -29,11 +29,13 @@ class StageRecords:
 
     def config(self, kind: str, identity: str) -> dict[str, Any]:
         """The configuration of a stage; empty where the stage is missing."""
-        folder = self.folder(kind, identity)
-        try:
-            return {} if folder is None else StageRecord.load(folder).config
-        except FileNotFoundError:
-            return {}
+        record = self._record(kind, identity)
+        return {} if record is None else record.config
+
+    def label(self, ref: StageRef) -> str:
+        """What a stage is called; empty where it is missing."""
+        record = self._record(ref.kind, ref.identity)
+        return "" if record is None else record.label
 
     def provenance(self, ref: StageRef) -> ProvenanceRecord:
         """Where a stage came from; without any field where that is not on record."""
@@ -43,6 +45,13 @@ class StageRecords:
     def of_trial(self, trial: TrialRecord) -> Iterator[StageRef]:
         """The trial's finished stages."""
         return (ref for ref in trial.refs if self.folder(ref.kind, ref.identity) is not None)
+
+    def _record(self, kind: str, identity: str) -> StageRecord | None:
+        folder = self.folder(kind, identity)
+        try:
+            return None if folder is None else StageRecord.load(folder)
+        except FileNotFoundError:
+            return None
 
     def _result(self, kind: str, identity: str) -> dict[str, Any]:
         """The result of a stage; empty where the stage is missing."""

@@ -145,9 +145,8 @@ class StoreBuilder:
         identities |= {"evaluation": f"score{entry.trial:011d}", "samples": f"texts{entry.trial:011d}"}
         if size is not None:
             identities["autoencoder"] = f"coder{size:011d}"
-            self._stage(
-                "autoencoder", identities["autoencoder"], self._autoencoder(size), self._log(20, "energy", True)
-            )
+            found, log = self._autoencoder(size), self._log(20, "energy", True)
+            self._stage("autoencoder", identities["autoencoder"], found, log, f"autoencoder K={size}")
         self._stage("corpus", identities["corpus"], {"source": "stdlib", "digest": "ab" * 32, "python": "3.11.7"})
         self._stage("tokens", identities["tokens"], {"tokenizer": "bytes"})
         log = self._log(log_lines, "token" if size is None else head)
@@ -173,7 +172,14 @@ class StoreBuilder:
             "stages": identities,
         }
 
-    def _stage(self, kind: str, identity: str, result: dict[str, Any], log: list[dict[str, Any]] | None = None) -> None:
+    def _stage(
+        self,
+        kind: str,
+        identity: str,
+        result: dict[str, Any],
+        log: list[dict[str, Any]] | None = None,
+        label: str = "",
+    ) -> None:
         folder = self.store.root / "stages" / kind / identity
         if folder.exists():
             return
@@ -188,7 +194,7 @@ class StoreBuilder:
             "flops": result.get("training_flops"),
             "attempts": [{"started": 1_795_336_756.0}],
         }
-        description = {"kind": kind, "revision": 1, "identity": identity, "config": {}}
+        description = {"kind": kind, "revision": 1, "identity": identity, "label": label or kind, "config": {}}
         for name, value in (("result", result), ("provenance", provenance), ("config", description)):
             (folder / f"{name}.json").write_text(json.dumps(value))
         if log is not None:

@@ -339,10 +339,26 @@ def test_any_two_columns_make_a_chart(open_page: Opened, study_page: Path) -> No
         assert label.startswith("Brier-2 against Parameters, 10 rows")
         page.locator("#compute-chart details.data summary").click()
         table = page.locator("#compute-chart details.data table")
+        # Its rows are made when it is opened.
+        table.locator("tbody tr").first.wait_for()
         assert table.locator("tbody tr").count() == 10
         page.get_by_role("button", name="Inference", exact=True).click()
         label = page.locator("#compute-chart svg[role=group]").get_attribute("aria-label")
         assert label.startswith("BrierLM against Inference FLOPs")
+
+
+def test_every_kind_of_training_shows_its_curves(open_page: Opened, study_page: Path) -> None:
+    with open_page(study_page) as page:
+        section = page.locator("#training")
+        section.scroll_into_view_if_needed()
+        stage = section.get_by_label("Stage")
+        assert stage.locator("option").all_inner_texts() == ["Language models", "Autoencoders"]
+        stage.select_option("autoencoder")
+        section.get_by_label("Term").select_option("kl")
+        section.locator("details.data summary").click()
+        section.locator("details.data tbody tr").first.wait_for()
+        runs = section.locator("details.data tbody tr td:first-child, details.data tbody tr th").all_inner_texts()
+        assert sorted(dict.fromkeys(runs)) == [f"autoencoder K={size}, in training" for size in (1, 2, 4, 8)]
 
 
 def test_a_finger_reads_before_it_opens(open_page: Opened, study_page: Path) -> None:

@@ -19,6 +19,7 @@ from pipelines.results.looks import looks_of
 from pipelines.store.estimate_record import ComparedTime, EstimateRecord
 from pipelines.store.store import Store
 from pipelines.store.trial_record import TrialRecord
+from pipelines.study.stage_kind import STAGE_KINDS, StageKind
 
 
 def entries_in(folder: Path) -> list[Any]:
@@ -31,8 +32,11 @@ def test_a_study_is_shown_whole(builder: Any) -> None:
     (board,), (study,) = report.boards, report.studies
     assert [row.label for row in board.rows] == [entry.label for entry in entries_in(folder)]
     assert [family["name"] for family in report.families] == ["token", "K=1", "K=2", "K=4", "K=8"]
-    assert len(report.curves) == 5
-    assert len(report.autoencoders) == len(report.autoencoder_curves) == 4
+    assert [curves.kind for curves in report.curves] == ["language_model"] * 5 + ["autoencoder"] * 4
+    assert list(report.trainings) == [("language_model", "Language models"), ("autoencoder", "Autoencoders")]
+    trained = {identity for row in board.rows for member in row.members for identity in member.trained.values()}
+    assert {curves.model for curves in report.curves} == trained
+    assert len(report.autoencoders) == 4
     assert {text.temperature for writing in report.writings for text in writing.texts} == {1.0, 0.5}
     assert [(trial.label, trial.state) for trial in study.ended] == [("K=16", "failed")]
     assert study.ended[0].url.endswith(f"/runs/{5:032x}")
@@ -41,6 +45,27 @@ def test_a_study_is_shown_whole(builder: Any) -> None:
     assert ("device", "cpu: x86_64") in study.environment
     work = {stage["kind"]: stage["count"] for stage in study.stages}
     assert work == {"corpus": 1, "tokens": 1, "autoencoder": 4, "language_model": 5, "evaluation": 5, "samples": 5}
+
+
+def test_a_training_of_a_kind_from_elsewhere_shows_its_curves(builder: Any) -> None:
+    kind = StageKind("tuned", lambda *_: {}, heading="Tuned models", reads=("tokens",), streams_metrics=True)
+    if kind.name not in STAGE_KINDS.names():
+        STAGE_KINDS.register(kind.name, kind)
+    folder = builder.study(2)
+    stage = builder.store.root / "stages" / "tuned" / "0123456789abcdef"
+    stage.mkdir(parents=True)
+    write_json(stage / "config.json", {"kind": "tuned", "revision": 1, "identity": stage.name, "config": {}})
+    write_json(stage / "result.json", {})
+    line = {"step": 1, "flops": 5.0, "time": 0.1, "split": "train", "metrics": {"loss": 1.5}}
+    (stage / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    first, *others = json.loads((folder / "trials.json").read_text())
+    write_json(folder / "trials.json", [first | {"stages": first["stages"] | {"tuned": stage.name}}, *others])
+    report = collect(builder.store, [folder])
+    assert ("tuned", "Tuned models") in report.trainings
+    (curves,) = [each for each in report.curves if each.kind == "tuned"]
+    assert (curves.model, curves.train.flops, curves.train.terms) == (stage.name, [5.0], {"loss": [1.5]})
+    (row,) = [row for row in report.boards[0].rows if "tuned" in row.members[0].trained]
+    assert row.members[0].trial == 0
 
 
 def test_speeds_of_writing_are_shown_where_they_were_measured(builder: Any) -> None:

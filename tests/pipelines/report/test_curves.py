@@ -10,6 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.report.curves import FEWEST_POINTS, MOST_POINTS, curves_of, points_for, rounded, thinned
+from pipelines.store.refs import StageRef
+
+MODEL = StageRef("language_model", "m")
 
 
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), max_size=300), st.integers(3, 60))
@@ -53,12 +56,12 @@ def test_a_log_is_read_by_split_with_gaps_for_what_is_missing(tmp_path: Path) ->
         {"step": 2, "flops": 20.0, "time": 0.2, "split": "validation", "metrics": {"loss": 2.5}},
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 3, "fl')
-    curves = curves_of("language_model", "m", tmp_path, 100)
+    curves = curves_of(MODEL, tmp_path, 100)
     assert curves is not None
     assert curves.train.flops == [10.0, 20.0]
     assert curves.train.terms == {"loss": [3.1235, None], "fidelity": [None, 2.0]}
     assert curves.validation.terms == {"loss": [2.5]}
-    assert curves_of("language_model", "m", tmp_path / "elsewhere", 100) is None
+    assert curves_of(MODEL, tmp_path / "elsewhere", 100) is None
 
 
 def test_numbers_are_as_long_as_a_picture_needs() -> None:

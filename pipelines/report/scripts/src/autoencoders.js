@@ -12,7 +12,7 @@ import { legendOf, look, sizeLook, swatch } from "./looks.js";
 const MOST_DRAWN = 40;
 
 export function autoencoderParts() {
-  const used = new Set(page.board.rows.flatMap((row) => row.members.map((member) => member.autoencoder)));
+  const used = new Set(page.board.rows.flatMap((row) => row.members.map((member) => member.trained.autoencoder)));
   const all = data.autoencoders.filter((each) => used.has(each.model));
   if (!all.length) return [];
   const overview = table(

@@ -19,7 +19,7 @@ export interface SeedRun {
   seed: number;
   url: string | null;
   model: string;
-  autoencoder: string | null;
+  trained: Record<string, string>;
 }
 
 export interface Row {
@@ -53,7 +53,9 @@ export interface Curve {
 }
 
 export interface TrainingCurves {
+  kind: string;
   model: string;
+  label: string;
   train: Curve;
   validation: Curve;
   num_logged: number;
@@ -154,7 +156,7 @@ export interface Report {
   boards: Board[];
   families: { name: string; colour: number; marker: number }[];
   curves: TrainingCurves[];
-  autoencoder_curves: TrainingCurves[];
+  trainings: [string, string][];
   autoencoders: Autoencoder[];
   writings: Writing[];
   kept: CheckpointCurve[];

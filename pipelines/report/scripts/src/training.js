@@ -27,16 +27,19 @@ const termName = (term) => TERM_WORDS[term] ?? term[0].toUpperCase() + term.slic
 const SPLIT_WORDS = { train: "in training", validation: "held out" };
 const MANY = 40;
 
-/** One line per training behind the board's rows, best rows first.
+const MODELS = "language_model";
+
+/** One line per training of a kind behind the board's rows, best rows first.
+ * @param {string} kind
  * @returns {Run[]} */
-function trainings() {
-  const found = new Map(data.curves.map((curves) => [curves.model, curves]));
+function trainings(kind) {
+  const found = new Map(data.curves.filter((curves) => curves.kind === kind).map((curves) => [curves.model, curves]));
   return page.board.rows.flatMap((row) =>
     row.members.flatMap((member) => {
-      const curves = found.get(member.model);
-      found.delete(member.model);
+      const curves = found.get(member.trained[kind]);
+      found.delete(member.trained[kind]);
       const label = row.members.length > 1 ? `${row.label}, seed ${member.seed}` : row.label;
-      return curves ? [{ row, label, url: urlOf({ ...row, members: [member] }), curves }] : [];
+      return curves ? [{ row, label: curves.label || label, url: urlOf({ ...row, members: [member] }), curves }] : [];
     }),
   );
 }
@@ -139,15 +142,22 @@ const linesOf = (runs, split, term, more = {}) =>
   });
 
 export function trainingCharts() {
-  const all = trainings();
-  if (!all.length) return [];
+  const kinds = data.trainings.filter(([kind]) => trainings(kind).length);
+  if (!kinds.length) return [];
   const host = make("div", { class: "grid two" });
   const bar = make("div", { class: "controls" });
-  const state = { split: /** @type {Split} */ ("train"), term: "loss", log: false };
+  const note = make("p", { class: "caption" });
+  const state = { kind: kinds[0][0], split: /** @type {Split} */ ("train"), term: "loss", log: false };
   function fill() {
+    const all = trainings(state.kind);
     const terms = new Set(all.flatMap((run) => Object.keys(run.curves[state.split].terms)));
     if (!terms.has(state.term)) state.term = "loss";
+    const stage = select("Stage", kinds, state.kind, (value) => {
+      state.kind = value;
+      fill();
+    });
     bar.replaceChildren(
+      ...(kinds.length > 1 ? [stage] : []),
       select(
         "Split",
         [
@@ -176,9 +186,11 @@ export function trainingCharts() {
     );
     // What a loss is depends on the kind of model and head: a panel for each.
     const isComparable = ["grad_norm", "tokens_per_second"].includes(state.term);
-    const groups = d3.group(all, ({ row }) =>
-      isComparable ? "all models" : row.head ? `${row.head} head` : "token model",
-    );
+    const heading = kinds.find(([kind]) => kind === state.kind)?.[1] ?? state.kind;
+    const groups = d3.group(all, ({ row }) => {
+      if (state.kind !== MODELS) return heading.toLowerCase();
+      return isComparable ? "all models" : row.head ? `${row.head} head` : "token model";
+    });
     const cards = present(
       [...groups].map(([name, own]) =>
         lineChart({
@@ -192,16 +204,17 @@ export function trainingCharts() {
     );
     host.replaceChildren(...cards);
     host.classList.toggle("one", cards.length === 1);
+    const most = d3.max(all, (run) => run.curves.train.flops.length) ?? 0;
+    const logged = d3.max(all, (run) => run.curves.num_logged) ?? 0;
+    note.textContent = `Thinned to at most ${most} of ${logged.toLocaleString("en")} logged points a run, so that a spike is kept.`;
+    note.hidden = logged <= most;
   }
   fill();
-  const most = d3.max(all, (run) => run.curves.train.flops.length) ?? 0;
-  const logged = d3.max(all, (run) => run.curves.num_logged) ?? 0;
-  const note = `Thinned to at most ${most} of ${logged.toLocaleString("en")} logged points a run, so that a spike is kept.`;
-  return [bar, host, logged > most && make("p", { class: "caption" }, note)];
+  return [bar, host, note];
 }
 
 export function termCharts() {
-  const all = trainings().filter(({ curves }) => curves.train.terms.fidelity && curves.train.terms.diversity);
+  const all = trainings(MODELS).filter(({ curves }) => curves.train.terms.fidelity && curves.train.terms.diversity);
   if (!all.length) return [];
   const fidelity = linesOf(all, "train", "fidelity", { split: "fidelity" });
   const diversity = linesOf(all, "train", "diversity", { split: "diversity", dash: "5 3" });
