@@ -82,9 +82,9 @@ def overhead(folder: Path, ideal_s: float) -> None:
     store = folder / f"twelve-{time.time_ns():x}"
     ran = run(["run", str(file), "--store", str(store)], folder / "twelve.log")
     records = [json.loads(path.read_text()) for path in store.glob("stages/*/*/provenance.json")]
-    start = min(attempt["started"] for record in records for attempt in record["attempts"]) - ran.began
-    beyond = ran.seconds - start
     spans = sorted(_span(record) for record in records)
+    start = spans[0][0] - ran.began
+    beyond = ran.seconds - start
     first = min(_span(record)[0] for record in records if record.get("flops"))
     last = max(end for _, end in spans)
     serial, idle, ending = _parts(spans, first, last, ran.began + ran.seconds)
@@ -106,7 +106,8 @@ def overhead(folder: Path, ideal_s: float) -> None:
 def _span(record: dict[str, Any]) -> tuple[float, float]:
     """When a stage was taken by its worker, and when it was done, in seconds since the epoch."""
     (attempt,) = record["attempts"]
-    return attempt["started"], attempt["started"] + record["preparation_s"] + record["wall_time_s"]
+    # An attempt is written down when what it needs has been imported.
+    return attempt["started"] - record["preparation_s"], attempt["started"] + record["wall_time_s"]
 
 
 def _parts(spans: list[tuple[float, float]], first: float, last: float, end: float) -> tuple[float, float, float]:

@@ -30,6 +30,7 @@ from pipelines.tracking.listener import TrackingListener
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pipelines.execution.executor import Executor
     from pipelines.monitor.display import Progress
     from pipelines.study.trial import TrialOutcome
 
@@ -86,7 +87,7 @@ def run_and_report(
     context = context or RunContext.of(study)
     store, executor = context.store, context.executor
     progress = progress or progress_for(console)
-    drawing = _Drawing()
+    drawing, closing = _Drawing(), _Closing(executor)
     tracking = None
     try:
         # Asked once: that of a corpus in files is a digest of all of them.
@@ -108,6 +109,7 @@ def run_and_report(
                 announce=progress.stopping,
                 speed_of=assumed_speed if forecast is None else forecast.speed_of,
             )
+        closing.start()
         leaderboard = Leaderboard(rows_of(outcomes, study))
         show(leaderboard)
         drawing.join()
@@ -121,7 +123,7 @@ def run_and_report(
             # What lies in the study's folder now is attached to its run.
             write_run_report(store, folder, progress.message)
     finally:
-        executor.close()
+        closing.finish()
         if tracking is not None:
             tracking.close(_patience_s(sys.exception()))
     expected = None if forecast is None else forecast.finish(folder)
@@ -141,16 +143,41 @@ def _patience_s(error: BaseException | None) -> float:
     return 5.0 if isinstance(error, StudyInterrupted) else 60.0
 
 
+class _Closing:
+    """Ends the executor beside the tables and pictures: Ray takes a second or two, and only waits in them."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin, now that no stage runs any more."""
+        self._thread = threading.Thread(target=self._executor.close, name="closing", daemon=True)
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Return when all processes of the executor have ended."""
+        if self._thread is not None:
+            self._thread.join()
+        self._executor.close()
+
+
 class _Drawing:
-    """Gets ready to draw when the first training is under way, while this process has nothing else to do."""
+    """Gets ready to draw and to report when the first training is under way, while this process has nothing else to
+    do."""
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
 
     def handle(self, event: Event) -> None:
         if self._thread is None and isinstance(event, StageProgress):
-            self._thread = threading.Thread(target=warm_up, name="drawing", daemon=True)
+            self._thread = threading.Thread(target=self._get_ready, name="drawing", daemon=True)
             self._thread.start()
+
+    def _get_ready(self) -> None:
+        import pipelines.report.page  # noqa: F401
+
+        warm_up()
 
     def join(self) -> None:
         """Wait for it: two threads must not draw at once."""
