@@ -27,9 +27,9 @@ from pipelines.store.estimate_record import (
     planned_seconds,
 )
 from pipelines.store.inventory import stored_stages
+from pipelines.store.layout import LEADERBOARD_FILE, PROGRESS
 from pipelines.store.metrics_log import read_lines
 from pipelines.store.mlflow_record import MlflowRecord
-from pipelines.store.names import LEADERBOARD_FILE, PROGRESS
 from pipelines.store.provenance import (
     ProvenanceRecord,
     add_attempt,
@@ -304,7 +304,7 @@ def test_a_store_of_an_older_version_is_reported(tmp_path: Path) -> None:
     assert [folder.name for folder in folders] == [STUDY]
     report = collect(store, folders)
     assert [row.label for board in report.boards for row in board.rows] == ["token", "K=2"]
-    assert len(report.curves) == 2
+    assert [curves.kind for curves in report.curves] == ["language_model", "language_model", "autoencoder"]
     assert report.studies[0].finished is not None
     assert report.studies[0].estimates
     assert {stage.state for stage in stored_stages(store)} == {"done"}
