@@ -25,7 +25,7 @@ from pipelines.monitor.tracker import Tracker
 from pipelines.monitor.view import StudyView
 from pipelines.store.folder_leases import HEARTBEAT_S
 from pipelines.store.holder import Holder, this_process
-from pipelines.store.names import PROGRESS
+from pipelines.store.layout import PROGRESS
 
 FOLDER = PROGRESS
 WRITE_S = 2.0

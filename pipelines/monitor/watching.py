@@ -15,6 +15,7 @@ from pipelines.common.numbers import printable
 from pipelines.common.record_file import RecordError
 from pipelines.monitor.recording import FOLDER, SILENT_S, Record, read_record
 from pipelines.monitor.view import StageView, StudyView
+from pipelines.store.layout import study_folders
 from pipelines.store.refs import StudyRef
 from pipelines.store.study_names import choose_studies
 from pipelines.store.trial_record import TRIALS_FILE, has_begun, load_trials
@@ -97,7 +98,7 @@ def studies(root: Path, uri: Path | str, silent_s: float = SILENT_S) -> list[tup
     """All studies of a store that are in ``root``; first those at work, then the one last heard of."""
     found = [
         (folder, poll(folder, uri, silent_s))
-        for folder in sorted((root / "studies").glob("*"))
+        for folder in study_folders(root)
         if has_begun(folder) or (folder / FOLDER).is_dir()
     ]
     return sorted(found, key=lambda pair: (pair[1].stand != "at work", -pair[1].since))

@@ -9,7 +9,7 @@ from pathlib import Path
 from calm_bench.atomic import write_bytes, write_with
 from pipelines.report.pictures import attempt
 from pipelines.results.leaderboard import Leaderboard
-from pipelines.store.names import LEADERBOARD_FILE
+from pipelines.store.layout import LEADERBOARD_FILE
 
 
 def write_leaderboard(leaderboard: Leaderboard, folder: Path, warn: Callable[[str], None] = print) -> dict[str, Path]:

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pipelines.store.layout import stage_folder
 from pipelines.store.provenance import ProvenanceRecord
 from pipelines.store.refs import StageRef
 from pipelines.store.trial_record import TrialRecord
@@ -24,7 +25,7 @@ class StageRecords:
         """The finished stage's folder; None where there is none, or the names would leave the store."""
         if not StageRef(kind, identity).is_plain:
             return None
-        folder = self.root / "stages" / kind / identity
+        folder = stage_folder(self.root, kind, identity)
         return folder if is_finished(folder) else None
 
     def config(self, kind: str, identity: str) -> dict[str, Any]:

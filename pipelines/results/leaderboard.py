@@ -19,7 +19,7 @@ from pipelines.results.entry import Entry
 from pipelines.results.pairing import Differences, differences
 from pipelines.results.pareto import pareto_front
 from pipelines.results.ranks import shared_ranks
-from pipelines.store.names import LEADERBOARD_FILE
+from pipelines.store.layout import LEADERBOARD_FILE
 from pipelines.store.refs import StudyRef
 
 FORMAT = "calm-bench leaderboard"
@@ -170,7 +170,7 @@ def load_board(folder: Path) -> Leaderboard | None:
 def _best_first(entry: Entry) -> tuple[Any, ...]:
     # Scores clipped to 0 say nothing of each other, their components do.
     parts = [-value for value in entry.brier] if entry.brierlm == 0 else []
-    # What follows only makes the order of ties independent of the order of arrival.
+    # The other keys make the order of ties independent of the order of arrival.
     return (
         -entry.brierlm,
         parts,

@@ -29,6 +29,7 @@ from pipelines.search.postgresql import (
     one_connection,
 )
 from pipelines.store.file_lock import locked
+from pipelines.store.layout import JOURNAL
 from pipelines.study.config import Execution
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def trial_storage(execution: Execution, folder: Path, name: str) -> TrialStorage
     """
     uri = execution.optuna_storage or os.environ.get(VARIABLE)
     if uri is None:
-        return Journal(folder / "optuna.journal", name)
+        return Journal(folder / JOURNAL, name)
     if not is_postgresql(uri):
         source = "execution.optuna_storage" if execution.optuna_storage else VARIABLE
         raise ConfigurationError(

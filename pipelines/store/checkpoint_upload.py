@@ -17,10 +17,10 @@ from pathlib import Path
 
 from calm_bench.atomic import is_temporary
 from pipelines.store import manifest
+from pipelines.store.layout import WORK
 from pipelines.store.manifest import Manifest
 from pipelines.store.object_store import ObjectStore
 
-FOLDER = "work"
 SAVE_EVERY_S = 60.0
 """Between two uploads, so that small checkpoints that are written often do not fill the line."""
 POLL_S = 2.0
@@ -75,7 +75,7 @@ class CheckpointUploader:
         try:
             names = _copy(self._folder, copy)
             token = uuid.uuid4().hex
-            prefix = f"{FOLDER}/{self._name}"
+            prefix = f"{WORK}/{self._name}"
             self._before = manifest.send(
                 self._objects, f"{prefix}.json", prefix, copy, names, {"save": token}, before=self._before
             )
@@ -90,7 +90,7 @@ class CheckpointUploader:
 def saved_work(objects: ObjectStore, name: str) -> Manifest | None:
     """What was uploaded of the work on the stage ``name``; None too where it cannot be read."""
     try:
-        return manifest.read(objects, f"{FOLDER}/{name}.json")
+        return manifest.read(objects, f"{WORK}/{name}.json")
     except ValueError:
         return None
 
@@ -110,8 +110,8 @@ def restore_work(objects: ObjectStore, name: str, folder: Path, incoming: Path, 
     arriving = incoming / f"{name}-{uuid.uuid4().hex}"
     try:
         arriving.mkdir(parents=True)
-        for problem in manifest.fetch(objects, f"{FOLDER}/{name}", found, arriving):
-            warnings.warn(f"{objects.uri(f'{FOLDER}/{name}')}: {problem}; going on without it", stacklevel=2)
+        for problem in manifest.fetch(objects, f"{WORK}/{name}", found, arriving):
+            warnings.warn(f"{objects.uri(f'{WORK}/{name}')}: {problem}; going on without it", stacklevel=2)
         if folder.exists():
             shutil.rmtree(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -123,8 +123,8 @@ def restore_work(objects: ObjectStore, name: str, folder: Path, incoming: Path, 
 
 def delete_saved_work(objects: ObjectStore, name: str, note: Path) -> None:
     """Remove what was uploaded of the work on ``name``: the record first."""
-    objects.delete([f"{FOLDER}/{name}.json"])
-    objects.delete(objects.list(f"{FOLDER}/{name}"))
+    objects.delete([f"{WORK}/{name}.json"])
+    objects.delete(objects.list(f"{WORK}/{name}"))
     note.unlink(missing_ok=True)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.common.record_file import RecordError
+from pipelines.store.layout import STAGES, WORK
 from pipelines.store.refs import StageRef
 from pipelines.study.stage_folder import METRICS_FILE, RESULT_FILE, StageRecord
 
@@ -48,7 +49,7 @@ class PartialStage:
 
 def finished_in(root: Path) -> Iterator[StageFiles]:
     """The finished stages below ``root``."""
-    for folder in (root / "stages").glob("*/*"):
+    for folder in (root / STAGES).glob("*/*"):
         if folder.is_dir():
             modified = _modified(folder / RESULT_FILE, folder)
             label = _label(folder, folder.parent.name)
@@ -57,7 +58,7 @@ def finished_in(root: Path) -> Iterator[StageFiles]:
 
 def started_in(root: Path) -> Iterator[StageFiles]:
     """The stages below ``root`` that were started and are not finished."""
-    for folder in (root / "work").glob("*-*"):
+    for folder in (root / WORK).glob("*-*"):
         ref = StageRef.parse(folder.name)
         modified = _modified(folder / METRICS_FILE, folder)
         yield StageFiles(ref.kind, ref.identity, _label(folder, ref.kind), folder, size_of(folder), modified)

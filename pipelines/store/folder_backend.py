@@ -11,6 +11,7 @@ from pipelines.store.contents import PartialStage, left_behind_in
 from pipelines.store.flags import FolderFlags
 from pipelines.store.folder_leases import EXPIRY_S, HEARTBEAT_S, leases_in
 from pipelines.store.folder_stages import FolderStages, FolderWork
+from pipelines.store.layout import STUDIES
 from pipelines.store.workspace import Workspace, flush
 
 
@@ -18,7 +19,7 @@ class FolderStudies:
     """The folders of studies below ``root``; drivers that share a file system share them."""
 
     def __init__(self, root: Path) -> None:
-        self._folder = root / "studies"
+        self._folder = root / STUDIES
 
     @contextmanager
     def open(self, name: str, exclusive: bool = True) -> Iterator[Path]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipelines.store.contents import StageFiles, finished_in, started_in
 from pipelines.store.integrity import verify_folder
+from pipelines.store.layout import STAGES
 from pipelines.store.lease import Lease, LeaseManager
 from pipelines.store.refs import StageRef
 from pipelines.store.workspace import Workspace
@@ -39,7 +40,7 @@ class FolderStages:
         return None if folder is None else StageRecord.load(folder)
 
     def records(self, kind: str) -> Iterator[StageRecord]:
-        for path in sorted((self._root / "stages" / kind).glob(f"*/{CONFIG_FILE}")):
+        for path in sorted((self._root / STAGES / kind).glob(f"*/{CONFIG_FILE}")):
             yield StageRecord.load(path.parent)
 
     def find(self, ref: StageRef) -> Path | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from calm_bench.config import Corpus
 from calm_bench.corpora.base import CorpusError
+from pipelines.store.layout import stage_folder
 from pipelines.store.store import Store
 from pipelines.study.graph import CorpusIdentity, corpus_identity_of
 from pipelines.study.stage_folder import RESULT_FILE
@@ -50,7 +51,7 @@ def _made_from(corpus: Corpus, store: Store) -> dict[str, Any] | None:
 
 def _finished_at(store: Store, identity: str) -> float:
     try:
-        return (store.root / "stages" / "corpus" / identity / RESULT_FILE).stat().st_mtime
+        return (stage_folder(store.root, "corpus", identity) / RESULT_FILE).stat().st_mtime
     except OSError:
         # In an object store, nothing but the identity orders them.
         return 0.0

@@ -11,6 +11,7 @@ from pathlib import Path
 from pipelines.store import manifest
 from pipelines.store.errors import CorruptedStage
 from pipelines.store.integrity import RECORD, verify_folder
+from pipelines.store.layout import stage_folder
 from pipelines.store.object_store import ObjectStore
 from pipelines.store.published_index import PublishedIndex
 from pipelines.store.refs import StageRef
@@ -29,7 +30,7 @@ class LocalCache:
 
     def folder(self, kind: str, identity: str) -> Path:
         """Where the stage is, or will be."""
-        return self._root / "stages" / kind / identity
+        return stage_folder(self._root, kind, identity)
 
     def is_whole(self, kind: str, identity: str) -> bool:
         """Whether all files of the stage are here."""

@@ -20,9 +20,3 @@ def stays_inside(name: str) -> bool:
         return False
     # "." and "a/." are folders, and "a//b" is another name of "a/b".
     return str(paths[0]) == name and name != "."
-
-
-LEADERBOARD_FILE = "leaderboard.json"
-"""In a study's folder, of :class:`pipelines.results.leaderboard.Leaderboard`."""
-PROGRESS = "progress"
-"""In a study's folder: what its drivers tell those who watch."""

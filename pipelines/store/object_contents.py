@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines.store import checkpoint_upload, flags
+from pipelines.store import flags, layout
 from pipelines.store.contents import STOP_FILE_AGE_S, PartialStage, StageFiles, size_of
 from pipelines.store.lease import LeaseManager
 from pipelines.store.manifest import Manifest
@@ -37,7 +37,7 @@ def started(objects: ObjectStore, leases: LeaseManager) -> Iterator[StageFiles]:
     """The stages of which work was uploaded, or on which somebody works."""
     sizes: dict[str, int] = defaultdict(int)
     times: dict[str, float] = defaultdict(float)
-    for key, info in objects.list(checkpoint_upload.FOLDER).items():
+    for key, info in objects.list(layout.WORK).items():
         name = key.split("/")[1].removesuffix(".json")
         if is_plain(name):
             sizes[name] += info.size
@@ -46,7 +46,7 @@ def started(objects: ObjectStore, leases: LeaseManager) -> Iterator[StageFiles]:
         if not name.startswith("study-") and name not in sizes:
             sizes[name], times[name] = 0, time.time()
     for name in sizes:
-        ref, where = StageRef.parse(name), objects.uri(f"{checkpoint_upload.FOLDER}/{name}")
+        ref, where = StageRef.parse(name), objects.uri(f"{layout.WORK}/{name}")
         yield StageFiles(ref.kind, ref.identity, ref.kind, where, sizes[name], times[name])
 
 
@@ -54,7 +54,7 @@ def left_behind(objects: ObjectStore, published: PublishedIndex, leases: LeaseMa
     """What was quarantined, uploaded in part, or lost its driver."""
     busy = leases.held()
     by_upload: dict[str, dict[str, Found]] = defaultdict(dict)
-    for key, info in objects.list("stages").items():
+    for key, info in objects.list(layout.STAGES).items():
         by_upload["/".join(key.split("/")[:4])][key] = info
     names = published.refresh()
     for prefix, found in sorted(by_upload.items()):
@@ -77,7 +77,7 @@ def left_behind(objects: ObjectStore, published: PublishedIndex, leases: LeaseMa
 def left_in_cache(root: Path, published: PublishedIndex) -> Iterator[PartialStage]:
     """On this machine: copies of what the object store no longer has, and files that never arrived."""
     names = published.refresh()
-    for folder in sorted((root / "stages").glob("*/*")):
+    for folder in sorted((root / layout.STAGES).glob("*/*")):
         if f"{folder.parent.name}-{folder.name}" not in names:
             what = f"stages/{folder.parent.name}/{folder.name} (on this machine)"
             yield PartialStage(what, "a copy of what the store no longer has", folder, size_of(folder))
@@ -90,10 +90,10 @@ def left_in_cache(root: Path, published: PublishedIndex) -> Iterator[PartialStag
 def records_of(key: str) -> list[str]:
     """The records without which what is at ``key`` is not there."""
     match key.split("/"):
-        case ["stages", kind, identity]:
+        case [layout.STAGES, kind, identity]:
             return [PublishedIndex.key(f"{kind}-{identity}")]
-        case [checkpoint_upload.FOLDER, name]:
-            return [f"{checkpoint_upload.FOLDER}/{name}.json"]
+        case [layout.WORK, name]:
+            return [f"{layout.WORK}/{name}.json"]
     return []
 
 

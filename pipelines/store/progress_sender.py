@@ -13,9 +13,8 @@ from typing import Any
 
 from pipelines.common.at_end import at_end
 from pipelines.store.holder import this_process
-from pipelines.store.names import PROGRESS
+from pipelines.store.layout import PROGRESS, STUDIES
 from pipelines.store.object_store import ObjectStore
-from pipelines.store.study_copies import FOLDER
 
 SEND_S = 20.0
 """Between two accounts."""
@@ -96,4 +95,4 @@ class ProgressSender:
 
     @property
     def _prefix(self) -> str:
-        return f"{FOLDER}/{self._folder.name}/{PROGRESS}"
+        return f"{STUDIES}/{self._folder.name}/{PROGRESS}"

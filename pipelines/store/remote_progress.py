@@ -20,9 +20,10 @@ from typing import Any
 from calm_bench.atomic import write_bytes
 from pipelines.common.record_file import RecordError
 from pipelines.store import checkpoint_upload, study_copies
+from pipelines.store.layout import PROGRESS, STUDIES, WORK
 from pipelines.store.lease import HeldLease, LeaseManager
 from pipelines.store.manifest import Manifest
-from pipelines.store.names import PROGRESS, is_plain, stays_inside
+from pipelines.store.names import is_plain, stays_inside
 from pipelines.store.object_store import Found, ObjectStore
 from pipelines.store.study_copies import StudyCopies
 from pipelines.study.stage_folder import CONFIG_FILE, METRICS_FILE, StageRecord
@@ -52,7 +53,7 @@ class RemoteProgress:
     def __init__(self, objects: ObjectStore, root: Path, leases: LeaseManager, studies: StudyCopies) -> None:
         self._objects = objects
         self._studies = studies
-        self._folder = root / study_copies.FOLDER
+        self._folder = root / STUDIES
         self._leases = leases
         self._seen: dict[str, Found] = {}
         self._work: dict[str, tuple[Found, str, Mapping[str, Any] | None]] = {}
@@ -69,7 +70,7 @@ class RemoteProgress:
         """
         self.held = self._leases.held()
         own = self._studies.driven()
-        prefix = study_copies.FOLDER if study is None else f"{study_copies.FOLDER}/{study}"
+        prefix = STUDIES if study is None else f"{STUDIES}/{study}"
         wanted = {}
         for key, info in self._objects.list(prefix).items():
             path = self._wanted(key, own)
@@ -77,7 +78,7 @@ class RemoteProgress:
                 continue
             wanted[key] = info
         for key, content in self._objects.read_many([*wanted]).items():
-            path = self._folder / key.removeprefix(f"{study_copies.FOLDER}/")
+            path = self._folder / key.removeprefix(f"{STUDIES}/")
             path.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(path, content)
             os.utime(path, (wanted[key].modified, wanted[key].modified))
@@ -90,10 +91,10 @@ class RemoteProgress:
             StoreUnreachable: the object store does not answer.
         """
         held = {name: one for name, one in self.held.items() if name in names}
-        saved = self._objects.list(checkpoint_upload.FOLDER) if held else {}
+        saved = self._objects.list(WORK) if held else {}
         found = {}
         for name, one in held.items():
-            host, info = one.holder.host.partition(" ")[0], saved.get(f"{checkpoint_upload.FOLDER}/{name}.json")
+            host, info = one.holder.host.partition(" ")[0], saved.get(f"{WORK}/{name}.json")
             if info is None:
                 found[name] = UnderWay(host, one.since)
                 continue
@@ -120,11 +121,11 @@ class RemoteProgress:
         label, line = "", None
         with suppress(FileNotFoundError, RecordError):
             if (piece := found.files.get(CONFIG_FILE)) is not None:
-                key = f"{checkpoint_upload.FOLDER}/{name}/{piece.object}"
+                key = f"{WORK}/{name}/{piece.object}"
                 label = StageRecord.parse(self._objects.read(key), key).label
         with suppress(FileNotFoundError):
             if (piece := found.files.get(METRICS_FILE)) is not None:
-                key = f"{checkpoint_upload.FOLDER}/{name}/{piece.object}"
+                key = f"{WORK}/{name}/{piece.object}"
                 line = _last_line(self._objects.read(key, max(0, piece.bytes - _TAIL)))
         return label, line
 

@@ -11,13 +11,12 @@ from pathlib import Path
 from calm_bench.atomic import write_bytes
 from pipelines.common.record_file import RecordError
 from pipelines.store.holder import Holder, this_process
-from pipelines.store.names import LEADERBOARD_FILE, PROGRESS, is_plain, stays_inside
+from pipelines.store.layout import JOURNAL, LEADERBOARD_FILE, PROGRESS, STUDIES
+from pipelines.store.names import is_plain, stays_inside
 from pipelines.store.object_store import ObjectStore
 from pipelines.store.study_record import STUDY_FILE
 from pipelines.store.trial_record import TRIALS_FILE, load_trials, refs_of
 
-FOLDER = "studies"
-JOURNAL = "optuna.journal"
 READ = (TRIALS_FILE, LEADERBOARD_FILE, STUDY_FILE)
 """What commands read of studies that they do not run."""
 
@@ -27,7 +26,7 @@ class StudyCopies:
 
     def __init__(self, objects: ObjectStore, root: Path) -> None:
         self._objects = objects
-        self._folder = root / FOLDER
+        self._folder = root / STUDIES
         self._drivers = root / "drivers"
         self._sent: dict[Path, tuple[int, int]] = {}
 
@@ -62,8 +61,8 @@ class StudyCopies:
 
     def fetch(self, name: str) -> None:
         """Bring the study ``name`` here; its files here are replaced by those of the object store."""
-        prefix = f"{FOLDER}/{name}/"
-        inside = {key: key.removeprefix(prefix) for key in self._objects.list(f"{FOLDER}/{name}")}
+        prefix = f"{STUDIES}/{name}/"
+        inside = {key: key.removeprefix(prefix) for key in self._objects.list(f"{STUDIES}/{name}")}
         self._download([key for key, path in inside.items() if stays_inside(path) and not _is_progress(path)])
 
     def save(self, name: str) -> None:
@@ -78,7 +77,7 @@ class StudyCopies:
                 stamp = (status.st_mtime_ns, status.st_size)
                 if self._sent.get(path) != stamp:
                     changed[path] = stamp
-        self._objects.upload([(path, f"{FOLDER}/{path.relative_to(self._folder).as_posix()}") for path in changed])
+        self._objects.upload([(path, f"{STUDIES}/{path.relative_to(self._folder).as_posix()}") for path in changed])
         self._sent |= changed
 
     def folders(self, complete: bool = False) -> list[Path]:
@@ -90,7 +89,7 @@ class StudyCopies:
         own = self.driven()
         keys = []
         names = set()
-        for key in self._objects.list(FOLDER):
+        for key in self._objects.list(STUDIES):
             parts = key.split("/")
             if len(parts) >= 3 and is_plain(parts[1]):
                 names.add(parts[1])
@@ -103,7 +102,7 @@ class StudyCopies:
 
     def _download(self, keys: list[str]) -> None:
         for key, content in self._objects.read_many(keys).items():
-            path = self._folder / key.removeprefix(f"{FOLDER}/")
+            path = self._folder / key.removeprefix(f"{STUDIES}/")
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.is_file() or path.read_bytes() != content:
                 write_bytes(path, content)

@@ -12,6 +12,7 @@ from typing import Any
 
 from pipelines.store.errors import StoreForbidden
 from pipelines.store.integrity import RECORD, compare_files, record_files, recorded_names
+from pipelines.store.layout import stage_folder, work_folder
 from pipelines.store.provenance import ATTEMPTS_FILE, add_attempt, write_provenance
 from pipelines.store.refs import StageRef
 from pipelines.study.stage import Stage
@@ -29,11 +30,11 @@ class Workspace:
 
     def folder(self, stage: Stage | StageRef) -> Path:
         """Where the finished stage is, or will be."""
-        return self.root / "stages" / stage.kind / stage.identity
+        return stage_folder(self.root, stage.kind, stage.identity)
 
     def work_folder(self, stage: Stage | StageRef) -> Path:
         """Where the stage is worked on until it is finished."""
-        return self.root / "work" / stage.name
+        return work_folder(self.root, stage.name)
 
     def check_writable(self) -> None:
         """

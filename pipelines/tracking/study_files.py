@@ -14,7 +14,7 @@ from calm_bench.overrides import apply_settings
 from pipelines.common.record_file import RecordError
 from pipelines.results.entry import Entry, entry_from
 from pipelines.results.leaderboard import Leaderboard, LeaderboardError, load_board
-from pipelines.store.names import LEADERBOARD_FILE
+from pipelines.store.layout import LEADERBOARD_FILE
 from pipelines.store.refs import StudyRef
 from pipelines.store.store import Store
 from pipelines.store.study_record import StudyRecord

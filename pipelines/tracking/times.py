@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.store.layout import stage_folder, work_folder
 from pipelines.store.metrics_log import read_lines
-from pipelines.store.names import is_plain
 from pipelines.store.provenance import Attempt, ProvenanceRecord, read_attempts
+from pipelines.store.refs import StageRef
 from pipelines.study.stage_kind import streams_metrics
 
 
@@ -28,9 +29,10 @@ class StageFolders:
 
     @classmethod
     def in_store(cls, root: Path, kind: str, identity: str) -> StageFolders:
-        if not (is_plain(kind) and is_plain(identity)):
+        ref = StageRef(kind, identity)
+        if not ref.is_plain:
             raise ValueError(f"{kind!r} {identity!r} is no stage: such a name would lead out of the store")
-        return cls(kind, identity, root / "stages" / kind / identity, root / "work" / f"{kind}-{identity}")
+        return cls(kind, identity, stage_folder(root, kind, identity), work_folder(root, ref.name))
 
     @property
     def folder(self) -> Path:

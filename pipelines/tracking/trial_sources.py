@@ -16,9 +16,9 @@ from optuna.storages.journal import JournalFileBackend
 from pipelines.common.redact import redact
 from pipelines.search.postgresql import PostgresqlError, connection_options, is_postgresql
 from pipelines.search.trial_storage import VARIABLE
+from pipelines.store.layout import JOURNAL, study_folders
 from pipelines.store.study_record import load_study
 
-JOURNAL = "optuna.journal"
 IN_DATABASE = " (in the database)"
 """Behind the name of a study whose trials were kept in a journal first and in a database later: it is there twice."""
 
@@ -46,11 +46,6 @@ def trial_sources(root: Path) -> Iterator[TrialSource]:
             yield TrialSource(folder.name + IN_DATABASE if has_journal else folder.name, folder, address)
 
 
-def study_folders(root: Path) -> list[Path]:
-    """The folders of the studies of the store at ``root``."""
-    return sorted(path for path in (root / "studies").glob("*") if path.is_dir())
-
-
 def open_journal(folder: Path) -> BaseStorage:
     """Optuna's storage of the study in ``folder``."""
     return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
@@ -68,7 +63,7 @@ def open_database(uri: str) -> RDBStorage | None:
     import sqlalchemy
 
     url, given = connection_options(uri)
-    # Who only reads may have a lost connection replaced unseen.
+    # A reader may have a lost connection replaced unseen.
     options = {
         "connect_args": given["connect_args"],
         # Optuna takes a second connection while it compares its tables' version with its own.

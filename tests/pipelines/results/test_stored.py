@@ -11,7 +11,7 @@ from pipelines.results.leaderboard import Leaderboard, load_board
 from pipelines.results.pooling import pooled
 from pipelines.results.stored import variants_of
 from pipelines.results.view import filtered
-from pipelines.store.names import LEADERBOARD_FILE
+from pipelines.store.layout import LEADERBOARD_FILE
 from pipelines.store.store import Store
 from pipelines.store.study_folder import study_folder
 from pipelines.store.study_record import save_study
