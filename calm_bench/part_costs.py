@@ -40,7 +40,7 @@ def backbone_weights(model: LanguageModel) -> int:
 
 
 def backbone_flops(model: LanguageModel, context_steps: int) -> dict[str, float]:
-    """Of a step that attends to ``context_steps`` steps."""
+    """FLOPs of a step that attends to ``context_steps`` steps."""
     return {
         "backbone": 2.0 * backbone_weights(model),
         "attention": 4.0 * context_steps * model.hidden_size * model.num_layers,

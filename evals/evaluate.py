@@ -272,7 +272,7 @@ def clusters_of(stream: TokenSource, targets: Integers, windows: Integers) -> Cl
         return Clusters(documents, "document", num_documents)
     if (offsets < 0).all():
         return Clusters(windows, "window", num_documents)
-    # What windows are to a text without copies: a stretch of a document, whichever copy it is read in.
+    # The unit that windows are in a text without copies: a stretch of a document, whichever copy it is read in.
     length = max(1, int(np.ptp(targets) + 1) // len(np.unique(windows)))
     stretches = np.where(offsets < 0, windows, offsets // length)
     # Documents without copies are told apart by their windows alone, as ever.

@@ -61,8 +61,8 @@ class Comparison(Estimate):
     """Differences of Brier-n."""
     component_errors: tuple[float, ...]
     p_value: float
-    """Of no difference, two-sided, by the same draws as the interval: it is below 0.05 where the interval leaves out 0.
-    At least 2/(R+1), about 0.001, as R draws tell no more."""
+    """P-value of no difference, two-sided, by the same draws as the interval: below 0.05 where the interval leaves out
+    0. At least 2/(R+1), about 0.001, as R draws tell no more."""
     seed_error: float | None = None
     """The part of ``standard_error`` that is due to seeds; None where each side is one trained model."""
 

@@ -183,7 +183,7 @@ class _Beginnings:
 
     model: ExactModel
     nodes: Nodes
-    """Of the chunks that the backbone read last."""
+    """States of the chunks that the backbone read last."""
     root: Tensor
     """Long ``[N]``: the chunk before, among these."""
     window: Tensor

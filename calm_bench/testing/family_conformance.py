@@ -292,7 +292,7 @@ class BoundedFamilyConformance(FamilyConformance):
 
 
 def next_distribution(model: ExactModel, tokens: Tensor) -> Tensor:
-    """Of the token after ids [W, L]: [W, V], by reading all of the text anew."""
+    """Distribution of the token after ids [W, L]: [W, V], by reading all of the text anew."""
     size = model.chunk_size
     whole = tokens.shape[1] // size * size
     state = model.begin(model.hidden_states(tokens[:, :whole])[:, -1])

@@ -164,7 +164,7 @@ def _sharded(whole: _Whole, units: Sequence[nn.Module]) -> nn.Module:
 
     device = next(whole.parameters()).device.type
     mesh = init_device_mesh(device, (dist.get_world_size(),))
-    # What is not trained has no gradient and no optimizer state, which is most of what there is to save.
+    # Frozen parameters have no gradient and no optimizer state, which is most of what there is to save.
     frozen = {parameter for parameter in whole.parameters() if not parameter.requires_grad}
     for unit in units:
         fully_shard(unit, mesh=mesh, ignored_params=frozen)

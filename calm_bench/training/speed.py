@@ -121,7 +121,7 @@ def _timed(work: Callable[[], object], device: str, seconds: float, warm: bool =
     """Median seconds of ``work``, repeated for about ``seconds`` and twice at least."""
     if warm:
         work()
-    # What was begun before must not be in the first time.
+    # Work that was begun before must not be in the first time.
     _wait(device)
     now = clock(device)
     times: list[float] = []

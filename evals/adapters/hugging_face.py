@@ -92,7 +92,7 @@ class HuggingFaceSampler:
                 f"own ({type(error).__name__}: {error}); give a folder written by save_pretrained, or a name of the hub"
             ) from error
         model, report = loaded
-        # What is missing would be filled with random numbers, and scored.
+        # Missing weights would be filled with random numbers, and scored.
         problems = [f"missing {name}" for name in sorted(report["missing_keys"])]
         problems += [f"another shape of {name}" for name in sorted(map(str, report["mismatched_keys"]))]
         if problems:

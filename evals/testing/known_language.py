@@ -19,7 +19,7 @@ from evals.scorers.draws import Chunks, Draws
 VOCAB_SIZE, CHUNK_SIZE = 3, 2
 CHUNKS = list(product(range(VOCAB_SIZE), repeat=CHUNK_SIZE))
 PROBABILITIES = torch.tensor([0.25, 0.05, 0.1, 0.02, 0.2, 0.08, 0.15, 0.12, 0.03])
-"""Of the chunks, whatever stands before them."""
+"""Probabilities of the chunks, whatever stands before them."""
 SHARPNESS = 12.0
 HIDDEN = torch.zeros(1, 4)
 

@@ -91,7 +91,7 @@ _DEBUG = "CALM_BENCH_DEBUG"
 
 def main() -> None:
     """Run the command. An error is one message on stderr, and carries its exit code (``calm_bench.errors``)."""
-    # Whoever gets here has been asked for nothing yet: a signal before would have ended the process.
+    # No command has begun yet: a signal before this would have ended the process.
     forget_signals()
     # At the end the system takes back what there is: to look through it for garbage first takes up to half a second.
     atexit.register(gc.freeze)

@@ -120,7 +120,7 @@ def run_and_report(
             # Now too, for those who read the study's folder before the run has ended.
             forecast.finish(folder)
         if tracking is not None:
-            # What lies in the study's folder now is attached to its run.
+            # The report is attached to the study's run with the other files of its folder.
             write_run_report(store, folder, progress.message)
     finally:
         closing.finish()

@@ -39,7 +39,7 @@ class LocalExecutor:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="stages", daemon=True)
             self._thread.start()
-        # What an earlier try of it was stopped by must not stop this one.
+        # Clear the wish to stop that a previous attempt left behind.
         self._unwanted.discard(stage)
         future: Future[dict[str, Any]] = Future()
         self._queue.put((stage, STAGE_KINDS.get(stage.kind), future))

@@ -25,9 +25,9 @@ LONGEST_SOCKET = "/ray/session_2025-01-31_23-59-59_999999_4194304/sockets/plasma
 _DRIVER = {
     # Its handler is installed after everybody else's and aborts the process three seconds after SIGTERM.
     "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
-    # What is published to drivers: of a node that died, the last lines of its log. They stay in Ray's own log files.
+    # Ray publishes the last lines of a dead node's log to drivers. They stay in Ray's own log files.
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
-    # Which interface ``ray.train`` has.
+    # The interface of ``ray.train``.
     "RAY_TRAIN_V2_ENABLED": "1",
 }
 """Variables that Ray reads when it is imported."""

@@ -60,7 +60,7 @@ class RayExecutor:
     def submit(self, stage: Stage) -> Future[dict[str, Any]]:
         if self._execution.device == "cuda" and self._execution.gpus_per_stage == 0:
             raise ExecutorError("execution.device is cuda but execution.gpus_per_stage is 0: set it to 1, or a share")
-        # What an earlier try of the stage was stopped by must not stop this one.
+        # Clear the wish to stop that a previous attempt left behind.
         self._store.flags.get(self._flag(stage)).unlink(missing_ok=True)
         future: Future[dict[str, Any]] = Future()
         with self._lock:
@@ -134,7 +134,7 @@ class RayExecutor:
         memory = self._execution.memory_per_stage
         group = self._group(kind)
         if group is not None:
-            # What the stage needs its workers take; the task only waits for them.
+            # The workers take the resources of the stage; the task only waits for them.
             memory = None
         task = ray.remote(call_checked).options(
             name=str(stage),

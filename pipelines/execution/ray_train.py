@@ -107,7 +107,7 @@ def _fit(group: WorkerGroup, job: _Job, kills_before: int) -> dict[str, Any]:
         placement_strategy="STRICT_PACK" if group.on_one_node else "PACK",
         label_selector=_labels(this_node()) if group.on_one_node else None,
     )
-    # What workers agree on goes over gloo, so that hosts need not wait for their GPUs.
+    # Workers agree over gloo, so that hosts need not wait for their GPUs.
     backend = OwnAddress(backend="cpu:gloo,cuda:nccl" if group.gpus else "gloo")
     with tempfile.TemporaryDirectory(prefix="calm-bench-") as notes:
         run: Any = train.RunConfig(

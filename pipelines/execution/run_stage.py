@@ -63,7 +63,7 @@ def run_stage(
             be damaged are quarantined by then, and ``cause`` is ``transient``.
     """
     for asked in _with_inputs(stage):
-        # What a stage names that is to be run comes from the study that the user asked for.
+        # Code that a stage names comes from the study that the user asked for.
         trust_code(*targets_in(asked.config))
     while not store.is_done(stage):
         if context.stop():
@@ -123,7 +123,7 @@ def _run(
                 result, hardware = run_with_workers(group, stage, kind, inputs, work, context)
         except Exception as error:
             if not isinstance(error, Interrupted) and input_may_explain(error):
-                # What failed may have read something broken, which no further try could mend.
+                # The stage may have read a damaged input, which no further attempt could mend.
                 _check(stage.inputs.values(), store, error)
             raise
         wall_time_s = time.perf_counter() - started

@@ -114,10 +114,11 @@ class Scheduler:
         if self._stopping or not self._waiting or len(self._running) >= self._executor.parallelism:
             return
         ready = [stage for stage in self._waiting if self._is_ready(stage)]
-        # What ends a trial goes first: it is short beside a training, and a row is scored once its model is there.
+        # The stage that ends a trial goes first: it is short beside a training, and a row is scored once its model is
+        # there.
         ready.sort(key=lambda stage: (self._waiting[stage] > 1, -self._waiting[stage]))
         free = self._executor.parallelism - len(self._running)
-        # What another driver is at comes last: this one would only wait for it.
+        # Stages that another driver has claimed come last: this one would only wait for them.
         chosen = list(islice(filterfalse(self._store.is_claimed, ready), free))
         chosen += [stage for stage in ready if stage not in set(chosen)][: free - len(chosen)]
         for stage in chosen:

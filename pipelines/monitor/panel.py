@@ -124,7 +124,7 @@ def _stage_lines(stages: Sequence[StageView], width: int, with_trial: bool) -> I
                 *([_where(stage)] if with_host else []),
             ]
         )
-    # What gives way first where it is narrow.
+    # These columns give way first on a narrow screen.
     for name, columns in (
         ("Where", 100),
         ("Tokens/s", 80 if with_age else 64),

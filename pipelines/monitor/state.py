@@ -238,7 +238,7 @@ class StudyState:
     def _trial_views(self) -> list[TrialView]:
         if self.num_trials <= SMALL:
             return [self._trial_view(trial) for _, trial in sorted(self._trials.items())]
-        # What failed comes last: a screen that is too small for all of them shows the last.
+        # Failed trials come last: a screen that is too small for all of them shows the last.
         ended = [view for view in self._ended if view not in self._failed]
         return [*ended, *self._failed]
 

@@ -226,7 +226,7 @@ def worst_scratch(spans: Mapping[Stage, Span], costs: Mapping[Stage, StageCost])
     """Bytes of the checkpoints of all stages that run at one moment, at the worst."""
     changes = [(span.start, costs[stage].scratch_bytes) for stage, span in spans.items()]
     changes += [(span.end, -costs[stage].scratch_bytes) for stage, span in spans.items()]
-    # What ends at a moment has made room before anything begins then.
+    # A stage that ends at a moment makes room before another begins at it.
     return max(accumulate(change for _, change in sorted(changes)), default=0.0)
 
 

@@ -130,7 +130,7 @@ class Forecast:
     """The estimate of one run, made before it and compared with it afterwards; a listener of the study."""
 
     def __init__(self, plan: Plan, estimate: Estimate, speed_of: Callable[[Workload], Speed]) -> None:
-        # What is kept through the run is by identity: the plan of two thousand trials is a hundred megabytes.
+        # Times are kept by identity: the plan of two thousand trials is a hundred megabytes.
         self._plan: Plan | None = plan
         self._estimate: Estimate | None = estimate
         self._machine, self._calibrated, self._total_s = estimate.machine, estimate.calibrated, estimate.seconds

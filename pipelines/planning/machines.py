@@ -121,7 +121,7 @@ def this_machine(execution: Execution) -> Machine:
         parallelism = 1
     else:
         parallelism = execution.max_parallel or max(1, int(cpus / (execution.cpus_per_stage * execution.workers)))
-    # What a cluster consists of is known to it alone.
+    # Only the cluster knows what it consists of.
     elsewhere = "" if execution.address is None else ", not the cluster of execution.address"
     memory = total_memory()
     if memory is not None and execution.memory_per_stage is not None:

@@ -50,7 +50,7 @@ def _corpus_bytes(corpus: Corpus) -> Mapping[str, float] | None:
         documents = min(corpus.markov.num_documents, corpus.max_documents or corpus.markov.num_documents)
         return _split(float(documents * (corpus.markov.document_length + 1)), corpus)
     path = Path(corpus.source.removeprefix("hf:")).expanduser()
-    # What of it so many documents are, nobody knows before reading it.
+    # The share of so many documents is known only once the text has been read.
     if corpus.max_documents is not None or not path.exists():
         return None
     files = [path] if path.is_file() else walk_files(path)

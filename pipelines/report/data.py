@@ -95,7 +95,7 @@ class TrainingCurves:
     """The curves of one training."""
 
     kind: str
-    """Of the stage."""
+    """Kind of its stage."""
     model: str
     """Identity of the stage."""
     label: str

@@ -128,7 +128,7 @@ class Difference:
     total_ratio: float
     inference_ratio: float
     p_value: float
-    """Of the difference in score, corrected for the number of families that are compared
+    """P-value of the difference in score, corrected for the number of families that are compared
     (:mod:`pipelines.results.holm`)."""
     dominance: Literal["family", "reference", "neither"]
     """Who is better in score beyond its error and needs no more training (autoencoder included) or inference FLOPs."""

@@ -167,7 +167,7 @@ def entry_from(outcome: TrialOutcome, study: Study) -> Entry:
             f"trial {outcome.number} ({outcome.label}) has no row: {outcome.error or outcome.state}"
         )
     known = {kind: _Result(outcome, kind, result) for kind, result in outcome.results.items()}
-    # What a kind from a distribution that is not installed here would add, the row does without.
+    # A kind from a distribution that is not installed here adds nothing to the row.
     parts = [
         kind.row_part(_finished(stage, outcome, known))
         for stage in graph.stages

@@ -50,7 +50,7 @@ def _quantile(first: Entry, second: Entry, error: float) -> float:
 
 
 def leading(rows: Iterable[Entry]) -> list[Entry]:
-    """Of the rows that a search chose, the first one of each search: its best before test text was read.
+    """The first row of each search among those that it chose: its best before test text was read.
 
     Which of several is best on test text must not decide which one stands for the search.
     """

@@ -154,7 +154,8 @@ def _best(x: Floats, scores: Floats, whitening: Floats, prior: Floats) -> tuple[
     if len(x) < 2 or np.ptp(x) == 0:
         return flat_level, np.zeros(len(data)), prior, flat
     rises = _rise(x[None, :], EXPONENTS[:, None]) @ whitening.T
-    # What of each law's rise is not a level already, as a unit vector: its share of the data is what it explains.
+    # The part of each law's rise that is no level already, as a unit vector: its share of the data is what the
+    # law explains.
     shift = rises @ ones / (ones @ ones)
     direction = rises - shift[:, None] * ones
     length = np.linalg.norm(direction, axis=1)

@@ -33,7 +33,7 @@ class Row:
     num_samples: int | None
     protocol_hash: str
     is_task: bool = False
-    """Of lm-eval, rather than BrierLM or a component of it."""
+    """Whether it is a task of lm-eval, rather than BrierLM or a component of it."""
 
     @property
     def name(self) -> str:
@@ -66,7 +66,7 @@ class ScoredText:
     """As in ``corpus.source``."""
     split: str
     digest: str
-    """Of the corpus."""
+    """Digest of the corpus."""
     tokenizer: str
 
     def __str__(self) -> str:

@@ -173,7 +173,7 @@ class _Run:
         self.outcomes: dict[int, TrialOutcome] = {}
         self._base = study.experiment()
         self._folders: dict[Stage, Path] = {}
-        """Of finished stages, with their small files at least."""
+        """Folders of finished stages, with their small files at least."""
         self._changed = True
         self._has_new = False
         self._next_write = 0.0

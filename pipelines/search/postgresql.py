@@ -70,7 +70,7 @@ def connection_options(uri: str) -> tuple[str, dict[str, Any]]:
     except (ArgumentError, ValueError):
         raise PostgresqlError("not an address of the form postgresql://USER:PASSWORD@HOST/DATABASE") from None
     if url.drivername == "postgresql":
-        # Which driver is the default depends on SQLAlchemy's version.
+        # The default driver depends on SQLAlchemy's version.
         url = url.set(drivername="postgresql+psycopg")
     driver = url.drivername.partition("+")[2]
     if importlib.util.find_spec(driver) is None:

@@ -16,7 +16,7 @@ class MlflowRecord(Frozen):
     """The runs of a study by MLflow's names of them."""
 
     address: str | None = None
-    """Of MLflow, without credentials: a server's, or that of a database."""
+    """Address of MLflow, without credentials: a server's, or that of a database."""
     experiment_id: str
     parent_run_id: str
     """Run of the study."""

@@ -76,7 +76,7 @@ class ObjectStages:
 
     def publish(self, stage: Stage) -> None:
         self._work.stop_uploading(stage)
-        # Whoever published it while this process was taken for dead made the same: theirs stands.
+        # Another process has published the same while this one was taken for dead: its stage stands.
         if not self.has_now(stage):
             self._upload(stage, self._workspace.work_folder(stage))
         self._workspace.move_to_finished(stage)

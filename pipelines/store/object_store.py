@@ -200,7 +200,7 @@ class ObjectStore:
         except ImportError as error:
             extra = " (or calm-bench[s3])" if self.protocol in ("s3", "s3a") else ""
             raise ConfigurationError(f"a store at {self.protocol}:// needs another package{extra}: {error}") from None
-        # What another host has written since must be seen.
+        # Listings are not cached: another host may have written since.
         files, base = self._ask("open", "", lambda: url_to_fs(self.url, use_listings_cache=False))
         return files, str(base).rstrip("/")
 

@@ -70,7 +70,7 @@ class ObjectWork:
         delete_saved_work(self._objects, stage.name, self._note(stage))
 
     def _save_last(self, stage: Stage) -> None:
-        # What could not be uploaded is still on this machine.
+        # Files that could not be uploaded are still on this machine.
         with suppress(OSError):
             self.stop_uploading(stage, save=True)
 

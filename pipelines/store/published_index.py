@@ -40,7 +40,7 @@ class PublishedIndex:
             if name not in self._listed and (self._when is None or time.monotonic() - self._when > FRESH_S):
                 self.refresh()
             if name in self._listed and name not in self._records:
-                # Whoever asks for one mostly asks for many: they come together, not one by one.
+                # Records are mostly asked for in numbers: they come together, not one by one.
                 self._read([other for other in self._listed if other not in self._records])
             return name in self._records
 

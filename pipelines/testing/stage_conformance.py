@@ -71,7 +71,7 @@ class StageKindConformance:
     name: ClassVar[str]
     """As :data:`pipelines.study.stage_kind.STAGE_KINDS` knows it."""
     settings: ClassVar[Mapping[str, Any]] = {}
-    """Of its entry in ``extra_stages``, where a study asks for it there."""
+    """Settings of its entry in ``extra_stages``, where a study asks for it there."""
     configuration: ClassVar[Mapping[str, Any]] = TINY
     """Settings of an experiment that has such a stage."""
     varying: ClassVar[frozenset[str]] = frozenset({"wall_time_s"})

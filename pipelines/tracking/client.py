@@ -161,7 +161,7 @@ def entry_in(tags: Mapping[str, str]) -> Entry | None:
     parts = [tags[ENTRY]]
     while (following := f"{ENTRY}.{len(parts) + 1}") in tags:
         parts.append(tags[following])
-    # What follows the first whole value was left by a longer row.
+    # Text behind the first whole value was left by a longer row.
     row, _ = json.JSONDecoder().raw_decode("".join(parts))
     return Entry.model_validate(row)
 

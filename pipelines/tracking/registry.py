@@ -85,7 +85,7 @@ class Registry:
         try:
             step()
         except Exception as error:
-            # What of the request has arrived is not known: the next one looks first.
+            # Nobody knows how much of the request has arrived: the next one looks first.
             self._name = None
             if not isinstance(error, MlflowException) or error.error_code not in _REFUSALS:
                 raise

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from calm_bench.lm.base import ChunkLanguageModel
 
 WRITTEN_CHUNKS = 4
-"""Of a text whose time is taken; all of it takes as many times as long as it has more."""
+"""Chunks of a text whose time is taken; all of it takes as many times as long as it has more."""
 
 
 def measure_autoencoder(workload: Workload, device: str, seconds: float) -> Speed:
