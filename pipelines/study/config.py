@@ -264,6 +264,8 @@ class Tracking(Frozen):
     experiment: str = "calm-bench"
     register_models: bool = True
     """Each scored model as a version in MLflow's model registry, under the study's name."""
+    log_models: Annotated[bool, Field(exclude_if=lambda copied: not copied)] = False
+    """Copy each scored model into MLflow; unset, MLflow refers to the store, where the weights stay."""
 
 
 class Study(Experiment):

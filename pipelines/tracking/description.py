@@ -55,7 +55,10 @@ def trial_note(entry: Entry) -> str:
         speed = compact(entry.generated_tokens_per_second)
         lines.append(f"It wrote {speed} tokens/s ({printable(entry.generation)}).")
     folder = redact(entry.model_folder)
-    lines.append(f"The model is in the study's store, not in MLflow:\n\n    calm-bench generate {folder}")
+    lines.append(
+        f"Where calm-bench is installed:\n\n    calm-bench generate {folder}\n\nor `mlflow.pyfunc.load_model`, with "
+        "the study's store at hand or named: `model_config={'store': PATH}`."
+    )
     return "\n\n".join(lines)[:LONGEST]
 
 

@@ -1,7 +1,7 @@
 """A study in MLflow's model registry: a registered model, a version a scored trial, and a name for the best one.
 
-The weights stay in the study's store. A version points at the part of its run that says where they are, so MLflow lists
-and downloads it as any other, and cannot load it.
+The weights stay in the study's store unless ``tracking.log_models`` copies them. A version points at the part of its
+run that says where they are (:mod:`pipelines.tracking.pyfunc_files`), so MLflow lists and loads it as any other.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pipelines.results.leaderboard import Leaderboard
 from pipelines.study.config import Study
 from pipelines.tracking import client as names
 from pipelines.tracking.description import study_head, trial_note
+from pipelines.tracking.pyfunc_files import FOLDER
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,8 +29,6 @@ BEST = "best"
 
 _VERSIONS = "mlflow.modelVersions"
 """Tag of a logged model by which its page links its versions; MLflow sets it for models that it keeps itself."""
-_SOURCE = "language_model"
-"""Folder of a run's artifacts: where its model comes from."""
 _LONGEST_NAME = 250
 _LONGEST_DESCRIPTION = 5000
 """Characters, as MLflow's tables have it."""
@@ -98,7 +97,7 @@ class Registry:
         known = self._versions.get(run_id)
         if known is None:
             # Not by the logged model's address: without a server MLflow looks for that in another database.
-            source = f"runs:/{run_id}/{_SOURCE}"
+            source = f"runs:/{run_id}/{FOLDER}"
             known = self._client.create_model_version(
                 name, source, run_id, tags=tags, description=description, await_creation_for=0
             )
@@ -199,8 +198,8 @@ def _versions(client: MlflowClient, name: str) -> Iterable[ModelVersion]:
 def _description(study: Study) -> str:
     told = (
         f"Models of the study `{study.name}`, a version a trial, with its score in the tags: `brierlm`, higher is "
-        f"better, ± `brierlm_error`. `@{BEST}` leads the leaderboard. The weights are in the study's store; the "
-        "description of a version says how to use them."
+        f"better, ± `brierlm_error`. `@{BEST}` leads the leaderboard. `mlflow.pyfunc.load_model` gives one that "
+        "writes texts; the description of a version says how else to use it."
     )
     return f"{study_head(study)}\n{told}".lstrip()[:_LONGEST_DESCRIPTION]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from pipelines.study.stage_kind import kind_or_none
 from pipelines.tracking import client as names
 from pipelines.tracking.description import trial_note
 from pipelines.tracking.metrics import row_metrics, stage_metrics
+from pipelines.tracking.pyfunc_files import COPY_FOLDER, FOLDER, write_pyfunc_files
 from pipelines.tracking.study_files import TrialEnd
 
 if TYPE_CHECKING:
@@ -24,12 +26,20 @@ if TYPE_CHECKING:
 
 
 def push_result(
-    client: MlflowClient, experiment_id: str, run_id: str, corpus: Corpus, entry: Entry, end: TrialEnd, when: int
+    client: MlflowClient,
+    experiment_id: str,
+    run_id: str,
+    corpus: Corpus,
+    entry: Entry,
+    end: TrialEnd,
+    when: int,
+    copy_model: bool = False,
 ) -> str:
     """Write the row of a complete trial; writing it again changes nothing.
 
     Args:
         when: milliseconds since 1970 that its numbers are dated with.
+        copy_model: whether MLflow is to have the weights too.
 
     Returns:
         The id of its logged model.
@@ -42,6 +52,7 @@ def push_result(
     )
     for kind, path in artifacts(end.folders):
         client.log_artifact(run_id, str(path), kind)
+    _push_model_files(client, run_id, entry, end, when, copy_model)
     model_id = _model_id(client, experiment_id, run_id, entry)
     client.log_batch(run_id, metrics=list(stage_metrics(end.results, when)))
     client.log_batch(
@@ -53,6 +64,18 @@ def push_result(
         tags=[RunTag(name, value) for name, value in _tags(entry, end).items()],
     )
     return model_id
+
+
+def _push_model_files(
+    client: MlflowClient, run_id: str, entry: Entry, end: TrialEnd, when: int, copy_model: bool
+) -> None:
+    """Files by which ``mlflow.pyfunc`` loads the model; where it is to be copied, it arrives before they do."""
+    copied = end.folders.get(FOLDER, Path()) / COPY_FOLDER
+    if copy_model and copied.is_dir():
+        client.log_artifacts(run_id, str(copied), f"{FOLDER}/{COPY_FOLDER}")
+    with tempfile.TemporaryDirectory() as scratch:
+        write_pyfunc_files(Path(scratch), run_id, entry, when)
+        client.log_artifacts(run_id, scratch, FOLDER)
 
 
 def artifacts(folders: Mapping[str, Path]) -> Iterator[tuple[str, Path]]:

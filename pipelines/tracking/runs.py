@@ -119,7 +119,7 @@ class StudyRuns:
         """
         end = trial.end
         run = self._children.get(trial.key)
-        if run is not None and end is not None and run.tags.get(COMPLETE) == end.digest:
+        if run is not None and end is not None and run.tags.get(COMPLETE) == self._mark(end):
             return
         if run is not None and end is None and run.tags.get(STATE) == "complete":
             # Told once more by a driver that is about to find it done.
@@ -141,14 +141,19 @@ class StudyRuns:
         if end.entry is not None:
             assert trial.experiment is not None  # a row is made of one
             corpus = trial.experiment.corpus
-            model = push_result(self._client, self.experiment_id, run.run_id, corpus, end.entry, end, ended)
+            copy_model = self._study.tracking.log_models
+            model = push_result(self._client, self.experiment_id, run.run_id, corpus, end.entry, end, ended, copy_model)
             self._registry.push(run.run_id, model, end.entry)
             self._retire_former(trial)
         self._tag_end(run, end)
         run.set_ended(_STATUS[end.state], ended)
-        run.tag(COMPLETE, end.digest)
+        run.tag(COMPLETE, self._mark(end))
         self.forget(trial)
         self._progress()
+
+    def _mark(self, end: TrialEnd) -> str:
+        """What a run is tagged with when all of ``end`` has arrived, the copy of its model too where one is wanted."""
+        return f"{end.digest} with model" if self._study.tracking.log_models and end.entry is not None else end.digest
 
     def forget(self, trial: Trial) -> None:
         """Read the trial's logs from their start the next time; what has arrived is not sent again."""

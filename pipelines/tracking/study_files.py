@@ -31,7 +31,7 @@ from pipelines.tracking.times import StageFolders, trial_start
 if TYPE_CHECKING:
     from pipelines.study.trial import TrialState
 
-WRITTEN_AS = 4
+WRITTEN_AS = 5
 """Raised when more or other things are written of a trial, so that runs written before are completed."""
 
 _PUBLISHED = (LEADERBOARD_FILE, "*.csv", "*.html", "*.md", "*.png", "*.svg")

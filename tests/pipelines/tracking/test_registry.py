@@ -119,7 +119,9 @@ def test_scored_models_are_versions_with_their_score(outcomes: list[TrialOutcome
     source = client.get_model_version_download_uri(NAME, version.version)
     assert source == f"runs:/{version.run_id}/language_model"
     assert [file.path for file in client.list_artifacts(version.run_id, "language_model")] == [
-        "language_model/provenance.json"
+        "language_model/MLmodel",
+        "language_model/provenance.json",
+        "language_model/reference.json",
     ]
     (logged,) = client.search_logged_models(["1"], f"source_run_id = '{version.run_id}'")
     assert json.loads(logged.tags["mlflow.modelVersions"]) == [{"name": NAME, "version": int(version.version)}]
