@@ -135,8 +135,8 @@ def _panel(axes: Axes, group: Group, looks: Looks, cost: Cost, label: str, font_
 
     axes.set_xscale("log")
     quiet(axes, label)
-    # A log axis without a price at zero.
-    entries = [entry for entry in group.entries if getattr(entry, cost) > 0]
+    # A log axis without a price at zero, or none at all.
+    entries = [entry for entry in group.entries if (getattr(entry, cost) or 0) > 0]
     front = [entry for entry in group.front(cost) if getattr(entry, cost) > 0]
     axes.plot(
         [getattr(entry, cost) for entry in front],
@@ -150,10 +150,13 @@ def _panel(axes: Axes, group: Group, looks: Looks, cost: Cost, label: str, font_
     for key in dict.fromkeys(map(key_of, entries)):
         rows = [entry for entry in entries if key_of(entry) == key]
         colour, marker = PALETTE[looks[key].colour], MARKERS[looks[key].marker]
-        with_more = [row for row in rows if 0 < row.training_flops < row.total_training_flops]
+        with_more = [
+            (row.compute.training, row.compute.total, row.brierlm)
+            for row in rows
+            if row.compute is not None and 0 < row.compute.training < row.compute.total
+        ]
         if cost == "total_training_flops" and with_more:
-            own, scores = [row.training_flops for row in with_more], [row.brierlm for row in with_more]
-            totals = [row.total_training_flops for row in with_more]
+            own, totals, scores = (list(column) for column in zip(*with_more, strict=True))
             axes.hlines(scores, own, totals, colors=colour, alpha=0.45, linewidth=1.2, zorder=2)
             axes.plot(own, scores, color=colour, alpha=0.45, linestyle="", marker="|", zorder=2)
         axes.errorbar(
@@ -184,7 +187,7 @@ def _limits(axes: Axes, entries: list[Entry], cost: Cost) -> None:
     """Room for labels at the right, and a scale from zero, so that heights compare as scores do."""
     prices = [getattr(entry, cost) for entry in entries]
     if cost == "total_training_flops":
-        prices += [entry.training_flops for entry in entries if entry.training_flops > 0]
+        prices += [entry.training_flops for entry in entries if entry.training_flops]
     low, high = min(prices, default=1.0), max(prices, default=10.0)
     span = max(high / low, 4.0)
     axes.set_xlim(low / span**0.12, high * span**0.22)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from evals.task_score import EXACT
-from pipelines.common.numbers import PLUS_MINUS, compact, duration, printable, scientific
+from pipelines.common.numbers import MISSING, PLUS_MINUS, compact, duration, printable, scientific
 from pipelines.results.column import Column
 from pipelines.results.columns import GENERATED, MODEL, ON_THE_FRONT, PARTS, SCORE, usual_columns
 from pipelines.results.columns_of_rows import PERCENTAGES, measures, task_value, tasks
@@ -35,6 +35,8 @@ __all__ = [
 ]
 
 EMPTY = "The leaderboard is empty: no trial has been scored yet."
+MOST_NAMES = 3
+"""Rows that a sentence below a table names."""
 LABEL_WIDTH = 28
 """Terminal columns after which a label folds onto another line."""
 GAP = 2
@@ -110,7 +112,7 @@ def caption(group: Group, view: View | None = None) -> str:
     return (
         f"BrierLM and Brier-n times 100, higher is better, ± one standard error over {errors_over(entries)}: "
         f"{_spread([entry.num_positions for entry in entries])} positions "
-        f"in {_spread([entry.num_documents for entry in entries])} documents, "
+        f"in {_spread([entry.num_documents for entry in entries])} documents{_text_caption(entries)}, "
         f"{_spread([entry.num_samples for entry in entries])} samples at each; protocol {group.protocol_hash}; "
         f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}. "
         f"{sentence(few_documents(entries))}"
@@ -120,12 +122,27 @@ def caption(group: Group, view: View | None = None) -> str:
         f"{_ranks_caption(group)}"
         f"Autoencoder: held-out tokens it reconstructs. Training FLOPs and time include the autoencoder's. "
         f"{_budget_caption(entries)}"
-        f"FLOPs / token: inference by {' or '.join(modes)}. "
+        f"FLOPs / token: inference by {' or '.join(modes)}. {_unpriced_caption(entries)}"
         f"{generation_caption(entries) if GENERATED in shown_columns(group, view or View()) else ''}"
         f"{_tasks_caption(entries)}"
         f"{_measures_caption(entries)}"
         f"{_front_caption(view or View())}"
     )
+
+
+def _text_caption(entries: tuple[Entry, ...]) -> str:
+    """The text that was scored, where the rows say so; rows of one protocol have one."""
+    texts = sorted({printable(entry.text) for entry in entries if entry.text})
+    return f" ({' or '.join(texts)})" if texts else ""
+
+
+def _unpriced_caption(entries: tuple[Entry, ...]) -> str:
+    """Rows whose FLOPs are not known, which are on no front; nothing where there is none."""
+    names = [printable(entry.label) for entry in entries if entry.compute is None]
+    if not names:
+        return ""
+    told = ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
+    return f"What {told} cost is not all known ({MISSING}): without FLOPs a row is on no Pareto front of them. "
 
 
 def sentence(text: str) -> str:

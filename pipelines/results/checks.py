@@ -34,8 +34,9 @@ def _problems(entry: Entry) -> Iterator[str]:
             yield f"{name} is {text[:80]!r} instead of {wanted}"
     counts = (("num_documents", 1), ("num_positions", 1), ("num_samples", 1), ("parameters", 1))
     for name, least in counts:
-        if getattr(entry, name) < least:
-            yield f"{name} is {getattr(entry, name)}, less than {least}"
+        count = getattr(entry, name)
+        if count is not None and count < least:
+            yield f"{name} is {count}, less than {least}"
     for n, (value, error) in enumerate(entry.parts, 1):
         if value > 1:
             yield f"Brier-{n} is {value:.4g}, and no forecast can have more than 1"
@@ -47,11 +48,12 @@ def _problems(entry: Entry) -> Iterator[str]:
         # Rows of several seeds hold means, and a mean of geometric means is none of the means.
         yield f"BrierLM is {entry.brierlm:.4g}, but its components give {expected:.4g}"
     for name in ("training_flops", "inference_flops_per_token"):
-        if getattr(entry, name) <= 0:
-            yield f"{name} is {getattr(entry, name):.4g}: a trained model cost something"
-    total = entry.training_flops + entry.autoencoder_training_flops
-    if entry.total_training_flops < total * (1 - AGREES):
-        yield f"total_training_flops is {entry.total_training_flops:.4g}, less than its parts, {total:.4g}"
+        cost = getattr(entry, name)
+        if cost is not None and cost <= 0:
+            yield f"{name} is {cost:.4g}: a trained model cost something, and one whose cost is not known has null"
+    parts = (entry.training_flops or 0.0) + entry.autoencoder_training_flops
+    if entry.total_training_flops is not None and entry.total_training_flops < parts * (1 - AGREES):
+        yield f"total_training_flops is {entry.total_training_flops:.4g}, less than its parts, {parts:.4g}"
 
 
 def _brierlm(entry: Entry) -> float:

@@ -118,6 +118,7 @@ BEFORE_TASKS = [
         table="differing",
         page="differing",
     ),
+    Column("text", "Text", lambda entry: entry.text or None, "text", table="differing", page="differing"),
     Column("chunk_size", "K", _field("chunk_size"), "whole", page="usual"),
     Column("head", "Head", _field("head"), "text", calm_only=True, page="differing"),
     SCORE,
@@ -238,11 +239,12 @@ def usual_columns(entries: Sequence[Entry]) -> list[Column]:
 
 
 def differs(column: Column, entries: Iterable[Entry]) -> bool:
-    """Whether the rows have different values in ``column``; token models do not count where they can have none."""
+    """Whether the rows have different values in ``column``; token models do not count where they can have none, nor do
+    rows that do not say which text was scored."""
     if column.key == "seeds":
         return len({seed for entry in entries for seed in entry.seeds or [entry.seed]}) > 1
     found = {column.value(entry) for entry in entries}
-    return len(found - {None} if column.calm_only else found) > 1
+    return len(found - {None} if column.calm_only or column.key == "text" else found) > 1
 
 
 def find_column(name: str, columns: Mapping[str, Column]) -> Column:

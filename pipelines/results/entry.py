@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import ConfigDict, Field, field_serializer, field_validator, model_validator
 
@@ -12,6 +12,7 @@ from calm_bench.errors import RunError
 from calm_bench.fingerprint import identity
 from calm_bench.frozen import Frozen
 from evals.task_score import TaskScore
+from pipelines.common.corpus_name import corpus_name
 from pipelines.study.config import Study
 from pipelines.study.row import FinishedStage, Measure
 from pipelines.study.stage_kind import kind_or_none
@@ -20,15 +21,28 @@ from pipelines.study.trial import TrialRole
 
 if TYPE_CHECKING:
     from calm_bench.config import Experiment
-    from pipelines.study.stage import Stage
+    from pipelines.study.stage import Stage, StageGraph
     from pipelines.study.trial import TrialOutcome
 
 Scalar = str | int | float | bool | None
 Four = tuple[float, float, float, float]
+OTHER = "other"
+"""Kind of models of others: a sampler of one's own, a model of transformers."""
 
 
 class IncompleteOutcome(RunError, ValueError):
     """A trial that cannot be a row, because a stage's result is missing or lacks a number."""
+
+
+class Compute(NamedTuple):
+    """FLOPs behind a row."""
+
+    training: float
+    """Of the language model alone."""
+    autoencoder: float
+    total: float
+    inference: float
+    """Per generated token."""
 
 
 class Entry(Frozen):
@@ -36,6 +50,7 @@ class Entry(Frozen):
 
     Brier-n are on their own scale (at most 1); BrierLM is 100 times their geometric mean (paper section 4).
     Errors are one standard error over ``error_unit``. The autoencoder's fields are ``None`` or 0 where there is none.
+    What a model of others cost and how large it is may not be known, and is ``None`` then.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -45,12 +60,15 @@ class Entry(Frozen):
     """With the name, the study's folder; empty where the row is not read from one."""
     variant: Annotated[str, Field(exclude_if=lambda variant: not variant)] = ""
     """What sets the study apart from others of its name in the store it was read from."""
+    text: Annotated[str, Field(exclude_if=lambda text: not text)] = ""
+    """The text that was scored, as in ``stdlib, split test``; ``corpus_digest`` says exactly. Rows of earlier versions
+    have none."""
     trial: int
     label: str
     settings: Annotated[tuple[tuple[str, Scalar], ...], Field(exclude_if=lambda settings: not settings)] = ()
     """What the search set, by dotted path of the experiment; anything but a scalar as JSON text."""
     kind: str
-    """The family of models, as in ``model.kind``."""
+    """The family of models, as in ``model.kind``; :data:`OTHER` for a model of others."""
     chunk_size: int
     head: str | None = None
     role: Annotated[TrialRole, Field(exclude_if=lambda role: role == "search")] = "search"
@@ -64,7 +82,7 @@ class Entry(Frozen):
     configuration: str = ""
     """Identity of the experiment without its seed, and of its arithmetic: rows in which it is equal differ by chance
     alone."""
-    parameters: int
+    parameters: int | None = None
     """Trained parameters of the language model, without the frozen autoencoder (as in the paper's Table 1)."""
     autoencoder_parameters: int = 0
     autoencoder_accuracy: float | None = None
@@ -90,21 +108,21 @@ class Entry(Frozen):
     tasks: tuple[TaskScore, ...] = ()
     measures: Annotated[tuple[Measure, ...], Field(exclude_if=lambda measures: not measures)] = ()
     """What stages of kinds from elsewhere measured, each a column of its own."""
-    training_flops: float
+    training_flops: float | None = None
     """FLOPs of training the language model alone."""
     autoencoder_training_flops: float = 0.0
-    total_training_flops: float
+    total_training_flops: float | None = None
     """Language model and autoencoder. A shared autoencoder counts in full in every row that needs it."""
-    inference_flops_per_token: float
+    inference_flops_per_token: float | None = None
     decode_mode: str
-    wall_time_s: float
-    total_wall_time_s: float
-    tokens: float
+    wall_time_s: float | None = None
+    total_wall_time_s: float | None = None
+    tokens: float | None = None
     """Training tokens of the language model."""
     budget: str | None = None
     """What is equal among the language models of the study, with its amount (:mod:`pipelines.study.equal_budget`), as
     in ``equal-flops 3.5e+12``; ``None`` where each is trained as it is configured."""
-    tokens_per_second: float
+    tokens_per_second: float | None = None
     """In training."""
     generated_tokens_per_second: float | None = None
     """Measured while it wrote the texts that people read (:mod:`pipelines.study.kinds.generation_speed`); ``None``
@@ -141,17 +159,38 @@ class Entry(Frozen):
         return self
 
     @property
+    def compute(self) -> Compute | None:
+        """What it cost; None where its training or its inference FLOPs are not known."""
+        training, total, inference = self.training_flops, self.total_training_flops, self.inference_flops_per_token
+        if training is None or total is None or inference is None:
+            return None
+        return Compute(training, self.autoencoder_training_flops, total, inference)
+
+    @property
     def parts(self) -> tuple[tuple[float, float], ...]:
         """Brier-n and their errors, in the order of n."""
         return tuple(zip(self.brier, self.brier_se, strict=True))
 
     @property
     def family(self) -> str:
-        """What rows of one kind share, in words: ``token``, ``K=4`` of CALM, ``patch K=4``."""
+        """What rows of one kind share, in words: ``token``, ``K=4`` of CALM, ``patch K=4``, ``other``."""
         if self.kind == "token":
             return "token"
+        if self.kind == OTHER:
+            return OTHER
         # Not asked of the family, which a distribution may have brought that is not installed here.
         return f"K={self.chunk_size}" if self.kind == "calm" else f"{self.kind} K={self.chunk_size}"
+
+
+def compute_of(entry: Entry) -> Compute:
+    """What a row cost.
+
+    Raises:
+        ValueError: it is not known.
+    """
+    if entry.compute is None:
+        raise ValueError(f"{entry.label} has no training or no inference FLOPs on record")
+    return entry.compute
 
 
 def entry_from(outcome: TrialOutcome, study: Study) -> Entry:
@@ -178,6 +217,7 @@ def entry_from(outcome: TrialOutcome, study: Study) -> Entry:
         fields |= part.fields
     return Entry(
         study=study.name,
+        text=f"{corpus_name(experiment.corpus.source)}, split {_split(graph)}",
         trial=outcome.number,
         label=outcome.label,
         settings=outcome.settings,
@@ -206,6 +246,10 @@ def _base_vocab_size(outcome: TrialOutcome, study: Study) -> int | None:
     if own is None or "vocab_size" not in tokens or (own.corpus, own.tokens) != (base.corpus, base.tokens):
         return None
     return int(tokens["vocab_size"])
+
+
+def _split(graph: StageGraph) -> str:
+    return str(graph["evaluation"].config["protocol"]["split"])
 
 
 def _finished(stage: Stage, outcome: TrialOutcome, known: Mapping[str, _Result]) -> FinishedStage:

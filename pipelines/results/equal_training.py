@@ -7,7 +7,7 @@ from typing import Literal
 
 from pipelines.common.numbers import scientific, signed_with_error, with_error
 from pipelines.results.answers import Difference
-from pipelines.results.entry import Entry
+from pipelines.results.entry import Entry, compute_of
 from pipelines.results.families import SAME_BUDGET, Models
 from pipelines.results.holm import LEVEL, holm, two_sided
 from pipelines.results.pairing import difference
@@ -19,7 +19,7 @@ def differences_at_equal_training(entries: Sequence[Entry], pairs: Sequence[tupl
     """For each pair of a family and its reference: their best finished rows at the reference's largest budget.
 
     Args:
-        entries: pooled rows of one protocol.
+        entries: pooled rows of one protocol, of known FLOPs.
         pairs: a pair without a row of the family at that budget has no difference.
     """
     level = [(models, base, *rows) for models, base in pairs if (rows := _rows(entries, models, base)) is not None]
@@ -27,20 +27,19 @@ def differences_at_equal_training(entries: Sequence[Entry], pairs: Sequence[tupl
     corrected = holm([two_sided(value, error) for value, error, _ in apart])
     found = []
     for (models, reference, row, base), (value, error, is_paired), p_value in zip(level, apart, corrected, strict=True):
+        cost, base_cost = compute_of(row), compute_of(base)
         ratios = (
-            row.training_flops / base.training_flops,
-            row.total_training_flops / base.total_training_flops,
-            row.inference_flops_per_token / base.inference_flops_per_token,
+            cost.training / base_cost.training,
+            cost.total / base_cost.total,
+            cost.inference / base_cost.inference,
         )
         who = dominance(value, p_value, ratios)
         names = models.name, reference.name
         if row.brierlm == base.brierlm == 0:
-            text = clipped_difference(names, base.training_flops, *first_telling(row.parts, base.parts))
+            text = clipped_difference(names, base_cost.training, *first_telling(row.parts, base.parts))
             found.append(Difference(*names, value, error, is_paired, *ratios, p_value, who, text, is_clipped=True))
             continue
-        text = difference_in_words(
-            names, base.training_flops, value, error, is_paired, p_value, len(level), ratios, who
-        )
+        text = difference_in_words(names, base_cost.training, value, error, is_paired, p_value, len(level), ratios, who)
         found.append(Difference(*names, value, error, is_paired, *ratios, p_value, who, text))
     return found
 
@@ -51,10 +50,10 @@ def _rows(entries: Sequence[Entry], models: Models, reference: Models) -> tuple[
     def rows(of: Models) -> list[Entry]:
         return [entry for entry in entries if (entry.kind, entry.chunk_size, entry.head) == of.key]
 
-    budget = max(entry.training_flops for entry in rows(reference))
+    budget = max(compute_of(entry).training for entry in rows(reference))
     best = [
         max(
-            (row for row in rows(of) if abs(row.training_flops / budget - 1) <= SAME_BUDGET),
+            (row for row in rows(of) if abs(compute_of(row).training / budget - 1) <= SAME_BUDGET),
             key=lambda row: (row.brierlm, row.label),
             default=None,
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from pipelines.results.answers import Basis, FamilyPoint
-from pipelines.results.entry import Entry
+from pipelines.results.entry import Entry, compute_of
 from pipelines.results.ranks import SIGNIFICANT
 from pipelines.results.trajectories import Point, Trajectory
 
@@ -59,6 +59,8 @@ class Models:
 def families_of(entries: Sequence[Entry], trajectories: Iterable[Trajectory]) -> list[Models]:
     """The families among the pooled rows ``entries``: the token model first, CALM by K and head, then others by K.
 
+    All rows have known FLOPs: there is no point of score against compute without.
+
     Finished models at several budgets are what a law is fitted to. Where the reference has one budget only and models
     were kept along its training, those stand for all families that have them.
     """
@@ -96,14 +98,8 @@ def budgets(measured: Iterable[Measured]) -> int:
 
 
 def _measured(entry: Entry) -> Measured:
-    point = FamilyPoint(
-        entry.label,
-        entry.brierlm,
-        entry.brierlm_se,
-        entry.training_flops,
-        entry.autoencoder_training_flops,
-        entry.inference_flops_per_token,
-    )
+    cost = compute_of(entry)
+    point = FamilyPoint(entry.label, entry.brierlm, entry.brierlm_se, cost.training, cost.autoencoder, cost.inference)
     return Measured(point, len(entry.seeds) or 1, entry.seed_error, entry.replicates)
 
 
@@ -201,14 +197,14 @@ def _snapshot(entry: Entry, points: Sequence[Point], number: int) -> Measured:
     score, error, seed_error = points[0].brierlm, points[0].brierlm_se, None
     if len(points) > 1:
         score, error, seed_error = joint([(point.brierlm, point.brierlm_se) for point in points])
-    flops = fmean(point.training_flops for point in points)
+    flops, cost = fmean(point.training_flops for point in points), compute_of(entry)
     point = FamilyPoint(
         f"{entry.label}, snapshot {number + 1}",
         score,
         error,
         flops,
-        entry.autoencoder_training_flops,
-        entry.inference_flops_per_token,
+        cost.autoencoder,
+        cost.inference,
         is_finished=False,
     )
     return Measured(point, len(points), seed_error, points[0].replicates if len(points) == 1 else "")

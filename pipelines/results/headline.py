@@ -25,7 +25,7 @@ from pipelines.results.answers import (
     Ratio,
 )
 from pipelines.results.chunk_and_vector import chunk_differences, two_questions, vector_pairs
-from pipelines.results.entry import Entry
+from pipelines.results.entry import OTHER, Entry
 from pipelines.results.equal_training import differences_at_equal_training
 from pipelines.results.families import Models, families_of
 from pipelines.results.gains import gains_of, without_untuned
@@ -102,9 +102,9 @@ class Fitted:
 def headlines(
     rows: Iterable[Entry], trajectories: Iterable[Trajectory] = (), target: float | None = None
 ) -> list[Headline]:
-    """A headline for each protocol among ``rows``, those with most rows first."""
+    """A headline for each protocol among ``rows`` that have one, those with most rows first."""
     by_protocol: dict[str, list[Entry]] = {}
-    for row in rows:
+    for row in filter(_is_on_curves, rows):
         by_protocol.setdefault(row.protocol_hash, []).append(row)
     kept = list(trajectories)
     ordered = sorted(by_protocol.items(), key=lambda item: (-len(item[1]), item[0]))
@@ -115,18 +115,21 @@ def headline(rows: Iterable[Entry], trajectories: Iterable[Trajectory] = (), tar
     """What the ``rows`` of one protocol say, and the models kept along their trainings.
 
     Args:
-        rows: of one protocol; seeds are pooled here.
+        rows: of one protocol; seeds are pooled here. Models of others are no family, and nothing can be read off rows
+            without FLOPs: both are left out.
         trajectories: of the same trainings; used where the reference has one budget only.
         target: a BrierLM at which the families are compared too.
 
     Raises:
-        ValueError: no rows, or rows of several protocols: :func:`headlines` takes those.
+        ValueError: no rows that can be used, or rows of several protocols: :func:`headlines` takes those.
     """
     from pipelines.results.noise import noise_of
 
-    rows = list(rows)
+    rows = list(filter(_is_on_curves, rows))
     entries = without_untuned(pooled(rows))
     protocols = {entry.protocol_hash for entry in entries}
+    if not protocols:
+        raise ValueError("a headline is about rows of one protocol that are of a family and have known FLOPs: none is")
     if len(protocols) != 1:
         raise ValueError(f"a headline is about the rows of one protocol, not of {len(protocols)}")
     families = families_of(sorted(entries, key=lambda entry: entry.model_dump_json()), trajectories)
@@ -164,6 +167,11 @@ def headline(rows: Iterable[Entry], trajectories: Iterable[Trajectory] = (), tar
         gains=tuple(gains),
         command=command,
     )
+
+
+def _is_on_curves(entry: Entry) -> bool:
+    """Whether a row can be a point of its family's curve of score against compute."""
+    return entry.kind != OTHER and entry.compute is not None
 
 
 def _beyond(fitted: Sequence[Fitted], noise: Noise) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -57,7 +58,8 @@ class Group:
         return tuple(shared_ranks(scores, self.differences.errors, [entry.parts for entry in self.entries]))
 
     def front(self, cost: Cost = "total_training_flops") -> tuple[Entry, ...]:
-        """The rows that no other row beats in BrierLM for the same or less ``cost``, cheapest first."""
+        """The rows that no other row beats in BrierLM for the same or less ``cost``, cheapest first; none whose cost is
+        not known."""
         flags = pareto_front([(getattr(entry, cost), entry.brierlm) for entry in self.entries])
         chosen = [entry for entry, flag in zip(self.entries, flags, strict=True) if flag]
         return tuple(sorted(chosen, key=lambda entry: (getattr(entry, cost), entry.brierlm)))
@@ -174,7 +176,7 @@ def _best_first(entry: Entry) -> tuple[Any, ...]:
     return (
         -entry.brierlm,
         parts,
-        entry.total_training_flops,
+        math.inf if entry.total_training_flops is None else entry.total_training_flops,
         entry.label,
         entry.study,
         entry.trial,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pipelines.results.entry import OTHER as OTHERS
 from pipelines.results.entry import Entry
 
 Key = tuple[str, int, str | None]
@@ -45,7 +46,7 @@ def looks_of(entries: Iterable[Entry]) -> dict[Key, Family]:
     says the kind or head.
     """
     keys = sorted({key_of(entry) for entry in entries}, key=_sort_key)
-    chunked = [key for key in keys if key[0] != "token"]
+    chunked = [key for key in keys if key[0] not in ("token", OTHERS)]
     variants = {_variant(key) for key in chunked}
     heads = {key[2] for key in chunked if key[2]}
     by_variant = len({key[1] for key in chunked}) == 1 and len(variants) > 1
@@ -54,6 +55,9 @@ def looks_of(entries: Iterable[Entry]) -> dict[Key, Family]:
         kind, chunk_size, head = key
         if kind == "token":
             looks[key] = Family("token", TOKEN, TOKEN)
+            continue
+        if kind == OTHERS:
+            looks[key] = Family(kind, OTHER, OTHER)
             continue
         size = 1 + _CHUNK_SIZES.index(chunk_size) if chunk_size in _CHUNK_SIZES else OTHER
         own = _VARIANTS.get(_variant(key), OTHER)

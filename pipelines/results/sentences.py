@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pipelines.common.numbers import compact, scientific, signed_with_error, with_error
 from pipelines.results.answers import Answer, Claim, Difference, Family, Gain, Ratio, Verdict
+from pipelines.results.entry import compute_of
 from pipelines.results.holm import LEVEL
 from pipelines.results.wording import CLIPPED, model_name, start, times
 
@@ -125,12 +126,13 @@ def claim(
             _on_training(family.name, training, first),
             _on_inference(family.name, inference, first, is_level),
         ]
-    largest = max(entries, key=lambda entry: entry.training_flops)
+    largest = max(entries, key=lambda entry: compute_of(entry).training)
+    flops = compute_of(largest).training
     sentences.append(
-        f"All of this is about models of up to {compact(largest.parameters)} parameters and "
-        f"{scientific(largest.training_flops)} training FLOPs; "
+        f"All of this is about models of up to {compact(largest.parameters or 0)} parameters and "
+        f"{scientific(flops)} training FLOPs; "
         f"the paper's have {compact(PAPER_PARAMETERS)} and {scientific(PAPER_TRAINING_FLOPS)}, "
-        f"{PAPER_TRAINING_FLOPS / largest.training_flops:.0e} times as many FLOPs, and may behave otherwise."
+        f"{PAPER_TRAINING_FLOPS / flops:.0e} times as many FLOPs, and may behave otherwise."
     )
     return Claim(*verdicts[0], tuple(sentences))
 

@@ -6,11 +6,10 @@ The same numbers stand in the card's metadata as a ``model-index``, which the hu
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
+from pipelines.common.corpus_name import corpus_name, is_of_hub
 from pipelines.common.numbers import clipped_with_error, compact, printable, scientific, with_error
-from pipelines.common.redact import redact
 from pipelines.results.entry import Entry
 
 if TYPE_CHECKING:
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 ExportFormat = Literal["hf", "released"]
 CARD_FILE = "README.md"
 TASK = "text-generation"
-HUB = "hf:"
-"""Before the names of data sets of the hub, in ``corpus.source``."""
 
 _USE = {
     "hf": """\
@@ -68,7 +65,7 @@ def model_card(
         library_name="calm-bench",
         pipeline_tag=TASK,
         tags=["calm-bench", network.config.kind, f"K={network.chunk_size}"],
-        datasets=[public_name(source)] if source and _is_of_hub(source) else None,
+        datasets=[corpus_name(source)] if source and is_of_hub(source) else None,
         metrics=["brierlm"] if rows else None,
         eval_results=[result for row in rows for result in _results(row, source)] or None,
     )
@@ -81,18 +78,6 @@ def model_card(
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n")
 
 
-def public_name(source: str) -> str:
-    """What others may know of ``corpus.source``: a data set's name on the hub, a file's name without its folders."""
-    if _is_of_hub(source):
-        return source.removeprefix(HUB)
-    return printable(PurePosixPath(redact(source.removeprefix(HUB))).name) or "text"
-
-
-def _is_of_hub(source: str) -> bool:
-    name = source.removeprefix(HUB)
-    return source.startswith(HUB) and not name.startswith((".", "/", "~")) and not Path(name).exists()
-
-
 def _kind(network: ChunkLanguageModel, source: str | None) -> str:
     config = network.config
     head = f", {config.head.kind} head" if config.family.uses("head") else ""
@@ -101,7 +86,7 @@ def _kind(network: ChunkLanguageModel, source: str | None) -> str:
         if config.kind == "token"
         else f"A `{config.kind}` language model with chunks of K = {network.chunk_size} tokens{head}"
     )
-    trained = "" if source is None else f", trained on {public_name(source)}"
+    trained = "" if source is None else f", trained on {corpus_name(source)}"
     return f"{kind}{trained}."
 
 
@@ -111,7 +96,7 @@ def _score(row: Entry, source: str | None) -> str:
         f"| Brier-{n} times 100 | {with_error(100 * value, 100 * error)} |"
         for n, (value, error) in enumerate(row.parts, 1)
     ]
-    text = "held-out text" if source is None else f"held-out text of {public_name(source)}"
+    text = "held-out text" if source is None else f"held-out text of {corpus_name(source)}"
     table = "\n".join(["| score | ± one standard error |", "| :-- | --: |", *lines])
     return (
         f"## Score\n\n{table}\n\nBrierLM is 100 times the geometric mean of Brier-1 to 4; higher is better. Measured "
@@ -122,11 +107,12 @@ def _score(row: Entry, source: str | None) -> str:
 
 
 def _compute(row: Entry) -> str:
-    found = "\n".join(f"| {heading} | {scientific(value)} |" for _, heading, value in _costs(row))
-    return (
-        f"## Compute\n\n| | |\n| :-- | --: |\n{found}\n| Parameters, without the autoencoder | {row.parameters:,} |\n"
-        f"| Training tokens | {compact(row.tokens)} |"
-    )
+    lines = [f"| {heading} | {scientific(value)} |" for _, heading, value in _costs(row)]
+    if row.parameters is not None:
+        lines.append(f"| Parameters, without the autoencoder | {row.parameters:,} |")
+    if row.tokens is not None:
+        lines.append(f"| Training tokens | {compact(row.tokens)} |")
+    return "\n".join(["## Compute\n", "| | |", "| :-- | --: |", *lines])
 
 
 def _costs(row: Entry) -> Iterator[tuple[str, str, float]]:
@@ -157,7 +143,7 @@ def _results(row: Entry, source: str | None) -> list[EvalResult]:
     ]
     metrics += [(metric, heading, value, None) for metric, heading, value in _costs(row)]
     # The hub shows what stands in one result's dataset as one table: all numbers of a protocol have the same.
-    name = "text" if source is None else public_name(source)
+    name = "text" if source is None else corpus_name(source)
     return [
         EvalResult(
             task_type=TASK,

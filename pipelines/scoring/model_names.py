@@ -7,6 +7,7 @@ was searched.
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -125,7 +126,12 @@ def _chosen(name: str, seed: int | None, rows: Sequence[Scored]) -> list[Scored]
 def _best(rows: Iterable[Scored]) -> list[Scored]:
     """The highest score; one of each protocol, as scores of several are not compared."""
     best: dict[str, Scored] = {}
-    for one in sorted(rows, key=lambda one: (-one.entry.brierlm, one.entry.total_training_flops, one.folder.name)):
+
+    def order(one: Scored) -> tuple[float, float, str]:
+        cost = one.entry.total_training_flops
+        return -one.entry.brierlm, math.inf if cost is None else cost, one.folder.name
+
+    for one in sorted(rows, key=order):
         best.setdefault(one.entry.protocol_hash, one)
     return list(best.values())
 

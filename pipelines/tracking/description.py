@@ -47,10 +47,13 @@ def trial_note(entry: Entry) -> str:
     lines = [
         f"**BrierLM {clipped_with_error(entry.brierlm, entry.brierlm_se)}** on {entry.num_documents:,} documents "
         f"(protocol `{entry.protocol_hash}`), decoded by {printable(entry.decode_mode)}.",
-        f"{kind}, {entry.parameters:,} parameters, trained with {entry.training_flops:.3g} FLOPs"
-        + (f" and its autoencoder with {autoencoder:.3g}" if autoencoder else "")
-        + f"; {entry.inference_flops_per_token:.3g} FLOPs a generated token.",
     ]
+    if entry.compute is not None and entry.parameters is not None:
+        lines.append(
+            f"{kind}, {entry.parameters:,} parameters, trained with {entry.compute.training:.3g} FLOPs"
+            + (f" and its autoencoder with {autoencoder:.3g}" if autoencoder else "")
+            + f"; {entry.compute.inference:.3g} FLOPs a generated token."
+        )
     if entry.generated_tokens_per_second is not None:
         speed = compact(entry.generated_tokens_per_second)
         lines.append(f"It wrote {speed} tokens/s ({printable(entry.generation)}).")

@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoTokenizer
 import calm_bench as cb
 import calm_bench.hub
 from calm_bench.lm import load_language_model
-from pipelines.scoring.model_card import public_name
+from pipelines.common.corpus_name import corpus_name
 from tests.pipelines.scoring.fake_hub import FakeHub, serving
 
 SMALL = ["autoencoder.training.num_steps=5", "model.training.num_flops=3e8", "evaluation.max_windows=12"]
@@ -157,4 +157,4 @@ def test_other_names_of_repositories_are_refused(study: cb.StudyResult, store: P
     ],
 )
 def test_corpora_are_called_without_folders(source: str, expected: str) -> None:
-    assert public_name(source) == expected
+    assert corpus_name(source) == expected
