@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calm_bench.atomic import write_json
+from calm_bench.tokens.byte_letters import byte_letters
 from calm_bench.tokens.byte_tokenizer import ByteTokenizer
 from calm_bench.tokens.tokenizer import Tokenizer, TokenizerError
 
@@ -59,16 +60,8 @@ def byte_backend() -> tokenizers.Tokenizer:
 
     from calm_bench.tokens.bpe import END_OF_TEXT
 
-    backend = Tokenizer(models.BPE(vocab={letter: byte for byte, letter in enumerate(_letters())}, merges=[]))
+    backend = Tokenizer(models.BPE(vocab={letter: byte for byte, letter in enumerate(byte_letters())}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
     return backend
-
-
-def _letters() -> list[str]:
-    """The letter by which byte-level tokenizers write each byte (GPT-2's table): its own where that is visible, and
-    for the others, in their order, the letters from U+0100 on."""
-    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = iter(range(0x100, 0x200))
-    return [chr(byte if byte in visible else next(others)) for byte in range(256)]

@@ -113,9 +113,9 @@ class HuggingFaceSampler:
     @property
     def prefix(self) -> list[int]:
         """Ids that the model's tokenizer puts before every text, such as its beginning-of-text token."""
-        backend: Any = getattr(self.tokenizer, "_backend", None)
-        if backend is None:
+        if not isinstance(self.tokenizer, HuggingFaceTokenizer):
             return []
+        backend = self.tokenizer.backend
         ids: list[int] = backend("a")["input_ids"]
         bare = backend("a", add_special_tokens=False)["input_ids"]
         starts = [start for start in range(len(ids)) if ids[start : start + len(bare)] == bare]

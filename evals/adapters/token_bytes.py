@@ -7,7 +7,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from calm_bench.tokens.bpe import BpeTokenizer
+from calm_bench.tokens.byte_letters import byte_letters
 from calm_bench.tokens.byte_tokenizer import ByteTokenizer
+from calm_bench.tokens.hugging_face import HuggingFaceTokenizer
 from calm_bench.tokens.tokenizer import Tokenizer
 
 _FALLBACK_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -26,7 +29,7 @@ def token_bytes(tokenizer: Tokenizer) -> list[bytes] | None:
         return None
     decoders = {step["type"]: step for step in _steps(rules.get("decoder"))}
     if "ByteLevel" in decoders:
-        alphabet = _byte_of_character()
+        alphabet = {letter: byte for byte, letter in enumerate(byte_letters())}
 
         def written(token: str) -> bytes | None:
             known = [alphabet.get(character) for character in token]
@@ -56,7 +59,9 @@ def token_bytes(tokenizer: Tokenizer) -> list[bytes] | None:
 
 def _rules(tokenizer: Tokenizer) -> dict[str, Any] | None:
     """The tokenizer as the library ``tokenizers`` describes it; None if it is of another kind."""
-    backend: Any = getattr(tokenizer, "_backend", None)
+    if not isinstance(tokenizer, BpeTokenizer | HuggingFaceTokenizer):
+        return None
+    backend: Any = tokenizer.backend
     fast = getattr(backend, "backend_tokenizer", backend)
     if not hasattr(fast, "to_str"):
         return None
@@ -80,10 +85,3 @@ def _vocabulary(rules: dict[str, Any]) -> Iterator[tuple[str, int]]:
         yield from vocabulary.items()
     else:  # Unigram: pairs of token and score
         yield from ((entry[0], index) for index, entry in enumerate(vocabulary))
-
-
-def _byte_of_character() -> dict[str, int]:
-    """GPT-2's alphabet: printable characters of Latin-1 stand for their own byte, the others follow U+0100."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    rest = [byte for byte in range(256) if byte not in printable]
-    return {**{chr(byte): byte for byte in printable}, **{chr(256 + index): byte for index, byte in enumerate(rest)}}

@@ -108,6 +108,10 @@ def rows_of_model(model: TrainedModel, store: Store) -> list[Entry]:
     identity = StageRecord.load(model.folder.parent).identity
     rows: dict[str, Entry] = {}
     for source in (store, _store_around(model.folder)):
+        kept = source.find_folder("language_model", identity)
+        # A copy elsewhere says that it is this stage, and may be something else by now.
+        if model.autoencoder is not None or kept is None or kept.resolve() != model.folder.parent.resolve():
+            continue
         for board in stored_leaderboards(source).values():
             for entry in board:
                 if entry.model_identity == identity:

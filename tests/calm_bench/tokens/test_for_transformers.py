@@ -17,7 +17,8 @@ from transformers import AutoTokenizer
 from calm_bench.config import Tokens
 from calm_bench.tokens import ByteTokenizer, Tokenizer, TokenizerError, build_tokenizer
 from calm_bench.tokens.bpe import END_OF_TEXT
-from calm_bench.tokens.for_transformers import _letters, byte_backend, save_for_transformers
+from calm_bench.tokens.byte_letters import byte_letters
+from calm_bench.tokens.for_transformers import byte_backend, save_for_transformers
 
 TEXTS = [f"the quick brown fox number {number} jumps over the lazy dog, naïvely\n" for number in range(50)]
 STRANGE = f"  spaces\t\r\n🎉 é {END_OF_TEXT} don't \x00 end  ."
@@ -56,7 +57,7 @@ BACKEND = byte_backend()
 
 
 def test_letters_are_those_of_byte_level_tokenizers() -> None:
-    assert sorted(_letters()) == sorted(pre_tokenizers.ByteLevel.alphabet())
+    assert sorted(byte_letters()) == sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
 def test_nothing_of_ours_is_imported_to_read_it(tmp_path: Path) -> None:
