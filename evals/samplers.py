@@ -27,7 +27,11 @@ TOKENS_AT_ONCE = 1 << 16
 
 
 class Sampler(Protocol):
-    """Draws continuations at temperature 1; token models, chunk models and known languages alike."""
+    """Draws continuations at temperature 1; token models, chunk models and known languages alike.
+
+    A class may declare what it is and cost, as the numbers ``parameters``, ``training_flops`` and
+    ``inference_flops_per_token``, which its row on a leaderboard shows then.
+    """
 
     @property
     def vocab_size(self) -> int: ...

@@ -105,6 +105,11 @@ class HuggingFaceSampler:
         return self._model
 
     @property
+    def parameters(self) -> int:
+        """Parameters of the model, each once."""
+        return sum(parameter.numel() for parameter in self._model.parameters())
+
+    @property
     def max_positions(self) -> int | None:
         """Positions that the model was made with; None if its configuration names no limit."""
         found = getattr(self._model.config, "max_position_embeddings", None)

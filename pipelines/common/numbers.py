@@ -11,6 +11,8 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 PLUS_MINUS = "±"
+ROUNDING = 1e-15
+"""Relative errors below this are those of floating point."""
 ERROR_DIGITS = 2
 """Significant digits of an error; its value has as many decimals."""
 
@@ -19,11 +21,12 @@ def with_error(value: float, error: float) -> str:
     """``12.34±0.21``, ``0.0043±0.0012``, ``4.5±1.2``, ``1230±120``: two significant digits of the error, and the value
     to match.
 
-    An error of 0 says nothing about digits: the value has two decimals, or two significant digits where it is small.
+    An error of 0, or of rounding alone, says nothing about digits: the value has two decimals, or two significant
+    digits where it is small.
     """
     if not (math.isfinite(value) and math.isfinite(error)):
         return f"{value:.4g}{PLUS_MINUS}{error:.2g}"
-    if error == 0:
+    if error == 0 or abs(error) < ROUNDING * abs(value):
         return f"{value:.2f}{PLUS_MINUS}0" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}{PLUS_MINUS}0"
     # 0.0996 has two digits as 0.10, not as 0.100: the exponent is that of the rounded error.
     exponent = int(f"{abs(error):.{ERROR_DIGITS - 1}e}".partition("e")[2])

@@ -180,8 +180,8 @@ def _front_caption(view: View) -> str:
 
 def _budget_caption(entries: tuple[Entry, ...]) -> str:
     """What was equal among the language models; nothing where no row's study says so."""
-    budgets = list(dict.fromkeys(entry.budget for entry in entries))
-    if budgets == [None]:
+    budgets = list(dict.fromkeys(entry.budget for entry in entries if entry.training_flops is not None))
+    if budgets in ([], [None]):
         return ""
     told = [budget_in_words(budget) for budget in budgets if budget is not None]
     told += ["some as configured"] if None in budgets else []

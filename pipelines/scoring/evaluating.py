@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import did_you_mean
+from pipelines.scoring.eval_rows import RowOfModel
 from pipelines.scoring.evaluation_report import EvaluationReport
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class EvalRequest:
     alignment: str = "continuation"
     texts: bool = True
     """Whether the model is to write, too."""
+    entries: bool = False
+    """Whether the scores are wanted as rows of a leaderboard, too."""
 
     @staticmethod
     def of(
@@ -47,6 +50,7 @@ class EvalRequest:
         max_length: int | None,
         alignment: str,
         texts: bool,
+        entries: bool = False,
     ) -> EvalRequest:
         """From lists separated by commas.
 
@@ -70,6 +74,7 @@ class EvalRequest:
             max_length,
             alignment,
             texts,
+            entries,
         )
 
     @property
@@ -117,6 +122,8 @@ def evaluate_model(
         )
         check_tasks(wanted.tasks, wanted.limit)
     scoring = Scoring(model, store, overrides, device)
+    # Before anything is scored: what the model's class declares may be refused.
+    row = RowOfModel.of(name, scoring, store) if wanted.entries else None
     tasks, left_out = [], list[str]()
     if settings is not None:
         tasks = scoring.tasks(wanted.tasks, wanted.limit, settings, left_out.append)
@@ -133,7 +140,8 @@ def evaluate_model(
                 raise
             left_out.append(f"protocol {protocol}: {error}")
     texts = scoring.texts() if wanted.texts else []
-    return EvaluationReport(name, results, tasks, texts, left_out, scoring.text)
+    entries = () if row is None else row.entries(results, tasks, scoring.text)
+    return EvaluationReport(name, results, tasks, texts, left_out, scoring.text, entries)
 
 
 def _names(text: str) -> list[str]:

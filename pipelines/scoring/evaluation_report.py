@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from evals.evaluate import BrierResult
     from evals.task_score import TaskScore
+    from pipelines.results.entry import Entry
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ class EvaluationReport:
     """Protocols that this model or text does not allow, and why; values that are no numbers; prompts not read whole."""
     text: ScoredText | None = None
     """What BrierLM was measured on; tasks bring texts of their own."""
+    entries: Sequence[Entry] = ()
+    """BrierLM under each protocol as a row of a leaderboard, where that was wanted."""
 
     @property
     def rows(self) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -59,6 +60,12 @@ def evaluate(
     protocols: Annotated[
         str, typer.Option("--protocols", help="Of BrierLM: matched, paper, words, bytes; or none.")
     ] = ("matched,paper"),
+    rows: Annotated[
+        Path | None,
+        typer.Option(
+            "--rows", metavar="FILE", help="Add the scores to this file of rows, for leaderboard and report --merge."
+        ),
+    ] = None,
     track: Annotated[bool, typer.Option("--track/--no-track", help="Write it into MLflow, with texts.")] = True,
     trust_code: Annotated[
         bool,
@@ -74,13 +81,15 @@ def evaluate(
 
     Prints BrierLM under both protocols and the tasks, each with its errors, sample counts and protocol.
     """
+    from calm_bench.atomic import write_bytes
+    from pipelines.scoring.eval_rows import add_rows
     from pipelines.scoring.evaluating import EvalRequest, evaluate_model
     from pipelines.scoring.evaluation_report import print_report
     from pipelines.scoring.models import open_code
     from pipelines.store.opening import open_store
     from pipelines.tracking.evaluation import track_evaluation
 
-    wanted = EvalRequest.of(protocols, tasks, limit, scorer, samples, max_length, alignment, texts=track)
+    wanted = EvalRequest.of(protocols, tasks, limit, scorer, samples, max_length, alignment, track, rows is not None)
     single_threaded()
     where = open_store(store)
     if trust_code:
@@ -89,6 +98,8 @@ def evaluate(
         found = replace(_find_model(model, where), tokenizer=tokenizer, autoencoder=autoencoder)
     with windows_done() as progress:
         report = evaluate_model(model, found, where, overrides or (), device, wanted, progress)
+    if rows is not None:
+        write_bytes(rows, add_rows(rows, report.entries).to_json().encode())
     if as_json:
         print_json(report.to_dict())
     else:

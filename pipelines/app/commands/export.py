@@ -46,7 +46,7 @@ WeightsOption = Annotated[
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="A new folder (default: MODEL's name).")
+        Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="A new folder (default: MODEL-hf).")
     ] = None,
     format: FormatOption = Format.hf,
     weights: WeightsOption = Weights.safetensors,
@@ -55,7 +55,8 @@ def export(
     autoencoder: AutoencoderFolder = None,
 ) -> None:
     """Write a model, its tokenizer and its card into a folder that transformers or the authors' code reads."""
-    folder = output or Path(_name(model))
+    # Not the model's name alone: a folder of that name would be what the name means from then on.
+    folder = output or Path(f"{_name(model)}-{format.value}")
     written = _export(model, folder, format, weights, store, tokenizer, autoencoder)
     screen = console()
     _list(screen, written)
