@@ -202,11 +202,10 @@ class Loop:
 
     def _check_finite(self, loss: float, norm: float) -> None:
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise NonFiniteLoss(
-                f"loss {loss}, gradient norm {norm} {self._where()}: lower "
-                f"{self._setting('learning_rate')}, raise {self._setting('warmup_steps')}, or use "
-                f"{self._setting('precision')}=fp32"
-            )
+            finer = ""
+            if resolve_precision(self.config.precision, self.device) != "fp32":
+                finer = f", or use {self._setting('precision')}=fp32"
+            raise NonFiniteLoss(f"loss {loss}, gradient norm {norm} {self._where()}: {self._calmer()}{finer}")
 
     def _check_level(self, loss: float) -> None:
         """Check the mean loss of a whole window of logging: what a stop cuts off must not decide."""
@@ -215,9 +214,11 @@ class Loop:
         elif loss > self.config.divergence_factor * abs(self.first_loss):
             raise Diverged(
                 f"loss {loss:.4g} {self._where()} is more than {self.config.divergence_factor:g} times the first "
-                f"{self.first_loss:.4g}: lower {self._setting('learning_rate')} or raise "
-                f"{self._setting('warmup_steps')}"
+                f"{self.first_loss:.4g}: {self._calmer()}"
             )
+
+    def _calmer(self) -> str:
+        return f"lower {self._setting('learning_rate')} or raise {self._setting('warmup_steps')}"
 
     def _setting(self, name: str) -> str:
         return f"{self.trainee.section}.training.{name}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 
 from calm_bench.config import Corpus, Experiment, Markov, Tokens, Trajectory
 from calm_bench.corpora import write_corpus
+from calm_bench.overrides import apply_settings
 from calm_bench.tokens import write_tokens
 from calm_bench.training import Diverged, Interrupted, NonFiniteLoss, train_autoencoder, train_language_model
 from calm_bench.training.snapshots import kept_snapshots
@@ -206,10 +208,22 @@ def test_an_infinite_learning_rate_stops_with_advice(tokens: Path, tmp_path: Pat
         assert all(tensor.isfinite().all() for tensor in load_file(path).values())
 
 
-def test_a_diverging_loss_stops_with_advice(tokens: Path, tmp_path: Path) -> None:
-    what = experiment("token", learning_rate=3.0, divergence_factor=1.01, warmup_steps=0, clip_norm=1e6, log_every=1)
-    with pytest.raises(Diverged, match=r"lower model\.training\.learning_rate"):
-        train_language_model(what, tokens, None, tmp_path, "cpu", never)
+def test_precision_is_advised_where_it_is_not_fp32_already(tokens: Path, tmp_path: Path) -> None:
+    for precision, named in (("auto", False), ("fp32", False), ("bf16", True)):
+        what = experiment("token", learning_rate=1e30, precision=precision)
+        with pytest.raises(NonFiniteLoss) as stopped:
+            train_language_model(what, tokens, None, tmp_path / precision, "cpu", never)
+        assert ("model.training.precision=fp32" in str(stopped.value)) is named, precision
+
+
+def test_a_diverging_loss_stops_with_advice_that_helps(tokens: Path, tmp_path: Path) -> None:
+    what = experiment("token", learning_rate=1.0, divergence_factor=1.01, warmup_steps=0, clip_norm=1e6, log_every=1)
+    with pytest.raises(Diverged) as stopped:
+        train_language_model(what, tokens, None, tmp_path / "as-it-was", "cpu", never)
+    named = re.search(r"lower (\S+) or raise (\S+)$", str(stopped.value))
+    assert named is not None
+    for setting, value in zip(named.groups(), (1e-3, 1000), strict=True):
+        train_language_model(apply_settings(what, {setting: value}), tokens, None, tmp_path / setting, "cpu", never)
 
 
 def test_the_frozen_autoencoder_stays_as_it_was(tokens: Path, autoencoder: Path, tmp_path: Path) -> None:
