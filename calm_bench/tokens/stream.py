@@ -28,7 +28,7 @@ class DamagedShard(RunError, TokensError):
 
     def __init__(self, path: Path, expected: str, found: str) -> None:
         super().__init__(
-            f"{path} is damaged: expected {expected}, found {found}; delete its folder and write the tokens again"
+            f"{path} is damaged: expected {expected}, found {found}; write the tokens again"
         )
         self.path = path
         self.expected = expected

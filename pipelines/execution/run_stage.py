@@ -150,14 +150,19 @@ def _check(sources: Iterable[Stage], store: Store, error: Exception | None = Non
     Raises:
         DamagedInput: there are some.
     """
-    found = []
-    for source in sources:
-        if problems := store.corruption(source):
-            kept = store.quarantine(source)
-            moved = "" if kept is None else f" (moved to {kept})"
-            found.append(f"{source} is damaged: {'; '.join(problems)}{moved}")
-    if found:
+    if found := quarantine_damaged(sources, store):
         raise DamagedInput(". ".join(found)) from error
+
+
+def quarantine_damaged(stages: Iterable[Stage], store: Store) -> list[str]:
+    """Move what is damaged of the finished ``stages`` out of the way, so that it is made anew; a sentence for each."""
+    found = []
+    for stage in stages:
+        if problems := store.corruption(stage):
+            kept = store.quarantine(stage)
+            moved = "" if kept is None else f" (moved to {kept})"
+            found.append(f"{stage} is damaged: {'; '.join(problems)}{moved}")
+    return found
 
 
 def _told(stage: Stage, kind: StageKind, work: Path, error: Exception, group: WorkerGroup | None) -> StageError:

@@ -160,13 +160,17 @@ def load_board(folder: Path) -> Leaderboard | None:
     """The leaderboard of the study in ``folder``, as its last complete run wrote it; None before that.
 
     Raises:
-        LeaderboardError: the file is damaged, or of another version.
+        LeaderboardError: the file is damaged, or of another version; says how to make it anew.
     """
     path = folder / LEADERBOARD_FILE
     if not path.is_file():
         return None
     identity = StudyRef.of(folder).identity
-    return Leaderboard(entry.model_copy(update={"study_identity": identity}) for entry in read_board(path))
+    try:
+        board = read_board(path)
+    except LeaderboardError as error:
+        raise LeaderboardError(f"{error}; run the study again, which writes it anew") from error
+    return Leaderboard(entry.model_copy(update={"study_identity": identity}) for entry in board)
 
 
 def _best_first(entry: Entry) -> tuple[Any, ...]:

@@ -12,6 +12,8 @@ from calm_bench.overrides import ConfigurationError
 from pipelines.results.entry import Entry
 from pipelines.results.stored import stored_leaderboards
 from pipelines.scoring.model_names import ModelNames, trial_named
+from pipelines.store.errors import CorruptedStage
+from pipelines.store.integrity import verify_folder
 from pipelines.store.refs import StageRef
 from pipelines.store.store import Store
 from pipelines.store.trial_record import has_begun, load_trials
@@ -138,7 +140,7 @@ def _at_path(name: str, store: Store) -> TrainedModel | None:
 def _scored(entry: Entry, store: Store) -> TrainedModel:
     # The store may have moved since, or be no folder at all: its own stage counts.
     kept = store.find_folder("language_model", entry.model_identity)
-    return _with_origin(Path(entry.model_folder) if kept is None else kept / "model", store)
+    return _with_origin(Path(entry.model_folder), store) if kept is None else _published(kept, store)
 
 
 def _unscored(name: str, names: ModelNames, store: Store) -> TrainedModel:
@@ -154,11 +156,23 @@ def _unscored(name: str, names: ModelNames, store: Store) -> TrainedModel:
             if trial.number == number:
                 kept = store.find_folder("language_model", trial.stages.get("language_model", ""))
                 if kept is not None:
-                    return _with_origin(kept / "model", store)
+                    return _published(kept, store)
                 reason = f": {trial.error}" if trial.error else ""
                 raise ConfigurationError(f"{name} ({trial.label}) has no trained model: it is {trial.state}{reason}")
     hint = names.unknown(name) or f"; no study has finished in the store {store.uri}"
     raise ConfigurationError(f"there is no model {name!r}, neither as a folder nor on a leaderboard{hint}")
+
+
+def _published(folder: Path, store: Store) -> TrainedModel:
+    """The model of the finished stage in ``folder``, which a name stands for and not a path.
+
+    Raises:
+        CorruptedStage: it is not what was published.
+    """
+    if problems := verify_folder(folder):
+        found = "; ".join(problems)
+        raise CorruptedStage([f"{folder} is damaged ({found}): remove it, and calm-bench run makes the stage again"])
+    return _with_origin(folder / "model", store)
 
 
 def _kept(path: str, store: Store) -> Path | None:

@@ -10,6 +10,7 @@ from calm_bench.overrides import ConfigurationError
 from pipelines.common.numbers import share_with_error
 from pipelines.scoring.models import TrainedModel
 from pipelines.scoring.scoring import prepare_text
+from pipelines.scoring.stored_text import read_text
 from pipelines.store.store import Store
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def probe_model(
 
     autoencoder = open_autoencoder(model.folder, device, model.autoencoder)
     experiment, graph = prepare_text(model, store, overrides)
-    stream = TokenStream.open(store.fetch(graph["tokens"]), experiment.evaluation.split)
+    stream = read_text("tokens", graph, store, lambda folder: TokenStream.open(folder, experiment.evaluation.split))
     if stream.vocab_size > autoencoder.vocab_size:
         raise ConfigurationError(
             f"the tokenizer has {stream.vocab_size} tokens, the autoencoder of {model.folder} only "

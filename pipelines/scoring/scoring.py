@@ -11,15 +11,13 @@ from calm_bench.devices import set_tf32
 from calm_bench.opening import open_network, open_tokenizer, tokenizer_setting
 from calm_bench.overrides import ConfigurationError, assign, parse_assignment, validate
 from calm_bench.problems import check_path
-from pipelines.execution.run_stage import run_stage
 from pipelines.scoring.evaluation_report import ScoredText
 from pipelines.scoring.models import TrainedModel, is_transformers_model
+from pipelines.scoring.stored_text import make_text, read_text
 from pipelines.store.kept_corpus import corpus_identity_in
 from pipelines.store.store import Store
 from pipelines.study.graph import stages_for
 from pipelines.study.stage import StageGraph
-from pipelines.study.stage_context import StageContext
-from pipelines.study.stage_kind import STAGE_KINDS
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
@@ -117,7 +115,8 @@ class Scoring:
         """The tokens of the split that is scored."""
         from calm_bench.tokens import TokenStream
 
-        return TokenStream.open(self._store.fetch(self._graph["tokens"]), self.experiment.evaluation.split)
+        split = self.experiment.evaluation.split
+        return read_text("tokens", self._graph, self._store, lambda folder: TokenStream.open(folder, split))
 
     @property
     def text(self) -> ScoredText:
@@ -173,7 +172,9 @@ class Scoring:
         from evals.text_brier import evaluate_text_brierlm, text_protocol_for
 
         evaluation = self.experiment.evaluation
-        documents = list(read_documents(self._store.fetch(self._graph["corpus"]), evaluation.split))
+        documents = read_text(
+            "corpus", self._graph, self._store, lambda folder: list(read_documents(folder, evaluation.split))
+        )
         settings = {"unit": unit, "num_samples": evaluation.num_samples, "seed": evaluation.seed}
         protocol = text_protocol_for(documents, **settings, max_positions=TEXT_POSITIONS)
         sampler = TokenTextSampler(self.sampler, self.tokenizer, getattr(self.sampler, "prefix", ()))
@@ -266,8 +267,7 @@ def prepare_text(model: TrainedModel, store: Store, overrides: Sequence[str] = (
     """
     experiment = _experiment(model, overrides)
     graph = stages_for(experiment, corpus_identity_in(store))
-    for stage in (graph["corpus"], graph["tokens"]):
-        run_stage(store, stage, STAGE_KINDS.get(stage.kind), StageContext())
+    make_text(graph, store)
     return experiment, graph
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.store.contents import StageFiles, finished_in, started_in
-from pipelines.store.integrity import verify_folder
+from pipelines.store.integrity import check_file, verify_folder
 from pipelines.store.layout import STAGES
 from pipelines.store.lease import Lease, LeaseManager
 from pipelines.store.refs import StageRef
 from pipelines.store.workspace import Workspace
 from pipelines.study.stage import Stage
-from pipelines.study.stage_folder import CONFIG_FILE, StageRecord, is_finished, read_result
+from pipelines.study.stage_folder import CONFIG_FILE, RESULT_FILE, StageRecord, is_finished, read_result
 
 NOT_THERE = "it is not in the store"
 
@@ -33,7 +33,10 @@ class FolderStages:
         return self.has(stage)
 
     def result(self, stage: Stage) -> dict[str, Any]:
-        return read_result(self._workspace.folder(stage))
+        folder = self._workspace.folder(stage)
+        # Before anything is made of its numbers.
+        check_file(folder, RESULT_FILE)
+        return read_result(folder)
 
     def record(self, ref: StageRef) -> StageRecord | None:
         folder = self.find(ref)

@@ -9,9 +9,9 @@ from typing import Any
 
 from calm_bench.atomic import is_temporary, write_bytes
 from calm_bench.fingerprint import file_digest, identity
-from pipelines.common.record_file import RecordError
+from pipelines.common.record_file import RecordError, damaged
 from pipelines.store.names import stays_inside
-from pipelines.study.stage_folder import StageRecord
+from pipelines.study.stage_folder import REMEDY, StageRecord
 
 RECORD = "files.json"
 """Name of the record in a stage's folder. It lists every other file there, the provenance included."""
@@ -35,7 +35,7 @@ def recorded_names(folder: Path) -> list[str]:
     """The files that the record of ``folder`` lists, and the record itself.
 
     Raises:
-        FileNotFoundError, ValueError: there is no record, or none that can be read.
+        FileNotFoundError, RecordError: there is no record, or none that can be read.
     """
     return [*_read(folder / RECORD), RECORD]
 
@@ -44,13 +44,25 @@ def recorded_digests(folder: Path, below: str) -> dict[str, str] | None:
     """SHA-256 of the files that were published below ``folder/below``, by path relative to that; None without record.
 
     Raises:
-        ValueError: the record cannot be read.
+        RecordError: the record cannot be read.
     """
     if not (folder / RECORD).exists():
         return None
     inside = f"{below}/"
     entries = _read(folder / RECORD).items()
     return {name.removeprefix(inside): entry["sha256"] for name, entry in entries if name.startswith(inside)}
+
+
+def check_file(folder: Path, name: str) -> None:
+    """Compare one file of the finished stage in ``folder`` with what was published; nothing where no record has it.
+
+    Raises:
+        RecordError: it is something else, or the record cannot be read.
+    """
+    if not (folder / RECORD).exists() or (entry := _read(folder / RECORD).get(name)) is None:
+        return
+    if (problem := _damage_of(folder / name, name, entry, folder.resolve())) is not None:
+        raise damaged(folder / name, problem, REMEDY)
 
 
 def verify_folder(folder: Path) -> list[str] | None:
@@ -70,7 +82,7 @@ def compare_files(folder: Path) -> list[str] | None:
     if not (folder / RECORD).exists():
         return None
     try:
-        record = _read(folder / RECORD)
+        record = _entries(folder / RECORD)
     except ValueError as error:
         return [f"{RECORD} cannot be read ({error})"]
     whole = folder.resolve()
@@ -78,6 +90,13 @@ def compare_files(folder: Path) -> list[str] | None:
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        return _entries(path)
+    except ValueError as error:
+        raise damaged(path, str(error), REMEDY) from None
+
+
+def _entries(path: Path) -> dict[str, dict[str, Any]]:
     record = json.loads(path.read_text())
     if not isinstance(record, dict) or not all(
         isinstance(entry, dict) and entry.keys() >= {"bytes", "sha256"} for entry in record.values()

@@ -24,7 +24,7 @@ CONFIG_FILE = "config.json"
 RESULT_FILE = "result.json"
 METRICS_FILE = "metrics.jsonl"
 PROVENANCE_FILE = "provenance.json"
-_REMEDY = "remove its folder, and calm-bench run makes the stage again"
+REMEDY = "remove its folder, and calm-bench run makes the stage again"
 
 
 class InputRecord(Frozen):
@@ -54,12 +54,12 @@ class StageRecord(Frozen):
             RecordError: the file is damaged, or a newer version wrote it.
         """
         path = folder / CONFIG_FILE
-        return validated(cls, read_object(path, _REMEDY), path, _REMEDY)
+        return validated(cls, read_object(path, REMEDY), path, REMEDY)
 
     @classmethod
     def parse(cls, content: bytes, where: str) -> StageRecord:
         """As :meth:`load`, from a file's content that was read from ``where``."""
-        return validated(cls, parse_json(content, where, _REMEDY), where, _REMEDY)
+        return validated(cls, parse_json(content, where, REMEDY), where, REMEDY)
 
 
 def is_finished(folder: Path) -> bool:
@@ -74,7 +74,7 @@ def read_result(folder: Path) -> dict[str, Any]:
         FileNotFoundError: the stage is not finished.
         RecordError: the file is damaged.
     """
-    return read_object(folder / RESULT_FILE, _REMEDY)
+    return read_object(folder / RESULT_FILE, REMEDY)
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:

@@ -320,6 +320,8 @@ def test_a_store_that_was_moved_knows_its_models(tmp_path: Path) -> None:
         folder = store.root / "stages" / "language_model" / entry.model_identity / "model"
         folder.mkdir()
         (folder / "model.safetensors").touch()
+        # The weights were left out of what is kept here, and a stage that is not what its record says is refused.
+        (folder.parent / "files.json").unlink()
         relative = folder.relative_to(store.root)
         for name in (entry.label, entry.model_folder, str(relative), str(relative.parent), str(folder)):
             found = find_model(name, store)
