@@ -37,12 +37,13 @@ def in_ascii(folder: Path, *arguments: str) -> str:
 
 
 @pytest.mark.slow
-def test_store_and_corpus_keep_their_names(tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", [("--local",), ()], ids=["in this process", "on Ray"])
+def test_store_and_corpus_keep_their_names(tmp_path: Path, where: tuple[str, ...]) -> None:
     (tmp_path / CORPUS).mkdir()
     for number in range(60):
         text = " ".join(str(number * place % 97) for place in range(150))
         (tmp_path / CORPUS / f"{number}.txt").write_text(text)
-    told = in_ascii(tmp_path, "run", "smoke", *QUICK, "--store", STORE, "--local", "--no-calibration", "--plain")
+    told = in_ascii(tmp_path, "run", "smoke", *QUICK, "--store", STORE, *where, "--no-calibration", "--plain")
     assert r"st\u00f6re\u6570" in told
     assert {path.name for path in tmp_path.iterdir()} == {STORE, CORPUS}
     assert "token" in in_ascii(tmp_path, "leaderboard", "--store", STORE)
