@@ -18,7 +18,6 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from calm_bench.atomic import write_json
 from calm_bench.fingerprint import file_digest, identity
 
 PARTS, PARTIAL = "parts", "partial"
@@ -65,9 +64,12 @@ def publish_part(
     try:
         found = dict(make(unfinished))
         files = {
-            file.name: {"bytes": file.stat().st_size, "sha256": file_digest(file)} for file in unfinished.iterdir()
+            file.relative_to(unfinished).as_posix(): {"bytes": file.stat().st_size, "sha256": file_digest(file)}
+            for file in unfinished.rglob("*")
+            if file.is_file()
         }
-        write_json(unfinished / RECORD, {"key": key, "files": files, "found": found})
+        # Not flushed to disk: what a power cut leaves of it is told by the hashes.
+        (unfinished / RECORD).write_text(json.dumps({"key": key, "files": files, "found": found}))
         _move(unfinished, published, key)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

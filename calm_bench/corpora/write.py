@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import shutil
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -121,7 +122,11 @@ def _make(config: Corpus, folder: Path, contents: Sequence[Any], map_parts: Part
 
 
 def _name_files(folder: Path, pieces: Pieces, alone: bool) -> None:
-    """Give the files of the parts their names in the corpus."""
+    """Give the files of the parts their names in the corpus, and let go of what another corpus had here."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for split in SPLITS:
+        (folder / f"{split}.arrow").unlink(missing_ok=True)
+        shutil.rmtree(folder / split, ignore_errors=True)
     if alone:
         for split in SPLITS:
             link(pieces[split][0].path, folder / f"{split}.arrow")

@@ -6,9 +6,12 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from calm_bench.tokens.tokenizer import TokenizerError, write_description
+import numpy as np
+import numpy.typing as npt
+
+from calm_bench.tokens.tokenizer import TokenizerError, flatten, write_description
 
 if TYPE_CHECKING:
     import tokenizers
@@ -75,6 +78,9 @@ class BpeTokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self.backend.encode_batch(list(texts), add_special_tokens=False)]
+
+    def encode_flat(self, texts: Sequence[str]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        return flatten(self.encode_batch(texts))
 
     def decode(self, ids: Sequence[int]) -> str:
         text: str = self.backend.decode([int(token) for token in ids], skip_special_tokens=True)

@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from calm_bench.registry import did_you_mean
-from calm_bench.tokens.tokenizer import TokenizerError, write_description
+from calm_bench.tokens.tokenizer import TokenizerError, flatten, write_description
 
 OWN_NAMES = ["bytes", "bpe"]
 
@@ -66,6 +69,9 @@ class HuggingFaceTokenizer:
         encoded = self.backend(list(texts), add_special_tokens=False, split_special_tokens=True)
         ids: list[list[int]] = encoded["input_ids"]
         return ids
+
+    def encode_flat(self, texts: Sequence[str]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        return flatten(self.encode_batch(texts))
 
     def decode(self, ids: Sequence[int]) -> str:
         text: str = self.backend.decode(

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from calm_bench.errors import UsageError
 
@@ -48,6 +52,10 @@ class Tokenizer(Protocol):
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
 
+    def encode_flat(self, texts: Sequence[str]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        """The ids of all ``texts`` one after the other, and how many each text has."""
+        ...
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ``ids``, without special tokens; bytes that are no UTF-8 become U+FFFD."""
         ...
@@ -55,6 +63,12 @@ class Tokenizer(Protocol):
     def save(self, folder: str | Path) -> None:
         """Write everything :func:`load_tokenizer` needs into ``folder``."""
         ...
+
+
+def flatten(ids: Sequence[Sequence[int]]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """Lists of ids as :meth:`Tokenizer.encode_flat` gives them."""
+    lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+    return np.fromiter(chain.from_iterable(ids), np.int64, int(lengths.sum())), lengths
 
 
 def write_description(folder: str | Path, tokenizer: Tokenizer, kind: str) -> None:

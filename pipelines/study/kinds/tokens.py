@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from calm_bench.config import Tokens
+from calm_bench.published_parts import SCRATCH
 from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageCost
 from pipelines.study.stage import Stage
 from pipelines.study.stage_context import StageContext
@@ -40,6 +41,7 @@ TOKENS = StageKind(
     heading="Tokens",
     uses_torch=False,
     uses_device=False,
+    scratch=SCRATCH,
     checked_when_opened=True,
     cost=tokens_cost,
 )

@@ -161,8 +161,10 @@ def test_parts_of_other_text_are_not_taken(tmp_path: Path, source: Path) -> None
     assert changed == write_corpus(config(source), tmp_path / "new")
     texts = chain(*documents(tmp_path / "out").values())
     assert any("document X of b" in text for text in texts)
-    seeded = config(source, split_seed=1)
-    assert write_corpus(seeded, tmp_path / "out") == write_corpus(seeded, tmp_path / "again")
+    for other in (config(source, split_seed=1), config(source / "a.jsonl"), Corpus(source="markov"), config(source)):
+        fresh = tmp_path / other.source.replace("/", "-") / str(other.split_seed)
+        assert write_corpus(other, tmp_path / "out") == write_corpus(other, fresh)
+        assert files(tmp_path / "out") == files(fresh)
 
 
 @pytest.mark.usefixtures("small_parts")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import pytest
 from calm_bench.config import Tokens
 from calm_bench.fingerprint import file_digest
 from calm_bench.tokens import DamagedShard, TokensError, TokensReport, TokenStream, load_tokenizer, write_tokens
-from calm_bench.tokens.shards import _SplitWriter
 
 Write = Callable[[list[str], Tokens], tuple[Path, TokensReport]]
 TEXTS = ["one", "two é", "a longer third document", "4"] * 5
@@ -98,23 +96,6 @@ def test_writing_again_gives_the_same_bytes(write: Write, tmp_path: Path) -> Non
     again = write_tokens(Tokens(shard_tokens=40), tmp_path / "corpus", tmp_path / "again")
     assert again == report
     assert (tmp_path / "again" / "manifest.json").read_bytes() == (folder / "manifest.json").read_bytes()
-
-
-def test_tiny_documents_take_little_memory_while_a_shard_fills(tmp_path: Path) -> None:
-    count = 200_000
-    document = np.asarray([65, 256])
-    writer = _SplitWriter(tmp_path, "train", 10**6, np.dtype(np.uint16))
-    tracemalloc.start()
-    try:
-        for _ in range(count):
-            writer.add(document, 1)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    # Four bytes of tokens and eight of the document's end, and room for buffers that grow.
-    assert peak < 40 * count
-    described = writer.close()
-    assert (described["tokens"], described["documents"], described["bytes"]) == (2 * count, count, count)
 
 
 def test_tokens_are_mapped_not_loaded(write: Write) -> None:

@@ -1,0 +1,194 @@
+"""One part of a corpus as token ids, as they will lie in shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from calm_bench.config import Tokens
+from calm_bench.corpora.split_files import SPLITS, Split, num_batches, read_batches, read_documents, split_files
+from calm_bench.published_parts import publish_part
+from calm_bench.tokens.choose_tokenizer import build_tokenizer, load_tokenizer
+from calm_bench.tokens.tokenizer import Tokenizer, TokensError
+
+PART_BATCHES = 4
+"""Record batches of a corpus in a part: 16 MiB of text, some seven seconds with a Hugging Face tokenizer."""
+TEXT_AT_ONCE = 2**20
+"""Bytes of text that are encoded at once; what a tokenizer holds of them takes some fifty times as much."""
+DOCUMENTS_AT_ONCE = 2**16
+
+Ids = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class TokenizerFound:
+    """A tokenizer that was built and saved."""
+
+    folder: Path
+    name: str
+    digest: str
+    vocab_size: int
+    eos_id: int
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of ids on disk."""
+        return np.dtype(np.uint16 if self.vocab_size <= 2**16 else np.uint32)
+
+
+@dataclass(frozen=True)
+class TokenPart:
+    """Record batches of one file of a corpus."""
+
+    split: Split
+    index: int
+    """Among the parts of its split."""
+    path: Path
+    start: int
+    stop: int
+    version: tuple[int, int]
+    """Size and time of the file, by which another one of its name is told from it."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.split}-{self.index:05d}"
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """All of it, as JSON."""
+        return asdict(self) | {"path": str(self.path)}
+
+
+@dataclass(frozen=True)
+class TokenPartFound:
+    """What a part holds."""
+
+    part: TokenPart
+    folder: Path
+    tokens: int
+    """With one EOS for each document."""
+    documents: int
+    bytes: int
+
+    @property
+    def ids(self) -> Path:
+        """The ids, as they lie in memory."""
+        return self.folder / "ids.bin"
+
+    @property
+    def ends(self) -> Path:
+        """Position after each document's EOS in the part, eight bytes each."""
+        return self.folder / "ends.bin"
+
+
+def token_parts(corpus_folder: Path) -> Iterator[TokenPart]:
+    """The parts of a corpus, in the order of its documents.
+
+    Raises:
+        CorpusError: a file of it is missing or no Arrow file.
+    """
+    for split in SPLITS:
+        index = 0
+        for path in split_files(corpus_folder, split):
+            batches = num_batches(path)
+            status = path.stat()
+            for start in range(0, batches, PART_BATCHES):
+                stop = min(start + PART_BATCHES, batches)
+                yield TokenPart(split, index, path, start, stop, (status.st_size, status.st_mtime_ns))
+                index += 1
+
+
+def make_tokenizer(config: Tokens, corpus_folder: Path, folder: Path) -> TokenizerFound:
+    """Publish the tokenizer in ``folder``, unless an earlier attempt has.
+
+    Raises:
+        TokenizerError: it cannot be built.
+        CorpusError: it is trained on the corpus, which cannot be read.
+    """
+
+    def make(empty: Path) -> dict[str, Any]:
+        tokenizer = build_tokenizer(config, read_documents(corpus_folder, "train"))
+        tokenizer.save(empty)
+        fields = ("name", "digest", "vocab_size", "eos_id")
+        return {field: getattr(tokenizer, field) for field in fields}
+
+    made_from: list[Any] = []
+    if config.tokenizer == "bpe":
+        made_from = [part.description for part in token_parts(corpus_folder)]
+    elif (given := Path(config.tokenizer).expanduser()).is_dir():
+        made_from = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(given.rglob("*"))]
+    what = {"tokens": config, "made_from": made_from}
+    published, found = publish_part(folder, "tokenizer", what, make)
+    return TokenizerFound(published, **found)
+
+
+def write_token_part(tokenizer: TokenizerFound, folder: Path, part: TokenPart) -> TokenPartFound:
+    """Publish the ids of one part in ``folder``, unless an earlier attempt has.
+
+    Raises:
+        TokensError: the tokenizer gives ids outside its vocabulary.
+        CorpusError: the part cannot be read.
+    """
+    what = {"tokenizer": tokenizer.digest, "part": part.description}
+    published, found = publish_part(folder, part.name, what, lambda empty: _write(tokenizer, part, empty))
+    return TokenPartFound(part, published, **found)
+
+
+def _write(found: TokenizerFound, part: TokenPart, folder: Path) -> dict[str, Any]:
+    tokenizer = _loaded(found.folder, found.digest)
+    tokens = documents = num_bytes = 0
+    with (folder / "ids.bin").open("wb") as ids_file, (folder / "ends.bin").open("wb") as ends_file:
+        for texts, text_bytes in _texts(part):
+            ids, lengths = with_ends(tokenizer, texts)
+            ids.astype(found.dtype).tofile(ids_file)
+            (np.cumsum(lengths) + tokens).tofile(ends_file)
+            tokens += len(ids)
+            documents += len(texts)
+            num_bytes += text_bytes
+    return {"tokens": tokens, "documents": documents, "bytes": num_bytes}
+
+
+def with_ends(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[Ids, npt.NDArray[np.int64]]:
+    """The ids of documents one after the other, each with its EOS, and how many each has.
+
+    Raises:
+        TokensError: an id lies outside the tokenizer's vocabulary.
+    """
+    plain, lengths = tokenizer.encode_flat(texts)
+    if len(plain) and not 0 <= int(plain.min()) <= int(plain.max()) < tokenizer.vocab_size:
+        raise TokensError(
+            f"tokenizer {tokenizer.name} gave the id {int(plain.max())} outside its vocabulary of "
+            f"{tokenizer.vocab_size}"
+        )
+    lengths = lengths + 1
+    ends = np.cumsum(lengths) - 1
+    is_text = np.ones(len(plain) + len(texts), dtype=bool)
+    is_text[ends] = False
+    ids = np.full(len(is_text), tokenizer.eos_id, dtype=np.uint32)
+    ids[is_text] = plain
+    return ids, lengths
+
+
+def _texts(part: TokenPart) -> Iterator[tuple[list[str], int]]:
+    """The documents of a part, about ``TEXT_AT_ONCE`` bytes together, and how many bytes they are."""
+    for column in read_batches(part.path, part.start, part.stop):
+        # Where each text begins in the batch's buffer, and the last one ends.
+        offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
+        begin = 0
+        while begin < len(column):
+            full = int(np.searchsorted(offsets, offsets[begin] + TEXT_AT_ONCE, side="right")) - 1
+            end = min(max(full, begin + 1), begin + DOCUMENTS_AT_ONCE, len(column))
+            yield column.slice(begin, end - begin).to_pylist(), int(offsets[end] - offsets[begin])
+            begin = end
+
+
+@lru_cache(maxsize=1)
+def _loaded(folder: Path, digest: str) -> Tokenizer:
+    """The tokenizer of a folder, loaded once in a process; the digest tells it from another in the same place."""
+    return load_tokenizer(folder)
