@@ -116,6 +116,14 @@ class PartedSource(CorpusSource, Protocol):
     ``documents``.
     """
 
+    def num_bytes(self, config: Corpus) -> int:
+        """Bytes of the input, about and at once: they decide whether several processes are worth their start.
+
+        Raises:
+            CorpusError: there is no such input.
+        """
+        ...
+
     def divide(self, config: Corpus, skipped: Skipped) -> Sequence[Any]:
         """The parts in order, each a value that can be pickled; what no part will read is added to ``skipped``.
 

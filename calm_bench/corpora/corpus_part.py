@@ -62,6 +62,11 @@ class PartFound:
     def documents(self) -> int:
         return sum(piece.documents for piece in self.pieces.values())
 
+    @property
+    def bytes(self) -> int:
+        """UTF-8 bytes of text."""
+        return sum(piece.bytes for piece in self.pieces.values())
+
 
 def write_part(config: Corpus, folder: Path, part: CorpusPart) -> PartFound:
     """Publish the part in ``folder``, unless an earlier attempt has.

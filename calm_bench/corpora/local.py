@@ -69,6 +69,12 @@ class LocalFiles:
             yield from self.read_part(config, part, skipped)
         self.check(config, skipped)
 
+    def num_bytes(self, config: Corpus) -> int:
+        try:
+            return sum(file.stat().st_size for file in _find(config.source)[1])
+        except OSError as error:
+            raise _unreadable(Path(str(error.filename)), error) from error
+
     def divide(self, config: Corpus, skipped: Skipped) -> Sequence[FilesPart]:
         root, files, others = _find(config.source)
         for other in others:

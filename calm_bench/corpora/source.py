@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from calm_bench.config import Corpus
-from calm_bench.corpora.base import CorpusError, CorpusSource
+from calm_bench.corpora.base import CorpusError, CorpusSource, PartedSource
 from calm_bench.registry import Registry, did_you_mean
 
 CORPORA: Registry[CorpusSource] = Registry(
@@ -75,3 +75,13 @@ def corpus_dependencies(config: Corpus) -> dict[str, Any]:
         CorpusError: the source cannot be read or is not pinned.
     """
     return find_source(config).dependencies(config)
+
+
+def divisible_bytes(config: Corpus) -> int:
+    """Bytes of the input of a source that is read in parts; 0 of one that a single process reads.
+
+    Raises:
+        CorpusError: the source cannot be read.
+    """
+    source = find_source(config)
+    return source.num_bytes(config) if isinstance(source, PartedSource) else 0

@@ -7,12 +7,14 @@ from calm_bench.tokens.choose_tokenizer import build_tokenizer, load_tokenizer
 from calm_bench.tokens.loader import Batches, Windows, windows
 from calm_bench.tokens.shards import TokensReport, write_tokens
 from calm_bench.tokens.stream import DamagedShard, TokenStream, read_manifest
+from calm_bench.tokens.token_part import TokenPartFound
 from calm_bench.tokens.tokenizer import Tokenizer, TokenizerError, TokensError
 
 __all__ = [
     "Batches",
     "ByteTokenizer",
     "DamagedShard",
+    "TokenPartFound",
     "TokenStream",
     "Tokenizer",
     "TokenizerError",

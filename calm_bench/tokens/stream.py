@@ -27,9 +27,7 @@ class DamagedShard(RunError, TokensError):
     """A file of the tokens that is missing or is not what was written; names it with expected and found hash."""
 
     def __init__(self, path: Path, expected: str, found: str) -> None:
-        super().__init__(
-            f"{path} is damaged: expected {expected}, found {found}; write the tokens again"
-        )
+        super().__init__(f"{path} is damaged: expected {expected}, found {found}; write the tokens again")
         self.path = path
         self.expected = expected
         self.found = found

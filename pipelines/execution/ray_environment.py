@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 from pipelines.execution.executor import ExecutorError
@@ -82,18 +80,3 @@ def travelling_code() -> dict[str, Any]:
     """A runtime environment that brings the three packages to nodes where they are not installed."""
     packages = [str(ROOT / name) for name in PACKAGES]
     return {"py_modules": packages, "env_vars": {**THREADS, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}}
-
-
-@contextmanager
-def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for the processes started inside the block, put back afterwards."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

@@ -9,11 +9,13 @@ from concurrent.futures import Future
 from typing import Any
 
 from calm_bench.devices import available_cpus
+from calm_bench.published_parts import in_this_process
 from calm_bench.training_options import TrainingOptions
 from pipelines.execution.capacity import unschedulable_reason
 from pipelines.execution.executor import ExecutorError
 from pipelines.execution.failures import Cause, kernel_kills
 from pipelines.execution.ray_instance import RayInstance
+from pipelines.execution.ray_parts import PartWorkers
 from pipelines.execution.ray_train import THREADS, node_with_capacity, this_node
 from pipelines.execution.run_stage import StageError, run_stage
 from pipelines.execution.same_code import DriverCode, call_checked, pickled
@@ -102,6 +104,17 @@ class RayExecutor:
     def _group(self, kind: StageKind) -> WorkerGroup | None:
         return worker_group_of(kind, self._execution, on_one_node=not self._store.is_folder)
 
+    def _part_workers(self, stage: Stage, kind: StageKind) -> PartWorkers | None:
+        """What the workers of the stage's parts get; None for a stage that does its work itself."""
+        try:
+            results = {name: self._store.result(source) for name, source in stage.inputs.items()}
+        except FileNotFoundError:
+            # Damaged and moved away meanwhile, which the stage itself will tell.
+            return None
+        if not kind.in_parts(stage, results):
+            return None
+        return PartWorkers.of(self._execution, on_one_node=not self._store.is_folder)
+
     def _flag(self, stage: Stage | None = None) -> str:
         return self._name if stage is None else f"{self._name}-{stage.name}"
 
@@ -133,12 +146,14 @@ class RayExecutor:
         gpus = self._execution.gpus_per_stage if kind.uses_device else 0.0
         memory = self._execution.memory_per_stage
         group = self._group(kind)
-        if group is not None:
+        parts = self._part_workers(stage, kind)
+        is_alone = group is None and parts is None
+        if not is_alone:
             # The workers take the resources of the stage; the task only waits for them.
             memory = None
         task = ray.remote(call_checked).options(
             name=str(stage),
-            num_cpus=self._execution.cpus_per_stage if group is None else 0,
+            num_cpus=self._execution.cpus_per_stage if is_alone else 0,
             num_gpus=gpus if group is None else 0,
             memory=None if memory is None else int(memory * GIB),
             # The study itself tries again: Ray would do so for want of memory too, and nobody would hear of it.
@@ -146,7 +161,7 @@ class RayExecutor:
         )
         device = self._execution.device if gpus else "cpu"
         flags = (self._flag(), self._flag(stage))
-        call = pickled(_perform, self._store, stage, kind, device, flags, self._execution.training, group)
+        call = pickled(_perform, self._store, stage, kind, device, flags, self._execution.training, group, parts)
         kills = kernel_kills()
         reference = task.remote(self._code, call)
         reference.future().add_done_callback(lambda done: self._take_in(done, future, stage, kills))
@@ -171,12 +186,14 @@ def _perform(
     flags: tuple[str, ...],
     training: TrainingOptions,
     group: WorkerGroup | None,
+    parts: PartWorkers | None,
     placed: bool = False,
 ) -> dict[str, Any] | StageError | Interrupted:
     """In the worker. Expected errors are returned: raised ones would come back wrapped in a Ray exception.
 
     Args:
-        placed: this is the node on which the group is to work, if all of it must be on one.
+        parts: workers for what the stage has done in parts; None where it does its work itself.
+        placed: this is the node on which the others are to work, if all of them must be on one.
     """
     os.environ.update(THREADS)
     asked = StopFiles(*map(store.flags.get, flags), every_s=store.backend.flags_every_s)
@@ -186,14 +203,16 @@ def _perform(
             def stop() -> bool:
                 return ordered() or asked()
 
+            others = parts.group if parts is not None else group
             try:
-                if group is not None and group.on_one_node and not placed:
+                if others is not None and others.on_one_node and not placed:
                     # A task that takes nothing may be put where there is no capacity for its workers, on a head
                     # without GPUs.
-                    node = node_with_capacity(group, stage, stop, None)
+                    node = node_with_capacity(others, stage, stop, None)
                     if node != this_node():
-                        return _perform_on(node, store, stage, kind, device, flags, training, group)
-                return run_stage(store, stage, kind, StageContext(device, stop, training), group)
+                        return _perform_on(node, store, stage, kind, device, flags, training, group, parts)
+                context = StageContext(device, stop, training, parts or in_this_process)
+                return run_stage(store, stage, kind, context, group)
             except Interrupted:
                 if ordered() and not asked():
                     saved = "its worker was told to end (SIGTERM), and did so with its state saved"

@@ -18,8 +18,9 @@ import psutil
 
 from calm_bench.devices import available_cpus
 from pipelines.execution.descendants import end_all
+from pipelines.execution.environment import environment
 from pipelines.execution.executor import ExecutorError
-from pipelines.execution.ray_environment import ONE_HOST, environment, travelling_code, variables_for
+from pipelines.execution.ray_environment import ONE_HOST, travelling_code, variables_for
 from pipelines.study.config import Execution
 
 OBJECT_STORE_BYTES = 100 * 2**20

@@ -125,10 +125,10 @@ def _fit(group: WorkerGroup, job: _Job, kills_before: int) -> dict[str, Any]:
         try:
             answer: dict[str, Any] = trainer.fit().return_value
         except train.ControllerError as error:
-            raise _lost(f"Ray Train failed: {error.controller_failure}", error, kills_before) from error
+            raise lost_worker(f"Ray Train failed: {error.controller_failure}", error, kills_before) from error
         except train.TrainingFailedError as error:
             failures: Mapping[int, BaseException] = getattr(error, "worker_failures", {})
-            raise worst(failures, kills_before) or _lost(str(error), error, kills_before) from error
+            raise worst(failures, kills_before) or lost_worker(str(error), error, kills_before) from error
         return answer
 
 
@@ -172,11 +172,16 @@ def worst(failures: Mapping[int, BaseException], kills_before: int) -> WorkerFai
         return own[0]
     for rank, error in sorted(failures.items()):
         if not isinstance(error, WorkerFailed):
-            return _lost(f"worker {rank} was lost: {error}", error, kills_before)
+            return lost_worker(f"worker {rank} was lost: {error}", error, kills_before)
     return next((error for error in failures.values() if isinstance(error, WorkerFailed)), None)
 
 
-def _lost(text: str, error: BaseException, kills_before: int) -> WorkerFailed:
+def lost_worker(text: str, error: BaseException, kills_before: int) -> WorkerFailed:
+    """What Ray tells of a worker that gave no answer.
+
+    Args:
+        kills_before: :func:`kernel_kills` when it began.
+    """
     import ray.exceptions as of_ray
 
     first_line = next(iter(text.strip().splitlines()), "")

@@ -107,10 +107,11 @@ def _stage_lines(stages: Sequence[StageView], width: int, with_trial: bool) -> I
     rows = []
     for stage in stages:
         again = f" (try {stage.retries + 1})" if stage.retries else ""
+        speed = "" if stage.mb_per_second is None else f", {stage.mb_per_second:.3g} MB/s"
         others = f" +{stage.num_trials - 1}" if stage.num_trials > 1 else ""
         rows.append(
             [
-                stage.label + again,
+                stage.label + speed + again,
                 *(["" if stage.trial is None else f"{stage.trial}{others}"] if with_trial else []),
                 f"{stage.step:,}/{stage.total_steps:,}" if stage.total_steps else "",
                 "" if stage.loss is None else f"{stage.loss:.3f}",

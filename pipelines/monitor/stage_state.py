@@ -21,6 +21,8 @@ class StageState:
     total_steps: int | None = None
     loss: float | None = None
     tokens_per_second: float | None = None
+    mb_per_second: float | None = None
+    """Text that a stage made of parts is through with; its steps are these parts."""
     retries: int = 0
     """How often it was tried again."""
     outcome: str = ""
@@ -43,6 +45,7 @@ class StageState:
         if event.split == "train":
             self.loss = event.metrics.get("loss", self.loss)
             self.tokens_per_second = event.metrics.get("tokens_per_second", self.tokens_per_second)
+            self.mb_per_second = event.metrics.get("mb_per_second", self.mb_per_second)
             if self.plateau_at is None and event.metrics.get("plateau"):
                 self.plateau_at = event.step
                 self._warning = f"{self.name}: WARNING: {_plateau(event)}"

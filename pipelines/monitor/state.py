@@ -265,6 +265,7 @@ class StudyState:
             total_steps=state.total_steps,
             loss=state.loss,
             tokens_per_second=state.tokens_per_second,
+            mb_per_second=state.mb_per_second,
             remaining_s=state.remaining_s,
             retries=state.retries,
             trial=trial,

@@ -112,6 +112,7 @@ def _numbers(found: UnderWay, seen: StageView) -> dict[str, float | int | None]:
         "total_steps": int(total) if isinstance(total, int) else seen.total_steps,
         "loss": _number(numbers.get("loss")),
         "tokens_per_second": _number(numbers.get("tokens_per_second")),
+        "mb_per_second": _number(numbers.get("mb_per_second")),
         "remaining_s": None,
         "as_of": found.as_of,
     }

@@ -22,6 +22,8 @@ class StageView(Frozen):
     total_steps: int | None = None
     loss: float | None = None
     tokens_per_second: float | None = None
+    mb_per_second: float | None = None
+    """Text that a stage made of parts is through with."""
     remaining_s: float | None = None
     retries: int = 0
     trial: int | None = None

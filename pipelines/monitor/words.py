@@ -49,7 +49,8 @@ def stopping(reason: str) -> str:
 
 def tenth(state: StageState) -> str:
     """How far a stage has come."""
-    parts = [f"step {state.step:,} of {state.total_steps:,}"]
+    parts = [f"{'step' if state.mb_per_second is None else 'part'} {state.step:,} of {state.total_steps:,}"]
+    parts += [] if state.mb_per_second is None else [f"{state.mb_per_second:.3g} MB/s"]
     parts += [] if state.loss is None else [f"loss {state.loss:.4g}"]
     parts += [] if state.tokens_per_second is None else [f"{state.tokens_per_second:,.0f} tokens/s"]
     parts += [] if state.remaining_s is None else [f"{duration(state.remaining_s)} left"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from calm_bench.published_parts import PartMapper, in_this_process
 from calm_bench.training_options import DEFAULT_OPTIONS, TrainingOptions
 
 
@@ -26,3 +27,5 @@ class StageContext:
     stop: Callable[[], bool] = never
     """Turns true when the stage should save what it has and end. Cheap enough to be asked at every step."""
     training: TrainingOptions = DEFAULT_OPTIONS
+    map_parts: PartMapper = in_this_process
+    """Does the work that a stage has in parts: here, or by other workers where the stage is ``in_parts``."""

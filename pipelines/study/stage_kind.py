@@ -70,6 +70,11 @@ def never_refused(stage: Stage, results: Mapping[str, Mapping[str, Any]]) -> str
     return None
 
 
+def in_one_piece(stage: Stage, results: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a stage that does all its work itself has it done in parts: no."""
+    return False
+
+
 def no_metrics(result: Mapping[str, Any]) -> Iterable[MetricPoint]:
     """The metrics of a stage that has none beside those of its trial's row."""
     return ()
@@ -112,6 +117,9 @@ class StageKind:
     """False for stages that gain nothing from a GPU, so none is reserved for them."""
     data_parallel: bool = False
     """True for trainings that several workers can share (:mod:`calm_bench.training.workers`)."""
+    in_parts: Callable[[Stage, Mapping[str, Mapping[str, Any]]], bool] = in_one_piece
+    """``in_parts(stage, results)``: whether there is so much to do that other workers should do it in parts
+    (``context.map_parts``), given the results of its inputs. The stage itself holds no CPU then."""
     scratch: tuple[str, ...] = ("checkpoints",)
     """Names in the work folder that serve resumption only and are removed when the result is published."""
     checked_when_opened: bool = False

@@ -10,6 +10,7 @@ from calm_bench.config import Corpus
 from calm_bench.published_parts import SCRATCH
 from pipelines.common.numbers import printable
 from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageCost
+from pipelines.study.kinds.text_parts import MUCH_TEXT, Text, watched_parts
 from pipelines.study.row import FinishedStage, RowPart
 from pipelines.study.stage import Stage
 from pipelines.study.stage_context import StageContext
@@ -25,7 +26,19 @@ def run_corpus(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: 
     """Write the documents of ``stage.settings["corpus"]``, by split."""
     from calm_bench.corpora import write_corpus
 
-    return write_corpus(Corpus.model_validate(stage.settings["corpus"]), folder).as_dict()
+    parts = watched_parts(context, folder, lambda found: Text(found.bytes))
+    return write_corpus(Corpus.model_validate(stage.settings["corpus"]), folder, parts).as_dict()
+
+
+def corpus_in_parts(stage: Stage, results: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the source is large, and read in parts."""
+    from calm_bench.corpora import CorpusError, divisible_bytes
+
+    try:
+        return divisible_bytes(Corpus.model_validate(stage.settings["corpus"])) > MUCH_TEXT
+    except CorpusError:
+        # The stage itself will say so.
+        return False
 
 
 def corpus_cost(stage: Stage, context: CostContext) -> StageCost:
@@ -61,6 +74,7 @@ CORPUS = StageKind(
     heading="Corpus",
     uses_torch=False,
     uses_device=False,
+    in_parts=corpus_in_parts,
     scratch=SCRATCH,
     checked_when_opened=True,
     cost=corpus_cost,

@@ -9,6 +9,7 @@ from typing import Any
 from calm_bench.config import Tokens
 from calm_bench.published_parts import SCRATCH
 from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageCost
+from pipelines.study.kinds.text_parts import MUCH_TEXT, Text, watched_parts
 from pipelines.study.stage import Stage
 from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_kind import StageKind
@@ -20,9 +21,18 @@ assumed."""
 
 def run_tokens(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
     """Write the token ids of the corpus with the tokenizer of ``stage.settings["tokens"]``."""
-    from calm_bench.tokens import write_tokens
+    from calm_bench.tokens import TokenPartFound, write_tokens
 
-    return write_tokens(Tokens.model_validate(stage.settings["tokens"]), inputs["corpus"], folder).as_dict()
+    def text_of(found: object) -> Text | None:
+        return Text(found.bytes, found.tokens) if isinstance(found, TokenPartFound) else None
+
+    parts = watched_parts(context, folder, text_of)
+    return write_tokens(Tokens.model_validate(stage.settings["tokens"]), inputs["corpus"], folder, parts).as_dict()
+
+
+def tokens_in_parts(stage: Stage, results: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the corpus is large."""
+    return bool(sum(results["corpus"]["bytes"].values()) > MUCH_TEXT)
 
 
 def tokens_cost(stage: Stage, context: CostContext) -> StageCost:
@@ -41,6 +51,7 @@ TOKENS = StageKind(
     heading="Tokens",
     uses_torch=False,
     uses_device=False,
+    in_parts=tokens_in_parts,
     scratch=SCRATCH,
     checked_when_opened=True,
     cost=tokens_cost,

@@ -1,0 +1,138 @@
+"""Corpora and tokens that are made by several workers: the same bits whoever makes them, and whoever is lost."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from calm_bench.config import Corpus, Experiment, Tokens
+from calm_bench.fingerprint import file_digest
+from calm_bench.published_parts import PARTS, RECORD
+from pipelines.execution.executor import Executor
+from pipelines.execution.local_executor import LocalExecutor
+from pipelines.execution.ray_executor import RayExecutor
+from pipelines.store.store import Store
+from pipelines.study.config import Execution
+from pipelines.study.graph import stages_for
+from pipelines.study.kinds.text_parts import MUCH_TEXT
+from pipelines.study.stage import Stage, StageGraph
+
+pytestmark = pytest.mark.slow
+
+OBJECTS = 80 * 2**20
+NOT_MADE_OF_TEXT = {"config.json", "provenance.json", "files.json", "metrics.jsonl"}
+
+
+@pytest.fixture(scope="session")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> StageGraph:
+    """The stages of a corpus of three parts and nine parts of tokens."""
+    path = tmp_path_factory.mktemp("text") / "text.jsonl"
+    with path.open("w") as file:
+        for number in range(3000):
+            file.write(json.dumps({"text": f"document {number} " + f"naïve words {number % 97} " * 2700}) + "\n")
+    assert path.stat().st_size > 2 * MUCH_TEXT
+    return stages_for(Experiment(corpus=Corpus(source=str(path)), tokens=Tokens(shard_tokens=10_000_000)))
+
+
+def run(executor: Executor, graph: StageGraph) -> dict[str, dict[str, Any]]:
+    return {kind: executor.submit(graph[kind]).result(300) for kind in ("corpus", "tokens")}
+
+
+def written(store: Store, graph: StageGraph) -> dict[str, str]:
+    """Hashes of what the two stages consist of."""
+    found: dict[str, str] = {}
+    for kind in ("corpus", "tokens"):
+        folder = store.folder(graph[kind])
+        files = (path for path in folder.rglob("*") if path.is_file() and path.name not in NOT_MADE_OF_TEXT)
+        found |= {f"{kind}/{path.relative_to(folder)}": file_digest(path) for path in files}
+    return found
+
+
+@pytest.fixture(scope="session")
+def expected(graph: StageGraph, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """As this process alone makes them."""
+    store = Store(tmp_path_factory.mktemp("local"))
+    executor = LocalExecutor(store)
+    results = run(executor, graph)
+    executor.close()
+    assert results["tokens"]["shards"]["train"] > 10
+    found = written(store, graph)
+    assert {name for name in found if name.startswith("corpus/train")} == {
+        f"corpus/train/part-{number:05d}.arrow" for number in range(3)
+    }
+    return found
+
+
+@pytest.mark.parametrize(("workers", "cpus"), [(1, 1.0), (2, 1.0), (4, 0.5)])
+def test_any_number_of_workers_makes_the_same_bits(
+    tmp_path: Path, graph: StageGraph, expected: dict[str, str], workers: int, cpus: float
+) -> None:
+    store = Store(tmp_path)
+    executor = RayExecutor(store, Execution(max_parallel=workers, cpus_per_stage=cpus))
+    try:
+        run(executor, graph)
+    finally:
+        executor.close()
+    assert written(store, graph) == expected
+    lines = (store.folder(graph["tokens"]) / "metrics.jsonl").read_text().splitlines()
+    last = json.loads(lines[-1])
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, last["total_steps"] + 1))
+    assert last["tokens"] == sum(store.result(graph["tokens"])["tokens"].values())
+    assert last["metrics"]["mb_per_second"] > 0
+
+
+@pytest.fixture
+def one_cpu() -> Iterator[str]:
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 1, "object_store_memory": OBJECTS, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    yield cluster.address
+    cluster.shutdown()
+
+
+def test_one_cpu_is_enough(tmp_path: Path, graph: StageGraph, expected: dict[str, str], one_cpu: str) -> None:
+    store = Store(tmp_path)
+    executor = RayExecutor(store, Execution(address=one_cpu))
+    try:
+        run(executor, graph)
+    finally:
+        executor.close()
+    assert written(store, graph) == expected
+
+
+def published(store: Store, stage: Stage) -> int:
+    return len(list((store.work_folder(stage) / PARTS).glob(f"*/{RECORD}")))
+
+
+def kill_workers_of_parts() -> int:
+    """Kill those that make parts, and not the one that waits for them."""
+    workers = [child for child in psutil.Process().children(recursive=True) if child.name().startswith("ray::Map")]
+    for worker in workers:
+        worker.kill()
+    return len(workers)
+
+
+def test_lost_workers_cost_their_parts_alone(tmp_path: Path, graph: StageGraph, expected: dict[str, str]) -> None:
+    store = Store(tmp_path)
+    executor = RayExecutor(store, Execution(max_parallel=2))
+    try:
+        executor.submit(graph["corpus"]).result(300)
+        tokens: Future[dict[str, Any]] = executor.submit(graph["tokens"])
+        killed = 0
+        while not tokens.done() and killed < 2:
+            if published(store, graph["tokens"]) > 1:
+                killed += kill_workers_of_parts()
+            time.sleep(0.05)
+        tokens.result(300)
+    finally:
+        executor.close()
+    assert killed
+    assert written(store, graph) == expected
