@@ -45,6 +45,11 @@ def in_this_process(work: Callable[[Part], Found], parts: Sequence[Part]) -> Gen
     yield from map(work, parts)
 
 
+def remove_unfinished_parts(folder: Path) -> None:
+    """Remove what killed processes left of their parts; for whoever begins the work and has it alone."""
+    shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+
+
 def publish_part(
     folder: Path, name: str, what: Any, make: Callable[[Path], Mapping[str, Any]]
 ) -> tuple[Path, dict[str, Any]]:

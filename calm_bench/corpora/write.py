@@ -21,7 +21,7 @@ from calm_bench.corpora.corpus_part import CorpusPart, PartFound, Piece, write_p
 from calm_bench.corpora.fill_splits import Pieces, fill_empty_splits, num_documents
 from calm_bench.corpora.source import find_source
 from calm_bench.corpora.split_files import FORMAT, MANIFEST, SPLITS, Split
-from calm_bench.published_parts import PARTS, PartMapper, in_this_process, link
+from calm_bench.published_parts import PARTS, PartMapper, in_this_process, link, remove_unfinished_parts
 
 DIGESTS_AT_ONCE = 2**23
 READ_BYTES = 2**20
@@ -73,6 +73,7 @@ def write_corpus(config: Corpus, folder: str | Path, map_parts: PartMapper = in_
     source = find_source(config)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    remove_unfinished_parts(folder)
     skipped = Skipped()
     contents = source.divide(config, skipped) if isinstance(source, PartedSource) else [None]
     found, is_complete = _make(config, folder, contents, map_parts)

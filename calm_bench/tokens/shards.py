@@ -13,7 +13,7 @@ from typing import Any
 
 from calm_bench.config import Tokens
 from calm_bench.corpora import SPLITS, Split
-from calm_bench.published_parts import RECORD, PartMapper, in_this_process, link
+from calm_bench.published_parts import RECORD, PartMapper, in_this_process, link, remove_unfinished_parts
 from calm_bench.tokens.pack import ShardFound, shards_of, write_ends, write_shard
 from calm_bench.tokens.stream import FORMAT, MANIFEST
 from calm_bench.tokens.token_part import TokenPartFound, make_tokenizer, token_parts, write_token_part
@@ -58,6 +58,7 @@ def write_tokens(
         CorpusError: the corpus cannot be read.
     """
     corpus_folder, folder = Path(corpus_folder), Path(folder)
+    remove_unfinished_parts(folder)
     [tokenizer] = map_parts(partial(make_tokenizer, config, corpus_folder), [folder])
     _copy(tokenizer.folder, folder / "tokenizer")
     parts = list(map_parts(partial(write_token_part, tokenizer, folder), list(token_parts(corpus_folder))))

@@ -1,0 +1,122 @@
+"""Parts of work: published whole or not at all, whatever kills the process in between."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from calm_bench.published_parts import PARTIAL, PARTS, RECORD, link, publish_part
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from calm_bench.config import Corpus, Tokens
+from calm_bench.corpora import input_parts, local, split_files, write_corpus
+from calm_bench.tokens import token_part, write_tokens
+
+input_parts.PART_BYTES = local.PART_BYTES = 100_000
+split_files.BATCH_BYTES, token_part.PART_BATCHES = 20_000, 1
+source, folder = sys.argv[1:]
+print("begun", flush=True)
+corpus = Corpus(source=source)
+tokens = Tokens(tokenizer="bpe", vocab_size=300, shard_tokens=60_000)
+write_corpus(corpus, Path(folder, "corpus"))
+write_tokens(tokens, Path(folder, "corpus"), Path(folder, "tokens"))
+"""
+
+
+def finished_files(folder: Path) -> dict[str, bytes]:
+    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in found.items() if not {PARTS, PARTIAL} & set(Path(name).parts)}
+
+
+def run(source: Path, folder: Path, kill_after_s: float | None = None) -> bool:
+    """Whether corpus and tokens were written before the process was killed."""
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(source), str(folder)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"begun\n"
+    if kill_after_s is not None:
+        timer = threading.Timer(kill_after_s, process.kill)
+        timer.start()
+    code = process.wait()
+    process.stdout.close()
+    if kill_after_s is not None:
+        timer.cancel()
+    assert code in (0, -9)
+    return code == 0
+
+
+def test_killed_at_any_moment_the_same_files_come_of_it(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("a.jsonl", "b.jsonl"):
+        texts = [f"document {number} of {name} " + f"naïve word{number % 50} " * 40 for number in range(2000)]
+        (source / name).write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    assert run(source, tmp_path / "expected")
+    generator = random.Random(11)
+    out = tmp_path / "out"
+    kills = published = 0
+    while kills < 40 and not run(source, out, generator.uniform(0.02, 0.5)):
+        kills += 1
+        # Nothing that was published is ever lost.
+        before, published = published, len(list(out.glob(f"*/{PARTS}/*/{RECORD}")))
+        assert published >= before
+    assert kills > 2
+    assert run(source, out)
+    assert finished_files(out) == finished_files(tmp_path / "expected")
+    assert not [*out.glob(f"*/{PARTIAL}/*")]
+
+
+def make(folder: Path) -> dict[str, int]:
+    (folder / "inner").mkdir()
+    (folder / "inner" / "file").write_text("content")
+    return {"count": 7}
+
+
+def refuse(folder: Path) -> dict[str, int]:
+    raise AssertionError("it is there already")
+
+
+def test_a_part_is_made_once_and_known_by_all_that_it_depends_on(tmp_path: Path) -> None:
+    published, found = publish_part(tmp_path, "one", {"seed": 0}, make)
+    assert (published / "inner" / "file").read_text() == "content"
+    assert publish_part(tmp_path, "one", {"seed": 0}, refuse) == (published, found) == (published, {"count": 7})
+    with pytest.raises(AssertionError):
+        publish_part(tmp_path, "one", {"seed": 1}, refuse)
+    assert publish_part(tmp_path, "one", {"seed": 0}, refuse)[1] == found
+    (published / "inner" / "file").write_text("CONTENT")
+    assert publish_part(tmp_path, "one", {"seed": 0}, make)[1] == found
+    assert (published / "inner" / "file").read_text() == "content"
+    assert not list((tmp_path / PARTIAL).iterdir())
+
+
+def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError):
+        publish_part(tmp_path, "one", 0, refuse)
+    assert not list((tmp_path / PARTIAL).iterdir())
+    assert not (tmp_path / PARTS).exists()
+
+
+def test_of_two_workers_with_one_part_the_first_stands(tmp_path: Path) -> None:
+    def slow(folder: Path) -> dict[str, int]:
+        publish_part(tmp_path, "one", 0, make)
+        return make(folder)
+
+    published, found = publish_part(tmp_path, "one", 0, slow)
+    assert found == {"count": 7}
+    assert publish_part(tmp_path, "one", 0, refuse) == (published, found)
+    assert not list((tmp_path / PARTIAL).iterdir())
+
+
+def test_a_name_is_given_again(tmp_path: Path) -> None:
+    for content in ("one", "two"):
+        (tmp_path / content).write_text(content)
+        link(tmp_path / content, tmp_path / "folder" / "name")
+        assert (tmp_path / "folder" / "name").read_text() == content
+    assert (tmp_path / "one").read_text() == "one"
