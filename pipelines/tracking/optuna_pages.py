@@ -23,10 +23,10 @@ from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage, get_storag
 from calm_bench.errors import UsageError
 from pipelines.common.redact import redact
 from pipelines.search.postgresql import PostgresqlError, complaints
+from pipelines.store.layout import JOURNAL
 from pipelines.store.study_record import load_study
 from pipelines.tracking.trial_sources import (
     IN_DATABASE,
-    JOURNAL,
     TrialSource,
     open_database,
     open_journal,
