@@ -1,19 +1,16 @@
-"""A quiet MLflow client that gives up soon, and what calm-bench calls things in MLflow."""
+"""A quiet MLflow client that gives up soon, its experiments and the runs in them."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from calm_bench.fingerprint import identity as fingerprint
-from calm_bench.registry import did_you_mean
 from pipelines.common.redact import redact
-from pipelines.results.entry import Entry
 from pipelines.search.postgresql import advisory_lock, is_postgresql, one_connection
 from pipelines.tracking.address import TrackingError, check_presence, is_server, sqlite_path
 
@@ -24,19 +21,6 @@ if TYPE_CHECKING:
     from pipelines.store.lease import LeaseManager
     from pipelines.store.store import Store
 
-ROLE = "calm_bench.role"
-"""Tag: ``study`` on the parent run, ``trial`` on its children."""
-FORMER = "former trial"
-"""Its value where the trial has another result by now; also on the version of its model."""
-STUDY_NAME = "calm_bench.study"
-STUDY_IDENTITY = "calm_bench.study_identity"
-TRIAL_KEY = "calm_bench.trial"
-"""Tag: what makes a trial's run unique within its study, ``number/identity of its last stage``."""
-ENTRY = "calm_bench.entry"
-"""Tag: the leaderboard row as JSON; what is too long for one tag goes on in ``calm_bench.entry.2`` and so on."""
-
-_ENTRY_PART = 4000
-"""Characters of a row in one tag; MLflow has taken 5000 and 8000."""
 _DEFAULTS = {
     # MLflow waits for minutes by default, in each call, for a server that is away. A request that is repeated blindly,
     # because its answer was late or lost, may create a second run: who repeats has to look first.
@@ -141,73 +125,6 @@ def runs(client: MlflowClient, experiment_ids: list[str], **tags: str) -> Iterat
         token = page.token
         if not token:
             return
-
-
-def entry_tags(entry: Entry) -> dict[str, str]:
-    """The row as tags of its run."""
-    text = entry.model_dump_json()
-    parts = [text[start : start + _ENTRY_PART] for start in range(0, len(text), _ENTRY_PART)]
-    return {ENTRY if number == 1 else f"{ENTRY}.{number}": part for number, part in enumerate(parts, start=1)}
-
-
-def entry_in(tags: Mapping[str, str]) -> Entry | None:
-    """The row in a run's tags; None where it has none.
-
-    Raises:
-        ValueError: it is not a row of this version.
-    """
-    if ENTRY not in tags:
-        return None
-    parts = [tags[ENTRY]]
-    while (following := f"{ENTRY}.{len(parts) + 1}") in tags:
-        parts.append(tags[following])
-    # Text behind the first whole value was left by a longer row.
-    row, _ = json.JSONDecoder().raw_decode("".join(parts))
-    return Entry.model_validate(row)
-
-
-def entries_from_mlflow(uri: str, experiments: Sequence[str] | str, study: str | None = None) -> list[Entry]:
-    """The leaderboard rows in one or several experiments, of all studies or of the one called ``study``, oldest first.
-
-    Raises:
-        TrackingError: MLflow cannot be reached, has no such experiment, or holds a row that cannot be read.
-    """
-    from mlflow.exceptions import MlflowException
-
-    address = redact(uri)
-    path = sqlite_path(uri)
-    if path is not None and not path.exists():
-        raise TrackingError(f"there is no MLflow database at {address}: run a study first, or check the address")
-    tags = {"role": "trial"} | ({} if study is None else {"study": study})
-    names = [experiments] if isinstance(experiments, str) else list(dict.fromkeys(experiments))
-    try:
-        client = connect(uri)
-        ids = [_experiment_called(client, name, address) for name in names]
-        rows = [(run.info.start_time, run.info.run_id, run.data.tags) for run in runs(client, ids, **tags)]
-    except TrackingError as error:
-        raise TrackingError(str(error) if address in str(error) else f"MLflow at {address}: {error}") from None
-    except MlflowException as error:
-        raise TrackingError(f"MLflow at {address} cannot be read: {redact(str(error))}") from None
-    dated: list[tuple[int, Entry]] = []
-    for start, run_id, found in rows:
-        try:
-            entry = entry_in(found)
-        except ValueError as error:
-            raise TrackingError(
-                f"the tag {ENTRY} of run {run_id} at {address} is not a row of this version of calm-bench: {error}"
-            ) from error
-        if entry is not None:
-            dated.append((start, entry))
-    # Trials whose first own stages began in the same millisecond: MLflow would order them by their random names.
-    return [entry for _, entry in sorted(dated, key=lambda one: (one[0], one[1].study, one[1].trial))]
-
-
-def _experiment_called(client: MlflowClient, name: str, address: str) -> str:
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        known = [one.name for one in client.search_experiments(max_results=50)]
-        raise TrackingError(f"MLflow at {address} has no experiment {name!r}{did_you_mean(name, known)}")
-    return str(found.experiment_id)
 
 
 def _quoted(value: str) -> str:

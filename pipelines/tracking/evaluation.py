@@ -12,17 +12,15 @@ from pipelines.scoring.evaluation_report import EvaluationReport, protocol_name
 from pipelines.study.config import Tracking
 from pipelines.study.kinds.samples import as_markdown
 from pipelines.tracking.address import tracking_uri
-from pipelines.tracking.client import ROLE, connect, experiment_id
+from pipelines.tracking.client import connect, experiment_id
+from pipelines.tracking.tags import MODEL_FOLDER, PROTOCOLS, ROLE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
 EVALUATION = "evaluation"
-"""Value of the tag ``calm_bench.role``."""
-MODEL_FOLDER = "calm_bench.model_folder"
-PROTOCOLS = "calm_bench.protocol_hash"
-"""Tag: the hashes of all protocols, separated by commas; each metric has its own in ``evaluation.json`` too."""
+"""Value of :data:`pipelines.tracking.tags.ROLE`."""
 
 
 def track_evaluation(

@@ -5,22 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipelines.tracking import client as names
+from pipelines.tracking.tags import (
+    COMPLETE,
+    DESCRIBED,
+    ERROR,
+    LEADERBOARD,
+    SENT,
+    STATE,
+    TRIAL_KEY,
+    VIOLATIONS,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-SENT = "calm_bench.sent"
-"""Tag: the last step that has arrived, by stage and split; on the parent, the samples of the machine that have."""
-COMPLETE = "calm_bench.complete"
-DESCRIBED = "calm_bench.described"
-ERROR = "calm_bench.error"
-STATE = "calm_bench.state"
-LEADERBOARD = "calm_bench.leaderboard"
-VIOLATIONS = "calm_bench.violations"
-
-_OWN_TAGS = (names.TRIAL_KEY, SENT, COMPLETE, DESCRIBED, ERROR, STATE, LEADERBOARD, VIOLATIONS)
+_OWN_TAGS = (TRIAL_KEY, SENT, COMPLETE, DESCRIBED, ERROR, STATE, LEADERBOARD, VIOLATIONS)
 
 
 @dataclass

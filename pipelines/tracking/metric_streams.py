@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from pipelines.store.metrics_log import MetricsTail
 from pipelines.study.stage_kind import streams_metrics
-from pipelines.tracking.known_run import SENT, KnownRun
+from pipelines.tracking.known_run import KnownRun
 from pipelines.tracking.metrics import metrics_of
 from pipelines.tracking.study_files import Trial
+from pipelines.tracking.tags import SENT
 from pipelines.tracking.times import StageFolders
 
 if TYPE_CHECKING:

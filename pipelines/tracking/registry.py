@@ -16,7 +16,7 @@ from pipelines.common.redact import redact
 from pipelines.results.entry import Entry
 from pipelines.results.leaderboard import Leaderboard
 from pipelines.study.config import Study
-from pipelines.tracking import client as names
+from pipelines.tracking import tags as tag_names
 from pipelines.tracking.description import study_head, trial_note
 from pipelines.tracking.pyfunc_files import FOLDER
 
@@ -116,9 +116,9 @@ class Registry:
         changed = {key: value for key, value in tags.items() if known.tags.get(key) != value}
         for key, value in changed.items():
             self._client.set_model_version_tag(known.name, known.version, key, value)
-        was_former = names.ROLE in known.tags and names.ROLE not in tags
+        was_former = tag_names.ROLE in known.tags and tag_names.ROLE not in tags
         if was_former:
-            self._client.delete_model_version_tag(known.name, known.version, names.ROLE)
+            self._client.delete_model_version_tag(known.name, known.version, tag_names.ROLE)
         if known.description != description:
             self._client.update_model_version(known.name, known.version, description)
         if changed or was_former or known.description != description:
@@ -128,7 +128,7 @@ class Registry:
         self._registered()
         known = self._versions.get(run_id)
         if known is not None:
-            self._update(known, {**known.tags, names.ROLE: names.FORMER}, known.description or "")
+            self._update(known, {**known.tags, tag_names.ROLE: tag_names.FORMER}, known.description or "")
 
     def _name_best(self, leaderboard: Leaderboard, runs: Mapping[int, str]) -> None:
         name = self._registered()
@@ -155,7 +155,7 @@ class Registry:
             return self._name
         experiment = self._client.get_experiment(self._experiment_id).name
         name = registered_name(experiment, self._study.name, self._identity)
-        tags = {names.STUDY_NAME: self._study.name, names.STUDY_IDENTITY: self._identity}
+        tags = {tag_names.STUDY_NAME: self._study.name, tag_names.STUDY_IDENTITY: self._identity}
         versions = {str(version.run_id): version for version in _versions(self._client, name)}
         if not versions:
             try:

@@ -14,11 +14,12 @@ from pipelines.common.redact import redact
 from pipelines.results.entry import Entry
 from pipelines.store.provenance import ProvenanceRecord
 from pipelines.study.stage_kind import kind_or_none
-from pipelines.tracking import client as names
 from pipelines.tracking.description import trial_note
 from pipelines.tracking.metrics import row_metrics, stage_metrics
 from pipelines.tracking.pyfunc_files import COPY_FOLDER, FOLDER, write_pyfunc_files
+from pipelines.tracking.rows import entry_tags
 from pipelines.tracking.study_files import TrialEnd
+from pipelines.tracking.tags import MODEL_FOLDER
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -88,7 +89,7 @@ def artifacts(folders: Mapping[str, Path]) -> Iterator[tuple[str, Path]]:
 
 
 def _tags(entry: Entry, end: TrialEnd) -> dict[str, str]:
-    tags = names.entry_tags(entry) | {
+    tags = entry_tags(entry) | {
         "calm_bench.protocol_hash": entry.protocol_hash,
         "calm_bench.decode_mode": entry.decode_mode,
         "calm_bench.family": entry.family,
@@ -145,7 +146,7 @@ def _model_id(client: MlflowClient, experiment_id: str, run_id: str, entry: Entr
             tags={
                 "mlflow.model.isExternal": "true",
                 "calm_bench.model_identity": entry.model_identity,
-                "calm_bench.model_folder": entry.model_folder,
+                MODEL_FOLDER: entry.model_folder,
                 "calm_bench.protocol_hash": entry.protocol_hash,
             },
         )

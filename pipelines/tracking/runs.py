@@ -17,18 +17,10 @@ from pipelines.common.redact import redact
 from pipelines.results.leaderboard import Leaderboard
 from pipelines.store.study_record import STUDY_FILE
 from pipelines.study.config import Study
-from pipelines.tracking import client as names
+from pipelines.tracking import tags as tag_names
+from pipelines.tracking.client import runs
 from pipelines.tracking.description import LONGEST, end_note, study_head, study_note
-from pipelines.tracking.known_run import (
-    COMPLETE,
-    DESCRIBED,
-    ERROR,
-    LEADERBOARD,
-    SENT,
-    STATE,
-    VIOLATIONS,
-    KnownRun,
-)
+from pipelines.tracking.known_run import KnownRun
 from pipelines.tracking.metric_streams import METRICS_PER_BATCH, MetricStreams
 from pipelines.tracking.metrics import overrides_of, parameters_of
 from pipelines.tracking.registry import Registry
@@ -42,12 +34,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BEST_TRIAL = "calm_bench.best"
-"""Tag of a study: the label of the trial that leads its leaderboard."""
 _NOTE = "mlflow.note.content"
 """Tag: what MLflow shows as a run's description."""
 _AS_DESCRIBED = "2"
-"""Value of :data:`DESCRIBED` on a study; raised when more is written there."""
+"""Value of :data:`pipelines.tracking.tags.DESCRIBED` on a study; raised when more is written there."""
 
 _STATUS = {"complete": "FINISHED", "failed": "FAILED", "invalid": "FAILED", "pruned": "KILLED"}
 _PARAMETERS_PER_BATCH = 100
@@ -84,7 +74,7 @@ class StudyRuns:
         self._streams = MetricStreams(progress)
         self._parent = self._find_or_create_parent()
         self._children: dict[str, KnownRun] = {}
-        for run in names.runs(client, [experiment_id], role="trial", study_identity=identity):
+        for run in runs(client, [experiment_id], role="trial", study_identity=identity):
             self._know(KnownRun.of(self._client, run))
 
     @property
@@ -119,9 +109,9 @@ class StudyRuns:
         """
         end = trial.end
         run = self._children.get(trial.key)
-        if run is not None and end is not None and run.tags.get(COMPLETE) == self._mark(end):
+        if run is not None and end is not None and run.tags.get(tag_names.COMPLETE) == self._mark(end):
             return
-        if run is not None and end is None and run.tags.get(STATE) == "complete":
+        if run is not None and end is None and run.tags.get(tag_names.STATE) == "complete":
             # Told once more by a driver that is about to find it done.
             return
         if run is None:
@@ -134,7 +124,7 @@ class StudyRuns:
         if end is None:
             if is_running:
                 # A failed trial is tried again, and may fail in the same way.
-                run.untag(COMPLETE)
+                run.untag(tag_names.COMPLETE)
                 run.set_running()
             return
         ended = trial_end(trial.stages, run.start)
@@ -147,7 +137,7 @@ class StudyRuns:
             self._retire_former(trial)
         self._tag_end(run, end)
         run.set_ended(_STATUS[end.state], ended)
-        run.tag(COMPLETE, self._mark(end))
+        run.tag(tag_names.COMPLETE, self._mark(end))
         self.forget(trial)
         self._progress()
 
@@ -163,7 +153,7 @@ class StudyRuns:
         """Send the samples of the machine that have not arrived; their step is in seconds since the study's start."""
         from mlflow.entities import Metric, RunTag
 
-        sent = int(self._parent.tags.get(SENT, "0"))
+        sent = int(self._parent.tags.get(tag_names.SENT, "0"))
         new = [sample for sample in samples if sample.time > sent]
         for batch in _chunks(new, METRICS_PER_BATCH // max([1, *(len(sample.values) for sample in new)])):
             metrics = [
@@ -171,9 +161,9 @@ class StudyRuns:
                 for sample in batch
                 for name, value in sample.values.items()
             ]
-            tag = RunTag(SENT, str(batch[-1].time))
+            tag = RunTag(tag_names.SENT, str(batch[-1].time))
             self._client.log_batch(self.parent_id, metrics=metrics, tags=[tag])
-            self._parent.tags[SENT] = tag.value
+            self._parent.tags[tag_names.SENT] = tag.value
             self._progress()
 
     def set_working(self) -> None:
@@ -192,7 +182,7 @@ class StudyRuns:
                 self._study.description,
             ]
         )
-        if self._parent.tags.get(LEADERBOARD) == digest:
+        if self._parent.tags.get(tag_names.LEADERBOARD) == digest:
             return
         self._push_best(leaderboard)
         for path in paths:
@@ -201,7 +191,7 @@ class StudyRuns:
         rows = [trial.end.folders for trial in trials if trial.end is not None and trial.end.entry is not None]
         note = study_note(self._study, leaderboard, provenance_of(rows[0] if rows else {}))
         self._parent.tag(_NOTE, note)
-        self._parent.tag(LEADERBOARD, digest)
+        self._parent.tag(tag_names.LEADERBOARD, digest)
 
     def _push_best(self, leaderboard: Leaderboard) -> None:
         """The score that leads the leaderboard, of the first protocol where there are several."""
@@ -217,7 +207,7 @@ class StudyRuns:
         self._client.log_batch(
             self.parent_id,
             metrics=[Metric(name, value, when, 0) for name, value in values.items()],
-            tags=[RunTag(BEST_TRIAL, printable(best.label)[:250])],
+            tags=[RunTag(tag_names.BEST_TRIAL, printable(best.label)[:250])],
         )
 
     def end(self, status: str, trials: Iterable[Trial]) -> None:
@@ -229,33 +219,35 @@ class StudyRuns:
                 continue
             ended = trial_end(trial.stages, run.start)
             last = max(last, ended)
-            if trial.end is None and COMPLETE not in run.tags:
+            if trial.end is None and tag_names.COMPLETE not in run.tags:
                 run.set_ended("KILLED", ended)
         self._parent.set_ended(status, last)
 
     def _know(self, run: KnownRun) -> None:
         """Know a child that is there already; of two for one trial, made by a request whose answer was lost, one."""
-        key = run.tags.get(names.TRIAL_KEY)
+        key = run.tags.get(tag_names.TRIAL_KEY)
         if key is None:
             return
         known = self._children.get(key)
         if known is None:
             self._children[key] = run
             return
-        keep, drop = (run, known) if COMPLETE in run.tags and COMPLETE not in known.tags else (known, run)
+        keep, drop = (
+            (run, known) if tag_names.COMPLETE in run.tags and tag_names.COMPLETE not in known.tags else (known, run)
+        )
         self._children[key] = keep
         self._client.delete_run(drop.run_id)
 
     def _find_or_create_parent(self) -> KnownRun:
-        found = next(names.runs(self._client, [self.experiment_id], role="study", study_identity=self._identity), None)
+        found = next(runs(self._client, [self.experiment_id], role="study", study_identity=self._identity), None)
         if found is None:
-            tags = {names.ROLE: "study", _NOTE: study_head(self._study)}
+            tags = {tag_names.ROLE: "study", _NOTE: study_head(self._study)}
             found = self._client.create_run(
                 self.experiment_id, self._start, self._tags_of_all() | tags, run_name=self._study.name
             )
         parent = KnownRun.of(self._client, found)
         self._start = parent.start
-        if parent.tags.get(DESCRIBED) != _AS_DESCRIBED:
+        if parent.tags.get(tag_names.DESCRIBED) != _AS_DESCRIBED:
             from mlflow.entities import Param
 
             parameters = [Param(name, value[:6000]) for name, value in overrides_of(self._study).items()]
@@ -264,11 +256,11 @@ class StudyRuns:
             for name, value in self._tags_of_all().items():
                 self._client.set_tag(parent.run_id, name, value)
             self._client.log_text(parent.run_id, _study_yaml(self._study), STUDY_FILE)
-            parent.tag(DESCRIBED, _AS_DESCRIBED)
+            parent.tag(tag_names.DESCRIBED, _AS_DESCRIBED)
         return parent
 
     def _create_child(self, trial: Trial, start: int) -> KnownRun:
-        tags = {"mlflow.parentRunId": self.parent_id, names.ROLE: "trial", names.TRIAL_KEY: trial.key}
+        tags = {"mlflow.parentRunId": self.parent_id, tag_names.ROLE: "trial", tag_names.TRIAL_KEY: trial.key}
         name = printable(trial.label)[:250] or f"trial {trial.number}"
         run = self._client.create_run(self.experiment_id, start, self._tags_of_all() | tags, run_name=name)
         self._children[trial.key] = KnownRun.of(self._client, run)
@@ -277,13 +269,13 @@ class StudyRuns:
     def _tags_of_all(self) -> dict[str, str]:
         return {
             "mlflow.source.name": "calm-bench",
-            names.STUDY_NAME: self._study.name,
-            names.STUDY_IDENTITY: self._identity,
+            tag_names.STUDY_NAME: self._study.name,
+            tag_names.STUDY_IDENTITY: self._identity,
             **({"mlflow.user": self._owner} if self._owner else {}),
         }
 
     def _describe(self, run: KnownRun, trial: Trial) -> None:
-        if DESCRIBED in run.tags or trial.experiment is None:
+        if tag_names.DESCRIBED in run.tags or trial.experiment is None:
             return
         import yaml
         from mlflow.entities import Param
@@ -293,13 +285,13 @@ class StudyRuns:
             self._client.log_batch(run.run_id, params=batch)
         text = yaml.safe_dump(trial.experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         self._client.log_text(run.run_id, redact(text), "experiment.yaml")
-        run.tag(DESCRIBED, "yes")
+        run.tag(tag_names.DESCRIBED, "yes")
 
     def _tag_end(self, run: KnownRun, end: TrialEnd) -> None:
-        run.tag(STATE, end.state)
+        run.tag(tag_names.STATE, end.state)
         if end.error:
             run.tag(_NOTE, end_note(end.state, end.error))
-        for name, value in ((ERROR, end.error), (VIOLATIONS, ", ".join(end.violations))):
+        for name, value in ((tag_names.ERROR, end.error), (tag_names.VIOLATIONS, ", ".join(end.violations))):
             if value:
                 run.tag(name, redact(value)[:LONGEST])
             else:
@@ -309,7 +301,7 @@ class StudyRuns:
         """A trial's result by older code is a row no more, as it is none in the files."""
         for key, run in self._children.items():
             if key != trial.key and key.partition("/")[0] == str(trial.number):
-                run.tag(names.ROLE, names.FORMER)
+                run.tag(tag_names.ROLE, tag_names.FORMER)
                 self._registry.quarantine(run.run_id)
 
 

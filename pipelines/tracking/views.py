@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pipelines.tracking.client import ROLE
+from pipelines.tracking.tags import ROLE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

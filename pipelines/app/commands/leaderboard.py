@@ -168,7 +168,7 @@ def _rows(
     from pipelines.store.study_names import choose_studies, studies_called
 
     if mlflow is not None:
-        from pipelines.tracking.client import entries_from_mlflow
+        from pipelines.tracking.rows import entries_from_mlflow
 
         here, by_folder = "MLflow", {}
         entries = entries_from_mlflow(mlflow, experiment or ["calm-bench"])

@@ -33,8 +33,9 @@ from pipelines.store.store import Store
 from pipelines.study.config import Study, Tracking
 from pipelines.study.trial import TrialOutcome
 from pipelines.tracking.address import TrackingError
-from pipelines.tracking.client import connect, entries_from_mlflow
+from pipelines.tracking.client import connect
 from pipelines.tracking.listener import TrackingListener
+from pipelines.tracking.rows import entries_from_mlflow
 from pipelines.tracking.servers import free_port
 from tests.pipelines.tracking.conftest import StudyWriter
 

@@ -24,8 +24,8 @@ from pipelines.search.drive import run_study
 from pipelines.store.store import Store
 from pipelines.store.study_folder import study_folder
 from pipelines.study.config import Study, Tracking
-from pipelines.tracking.client import entries_from_mlflow
 from pipelines.tracking.listener import TrackingListener
+from pipelines.tracking.rows import entries_from_mlflow
 from pipelines.tracking.servers import MlflowServer, free_port
 from pipelines.tracking.sync import sync_study
 

@@ -13,10 +13,12 @@ from pipelines.results.leaderboard import Leaderboard
 from pipelines.store.provenance import GitState, ProvenanceRecord
 from pipelines.study.config import Study
 from pipelines.tracking.address import TrackingError
-from pipelines.tracking.client import ENTRY, connect, entries_from_mlflow, entry_in, entry_tags
+from pipelines.tracking.client import connect
 from pipelines.tracking.description import LONGEST, study_note, trial_note
+from pipelines.tracking.rows import entries_from_mlflow, entry_in, entry_tags
 from pipelines.tracking.servers import free_port
 from pipelines.tracking.system_metrics import SystemLog
+from pipelines.tracking.tags import ENTRY
 from pipelines.tracking.times import StageFolders, trial_end, trial_start
 
 STUDY = Study(name="k-ablation", description="Chunk sizes compared, by http://me:secret@host/.")
