@@ -126,9 +126,9 @@ class RayInstance:
         except BaseException as error:
             where = f"at {execution.address}" if execution.address else "on this machine"
             return ExecutorError(f"Ray did not start {where}: {error}. --local runs the same study in this process.")
-        if execution.address is None and (lacking := _lacking(execution, self.total)) is not None:
+        if execution.address is None and (missing := _missing_resource(execution, self.total)) is not None:
             self._shut_down()
-            return ExecutorError(lacking)
+            return ExecutorError(missing)
         self._ready.set()
         return None
 
@@ -227,7 +227,7 @@ def _wait_for_listener(address: str, own_address: str) -> None:
             time.sleep(0.2)
 
 
-def _lacking(execution: Execution, total: Callable[[str], float]) -> str | None:
+def _missing_resource(execution: Execution, total: Callable[[str], float]) -> str | None:
     """What a private Ray has too little of for one stage, in words."""
     from pipelines.execution.worker_group import GIB
 
