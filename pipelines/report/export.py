@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from typing import Any
 
+from pipelines.common.tables import csv_text
 from pipelines.report.tables import shown_columns
 from pipelines.results.leaderboard import Leaderboard
 from pipelines.results.view import View
@@ -44,11 +43,7 @@ def records_csv(leaderboard: Leaderboard, view: View) -> str:
     """:func:`records` as CSV; what a spreadsheet would run as a formula is quoted by an apostrophe."""
     rows = records(leaderboard, view)
     names = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
-    return text.getvalue()
+    return csv_text(({name: _harmless(value) for name, value in row.items()} for row in rows), names)
 
 
 def _harmless(value: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pipelines.common.numbers import MISSING, compact, printable, scientific
+from pipelines.common.tables import plain_table
 from pipelines.planning.estimate import Estimate
 from pipelines.planning.plan import Plan, PlannedStage, PlannedTrial
 from pipelines.report.estimate_table import amount_of_bytes, long_duration, machine_lines, memory_of
@@ -245,10 +246,8 @@ def _head_samples(trial: PlannedTrial) -> str:
 
 
 def _table(first: str, *others: str) -> Table:
-    from rich import box
-    from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False, header_style="bold")
+    table = plain_table()
     table.add_column(first, overflow="fold", max_width=28)
     for heading in others:
         table.add_column(heading, justify="right", no_wrap=True)

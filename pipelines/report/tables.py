@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from evals.task_score import EXACT
 from pipelines.common.numbers import MISSING, PLUS_MINUS, compact, duration, printable, scientific
+from pipelines.common.tables import GAP, plain_table
 from pipelines.results.column import Column
 from pipelines.results.columns import GENERATED, MODEL, ON_THE_FRONT, PARTS, SCORE, usual_columns
 from pipelines.results.columns_of_rows import PERCENTAGES, measures, task_value, tasks
@@ -39,8 +40,6 @@ MOST_NAMES = 3
 """Rows that a sentence below a table names."""
 LABEL_WIDTH = 28
 """Terminal columns after which a label folds onto another line."""
-GAP = 2
-"""Spaces between two columns of a terminal table."""
 
 
 def table(leaderboard: Leaderboard, width: int, view: View | None = None) -> RenderableType:
@@ -277,12 +276,10 @@ def _fitting(group: Group, width: int, view: View) -> list[list[Column]]:
 
 
 def _table(group: Group, columns: list[Column], view: View) -> RenderableType:
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
     fronts = view.fronts(group)
-    grid = Table(box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), show_edge=False, pad_edge=False, header_style="bold")
+    grid = plain_table()
     grid.add_column("#", justify="right", no_wrap=True)
     grid.add_column(MODEL.heading, max_width=LABEL_WIDTH, overflow="fold")
     for column in columns:

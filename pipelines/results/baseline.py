@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pipelines.common.numbers import clipped_with_error, printable, with_error
+from pipelines.common.tables import plain_table
 from pipelines.results.entry import Entry
 from pipelines.results.pairing import difference
 from pipelines.results.ranks import SIGNIFICANT
@@ -53,12 +54,10 @@ def compare_boards(before: Iterable[Entry], after: Iterable[Entry]) -> list[Chan
 
 def changes_table(changes: Sequence[Change]) -> RenderableType:
     """For a terminal."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
     styles = {"better": "green", "worse": "red", "neither": "", "new": "cyan", "gone": "dim"}
-    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    grid = plain_table()
     grid.add_column("Model", overflow="fold")
     for heading in ("Protocol", "Before", "After", "Difference", ""):
         grid.add_column(heading, justify="left" if heading in ("Protocol", "") else "right", no_wrap=True)

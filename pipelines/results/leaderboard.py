@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections import defaultdict
@@ -16,6 +14,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from calm_bench.errors import RunError
+from pipelines.common.tables import csv_text
 from pipelines.results.entry import Entry
 from pipelines.results.pairing import Differences, differences
 from pipelines.results.pareto import pareto_front
@@ -135,11 +134,7 @@ class Leaderboard:
         ]
         fixed = ["rank", *_columns()]
         columns = [*fixed, *sorted({name for row in rows for name in row} - set(fixed))]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return text.getvalue()
+        return csv_text(rows, columns)
 
 
 def read_board(path: Path) -> Leaderboard:

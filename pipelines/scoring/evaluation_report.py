@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from evals.evaluate import MIN_DOCUMENTS
 from pipelines.common.numbers import MISSING, printable
+from pipelines.common.tables import plain_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -125,11 +126,9 @@ class EvaluationReport:
 
 def print_report(report: EvaluationReport, console: Console) -> None:
     """The table, and below it what its columns mean."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False, header_style="bold")
+    table = plain_table()
     table.add_column("Score", overflow="fold", min_width=min(16, max(len(row.score) for row in report.rows)))
     table.add_column("By", overflow="fold", min_width=15)
     for heading in ("Value", "± text", "± draws", "Docs", "Draws"):

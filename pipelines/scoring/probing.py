@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from calm_bench.opening import open_autoencoder
 from calm_bench.overrides import ConfigurationError
 from pipelines.common.numbers import share_with_error
+from pipelines.common.tables import plain_table
 from pipelines.scoring.models import TrainedModel
 from pipelines.scoring.scoring import prepare_text
 from pipelines.scoring.stored_text import read_text
@@ -94,10 +95,8 @@ def print_probes(probes: Probes, console: Console) -> None:
 
 
 def _curve(heading: str, points: Sequence[AccuracyAt], cells: Callable[[float], tuple[str, ...]], *more: str) -> Table:
-    from rich import box
-    from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = plain_table()
     for name in (heading, *more, "Reconstructed"):
         table.add_column(name, justify="right", no_wrap=True)
     for point in points:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.common.numbers import printable
+from pipelines.common.tables import plain_table
 from pipelines.store.inventory import StoredStage
 from pipelines.store.sweeping import Waste
 
@@ -95,10 +96,8 @@ def age(seconds: float) -> str:
 
 
 def _table(*headings: str) -> Table:
-    from rich import box
-    from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
+    table = plain_table()
     for heading in headings:
         right = heading in ("Size", "Age")
         table.add_column(heading, justify="right" if right else "left", overflow="fold", no_wrap=right)

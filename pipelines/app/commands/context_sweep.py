@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipelines.app.commands.options import AsJson, Device, StorePath, console, print_json, say, single_threaded
+from pipelines.common.tables import plain_table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -82,15 +83,10 @@ def _lengths(text: str | None, longest: int, chunk_size: int) -> list[int]:
 
 
 def _table(name: str, sweep: ContextSweep, width: int) -> RenderableType:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
 
     from pipelines.common.numbers import printable, with_error
 
-    grid = Table(
-        title=Text(printable(name)), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False
-    )
+    grid = plain_table(printable(name))
     lengths = sweep.protocol.ngram_lengths if width >= WIDE else ()
     for heading in ("Context", "BrierLM", "Difference", "95 %", *(f"Brier-{n}" for n in lengths)):
         grid.add_column(heading, justify="right", no_wrap=True)

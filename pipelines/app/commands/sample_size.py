@@ -16,6 +16,7 @@ from pipelines.app.commands.options import (
     say,
     single_threaded,
 )
+from pipelines.common.tables import plain_table
 
 
 def sample_size(
@@ -46,10 +47,8 @@ def sample_size(
     if as_json:
         print_json([size.to_dict() for size in sizes])
         return
-    from rich import box
-    from rich.table import Table
 
-    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    grid = plain_table()
     for heading in ("Samples", "Documents", "Positions", "Continuations", "Expected error"):
         grid.add_column(heading, justify="right")
     for size in sizes:
