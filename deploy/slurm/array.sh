@@ -13,7 +13,11 @@
 #SBATCH --output=calm-bench-%A-%a.log
 #SBATCH --signal=B:TERM@120
 
-# MLflow is written to by whoever sends the store's files later (calm-bench mlflow sync): many hosts must not share its
-# file on a network folder.
-export CALM_BENCH_SETTINGS="${CALM_BENCH_SETTINGS-execution.gpus_per_stage=1} tracking.enabled=false"
+export CALM_BENCH_SETTINGS="${CALM_BENCH_SETTINGS-execution.gpus_per_stage=1}"
+# Many hosts must not share MLflow's file on a network folder: without a server, whoever runs "calm-bench mlflow sync"
+# later sends what the store holds.
+case "${MLFLOW_TRACKING_URI:-}" in
+    http://* | https://* | postgresql*) ;;
+    *) CALM_BENCH_SETTINGS+=" tracking.enabled=false" ;;
+esac
 exec bash "${CALM_BENCH_SLURM:-$SLURM_SUBMIT_DIR/deploy/slurm}/one-node.sh" "$@"

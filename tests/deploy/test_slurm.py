@@ -122,6 +122,26 @@ def test_a_preempted_job_goes_on_with_the_same_bits(tmp_path: Path, undisturbed:
     assert left_behind(scheduler.store) == []
 
 
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        (None, "execution.gpus_per_stage=1 tracking.enabled=false"),
+        ("sqlite:////shared/mlflow.db", "execution.gpus_per_stage=1 tracking.enabled=false"),
+        ("http://mlflow.example.org:5000", "execution.gpus_per_stage=1"),
+    ],
+)
+def test_drivers_of_an_array_write_to_a_server_or_not_at_all(
+    address: str | None, expected: str, tmp_path: Path
+) -> None:
+    (tmp_path / "one-node.sh").write_text('echo "$CALM_BENCH_SETTINGS"')
+    surroundings = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    surroundings |= {"CALM_BENCH_SLURM": str(tmp_path)} | ({"MLFLOW_TRACKING_URI": address} if address else {})
+    done = subprocess.run(
+        ["bash", str(SCRIPTS / "array.sh")], env=surroundings, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == expected
+
+
 @pytest.mark.parametrize("script", sorted(path.name for path in SCRIPTS.glob("*.sh")))
 def test_scripts_are_shell_and_ask_for_a_signal_in_time(script: str) -> None:
     text = (SCRIPTS / script).read_text()
