@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,17 @@ import numpy.typing as npt
 from calm_bench.registry import did_you_mean
 from calm_bench.tokens.tokenizer import TokenizerError, flatten, write_description
 
+if TYPE_CHECKING:
+    import tokenizers
+
 OWN_NAMES = ["bytes", "bpe"]
+PROBE = (
+    " Some words, DON'T they?  Two  spaces\tand\r\n\r\n 12345678 lines. ",
+    "naïve NAÏVE e\u0301 ﬁ 数字 שלום \U0001f600\u200d \u00a0\u2028 \x07",
+    "def f(x_1):\n        return {'a': [x_1 ** 2]}  # <tag> &amp; \\n",
+    "",
+)
+"""Text in which tokenizers differ: case, accents, spaces, digits, scripts, control characters."""
 
 
 class HuggingFaceTokenizer:
@@ -71,7 +82,27 @@ class HuggingFaceTokenizer:
         return ids
 
     def encode_flat(self, texts: Sequence[str]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-        return flatten(self.encode_batch(texts))
+        library = self._library
+        if library is None:
+            return flatten(self.encode_batch(texts))
+        return flatten([one.ids for one in library.encode_batch_fast(list(texts), add_special_tokens=False)])
+
+    @cached_property
+    def _library(self) -> tokenizers.Tokenizer | None:
+        """The tokenizer of the library below transformers, which is faster for want of offsets and masks; None where
+        there is none, or where transformers changes what goes into it or comes out."""
+        if not self._backend.is_fast:
+            return None
+        from tokenizers import Tokenizer
+
+        # A copy: truncation, padding and special tokens are settings of the one that transformers has.
+        library = Tokenizer.from_str(self._backend.backend_tokenizer.to_str())
+        library.encode_special_tokens = True
+        library.no_truncation()
+        library.no_padding()
+        probe = [*PROBE, f" {' a '.join(self._backend.all_special_tokens)}\n"]
+        ids = [one.ids for one in library.encode_batch_fast(probe, add_special_tokens=False)]
+        return library if ids == self.encode_batch(probe) else None
 
     def decode(self, ids: Sequence[int]) -> str:
         text: str = self.backend.decode(

@@ -19,7 +19,6 @@ from calm_bench.corpora.split_files import SplitWriter
 from calm_bench.published_parts import PartMapper, in_this_process
 from calm_bench.tokens import TokensError, TokenStream, build_tokenizer, write_tokens
 from calm_bench.tokens import token_part as token_part_module
-from calm_bench.tokens.bpe import BpeTokenizer
 from calm_bench.tokens.byte_tokenizer import ByteTokenizer
 from calm_bench.tokens.pack import shards_of
 from calm_bench.tokens.token_part import TokenPart, TokenPartFound, with_ends
@@ -169,15 +168,6 @@ def test_ids_outside_the_vocabulary_are_refused() -> None:
         with_ends(Wrong(), ["naïve"])
     ids, lengths = with_ends(ByteTokenizer(), ["", "é", ""])
     assert (ids.tolist(), lengths.tolist()) == ([256, 195, 169, 256, 256], [1, 3, 1])
-
-
-@pytest.mark.parametrize("tokenizer", [ByteTokenizer(), BpeTokenizer.train(TEXTS, 290)], ids=["bytes", "bpe"])
-def test_flat_ids_are_those_of_each_text(tokenizer: ByteTokenizer | BpeTokenizer) -> None:
-    texts = [*TEXTS[:5], "", "數"]
-    flat, lengths = tokenizer.encode_flat(texts)
-    assert flat.tolist() == [token for text in texts for token in tokenizer.encode(text)]
-    assert lengths.tolist() == [len(tokenizer.encode(text)) for text in texts]
-    assert [len(found) for found in tokenizer.encode_flat([])] == [0, 0]
 
 
 def test_memory_does_not_grow_with_tiny_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from calm_bench.config import Tokens
 from calm_bench.tokens import ByteTokenizer, Tokenizer, TokenizerError, build_tokenizer, load_tokenizer
 from calm_bench.tokens.bpe import END_OF_TEXT, BpeTokenizer, _learnable
+from calm_bench.tokens.hugging_face import HuggingFaceTokenizer
 
 TEXTS = [f"the quick brown fox number {number} jumps over the lazy dog, naïvely\n" for number in range(50)]
 STRANGE = f"  spaces\t\r\n🎉 é {END_OF_TEXT} \x00 end  "
@@ -54,6 +56,32 @@ def test_it_keeps_the_contract(tokenizer: Tokenizer, tmp_path: Path) -> None:
     assert tokenizer.encode_batch([*TEXTS[:3], ""]) == [*map(tokenizer.encode, TEXTS[:3]), []]
     assert tokenizer.encode_batch([]) == []
     assert 0 <= tokenizer.eos_id < tokenizer.vocab_size
+
+
+def test_flat_ids_are_those_of_each_text(tokenizer: Tokenizer) -> None:
+    texts = [*TEXTS[:5], "", STRANGE, "數 <s> </s>"]
+    flat, lengths = tokenizer.encode_flat(texts)
+    assert flat.tolist() == [token for text in texts for token in tokenizer.encode(text)]
+    assert lengths.tolist() == [len(tokenizer.encode(text)) for text in texts]
+    assert [len(found) for found in tokenizer.encode_flat([])] == [0, 0]
+
+
+def test_what_transformers_does_to_a_text_is_done_to_many(tmp_path: Path) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    class Shouting(PreTrainedTokenizerFast):
+        def __call__(self, text: list[str], **settings: Any) -> Any:
+            return super().__call__([one.upper() for one in text], **settings)
+
+    TRAINED.save(tmp_path)
+    shouting = Shouting(tokenizer_file=str(tmp_path / "tokenizer.json"), eos_token=END_OF_TEXT)
+    tokenizer = HuggingFaceTokenizer(shouting, "shouting")
+    assert tokenizer.encode_flat(TEXTS[:2])[0].tolist() == TRAINED.encode(TEXTS[0].upper() + TEXTS[1].upper())
+    quiet = PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"), eos_token=END_OF_TEXT)
+    # Settings that a call leaves in the tokenizer of transformers.
+    quiet(TEXTS[:2], truncation=True, max_length=3)
+    found = HuggingFaceTokenizer(quiet, "quiet").encode_flat(TEXTS)[0].tolist()
+    assert found == [token for text in TEXTS for token in TRAINED.encode(text)]
 
 
 def test_saved_and_loaded_it_is_the_same(tokenizer: Tokenizer, tmp_path: Path) -> None:
