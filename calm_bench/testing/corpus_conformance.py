@@ -15,6 +15,7 @@ A source of files overrides the fixture ``corpus``, and writes them into ``tmp_p
 from __future__ import annotations
 
 import json
+import pickle
 import random
 from collections.abc import Mapping
 from itertools import islice
@@ -25,7 +26,7 @@ import numpy as np
 import pytest
 
 from calm_bench.config import Corpus
-from calm_bench.corpora.base import CorpusSource, Document, Skipped
+from calm_bench.corpora.base import CorpusSource, Document, PartedSource, Skipped
 from calm_bench.corpora.source import SPLIT_FIELDS, find_source, identity_config
 
 
@@ -78,6 +79,20 @@ class CorpusConformance:
             assert document.where
             assert not PurePosixPath(document.where).is_absolute()
             assert ".." not in PurePosixPath(document.where).parts
+
+    def test_parts_together_are_the_documents(self, source: CorpusSource, corpus: Corpus) -> None:
+        if not isinstance(source, PartedSource):
+            return
+        parts = source.divide(corpus, Skipped())
+        assert [*map(repr, source.divide(corpus, Skipped()))] == [*map(repr, parts)]
+        assert source.num_bytes(corpus) > 0
+        read = [source.read_part(corpus, pickle.loads(pickle.dumps(part)), Skipped()) for part in parts]
+        # The last ones are opened first: what one part gives must not depend on those before it.
+        for documents in reversed(read):
+            next(documents, None)
+        again = (source.read_part(corpus, part, Skipped()) for part in parts)
+        found = [document.text for documents in again for document in documents]
+        assert found[: self.max_documents] == [document.text for document in self.read(source, corpus)[0]]
 
     def test_fields_are_settings_of_a_corpus(self, source: CorpusSource) -> None:
         assert set(source.fields) <= set(Corpus.model_fields)

@@ -42,7 +42,10 @@ def tokens_cost(stage: Stage, context: CostContext) -> StageCost:
     written = None if sizes.num_tokens is None else sizes.num_tokens * width + SMALL_FILES_BYTES
     rate = TOKENIZED_BYTES_PER_SECOND[tokenizer if tokenizer in ("bytes", "bpe") else "hugging face"]
     seconds = None if sizes.num_bytes is None else STAGE_S + (0.1 + sizes.num_bytes / rate)
-    return StageCost(seconds, disk_bytes=written)
+    # Until the shards are packed, the ids lie on disk by parts too.
+    return StageCost(
+        seconds, disk_bytes=written, scratch_bytes=0.0 if sizes.num_tokens is None else sizes.num_tokens * width
+    )
 
 
 TOKENS = StageKind(

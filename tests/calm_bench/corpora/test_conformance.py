@@ -79,6 +79,38 @@ class Faulty:
             yield Document(text + shared, f"{'/data/' if self.fault == 'absolute' else ''}texts:{text}")
 
 
+class FaultyParts(Faulty):
+    """A source in parts with one fault."""
+
+    def num_bytes(self, config: Corpus) -> int:
+        return 1000
+
+    def divide(self, config: Corpus, skipped: Skipped) -> list[list[str]]:
+        parts = [TEXTS[:20], TEXTS[20:], []]
+        if self.fault == "lost":
+            parts[1] = parts[1][1:]
+        if self.fault == "order":
+            parts.reverse()
+        self.read = 0
+        return parts
+
+    def read_part(self, config: Corpus, part: list[str], skipped: Skipped) -> Iterator[Document]:
+        for text in part:
+            self.read += 1
+            yield Document(text if self.fault != "shared parts" else TEXTS[self.read], f"texts:{text}")
+
+    def check(self, config: Corpus, skipped: Skipped) -> None: ...
+
+
+class TestSoundParts(CorpusConformance):
+    config = Corpus(source="sound-parts-for-a-test")
+
+    @pytest.fixture(autouse=True)
+    def _registered(self) -> None:
+        if "sound-parts-for-a-test" not in CORPORA.names():
+            CORPORA.register("sound-parts-for-a-test", FaultyParts("none"))
+
+
 class TestSound(CorpusConformance):
     """The source of the faults, without one."""
 
@@ -110,3 +142,9 @@ class FaultFinder(CorpusConformance):
 def test_a_fault_is_found(fault: str, test: str) -> None:
     with pytest.raises(AssertionError):
         getattr(FaultFinder(), test)(Faulty(fault), FaultFinder.config)
+
+
+@pytest.mark.parametrize("fault", ["lost", "order", "shared parts"])
+def test_a_fault_of_parts_is_found(fault: str) -> None:
+    with pytest.raises((AssertionError, IndexError)):
+        FaultFinder().test_parts_together_are_the_documents(FaultyParts(fault), FaultFinder.config)
