@@ -43,7 +43,7 @@ class CorpusReport:
     skipped: dict[str, int]
     """How much was left out, by reason."""
     examples: dict[str, list[str]]
-    """The first places of each reason, as ``file:line``."""
+    """The first places of each reason, as ``file:line``, in later pieces of a large file as ``file@offset:line``."""
     filled: list[str]
     """Splits that no document fell into by chance and that were given one (only ever in small corpora)."""
     repeated: dict[str, int]

@@ -25,7 +25,7 @@ from pipelines.store.store import Store
 from pipelines.study.config import Execution
 from pipelines.study.stage import Interrupted, Stage
 from pipelines.study.stage_context import StageContext
-from pipelines.study.stage_kind import STAGE_KINDS, StageKind
+from pipelines.study.stage_kind import STAGE_KINDS, StageKind, in_one_piece
 
 
 class RayExecutor:
@@ -75,7 +75,8 @@ class RayExecutor:
         if self._execution.address is None or not self._ray.is_ready:
             return None
         kind = STAGE_KINDS.get(stage.kind)
-        group = self._group(kind)
+        parts = self._part_workers(stage, kind)
+        group = self._group(kind) if parts is None else parts.group
         if group is not None:
             return unschedulable_reason(self._ray.nodes(), group.resources, group.size, group.on_one_node)
         execution = self._execution
@@ -106,6 +107,8 @@ class RayExecutor:
 
     def _part_workers(self, stage: Stage, kind: StageKind) -> PartWorkers | None:
         """What the workers of the stage's parts get; None for a stage that does its work itself."""
+        if kind.in_parts is in_one_piece:
+            return None
         try:
             results = {name: self._store.result(source) for name, source in stage.inputs.items()}
         except FileNotFoundError:

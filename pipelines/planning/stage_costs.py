@@ -67,4 +67,5 @@ def cost_context(
         Workers(machine.workers, machine.strategy, machine.speedup),
         training,
         machine.memory_bytes,
+        machine.parallelism,
     )

@@ -115,7 +115,7 @@ def _disk_lines(estimate: Estimate) -> list[str]:
     more = "more than " if estimate.disk_unknown else ""
     text = f"  Disk     {more}{amount_of_bytes(estimate.disk_bytes)} will stay"
     if estimate.scratch_bytes:
-        text += f", up to {amount_of_bytes(estimate.scratch_bytes)} of checkpoints while it runs"
+        text += f", up to {amount_of_bytes(estimate.scratch_bytes)} of checkpoints and parts while it runs"
     if estimate.free_bytes is None:
         return [text]
     text += f"; {amount_of_bytes(estimate.free_bytes)} free"

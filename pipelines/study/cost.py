@@ -87,6 +87,8 @@ class CostContext:
     training: TrainingOptions = DEFAULT_OPTIONS
     memory_bytes: float | None = None
     """What a worker may use; None where nobody knows."""
+    at_once: int = 1
+    """Stages that run at once on the machine, and workers of one whose work is done in parts."""
 
     @property
     def vocab_size(self) -> int:

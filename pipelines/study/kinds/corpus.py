@@ -10,7 +10,7 @@ from calm_bench.config import Corpus
 from calm_bench.published_parts import SCRATCH
 from pipelines.common.numbers import printable
 from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageCost
-from pipelines.study.kinds.text_parts import MUCH_TEXT, Text, watched_parts
+from pipelines.study.kinds.text_parts import MUCH_TEXT, Text, part_workers, watched_parts
 from pipelines.study.row import FinishedStage, RowPart
 from pipelines.study.stage import Stage
 from pipelines.study.stage_context import StageContext
@@ -47,8 +47,12 @@ def corpus_cost(stage: Stage, context: CostContext) -> StageCost:
     written = None if num_bytes is None else num_bytes + SMALL_FILES_BYTES
     if corpus.source == "stdlib":
         return StageCost(STAGE_S + STDLIB_SECONDS, disk_bytes=written)
+    if num_bytes is None:
+        return StageCost(None)
     rate = READ_BYTES_PER_SECOND["markov" if corpus.source == "markov" else "local"]
-    return StageCost(None if num_bytes is None else STAGE_S + (0.1 + num_bytes / rate), disk_bytes=written)
+    if corpus.source != "markov" and not corpus.source.startswith("hf:"):
+        rate *= part_workers(num_bytes, context)
+    return StageCost(STAGE_S + (0.1 + num_bytes / rate), disk_bytes=written)
 
 
 def corpus_summary(result: Mapping[str, Any]) -> str:

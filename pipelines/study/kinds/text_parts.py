@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from calm_bench.published_parts import PartMapper
+from pipelines.study.cost import CostContext
 from pipelines.study.stage import Interrupted
 from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_folder import METRICS_FILE
@@ -27,6 +28,11 @@ class Text(NamedTuple):
 
     bytes: int
     tokens: int = 0
+
+
+def part_workers(num_bytes: float, context: CostContext) -> int:
+    """How many workers share so many bytes of text."""
+    return context.at_once if num_bytes > MUCH_TEXT else 1
 
 
 def watched_parts(context: StageContext, folder: Path, text_of: Callable[[Any], Text | None]) -> PartMapper:

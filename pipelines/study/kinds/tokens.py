@@ -9,7 +9,7 @@ from typing import Any
 from calm_bench.config import Tokens
 from calm_bench.published_parts import SCRATCH
 from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageCost
-from pipelines.study.kinds.text_parts import MUCH_TEXT, Text, watched_parts
+from pipelines.study.kinds.text_parts import MUCH_TEXT, Text, part_workers, watched_parts
 from pipelines.study.stage import Stage
 from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_kind import StageKind
@@ -38,14 +38,13 @@ def tokens_in_parts(stage: Stage, results: Mapping[str, Mapping[str, Any]]) -> b
 def tokens_cost(stage: Stage, context: CostContext) -> StageCost:
     """Seconds by the size of the text and by the tokenizer, where the size is known; it needs no torch."""
     sizes, tokenizer = context.sizes, context.experiment.tokens.tokenizer
-    width = 2 if context.vocab_size <= 2**16 else 4
-    written = None if sizes.num_tokens is None else sizes.num_tokens * width + SMALL_FILES_BYTES
+    if sizes.num_bytes is None or sizes.num_tokens is None:
+        return StageCost(None)
     rate = TOKENIZED_BYTES_PER_SECOND[tokenizer if tokenizer in ("bytes", "bpe") else "hugging face"]
-    seconds = None if sizes.num_bytes is None else STAGE_S + (0.1 + sizes.num_bytes / rate)
+    seconds = STAGE_S + (0.1 + sizes.num_bytes / rate / part_workers(sizes.num_bytes, context))
+    ids = sizes.num_tokens * (2 if context.vocab_size <= 2**16 else 4)
     # Until the shards are packed, the ids lie on disk by parts too.
-    return StageCost(
-        seconds, disk_bytes=written, scratch_bytes=0.0 if sizes.num_tokens is None else sizes.num_tokens * width
-    )
+    return StageCost(seconds, disk_bytes=ids + SMALL_FILES_BYTES, scratch_bytes=ids)
 
 
 TOKENS = StageKind(

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from calm_bench.config import Corpus, Experiment
 from pipelines.planning.text_sizes import COMPRESSED_EXPANSION, text_sizes
 from pipelines.store.store import Store
+from pipelines.study.cost import CostContext, StageCost, TextSizes
 from pipelines.study.graph import stages_for
+from pipelines.study.kinds.corpus import corpus_cost
+from pipelines.study.kinds.tokens import tokens_cost
+from pipelines.study.stage import Stage
+from pipelines.study.workload import Workload
 
 
 def estimated(source: Path, store: Path) -> float | None:
@@ -31,3 +39,23 @@ def test_files_that_nobody_reads_are_not_counted(tmp_path: Path) -> None:
         (texts / name).parent.mkdir(exist_ok=True)
         (texts / name).write_bytes(b"x" * 5000)
     assert estimated(texts, tmp_path / "store") == expected
+
+
+@pytest.mark.parametrize(("cost", "kind"), [(corpus_cost, "corpus"), (tokens_cost, "tokens")])
+def test_workers_share_much_text_and_no_little_text(cost: Callable[[Stage, CostContext], StageCost], kind: str) -> None:
+    experiment = Experiment(corpus=Corpus(source="texts"))
+
+    def seconds(num_bytes: float, at_once: int) -> float:
+        sizes = TextSizes({"train": num_bytes}, {"train": num_bytes})
+        price = SimpleNamespace(vocab_size=257)
+        context = CostContext(experiment, price, sizes, "cpu", unasked, unasked, at_once=at_once)
+        found = cost(Stage(kind, 1, {}), context).seconds
+        assert found is not None
+        return found
+
+    assert seconds(6e9, 4) == pytest.approx(seconds(6e9, 1) / 4, rel=0.01)
+    assert seconds(6e7, 4) == seconds(6e7, 1)
+
+
+def unasked(workload: Workload) -> Any:
+    raise AssertionError("text has no workload")
