@@ -14,11 +14,12 @@ from calm_bench.devices import available_cpus, total_memory
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import did_you_mean
 from pipelines.study.config import Execution
+from pipelines.study.workload import Workload
 
 THIS_MACHINE = "local"
-MFU = 0.4
-"""Model FLOPs utilisation that is assumed of a GPU in training unless told otherwise: usual for large models. Small
-ones reach far less."""
+MFU = 0.25
+"""Model FLOPs utilisation of a GPU in training where neither the user nor the kind of model says another
+(:attr:`pipelines.study.workload.Workload.gpu_utilisation`)."""
 SCORING_SHARE = 0.25
 """Share of a training's rate that scoring and sampling reach on a GPU: their steps are short."""
 CORE_FLOPS_PER_SECOND = 3.3e10
@@ -80,6 +81,12 @@ class Machine:
     """Rated power of one GPU; None on a CPU machine, whose is not known."""
     peak: float = 0.0
     mfu: float | None = None
+    """The share of the peak that the user states for all models; None leaves it to their kinds."""
+
+    def rates_of(self, workload: Workload) -> tuple[float, float]:
+        """FLOPs a second of a worker in training ``workload``, and in scoring and sampling, unless measured."""
+        share = 1.0 if self.mfu is not None or self.device == "cpu" else workload.gpu_utilisation / MFU
+        return self.flops_per_second * share, self.scoring_flops_per_second * share
 
     def to_dict(self) -> dict[str, object]:
         return dict(vars(self))
@@ -92,9 +99,8 @@ def machine_named(text: str, execution: Execution, mfu: float | None = None) -> 
         ConfigurationError: no such GPU (with the nearest name), no number of them or fewer than a training's workers
             take, or a utilisation outside (0, 1].
     """
-    utilisation = MFU if mfu is None else mfu
-    if not 0 < utilisation <= 1:
-        raise ConfigurationError(f"--mfu {utilisation:g} is no share of a peak rate: give more than 0 and at most 1")
+    if mfu is not None and not 0 < mfu <= 1:
+        raise ConfigurationError(f"--mfu {mfu:g} is no share of a peak rate: give more than 0 and at most 1")
     name = text.strip().lower()
     if name == THIS_MACHINE:
         return this_machine(execution)
@@ -107,14 +113,14 @@ def machine_named(text: str, execution: Execution, mfu: float | None = None) -> 
         )
     if int(count) < 1:
         raise ConfigurationError(f"--machine {text}: a machine has one GPU or more")
-    return _of_gpus(name, GPUS[gpu], int(count), execution, utilisation)
+    return _of_gpus(name, GPUS[gpu], int(count), execution, mfu)
 
 
 def this_machine(execution: Execution) -> Machine:
     """The machine that this process runs on, as ``execution`` uses it."""
     gpus = local_gpus() if execution.gpus_per_stage > 0 and execution.device != "cpu" else []
     if gpus:
-        found = _of_gpus(THIS_MACHINE, gpus[0], len(gpus), execution, MFU)
+        found = _of_gpus(THIS_MACHINE, gpus[0], len(gpus), execution)
         return Machine(**{**vars(found), "label": f"this machine ({found.label})", "is_this": True})
     cpus = available_cpus()
     if execution.backend == "local":
@@ -142,7 +148,7 @@ def this_machine(execution: Execution) -> Machine:
     )
 
 
-def _of_gpus(name: str, gpu: Gpu, count: int, execution: Execution, mfu: float) -> Machine:
+def _of_gpus(name: str, gpu: Gpu, count: int, execution: Execution, mfu: float | None = None) -> Machine:
     per_stage = execution.gpus_per_stage or 1.0
     workers = execution.workers
     if workers > 1 and count < workers * per_stage:
@@ -153,7 +159,7 @@ def _of_gpus(name: str, gpu: Gpu, count: int, execution: Execution, mfu: float) 
         )
     at_once = max(1, int(count / (per_stage * workers)))
     # A share of a GPU is a share of its rate; of several a training here uses one.
-    rate = gpu.flops_per_second * mfu * min(1.0, per_stage)
+    rate = gpu.flops_per_second * (MFU if mfu is None else mfu) * min(1.0, per_stage)
     return Machine(
         name=name,
         label=f"{count} x {gpu.label}" if count > 1 else gpu.label,

@@ -31,7 +31,7 @@ class Speeds:
         if self.is_measured(workload):
             return self.calibration.models[workload.identity].speed
         alike = [model for model in self.calibration.models.values() if model.kind == workload.kind]
-        assumed = workload.speed_at(self.machine.flops_per_second, self.machine.scoring_flops_per_second)
+        assumed = workload.speed_at(*self.machine.rates_of(workload))
         if not alike:
             return assumed
 

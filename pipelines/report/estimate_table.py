@@ -48,8 +48,9 @@ def _cost_lines(estimate: Estimate, price_per_hour: float | None) -> list[str]:
 
 def _basis(estimate: Estimate) -> str:
     machine = estimate.machine
-    if machine.mfu is not None and not estimate.calibrated:
-        return f"at {100 * machine.mfu:.0f} % of the peak of {scientific(machine.peak)} FLOP/s (--mfu)"
+    if machine.peak and not estimate.calibrated:
+        share = "a share assumed by kind of model" if machine.mfu is None else f"{100 * machine.mfu:.0f} %"
+        return f"at {share} of the peak of {scientific(machine.peak)} FLOP/s (--mfu)"
     to_run = [estimate.costs[stage] for stage in estimate.spans]
     if not estimate.calibrated:
         return f"at an assumed {scientific(machine.flops_per_second)} FLOP/s each (--calibrate measures this machine)"

@@ -88,6 +88,15 @@ class Workload(ABC):
         return not self.experiment.model.is_chunked
 
     @property
+    def gpu_utilisation(self) -> float:
+        """Share of a GPU's peak in bf16 that its training reaches, assumed until it is measured there.
+
+        Four fifths of what a model of the kernels gives for the paper's sizes on an H100 (docs/gpu.md): no GPU was
+        measured.
+        """
+        return 0.25
+
+    @property
     def flops_per_step(self) -> float:
         """Training FLOPs of an optimizer step."""
         return self.work.step

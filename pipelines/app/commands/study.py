@@ -173,7 +173,8 @@ def plan(
         typer.Option("--machine", help="Where it would run: local, or GPUs as h100 or h100x8. Several may be given."),
     ] = None,
     mfu: Annotated[
-        float | None, typer.Option("--mfu", help="Share of a GPU's peak rate that training reaches; 0.4 where unset.")
+        float | None,
+        typer.Option("--mfu", help="Share of a GPU's peak that training reaches; unset, by kind."),
     ] = None,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Measure this machine first: a few real steps of the study's models.")

@@ -36,6 +36,11 @@ class LanguageModelWorkload(Workload):
         chunks = len(samples.temperatures) * samples.num_tokens / chunk_size if samples.num_prompts else 0.0
         return Speed(STEP_CALLS_S, 0.0, 0.0, WINDOW_CALLS_S, CHUNK_CALLS_S * chunks)
 
+    @property
+    def gpu_utilisation(self) -> float:
+        # A token model computes the logits of every token, a chunk model none or those of a small network.
+        return 0.20 if self.is_token else super().gpu_utilisation
+
     @cached_property
     def work(self) -> Speed:
         experiment, model, training = self.experiment, self.experiment.model, self.training

@@ -7,21 +7,40 @@ from pathlib import Path
 import pytest
 
 from calm_bench.devices import available_cpus
-from calm_bench.overrides import ConfigurationError
+from calm_bench.overrides import ConfigurationError, apply_settings
 from pipelines.planning.machines import GPUS, local_gpus, machine_named
+from pipelines.study.catalogue import resolve_study
 from pipelines.study.config import Execution
+from pipelines.study.kinds.autoencoder_workload import AutoencoderWorkload
+from pipelines.study.kinds.language_model_workload import LanguageModelWorkload
 
 
 def test_gpus_by_name_and_number() -> None:
     one = machine_named("h100", Execution())
     assert (one.label, one.device, one.parallelism) == ("H100", "cuda", 1)
-    assert one.flops_per_second == pytest.approx(0.4 * 9.89e14)
-    eight = machine_named(" H100x8 ", Execution(gpus_per_stage=2), mfu=0.25)
+    assert one.flops_per_second == pytest.approx(0.25 * 9.89e14)
+    eight = machine_named(" H100x8 ", Execution(gpus_per_stage=2), mfu=0.5)
     assert (eight.label, eight.parallelism) == ("8 x H100", 4)
     # A training here uses one GPU, whatever it reserves.
-    assert eight.flops_per_second == pytest.approx(0.25 * 9.89e14)
+    assert eight.flops_per_second == pytest.approx(0.5 * 9.89e14)
     assert machine_named("t4x2", Execution(gpus_per_stage=0.5)).parallelism == 4
     assert machine_named("4090x2", Execution(max_parallel=1)).parallelism == 1
+
+
+def test_utilisation_goes_by_the_kind_of_model_unless_it_is_stated() -> None:
+    experiment = resolve_study("paper-k-ablation").experiment()
+    token = apply_settings(experiment, {"model.kind": "token"})
+    autoencoder, chunks, tokens = (
+        AutoencoderWorkload(experiment, 128_256),
+        LanguageModelWorkload(experiment, 128_256),
+        LanguageModelWorkload(token, 128_256),
+    )
+    by_kind, stated = machine_named("h100", Execution()), machine_named("h100", Execution(), mfu=0.4)
+    rates = [by_kind.rates_of(workload)[0] / 9.89e14 for workload in (autoencoder, tokens, chunks)]
+    assert rates == [pytest.approx(0.12), pytest.approx(0.20), pytest.approx(0.25)]
+    assert {stated.rates_of(workload)[0] for workload in (autoencoder, tokens, chunks)} == {0.4 * 9.89e14}
+    here = machine_named("local", Execution())
+    assert len({here.rates_of(workload) for workload in (autoencoder, tokens, chunks)}) == 1
 
 
 def test_this_machine_runs_what_its_cpus_take() -> None:

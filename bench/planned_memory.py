@@ -1,0 +1,56 @@
+"""What plans say that trainings take, beside what their tensors take, at the paper's sizes; no GPU is needed.
+
+    python -m bench.planned_memory
+
+Tensors without data stand for the model: every operation of two micro-batches in bf16 is dispatched, nothing is
+computed, and the bytes that would be held are counted. The optimizer's two averages and the process are added alike on
+both sides. The second column is the largest number of sequences at once that ``execution.micro_batch=auto`` takes on a
+GPU of 80 GB.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+from calm_bench import blockwise
+from calm_bench.config import Experiment
+from calm_bench.memory import Memory
+from calm_bench.worker_memory import fitting_rows
+from tests.gpu.test_planned_memory import FAMILIES, HEADS, experiment, held, planned
+
+PRESETS = ["paper-s", "paper-m", "paper-l", "paper-xl"]
+SEQUENCES = [2, 16]
+GPU_BYTES = 80e9
+MOST = 1024
+"""Sequences at once beyond which nobody asks."""
+
+
+def total(memory: Memory) -> float:
+    return sum(memory.parts.parts.values())
+
+
+def measured(described: Experiment, kind: str, sequences: int) -> float:
+    parts = planned(described, kind, sequences).parts.parts
+    return held(described, kind, sequences) + parts["optimizer"] + parts["process"]
+
+
+def main() -> None:
+    warnings.filterwarnings("ignore", message="Mismatch dtype")
+    for name in ("MAX_LOGITS", "CACHED_LOGITS"):
+        setattr(blockwise, name, blockwise.MAX_LOGITS_ON_GPU)
+    print("| training | fits 80 GB | " + " | ".join(f"GB at {n}, planned | tensors" for n in SEQUENCES) + " |")
+    print("|---|---|" + "---|---|" * len(SEQUENCES))
+    for preset in PRESETS:
+        for kind in ["autoencoder", *FAMILIES, *HEADS] if preset == "paper-s" else [*FAMILIES, *HEADS]:
+            described = experiment(preset, kind)
+            fits = fitting_rows("auto", MOST, lambda n, of=described, what=kind: total(planned(of, what, n)), GPU_BYTES)
+            cells = [
+                f"{total(planned(described, kind, n)) / 1e9:.1f} | {measured(described, kind, n) / 1e9:.1f}"
+                for n in SEQUENCES
+            ]
+            name = kind if kind == "autoencoder" else f"{preset} {kind}"
+            print(f"| {name} | {fits} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
