@@ -52,14 +52,14 @@ def _told(asked: TrialRequest, search: Search) -> TrialResult:
     return TrialResult(values, constraints={"autoencoder_accuracy >= 0.999": stream.random() - 0.5}, rungs=rungs)
 
 
-def _play(ledger: TrialQueue, search: Search, order: random.Random) -> list[TrialRequest]:
+def _play(trial_queue: TrialQueue, search: Search, order: random.Random) -> list[TrialRequest]:
     """Tell all trials in a random order; what this driver was given."""
-    seen = list(ledger.new_trials())
+    seen = list(trial_queue.new_trials())
     waiting = [asked for asked in seen if asked.state == "open"]
     while waiting:
         asked = waiting.pop(order.randrange(len(waiting)))
-        ledger.tell(asked.number, _told(asked, search))
-        new = ledger.new_trials()
+        trial_queue.tell(asked.number, _told(asked, search))
+        new = trial_queue.new_trials()
         seen += new
         waiting += [asked for asked in new if asked.state == "open"]
     return seen
@@ -67,7 +67,7 @@ def _play(ledger: TrialQueue, search: Search, order: random.Random) -> list[Tria
 
 def _outcome(storage: TrialStorage, search: Search) -> list[dict[str, Any]]:
     """Everything that is kept of a study's trials, but when."""
-    ledger = TrialQueue(storage, search, seed=1)
+    trial_queue = TrialQueue(storage, search, seed=1)
     try:
         return [
             {
@@ -82,7 +82,7 @@ def _outcome(storage: TrialStorage, search: Search) -> list[dict[str, Any]]:
             for trial in optuna.load_study(study_name=storage.study_name, storage=storage.open()).trials
         ]
     finally:
-        ledger.close()
+        trial_queue.close()
 
 
 @pytest.mark.parametrize("sampler", SEARCHES)
@@ -96,9 +96,9 @@ def test_a_study_in_the_database_is_the_one_in_the_journal(
     ]
     given, kept = [], []
     for number, storage in enumerate(storages):
-        ledger = TrialQueue(storage(), search, seed=1)
-        given.append(sorted(_play(ledger, search, random.Random(number)), key=lambda asked: asked.number))
-        ledger.close()
+        trial_queue = TrialQueue(storage(), search, seed=1)
+        given.append(sorted(_play(trial_queue, search, random.Random(number)), key=lambda asked: asked.number))
+        trial_queue.close()
         again = TrialQueue(storage(), search, seed=1, retry_failed=True)
         given[-1] += sorted(_play(again, search, random.Random(number)), key=lambda asked: asked.number)
         again.close()
@@ -121,9 +121,9 @@ def test_drivers_at_once_ask_every_trial_once(new_database: NewDatabase, postgre
     def drive(study: str, driver: int) -> None:
         try:
             together.wait()
-            ledger = TrialQueue(Database(uri, study), search, seed=1)
-            seen[f"{study} {driver}"] = _play(ledger, search, random.Random(driver))
-            ledger.close()
+            trial_queue = TrialQueue(Database(uri, study), search, seed=1)
+            seen[f"{study} {driver}"] = _play(trial_queue, search, random.Random(driver))
+            trial_queue.close()
         except BaseException as error:
             errors.append(error)
 
@@ -196,17 +196,17 @@ def test_a_database_that_is_restarted(
     new_database: NewDatabase, postgresql: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     search = SEARCHES["random"]
-    ledger = TrialQueue(Database(new_database(), "study", patience_s=60), search, seed=1)
-    trials = ledger.new_trials()
+    trial_queue = TrialQueue(Database(new_database(), "study", patience_s=60), search, seed=1)
+    trials = trial_queue.new_trials()
     postgresql.stop()
     starter = threading.Timer(3, postgresql.start)
     starter.start()
-    ledger.tell(0, TrialResult([0.5]))
+    trial_queue.tell(0, TrialResult([0.5]))
     starter.join()
     assert [asked.number for asked in trials] == list(range(10))
-    assert ledger.new_trials() == []
+    assert trial_queue.new_trials() == []
     assert "is away; the study waits for it" in capsys.readouterr().err
-    ledger.close()
+    trial_queue.close()
 
 
 def test_what_is_said_of_a_database_that_cannot_be_used(

@@ -38,10 +38,10 @@ def add(root: Path, name: str, storage: Callable[[Path], TrialStorage], uri: str
     """A study with one told trial and one that runs."""
     folder = root / "studies" / f"{name}-{'0' * 16}"
     folder.mkdir(parents=True, exist_ok=True)
-    ledger = TrialQueue(storage(folder), SEARCH, 0)
-    ledger.new_trials()
-    ledger.tell(0, TrialResult([1.5]))
-    ledger.close()
+    trial_queue = TrialQueue(storage(folder), SEARCH, 0)
+    trial_queue.new_trials()
+    trial_queue.tell(0, TrialResult([1.5]))
+    trial_queue.close()
     study = Study.model_validate({"name": name, "search": SEARCH.model_dump(), "execution": {"optuna_storage": uri}})
     (folder / "study.yaml").write_text(resolved_yaml(study))
     write_json(folder / "trials.json", [{"number": 0, "state": "complete", "stages": {}}])
@@ -107,9 +107,9 @@ def test_journals_and_a_database_are_shown_together_and_live(
     assert pages.page(kept.name) == f"{pages.address}studies/{shown[kept.name]}"
 
     later = add(tmp_path, "later", lambda folder: Database(uri, folder.name))
-    ledger = TrialQueue(Database(uri, kept.name), SEARCH, 0)
-    ledger.tell(1, TrialResult([2.5]))
-    ledger.close()
+    trial_queue = TrialQueue(Database(uri, kept.name), SEARCH, 0)
+    trial_queue.tell(1, TrialResult([2.5]))
+    trial_queue.close()
     deadline = time.monotonic() + 20
     while later.name not in (now := summaries(pages)) or trials(pages, shown[kept.name])[1][0] != "Complete":
         assert time.monotonic() < deadline
@@ -176,9 +176,9 @@ def test_a_database_that_is_away_keeps_its_pages(
     assert said.count("Optuna's database postgresql://***@127.0.0.1") == 1
     assert said.rstrip().endswith("; what it said before is shown meanwhile")
     assert "Traceback" not in said
-    ledger = TrialQueue(Database(uri, folder.name), SEARCH, 0)
-    ledger.tell(1, TrialResult([2.5]))
-    ledger.close()
+    trial_queue = TrialQueue(Database(uri, folder.name), SEARCH, 0)
+    trial_queue.tell(1, TrialResult([2.5]))
+    trial_queue.close()
     deadline = time.monotonic() + 20
     while trials(pages, study)[1] != ("Complete", [2.5]):
         assert time.monotonic() < deadline

@@ -115,7 +115,7 @@ def loop(folder, stop) -> Loop:  # type: ignore[no-untyped-def]
         return diversity, {name: term.detach() for name, term in terms.items()}
 
     config = Training(num_steps=30, batch_size=1, sequence_length=8, log_every=2, warmup_steps=0, checkpoint_every=7)
-    trainee = TrainingTask(
+    task = TrainingTask(
         module,
         loss,
         loss,
@@ -123,7 +123,7 @@ def loop(folder, stop) -> Loop:  # type: ignore[no-untyped-def]
         1.0,
         {"all": [name for name, _ in module.named_parameters()]},
     )
-    return Loop(trainee, Zeros(), config, folder, 0, "cpu", stop)
+    return Loop(task, Zeros(), config, folder, 0, "cpu", stop)
 
 
 def test_a_training_tells_in_its_metrics_and_its_summary_also_when_interrupted(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -36,8 +36,8 @@ def test_windows_are_read_in_micro_batches_and_count_alike(num_windows: int, tmp
         return tokens.float().mean(), {"square": tokens.float().square().mean()}
 
     config = Training(num_steps=9, batch_size=8, sequence_length=3, gradient_accumulation=4)
-    trainee = TrainingTask(nn.Linear(1, 1), scores, scores, held_out, 1.0)
-    loop = Loop(trainee, NoBatches(), config, tmp_path, 0, "cpu", lambda: False)
+    task = TrainingTask(nn.Linear(1, 1), scores, scores, held_out, 1.0)
+    loop = Loop(task, NoBatches(), config, tmp_path, 0, "cpu", lambda: False)
     found = loop._scores()
     assert found == {
         "loss": pytest.approx(held_out.float().mean().item()),

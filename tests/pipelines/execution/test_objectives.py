@@ -55,13 +55,13 @@ def test_optuna_knows_what_is_feasible(tmp_path: Path) -> None:
             "constraints": [{"metric": "brierlm", "at_most": 0.5}],
         }
     )
-    ledger = TrialQueue(Journal(tmp_path / "journal", "study"), search, seed=0)
+    trial_queue = TrialQueue(Journal(tmp_path / "journal", "study"), search, seed=0)
     found = []
-    while new := ledger.new_trials():
+    while new := trial_queue.new_trials():
         for asked in new:
             x = float(asked.point["x"] or 0)
             found.append(x)
-            ledger.tell(asked.number, TrialResult([x, 1.0], constraints={"small": x - 0.5}))
+            trial_queue.tell(asked.number, TrialResult([x, 1.0], constraints={"small": x - 0.5}))
     study = optuna.load_study(study_name="study", storage=JournalStorage(JournalFileBackend(str(tmp_path / "journal"))))
     assert [trial.params["x"] for trial in study.best_trials] == [max(x for x in found if x <= 0.5)]
 

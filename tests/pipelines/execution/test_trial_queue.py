@@ -30,13 +30,13 @@ def _score(asked: TrialRequest) -> float:
 def _play(path: Path, search: Search, order: random.Random, drivers: int = 1) -> list[dict[str, Any]]:
     """Tell trials in a random order, by as many drivers in turn, each of which forgets what it had not told."""
     for _ in range(drivers * 20):
-        ledger = TrialQueue(Journal(path, "study"), search, seed=1)
-        open_trials = [asked for asked in ledger.new_trials() if asked.state == "open"]
+        trial_queue = TrialQueue(Journal(path, "study"), search, seed=1)
+        open_trials = [asked for asked in trial_queue.new_trials() if asked.state == "open"]
         steps = 0
         while open_trials and (drivers == 1 or steps < 3):
             asked = open_trials.pop(order.randrange(len(open_trials)))
-            ledger.tell(asked.number, TrialResult([_score(asked)]))
-            open_trials += ledger.new_trials()
+            trial_queue.tell(asked.number, TrialResult([_score(asked)]))
+            open_trials += trial_queue.new_trials()
             steps += 1
         if not open_trials:
             break
@@ -47,13 +47,13 @@ def _play(path: Path, search: Search, order: random.Random, drivers: int = 1) ->
 
 def test_a_grid_is_asked_once(tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    ledger = TrialQueue(Journal(path, "study"), GRID, seed=0)
-    assert [asked.point for asked in ledger.new_trials()] == [{"seed": 0}, {"seed": 1}, {"seed": 2}]
-    assert ledger.new_trials() == []
-    ledger.tell(1, TrialResult([2.0]))
+    trial_queue = TrialQueue(Journal(path, "study"), GRID, seed=0)
+    assert [asked.point for asked in trial_queue.new_trials()] == [{"seed": 0}, {"seed": 1}, {"seed": 2}]
+    assert trial_queue.new_trials() == []
+    trial_queue.tell(1, TrialResult([2.0]))
     again = TrialQueue(Journal(path, "study"), GRID, seed=0)
     assert [(asked.number, asked.state) for asked in again.new_trials()] == [(0, "open"), (1, "complete"), (2, "open")]
-    ledger.tell(0, TrialResult(error="it broke"))
+    trial_queue.tell(0, TrialResult(error="it broke"))
     again.tell(0, TrialResult([1.0]))
     assert TrialQueue(Journal(path, "study"), GRID, seed=0).new_trials()[0] == TrialRequest(
         0, {"seed": 0}, "failed", "it broke"
@@ -76,14 +76,14 @@ def test_proposals_do_not_depend_on_interruptions(tmp_path: Path, sampler: str) 
 
 
 def test_tpe_proposes_no_further_than_it_may(tmp_path: Path) -> None:
-    ledger = TrialQueue(Journal(tmp_path / "journal", "study"), _search("tpe"), seed=0)
-    assert [asked.number for asked in ledger.new_trials()] == [0, 1, 2]
-    ledger.tell(2, TrialResult([0.0]))
-    assert ledger.new_trials() == []
-    ledger.tell(0, TrialResult([0.0]))
-    assert [asked.number for asked in ledger.new_trials()] == [3]
-    ledger.tell(1, TrialResult([0.0]))
-    assert [asked.number for asked in ledger.new_trials()] == [4, 5]
+    trial_queue = TrialQueue(Journal(tmp_path / "journal", "study"), _search("tpe"), seed=0)
+    assert [asked.number for asked in trial_queue.new_trials()] == [0, 1, 2]
+    trial_queue.tell(2, TrialResult([0.0]))
+    assert trial_queue.new_trials() == []
+    trial_queue.tell(0, TrialResult([0.0]))
+    assert [asked.number for asked in trial_queue.new_trials()] == [3]
+    trial_queue.tell(1, TrialResult([0.0]))
+    assert [asked.number for asked in trial_queue.new_trials()] == [4, 5]
 
 
 def test_a_longer_search_continues_a_shorter_one(tmp_path: Path) -> None:
@@ -94,9 +94,9 @@ def test_a_longer_search_continues_a_shorter_one(tmp_path: Path) -> None:
 
 def test_failed_trials_are_tried_again_only_on_request(tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    ledger = TrialQueue(Journal(path, "study"), GRID, seed=0)
-    for asked in ledger.new_trials():
-        ledger.tell(asked.number, TrialResult(error="out of luck") if asked.number == 1 else TrialResult([1.0]))
+    trial_queue = TrialQueue(Journal(path, "study"), GRID, seed=0)
+    for asked in trial_queue.new_trials():
+        trial_queue.tell(asked.number, TrialResult(error="out of luck") if asked.number == 1 else TrialResult([1.0]))
     assert [asked.state for asked in TrialQueue(Journal(path, "study"), GRID, 0).new_trials()] == [
         "complete",
         "failed",
@@ -115,7 +115,7 @@ def test_a_half_written_line_does_not_spoil_the_journal(tmp_path: Path) -> None:
     TrialQueue(Journal(path, "study"), GRID, seed=0).tell(0, TrialResult([1.0]))
     with path.open("a") as file:
         file.write('{"op_code": 6, "wor')
-    ledger = TrialQueue(Journal(path, "study"), GRID, seed=0)
-    ledger.tell(1, TrialResult([1.0]))
+    trial_queue = TrialQueue(Journal(path, "study"), GRID, seed=0)
+    trial_queue.tell(1, TrialResult([1.0]))
     states = [asked.state for asked in TrialQueue(Journal(path, "study"), GRID, seed=0).new_trials()]
     assert states == ["complete", "complete", "open"]

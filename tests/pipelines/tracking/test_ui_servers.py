@@ -41,9 +41,9 @@ def store(tmp_path: Path, small_study: Callable[..., Study]) -> Store:
     for name in ("first", "second"):
         study = small_study(name=name, search=SEARCH)
         folder = store.root / "studies" / f"{name}-{'0' * 16}"
-        ledger = TrialQueue(Journal(folder / "optuna.journal", name), Search.model_validate(SEARCH), 0)
-        ledger.tell(0, TrialResult([1.5]))
-        ledger.close()
+        trial_queue = TrialQueue(Journal(folder / "optuna.journal", name), Search.model_validate(SEARCH), 0)
+        trial_queue.tell(0, TrialResult([1.5]))
+        trial_queue.close()
         (folder / "study.yaml").write_text(resolved_yaml(study))
         write_json(folder / "trials.json", [{"number": 0, "state": "complete", "stages": {}}])
     return store
@@ -76,9 +76,9 @@ def test_the_dashboard_shows_all_studies_live_and_changes_none(store: Store) -> 
         assert server.page("none") is None
 
         # The search goes on, another study begins before it in the alphabet, and each keeps its page.
-        ledger = TrialQueue(Journal(journals[1], "second"), Search.model_validate(SEARCH), 0)
-        ledger.tell(1, TrialResult([2.5]))
-        ledger.close()
+        trial_queue = TrialQueue(Journal(journals[1], "second"), Search.model_validate(SEARCH), 0)
+        trial_queue.tell(1, TrialResult([2.5]))
+        trial_queue.close()
         shutil.copytree(journals[0].parent, journals[0].parent.with_name(f"earlier-{'0' * 16}"))
         deadline = time.monotonic() + 30
         while len(now := get(f"{base}/api/studies")["study_summaries"]) < 3:
