@@ -151,6 +151,8 @@ def _connect(execution: Execution) -> None:
 
     if ray.is_initialized():
         raise ExecutorError("Ray is already running in this process: run the study where it is not")
+    if execution.address is None:
+        check_loopback()
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if execution.address is None:
         here = ray.util.get_node_ip_address()
@@ -225,6 +227,22 @@ def _wait_for_listener(address: str, own_address: str) -> None:
                     f"there{alone}? Without execution.address the study starts a Ray of its own."
                 ) from error
             time.sleep(0.2)
+
+
+def check_loopback() -> None:
+    """Reach this process over 127.0.0.1, where a private Ray talks to itself and would wait for minutes.
+
+    Raises:
+        ExecutorError: that cannot be, as in a namespace of its own whose loopback is down.
+    """
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            socket.create_connection(server.getsockname(), timeout=LISTENER_S).close()
+    except OSError as error:
+        raise ExecutorError(
+            f"Ray's processes talk over loopback, and 127.0.0.1 cannot be reached here ({error}): bring it up (ip link "
+            "set lo up), or use --local, which needs no Ray"
+        ) from error
 
 
 def _missing_resource(execution: Execution, total: Callable[[str], float]) -> str | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from calm_bench.opening import Vocabulary, open_network, open_vocabulary
 from calm_bench.overrides import ConfigurationError
+from pipelines.common.screen import bearable
 from pipelines.scoring.models import TrainedModel
 
 if TYPE_CHECKING:
@@ -34,14 +35,14 @@ def continue_texts(
 
     Raises:
         WeightsError, TokenizerError: the folder cannot be read.
-        ConfigurationError: a prompt holds a token that the model does not have.
+        ConfigurationError: a prompt holds a token that the model does not have, or is no text.
     """
     from calm_bench.sampling.generate import generate_batch
     from calm_bench.seeding import generator
 
     vocabulary = open_vocabulary(model.folder, model.tokenizer)
     network = open_network(model.folder, device, model.autoencoder)
-    encoded = [vocabulary.encode(prompt) for prompt in prompts]
+    encoded = [vocabulary.encode(_checked(prompt)) for prompt in prompts]
     for token in (token for ids in encoded for token in ids):
         if not 0 <= token < network.vocab_size:
             raise ConfigurationError(f"token {token} is not in the model's vocabulary of {network.vocab_size}")
@@ -57,6 +58,22 @@ def continue_texts(
     if say is not None:
         _report(results, decoding, network.chunk_size, say)
     return [vocabulary.decode(result.tokens) for result in results]
+
+
+def _checked(prompt: str) -> str:
+    """``prompt``, if it is text: a command line may hold any bytes, which Python keeps as lone surrogates.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        around = bearable(prompt[max(0, error.start - 20) : error.start + 20], "ascii")
+        raise ConfigurationError(
+            f"a prompt is no text in UTF-8, at '{around}': convert it, as with iconv -f LATIN1 -t UTF-8"
+        ) from None
+    return prompt
 
 
 def _report(results: Sequence[Generated], decoding: Decoding, chunk_size: int, say: Callable[[str], None]) -> None:

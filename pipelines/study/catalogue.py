@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from calm_bench.overrides import ConfigurationError, assign, load_yaml, merge, p
 from calm_bench.problems import check_path
 from calm_bench.registry import did_you_mean
 from calm_bench.trusted_code import targets_in, trust_code
-from pipelines.study.config import Parameter, Study
+from pipelines.study.config import NAME, Parameter, Study
 from pipelines.study.graph import check_extra_stages
 from pipelines.study.precedence import refuse_lost_settings
 from pipelines.study.search_metrics import check_search_metrics
@@ -65,6 +67,8 @@ def resolve_study(name_or_path: str, overrides: Sequence[str] = ()) -> Study:
     data: dict[str, Any] = {"name": path.stem, **_defaults()}
     for layer in (_preset(preset), written):
         data = merge(data, layer)
+    if "name" not in written and "name" not in settings:
+        _check_stem(path)
     study = validate(Study, assign(data, settings), "" if settings else str(path))
     for parameter in study.search.parameters:
         _check_parameter(parameter)
@@ -98,6 +102,21 @@ def _find(name_or_path: str) -> Path:
     raise ConfigurationError(
         f"there is no study {name_or_path!r}{did_you_mean(name_or_path, names)} (a path of a YAML file works too)"
     )
+
+
+def _check_stem(path: Path) -> None:
+    """Check that a file without ``name:`` has one that studies may have.
+
+    Raises:
+        ConfigurationError: it has not; says how to give it one.
+    """
+    if re.fullmatch(NAME, path.stem) is None:
+        plain = unicodedata.normalize("NFKD", path.stem).encode("ascii", "ignore").decode()
+        like = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._")[:64] or "my-study"
+        raise ConfigurationError(
+            f"{path}: a study is called after its file, and {path.stem!r} is more than letters, digits, '.', '_' and "
+            f"'-', or too long: give it a name in the file (name: {like}) or beside it (name={like})"
+        )
 
 
 def _defaults() -> dict[str, Any]:

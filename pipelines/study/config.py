@@ -11,6 +11,8 @@ from calm_bench.frozen import Frozen, NonNegativeInt, PositiveInt
 from calm_bench.training_options import KEEP_CHECKPOINTS, TrainingOptions
 from pipelines.study.equal_budget import parse_budget
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""Names of studies, which are folders too."""
 LENGTHS = tuple(f"model.training.{name}" for name in ("num_steps", "num_tokens", "num_flops"))
 """Paths of an experiment that say how long its language model is trained."""
 
@@ -271,7 +273,7 @@ class Tracking(Frozen):
 class Study(Experiment):
     """A search over experiments, with its execution."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    name: Annotated[str, Field(pattern=NAME)]
     description: str = ""
     budget: Annotated[str | None, Field(exclude_if=lambda budget: budget is None)] = None
     """``equal-flops``, ``equal-total-flops`` (the autoencoder's training is paid from it), ``equal-tokens`` or

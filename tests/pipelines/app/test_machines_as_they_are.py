@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,3 +92,23 @@ def test_a_private_ray_starts_with_a_long_folder_for_temporary_files(tmp_path: P
         [*COMMAND, "doctor"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert "started and ran a stage" in done.stdout, done.stdout + done.stderr
+
+
+def test_loopback_that_is_down_is_said_at_once_and_brought_up_as_told() -> None:
+    """A network namespace of its own has one, which is down."""
+    if shutil.which("unshare") is None or shutil.which("ip") is None:
+        pytest.skip("needs unshare (util-linux) and ip (iproute2)")
+    check = "from pipelines.execution.ray_instance import check_loopback; check_loopback()"
+
+    def within(shell: str) -> subprocess.CompletedProcess[str]:
+        inside = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", f"{shell}{sys.executable} -c '{check}'"]
+        return subprocess.run(inside, capture_output=True, text=True, check=False, timeout=120)
+
+    refused = within("")
+    if "unshare failed" in refused.stderr:
+        pytest.skip(f"no network namespaces here: {refused.stderr}")
+    assert refused.returncode == 1
+    named = re.search(r"\((ip link set lo up)\)", refused.stderr)
+    assert named is not None, refused.stderr
+    brought_up = within(f"{named[1]} && ")
+    assert brought_up.returncode == 0, brought_up.stderr

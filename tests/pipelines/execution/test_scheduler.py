@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.execution.events import StageStarted
 from pipelines.execution.local_executor import LocalExecutor
 from pipelines.execution.scheduler import Scheduler
 from pipelines.store.store import Store
@@ -39,3 +40,21 @@ def test_what_another_driver_is_at_comes_last(store: Store, toy: Toy, recorder: 
         scheduler.wait()
     assert set(scheduler.results) == set(stages)
     executor.close()
+
+
+def test_a_model_is_scored_before_the_next_is_trained(store: Store, toy: Toy, recorder: Any) -> None:
+    """One place, three trials of an autoencoder, a model and its score, one of them without autoencoder."""
+    autoencoders = [toy("draw", seed=seed) for seed in range(2)]
+    models = [*(toy("second", seed=1, first=each) for each in autoencoders), toy("second", seed=2)]
+    scores = [toy("third", model=model) for model in models]
+    listener, executor = recorder(), LocalExecutor(store)
+    scheduler = Scheduler(store, executor, listener)
+    for stages in zip([[autoencoders[0]], [autoencoders[1]], []], models, scores, strict=True):
+        scheduler.add(StageGraph((*stages[0], *stages[1:])))
+    while len(scheduler.results) < len([*autoencoders, *models, *scores]):
+        scheduler.submit()
+        scheduler.wait()
+    executor.close()
+    order = [event.stage for event in listener.events if isinstance(event, StageStarted)]
+    for model, score in zip(models, scores, strict=True):
+        assert order.index(score) == order.index(model) + 1, [stage.kind for stage in order]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -61,6 +64,17 @@ def test_approximations_are_told(model: TrainedModel) -> None:
     continue_texts(model, ["a"], 8, 0, Decoding(0.2, max_draws=3), say=said.append)
     assert any("aligned with the prompt's end" in line for line in said)
     assert any("not accepted within 3 draws" in line for line in said)
+
+
+def test_a_prompt_that_is_no_text_is_said(model: TrainedModel) -> None:
+    """As a command line brings bytes of another encoding."""
+    raw = b"a long way to the caf\xe9"
+    with pytest.raises(ConfigurationError, match=r"no text in UTF-8, at '.*the caf\\xe9': convert it") as refused:
+        continue_texts(model, ["fine", os.fsdecode(raw)], 4, 0, Decoding(max_draws=64))
+    named = re.search(r"iconv -f LATIN1 -t UTF-8", str(refused.value))
+    assert named is not None
+    converted = subprocess.run(named[0].split(), input=raw, capture_output=True, check=True).stdout
+    continue_texts(model, [os.fsdecode(converted)], 4, 0, Decoding(max_draws=64))
 
 
 def test_without_a_tokenizer_prompts_are_ids(tmp_path: Path) -> None:
