@@ -91,16 +91,16 @@ class HuggingFaceTokenizer:
     def _library(self) -> tokenizers.Tokenizer | None:
         """The tokenizer of the library below transformers, which is faster for want of offsets and masks; None where
         there is none, or where transformers changes what goes into it or comes out."""
-        if not self._backend.is_fast:
+        if not self.backend.is_fast:
             return None
         from tokenizers import Tokenizer
 
         # A copy: truncation, padding and special tokens are settings of the one that transformers has.
-        library = Tokenizer.from_str(self._backend.backend_tokenizer.to_str())
+        library = Tokenizer.from_str(self.backend.backend_tokenizer.to_str())
         library.encode_special_tokens = True
         library.no_truncation()
         library.no_padding()
-        probe = [*PROBE, f" {' a '.join(self._backend.all_special_tokens)}\n"]
+        probe = [*PROBE, f" {' a '.join(self.backend.all_special_tokens)}\n"]
         ids = [one.ids for one in library.encode_batch_fast(probe, add_special_tokens=False)]
         return library if ids == self.encode_batch(probe) else None
 
