@@ -16,7 +16,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from calm_bench.fingerprint import file_digest, identity
 
@@ -27,6 +27,16 @@ RECORD = "part.json"
 
 Part = TypeVar("Part")
 Found = TypeVar("Found")
+
+
+class Published(NamedTuple):
+    """A part that lies on disk."""
+
+    folder: Path
+    found: dict[str, Any]
+    """What its maker found."""
+    files: dict[str, dict[str, Any]]
+    """``bytes`` and ``sha256`` of its files by path."""
 
 
 class PartMapper(Protocol):
@@ -50,10 +60,8 @@ def remove_unfinished_parts(folder: Path) -> None:
     shutil.rmtree(folder / PARTIAL, ignore_errors=True)
 
 
-def publish_part(
-    folder: Path, name: str, what: Any, make: Callable[[Path], Mapping[str, Any]]
-) -> tuple[Path, dict[str, Any]]:
-    """The folder of the part ``name`` and what ``make`` found, now or in an earlier attempt.
+def publish_part(folder: Path, name: str, what: Any, make: Callable[[Path], Mapping[str, Any]]) -> Published:
+    """The part ``name``, made now or in an earlier attempt.
 
     Args:
         folder: of the whole work.
@@ -62,8 +70,8 @@ def publish_part(
     """
     key = identity(what)
     published = folder / PARTS / name
-    if (found := read_part(published, key)) is not None:
-        return published, found
+    if (before := read_part(published, key)) is not None:
+        return before
     unfinished = folder / PARTIAL / f"{name}-{secrets.token_hex(4)}"
     unfinished.mkdir(parents=True)
     try:
@@ -78,20 +86,18 @@ def publish_part(
         _move(unfinished, published, key)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    return published, found
+    return Published(published, found, files)
 
 
-def read_part(published: Path, key: str) -> dict[str, Any] | None:
-    """What was found when the part was made; None where it is missing, damaged or of something else."""
+def read_part(published: Path, key: str) -> Published | None:
+    """The part as it was published; None where it is missing, damaged or of something else."""
     try:
         record = json.loads((published / RECORD).read_bytes())
-        whole = record["key"] == key and all(
-            _is_intact(published / name, file) for name, file in record["files"].items()
-        )
-        found: dict[str, Any] | None = record["found"] if whole else None
+        part = Published(published, record["found"], record["files"])
+        is_whole = record["key"] == key and all(_is_intact(published / name, file) for name, file in part.files.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return found
+    return part if is_whole else None
 
 
 def link(file: Path, name: Path) -> None:

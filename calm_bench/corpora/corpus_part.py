@@ -77,10 +77,9 @@ def write_part(config: Corpus, folder: Path, part: CorpusPart) -> PartFound:
     # Of a source that is not divided nobody knows here whether it is what it was.
     content = secrets.token_hex() if part.content is None else repr(part.content)
     what = {"corpus": config, "part": content, "limit": part.limit}
-    published, found = publish_part(folder, part.name, what, lambda empty: _write(config, part, empty))
-    pieces = {
-        split: Piece(published / f"{split}.arrow", found["documents"][split], found["bytes"][split]) for split in SPLITS
-    }
+    published = publish_part(folder, part.name, what, lambda empty: _write(config, part, empty))
+    found, at = published.found, published.folder
+    pieces = {split: Piece(at / f"{split}.arrow", found["documents"][split], found["bytes"][split]) for split in SPLITS}
     return PartFound(part, pieces, Skipped.from_dict(found["skipped"]))
 
 

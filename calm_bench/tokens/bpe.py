@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from calm_bench.tokens.tokenizer import TokenizerError, flatten, write_description
+from calm_bench.tokens.tokenizer import TokenizerError, with_ends, write_description
 
 if TYPE_CHECKING:
     import tokenizers
@@ -79,8 +79,8 @@ class BpeTokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
 
-    def encode_flat(self, texts: Sequence[str]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-        return flatten(self.encode_batch(texts))
+    def encode_documents(self, texts: Sequence[str]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        return with_ends(self.encode_batch(texts), self.eos_id)
 
     def decode(self, ids: Sequence[int]) -> str:
         text: str = self.backend.decode([int(token) for token in ids], skip_special_tokens=True)

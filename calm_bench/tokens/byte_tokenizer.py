@@ -27,10 +27,13 @@ class ByteTokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [self.encode(text) for text in texts]
 
-    def encode_flat(self, texts: Sequence[str]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    def encode_documents(self, texts: Sequence[str]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
         encoded = [text.encode() for text in texts]
-        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
-        return np.frombuffer(b"".join(encoded), np.uint8), lengths
+        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded)) + 1
+        # A byte for each EOS to overwrite.
+        ids = np.frombuffer(b"\xff".join([*encoded, b""]), np.uint8).astype(np.uint16)
+        ids[np.cumsum(lengths) - 1] = self.eos_id
+        return ids, lengths
 
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(int(token) for token in ids if token != self.eos_id).decode(errors="replace")

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calm_bench.registry import did_you_mean
-from calm_bench.tokens.tokenizer import TokenizerError, flatten, write_description
+from calm_bench.tokens.tokenizer import TokenizerError, with_ends, write_description
 
 if TYPE_CHECKING:
     import tokenizers
@@ -81,11 +81,12 @@ class HuggingFaceTokenizer:
         ids: list[list[int]] = encoded["input_ids"]
         return ids
 
-    def encode_flat(self, texts: Sequence[str]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    def encode_documents(self, texts: Sequence[str]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
         library = self._library
         if library is None:
-            return flatten(self.encode_batch(texts))
-        return flatten([one.ids for one in library.encode_batch_fast(list(texts), add_special_tokens=False)])
+            return with_ends(self.encode_batch(texts), self.eos_id)
+        encoded = library.encode_batch_fast(list(texts), add_special_tokens=False)
+        return with_ends([one.ids for one in encoded], self.eos_id)
 
     @cached_property
     def _library(self) -> tokenizers.Tokenizer | None:

@@ -81,12 +81,15 @@ def write_shard(tokenizer: TokenizerFound, folder: Path, shard: Shard) -> ShardF
 
     def make(empty: Path) -> dict[str, Any]:
         tokens = [_read(one, tokenizer.dtype) for one in shard.slices]
-        return write_column(empty / shard.name, "tokens", np.concatenate(tokens or [np.empty(0, tokenizer.dtype)]))
+        values = np.concatenate(tokens or [np.empty(0, tokenizer.dtype)])
+        write_column(empty / shard.name, "tokens", values)
+        return {"rows": len(values)}
 
     slices = [(one.part.part.description, one.start, one.count) for one in shard.slices]
     what = {"tokenizer": tokenizer.digest, "slices": slices}
-    published, found = publish_part(folder, f"{shard.split}-{shard.name.removesuffix('.arrow')}", what, make)
-    return ShardFound(shard, published / shard.name, **found)
+    published = publish_part(folder, f"{shard.split}-{shard.name.removesuffix('.arrow')}", what, make)
+    file = published.files[shard.name]
+    return ShardFound(shard, published.folder / shard.name, published.found["rows"], file["bytes"], file["sha256"])
 
 
 def write_ends(folder: Path, split: Split, parts: Sequence[TokenPartFound]) -> dict[str, Any]:
@@ -106,17 +109,17 @@ def write_ends(folder: Path, split: Split, parts: Sequence[TokenPartFound]) -> d
     every = np.memmap(plain, np.int64, "r") if before else np.empty(0, np.int64)
     path = folder / split / "documents.arrow"
     path.parent.mkdir(parents=True, exist_ok=True)
-    described = write_column(path, "end", every)
+    write_column(path, "end", every)
     plain.unlink()
+    described = {"rows": len(every), "size": path.stat().st_size, "sha256": file_digest(path)}
     return {"file": f"{split}/documents.arrow", **described}
 
 
-def write_column(path: Path, name: str, values: npt.NDArray[Any]) -> dict[str, Any]:
-    """Write an Arrow file of one column in one record batch, and describe it."""
+def write_column(path: Path, name: str, values: npt.NDArray[Any]) -> None:
+    """Write an Arrow file of one column in one record batch."""
     batch = pa.record_batch([pa.array(values)], names=[name])
     with pa.ipc.new_file(str(path), batch.schema) as file:
         file.write_batch(batch)
-    return {"rows": len(values), "size": path.stat().st_size, "sha256": file_digest(path)}
 
 
 def _read(one: Slice, dtype: np.dtype[Any]) -> npt.NDArray[Any]:

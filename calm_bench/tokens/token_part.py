@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -124,8 +124,8 @@ def make_tokenizer(config: Tokens, corpus_folder: Path, folder: Path) -> Tokeniz
     elif (given := Path(config.tokenizer).expanduser()).is_dir():
         made_from = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(given.rglob("*"))]
     what = {"tokens": config, "made_from": made_from}
-    published, found = publish_part(folder, "tokenizer", what, make)
-    return TokenizerFound(published, **found)
+    published = publish_part(folder, "tokenizer", what, make)
+    return TokenizerFound(published.folder, **published.found)
 
 
 def write_token_part(tokenizer: TokenizerFound, folder: Path, part: TokenPart) -> TokenPartFound:
@@ -136,8 +136,8 @@ def write_token_part(tokenizer: TokenizerFound, folder: Path, part: TokenPart) -
         CorpusError: the part cannot be read.
     """
     what = {"tokenizer": tokenizer.digest, "part": part.description}
-    published, found = publish_part(folder, part.name, what, lambda empty: _write(tokenizer, part, empty))
-    return TokenPartFound(part, published, **found)
+    published = publish_part(folder, part.name, what, lambda empty: _write(tokenizer, part, empty))
+    return TokenPartFound(part, published.folder, **published.found)
 
 
 def _write(found: TokenizerFound, part: TokenPart, folder: Path) -> dict[str, Any]:
@@ -145,8 +145,9 @@ def _write(found: TokenizerFound, part: TokenPart, folder: Path) -> dict[str, An
     tokens = documents = num_bytes = 0
     with (folder / "ids.bin").open("wb") as ids_file, (folder / "ends.bin").open("wb") as ends_file:
         for texts, text_bytes in _texts(part):
-            ids, lengths = with_ends(tokenizer, texts)
-            ids.astype(found.dtype).tofile(ids_file)
+            ids, lengths = tokenizer.encode_documents(texts)
+            check_ids(ids, tokenizer)
+            ids.astype(found.dtype, copy=False).tofile(ids_file)
             (np.cumsum(lengths) + tokens).tofile(ends_file)
             tokens += len(ids)
             documents += len(texts)
@@ -154,25 +155,15 @@ def _write(found: TokenizerFound, part: TokenPart, folder: Path) -> dict[str, An
     return {"tokens": tokens, "documents": documents, "bytes": num_bytes}
 
 
-def with_ends(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[Ids, npt.NDArray[np.int64]]:
-    """The ids of documents one after the other, each with its EOS, and how many each has.
-
+def check_ids(ids: Ids, tokenizer: Tokenizer) -> None:
+    """
     Raises:
         TokensError: an id lies outside the tokenizer's vocabulary.
     """
-    plain, lengths = tokenizer.encode_flat(texts)
-    if len(plain) and not 0 <= int(plain.min()) <= int(plain.max()) < tokenizer.vocab_size:
+    if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < tokenizer.vocab_size:
         raise TokensError(
-            f"tokenizer {tokenizer.name} gave the id {int(plain.max())} outside its vocabulary of "
-            f"{tokenizer.vocab_size}"
+            f"tokenizer {tokenizer.name} gave the id {int(ids.max())} outside its vocabulary of {tokenizer.vocab_size}"
         )
-    lengths = lengths + 1
-    ends = np.cumsum(lengths) - 1
-    is_text = np.ones(len(plain) + len(texts), dtype=bool)
-    is_text[ends] = False
-    ids = np.full(len(is_text), tokenizer.eos_id, dtype=np.uint32)
-    ids[is_text] = plain
-    return ids, lengths
 
 
 def _texts(part: TokenPart) -> Iterator[tuple[list[str], int]]:

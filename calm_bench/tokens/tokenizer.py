@@ -52,8 +52,8 @@ class Tokenizer(Protocol):
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
 
-    def encode_flat(self, texts: Sequence[str]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-        """The ids of all ``texts`` one after the other, and how many each text has."""
+    def encode_documents(self, texts: Sequence[str]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        """The ids of all ``texts`` one after the other, each with an EOS behind it, and how many each has with it."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -65,10 +65,12 @@ class Tokenizer(Protocol):
         ...
 
 
-def flatten(ids: Sequence[Sequence[int]]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-    """Lists of ids as :meth:`Tokenizer.encode_flat` gives them."""
-    lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-    return np.fromiter(chain.from_iterable(ids), np.int64, int(lengths.sum())), lengths
+def with_ends(ids: Sequence[Sequence[int]], eos_id: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """Lists of ids as :meth:`Tokenizer.encode_documents` gives them."""
+    lengths = np.fromiter(map(len, ids), np.int64, len(ids)) + 1
+    end = (eos_id,)
+    every = chain.from_iterable(part for text in ids for part in (text, end))
+    return np.fromiter(every, np.int64, int(lengths.sum())), lengths
 
 
 def write_description(folder: str | Path, tokenizer: Tokenizer, kind: str) -> None:

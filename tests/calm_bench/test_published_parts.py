@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -84,15 +85,18 @@ def refuse(folder: Path) -> dict[str, int]:
 
 
 def test_a_part_is_made_once_and_known_by_all_that_it_depends_on(tmp_path: Path) -> None:
-    published, found = publish_part(tmp_path, "one", {"seed": 0}, make)
-    assert (published / "inner" / "file").read_text() == "content"
-    assert publish_part(tmp_path, "one", {"seed": 0}, refuse) == (published, found) == (published, {"count": 7})
+    published = publish_part(tmp_path, "one", {"seed": 0}, make)
+    file = published.folder / "inner" / "file"
+    assert file.read_text() == "content"
+    assert published.found == {"count": 7}
+    assert published.files == {"inner/file": {"bytes": 7, "sha256": sha256(b"content").hexdigest()}}
+    assert publish_part(tmp_path, "one", {"seed": 0}, refuse) == published
     with pytest.raises(AssertionError):
         publish_part(tmp_path, "one", {"seed": 1}, refuse)
-    assert publish_part(tmp_path, "one", {"seed": 0}, refuse)[1] == found
-    (published / "inner" / "file").write_text("CONTENT")
-    assert publish_part(tmp_path, "one", {"seed": 0}, make)[1] == found
-    assert (published / "inner" / "file").read_text() == "content"
+    assert publish_part(tmp_path, "one", {"seed": 0}, refuse) == published
+    file.write_text("CONTENT")
+    assert publish_part(tmp_path, "one", {"seed": 0}, make) == published
+    assert file.read_text() == "content"
     assert not list((tmp_path / PARTIAL).iterdir())
 
 
@@ -108,9 +112,9 @@ def test_of_two_workers_with_one_part_the_first_stands(tmp_path: Path) -> None:
         publish_part(tmp_path, "one", 0, make)
         return make(folder)
 
-    published, found = publish_part(tmp_path, "one", 0, slow)
-    assert found == {"count": 7}
-    assert publish_part(tmp_path, "one", 0, refuse) == (published, found)
+    published = publish_part(tmp_path, "one", 0, slow)
+    assert published.found == {"count": 7}
+    assert publish_part(tmp_path, "one", 0, refuse) == published
     assert not list((tmp_path / PARTIAL).iterdir())
 
 

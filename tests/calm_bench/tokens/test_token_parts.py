@@ -21,7 +21,7 @@ from calm_bench.tokens import TokensError, TokenStream, build_tokenizer, write_t
 from calm_bench.tokens import token_part as token_part_module
 from calm_bench.tokens.byte_tokenizer import ByteTokenizer
 from calm_bench.tokens.pack import shards_of
-from calm_bench.tokens.token_part import TokenPart, TokenPartFound, with_ends
+from calm_bench.tokens.token_part import TokenPart, TokenPartFound, check_ids
 
 TEXTS = [f"document {number} naïve 数 " + "some words " * (number % 13) for number in range(700)]
 BYTES = Tokens(shard_tokens=4000)
@@ -164,10 +164,14 @@ class Wrong(ByteTokenizer):
 
 
 def test_ids_outside_the_vocabulary_are_refused() -> None:
-    with pytest.raises(TokensError, match="gave the id 195 outside its vocabulary of 100"):
-        with_ends(Wrong(), ["naïve"])
-    ids, lengths = with_ends(ByteTokenizer(), ["", "é", ""])
+    ids, lengths = ByteTokenizer().encode_documents(["", "é", ""])
     assert (ids.tolist(), lengths.tolist()) == ([256, 195, 169, 256, 256], [1, 3, 1])
+    check_ids(ids, ByteTokenizer())
+    check_ids(ids[:0], Wrong())
+    with pytest.raises(TokensError, match="gave the id 256 outside its vocabulary of 100"):
+        check_ids(ids, Wrong())
+    with pytest.raises(TokensError, match="outside its vocabulary"):
+        check_ids(np.asarray([3, -1]), Wrong())
 
 
 def test_memory_does_not_grow_with_tiny_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import json
 import random
 import time
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,16 @@ def test_it_keeps_the_contract(tokenizer: Tokenizer, tmp_path: Path) -> None:
     assert 0 <= tokenizer.eos_id < tokenizer.vocab_size
 
 
-def test_flat_ids_are_those_of_each_text(tokenizer: Tokenizer) -> None:
+def ids_of(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+    return [[*tokenizer.encode(text), tokenizer.eos_id] for text in texts]
+
+
+def test_documents_are_the_ids_of_each_and_an_end(tokenizer: Tokenizer) -> None:
     texts = [*TEXTS[:5], "", STRANGE, "數 <s> </s>"]
-    flat, lengths = tokenizer.encode_flat(texts)
-    assert flat.tolist() == [token for text in texts for token in tokenizer.encode(text)]
-    assert lengths.tolist() == [len(tokenizer.encode(text)) for text in texts]
-    assert [len(found) for found in tokenizer.encode_flat([])] == [0, 0]
+    ids, lengths = tokenizer.encode_documents(texts)
+    assert ids.tolist() == [*chain(*ids_of(tokenizer, texts))]
+    assert lengths.tolist() == [*map(len, ids_of(tokenizer, texts))]
+    assert [len(found) for found in tokenizer.encode_documents([])] == [0, 0]
 
 
 def test_what_transformers_does_to_a_text_is_done_to_many(tmp_path: Path) -> None:
@@ -76,12 +81,15 @@ def test_what_transformers_does_to_a_text_is_done_to_many(tmp_path: Path) -> Non
     TRAINED.save(tmp_path)
     shouting = Shouting(tokenizer_file=str(tmp_path / "tokenizer.json"), eos_token=END_OF_TEXT)
     tokenizer = HuggingFaceTokenizer(shouting, "shouting")
-    assert tokenizer.encode_flat(TEXTS[:2])[0].tolist() == TRAINED.encode(TEXTS[0].upper() + TEXTS[1].upper())
+    assert tokenizer._library is None
+    expected = ids_of(TRAINED, [text.upper() for text in TEXTS])
+    assert tokenizer.encode_documents(TEXTS)[0].tolist() == [*chain(*expected)]
     quiet = PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"), eos_token=END_OF_TEXT)
     # Settings that a call leaves in the tokenizer of transformers.
     quiet(TEXTS[:2], truncation=True, max_length=3)
-    found = HuggingFaceTokenizer(quiet, "quiet").encode_flat(TEXTS)[0].tolist()
-    assert found == [token for text in TEXTS for token in TRAINED.encode(text)]
+    tokenizer = HuggingFaceTokenizer(quiet, "quiet")
+    assert tokenizer._library is not None
+    assert tokenizer.encode_documents(TEXTS)[0].tolist() == [*chain(*ids_of(TRAINED, TEXTS))]
 
 
 def test_saved_and_loaded_it_is_the_same(tokenizer: Tokenizer, tmp_path: Path) -> None:
