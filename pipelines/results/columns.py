@@ -196,6 +196,8 @@ AFTER_TASKS = [
     _column("estimator", "Estimator", "text"),
     _column("kind", "Kind", "text"),
     _column("budget", "Budget", "text", page="differing"),
+    _column("role", "Role", "text"),
+    Column("search", "Search", lambda entry: entry.stratum or None, "text"),
     _column("arithmetic", "Arithmetic", "text", table="differing", page="differing"),
     Column(
         "pretrained",
