@@ -93,7 +93,7 @@ def test_orders_put_the_better_first_and_the_missing_last(ablation: list[Entry])
 
     assert order("inference_flops_per_token") == order("inference_flops_per_token:asc")
     costs = [
-        entry.inference_flops_per_token
+        entry.inference_flops_per_token or 0.0
         for _, entry in View.parse(ablation, sort="inference_flops_per_token").order(group)
     ]
     assert costs == sorted(costs)
