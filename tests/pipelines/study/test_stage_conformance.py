@@ -72,6 +72,23 @@ class TestBenchmarks(StageKindConformance):
         return Experiment.model_validate({**TINY, "benchmarks": {"tasks": [str(task)], "num_samples": 4}})
 
 
+class TestThePagesExample(StageKindConformance):
+    """The kind that ``docs/how-to/own-stage.md`` shows."""
+
+    name = "counting"
+    settings: ClassVar[Mapping[str, Any]] = {"token": 98}
+
+    @pytest.fixture(autouse=True)
+    def _registered(self, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+        folder = tmp_path_factory.getbasetemp() / "page"
+        folder.mkdir(exist_ok=True)
+        page = Path("docs/how-to/own-stage.md").read_text(encoding="utf-8")
+        (folder / "my_stages.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+        monkeypatch.syspath_prepend(str(folder))
+        if self.name not in STAGE_KINDS.names():
+            STAGE_KINDS.register(self.name, "my_stages:COUNTING")
+
+
 def test_every_kind_that_ships_is_tested() -> None:
     tested = {each.name for each in StageKindConformance.__subclasses__() if hasattr(each, "name")}
     assert set(STAGE_KINDS.built_in) <= tested
