@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 import secrets
 import sys
 import sysconfig
@@ -14,6 +15,7 @@ from pathlib import Path
 
 OUR_PACKAGES = frozenset({"calm_bench", "evals", "pipelines"})
 """Governed by the revisions of their stages instead."""
+_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 THIS_PROCESS = secrets.token_hex(32)
 """Stands for code that cannot be read: nobody else may take it for their own."""
 
@@ -94,7 +96,10 @@ def module_file(name: str, folder: Path) -> Path | None:
 
 
 def _imports(file: Path) -> Iterator[tuple[str, int]]:
-    """Names of imported modules with the dots before them; of ``from a import b`` both ``a`` and ``a.b``."""
+    """Names of imported modules with the dots before them; of ``from a import b`` both ``a`` and ``a.b``.
+
+    A string counts where it names a module to be imported: ``module:NAME``, or what ``import_module`` is given.
+    """
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):
@@ -107,6 +112,15 @@ def _imports(file: Path) -> Iterator[tuple[str, int]]:
             if module:
                 yield module, node.level
             yield from ((f"{module}.{alias.name}".lstrip("."), node.level) for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _TARGET.fullmatch(node.value):
+            yield node.value.partition(":")[0], 0
+        elif isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__"):
+            given = [argument.value for argument in node.args[:1] if isinstance(argument, ast.Constant)]
+            yield from ((name.lstrip("."), len(name) - len(name.lstrip("."))) for name in map(str, given))
+
+
+def _called(node: ast.Call) -> str:
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
 
 
 @lru_cache(maxsize=1)

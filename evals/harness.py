@@ -18,6 +18,7 @@ from lm_eval.api.model import LM, CacheHook
 
 from calm_bench.fingerprint import IDENTITY_LENGTH
 from calm_bench.lm.base import ChunkLanguageModel, NotFinite
+from calm_bench.model_code import model_code
 from calm_bench.opening import Vocabulary, open_network, open_tokenizer, open_vocabulary, tokenizer_setting
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import did_you_mean
@@ -126,9 +127,13 @@ class CalmBenchLM(LM):  # type: ignore[misc]
 
     @cached_property
     def identity(self) -> str:
-        """16 hex digits of all that answers depend on: weights, tokenizer, settings and a scorer's own code."""
+        """16 hex digits of all that answers depend on: weights, tokenizer, settings, and code from elsewhere of a
+        scorer, a head or a family."""
         digest = hashlib.sha256(repr((type(self.network).__name__, self.network.chunk_size, self.settings)).encode())
         digest.update(str(getattr(self.vocabulary, "digest", "")).encode())
+        # Only where there is some: caches of other models stay theirs.
+        for name, code in sorted(model_code(self.network.config).items()):
+            digest.update(f"{name} {code}".encode())
         if self.scorer != EXACT:
             digest.update((SCORERS.code_digest(self.scorer) or "").encode())
         for name, tensor in self.network.state_dict().items():

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from calm_bench.config import LanguageModel
 from calm_bench.fingerprint import file_digest
+from calm_bench.model_code import model_code
 from pipelines.store.integrity import recorded_digests
 from pipelines.store.store import Store
+from pipelines.study.stage_folder import StageRecord
 
 if TYPE_CHECKING:
     from evals.sums import ScoredSums
@@ -36,6 +39,8 @@ def _stored(model: TrainedModel, store: Store, protocol_hash: str) -> ScoredSums
     # The name of a folder says nothing about what lies in it: copies are changed, and folders renamed.
     if trained is None or model.autoencoder is not None or not _is_published(model.folder, trained):
         return None
+    if not _has_its_code(trained):
+        return None
     for stage in store.records("evaluation"):
         if stage.inputs["language_model"].identity != identity:
             continue
@@ -57,6 +62,13 @@ def _is_published(model_folder: Path, stage_folder: Path) -> bool:
     own = stage_folder / "model"
     published = recorded_digests(stage_folder, "model") or _digests(own)
     return _digests(model_folder) == published
+
+
+def _has_its_code(stage_folder: Path) -> bool:
+    """Whether the code from elsewhere that a model is made of is what its stage was trained and scored with."""
+    config = StageRecord.load(stage_folder).config
+    recorded = {name: config[name] for name in ("head_code", "family_code") if name in config}
+    return recorded == model_code(LanguageModel.model_validate(config["model"]))
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -14,11 +14,10 @@ from typing import Any
 
 from calm_bench.config import Benchmarks, Corpus, Experiment, LanguageModel, Samples, Tokens
 from calm_bench.fingerprint import folder_identity
-from calm_bench.head_config import CustomHead
+from calm_bench.model_code import model_code
 from calm_bench.overrides import ConfigurationError
 from calm_bench.pretrained_config import Pretrained, folder_chunk_size
 from calm_bench.registry import UnknownName
-from calm_bench.source_digest import code_digest
 from evals.task_identity import task_identity, unkept
 from pipelines.study.stage import Stage, StageGraph
 from pipelines.study.stage_kind import STAGE_KINDS, StageKind
@@ -142,7 +141,11 @@ def _extra_stages(experiment: Experiment, graph: StageGraph) -> Iterator[Stage]:
     for kind, settings in check_extra_stages(experiment):
         yield _stage(
             kind.name,
-            config={"seed": experiment.seed, "settings": settings},
+            config={
+                "seed": experiment.seed,
+                "settings": settings,
+                **_code("code", STAGE_KINDS.code_digest(kind.name)),
+            },
             inputs={name: graph[name] for name in kind.reads if name in graph},
             label=f"{kind.name} of the {graph['language_model'].label}",
         )
@@ -206,16 +209,10 @@ def _pretrained(section: str, part: Pretrained, chunk_size: int) -> tuple[dict[s
 
 
 def _own_code(model: LanguageModel) -> dict[str, Any]:
-    """What the settings do not tell: the revision of the family, and the content of a head or a family that is a class
-    from elsewhere, whose name does not change with it."""
-    head = model.head.target if model.family.uses("head") and isinstance(model.head, CustomHead) else None
-    family = model.custom.target if model.family.uses("custom") else None
+    """What the settings do not tell: the revision of the family, and the content of code from elsewhere, whose name
+    does not change with it."""
     revision = model.family.revision
-    found: dict[str, Any] = {} if revision == 1 else {"family_revision": revision}
-    for name, target in (("head_code", head), ("family_code", family)):
-        if target is not None:
-            found |= _code(name, code_digest(target.partition(":")[0]))
-    return found
+    return ({} if revision == 1 else {"family_revision": revision}) | model_code(model)
 
 
 def _code(name: str, digest: str | None) -> dict[str, str]:

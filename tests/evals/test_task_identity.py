@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from calm_bench.config import Experiment
+from calm_bench.config import Experiment, ExtraStage, LanguageModel
 from calm_bench.corpora.source import CORPORA
 from calm_bench.fingerprint import identity
+from calm_bench.model_code import model_code
 from calm_bench.source_digest import code_digest
 from evals.scorers import SCORERS
 from evals.task_files import TaskFileError
@@ -22,6 +23,7 @@ from evals.tasks import shipped_tasks
 from pipelines.study.config import Study
 from pipelines.study.graph import stages_for
 from pipelines.study.identity import study_identity
+from pipelines.study.stage_kind import STAGE_KINDS
 from tests.evals.own_tasks import ROWS, write_rows, write_task
 
 
@@ -166,6 +168,39 @@ def test_the_code_of_a_head_of_ones_own_enters_its_models(tmp_path: Path, monkey
     after = identities()
     assert (after[0] != before[0], after[1] == before[1]) == (True, True)
     assert "head_code" not in stages_for(Experiment())["language_model"].config
+
+
+@pytest.mark.parametrize(
+    "names_it",
+    ["from importlib import import_module\nPARTS = import_module('my_parts')\n", "NETWORK = 'my_parts:Network'\n"],
+)
+def test_code_that_a_string_names_is_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names_it: str) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "my_family.py").write_text(names_it)
+    (tmp_path / "my_parts.py").write_text("SIZE = 1\n")
+    model = LanguageModel.model_validate(
+        {"kind": "custom", "custom": {"target": "my_family:FAMILY"}, "training": {"num_steps": 1}}
+    )
+    before = model_code(model)
+    assert set(before) == {"family_code"}
+    (tmp_path / "my_parts.py").write_text("SIZE = 2\n")
+    assert model_code(model) != before
+
+
+def test_the_code_of_an_extra_stage_enters_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    imports = "from pipelines.study.stage_kind import StageKind\n"
+    code = f"{imports}MINE = StageKind('mine-for-a-test', print, reads=('tokens',))\n"
+    (tmp_path / "my_stage.py").write_text(code)
+    monkeypatch.setitem(STAGE_KINDS._targets, "mine-for-a-test", "my_stage:MINE")
+
+    def stage() -> str:
+        return stages_for(Experiment(extra_stages=(ExtraStage(kind="mine-for-a-test"),)))["mine-for-a-test"].identity
+
+    before = stage()
+    assert stage() == before
+    (tmp_path / "my_stage.py").write_text(f"{code}SIZE = 2\n")
+    assert stage() != before
 
 
 PLUG_IN = "from my_parts import SIZE\n\ndef mine(draws, chunks):\n    return draws\n"
