@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from calm_bench.overrides import ConfigurationError
 from pipelines.common.canvas import FAINT, INK, MARKERS, PALETTE, canvas, quiet, write
 from pipelines.common.numbers import printable
+from pipelines.report.label_places import separate
 from pipelines.results.error_unit import errors_over
 from pipelines.results.leaderboard import Group, Leaderboard
 from pipelines.results.looks import Family, Key, key_of, looks_of
@@ -106,11 +107,19 @@ def picture(leaderboard: Leaderboard, size: Size | None = None) -> Iterator[Figu
             )
             panel.supxlabel(_caption(group), x=0.01, ha="left", fontsize=8, color="#666666")
             _legend(left, group, looks)
-        if (layout := figure.get_layout_engine()) is not None:
-            # Once, and not for each format again: it is half the work.
-            layout.execute(figure)
-            figure.set_layout_engine("none")
+        _settle(figure)
         yield figure
+
+
+def _settle(figure: Figure) -> None:
+    """Lay the picture out, once and not for each format again, which is half the work; then place its labels."""
+    from matplotlib.text import Annotation
+
+    if (layout := figure.get_layout_engine()) is not None:
+        layout.execute(figure)
+        figure.set_layout_engine("none")
+    for axes in figure.get_axes():
+        separate(axes, [text for text in axes.texts if isinstance(text, Annotation)])
 
 
 @contextmanager
@@ -127,6 +136,7 @@ def _for_a_paper(leaderboard: Leaderboard, size: Size) -> Iterator[Figure]:
             _panel(panels[1], group, looks, "inference_flops_per_token", "inference FLOPs per token", SMALL)
         panels[0].set_ylabel("BrierLM", color=INK)
         _legend(panels[0], group, looks, SMALL)
+        _settle(figure)
         yield figure
 
 
@@ -202,7 +212,8 @@ def _annotate(axes: Axes, entry: Entry, cost: Cost, font_size: float) -> None:
     axes.annotate(
         label if len(label) <= 24 else label[:23] + "…",
         (getattr(entry, cost), entry.brierlm),
-        # Below and to the right: a front rises to the right, so its line passes above. But not below the axis.
+        # Below and to the right: a front rises to the right, so its line passes above. But not below the axis. Where
+        # another label is there, it moves.
         xytext=(6, 5) if is_low else (8, -11),
         textcoords="offset points",
         fontsize=font_size,

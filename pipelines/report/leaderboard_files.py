@@ -9,6 +9,7 @@ from pathlib import Path
 from calm_bench.atomic import write_bytes, write_with
 from pipelines.report.pictures import attempt
 from pipelines.results.leaderboard import Leaderboard
+from pipelines.results.pooling import pooled
 from pipelines.store.layout import LEADERBOARD_FILE
 
 
@@ -43,6 +44,7 @@ def _draw(leaderboard: Leaderboard, paths: Sequence[Path]) -> None:
     from pipelines.common.canvas import write
     from pipelines.report.figure import picture
 
-    with picture(leaderboard) as figure:
+    # As the table that the run prints: several seeds of a configuration are one point.
+    with picture(Leaderboard(pooled(leaderboard))) as figure:
         for path in paths:
             write_with(path, functools.partial(write, figure, file_format=path.suffix.removeprefix(".")))

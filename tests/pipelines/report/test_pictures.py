@@ -67,3 +67,15 @@ def test_a_picture_never_stands_beside_tables_of_other_rows(
     # As a killed process leaves it: tables without their picture are drawn again.
     after.unlink()
     assert write_leaderboard(more, tmp_path)["png"].exists()
+
+
+def test_seeds_of_a_configuration_are_one_point(make_entry: Callable[..., Entry], tmp_path: Path) -> None:
+    rows = [
+        make_entry(label=f"token, seed={seed}", seed=seed, trial=seed, configuration="c", brierlm=10.0 + seed)
+        for seed in range(3)
+    ]
+    written = write_leaderboard(Leaderboard(rows), tmp_path)
+    picture = written["svg"].read_text(encoding="utf-8")
+    assert "seed=" not in picture
+    assert picture.count("<!-- token -->") == 2, "once in each panel"
+    assert written["csv"].read_text().count("seed=") == 3, "every row is in the tables"

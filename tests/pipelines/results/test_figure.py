@@ -4,6 +4,7 @@ import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -93,6 +94,33 @@ def test_a_picture_for_a_paper_has_its_size_and_no_words_of_its_own(ablation: li
         assert min(sizes) >= 5.5
     draw(board, tmp_path / "column.pdf", size=(3.3, 2.4))
     assert (tmp_path / "column.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize("size", [None, "3.3x2.4", "7x2.4"])
+def test_labels_cover_neither_each_other_nor_points(
+    make_entry: Callable[..., Entry], size: str | None, tmp_path: Path
+) -> None:
+    """Points as close as those of equal budgets are."""
+    scores = {"token": 20.0, "K=2": 19.6, "K=4 flow": 19.2, "K=4": 18.8, "patch K=4": 12.0}
+    rows = [
+        make_entry(label=label, brierlm=score, brierlm_se=0.2, total_training_flops=flops, training_flops=flops)
+        for (label, score), flops in zip(scores.items(), (4e12, 4.1e12, 4e12, 3.9e12, 9e12), strict=True)
+    ]
+    with picture(Leaderboard(rows), None if size is None else parse_size(size)) as figure:
+        canvas: Any = figure.canvas
+        renderer = canvas.get_renderer()
+        for axes in figure.get_axes():
+            boxes = [text.get_window_extent(renderer) for text in axes.texts]
+            assert len(boxes) == len(rows)
+            points = [axes.transData.transform((axes_cost(axes, row), row.brierlm)) for row in rows]
+            for number, box in enumerate(boxes):
+                assert not any(box.overlaps(other) for other in boxes[:number]), axes.texts[number].get_text()
+                assert not any(box.contains(*point) for point in points), axes.texts[number].get_text()
+
+
+def axes_cost(axes: Any, row: Entry) -> float:
+    """What a row costs on these axes."""
+    return row.total_training_flops if "training" in axes.get_xlabel() else row.inference_flops_per_token
 
 
 def test_several_protocols_are_no_picture_for_a_paper(ablation: list[Entry], tmp_path: Path) -> None:
