@@ -89,10 +89,16 @@ def experiment_id(client: MlflowClient, name: str, uri: str, artifacts: Path) ->
     would otherwise use the working directory.
 
     Raises:
-        TrackingError: the store was moved with the database in it, which would write files into the old place.
+        TrackingError: somebody deleted it, or the store was moved with the database in it, which would write files
+            into the old place.
     """
     found = client.get_experiment_by_name(name)
     if found is not None:
+        if found.lifecycle_stage == "deleted":
+            raise TrackingError(
+                f"the experiment {name!r} was deleted in MLflow: restore it (MLFLOW_TRACKING_URI={redact(uri)} mlflow "
+                f"experiments restore --experiment-id {found.experiment_id}), or name another (tracking.experiment)"
+            )
         _refuse_moved(str(found.artifact_location), uri, artifacts)
         return str(found.experiment_id)
     decides = is_server(uri) or urlsplit(uri).scheme == "databricks"
