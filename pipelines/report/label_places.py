@@ -35,7 +35,8 @@ def separate(axes: Axes, labels: Sequence[Annotation]) -> None:
     figure: Any = axes.get_figure(root=True)
     renderer = figure.canvas.get_renderer()
     half = MARKER * figure.dpi / 72.0
-    taken = [_around(*axes.transData.transform(label.xy), half) for label in labels]
+    points = axes.transData.transform([label.xy for label in labels])
+    taken = [_around(float(x), float(y), half) for x, y in points]
     if (legend := axes.get_legend()) is not None:
         taken.append(legend.get_window_extent(renderer))
     frame = axes.get_window_extent(renderer)
@@ -65,8 +66,8 @@ def _around(x: float, y: float, half: float) -> Bbox:
 
 def _shared(one: Bbox, other: Bbox) -> float:
     """Area that two boxes share."""
-    width = min(one.x1, other.x1) - max(one.x0, other.x0)
-    height = min(one.y1, other.y1) - max(one.y0, other.y0)
+    width: float = min(one.x1, other.x1) - max(one.x0, other.x0)
+    height: float = min(one.y1, other.y1) - max(one.y0, other.y0)
     return max(width, 0.0) * max(height, 0.0)
 
 
