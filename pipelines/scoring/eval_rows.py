@@ -66,6 +66,7 @@ class RowOfModel:
             "tasks": tuple(tasks),
             "text": f"{corpus_name(text.source)}, split {text.split}",
             "corpus_digest": text.digest,
+            "copied_documents": text.copied_documents,
         }
         return tuple(
             Entry.model_validate(self.fields | common | _scores(result))
@@ -90,8 +91,6 @@ def _scores(result: BrierResult) -> dict[str, Any]:
     return {name: getattr(result, name) for name in (*ROW_FIELDS, "error_unit", "estimator")} | {
         "replicates": _replicates(result),
         "decode_mode": result.protocol.decode_mode,
-        # Counted by a study alone.
-        "copied_documents": 0,
     }
 
 

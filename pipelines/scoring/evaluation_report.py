@@ -70,6 +70,8 @@ class ScoredText:
     digest: str
     """Digest of the corpus."""
     tokenizer: str
+    copied_documents: int = 0
+    """Documents of the split that are exact copies of an earlier one there."""
 
     def __str__(self) -> str:
         return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,19 +64,24 @@ def export_model(
     network = open_network(model.folder, "cpu", model.autoencoder)
     setting = model.tokenizer or tokenizer_setting(model.folder)
     tokenizer = None if setting is None else open_tokenizer(setting)
-    notes: list[str] = []
-    if format == "hf":
-        network.save(folder)
-        if tokenizer is not None:
-            tokenizer.save(folder / TOKENIZER_FOLDER)
-    else:
-        notes += _write_released(network, tokenizer, folder, weights, portable)
-    if tokenizer is None:
-        notes.append("there is no tokenizer: the model came without one, so texts are token ids")
-    else:
-        save_for_transformers(tokenizer, folder)
-    card = model_card(name, network, model.corpus, rows_of_model(model, store), format, notes)
-    card.save(folder / CARD_FILE)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Under its name when it is whole, and not before.
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        part, notes = Path(scratch) / "model", list[str]()
+        if format == "hf":
+            network.save(part)
+            if tokenizer is not None:
+                tokenizer.save(part / TOKENIZER_FOLDER)
+        else:
+            inner = Path(AUTOENCODER_FOLDER) if portable else folder.absolute() / AUTOENCODER_FOLDER
+            notes += _write_released(network, tokenizer, part, weights, str(inner))
+        if tokenizer is None:
+            notes.append("there is no tokenizer: the model came without one, so texts are token ids")
+        else:
+            save_for_transformers(tokenizer, part)
+        card = model_card(name, network, model.corpus, rows_of_model(model, store), format, notes)
+        card.save(part / CARD_FILE)
+        part.replace(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return Exported(
         folder, tuple((path.relative_to(folder).as_posix(), path.stat().st_size) for path in files), tuple(notes)
@@ -83,13 +89,13 @@ def export_model(
 
 
 def _write_released(
-    network: ChunkLanguageModel, tokenizer: Tokenizer | None, folder: Path, weights: Format, portable: bool
+    network: ChunkLanguageModel, tokenizer: Tokenizer | None, folder: Path, weights: Format, ae_path: str
 ) -> list[str]:
+    """Write the model and, beside it, its autoencoder, at which ``ae_path`` is to point."""
     from calm_bench.lm.calm import Calm
 
     eos_id = None if tokenizer is None else tokenizer.eos_id
-    if not portable or not isinstance(network, Calm):
-        return export_reference(network, folder, eos_id, format=weights)
-    notes = export_reference(network, folder, eos_id, format=weights, ae_path=AUTOENCODER_FOLDER)
-    export_reference(network.autoencoder, folder / AUTOENCODER_FOLDER, eos_id, format=weights)
+    notes = export_reference(network, folder, eos_id, format=weights, ae_path=ae_path)
+    if isinstance(network, Calm):
+        export_reference(network.autoencoder, folder / AUTOENCODER_FOLDER, eos_id, format=weights)
     return notes

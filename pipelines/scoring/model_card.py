@@ -69,7 +69,7 @@ def model_card(
         metrics=["brierlm"] if rows else None,
         eval_results=[result for row in rows for result in _results(row, source)] or None,
     )
-    parts = [f"# {printable(name)}", _kind(network, source), *(_score(row, source) for row in rows)]
+    parts = [f"# {printable(name)}", _kind(network, source), *map(_score, rows)]
     if rows:
         parts.append(_compute(rows[0]))
     parts.append(f"## Use\n\n{_USE[format]}")
@@ -90,19 +90,19 @@ def _kind(network: ChunkLanguageModel, source: str | None) -> str:
     return f"{kind}{trained}."
 
 
-def _score(row: Entry, source: str | None) -> str:
+def _score(row: Entry) -> str:
     lines = [f"| BrierLM | {clipped_with_error(row.brierlm, row.brierlm_se)} |"]
     lines += [
         f"| Brier-{n} times 100 | {with_error(100 * value, 100 * error)} |"
         for n, (value, error) in enumerate(row.parts, 1)
     ]
-    text = "held-out text" if source is None else f"held-out text of {corpus_name(source)}"
     table = "\n".join(["| score | ± one standard error |", "| :-- | --: |", *lines])
     return (
         f"## Score\n\n{table}\n\nBrierLM is 100 times the geometric mean of Brier-1 to 4; higher is better. Measured "
-        f"on {text} (corpus `{row.corpus_digest[:16]}`): {row.num_positions:,} positions in {row.num_documents:,} "
-        f"documents, {row.num_samples} samples at each, decoded by {printable(row.decode_mode)}; errors are over "
-        f"{row.error_unit}s. Protocol `{row.protocol_hash}`: scores compare where it is equal."
+        f"on {printable(row.text) or 'held-out text'} (corpus `{row.corpus_digest[:16]}`): {row.num_positions:,} "
+        f"positions in {row.num_documents:,} documents, {row.num_samples} samples at each, decoded by "
+        f"{printable(row.decode_mode)}; errors are over {row.error_unit}s. Protocol `{row.protocol_hash}`: scores "
+        "compare where it is equal."
     )
 
 

@@ -122,8 +122,10 @@ class Scoring:
     def text(self) -> ScoredText:
         """What is scored, for people and programs."""
         source, split = self.experiment.corpus.source, self.experiment.evaluation.split
-        digest = str(self._store.result(self._graph["corpus"])["digest"])
-        return ScoredText(source, split, digest, self.tokenizer.name)
+        corpus = self._store.result(self._graph["corpus"])
+        # Corpora from before copies were counted say nothing of them.
+        copied = int(corpus.get("repeated", {}).get(split, 0))
+        return ScoredText(source, split, str(corpus["digest"]), self.tokenizer.name, copied)
 
     def protocol(self, name: Literal["matched", "paper"] | None = None) -> Protocol:
         """The protocol called ``name`` on this text; unset means the one of ``evaluation.protocol``.

@@ -96,14 +96,19 @@ def evaluate(
         found = open_code(model, tokenizer)
     else:
         found = replace(_find_model(model, where), tokenizer=tokenizer, autoencoder=autoencoder)
+    if rows is not None:
+        # A file that holds something else is told of before minutes are spent.
+        add_rows(rows, ())
     with windows_done() as progress:
         report = evaluate_model(model, found, where, overrides or (), device, wanted, progress)
-    if rows is not None:
-        write_bytes(rows, add_rows(rows, report.entries).to_json().encode())
     if as_json:
         print_json(report.to_dict())
     else:
         print_report(report, console())
+    if rows is not None:
+        write_bytes(rows, add_rows(rows, report.entries).to_json().encode())
+        if not as_json:
+            say(console(), f"Rows    {rows}", style="dim")
     if track:
         parameters = {"model": model, "overrides": " ".join(overrides or ()), **wanted.parameters}
         address = track_evaluation(report, found.folder, parameters, where.root, say_on_stderr)

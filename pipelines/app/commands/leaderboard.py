@@ -213,6 +213,10 @@ def _print_headline(rows: list[Entry], store: str | None, from_files: bool, form
     if format not in (Format.table, Format.json):
         raise ConfigurationError("--headline is printed as text, or by --format json")
     found = headlines(rows, stored_trajectories(open_store(store)) if from_files else (), at)
+    if not found:
+        raise ConfigurationError(
+            "there is no headline: it compares families of models of this project by FLOPs, and no row has both"
+        )
     if format is Format.json:
         print_json([one.to_dict() for one in found])
         return

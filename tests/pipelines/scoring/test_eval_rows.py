@@ -19,6 +19,8 @@ from pipelines.results.merging import merged
 from pipelines.scoring.eval_rows import add_rows
 from tests.pipelines.scoring.test_exporting import SMALL
 
+pytestmark = pytest.mark.slow
+
 CODE = """
 import numpy as np
 

@@ -15,8 +15,9 @@ from transformers import AutoModel, AutoTokenizer
 import calm_bench as cb
 import calm_bench.hub
 from calm_bench.lm import load_language_model
-from pipelines.common.corpus_name import corpus_name
 from tests.pipelines.scoring.fake_hub import FakeHub, serving
+
+pytestmark = pytest.mark.slow
 
 SMALL = ["autoencoder.training.num_steps=5", "model.training.num_flops=3e8", "evaluation.max_windows=12"]
 
@@ -143,18 +144,3 @@ def test_a_refused_token_is_told_and_not_shown(study: cb.StudyResult, store: Pat
 def test_other_names_of_repositories_are_refused(study: cb.StudyResult, store: Path) -> None:
     done = command(store, "push", "K=2", "calm", "--dry-run")
     assert (done.returncode, "OWNER/NAME" in done.stderr) == (2, True)
-
-
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
-        ("stdlib", "stdlib"),
-        ("hf:Salesforce/wikitext", "Salesforce/wikitext"),
-        ("hf:/home/ada/set", "set"),
-        ("/home/ada/secret-project/text.jsonl", "text.jsonl"),
-        ("data/text.txt", "text.txt"),
-        ("https://ada:pass@host.example/x/text.txt", "text.txt"),
-    ],
-)
-def test_corpora_are_called_without_folders(source: str, expected: str) -> None:
-    assert corpus_name(source) == expected
