@@ -120,7 +120,9 @@ def test_labels_cover_neither_each_other_nor_points(
 
 def axes_cost(axes: Any, row: Entry) -> float:
     """What a row costs on these axes."""
-    return row.total_training_flops if "training" in axes.get_xlabel() else row.inference_flops_per_token
+    cost = row.total_training_flops if "training" in axes.get_xlabel() else row.inference_flops_per_token
+    assert cost is not None
+    return cost
 
 
 def test_several_protocols_are_no_picture_for_a_paper(ablation: list[Entry], tmp_path: Path) -> None:
