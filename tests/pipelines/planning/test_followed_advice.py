@@ -12,6 +12,7 @@ from calm_bench.errors import CalmBenchError
 from pipelines.execution.choose_executor import make_executor
 from pipelines.planning.limit import parse_limit
 from pipelines.planning.machines import machine_named
+from pipelines.planning.objective_text import settle_objective_text
 from pipelines.planning.plan import plan_study
 from pipelines.planning.preflight import check_study
 from pipelines.store.store import Store
@@ -29,10 +30,17 @@ def look_at(folder: Path, *settings: str) -> None:
     study = resolve_study("smoke", [*source, f"execution.store={folder}", *settings])
     check_study(study)
     store = Store(folder / "runs")
+    settle_objective_text(study, store)
     make_executor(study.execution, store)
     for trial in plan_study(study, store).trials:
         if trial.error is not None:
             raise CalmBenchError(trial.error)
+
+
+CUDA = ["execution.device=cuda", "execution.gpus_per_stage=1"]
+RANGE = "search.parameters=[{name: model.training.learning_rate, low: 1e-4, high: 1e-2, log: true}]"
+TPE = ["search.sampler=tpe", "search.num_trials=2"]
+ON_TEST = "search.split=test"
 
 
 @pytest.mark.parametrize(
@@ -60,6 +68,10 @@ def look_at(folder: Path, *settings: str) -> None:
         ),
         (["execution.backend=local", "execution.workers=2"], "execution.backend=ray", ["execution.workers=2"]),
         (["execution.backend=local", "execution.workers=2"], "or execution.workers=1", ["execution.backend=local"]),
+        (["execution.device=cuda"], "needs execution.gpus_per_stage=1", CUDA),
+        ([RANGE], "use sampler: tpe", [RANGE, *TPE]),
+        ([*TPE, ON_TEST], "Leave search.split out", TPE),
+        ([*TPE, ON_TEST], "search.allow_test_objective=true", [*TPE, ON_TEST, "search.allow_test_objective=true"]),
         (
             ["search.parameters.0.include=[tokens]"],
             "there are \\['token'",
@@ -71,6 +83,18 @@ def test_settings(tmp_path: Path, given: list[str], advice: str, followed: list[
     with pytest.raises(CalmBenchError, match=advice):
         look_at(tmp_path, *given)
     look_at(tmp_path, *followed)
+
+
+@pytest.mark.parametrize(
+    ("given", "printed"),
+    [(["seed=0,1,2"], r"'(search\.parameters=.+)'"), ([*TPE, ON_TEST], r"'(final=.+)'")],
+)
+def test_settings_as_they_are_printed(tmp_path: Path, given: list[str], printed: str) -> None:
+    with pytest.raises(CalmBenchError) as refused:
+        look_at(tmp_path, *given)
+    named = re.search(printed, str(refused.value))
+    assert named is not None, refused.value
+    look_at(tmp_path, *(text for text in given if text not in ("seed=0,1,2", ON_TEST)), named[1])
 
 
 def test_a_corpus_by_its_path(tmp_path: Path) -> None:
