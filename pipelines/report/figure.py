@@ -223,14 +223,19 @@ def _annotate(axes: Axes, entry: Entry, cost: Cost, font_size: float) -> None:
 
 
 def _legend(axes: Axes, group: Group, looks: Looks, font_size: float = 9) -> None:
-    """In the upper left corner if short, which is empty: nothing scores high for little. Else where there is room."""
+    """In the upper left corner if short, which is empty: nothing scores high for little. Else where there is room.
+
+    In small print there is none for families whose points all have their label.
+    """
     from matplotlib.lines import Line2D
 
     entries = group.entries
-    corner: Literal["upper left", "best"] = "upper left"
+    is_small = font_size == SMALL
+    corner: Literal["upper left", "best"] = "best" if is_small else "upper left"
     handles = [Line2D([], [], color=FAINT, linestyle=(0, (4, 2)), label="Pareto front")]
     there = set(map(key_of, entries))
-    if len(entries) > LABELLED or any(entry.label != looks[key_of(entry)].name for entry in entries):
+    says_more = any(entry.label != looks[key_of(entry)].name for entry in entries) and not is_small
+    if len(entries) > LABELLED or says_more:
         corner = "best"
         for look in (look for key, look in looks.items() if key in there):
             colour, marker = PALETTE[look.colour], MARKERS[look.marker]
