@@ -1,0 +1,200 @@
+"""How fast text becomes a corpus and tokens, beside the tokenizer's own library and ``datasets``, in one run.
+
+    python -m bench.text [--megabytes 64] [--rounds 3] [--workers 1 2] [--threads]
+    python -m bench.text --memory [--megabytes 64] [--tokenizer bytes]
+
+The text is the documentation of Python, shuffled anew as often as it takes; the tokenizer is a byte-level BPE of 32,000
+entries trained on it, saved as transformers does. Rows of a round are measured in turns, each from a file that was just
+read; what is printed is the median of the rounds. MB are of text. ``--memory`` tells peaks of memory by size instead.
+Without ``--threads`` a tokenizer has one thread, as in a worker of parts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from bench.measure import machine
+from calm_bench.config import Corpus, Experiment, Tokens
+from calm_bench.corpora import SPLITS, read_documents, write_corpus
+from calm_bench.tokens import build_tokenizer, write_tokens
+from calm_bench.tokens.bpe import END_OF_TEXT, BpeTokenizer
+
+VOCABULARY = 32_000
+MEASURE = """
+import resource, sys
+from pathlib import Path
+from calm_bench.config import Corpus, Tokens
+from calm_bench.corpora import write_corpus
+from calm_bench.tokens import write_tokens
+source, folder, tokenizer = sys.argv[1:]
+write_corpus(Corpus(source=source), Path(folder, "corpus"))
+corpus = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+write_tokens(Tokens(tokenizer=tokenizer), Path(folder, "corpus"), Path(folder, "tokens"))
+print(corpus / 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def write_text(path: Path, texts: list[str], megabytes: float) -> float:
+    """Write so much of ``texts`` as JSON lines; returns the megabytes of text."""
+    generator = random.Random(0)
+    written = 0
+    with path.open("w") as file:
+        while written < megabytes * 1e6:
+            for text in generator.sample(texts, len(texts)):
+                file.write(json.dumps({"text": text}) + "\n")
+                written += len(text.encode())
+    return written / 1e6
+
+
+def save_tokenizer(folder: Path, texts: list[str]) -> None:
+    """Train a tokenizer and save it as one of transformers."""
+    from transformers import PreTrainedTokenizerFast
+
+    BpeTokenizer.train(texts, VOCABULARY).save(folder / "own")
+    backend = PreTrainedTokenizerFast(tokenizer_file=str(folder / "own" / "tokenizer.json"), eos_token=END_OF_TEXT)
+    backend.save_pretrained(str(folder / "hugging-face"))
+
+
+def seconds(work: Callable[[], object]) -> tuple[float, float]:
+    """Wall time and CPU time, that of processes which have ended included."""
+    began, cpu = time.perf_counter(), _cpu()
+    work()
+    return time.perf_counter() - began, _cpu() - cpu
+
+
+def _cpu() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def rows(source: Path, folder: Path, tokenizer: Path, workers: list[int]) -> Iterator[tuple[str, Callable[[], object]]]:
+    """What is measured, by name."""
+    corpus = folder / "corpus"
+    texts = [text for split in SPLITS for text in read_documents(corpus, split)]
+    yield "corpus", lambda: write_corpus(Corpus(source=str(source)), _empty(folder / "again"))
+    yield "tokens, bytes", lambda: write_tokens(Tokens(), corpus, _empty(folder / "bytes"))
+    config = Tokens(tokenizer=str(tokenizer))
+    yield "tokens, 32k", lambda: write_tokens(config, corpus, _empty(folder / "tokens"))
+    yield "encode_batch_fast", lambda: encode(tokenizer, texts)
+    yield "datasets.map, num_proc=2", lambda: datasets_map(source, tokenizer, _empty(folder / "datasets"))
+    for count in workers:
+        yield f"both stages on Ray, {count} at once", partial(on_ray, source, config, folder / "store", count)
+
+
+def encode(folder: Path, texts: list[str]) -> None:
+    """The ids of all texts by the library itself, in batches, thrown away."""
+    from tokenizers import Tokenizer
+
+    backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    for begin in range(0, len(texts), 256):
+        for encoding in backend.encode_batch_fast(texts[begin : begin + 256], add_special_tokens=False):
+            encoding.ids  # noqa: B018 - what one wants of it
+
+
+def datasets_map(source: Path, folder: Path, cache: Path) -> None:
+    """As users of ``datasets`` do: load, map in two processes, which writes Arrow files."""
+    import datasets
+    from transformers import AutoTokenizer
+
+    datasets.disable_progress_bars()
+    backend = AutoTokenizer.from_pretrained(str(folder))
+    loaded = datasets.load_dataset("json", data_files=str(source), split="train", cache_dir=str(cache))
+    loaded.map(
+        lambda batch: {"input_ids": backend(batch["text"], add_special_tokens=False)["input_ids"]},
+        batched=True,
+        num_proc=2,
+        remove_columns=["text"],
+    )
+
+
+def on_ray(source: Path, tokens: Tokens, folder: Path, workers: int) -> None:
+    """The two stages as a study runs them, Ray's start left out."""
+    from pipelines.execution.ray_executor import RayExecutor
+    from pipelines.store.store import Store
+    from pipelines.study.config import Execution
+    from pipelines.study.graph import stages_for
+
+    graph = stages_for(Experiment(corpus=Corpus(source=str(source)), tokens=tokens))
+    executor = RayExecutor(Store(_empty(folder)), Execution(max_parallel=workers))
+    try:
+        for kind in ("corpus", "tokens"):
+            executor.submit(graph[kind]).result()
+    finally:
+        executor.close()
+
+
+def _empty(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def print_speeds(folder: Path, texts: list[str], megabytes: float, rounds: int, workers: list[int]) -> None:
+    """A table, a line a row."""
+    size = write_text(folder / "text.jsonl", texts, megabytes)
+    write_corpus(Corpus(source=str(folder / "text.jsonl")), folder / "corpus")
+    # Imports are no part of any row.
+    build_tokenizer(Tokens(tokenizer=str(folder / "hugging-face")), []).encode_documents(texts[:1])
+    measured: dict[str, list[tuple[float, float]]] = {}
+    for _ in range(rounds):
+        for name, work in rows(folder / "text.jsonl", folder, folder / "hugging-face", workers):
+            measured.setdefault(name, []).append(seconds(work))
+            print(f"{name}: {measured[name][-1]}", file=sys.stderr, flush=True)
+    print(f"{size:.0f} MB, {rounds} rounds; {machine()}")
+    print("| | MB/s | MB per CPU second | cores |\n|---|---|---|---|")
+    for name, found in measured.items():
+        wall, cpu = (statistics.median(column) for column in zip(*found, strict=True))
+        # Ray's workers are no children of this process.
+        by_cpu = "" if "Ray" in name else f"{size / cpu:.2f} | {cpu / wall:.2f}"
+        print(f"| {name} | {size / wall:.2f} | {by_cpu or ' | '} |")
+
+
+def print_memory(folder: Path, texts: list[str], megabytes: float, tokenizer: str) -> None:
+    """Peaks of one process that makes both stages, at a quarter, half and all of the text."""
+    print("| text, MB | corpus, MB | tokens, MB |\n|---|---|---|")
+    for share in (0.25, 0.5, 1.0):
+        size = write_text(folder / "text.jsonl", texts, megabytes * share)
+        command = [sys.executable, "-c", MEASURE, str(folder / "text.jsonl"), str(_empty(folder / "out"))]
+        out = subprocess.run([*command, tokenizer], check=True, capture_output=True, text=True)
+        corpus, tokens = map(float, out.stdout.split())
+        print(f"| {size:.0f} | {corpus:.0f} | {tokens:.0f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megabytes", type=float, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--tokenizer", choices=["32k", "bytes"], default="32k", help="of --memory")
+    parser.add_argument("--threads", action="store_true", help="let tokenizers use all cores, as they do by themselves")
+    asked = parser.parse_args()
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if asked.threads else "false"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_corpus(Corpus(), folder / "python")
+        texts = [text for split in SPLITS for text in read_documents(folder / "python", split)]
+        if asked.tokenizer == "32k" or not asked.memory:
+            save_tokenizer(folder, texts)
+        if asked.memory:
+            tokenizer = str(folder / "hugging-face") if asked.tokenizer == "32k" else asked.tokenizer
+            print_memory(folder, texts, asked.megabytes, tokenizer)
+        else:
+            print_speeds(folder, texts, asked.megabytes, asked.rounds, asked.workers)
+
+
+if __name__ == "__main__":
+    main()
