@@ -18,11 +18,13 @@ from calm_bench.published_parts import PARTS, RECORD
 from pipelines.execution.executor import Executor
 from pipelines.execution.local_executor import LocalExecutor
 from pipelines.execution.ray_executor import RayExecutor
+from pipelines.store.object_store import ObjectStore
 from pipelines.store.store import Store
 from pipelines.study.config import Execution
 from pipelines.study.graph import stages_for
 from pipelines.study.kinds.text_parts import MUCH_TEXT
 from pipelines.study.stage import Stage, StageGraph
+from tests.object_stores import remote_store
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +51,7 @@ def written(store: Store, graph: StageGraph) -> dict[str, str]:
     """Hashes of what the two stages consist of."""
     found: dict[str, str] = {}
     for kind in ("corpus", "tokens"):
-        folder = store.folder(graph[kind])
+        folder = store.fetch(graph[kind])
         files = (path for path in folder.rglob("*") if path.is_file() and path.name not in NOT_MADE_OF_TEXT)
         found |= {f"{kind}/{path.relative_to(folder)}": file_digest(path) for path in files}
     return found
@@ -101,6 +103,32 @@ def one_cpu() -> Iterator[str]:
 def test_one_cpu_is_enough(tmp_path: Path, graph: StageGraph, expected: dict[str, str], one_cpu: str) -> None:
     store = Store(tmp_path)
     executor = RayExecutor(store, Execution(address=one_cpu))
+    try:
+        run(executor, graph)
+    finally:
+        executor.close()
+    assert written(store, graph) == expected
+
+
+@pytest.fixture
+def idle_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A cluster whose head runs nothing, and two nodes that do."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("CALM_BENCH_CACHE", str(tmp_path / "nodes"))
+    head = {"num_cpus": 0, "object_store_memory": OBJECTS, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    for _ in range(2):
+        cluster.add_node(num_cpus=1, object_store_memory=OBJECTS)
+    yield cluster
+    cluster.shutdown()
+
+
+def test_parts_for_an_object_store_are_made_where_the_stage_is(
+    tmp_path: Path, graph: StageGraph, expected: dict[str, str], idle_head: Any
+) -> None:
+    store = remote_store(ObjectStore(f"file://{tmp_path / 'home'}"), tmp_path / "cache")
+    executor = RayExecutor(store, Execution(address=idle_head.address))
     try:
         run(executor, graph)
     finally:
