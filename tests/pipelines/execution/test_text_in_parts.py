@@ -18,6 +18,7 @@ from calm_bench.published_parts import PARTS, RECORD
 from pipelines.execution.executor import Executor
 from pipelines.execution.local_executor import LocalExecutor
 from pipelines.execution.ray_executor import RayExecutor
+from pipelines.execution.run_stage import StageError
 from pipelines.store.object_store import ObjectStore
 from pipelines.store.store import Store
 from pipelines.study.config import Execution
@@ -116,7 +117,8 @@ def idle_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("CALM_BENCH_CACHE", str(tmp_path / "nodes"))
-    head = {"num_cpus": 0, "object_store_memory": OBJECTS, "include_dashboard": False}
+    quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+    head = {"num_cpus": 0, "object_store_memory": OBJECTS, "include_dashboard": False, "_system_config": quick}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(2):
         cluster.add_node(num_cpus=1, object_store_memory=OBJECTS)
@@ -163,4 +165,28 @@ def test_lost_workers_cost_their_parts_alone(tmp_path: Path, graph: StageGraph, 
     finally:
         executor.close()
     assert killed
+    assert written(store, graph) == expected
+
+
+def test_a_lost_node_costs_its_parts_alone(
+    tmp_path: Path, graph: StageGraph, expected: dict[str, str], idle_head: Any
+) -> None:
+    store = Store(tmp_path / "store")
+    executor = RayExecutor(store, Execution(address=idle_head.address))
+    try:
+        executor.submit(graph["corpus"]).result(300)
+        tokens = executor.submit(graph["tokens"])
+        while published(store, graph["tokens"]) < 2:
+            assert not tokens.done()
+            time.sleep(0.05)
+        before = published(store, graph["tokens"])
+        idle_head.remove_node(idle_head.worker_nodes.copy().pop(), allow_graceful=False)
+        if (error := tokens.exception(300)) is not None:
+            # It was the node where the stage itself waited: a study tries it again.
+            assert isinstance(error, StageError)
+            assert error.cause == "transient"
+            assert published(store, graph["tokens"]) >= before
+            executor.submit(graph["tokens"]).result(300)
+    finally:
+        executor.close()
     assert written(store, graph) == expected
