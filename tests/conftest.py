@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 # Ray reads it when it is imported; `calm-bench` sets it before it imports Ray.
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+
+# A deadline of an example measures what else the machine does.
+hypothesis.settings.register_profile("calm-bench", deadline=None)
+hypothesis.settings.load_profile("calm-bench")
 
 REQUIRE_ALL = bool(os.environ.get("CALM_BENCH_REQUIRE_ALL"))
 """Whether a skipped test is a failure: nobody reads the reasons on CI, where all that tests need is installed."""

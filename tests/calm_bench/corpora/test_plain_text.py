@@ -22,7 +22,7 @@ def cut(path: Path, content: bytes, length: int) -> tuple[list[Document], Skippe
     text=st.text(alphabet=st.sampled_from("ab é🎉 \n"), max_size=400),
     length=st.integers(min_value=4, max_value=50),
 )
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_nothing_but_blank_space_between_documents_is_lost(tmp_path: Path, text: str, length: int) -> None:
     documents, skipped = cut(tmp_path / "a.txt", text.encode(), length)
     joined = "".join(document.text for document in documents)

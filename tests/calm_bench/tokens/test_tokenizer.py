@@ -105,7 +105,7 @@ def test_saved_and_loaded_it_is_the_same(tokenizer: Tokenizer, tmp_path: Path) -
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_bytes_and_bpe_lose_no_text(text: str) -> None:
     try:
         text.encode()

@@ -63,7 +63,7 @@ def test_a_stage_that_is_alone_runs_faster() -> None:
     assert spans[graphs[1].stages[0]].end == pytest.approx(15.0)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.lists(st.floats(0.1, 50.0), min_size=1, max_size=4), min_size=1, max_size=6),
     st.integers(1, 4),
@@ -86,7 +86,7 @@ def test_no_schedule_beats_the_longest_chain_or_all_workers(chains: list[list[fl
             assert spans[each].start >= spans[source].end - 1e-6
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.floats(0.0, 20.0), st.floats(0.1, 9.0), st.integers(0, 100)), max_size=12))
 def test_the_worst_scratch_is_that_of_the_fullest_moment(running: list[tuple[float, float, int]]) -> None:
     stages = [stage(f"s{number}") for number in range(len(running))]

@@ -34,7 +34,7 @@ CHANCE = st.randoms(use_true_random=False)
 
 def moderate(test: Callable[..., None]) -> Callable[..., None]:
     # The fixture is a function without state, so that sharing it between examples is harmless.
-    return settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])(test)
+    return settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])(test)
 
 
 def entries_of(make_entry: Make, rows: list[tuple[str, int, float, float, float | None]]) -> list[Entry]:

@@ -60,7 +60,7 @@ samples.num_prompts=0 tracking.enabled=false``."""
 STUDY = "smoke-eeaf20f0cd048ab1"
 STAGES = sorted((KEPT / "stages").glob("*/*"), key=str)
 
-on_disk = settings(deadline=None, max_examples=30)
+on_disk = settings(max_examples=30)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 words = st.text(max_size=20)
 plain = st.from_regex(r"[a-z_][a-z0-9_]{0,12}", fullmatch=True)
