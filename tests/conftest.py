@@ -43,7 +43,13 @@ STARTING = {"mlflow", "moto", "multiprocessing", "playwright", "psycopg", "ray",
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Files without quick tests are not even imported by ``-m quick``: half of its time would go into that."""
+    """Files without quick tests are not even imported by ``-m quick``: half of its time would go into that.
+
+    Nor are the conftests of folders without any, which ask for packages that quick tests do without.
+    """
+    if config.option.markexpr == "quick" and collection_path.is_dir() and collection_path.is_relative_to(TESTS):
+        below = collection_path.relative_to(TESTS)
+        return None if any(Path(folder).is_relative_to(below) for folder in QUICK_FOLDERS) else True
     if config.option.markexpr == "quick" and collection_path.suffix == ".py" and collection_path.parent != TESTS:
         return None if _folder(collection_path) in QUICK_FOLDERS else True
     return None

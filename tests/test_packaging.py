@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("calm_bench", "evals", "pipelines")
@@ -48,8 +50,8 @@ def declared() -> set[str]:
     return {Requirement(text).name.lower() for text in [*project["dependencies"], *optional]}
 
 
-def pinned() -> dict[str, str]:
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+def pinned(file: str = "constraints.txt") -> dict[str, str]:
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
     return {name.lower(): version for name, _, version in (line.partition("==") for line in lines) if version}
 
 
@@ -66,6 +68,31 @@ def test_every_dependency_is_pinned() -> None:
     pins = pinned()
     assert declared() - set(pins) == set()
     assert pins["torch"] == "2.13.0", "without a local version, which exists on one index only"
+
+
+FROZEN = sorted(path.name for path in ROOT.glob("constraints*.txt"))
+
+
+@pytest.mark.parametrize("file", FROZEN)
+def test_every_set_of_versions_lies_in_the_ranges(file: str) -> None:
+    from packaging.requirements import Requirement
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    pins = {name.replace("_", "-"): version for name, version in pinned(file).items()}
+    assert pins["torch"] == "2.13.0"
+    for wanted in map(Requirement, project["dependencies"]):
+        version = pins[wanted.name.lower().replace("_", "-")]
+        assert wanted.specifier.contains(version), f"{wanted} and {version}"
+        if "lowest" in file:
+            (low,) = (each.version for each in wanted.specifier if each.operator == ">=")
+            bound = Version(low).release
+            assert Version(version).release[: len(bound)] == bound, f"{wanted} and {version}: a bound nobody tests"
+
+
+def test_tox_installs_the_frozen_sets() -> None:
+    told = (ROOT / "tox.ini").read_text(encoding="utf-8")
+    assert set(re.findall(r"constraints[\w-]*\.txt", told)) == set(FROZEN)
+    assert len(FROZEN) == 3
 
 
 def test_ci_runs_what_the_readme_says() -> None:
