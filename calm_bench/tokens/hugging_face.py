@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,11 @@ class HuggingFaceTokenizer:
         from transformers import AutoTokenizer
 
         folder = Path(name).expanduser()
+        if _needs_sentencepiece(folder):
+            raise TokenizerError(
+                f"tokens.tokenizer={name} has a tokenizer.model and no tokenizer.json, and nothing to read it with: "
+                "pip install sentencepiece, or bring the folder that save_pretrained writes where that is installed"
+            )
         try:
             if folder.is_dir():
                 backend = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
@@ -123,6 +129,12 @@ class HuggingFaceTokenizer:
         loaded = cls.from_pretrained(str(folder))
         loaded.name = json.loads((Path(folder) / DESCRIPTION).read_text())["name"]
         return loaded
+
+
+def _needs_sentencepiece(folder: Path) -> bool:
+    """Whether there is but a SentencePiece model and nobody to read it; transformers would ask for tiktoken."""
+    is_alone = (folder / "tokenizer.model").is_file() and not (folder / "tokenizer.json").is_file()
+    return is_alone and find_spec("sentencepiece") is None
 
 
 def _digest(backend: Any, vocabulary: dict[str, int]) -> str:

@@ -35,8 +35,7 @@ def separate(axes: Axes, labels: Sequence[Annotation]) -> None:
     figure: Any = axes.get_figure(root=True)
     renderer = figure.canvas.get_renderer()
     half = MARKER * figure.dpi / 72.0
-    points = axes.transData.transform([label.xy for label in labels])
-    taken = [_around(float(x), float(y), half) for x, y in points]
+    taken = [_around(axes.transData.transform(label.xy), half) for label in labels]
     if (legend := axes.get_legend()) is not None:
         taken.append(legend.get_window_extent(renderer))
     frame = axes.get_window_extent(renderer)
@@ -58,17 +57,18 @@ def _move(label: Annotation, right: float, up: float, side: Any) -> None:
     label.set_horizontalalignment(side)
 
 
-def _around(x: float, y: float, half: float) -> Bbox:
+def _around(point: Any, half: float) -> Bbox:
     from matplotlib.transforms import Bbox
 
+    x, y = point
     return Bbox.from_extents(x - half, y - half, x + half, y + half)
 
 
 def _shared(one: Bbox, other: Bbox) -> float:
     """Area that two boxes share."""
-    width: float = min(one.x1, other.x1) - max(one.x0, other.x0)
-    height: float = min(one.y1, other.y1) - max(one.y0, other.y0)
-    return max(width, 0.0) * max(height, 0.0)
+    width = min(one.x1, other.x1) - max(one.x0, other.x0)
+    height = min(one.y1, other.y1) - max(one.y0, other.y0)
+    return float(max(width, 0.0) * max(height, 0.0))
 
 
 def _outside(box: Bbox, frame: Bbox) -> float:

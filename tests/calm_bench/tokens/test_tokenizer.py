@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 import time
 from collections.abc import Callable
 from itertools import chain
@@ -151,6 +152,17 @@ def test_what_is_no_tokenizer_is_refused_with_the_nearest(tmp_path: Path, monkey
         build_tokenizer(Tokens(tokenizer="byte"), [])
     with pytest.raises(TokenizerError, match=r"tokens\.tokenizer="):
         build_tokenizer(Tokens(tokenizer=str(tmp_path)), [])
+
+
+def test_a_sentencepiece_model_alone_asks_for_its_own_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where sentencepiece is installed, transformers reads it; elsewhere it would ask for tiktoken, which does not."""
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    (tmp_path / "tokenizer.model").write_bytes(b"\n\x0e\n\x05<unk>")
+    with pytest.raises(TokenizerError, match=r"pip install sentencepiece, or bring the folder that save_pretrained"):
+        build_tokenizer(Tokens(tokenizer=str(tmp_path)), [])
+    tokenizer = make_hugging_face(tmp_path)
+    tokenizer.save(tmp_path)
+    assert build_tokenizer(Tokens(tokenizer=str(tmp_path)), []).vocab_size == tokenizer.vocab_size
 
 
 def test_a_changed_or_missing_tokenizer_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
+from calm_bench.config import Experiment
+from calm_bench.memory import autoencoder_training_memory, training_memory
+from calm_bench.overrides import apply_settings, parse_assignment
 from pipelines.execution.events import StageFailed, StageFinished, StageRetried
 from pipelines.execution.failures import cause_of
 from pipelines.execution.local_executor import LocalExecutor
@@ -87,6 +91,21 @@ def test_the_advice_has_the_size_and_says_how_to_make_it_smaller(tiny_study: Cal
     small = tiny_study().experiment()
     small = small.model_copy(update={"model": small.model.model_copy(update={"training": one})})
     assert "micro_batch" not in advice_for(stages_for(small)["language_model"])
+
+
+@pytest.mark.parametrize("kind", ["language_model", "autoencoder"])
+def test_the_micro_batches_that_are_advised_take_less_memory(tiny_study: Callable[..., Study], kind: str) -> None:
+    before = tiny_study().experiment()
+    named = re.search(r"\S+\.gradient_accumulation=\d+", advice_for(stages_for(before)[kind]))
+    assert named is not None
+    after = apply_settings(before, dict([parse_assignment(named[0])]))
+    assert memory_of(kind, after) < memory_of(kind, before)
+
+
+def memory_of(kind: str, experiment: Experiment) -> float:
+    if kind == "autoencoder":
+        return autoencoder_training_memory(experiment.autoencoder, experiment.model.chunk_size, 257).total
+    return training_memory(experiment.model, experiment.autoencoder, 257).total
 
 
 def _raised_from(error: Exception, cause: Exception) -> Exception:
