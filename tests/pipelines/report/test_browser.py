@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -373,6 +374,27 @@ def test_a_finger_reads_before_it_opens(open_page: Opened, study_page: Path) -> 
         shown = page.locator("#chunks-chart .tip > g").bounding_box()
         assert shown["x"] >= 0
         assert shown["x"] + shown["width"] <= PHONE["width"]
+
+
+COLOURS = """svg => [...svg.querySelectorAll('[aria-label=dot] > *')].map(point => getComputedStyle(point).fill)"""
+
+
+def test_a_chart_is_saved_as_it_looks(open_page: Opened, study_page: Path, tmp_path: Path) -> None:
+    with open_page(study_page, accept_downloads=True, scheme="dark") as page:
+        shown = chart(page, "compute-chart").evaluate(COLOURS)
+        with page.expect_download() as download:
+            page.locator("#compute-chart .save").first.click()
+        assert re.fullmatch(r"[\w-]+\.svg", download.value.suggested_filename)
+        download.value.save_as(tmp_path / "chart.svg")
+    assert ElementTree.parse(tmp_path / "chart.svg").getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    (tmp_path / "alone.html").write_text(
+        f"<html data-ready><body style='margin:0'>{(tmp_path / 'chart.svg').read_text(encoding='utf-8')}"
+    )
+    with open_page(tmp_path / "alone.html") as page:
+        svg = page.locator("svg").first
+        assert svg.evaluate(COLOURS) == shown
+        assert len(set(shown)) > 1
+        assert svg.evaluate("svg => getComputedStyle(svg).backgroundColor") != "rgba(0, 0, 0, 0)"
 
 
 def test_hostile_names_and_texts_stay_text(open_page: Opened, hostile_page: Path) -> None:

@@ -2,8 +2,9 @@
 // pointer, finger and keys.
 import * as Plot from "@observablehq/plot";
 import * as d3 from "d3";
-import { byId, make, present, table } from "./elements.js";
+import { byId, make, present, save, table } from "./elements.js";
 import { look } from "./looks.js";
+import { standalone } from "./picture.js";
 
 /**
  * @typedef {object} Point a mark that says more when it is reached
@@ -43,6 +44,11 @@ const drawers = new Map();
  * @param {Chart} chart */
 export function chart({ title, note, describe, controls = [], legend, height = 380, radius = 44, draw, rows }) {
   const area = make("div", { class: "plot", style: { "min-height": `${height}px` } });
+  const keep = () => {
+    const svg = /** @type {SVGSVGElement | null} */ (area.querySelector("svg"));
+    const name = (title ?? "chart").replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "");
+    if (svg) save(`${name.toLowerCase()}.svg`, standalone(svg), "image/svg+xml");
+  };
   const box = make(
     "figure",
     { class: "chart" },
@@ -50,6 +56,11 @@ export function chart({ title, note, describe, controls = [], legend, height = 3
     controls.length > 0 && make("div", { class: "controls" }, ...controls),
     legend,
     area,
+    make(
+      "button",
+      { type: "button", class: "button small save", "aria-label": `Save as SVG: ${title ?? "chart"}`, onclick: keep },
+      "Save as SVG",
+    ),
   );
   if (rows) {
     const details = make("details", { class: "data" }, make("summary", {}, "The data as a table"));
