@@ -24,6 +24,7 @@ OTHERS = {
     "--model_args": "lm-eval",
     "--use_cache": "lm-eval",
     "--include_path": "lm-eval",
+    "--experiment-id": "mlflow",
     "--repo-type": "hf",
     "--local-dir": "hf",
     "--user": "pip",
