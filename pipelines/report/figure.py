@@ -62,11 +62,12 @@ def draw(leaderboard: Leaderboard, path: Path, file_format: str | None = None, s
     with picture(leaderboard, size) as figure:
         try:
             write(figure, path, file_format)
-        except FileNotFoundError as error:
-            if (file_format or path.suffix.lstrip(".")) != "pgf" or path.parent.is_dir() is False:
+        except RuntimeError as error:
+            # What matplotlib makes of a TeX that cannot be started.
+            if not isinstance(error.__cause__, OSError):
                 raise
             raise ConfigurationError(
-                f"{path}: a .pgf is measured by TeX, and there is none here ({error}); .pdf needs none"
+                f"{path}: a .pgf is measured by xelatex, and there is none here ({error.__cause__}); .pdf needs none"
             ) from None
 
 

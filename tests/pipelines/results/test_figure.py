@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -123,6 +124,18 @@ def axes_cost(axes: Any, row: Entry) -> float:
     cost = row.total_training_flops if "training" in axes.get_xlabel() else row.inference_flops_per_token
     assert cost is not None
     return cost
+
+
+@pytest.mark.slow
+def test_pgf_is_written_by_tex_or_says_what_needs_none(ablation: list[Entry], tmp_path: Path) -> None:
+    board, path = Leaderboard(ablation), tmp_path / "column.pgf"
+    if shutil.which("xelatex"):
+        draw(board, path, size=(3.3, 2.4))
+        assert "\\begin{pgfpicture}" in path.read_text(encoding="utf-8")
+        return
+    with pytest.raises(ConfigurationError, match=r"measured by xelatex, and there is none here .*; \.pdf needs none"):
+        draw(board, path, size=(3.3, 2.4))
+    draw(board, path.with_suffix(".pdf"), size=(3.3, 2.4))
 
 
 def test_several_protocols_are_no_picture_for_a_paper(ablation: list[Entry], tmp_path: Path) -> None:
