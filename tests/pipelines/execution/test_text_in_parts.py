@@ -14,7 +14,7 @@ import pytest
 
 from calm_bench.config import Corpus, Experiment, Tokens
 from calm_bench.fingerprint import file_digest
-from calm_bench.published_parts import PARTS, RECORD
+from calm_bench.published_parts import PARTIAL, PARTS, RECORD
 from pipelines.execution.executor import Executor
 from pipelines.execution.local_executor import LocalExecutor
 from pipelines.execution.ray_executor import RayExecutor
@@ -70,6 +70,7 @@ def expected(graph: StageGraph, tmp_path_factory: pytest.TempPathFactory) -> dic
     assert {name for name in found if name.startswith("corpus/train")} == {
         f"corpus/train/part-{number:05d}.arrow" for number in range(3)
     }
+    assert not {PARTS, PARTIAL} & {name.split("/")[1] for name in found}
     return found
 
 
