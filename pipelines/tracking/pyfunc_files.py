@@ -26,12 +26,11 @@ REFERENCE_FILE = "reference.json"
 COPY_FOLDER = "model"
 
 
-def write_pyfunc_files(folder: Path, run_id: str, entry: Entry, when: int) -> None:
-    """Write ``MLmodel`` and ``reference.json`` of the model behind ``entry`` into ``folder``; equal calls write equal
-    files.
+def write_pyfunc_files(folder: Path, entry: Entry, when: int) -> None:
+    """Write ``MLmodel`` and ``reference.json`` of the model behind ``entry`` into ``folder``. They name no run, so that
+    they are the same files in every tracking store.
 
     Args:
-        run_id: whose artifacts they become.
         when: milliseconds since 1970 that the model is dated with.
     """
     from mlflow import pyfunc
@@ -40,7 +39,6 @@ def write_pyfunc_files(folder: Path, run_id: str, entry: Entry, when: int) -> No
     write_json(folder / REFERENCE_FILE, {"identity": entry.model_identity, "label": entry.label})
     model = Model(
         artifact_path=FOLDER,
-        run_id=run_id,
         utc_time_created=datetime.fromtimestamp(when / 1000, UTC).replace(tzinfo=None),
         signature=_signature(),
         model_uuid=entry.model_identity,

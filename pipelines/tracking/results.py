@@ -75,7 +75,7 @@ def _push_model_files(
     if copy_model and copied.is_dir():
         client.log_artifacts(run_id, str(copied), f"{FOLDER}/{COPY_FOLDER}")
     with tempfile.TemporaryDirectory() as scratch:
-        write_pyfunc_files(Path(scratch), run_id, entry, when)
+        write_pyfunc_files(Path(scratch), entry, when)
         client.log_artifacts(run_id, scratch, FOLDER)
 
 
