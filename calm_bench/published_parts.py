@@ -18,6 +18,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from calm_bench.atomic import remove_unfinished
 from calm_bench.fingerprint import file_digest, identity
 
 PARTS, PARTIAL = "parts", "partial"
@@ -56,8 +57,10 @@ def in_this_process(work: Callable[[Part], Found], parts: Sequence[Part]) -> Gen
 
 
 def remove_unfinished_parts(folder: Path) -> None:
-    """Remove what killed processes left of their parts; for whoever begins the work and has it alone."""
+    """Remove what killed processes left of their parts and files; for whoever begins the work and has it alone."""
     shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+    if folder.is_dir():
+        remove_unfinished(folder, older_than_s=-1.0)
 
 
 def publish_part(folder: Path, name: str, what: Any, make: Callable[[Path], Mapping[str, Any]]) -> Published:

@@ -231,7 +231,7 @@ class Execution(Frozen):
     network. Then the trial is recorded as failed and the study goes on. What would fail again is not tried again."""
     keep_checkpoints: PositiveInt = KEEP_CHECKPOINTS
     """Newest checkpoints of a running training that are kept, beside the one of the lowest validation loss."""
-    micro_batch: Literal["auto"] | PositiveInt = "auto"
+    micro_batch: Annotated[Literal["auto"] | PositiveInt, Field(exclude_if=lambda rows: rows == "auto")] = "auto"
     """Sequences of a training that are computed at once, by each of its workers. ``auto`` is as many of a batch as the
     device's memory holds. It changes no result beyond the rounding of sums: ``gradient_accumulation`` of a training is
     for who wants it to be a part of what is trained."""

@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 import pytest
 
 from calm_bench.config import Experiment
+from calm_bench.training_options import DEFAULT_OPTIONS
 from pipelines.execution.run_stage import run_stage
 from pipelines.execution.worker_process import prepare_process
 from pipelines.planning.calibration import Calibration
@@ -135,7 +136,7 @@ class StageKindConformance:
         stage, price = graph[self.name], price_of(experiment, 257)
         machine = machine_named("local", Execution(backend="local"))
         for sizes in (TextSizes(None, None), TextSizes({"train": 1e5, "test": 1e4}, {"train": 1e5, "test": 1e4})):
-            context = cost_context(experiment, graph, price, sizes, Speeds(machine, Calibration()), 2)
+            context = cost_context(experiment, graph, price, sizes, Speeds(machine, Calibration()), DEFAULT_OPTIONS)
             cost = kind.cost(stage, context)
             assert isinstance(cost, StageCost)
             for amount in (cost.seconds, cost.disk_bytes, cost.scratch_bytes):

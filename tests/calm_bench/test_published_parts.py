@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from calm_bench.published_parts import PARTIAL, PARTS, RECORD, link, publish_part
+from calm_bench.published_parts import PARTIAL, PARTS, RECORD, link, publish_part, remove_unfinished_parts
 
 SCRIPT = """
 import sys
@@ -98,6 +98,14 @@ def test_a_part_is_made_once_and_known_by_all_that_it_depends_on(tmp_path: Path)
     assert publish_part(tmp_path, "one", {"seed": 0}, make) == published
     assert file.read_text() == "content"
     assert not list((tmp_path / PARTIAL).iterdir())
+
+
+def test_who_begins_again_removes_what_a_kill_left(tmp_path: Path) -> None:
+    for name in (".corpus.json.a1b2c3d4", "kept.json"):
+        (tmp_path / name).write_text("half")
+    (tmp_path / PARTIAL / "part").mkdir(parents=True)
+    remove_unfinished_parts(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.json"]
 
 
 def test_what_fails_leaves_nothing(tmp_path: Path) -> None:

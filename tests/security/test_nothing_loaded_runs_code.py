@@ -43,6 +43,8 @@ IMPORTERS = {
 """Where modules are imported by a name that is made while the program runs, and whence the name comes."""
 SENT_BY_RAY = {
     "pipelines/execution/same_code.py": "what the driver sends its own worker through Ray, which pickles all it sends",
+    "pipelines/execution/ray_parts.py": "what a worker of Ray Data sends the stage that asked for it, likewise",
+    "calm_bench/testing/corpus_conformance.py": "what the suite pickled itself, to see that it can travel",
 }
 """Where something is unpickled that was never in a file, and whence it comes."""
 UNPICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "jsonpickle"}

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from calm_bench.training_options import DEFAULT_OPTIONS
 from pipelines.execution.events import StageFailed, StageRetried
 from pipelines.execution.local_executor import LocalExecutor
 from pipelines.execution.ray_executor import _perform
@@ -62,7 +63,7 @@ def test_a_worker_that_hears_sigterm_saves_and_ends(store: Store, toy: Toy) -> N
     stage, before = toy("patient"), signal.getsignal(signal.SIGTERM)
     kind = STAGE_KINDS.get(stage.kind)
     threading.Thread(target=_end_this_process_when_claimed, args=(store, stage)).start()
-    answer = _perform(store, stage, kind, "cpu", ("all", "one"), 3, None)
+    answer = _perform(store, stage, kind, "cpu", ("all", "one"), DEFAULT_OPTIONS, None, None)
     assert isinstance(answer, StageError)
     assert answer.cause == "transient", "another worker may go on at once"
     assert "told to end (SIGTERM)" in str(answer)
@@ -74,6 +75,6 @@ def test_a_worker_that_hears_sigterm_saves_and_ends(store: Store, toy: Toy) -> N
     store.flags.raise_flag("all")
     with hearing_sigterm():
         os.kill(os.getpid(), signal.SIGTERM)
-    assert isinstance(_perform(store, other, kind, "cpu", ("all", "one"), 3, None), Interrupted)
+    assert isinstance(_perform(store, other, kind, "cpu", ("all", "one"), DEFAULT_OPTIONS, None, None), Interrupted)
     store.flags.lower("all")
-    assert _perform(store, stage, kind, "cpu", ("all", "one"), 3, None) == {"value": 1.0}
+    assert _perform(store, stage, kind, "cpu", ("all", "one"), DEFAULT_OPTIONS, None, None) == {"value": 1.0}

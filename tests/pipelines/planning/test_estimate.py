@@ -45,7 +45,7 @@ def finish(store: Store, stage: Any, **result: Any) -> None:
 
 def test_four_rows_of_the_default_study_take_what_they_took_on_two_idle_cores(tmp_path: Path) -> None:
     """Measured once on the machine that the assumed rates come from: 5:33, and each language model 105 to 113 s."""
-    study = resolve_study("k-ablation", ["search.parameters.0.include=[token,K=1,K=2,K=4]"])
+    study = resolve_study("k-ablation", ["preset=tiny", "search.parameters.0.include=[token,K=1,K=2,K=4]"])
     plan, store = plan_study(study, Store(tmp_path)), Store(tmp_path)
     found = estimated(plan, store)
     assert found.seconds == pytest.approx(333, rel=0.25)

@@ -48,7 +48,7 @@ def test_workers_share_much_text_and_no_little_text(cost: Callable[[Stage, CostC
     def seconds(num_bytes: float, at_once: int) -> float:
         sizes = TextSizes({"train": num_bytes}, {"train": num_bytes})
         price = SimpleNamespace(vocab_size=257)
-        context = CostContext(experiment, price, sizes, "cpu", unasked, unasked, at_once=at_once)
+        context = CostContext(experiment, price, sizes, {}, "cpu", unasked, unasked, at_once=at_once)
         found = cost(Stage(kind, 1, {}), context).seconds
         assert found is not None
         return found
