@@ -172,10 +172,11 @@ class Scheduler:
             self._listener.handle(StageStarted(stage, self._store.work_folder(stage)))
         for progress in running.follower.news():
             self._listener.handle(progress)
-        if not (done or running.asked) and monotonic() - running.submitted > PATIENCE_S:
+        waits = not (done or running.asked) and monotonic() - running.submitted > PATIENCE_S
+        # Asked again while there is no answer: Ray may still be starting, and nodes may go.
+        if waits and (reason := self._executor.unschedulable_reason(stage)) is not None:
             running.asked = True
-            if (reason := self._executor.unschedulable_reason(stage)) is not None:
-                self._listener.handle(StageWaiting(stage, reason))
+            self._listener.handle(StageWaiting(stage, reason))
 
     def _end(self, stage: Stage, running: _Running) -> None:
         try:

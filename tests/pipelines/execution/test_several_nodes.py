@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -172,7 +173,8 @@ def test_a_stage_that_fits_nowhere_says_so_while_it_waits_for_a_node(
     scheduler.add(StageGraph((stage,)))
     try:
         scheduler.submit()
-        for _ in range(3):
+        begun = time.monotonic()
+        while not listener.kinds_of(StageWaiting) and time.monotonic() - begun < 30:
             scheduler.wait()
         (waiting,) = [event for event in listener.events if isinstance(event, StageWaiting)]
         assert "2 nodes with 1 CPU or 0 CPU" in waiting.reason
