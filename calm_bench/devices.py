@@ -72,12 +72,12 @@ def available_cpus() -> int:
 
 
 def available_memory(device: str) -> float | None:
-    """Bytes that a training on ``device`` may use: what is free of a GPU, or what this machine or container has;
-    ``None`` where nobody tells."""
+    """Bytes that a training on ``device`` may use: of a GPU what is free and what this process has of it already, its
+    model included; else what this machine or container has; ``None`` where nobody tells."""
     if device.startswith("cuda"):
         import torch
 
-        return float(torch.cuda.mem_get_info(device)[0])
+        return float(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
     return total_memory()
 
 

@@ -24,6 +24,7 @@ from calm_bench.training.parallel import current_workers, whole_tensor
 from calm_bench.training.plateau import PlateauAlarm
 from calm_bench.training.recorder import METRICS_FILE, NullRecorder, Recorder
 from calm_bench.training.task import Batches, Diverged, Interrupted, NonFiniteLoss, Summary, TrainingTask
+from calm_bench.training.workers import Share
 from calm_bench.training_options import KEEP_CHECKPOINTS
 
 CHECKPOINT_S = 20.0
@@ -143,7 +144,7 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         parts, told = self.config.gradient_accumulation, []
-        shares = in_pieces(self.workers.shares(self._next_batch(), parts, self.trainee.draws_by_rows), self.micro_batch)
+        shares = self._in_pieces(self.workers.shares(self._next_batch(), parts, self.trainee.draws_by_rows))
         for share in shares:
             noise = self.workers.noise(share, self.seed, self.step, self.device)
             with self.workers.last(share is shares[-1]):
@@ -161,6 +162,10 @@ class Loop:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
+
+    def _in_pieces(self, shares: Sequence[Share]) -> list[Share]:
+        whole = self.config.batch_size // self.config.gradient_accumulation
+        return in_pieces(shares, self.micro_batch, whole, self.workers.size)
 
     def _next_batch(self) -> Tensor:
         """Tokens [B, L] on the device, copied while it is still busy with the step before."""
@@ -239,7 +244,7 @@ class Loop:
         seed, told, rows = derive(self.seed, "validation"), [], []
         with torch.no_grad(), self._autocast():
             shares = self.workers.scored(micro_batches, parts, self.trainee.draws_by_rows)
-            for share in in_pieces(shares, self.micro_batch):
+            for share in self._in_pieces(shares):
                 noise = self.workers.noise(share, seed, 0, self.device)
                 tokens = share.tokens.to(self.device)
                 loss, terms = self.workers.evaluate(self.trainee.scores, tokens, noise)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from itertools import filterfalse, islice
+from math import inf
 from time import monotonic, sleep
 from typing import Any
 
@@ -42,8 +43,8 @@ class _Running:
     follower: Follower
     submitted: float = field(default_factory=monotonic)
     started: float | None = None
-    asked: bool = False
-    """Whether it was asked if the stage can be placed."""
+    ask_at: float = field(default_factory=lambda: monotonic() + PATIENCE_S)
+    """When it is asked next whether the stage can be placed at all."""
     unwanted: bool = False
     """Asked to end, since no trial needs it any more."""
     wanted_again: int | None = None
@@ -172,11 +173,12 @@ class Scheduler:
             self._listener.handle(StageStarted(stage, self._store.work_folder(stage)))
         for progress in running.follower.news():
             self._listener.handle(progress)
-        waits = not (done or running.asked) and monotonic() - running.submitted > PATIENCE_S
-        # Asked again while there is no answer: Ray may still be starting, and nodes may go.
-        if waits and (reason := self._executor.unschedulable_reason(stage)) is not None:
-            running.asked = True
-            self._listener.handle(StageWaiting(stage, reason))
+        if not done and monotonic() > running.ask_at:
+            reason = self._executor.unschedulable_reason(stage)
+            # Asked again where nothing is in the way yet: Ray may still be starting, and nodes may go.
+            running.ask_at = monotonic() + PATIENCE_S if reason is None else inf
+            if reason is not None:
+                self._listener.handle(StageWaiting(stage, reason))
 
     def _end(self, stage: Stage, running: _Running) -> None:
         try:

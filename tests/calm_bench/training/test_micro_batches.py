@@ -93,7 +93,7 @@ def test_workers_with_unequal_rows_have_as_many_pieces() -> None:
     """Five rows of two workers, one at a time: the first has two, the second three."""
     tokens = torch.arange(10).view(5, 2)
     shares = [Share(0, tokens[:2], Rows(0, 2, 5), workers=2), Share(0, tokens[2:], Rows(2, 5, 5), workers=2)]
-    first, second = (in_pieces([share], 1) for share in shares)
+    first, second = (in_pieces([share], 1, 5, workers=2) for share in shares)
     assert [(piece.rows.start, piece.rows.stop, piece.counts) for piece in first] == [
         (0, 1, True), (1, 2, True), (1, 2, False)
     ]  # fmt: skip
@@ -102,3 +102,13 @@ def test_workers_with_unequal_rows_have_as_many_pieces() -> None:
     ]  # fmt: skip
     assert sum(piece.fraction for piece in first + second) == pytest.approx(1)
     assert torch.equal(torch.cat([piece.tokens for piece in (*first[:2], *second)]), tokens)
+
+
+def test_workers_with_micro_batches_of_unequal_length_have_as_many_pieces() -> None:
+    """Held-out text in whole micro-batches of four and one, dealt out to two workers that hold a model together."""
+    shares = [Share(index, torch.zeros(size, 2), Rows(0, size, size)) for index, size in enumerate([4, 1])]
+    first, second = (in_pieces([share], 2, 4, workers=2) for share in shares)
+    assert [(piece.rows.count, piece.counts) for piece in first] == [(2, True), (2, True)]
+    assert [(piece.rows.count, piece.counts) for piece in second] == [(1, True), (1, False)]
+    # One process needs no company.
+    assert [piece.rows.count for piece in in_pieces(shares, 2, 4, workers=1)] == [2, 2, 1]
