@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from calm_bench.arithmetic import Precision, resolve_precision
-from calm_bench.config import Autoencoder, Evaluation, LanguageModel, Samples
+from calm_bench.config import Autoencoder, Evaluation, LanguageModel, Samples, Training
 from calm_bench.families.base import family_of
 from calm_bench.flops import CostBreakdown, autoencoder_parameter_count, parameter_count
 from calm_bench.part_memory import CACHED_LOGITS, MAX_LOGITS, MAX_LOGITS_ON_GPU, backbone_kept, cross_entropy_peak
@@ -79,7 +79,7 @@ def training_memory(
     # Tables of embeddings are read as they are, and the cross-entropy casts the output's by itself.
     cast = trained.total - vocab_size * model.hidden_size - trained.parts.get("logits", 0.0)
     frozen = frozen_parameters(model, autoencoder, vocab_size)
-    return Memory(_worker(trained.total, cast, frozen, rows * kept, peak, precision, device))
+    return Memory(_worker(trained.total, _averages(training), cast, frozen, rows * kept, peak, precision, device))
 
 
 def autoencoder_training_memory(
@@ -102,7 +102,8 @@ def autoencoder_training_memory(
     kept = tokens * (layers * block * (1 + 1 / chunk_size) + ends)
     logits = cross_entropy_peak(tokens, h, vocab_size, device)
     cast = trained - vocab_size * h
-    return Memory(_worker(trained, cast, 0.0, AUTOCAST[precision] * kept, logits, precision, device))
+    kept *= AUTOCAST[precision]
+    return Memory(_worker(trained, _averages(training), cast, 0.0, kept, logits, precision, device))
 
 
 def evaluation_memory(
@@ -140,8 +141,14 @@ def sampling_memory(
     return Memory(_reader(model, autoencoder, vocab_size, cache * model.num_layers, drawing, device))
 
 
+def _averages(training: Training) -> int:
+    """Numbers of a weight's size that the optimizer keeps: Adam's two, and a moving average of the weight itself."""
+    return 2 if training.weight_average is None else 3
+
+
 def _worker(
     trained: float,
+    averages: int,
     cast: float,
     frozen: float,
     kept: float,
@@ -156,7 +163,7 @@ def _worker(
             "process": PROCESS_BYTES[device],
             "weights": FLOAT * (trained + frozen + copies),
             "gradients": FLOAT * trained,
-            "optimizer": 2 * FLOAT * trained,
+            "optimizer": averages * FLOAT * trained,
             "activations": FLOAT * kept,
             "loss": FLOAT * peak,
         }

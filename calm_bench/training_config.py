@@ -29,6 +29,8 @@ class Training(Frozen):
     schedule: Literal["constant", "cosine", "linear"] = "cosine"
     final_learning_rate: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Last learning rate as a fraction of ``learning_rate`` (cosine and linear schedules)."""
+    weight_average: Annotated[float | None, Field(gt=0, lt=1, exclude_if=lambda decay: decay is None)] = None
+    """Decay of a moving average of the weights, which is what is validated and saved; unset keeps the last weights."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """``auto`` is bf16 on a GPU and fp32 on a CPU."""
     log_every: PositiveInt = 20

@@ -24,6 +24,7 @@ from calm_bench.training.parallel import current_workers, whole_tensor
 from calm_bench.training.plateau import PlateauAlarm
 from calm_bench.training.recorder import METRICS_FILE, NullRecorder, Recorder
 from calm_bench.training.task import Batches, Diverged, Interrupted, NonFiniteLoss, Summary, TrainingTask
+from calm_bench.training.weight_average import WeightAverage
 from calm_bench.training.workers import Share
 from calm_bench.training_options import KEEP_CHECKPOINTS
 
@@ -63,6 +64,7 @@ class Loop:
         self.parameters = list(named.values())
         self.parts = {part: [named[name] for name in names] for part, names in trainee.parts.items()}
         self.optimizer = build_optimizer(named.items(), config)
+        self.average = WeightAverage(self.optimizer, self.parameters, config.weight_average)
         self.checkpoints = Checkpoints(folder / "checkpoints", keep_checkpoints)
         self.metrics_file = folder / METRICS_FILE
         self.averages = Averages()
@@ -76,7 +78,7 @@ class Loop:
         self.validated_at: int | None = None
 
     def run(self) -> Summary:
-        """Train to the end of the budget.
+        """Train to the end of the budget; the model then has its averaged weights, where an average is kept.
 
         Raises:
             NonFiniteLoss: loss or gradient norm is NaN or infinite.
@@ -102,7 +104,8 @@ class Loop:
                         self._save()
                     raise Interrupted(f"stopped after step {self.step} of {self.total_steps}")
                 self.train_step()
-                self.trainee.after_step(self.step, self.total_steps)
+                with self.average.shown():
+                    self.trainee.after_step(self.step, self.total_steps)
                 last = self.step == self.total_steps
                 if self._is_logged(self.step):
                     self._log()
@@ -113,6 +116,7 @@ class Loop:
             if not self.validation:
                 # The run had ended, but its result was not published: the last checkpoint holds the model.
                 self.validation = self._scores()
+        self.average.exchange()
         return self._summary()
 
     def _is_due(self) -> bool:
@@ -162,6 +166,7 @@ class Loop:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
+        self.average.note(self.step)
 
     def _in_pieces(self, shares: Sequence[Share]) -> list[Share]:
         whole = self.config.batch_size // self.config.gradient_accumulation
@@ -238,6 +243,10 @@ class Loop:
         self._record("validation", self.validation)
 
     def _scores(self) -> dict[str, float]:
+        with self.average.shown():
+            return self._scores_of_the_model()
+
+    def _scores_of_the_model(self) -> dict[str, float]:
         self.trainee.module.eval()
         parts, held_out = self.config.gradient_accumulation, self.trainee.held_out
         micro_batches = held_out.split(self.config.batch_size // parts)

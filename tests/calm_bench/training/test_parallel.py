@@ -183,6 +183,7 @@ UNEVEN = {"batch_size": 5, "learning_rate": 2e-4}
         ("autoencoder", UNEVEN, "ddp"),
         ("autoencoder", {}, "fsdp"),
         ("energy", {}, "fsdp"),
+        ("energy", {"weight_average": 0.9}, "fsdp"),
         ("token", MICRO_BATCHES, "fsdp"),
         *(("energy", MICRO_BATCHES | {"precision": "bf16"}, strategy) for strategy in ("ddp", "fsdp")),
     ],
