@@ -22,8 +22,9 @@ from calm_bench.corpora import read_documents
 from calm_bench.lm.folder import load_language_model
 from calm_bench.seeding import derive
 from calm_bench.tokens import TokenStream
+from evals.clusters import clusters_of
 from evals.estimators import estimator_for, value_of_a_match
-from evals.evaluate import Scoring, clusters_of, window_starts
+from evals.evaluate import Scoring, window_starts
 from evals.protocol import protocol_for
 from evals.samplers import ModelSampler
 from evals.stats import cluster_sums, summarise

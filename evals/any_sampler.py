@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class TokenDocuments:
-    """Documents of token ids as one packed stream (:class:`evals.evaluate.TokenSource`)."""
+    """Documents of token ids as one packed stream (:class:`evals.clusters.TokenSource`)."""
 
     def __init__(self, documents: Sequence[Sequence[int]], vocab_size: int) -> None:
         """

@@ -14,17 +14,9 @@ from typing import Any
 import numpy as np
 
 from calm_bench.seeding import derive
+from evals.clusters import MIN_CLUSTERS, ErrorUnit, TokenSource, clusters_of
 from evals.estimators import Estimator, estimator_for, samples_used, value_of_a_match
-from evals.evaluate import (
-    MIN_CLUSTERS,
-    WINDOWS_AT_ONCE,
-    ErrorUnit,
-    Scoring,
-    TokenSource,
-    check_protocol,
-    clusters_of,
-    window_starts,
-)
+from evals.evaluate import WINDOWS_AT_ONCE, Scoring, check_protocol, window_starts
 from evals.protocol import EvaluationError, Protocol
 from evals.samplers import Sampler
 from evals.stats import ClusterSums, Comparison, cluster_sums, paired_difference, summarise

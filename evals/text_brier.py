@@ -26,8 +26,9 @@ import numpy as np
 
 from calm_bench.seeding import derive
 from evals.brier import Floats, Integers, brier_scores
+from evals.clusters import MIN_CLUSTERS, MIN_DOCUMENTS
 from evals.estimators import PositionScores
-from evals.evaluate import MIN_CLUSTERS, MIN_DOCUMENTS, BrierResult, Rules
+from evals.evaluate import BrierResult, Rules
 from evals.protocol import EvaluationError
 from evals.sampling_noise import SamplingNoise, noise_of_pairs, total_noise
 from evals.stats import cluster_sums, summarise

@@ -100,7 +100,7 @@ class Entry(Frozen):
     """Documents of the split that are exact copies of an earlier one there; errors take them for one."""
     num_samples: int
     error_unit: Literal["document", "window"] = "document"
-    """What the errors are over: windows where documents are too few (:data:`evals.evaluate.MIN_DOCUMENTS`)."""
+    """What the errors are over: windows where documents are too few (:data:`evals.clusters.MIN_DOCUMENTS`)."""
     estimator: str = "all-pairs"
     """How Brier-n was estimated; all estimators have one expectation, so it does not keep rows apart."""
     protocol_hash: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from evals.evaluate import MIN_DOCUMENTS
+from evals.clusters import MIN_DOCUMENTS
 from pipelines.results.entry import Entry
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from evals.evaluate import MIN_DOCUMENTS
+from evals.clusters import MIN_DOCUMENTS
 from pipelines.common.numbers import MISSING, printable
 from pipelines.common.tables import plain_table
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from evals.protocol import Protocol
 
 MIN_WINDOWS = 3
-""":data:`evals.evaluate.MIN_CLUSTERS`, without the import of what scores."""
+""":data:`evals.clusters.MIN_CLUSTERS`, without the import of what scores."""
 ROW_FIELDS = (
     "brier",
     "brier_se",

@@ -26,7 +26,7 @@ SETTINGS += ("search.parameters.0.include=[token]", "samples.num_prompts=0", "tr
 
 
 def test_the_smallest_number_of_windows_is_that_of_scoring() -> None:
-    from evals.evaluate import MIN_CLUSTERS
+    from evals.clusters import MIN_CLUSTERS
 
     assert MIN_WINDOWS == MIN_CLUSTERS
 
