@@ -183,9 +183,8 @@ def pooled_difference(
     """Mean BrierLM of the seeds ``first`` minus that of the seeds ``second``, all on the same positions.
 
     Documents are resampled for all of them alike. Seeds of two configurations have nothing in common, so the errors of
-    both means, ``s / sqrt(S)`` over S seeds that vary by s^2, are added to that in squares. The interval takes them
-    from Student's t with S - 1 degrees of freedom, which is wide where seeds are few. A side of one seed adds nothing:
-    how far seeds vary cannot be told from it.
+    both means, ``s / sqrt(S)`` over S seeds that vary by s^2, are added to that in squares. The interval is as wide as
+    Student's t of :func:`freedom` makes it. A side of one seed adds nothing: how far seeds vary cannot be told from it.
 
     Raises:
         ValueError: fewer than three clusters, or not all were scored on the same positions.
@@ -205,13 +204,16 @@ def pooled_difference(
         components.append(_mean(here) - _mean(there))
     documents = np.concatenate(scores)
     errors = [_seed_error(side) for side in sides]
-    noise = np.random.default_rng((seed, 1))
-    draws = documents + sum(
-        error * noise.standard_t(len(side) - 1, len(documents))
-        for side, error in zip(sides, errors, strict=True)
-        if error is not None
-    )
     seed_error = None if errors == [None, None] else float(np.hypot(errors[0] or 0.0, errors[1] or 0.0))
+    standard_error = float(np.hypot(documents.std(ddof=1), seed_error or 0.0))
+    value = float(_mean([brierlm(sums.means) for sums in first]) - _mean([brierlm(sums.means) for sums in second]))
+    draws = documents
+    if seed_error:
+        noise = np.random.default_rng((seed, 1))
+        known = freedom(standard_error, [(error or 0.0, len(side)) for error, side in zip(errors, sides, strict=True)])
+        # Student's t is a normal variable over the root of an independent chi-square divided by its freedom.
+        wider = np.sqrt(known / noise.chisquare(known, len(documents)))
+        draws = value + (documents - value + seed_error * noise.standard_normal(len(documents))) * wider
     tail = (1.0 - CONFIDENCE) / 2.0
     low, high = np.quantile(draws, [tail, 1.0 - tail])
     ours, theirs = ([brierlm_gradient(sums.means) for sums in side] for side in sides)
@@ -223,8 +225,8 @@ def pooled_difference(
         delta_error = float(np.hypot(_standard_error(residual, one.counts), seed_error or 0.0))
     means = [_mean([sums.means for sums in side]) for side in sides]
     return Comparison(
-        value=float(_mean([brierlm(sums.means) for sums in first]) - _mean([brierlm(sums.means) for sums in second])),
-        standard_error=float(np.hypot(documents.std(ddof=1), seed_error or 0.0)),
+        value=value,
+        standard_error=standard_error,
         interval=(float(low), float(high)),
         delta_error=delta_error,
         components=tuple((means[0] - means[1]).tolist()),
@@ -234,6 +236,25 @@ def pooled_difference(
         p_value=min(1.0, 2.0 * (float(min((draws <= 0).sum(), (draws >= 0).sum())) + 1.0) / (len(draws) + 1.0)),
         seed_error=seed_error,
     )
+
+
+def freedom(error: float, seeds: Sequence[tuple[float, int]]) -> float:
+    """Degrees of freedom of the standard error of a difference, after Welch and Satterthwaite.
+
+    The part that is due to seeds is estimated from S - 1 differences a side; the part due to documents counts as known.
+    With three seeds a side, normal intervals hold the truth in as few as 87 of 100 cases, these in 95 (a test draws
+    them).
+
+    Args:
+        error: of the whole, both parts in it.
+        seeds: of each side, the part of its error that is due to seeds and how many there are; a side of one seed says
+            nothing of its part.
+
+    Returns:
+        Infinite where no part is due to seeds.
+    """
+    spread = sum(own**4 / (count - 1) for own, count in seeds if count > 1)
+    return error**4 / spread if spread > 0 else float("inf")
 
 
 def _mean(values: Sequence[Any]) -> Any:

@@ -122,6 +122,8 @@ class Difference:
     reference: str
     score_difference: float
     standard_error: float
+    interval: tuple[float, float]
+    """95 %, by itself: not corrected for the number of families (:class:`pipelines.results.pairing.RowDifference`)."""
     is_paired: bool
     """Whether documents were paired; else the error is an upper one."""
     training_ratio: float

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from pipelines.common.numbers import clipped_with_error, printable, with_error
 from pipelines.common.tables import plain_table
 from pipelines.results.entry import Entry
-from pipelines.results.pairing import difference
-from pipelines.results.ranks import SIGNIFICANT
+from pipelines.results.holm import LEVEL
+from pipelines.results.pairing import RowDifference, difference
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -32,12 +32,9 @@ class Change:
     after: Entry | None
 
     @property
-    def difference(self) -> tuple[float, float] | None:
-        """BrierLM after minus before, with the joint standard error; None where one of the two is missing."""
-        if self.before is None or self.after is None:
-            return None
-        value, error, _ = difference(self.after, self.before)
-        return value, error
+    def difference(self) -> RowDifference | None:
+        """BrierLM after minus before; None where one of the two is missing."""
+        return None if self.before is None or self.after is None else difference(self.after, self.before)
 
 
 def compare_boards(before: Iterable[Entry], after: Iterable[Entry]) -> list[Change]:
@@ -65,7 +62,8 @@ def changes_table(changes: Sequence[Change]) -> RenderableType:
         scores = [
             clipped_with_error(row.brierlm, row.brierlm_se) if row else "" for row in (change.before, change.after)
         ]
-        difference = "" if change.difference is None else with_error(*change.difference)
+        found = change.difference
+        difference = "" if found is None else with_error(found.value, found.error)
         cells = [printable(change.label), change.protocol_hash[:HASH_DIGITS], *scores, difference]
         grid.add_row(*map(Text, cells), Text(change.verdict, style=styles[change.verdict]))
     return grid
@@ -81,9 +79,9 @@ def _change(key: tuple[str, ...], before: Entry | None, after: Entry | None) -> 
     change = Change(label, protocol, verdict, before, after)
     if change.difference is None:
         return change
-    difference, error = change.difference
-    significant = abs(difference) > SIGNIFICANT * error
-    verdict = "neither" if not significant else "better" if difference > 0 else "worse"
+    verdict = "neither"
+    if change.difference.p_value <= LEVEL:
+        verdict = "better" if change.difference.value > 0 else "worse"
     return Change(label, protocol, verdict, before, after)
 
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pipelines.common.numbers import signed_with_error
 from pipelines.results.answers import Difference
 from pipelines.results.families import Models
-from pipelines.results.ranks import SIGNIFICANT
 from pipelines.results.wording import model_name, number
 
 CONTROL = "patch"
@@ -37,7 +36,7 @@ def chunk_differences(differences: Sequence[Difference], families: Sequence[Mode
 def two_questions(chunks: Sequence[Difference], vectors: Sequence[Difference]) -> list[str]:
     """Sentences on what the chunk does and what the vector does; none on what was not compared.
 
-    Intervals are normal ones of the error of the difference, each by itself: not corrected for their number.
+    Intervals stand each by itself: not corrected for their number.
     """
     said = [f"Does the chunk pay? {_answer(chunks)}"] if chunks else []
     return said + ([f"Does the vector pay? {_answer(vectors)}"] if vectors else [])
@@ -52,6 +51,6 @@ def _in_words(found: Difference) -> str:
     inference = f"{number(found.inference_ratio)} times its inference FLOPs"
     if found.is_clipped:
         return f"{name} and {base} both score 0 (clipped), {name} with {inference}"
-    value, error = found.score_difference, found.standard_error
-    interval = f"95 % interval {value - SIGNIFICANT * error:+.1f} to {value + SIGNIFICANT * error:+.1f}"
+    value, error, (low, high) = found.score_difference, found.standard_error, found.interval
+    interval = f"95 % interval {low:+.1f} to {high:+.1f}"
     return f"{name} scores {signed_with_error(value, error)} ({interval}) against {base}, with {inference}"

@@ -9,8 +9,8 @@ from pipelines.common.numbers import scientific, signed_with_error, with_error
 from pipelines.results.answers import Difference
 from pipelines.results.entry import Entry, compute_of
 from pipelines.results.families import SAME_BUDGET, Models
-from pipelines.results.holm import LEVEL, holm, two_sided
-from pipelines.results.pairing import difference
+from pipelines.results.holm import LEVEL, holm
+from pipelines.results.pairing import RowDifference, difference
 from pipelines.results.ranks import first_telling
 from pipelines.results.wording import CLIPPED, model_name, number, start
 
@@ -24,23 +24,39 @@ def differences_at_equal_training(entries: Sequence[Entry], pairs: Sequence[tupl
     """
     level = [(models, base, *rows) for models, base in pairs if (rows := _rows(entries, models, base)) is not None]
     apart = [difference(row, base_row) for _, _, row, base_row in level]
-    corrected = holm([two_sided(value, error) for value, error, _ in apart])
+    corrected = holm([one.p_value for one in apart])
     found = []
-    for (models, reference, row, base), (value, error, is_paired), p_value in zip(level, apart, corrected, strict=True):
+    for (models, reference, row, base), one, p_value in zip(level, apart, corrected, strict=True):
         cost, base_cost = compute_of(row), compute_of(base)
         ratios = (
             cost.training / base_cost.training,
             cost.total / base_cost.total,
             cost.inference / base_cost.inference,
         )
-        who = dominance(value, p_value, ratios)
+        who = dominance(one.value, p_value, ratios)
         names = models.name, reference.name
-        if row.brierlm == base.brierlm == 0:
+        is_clipped = row.brierlm == base.brierlm == 0
+        if is_clipped:
             text = clipped_difference(names, base_cost.training, *first_telling(row.parts, base.parts))
-            found.append(Difference(*names, value, error, is_paired, *ratios, p_value, who, text, is_clipped=True))
-            continue
-        text = difference_in_words(names, base_cost.training, value, error, is_paired, p_value, len(level), ratios, who)
-        found.append(Difference(*names, value, error, is_paired, *ratios, p_value, who, text))
+        else:
+            text = difference_in_words(names, base_cost.training, one, p_value, len(level), ratios, who)
+        found.append(
+            Difference(
+                family=models.name,
+                reference=reference.name,
+                score_difference=one.value,
+                standard_error=one.error,
+                interval=one.interval,
+                is_paired=one.is_paired,
+                training_ratio=ratios[0],
+                total_ratio=ratios[1],
+                inference_ratio=ratios[2],
+                p_value=p_value,
+                dominance=who,
+                sentence=text,
+                is_clipped=is_clipped,
+            )
+        )
     return found
 
 
@@ -80,9 +96,7 @@ def dominance(
 def difference_in_words(
     names: tuple[str, str],
     budget: float,
-    value: float,
-    error: float,
-    is_paired: bool,
+    measured: RowDifference,
     p_value: float,
     num_families: int,
     ratios: tuple[float, float, float],
@@ -90,11 +104,12 @@ def difference_in_words(
 ) -> str:
     """Two models at equal training FLOPs."""
     name, base = model_name(names[0]), model_name(names[1])
+    value, error = measured.value, measured.error
     if p_value > LEVEL:
         found = f"scores {signed_with_error(value, error)} against {base}, which may be chance"
     else:
         found = f"scores {with_error(abs(value), error)} {'above' if value > 0 else 'below'} {base}"
-    how = "documents paired" if is_paired else "documents not paired, so the error is an upper one"
+    how = "documents paired" if measured.is_paired else "documents not paired, so the error is an upper one"
     if num_families > 1:
         p = "p < 0.0001" if p_value < 1e-4 else f"p = {p_value:.2g}"
         how += f"; {p}, corrected for {num_families} comparisons"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pipelines.results.answers import CONFIDENCE, Gain
+from pipelines.results.answers import Gain
 from pipelines.results.entry import Entry
 from pipelines.results.pairing import difference
 from pipelines.results.pooling import pooled
@@ -26,27 +26,13 @@ def gains_of(entries: Iterable[Entry]) -> list[Gain]:
         start = untuned.get(row.stratum)
         if start is None or start.protocol_hash != row.protocol_hash:
             continue
-        value, error, _ = difference(row, start)
+        apart = difference(row, start)
         spent = {measure.key: measure.value for measure in row.measures}
         seeds = min(len(row.seeds) or 1, len(start.seeds) or 1)
         trials, flops = int(spent.get("search_trials", 0)), spent.get("search_flops", 0.0)
-        half = _quantile(row, start, error) * error
-        found.append(Gain(row.stratum, row.label, value, error, value - half, value + half, seeds, trials, flops))
+        gained = apart.value, apart.error, *apart.interval
+        found.append(Gain(row.stratum, row.label, *gained, seeds, trials, flops))
     return found
-
-
-def _quantile(first: Entry, second: Entry, error: float) -> float:
-    """Standard errors from the middle of a 95 % interval to its ends.
-
-    The part of the error that is due to seeds is estimated from S - 1 differences a row; the degrees of freedom of the
-    whole are those of Welch and Satterthwaite, where the part due to documents counts as known. One seed tells nothing
-    of its part, which then is not in the interval.
-    """
-    from scipy.stats import t
-
-    parts = [(row.seed_error or 0.0, len(row.seeds)) for row in (first, second)]
-    spread = sum(own**4 / (count - 1) for own, count in parts if count > 1)
-    return float(t.ppf(0.5 + CONFIDENCE / 2, error**4 / spread if spread > 0 else float("inf")))
 
 
 def leading(rows: Iterable[Entry]) -> list[Entry]:

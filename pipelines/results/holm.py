@@ -7,18 +7,9 @@ depends on what, and refuses fewer true ones than dividing 5 % by m does.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from statistics import NormalDist
 
 LEVEL = 0.05
-
-
-def two_sided(value: float, error: float) -> float:
-    """The p-value of a difference with its standard error: the chance of one as large where there is none."""
-    if error == 0:
-        return 1.0 if value == 0 else 0.0
-    return 2.0 * NormalDist().cdf(-abs(value) / error) if math.isfinite(value / error) else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

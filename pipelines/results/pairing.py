@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipelines.results.answers import CONFIDENCE
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -30,6 +32,16 @@ class Differences:
     """``[n, n]``"""
     paired: Flags
     """``[n, n]`` whether documents were paired; else the two errors are summed as if independent."""
+    freedom: Floats
+    """``[n, n]`` degrees of freedom of the errors (:func:`evals.stats.freedom`); infinite for two rows of one seed."""
+
+    @property
+    def margins(self) -> Floats:
+        """``[n, n]`` how far two scores must be apart to differ at the 5 % level."""
+        from scipy.special import stdtrit
+
+        margins: Floats = self.errors * stdtrit(self.freedom, 0.5 + CONFIDENCE / 2)
+        return margins
 
     @property
     def all_paired(self) -> bool:
@@ -69,15 +81,51 @@ def differences(entries: Sequence[Entry]) -> Differences:
         paired[where] = True
     np.fill_diagonal(errors, 0.0)
     np.fill_diagonal(paired, True)
-    return Differences(errors, paired)
+    # As evals.stats.freedom, of all pairs at once.
+    spread = np.array([(entry.seed_error or 0.0) ** 4 / max(len(entry.seeds) - 1, 1) for entry in entries])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        known = errors**4 / (spread[:, None] + spread[None, :])
+    known[~np.isfinite(known) | (errors == 0)] = np.inf
+    return Differences(errors, paired, known)
 
 
-def difference(first: Entry, second: Entry) -> tuple[float, float, bool]:
-    """BrierLM of ``first`` minus that of ``second``, its standard error, and whether documents were paired."""
-    found = differences([first, second])
+@dataclass(frozen=True)
+class RowDifference:
+    """BrierLM of one row minus that of another."""
+
+    value: float
+    error: float
+    """Standard error: documents, paired where they can be, and seeds."""
+    is_paired: bool
+    """Whether documents were paired; else the errors of both rows are summed as if independent."""
+    freedom: float
+    """Degrees of freedom of the error (:func:`evals.stats.freedom`); infinite for rows of one seed."""
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 %, by Student's t: few seeds tell little of how much seeds vary."""
+        from scipy.special import stdtrit
+
+        half = float(stdtrit(self.freedom, 0.5 + CONFIDENCE / 2)) * self.error
+        return self.value - half, self.value + half
+
+    @property
+    def p_value(self) -> float:
+        """The chance of a difference as large, in either direction, where there is none."""
+        from scipy.special import stdtr
+
+        if self.error == 0:
+            return 1.0 if self.value == 0 else 0.0
+        return float(2.0 * stdtr(self.freedom, -abs(self.value) / self.error)) if math.isfinite(self.error) else 1.0
+
+
+def difference(first: Entry, second: Entry) -> RowDifference:
+    """BrierLM of ``first`` minus that of ``second``."""
+    value = first.brierlm - second.brierlm
     if first.protocol_hash != second.protocol_hash:
-        return first.brierlm - second.brierlm, math.hypot(first.brierlm_se, second.brierlm_se), False
-    return first.brierlm - second.brierlm, float(found.errors[0, 1]), bool(found.paired[0, 1])
+        return RowDifference(value, math.hypot(first.brierlm_se, second.brierlm_se), False, math.inf)
+    found = differences([first, second])
+    return RowDifference(value, float(found.errors[0, 1]), bool(found.paired[0, 1]), float(found.freedom[0, 1]))
 
 
 def replicates_of(entry: Entry) -> Replicates | None:

@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipelines.results.ranks import SIGNIFICANT
-
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -38,7 +36,7 @@ def pareto_front(points: Sequence[tuple[float | None, float | None]]) -> list[bo
     return front
 
 
-def pareto_front_within_errors(values: Sequence[Floats], errors: Sequence[Floats]) -> list[bool]:
+def pareto_front_within_errors(values: Sequence[Floats], margins: Sequence[Floats]) -> list[bool]:
     """For each of n points, whether no other one beats it beyond the errors.
 
     To beat, a point must be better by more than the errors leave open (5 % level) in every column that has errors, and
@@ -47,19 +45,19 @@ def pareto_front_within_errors(values: Sequence[Floats], errors: Sequence[Floats
 
     Args:
         values: of each column ``[n]``, higher being better; NaN where a point has none.
-        errors: of each column ``[n, n]``, standard errors of the differences.
+        margins: of each column ``[n, n]``, how far two values must be apart to differ at the 5 % level.
     """
     import numpy as np
 
     beaten = np.ones((len(values[0]), len(values[0])), dtype=bool)
     is_better = np.zeros_like(beaten)
     complete = np.ones(len(values[0]), dtype=bool)
-    for column, error in zip(values, errors, strict=True):
+    for column, margin in zip(values, margins, strict=True):
         complete &= np.isfinite(column)
         # gap[i, j]: what j is better by than i.
         with np.errstate(invalid="ignore"):
             gap = column[None, :] - column[:, None]
-        beaten &= (gap > SIGNIFICANT * error) | ((error == 0) & (gap >= 0))
+        beaten &= (gap > margin) | ((margin == 0) & (gap >= 0))
         is_better |= gap > 0
     beaten &= is_better & complete[None, :]
     return [bool(flag) for flag in complete & ~beaten.any(axis=1)]

@@ -21,13 +21,13 @@ Parts = Sequence[tuple[float, float]]
 
 
 def shared_ranks(
-    scores: Sequence[tuple[float, float]], errors: Floats | None = None, parts: Sequence[Parts] | None = None
+    scores: Sequence[tuple[float, float]], margins: Floats | None = None, parts: Sequence[Parts] | None = None
 ) -> list[int]:
     """The rank of each (score, standard error), higher scores first: one more than the rows significantly better.
 
-    ``errors [n, n]`` are those of the differences, where documents were paired; unset, the difference of two rows is
-    compared with the root of their summed variances. That is an upper error in most cases, because rows are scored on
-    the same text: a paired comparison tells more of them apart.
+    ``margins [n, n]`` say how far two scores must be apart (:attr:`pipelines.results.pairing.Differences.margins`);
+    unset, the difference of two rows is compared with the root of their summed variances. That is an upper error in
+    most cases, because rows are scored on the same text: a paired comparison tells more of them apart.
 
     Two scores clipped to 0 say nothing of each other. With ``parts`` such rows are ordered by their components, Brier-1
     first, and the first component in which they differ significantly says which is better.
@@ -50,9 +50,10 @@ def shared_ranks(
     if not scores:
         return []
     values, own = np.array(scores, dtype=np.float64).T
-    joint = np.hypot(own[:, None], own[None, :]) if errors is None else errors
+    if margins is None:
+        margins = SIGNIFICANT * np.hypot(own[:, None], own[None, :])
     # better[i, j]: row j is significantly better than row i.
-    better = values[None, :] - values[:, None] > SIGNIFICANT * joint
+    better = values[None, :] - values[:, None] > margins
     keys: list[tuple[float, ...]] = [(value,) for value in values]
     if parts is not None:
         clipped = [row for row, value in enumerate(values) if value == 0]

@@ -13,6 +13,7 @@ from calm_bench.overrides import ConfigurationError
 from pipelines.results.column import Column
 from pipelines.results.columns import INFERENCE, SCORE, TRAINING, columns_of, find_column
 from pipelines.results.pareto import pareto_front, pareto_front_within_errors
+from pipelines.results.ranks import SIGNIFICANT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -154,18 +155,18 @@ def front_of(group: Group, x: Column, y: Column, within_errors: bool = False) ->
         flags = pareto_front([(None if a is None else -a, b) for a, b in zip(*goodness, strict=True)])
     else:
         arrays = [np.array([np.nan if v is None else v for v in row]) for row in goodness]
-        flags = pareto_front_within_errors(arrays, [_joint_errors(group, column) for column in (x, y)])
+        flags = pareto_front_within_errors(arrays, [_margins(group, column) for column in (x, y)])
     return [entry for entry, flag in zip(entries, flags, strict=True) if flag]
 
 
-def _joint_errors(group: Group, column: Column) -> Floats:
-    """``[n, n]`` errors of the differences in a column, paired where BrierLM's documents can be."""
+def _margins(group: Group, column: Column) -> Floats:
+    """``[n, n]`` how far values of a column must be apart to differ, BrierLM's with documents paired where they can."""
     import numpy as np
 
     if column is SCORE:
-        return group.differences.errors
+        return group.differences.margins
     own = np.array([column.error(entry) or 0.0 for entry in group.entries])
-    result: Floats = np.hypot(own[:, None], own[None, :])
+    result: Floats = SIGNIFICANT * np.hypot(own[:, None], own[None, :])
     return result
 
 

@@ -51,7 +51,7 @@ def answer(family: str, **ratios: Ratio | None) -> Answer:
 
 
 def difference(family: str, gap: float) -> Difference:
-    return Difference(family, "token", gap, 0.3, True, 1.0, 1.0, 1.0, 1.0, "neither", "")
+    return Difference(family, "token", gap, 0.3, (gap - 0.6, gap + 0.6), True, 1.0, 1.0, 1.0, 1.0, "neither", "")
 
 
 @pytest.mark.parametrize(

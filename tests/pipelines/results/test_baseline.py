@@ -22,7 +22,8 @@ def test_a_difference_counts_beyond_its_error(make_entry: Make, before: float, a
     old, new = (make_entry(brierlm=score, brierlm_se=0.4) for score in (before, after))
     (change,) = compare_boards([old], [new])
     assert change.verdict == verdict
-    assert change.difference == pytest.approx((after - before, 0.4 * 2**0.5))
+    assert change.difference is not None
+    assert (change.difference.value, change.difference.error) == pytest.approx((after - before, 0.4 * 2**0.5))
 
 
 def test_exact_scores_that_are_equal_are_no_news(make_entry: Make) -> None:

@@ -96,9 +96,9 @@ def test_rows_are_paired_only_over_the_same_documents(make_entry: Make) -> None:
     assert found.paired.sum() == 2 + len(rows)
     assert found.errors[0, 1] < 0.3 * found.errors[0, 2]
     assert found.errors[0, 3] == pytest.approx(np.hypot(rows[0].brierlm_se, rows[3].brierlm_se))
-    assert difference(rows[1], rows[0])[2]
+    assert difference(rows[1], rows[0]).is_paired
     other = rows[1].model_copy(update={"protocol_hash": "other"})
-    assert not difference(other, rows[0])[2]
+    assert not difference(other, rows[0]).is_paired
 
 
 def test_pairs_give_ranks_that_single_errors_do_not_and_the_caption_says_so(make_entry: Make) -> None:
@@ -123,18 +123,18 @@ def test_seeds_keep_their_own_error_when_documents_are_paired(make_entry: Make) 
         for number, sums in enumerate(models)
     ]
     first, second = pooled(rows)
-    value, error, is_paired = difference(second, first)
-    assert is_paired
+    apart = difference(second, first)
+    assert apart.is_paired
     assert first.model_identities == ("0", "1")
     seeds = np.hypot(first.seed_error or 0, second.seed_error or 0)
     documents = size(
         np.mean([leave_groups_out(m).scores for m in models[2:]], axis=0)
         - np.mean([leave_groups_out(m).scores for m in models[:2]], axis=0)
     )
-    assert error == pytest.approx(np.hypot(seeds, documents), rel=1e-3)
-    assert value == pytest.approx(second.brierlm - first.brierlm)
+    assert apart.error == pytest.approx(np.hypot(seeds, documents), rel=1e-3)
+    assert apart.value == pytest.approx(second.brierlm - first.brierlm)
     without = pooled([rows[0].model_copy(update={"replicates": ""}), *rows[1:]])
-    assert not difference(*without)[2]
+    assert not difference(*without).is_paired
 
 
 def test_a_baseline_is_compared_in_pairs(make_entry: Make) -> None:
@@ -154,3 +154,25 @@ def test_an_evaluation_s_folder_gives_its_replicates(tmp_path: Path) -> None:
     assert stored_replicates(tmp_path, "another") == ""
     (tmp_path / FILE).write_bytes(b"no arrow")
     assert stored_replicates(tmp_path, "p") == ""
+
+
+def test_few_seeds_widen_intervals_and_ranks_by_students_t(make_entry: Make) -> None:
+    """Three seeds that vary by 0.1 and documents that say nothing: 2.776 errors of the mean, not 1.96."""
+    rows = [
+        make_entry(
+            label=label, configuration=label, trial=trial, seed=seed, brierlm=score + 0.1 * (seed - 2), brierlm_se=0.0
+        )
+        for trial, (label, score) in enumerate([("first", 4.0), ("second", 3.8)])
+        for seed in (1, 2, 3)
+    ]
+    first, second = pooled(rows)
+    apart, error = difference(first, second), np.sqrt(2 / 3) * 0.1
+    assert (apart.value, apart.error, apart.freedom) == pytest.approx((0.2, error, 4.0))
+    assert apart.interval == pytest.approx((0.2 - 2.776 * error, 0.2 + 2.776 * error), abs=1e-3)
+    # By normal errors they would differ: 0.2 is 2.45 of them.
+    assert apart.p_value == pytest.approx(0.0705, abs=1e-3)
+    found = differences([first, second])
+    assert found.margins[0, 1] == pytest.approx(2.776 * error, rel=1e-3)
+    (group,) = Leaderboard([first, second]).groups
+    assert list(group.ranks) == [1, 1]
+    assert difference(rows[0], rows[3]).freedom == np.inf

@@ -72,7 +72,7 @@ def test_errors_of_pairs_tell_apart_what_summed_ones_do_not() -> None:
     rows = [(10.0, 0.8), (9.0, 0.8), (8.9, 0.8)]
     paired = np.array([[0.0, 0.2, 0.2], [0.2, 0.0, 0.2], [0.2, 0.2, 0.0]])
     assert shared_ranks(rows) == [1, 1, 1]
-    assert shared_ranks(rows, paired) == [1, 2, 2]
+    assert shared_ranks(rows, SIGNIFICANT * paired) == [1, 2, 2]
 
 
 def test_a_noisy_row_does_not_pass_a_higher_score() -> None:
