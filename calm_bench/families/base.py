@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from importlib import import_module
 from typing import ClassVar, Literal
 
 from calm_bench.config import Autoencoder, LanguageModel
@@ -43,6 +44,12 @@ class Family(FamilyRules, ABC):
     def likelihood_of(self, model: LanguageModel) -> Literal["exact", "bound", "none"]:
         """:attr:`likelihood` of ``model``."""
         return self.likelihood
+
+    def draws_by_rows(self, model: LanguageModel, autoencoder: Autoencoder | None) -> bool:
+        """Whether the network of ``model`` does (:attr:`calm_bench.lm.base.ChunkLanguageModel.draws_by_rows`), so that
+        workers can share the rows of a micro-batch. Imports the network, and torch with it."""
+        module, _, name = self.network_of(model).partition(":")
+        return bool(getattr(import_module(module), name).draws_by_rows)
 
     @abstractmethod
     def training_flops(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from calm_bench.config import Autoencoder, LanguageModel
 from calm_bench.families.base import Family, Parts
-from calm_bench.head_config import EnergyHead, HeadConfig, NetworkHead
+from calm_bench.head_config import CustomHead, EnergyHead, HeadConfig, NetworkHead
 from calm_bench.head_costs import FORWARD_AND_BACKWARD, Accounting, head_cost
 from calm_bench.part_costs import (
     chunk_input_flops,
@@ -14,6 +14,7 @@ from calm_bench.part_costs import (
     encoder_flops,
 )
 from calm_bench.part_memory import Device, chunk_input_kept, logits_held
+from calm_bench.trusted_code import check_trusted
 
 
 class CalmFamily(Family):
@@ -28,6 +29,14 @@ class CalmFamily(Family):
 
     def short_label(self, chunk_size: int) -> str:
         return f"K={chunk_size}"
+
+    def draws_by_rows(self, model: LanguageModel, autoencoder: Autoencoder | None) -> bool:
+        if not isinstance(model.head, CustomHead):
+            return True
+        check_trusted(model.head.target)
+        from calm_bench.heads.custom import head_draws_by_rows
+
+        return head_draws_by_rows(model.head, model.hidden_size, _required(autoencoder).latent_size)
 
     def training_flops(
         self, model: LanguageModel, autoencoder: Autoencoder | None, vocab_size: int, accounting: Accounting

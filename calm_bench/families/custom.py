@@ -37,6 +37,12 @@ class CustomFamily(Family):
         known: Literal["exact", "bound", "none"] = getattr(imported(_target(model)), "likelihood", "none")
         return known
 
+    def draws_by_rows(self, model: LanguageModel, autoencoder: Autoencoder | None) -> bool:
+        described = description_of(model)
+        if described is not None:
+            return described.draws_by_rows(model, autoencoder)
+        return bool(getattr(imported(_target(model)), "draws_by_rows", True))
+
     def training_flops(
         self, model: LanguageModel, autoencoder: Autoencoder | None, vocab_size: int, accounting: Accounting
     ) -> Parts:

@@ -67,8 +67,7 @@ def counted_cost(config: CustomHeadConfig, hidden_size: int, latent_size: int) -
     Raises:
         ConfigurationError: the class samples another shape than the contract says.
     """
-    with torch.random.fork_rng(devices=[]):
-        head = CustomHead(config, hidden_size, latent_size)
+    head = _built(config, hidden_size, latent_size)
     generator = torch.Generator().manual_seed(0)
 
     def trained(positions: int) -> int:
@@ -83,6 +82,17 @@ def counted_cost(config: CustomHeadConfig, hidden_size: int, latent_size: int) -
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         head.sample(torch.randn(1, hidden_size, generator=generator), 1, generator)
     return training, float(counter.get_total_flops()), sum(p.numel() for p in head.parameters())
+
+
+def head_draws_by_rows(config: CustomHeadConfig, hidden_size: int, latent_size: int) -> bool:
+    """:attr:`Head.draws_by_rows` of a head of ``config``."""
+    return _built(config, hidden_size, latent_size).draws_by_rows
+
+
+def _built(config: CustomHeadConfig, hidden_size: int, latent_size: int) -> CustomHead:
+    """A head to look at: the random numbers of this process stay as they were."""
+    with torch.random.fork_rng(devices=[]):
+        return CustomHead(config, hidden_size, latent_size)
 
 
 def _check_samples(head: Head, target: str, hidden_size: int, latent_size: int) -> None:

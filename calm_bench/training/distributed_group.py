@@ -14,7 +14,6 @@ from torch import Generator, Tensor, nn
 
 from calm_bench.row_noise import Rows
 from calm_bench.training.workers import (
-    CannotShare,
     P,
     Share,
     Strategy,
@@ -26,6 +25,7 @@ from calm_bench.training.workers import (
     own_rows,
     whole_shares,
 )
+from calm_bench.worker_shares import deals_whole
 
 
 class DistributedGroup(Workers):
@@ -56,20 +56,8 @@ class DistributedGroup(Workers):
 
     def shares(self, batch: Tensor, parts: int, by_rows: bool) -> list[Share]:
         micro_batches = whole_shares(batch, parts)
-        if parts % self.size == 0:
+        if deals_whole(len(batch), parts, self.size, by_rows):
             return micro_batches[self.rank :: self.size]
-        rows = len(batch) // parts
-        if not by_rows:
-            raise CannotShare(
-                f"{self.size} workers cannot share {parts} micro-batches whole, and this model's head draws noise that "
-                f"cannot be shared by rows: set model.training.gradient_accumulation to a multiple of {self.size}, or "
-                "let the head draw by calm_bench.row_noise.draw and say so (Head.draws_by_rows)"
-            )
-        if rows < self.size:
-            raise CannotShare(
-                f"{self.size} workers cannot share micro-batches of {rows} sequences: lower execution.workers or "
-                "raise its batch_size (in model.training or autoencoder.training)"
-            )
         return [self._of(whole) for whole in micro_batches]
 
     def scored(self, held_out: Sequence[Tensor], parts: int, by_rows: bool) -> list[Share]:

@@ -23,10 +23,10 @@ from calm_bench.training.parallel import current_workers, whole_state
 from calm_bench.training.pretrained_parts import start_from
 from calm_bench.training.snapshots import Snapshots
 from calm_bench.training.task import TrainingTask
-from calm_bench.training.workers import CannotShare
 from calm_bench.training_options import DEFAULT_OPTIONS, TrainingOptions
 from calm_bench.weights import save_tensors
 from calm_bench.worker_memory import divided_memory, fitting_rows, rows_at_once
+from calm_bench.worker_shares import check_micro_batch
 
 
 def train_language_model(
@@ -124,13 +124,8 @@ def _micro_batch(
     """Sequences at once; None for all of a worker's."""
     config, workers = experiment.model, current_workers()
     rows = rows_at_once(config.training, workers.size)
+    check_micro_batch(config.training, workers.size, options, model.draws_by_rows)
     if not model.draws_by_rows:
-        if options.micro_batch != "auto" and options.micro_batch < rows:
-            raise CannotShare(
-                f"execution.micro_batch={options.micro_batch} would divide {rows} sequences, and this model's head "
-                "draws noise that cannot be shared by rows: set model.training.gradient_accumulation instead, or let "
-                "the head draw by calm_bench.row_noise.draw and say so (Head.draws_by_rows)"
-            )
         return None
     kind: Literal["cpu", "cuda"] = "cuda" if device.startswith("cuda") else "cpu"
     autoencoder = experiment.autoencoder if config.needs_autoencoder else None

@@ -18,7 +18,6 @@ from typing import Literal, ParamSpec, TypeVar
 
 from torch import Generator, Tensor, nn
 
-from calm_bench.errors import UsageError
 from calm_bench.row_noise import RowNoise, Rows
 from calm_bench.seeding import derive, generator
 
@@ -26,10 +25,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Strategy = Literal["ddp", "fsdp"]
 Terms = dict[str, Tensor]
-
-
-class CannotShare(UsageError, ValueError):
-    """A step's batch cannot be divided among the workers; the message says what to change."""
 
 
 @dataclass(frozen=True)

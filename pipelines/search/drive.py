@@ -13,6 +13,7 @@ from typing import Any
 from calm_bench.config import Experiment
 from calm_bench.errors import StopRequested
 from calm_bench.overrides import apply_settings
+from calm_bench.worker_shares import CannotShare
 from pipelines.execution.events import (
     Listener,
     Listeners,
@@ -44,6 +45,7 @@ from pipelines.study.config import Study
 from pipelines.study.graph import stages_for
 from pipelines.study.identity import study_identity
 from pipelines.study.stage import Stage, StageGraph
+from pipelines.study.stage_kind import check_workers
 from pipelines.study.trial import TrialOutcome
 from pipelines.study.workload import Speed, Workload
 
@@ -219,6 +221,11 @@ class _Run:
             self.pruner.add(asked, experiment, graph)
         if asked.state in ("failed", "pruned"):
             self._fail(asked, self._with_results(replace(outcome, state=asked.state, error=asked.error)))
+            return
+        try:
+            check_workers(graph.stages, self.study.execution, self.store.is_done)
+        except CannotShare as error:
+            self._fail(asked, replace(outcome, state="invalid", error=str(error)))
             return
         self.listener.handle(TrialStarted(asked.number, label, settings, graph))
         cached = self.scheduler.add(graph)

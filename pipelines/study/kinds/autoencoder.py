@@ -11,10 +11,12 @@ from calm_bench.flops import autoencoder_parameter_count
 from calm_bench.memory import Memory, autoencoder_training_memory
 from calm_bench.worker_memory import divided_memory
 from pipelines.common.numbers import floored_percent
+from pipelines.study.config import Execution
 from pipelines.study.cost import STAGE_S, UNKNOWN_COST, CostContext, StageCost
 from pipelines.study.kinds.autoencoder_workload import AutoencoderWorkload
 from pipelines.study.kinds.measured_speed import measure_autoencoder
 from pipelines.study.kinds.pretrained import pretrained_folder
+from pipelines.study.kinds.sharing import unshareable
 from pipelines.study.kinds.training_cost import micro_batch_advice, sequences_at_once, training_disk, worker_seconds
 from pipelines.study.price import TrainingPrice, price_of
 from pipelines.study.row import FinishedStage, RowPart
@@ -100,6 +102,13 @@ def autoencoder_cost(stage: Stage, context: CostContext) -> StageCost:
     return StageCost(STAGE_S + seconds, memory_of(rows), kept, scratch, rows, context.is_measured(workload))
 
 
+def autoencoder_unshareable(stage: Stage, execution: Execution) -> str | None:
+    """Why the workers cannot share its batches; one from a folder is not trained."""
+    if "pretrained" in stage.config["autoencoder"]:
+        return None
+    return unshareable(autoencoder_experiment(stage).autoencoder.training, execution, lambda: True)
+
+
 def autoencoder_memory_advice(stage: Stage, strategy: str | None) -> str:
     """Its size, and the micro-batch that makes it smaller."""
     vocab_size = stage_vocab_size(stage)
@@ -160,6 +169,7 @@ AUTOENCODER = StageKind(
     revision=3,
     get_ready=import_training,
     data_parallel=True,
+    unshareable=autoencoder_unshareable,
     scratch=("checkpoints", "stop"),
     section="autoencoder",
     flops=autoencoder_flops,

@@ -8,14 +8,17 @@ from typing import Any
 
 from calm_bench.arithmetic import training_arithmetic
 from calm_bench.config import Autoencoder, Experiment, LanguageModel, Trajectory
+from calm_bench.families.base import family_of
 from calm_bench.family_registry import FAMILIES
 from calm_bench.flops import parameter_count
 from calm_bench.memory import Memory, training_memory
 from calm_bench.worker_memory import divided_memory
+from pipelines.study.config import Execution
 from pipelines.study.cost import STAGE_S, CostContext, StageCost
 from pipelines.study.kinds.language_model_workload import LanguageModelWorkload
 from pipelines.study.kinds.measured_speed import measure_language_model
 from pipelines.study.kinds.pretrained import pretrained_folder
+from pipelines.study.kinds.sharing import unshareable
 from pipelines.study.kinds.training_cost import micro_batch_advice, sequences_at_once, training_disk, worker_seconds
 from pipelines.study.price import TrainingPrice, price_of
 from pipelines.study.row import FinishedStage, RowPart
@@ -97,6 +100,13 @@ def language_model_cost(stage: Stage, context: CostContext) -> StageCost:
     return StageCost(STAGE_S + seconds, memory_of(rows), kept, scratch, rows, context.is_measured(workload))
 
 
+def language_model_unshareable(stage: Stage, execution: Execution) -> str | None:
+    """Why the workers cannot share its batches, or the noise of its model's head."""
+    experiment = language_model_experiment(stage)
+    model = experiment.model
+    return unshareable(model.training, execution, lambda: family_of(model).draws_by_rows(model, experiment.autoencoder))
+
+
 def language_model_memory_advice(stage: Stage, strategy: str | None) -> str:
     """Its size, the micro-batch that makes it smaller, and what dividing it among its workers would."""
     vocab_size = stage_vocab_size(stage)
@@ -167,6 +177,7 @@ LANGUAGE_MODEL = StageKind(
     revision=2,
     get_ready=import_training,
     data_parallel=True,
+    unshareable=language_model_unshareable,
     scratch=("checkpoints", "stop"),
     section="model",
     flops=language_model_flops,

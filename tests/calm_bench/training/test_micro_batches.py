@@ -12,9 +12,10 @@ from calm_bench.row_noise import Rows
 from calm_bench.training import language_model as language_model_training
 from calm_bench.training import train_autoencoder, train_language_model
 from calm_bench.training.micro_batches import in_pieces
-from calm_bench.training.workers import CannotShare, Share
+from calm_bench.training.workers import Share
 from calm_bench.training_options import TrainingOptions
 from calm_bench.worker_memory import fitting_rows, rows_at_once
+from calm_bench.worker_shares import CannotShare
 from tests.calm_bench.training.tiny_trainings import (
     COMPARING_ROWS,
     TRAINED,

@@ -21,8 +21,9 @@ from calm_bench.training import Interrupted, loop
 from calm_bench.training.distributed_group import DistributedGroup
 from calm_bench.training.optim import build_optimizer
 from calm_bench.training.parallel import data_parallel
-from calm_bench.training.workers import CannotShare, Strategy
+from calm_bench.training.workers import Strategy
 from calm_bench.training_options import DEFAULT_OPTIONS, TrainingOptions
+from calm_bench.worker_shares import CannotShare
 from tests.calm_bench.training.tiny_trainings import (
     COMPARING_ROWS,
     STEPS,

@@ -110,6 +110,21 @@ def test_an_ablation_with_three_seeds_trains_an_autoencoder_once_per_k_and_seed(
     assert started == {"corpus": 1, "tokens": 1, "autoencoder": 6, "language_model": 12, "evaluation": 12}
 
 
+def test_workers_that_cannot_share_a_batch_are_refused_before_the_autoencoder_is_trained(
+    run: Callable[..., list[TrialOutcome]], tiny_study: TinyStudy, recorder: Any
+) -> None:
+    settings = {"model.training.batch_size": 2}
+    listener = recorder()
+    (outcome,) = run(tiny_study(search=_search(small=settings), execution={"workers": 3}), listener)
+    assert outcome.state == "invalid"
+    assert str(outcome.error).startswith("language model K=4: 3 workers cannot share micro-batches of 2 sequences")
+    assert listener.kinds_of(StageStarted) == []
+    # What is finished needs no workers any more.
+    (alone,) = run(tiny_study(name="alone", search=_search(small=settings)))
+    (kept,) = run(tiny_study(name="again", search=_search(small=settings), execution={"workers": 3}))
+    assert (kept.state, kept.values) == ("complete", alone.values)
+
+
 def test_a_failed_and_an_invalid_trial_leave_the_others_alone(
     run: Callable[..., list[TrialOutcome]], tiny_study: TinyStudy, recorder: Any
 ) -> None:

@@ -18,6 +18,7 @@ from pipelines.planning.preflight import check_study
 from pipelines.store.store import Store
 from pipelines.study.catalogue import resolve_study
 from pipelines.study.config import Execution
+from tests.calm_bench.training.tiny_trainings import PointHead
 
 
 def look_at(folder: Path, *settings: str) -> None:
@@ -41,6 +42,25 @@ CUDA = ["execution.device=cuda", "execution.gpus_per_stage=1"]
 RANGE = "search.parameters=[{name: model.training.learning_rate, low: 1e-4, high: 1e-2, log: true}]"
 TPE = ["search.sampler=tpe", "search.num_trials=2"]
 ON_TEST = "search.split=test"
+THREE = ["execution.workers=3"]
+BATCHES_OF_2 = "model.training.batch_size=2"
+SMALL_AUTOENCODER = "autoencoder.training.batch_size=2"
+OWN_HEAD = [
+    "search.parameters=[]",
+    "model.head.kind=custom",
+    f"model.head.target={__name__}:Own",
+    "model.training.batch_size=6",
+]
+
+
+class Own(PointHead):
+    """A head that says nothing of how it draws."""
+
+
+class ByRows(PointHead):
+    """The same, that says how."""
+
+    draws_by_rows = True
 
 
 @pytest.mark.parametrize(
@@ -68,6 +88,16 @@ ON_TEST = "search.split=test"
         ),
         (["execution.backend=local", "execution.workers=2"], "execution.backend=ray", ["execution.workers=2"]),
         (["execution.backend=local", "execution.workers=2"], "or execution.workers=1", ["execution.backend=local"]),
+        ([*THREE, BATCHES_OF_2], "lower execution.workers", ["execution.workers=2", BATCHES_OF_2]),
+        ([*THREE, BATCHES_OF_2], "raise its batch_size", [*THREE, BATCHES_OF_2.replace("2", "3")]),
+        ([*THREE, SMALL_AUTOENCODER], "autoencoder.training", [*THREE, SMALL_AUTOENCODER.replace("2", "3")]),
+        ([*THREE, *OWN_HEAD], "to a multiple of 3", [*THREE, *OWN_HEAD, "model.training.gradient_accumulation=3"]),
+        (
+            ["execution.micro_batch=2", *OWN_HEAD],
+            "set model.training.gradient_accumulation instead",
+            [*OWN_HEAD, "model.training.gradient_accumulation=3"],
+        ),
+        ([*THREE, *OWN_HEAD], "and say so", [*THREE, *(text.replace(":Own", ":ByRows") for text in OWN_HEAD)]),
         (["execution.device=cuda"], "needs execution.gpus_per_stage=1", CUDA),
         ([RANGE], "use sampler: tpe", [RANGE, *TPE]),
         ([*TPE, ON_TEST], "Leave search.split out", TPE),
