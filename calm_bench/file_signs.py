@@ -44,3 +44,11 @@ def misread_file(file: Path, is_text: bool = True) -> str | None:
     with file.open("rb") as opened:
         head = opened.read(HEAD_BYTES)
     return misread_as(head) if is_text or is_pointer(head) else None
+
+
+def why_unreadable(file: Path, error: object, is_text: bool = True) -> str:
+    """What ``file``, on which reading ended with ``error``, is instead of what it is taken for; else the error."""
+    try:
+        return misread_file(file, is_text) or str(error)
+    except OSError:
+        return str(error)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from calm_bench.file_signs import why_unreadable
+
 if TYPE_CHECKING:
     from calm_bench.autoencoder import Autoencoder
     from calm_bench.lm.base import ChunkLanguageModel
@@ -104,7 +106,7 @@ def tokenizer_setting(folder: Path) -> str | None:
         try:
             kind = json.loads(own.read_text(encoding="utf-8"))["kind"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TokenizerError(f"{own} does not describe a tokenizer ({error})") from None
+            raise TokenizerError(f"{own} does not describe a tokenizer ({why_unreadable(own, error)})") from None
         # Bytes are the same everywhere, so the tokens that a study wrote serve again.
         return "bytes" if kind == "bytes" else str(own.parent)
     for candidate in (folder / "tokenizer", folder):
@@ -148,9 +150,10 @@ def open_vocabulary(folder: Path, tokenizer: str | None = None) -> Vocabulary:
 def _description(folder: Path) -> dict[str, Any]:
     from calm_bench.weights import CONFIG_FILE, WeightsError
 
+    path = folder / CONFIG_FILE
     try:
-        return dict(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise WeightsError(f"{folder} is not a model folder: it has no {CONFIG_FILE}") from None
     except ValueError as error:
-        raise WeightsError(f"{folder / CONFIG_FILE} is not a JSON object: {error}") from None
+        raise WeightsError(f"{path} is not a JSON object: {why_unreadable(path, error)}") from None

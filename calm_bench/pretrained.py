@@ -22,6 +22,7 @@ from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import RMS_NORM_EPS, ROPE_THETA
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import LanguageModel as LanguageModelConfig
+from calm_bench.file_signs import why_unreadable
 from calm_bench.lm.calm import Calm
 from calm_bench.reference_names import (
     ARCHITECTURES,
@@ -258,4 +259,4 @@ def _config(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise WeightsError(f"{folder} has no {CONFIG_FILE}") from None
     except (ValueError, TypeError) as error:
-        raise WeightsError(f"{path} is not a JSON object: {error}") from None
+        raise WeightsError(f"{path} is not a JSON object: {why_unreadable(path, error)}") from None

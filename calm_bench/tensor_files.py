@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from calm_bench.errors import RunError
+from calm_bench.file_signs import misread_file, why_unreadable
 
 SAFETENSORS = "model.safetensors"
 PICKLE = "pytorch_model.bin"
@@ -70,7 +71,8 @@ def _indexed(index: Path) -> dict[str, Tensor]:
         # A path inside an index could point anywhere.
         outside = [name for name in names if Path(name).name != name]
     except (ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{index} is no index of shards: {type(error).__name__}: {error}") from None
+        wrong = why_unreadable(index, f"{type(error).__name__}: {error}")
+        raise WeightsError(f"{index} is no index of shards: {wrong}") from None
     problems = [f"{name} is no plain file name" for name in outside]
     problems += [f"missing file {name}" for name in names if not (index.parent / name).is_file()]
     if problems:
@@ -108,6 +110,9 @@ def _merged(files: list[Path]) -> dict[str, Tensor]:
 
 
 def _read(file: Path) -> dict[str, Tensor]:
+    if (pointer := misread_file(file, is_text=False)) is not None:
+        # Of a pickle torch would say that it carries code.
+        raise WeightsError(f"{file} is {pointer}")
     if file.suffix == ".safetensors":
         try:
             return load_file(file)

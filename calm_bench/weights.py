@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from calm_bench.atomic import write_bytes, write_with
+from calm_bench.file_signs import why_unreadable
 from calm_bench.tensor_files import SAFETENSORS as WEIGHTS_FILE
 from calm_bench.tensor_files import WeightsError, listed, read_tensors
 
@@ -57,7 +58,7 @@ def read_description(folder: str | Path, *model_types: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise WeightsError(f"{folder} is not a model folder: it has no {CONFIG_FILE}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise WeightsError(f"{path} is not JSON: {error}") from None
+        raise WeightsError(f"{path} is not JSON: {why_unreadable(path, error)}") from None
     found = description.get("model_type") if isinstance(description, dict) else None
     if found not in model_types:
         raise WeightsError(f"{path} has model_type {found!r}, expected {' or '.join(model_types)}")

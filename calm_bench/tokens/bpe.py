@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from calm_bench.file_signs import why_unreadable
 from calm_bench.tokens.tokenizer import TokenizerError, with_ends, write_description
 
 if TYPE_CHECKING:
@@ -99,10 +100,11 @@ class BpeTokenizer:
         """
         from tokenizers import Tokenizer
 
+        path = Path(folder) / FILE
         try:
-            return cls(Tokenizer.from_file(str(Path(folder) / FILE)))
+            return cls(Tokenizer.from_file(str(path)))
         except Exception as error:  # the library raises nothing more specific
-            raise TokenizerError(f"{Path(folder) / FILE} is no readable tokenizer: {error}") from error
+            raise TokenizerError(f"{path} is no readable tokenizer: {why_unreadable(path, error)}") from error
 
 
 _LONG_RUN = re.compile(rf"\S{{{LONGEST_WORD},}}")

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from calm_bench.config import Tokens
+from calm_bench.file_signs import why_unreadable
 from calm_bench.tokens.byte_tokenizer import ByteTokenizer
 from calm_bench.tokens.tokenizer import DESCRIPTION, Tokenizer, TokenizerError
 
@@ -48,7 +49,8 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         description = json.loads(path.read_text())
         module, _, attribute = LOADERS[description["kind"]].partition(":")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TokenizerError(f"{folder} holds no tokenizer that this version reads ({path.name}: {error})") from error
+        wrong = why_unreadable(path, error)
+        raise TokenizerError(f"{folder} holds no tokenizer that this version reads ({path.name}: {wrong})") from error
     loaded: Tokenizer = getattr(import_module(module), attribute).load(folder)
     if loaded.digest != description["digest"]:
         raise TokenizerError(

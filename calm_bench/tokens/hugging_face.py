@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from calm_bench.folder_signs import tokenizer_fault
 from calm_bench.registry import did_you_mean
 from calm_bench.tokens.tokenizer import TokenizerError, with_ends, write_description
 
@@ -58,6 +59,8 @@ class HuggingFaceTokenizer:
         from transformers import AutoTokenizer
 
         folder = Path(name).expanduser()
+        if (wrong := tokenizer_fault(folder)) is not None:
+            raise TokenizerError(f"tokens.tokenizer={name}: {wrong}")
         if _needs_sentencepiece(folder):
             raise TokenizerError(
                 f"tokens.tokenizer={name} has a tokenizer.model and no tokenizer.json, and nothing to read it with: "
@@ -71,7 +74,7 @@ class HuggingFaceTokenizer:
         except Exception as error:  # transformers and the hub client raise a dozen unrelated kinds
             raise TokenizerError(
                 f"tokens.tokenizer={name} is not bytes, not bpe, and no Hugging Face tokenizer that can be "
-                f"loaded{did_you_mean(name, OWN_NAMES)} ({type(error).__name__}: {error})"
+                f"loaded{'' if folder.is_dir() else did_you_mean(name, OWN_NAMES)} ({type(error).__name__}: {error})"
             ) from error
         # A local path says nothing about the tokenizer and must not reach results.
         return cls(backend, folder.name if folder.is_dir() else name)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from calm_bench.folder_signs import model_fault
 from calm_bench.tensor_files import WeightsError, listed
 from calm_bench.tokens.hugging_face import HuggingFaceTokenizer
 from calm_bench.tokens.tokenizer import Tokenizer, TokenizerError
@@ -76,6 +77,8 @@ class HuggingFaceSampler:
         from transformers import AutoModelForCausalLM
 
         folder = Path(name).expanduser()
+        if (wrong := model_fault(folder)) is not None:
+            raise WeightsError(wrong)
         where: dict[str, Any] = {"local_files_only": True} if folder.is_dir() else {"revision": revision}
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(

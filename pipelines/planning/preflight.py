@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from calm_bench.config import Benchmarks
+from calm_bench.folder_signs import model_fault, tokenizer_fault
 from calm_bench.overrides import ConfigurationError
-from pipelines.study.config import Study
+from pipelines.study.config import Study, leaves
 from pipelines.study.kinds.evaluation import MIN_WINDOWS
+
+FOLDERS = {
+    "tokens.tokenizer": tokenizer_fault,
+    "autoencoder.pretrained.folder": model_fault,
+    "model.pretrained.folder": model_fault,
+    "samples.judge": model_fault,
+}
+"""Settings that may name a folder, with what finds a fault in such."""
 
 
 def check_study(study: Study) -> list[str]:
@@ -18,7 +28,8 @@ def check_study(study: Study) -> list[str]:
         Tasks whose scores will not be kept for a later run, a sentence each.
 
     Raises:
-        ConfigurationError: no text to watch trainings by, or none to score, or no GPU where one is asked for.
+        ConfigurationError: no text to watch trainings by, or none to score, or no GPU where one is asked for, or a
+            folder whose files cannot be a model or a tokenizer.
         UnknownName: a scorer or task that does not exist; names the nearest.
         MissingData, TaskFileError: a task's data or questions cannot be used.
     """
@@ -41,6 +52,11 @@ def check_study(study: Study) -> list[str]:
         raise ConfigurationError(
             f"evaluation.max_windows={windows}: a score with an error needs {MIN_WINDOWS} windows or more"
         )
+    for setting, fault_in in FOLDERS.items():
+        for name in set(_given(study, setting)) - {None, "bytes", "bpe"}:
+            # What Git LFS left in place of weights would be seen after whatever is trained before they are read.
+            if (wrong := fault_in(Path(name).expanduser())) is not None:
+                raise ConfigurationError(f"{setting}={name}: {wrong}")
     notes: dict[str, None] = {}
     for benchmarks in _variants(study):
         if benchmarks.scorer is not None:
@@ -50,6 +66,21 @@ def check_study(study: Study) -> list[str]:
         for reason in unkept([task_identity(task) for task in benchmarks.tasks]):
             notes[f"{reason}. Until then its scores are computed anew in every run"] = None
     return list(notes)
+
+
+def _given(study: Study, setting: str) -> Iterator[Any]:
+    """What the base experiment has as ``setting``, and what points of the search have instead."""
+    value: Any = study
+    for name in setting.split("."):
+        value = getattr(value, name)
+    yield value
+    search = study.search
+    bundles: list[dict[str, Any]] = [dict(search.fixed_settings)]
+    for parameter in search.parameters:
+        bundles += [{parameter.name: value} for value in parameter.values or ()]
+        bundles += (parameter.choices or {}).values()
+    for bundle in bundles:
+        yield from (given for key, part in bundle.items() for path, given in leaves(key, part) if path == setting)
 
 
 def _check_scorer(name: str) -> None:

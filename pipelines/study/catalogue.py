@@ -14,7 +14,7 @@ from calm_bench.overrides import ConfigurationError, assign, load_yaml, merge, p
 from calm_bench.problems import check_path
 from calm_bench.registry import did_you_mean
 from calm_bench.trusted_code import targets_in, trust_code
-from pipelines.study.config import NAME, Parameter, Study
+from pipelines.study.config import ANCHORS, NAME, Parameter, Study
 from pipelines.study.graph import check_extra_stages
 from pipelines.study.precedence import refuse_lost_settings
 from pipelines.study.search_metrics import check_search_metrics
@@ -63,7 +63,7 @@ def resolve_study(name_or_path: str, overrides: Sequence[str] = ()) -> Study:
             check_path(Study, key)
         settings[key] = value
     preset = settings.pop(PRESET, file.get(PRESET))
-    written = {key: value for key, value in file.items() if key != PRESET}
+    written = {key: value for key, value in file.items() if key != PRESET and not key.startswith(ANCHORS)}
     data: dict[str, Any] = {"name": path.stem, **_defaults()}
     for layer in (_preset(preset), written):
         data = merge(data, layer)

@@ -13,6 +13,8 @@ from pipelines.study.equal_budget import parse_budget
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Names of studies, which are folders too."""
+ANCHORS = "x-"
+"""Beginning of keys of a study file that only hold what ``<<: *anchor`` puts elsewhere."""
 LENGTHS = tuple(f"model.training.{name}" for name in ("num_steps", "num_tokens", "num_flops"))
 """Paths of an experiment that say how long its language model is trained."""
 

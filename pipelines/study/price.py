@@ -102,8 +102,9 @@ def assumed_vocab_size(tokens: Tokens) -> int:
     for part, size in ({} if folder.is_dir() else KNOWN_VOCABULARIES).items():
         if part in tokens.tokenizer.lower():
             return size
+    how = "loading" if folder.is_dir() else "downloading"
     raise ConfigurationError(
-        f"tokens.vocab_size: the vocabulary of {tokens.tokenizer!r} is not known without downloading it; "
+        f"tokens.vocab_size: the vocabulary of {tokens.tokenizer!r} is not known without {how} it; "
         "set tokens.vocab_size to its size to price this study"
     )
 

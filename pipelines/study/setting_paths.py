@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from calm_bench.presets import PRESETS
 from calm_bench.problems import KIND
-from pipelines.study.config import Study
+from pipelines.study.config import ANCHORS, Study
 
 NO_DEFAULT = "–"  # noqa: RUF001
 REQUIRED = object()
@@ -54,6 +54,7 @@ def study_schema() -> dict[str, Any]:
         **schema["properties"],
     }
     schema.pop("required", None)
+    schema["patternProperties"] = {f"^{ANCHORS}": {}}
     models: set[type[BaseModel]] = {Study, *_every_model(Study)}
     for model in models:
         described = schema if model is Study else schema["$defs"].get(model.__name__, {})

@@ -101,3 +101,18 @@ def test_search_can_be_changed_from_the_command_line(tmp_path: Path) -> None:
     parameter = {"name": "seed", "values": [0, 1]}
     path = written(tmp_path, {"search": {"parameters": [parameter]}})
     assert resolve_study(path, ["search.parameters[0].values=[5]"]).search.parameters[0].values == (5,)
+
+
+def test_what_sections_share_stands_under_a_key_that_sets_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "shared.yaml"
+    path.write_text(
+        "x-training: &training {num_steps: 7, warmup_steps: 2}\n"
+        "autoencoder: {training: *training}\n"
+        "model: {training: {<<: *training, batch_size: 3}}\n"
+    )
+    study = resolve_study(str(path))
+    assert study.autoencoder.training.num_steps == study.model.training.num_steps == 7
+    assert study.model.training.batch_size == 3
+    path.write_text("training: &training {num_steps: 7}\n")
+    with pytest.raises(ConfigurationError, match="training: unknown key"):
+        resolve_study(str(path))

@@ -43,6 +43,7 @@ def test_the_schema_takes_what_ships_and_refuses_a_misspelt_key(name: str) -> No
     written = yaml.safe_load(path.read_text())
     assert list(validator.iter_errors(written)) == []
     assert list(validator.iter_errors(resolve_study(name).model_dump(mode="json"))) == []
+    assert list(validator.iter_errors({"x-shared": [1], **written})) == []
     wrong = copy.deepcopy(written)
     wrong["modle"] = {}
     assert list(validator.iter_errors(wrong))

@@ -1,0 +1,62 @@
+"""What is wrong with the folder of a model or a tokenizer at first sight: told without loading it.
+
+A clone without Git LFS leaves small text files in place of weights and tokenizers. Only files that will be read count:
+who pulled the safetensors alone has a whole model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from calm_bench.file_signs import misread_file
+
+DESCRIPTIONS = ("calm_tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+VOCABULARIES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt", "merges.txt")
+"""What a tokenizer without ``tokenizer.json`` is made of."""
+PARTS = ("tokenizer", "autoencoder")
+"""Folders in a model's folder."""
+
+
+def tokenizer_fault(folder: Path) -> str | None:
+    """``FILE is ...`` of a file because of which no tokenizer can be read from ``folder``; None if nothing is seen."""
+    return _fault(_of_tokenizer(folder))
+
+
+def model_fault(folder: Path) -> str | None:
+    """The same of a model with its weights, its tokenizer and its autoencoder, where they are there."""
+    parts = [folder, *(folder / name for name in PARTS)]
+    return _fault(file for part in parts for found in (_of_weights(part), _of_tokenizer(part)) for file in found)
+
+
+def _of_tokenizer(folder: Path) -> Iterator[Path]:
+    whole = folder / "tokenizer.json"
+    yield from (folder / name for name in DESCRIPTIONS)
+    yield from [whole] if whole.exists() else [*(folder / name for name in VOCABULARIES), *folder.glob("*.tiktoken")]
+
+
+def _of_weights(folder: Path) -> Iterator[Path]:
+    yield folder / "config.json"
+    for kind in ("model*.safetensors", "pytorch_model*.bin"):
+        if files := sorted(folder.glob(kind)):
+            yield from files
+            return
+
+
+def _fault(files: Iterator[Path]) -> str | None:
+    for file in files:
+        if not file.is_file():
+            continue
+        is_json = file.suffix == ".json"
+        try:
+            wrong = misread_file(file, is_text=is_json)
+            if wrong is None and is_json:
+                json.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            wrong = f"not readable ({error.strerror or error})"
+        except ValueError as error:
+            wrong = f"no JSON ({error}): it is damaged, so bring it again from where it came"
+        if wrong is not None:
+            return f"{file} is {wrong}"
+    return None
