@@ -77,10 +77,11 @@ def read_request(context: str, settings: Mapping[str, Any]) -> GenerationRequest
     for name in settings:
         if name not in _KNOWN:
             raise EvaluationError(f"generation_kwargs has no {name!r}{did_you_mean(name, list(_KNOWN))}")
-    until = settings.get("until") or ()
-    stops = (until,) if isinstance(until, str) else tuple(until)
-    lengths = [int(settings[name]) for name in _LENGTHS if settings.get(name) is not None]
-    temperature = float(settings.get("temperature") or 0.0)
+    stops = _stops(settings.get("until") or ())
+    lengths = [_length(name, settings[name]) for name in _LENGTHS if settings.get(name) is not None]
+    temperature = settings.get("temperature") or 0.0
+    if not isinstance(temperature, int | float):
+        raise EvaluationError(f"generation_kwargs temperature={temperature!r} is no number")
     sampled = bool(settings.get("do_sample", temperature > 0))
     if sampled and "temperature" not in settings:
         temperature = 1.0
@@ -97,3 +98,25 @@ def read_request(context: str, settings: Mapping[str, Any]) -> GenerationRequest
             f"temperature {temperature} is not in (0, 1]: samples can be made more certain, not less (or 0 for greedy)"
         )
     return GenerationRequest(context, GenerationSettings(min(lengths, default=MAX_TOKENS), temperature), stops)
+
+
+def _stops(until: Any) -> tuple[str, ...]:
+    """Stop strings; an empty one, which every text holds, ends nothing, as in lm-eval."""
+    stops = (until,) if isinstance(until, str) else tuple(until) if isinstance(until, list | tuple) else (until,)
+    for stop in stops:
+        if not isinstance(stop, str):
+            raise EvaluationError(f"generation_kwargs until={until!r}: {stop!r} is no text: put it into quotes")
+    return tuple(stop for stop in stops if stop)
+
+
+def _length(name: str, value: Any) -> int:
+    try:
+        length = int(value)
+    except (TypeError, ValueError):
+        length = 0
+    if length < 1:
+        raise EvaluationError(
+            f"generation_kwargs {name}={value!r} lets nothing be written: give 1 or more, or leave it out for "
+            f"{MAX_TOKENS}"
+        )
+    return length

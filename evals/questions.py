@@ -16,6 +16,8 @@ from typing import Any
 from lm_eval.api.task import ConfigurableTask
 
 from calm_bench.registry import did_you_mean
+from evals.generation_requests import read_request
+from evals.protocol import EvaluationError
 from evals.task_files import TaskFileError
 
 FIELDS = ("doc_to_text", "doc_to_target", "doc_to_choice")
@@ -72,6 +74,11 @@ def check_questions(task: Any, where: str, limit: int | None = None) -> None:
     """
     if not isinstance(task, ConfigurableTask) or task.prompt is not None:
         return
+    if task.OUTPUT_TYPE == "generate_until":
+        try:
+            read_request("", task.get_config("generation_kwargs") or {})
+        except EvaluationError as error:
+            raise TaskFileError(f"{where}: {error}") from None
     for number, document in enumerate(islice(iter(task.eval_docs), limit), start=1):
         _check_question(task, document, f"{where}: question {number}")
 
@@ -134,13 +141,32 @@ def _check_choices(task: ConfigurableTask, document: Mapping[str, Any], text: An
     gold = text if isinstance(text, int) else target
     if callable(task.get_config("process_results")):
         return  # which says itself what is right
+    # By the first question lm-eval knows what all are; while that one is looked at, it does not know yet.
+    if isinstance(gold, list) != bool(getattr(task, "multiple_target", isinstance(gold, list))):
+        raise TaskFileError(
+            f"{where}: the answer {gold!r} is {'a list' if isinstance(gold, list) else 'no list'}, unlike that of the "
+            "first question: doc_to_target must give lists of numbers for all questions, or for none"
+        )
+    if gold == []:
+        raise TaskFileError(f"{where}: the answer [] names none of its {len(choices)} choices")
     for label in gold if isinstance(gold, list) else [gold]:
-        by_number = isinstance(label, int | float) and float(label).is_integer() and 0 <= label < len(choices)
-        if not (by_number or (isinstance(label, str) and label in choices)):
+        if isinstance(label, float) and label.is_integer() and 0 <= label < len(choices):
+            raise TaskFileError(f"{where}: the answer {label!r} is no whole number{_as_whole(task)}")
+        by_number = isinstance(label, int) and 0 <= label < len(choices)
+        by_text = isinstance(label, str) and label in choices and not isinstance(gold, list)
+        if not (by_number or by_text):
             raise TaskFileError(
                 f"{where}: the answer {label!r} is none of its {len(choices)} choices: doc_to_target must give a "
-                f"number from 0 to {len(choices) - 1}, or the text of a choice"
+                f"number from 0 to {len(choices) - 1}" + ("" if isinstance(gold, list) else ", or the text of a choice")
             )
+
+
+def _as_whole(task: ConfigurableTask) -> str:
+    """What makes whole numbers of the field of a table that holds them with a decimal point."""
+    field = task.get_config("doc_to_target")
+    if not isinstance(field, str) or field not in task.features:
+        return ": doc_to_target must give one"
+    return f": write doc_to_target: '{{{{{field} | int}}}}'"
 
 
 def _made(task: ConfigurableTask, setting: str, document: Mapping[str, Any], where: str) -> Any:

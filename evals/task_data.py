@@ -87,7 +87,7 @@ class LocalData:
         for root in (base, Path.cwd()):
             pattern = str(root.absolute() / Path(value).expanduser())
             literal = Path(pattern)
-            matches = [literal] if literal.is_file() else sorted(Path(match) for match in glob.glob(pattern))
+            matches = [literal] if literal.is_file() else sorted(map(Path, glob.glob(pattern, recursive=True)))
             if matches:
                 self.files += [match for match in matches if match.is_file()]
                 return pattern

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from calm_bench.config import LanguageModel
 from calm_bench.lm import TokenModel
 from calm_bench.registry import UnknownName
 from calm_bench.tokens.byte_tokenizer import ByteTokenizer
 from evals.benchmarks import run_tasks
+from evals.generation_requests import read_request
 from evals.harness import CalmBenchLM
 from evals.harness_reader import HarnessSettings
 from evals.task_files import TaskFileError
@@ -52,6 +54,76 @@ def test_questions_that_cannot_be_asked(tmp_path: Path, number: int, fields: dic
     path = write_task(tmp_path, rows=changed(number, **fields))
     with pytest.raises(TaskFileError, match=f"{path}: question {number}: .*({message})"):
         check_tasks([str(path)])
+
+
+def test_answers_with_a_decimal_point_are_whole_after_what_is_advised(tmp_path: Path) -> None:
+    rows = [{**row, "answer": float(row["answer"])} for row in ROWS]
+    path = write_task(tmp_path, rows=rows)
+    with pytest.raises(TaskFileError, match=r"question 1: the answer 0\.0 is no whole number: write ") as refused:
+        check_tasks([str(path)])
+    advised = yaml.safe_load(str(refused.value).partition(": write ")[2])
+    write_task(tmp_path, rows=rows, **advised)
+    check_tasks([str(path)])
+    (score,) = run_tasks(model(), [str(path)])
+    write_task(tmp_path)
+    (whole,) = run_tasks(model(), [str(path)])
+    assert (score.value, score.num_documents) == (whole.value, len(ROWS))
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ([[0], [1], [], [0], [1], [0]], r"question 3: the answer \[\] names none of its 2 choices"),
+        ([["even"]] * 6, "question 1: the answer 'even' is none of its 2 choices: .*number from 0 to 1$"),
+    ],
+)
+def test_several_right_answers_are_lists_of_numbers(tmp_path: Path, answers: list[Any], message: str) -> None:
+    path = write_task(tmp_path, rows=[{**row, "answer": answer} for row, answer in zip(ROWS, answers, strict=True)])
+    with pytest.raises(TaskFileError, match=message):
+        check_tasks([str(path)])
+    write_task(tmp_path, rows=[{**row, "answer": [0, 1]} for row in ROWS])
+    check_tasks([str(path)])
+
+
+def test_a_list_of_answers_among_single_ones(tmp_path: Path) -> None:
+    path = write_task(tmp_path, doc_to_target="{{[answer] if '3' in question else answer}}")
+    with pytest.raises(TaskFileError, match=r"question 4: the answer \[1\] is a list, unlike that of the first"):
+        check_tasks([str(path)])
+
+
+WRITTEN: dict[str, Any] = {
+    "output_type": "generate_until",
+    "doc_to_target": "{{choices[answer]}}",
+    "doc_to_choice": None,
+    "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "message", "followed"),
+    [
+        ({"max_gen_toks": 0}, "max_gen_toks=0 lets nothing be written: give 1 or more", {"max_gen_toks": 1}),
+        ({"max_gen_toks": -1}, "max_gen_toks=-1 .*or leave it out", {}),
+        ({"max_gen_toks": "ten"}, "max_gen_toks='ten' lets nothing", {"max_gen_toks": 10}),
+        ({"until": [1]}, "until=.*1 is no text: put it into quotes", {"until": ["1"]}),
+        ({"max_gen_tok": 5}, "has no 'max_gen_tok'; did you mean 'max_gen_toks'", {"max_gen_toks": 5}),
+        ({"do_sample": True, "top_p": 0.9}, "leave it out, or set top_p=1.0", {"do_sample": True, "top_p": 1.0}),
+        ({"do_sample": True, "temperature": 2.0}, "more certain, not less", {"do_sample": True, "temperature": 1.0}),
+    ],
+)
+def test_how_answers_are_written_is_looked_at_before_any_model_is_trained(
+    tmp_path: Path, given: dict[str, Any], message: str, followed: dict[str, Any]
+) -> None:
+    path = write_task(tmp_path, **WRITTEN, generation_kwargs=given)
+    with pytest.raises(TaskFileError, match=f"{path}: generation_kwargs.*{message}|temperature.*{message}"):
+        check_tasks([str(path)])
+    write_task(tmp_path, **WRITTEN, generation_kwargs=followed)
+    check_tasks([str(path)])
+
+
+def test_an_empty_stop_string_ends_no_answer() -> None:
+    assert read_request("", {"until": ["", "\n"]}).cut("one\ntwo") == "one"
+    assert read_request("", {"until": ""}).cut("one\ntwo") == "one\ntwo"
 
 
 def test_letters_are_answers_only_where_they_are_choices(tmp_path: Path) -> None:

@@ -104,6 +104,18 @@ def test_a_folder_of_data_counts_by_its_content(tmp_path: Path) -> None:
     assert task_identity(f"hellaswag@{tmp_path / 'a'}").content != task_identity(f"hellaswag@{tmp_path / 'c'}").content
 
 
+def test_patterns_reach_into_folders_as_those_of_datasets_do(tmp_path: Path) -> None:
+    from evals.task_loading import check_tasks
+
+    kwargs = {"data_files": {"test": "data/**/*.jsonl"}}
+    path = write_task(tmp_path, rows=None, dataset_kwargs=kwargs)
+    rows = write_rows(tmp_path / "data" / "of" / "mine" / "all.jsonl", ROWS)
+    check_tasks([str(path)])
+    before = task_identity(str(path)).content
+    write_rows(rows, [{**row, "answer": 1 - row["answer"]} for row in ROWS])
+    assert task_identity(str(path)).content != before
+
+
 def test_members_of_a_group_enter_it(tmp_path: Path) -> None:
     write_task(tmp_path)
     group = tmp_path / "group.yaml"
