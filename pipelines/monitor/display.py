@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
+from calm_bench.overrides import ConfigurationError
 from pipelines.common.numbers import duration
 from pipelines.common.screen import why_lost
 from pipelines.execution import events
@@ -26,14 +27,30 @@ REFRESH_S = 1.0
 LEVEL_STYLES = {"info": "", "good": "green", "warning": "yellow", "error": "red"}
 
 
+def _add(log: Path, text: str) -> None:
+    with log.open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
 class Progress:
     """Shows a study while it runs, and records it for those who watch; a listener and a context manager."""
 
     def __init__(self, console: Console, log: Path | None = None) -> None:
         """
         Args:
-            log: a file to which every line is added too, whatever is shown.
+            log: a file to which every line is added too, whatever is shown, as long as it takes them.
+
+        Raises:
+            ConfigurationError: nothing can be added to ``log``.
         """
+        if log is not None:
+            try:
+                _add(log, "")
+            except OSError as error:
+                raise ConfigurationError(
+                    f"--log-file {log} cannot be written to ({error.strerror or error}): name a file in a folder that "
+                    "is there"
+                ) from None
         self._console = console
         self._log = log
         self.tracker = Tracker(self._tell)
@@ -66,9 +83,13 @@ class Progress:
 
     def _tell(self, said: Said) -> None:
         if self._log is not None:
-            now = datetime.now().astimezone().isoformat(timespec="seconds")
-            with self._log.open("a", encoding="utf-8") as file:
-                file.write(f"{now} {said.level} {said.text}\n")
+            log, now = self._log, datetime.now().astimezone().isoformat(timespec="seconds")
+            try:
+                _add(log, f"{now} {said.level} {said.text}\n")
+            except OSError as error:
+                # No result depends on who can read of it.
+                self._log = None
+                self.message(f"{log} takes no more lines ({error.strerror or error}); the study goes on without it")
         self._said(said)
 
     def _said(self, said: Said) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
+from calm_bench.overrides import ConfigurationError
 from pipelines.monitor.display import PlainProgress, progress_for
 from pipelines.monitor.tracker import time_left
 from pipelines.monitor.view import StudyView
@@ -31,3 +34,20 @@ def test_a_log_file_has_every_line_whatever_is_shown(tmp_path: Path) -> None:
     lines = log.read_text().splitlines()
     assert [line.split(" ", 1)[1] for line in lines] == ["info a line", "warning a warning"]
     assert isinstance(progress_for(Console(file=shown, force_terminal=True), "plain"), PlainProgress)
+
+
+def test_a_log_file_that_takes_no_more_costs_no_study(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "run.log"
+    with pytest.raises(ConfigurationError, match="in a folder that is there"):
+        progress_for(Console(), "quiet", log)
+    log.parent.mkdir()
+    for gone in (log, Path("/dev/full")):
+        shown = io.StringIO()
+        progress = progress_for(Console(file=shown, width=200), "plain", gone)
+        progress.tracker.say("before", "info")
+        shutil.rmtree(log.parent)
+        for text in ("one", "two"):
+            progress.tracker.say(text, "info")
+        assert shown.getvalue().count("takes no more lines") == 1
+        assert [line for line in ("before", "one", "two") if line not in shown.getvalue()] == []
+        log.parent.mkdir()
