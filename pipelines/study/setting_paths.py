@@ -6,7 +6,7 @@ import ast
 import inspect
 import json
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
@@ -46,8 +46,12 @@ def setting_paths() -> list[SettingPath]:
 def study_schema() -> dict[str, Any]:
     """The JSON schema of a study file, for editors: what is not in it is refused, and nothing is required.
 
-    ``preset`` stands in files alone, and a study without ``name`` has that of its file.
+    ``preset`` stands in files alone, and a study without ``name`` has that of its file. Names that a setting is known
+    to take are completed; it takes others too where the setting does.
     """
+    # The page of settings by path is built where only the configuration is installed.
+    from pipelines.study.known_values import known_values
+
     schema = Study.model_json_schema()
     schema["properties"] = {
         "preset": {"enum": list(PRESETS), "description": "Settings that stand below those of the file."},
@@ -55,13 +59,24 @@ def study_schema() -> dict[str, Any]:
     }
     schema.pop("required", None)
     schema["patternProperties"] = {f"^{ANCHORS}": {}}
+    known = known_values()
     models: set[type[BaseModel]] = {Study, *_every_model(Study)}
     for model in models:
         described = schema if model is Study else schema["$defs"].get(model.__name__, {})
+        properties = described.get("properties", {})
         for name, text in _descriptions(model).items():
-            if name in described.get("properties", {}):
-                described["properties"][name].setdefault("description", text)
+            if name in properties:
+                properties[name].setdefault("description", text)
+        for name in properties:
+            if values := known.get((model, name)):
+                properties[name] = _completed(properties[name], values)
     return {"$schema": DRAFT, **schema, "title": "A study of calm-bench"}
+
+
+def _completed(setting: Mapping[str, Any], values: Sequence[str]) -> dict[str, Any]:
+    """The schema of an open setting with ``values`` for editors to complete; what was allowed stays allowed."""
+    rest = {key: value for key, value in setting.items() if key not in ("type", "anyOf")}
+    return {"anyOf": [{"enum": list(values)}, *setting.get("anyOf", [{"type": setting.get("type")}])], **rest}
 
 
 def _walk(model: type[BaseModel], prefix: str) -> Iterator[SettingPath]:

@@ -10,6 +10,7 @@ import yaml
 from calm_bench.problems import check_path, field_paths
 from pipelines.study.catalogue import resolve_study, shipped_studies
 from pipelines.study.config import Study
+from pipelines.study.search_metrics import check_search_metrics
 from pipelines.study.setting_paths import NO_DEFAULT, setting_paths, study_schema
 
 
@@ -47,3 +48,36 @@ def test_the_schema_takes_what_ships_and_refuses_a_misspelt_key(name: str) -> No
     wrong = copy.deepcopy(written)
     wrong["modle"] = {}
     assert list(validator.iter_errors(wrong))
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "known", "other"),
+    [
+        ("Objective", "metric", "validation_loss", "rhymes"),
+        ("Constraint", "metric", "autoencoder_accuracy", "rhymes"),
+        ("Corpus", "source", "markov", "texts/my-text.jsonl"),
+        ("Tokens", "tokenizer", "bpe", "some/tokenizer"),
+        ("LanguageModel", "kind", "patch", "a_family_from_elsewhere"),
+        ("Benchmarks", "scorer", "relative_energy", "a_scorer_from_elsewhere"),
+    ],
+)
+def test_an_open_setting_is_completed_and_takes_other_values(model: str, name: str, known: str, other: str) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = study_schema()
+    setting = schema["$defs"][model]["properties"][name]
+    assert known in setting["anyOf"][0]["enum"]
+    assert setting["description"]
+    validator = jsonschema.Draft202012Validator(setting)
+    assert validator.is_valid(known)
+    assert validator.is_valid(other)
+    assert not validator.is_valid(7)
+
+
+def test_every_metric_that_is_completed_can_be_an_objective_or_a_bound() -> None:
+    metrics = {
+        name: study_schema()["$defs"][name]["properties"]["metric"]["anyOf"][0]["enum"]
+        for name in ("Objective", "Constraint")
+    }
+    search = {"objectives": [{"metric": one} for one in metrics["Objective"]]}
+    search["constraints"] = [{"metric": one, "at_least": 0} for one in metrics["Constraint"]]
+    check_search_metrics(Study.model_validate({"name": "all", "search": search}))
