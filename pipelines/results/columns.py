@@ -119,7 +119,7 @@ BEFORE_TASKS = [
         page="differing",
     ),
     Column("text", "Text", lambda entry: entry.text or None, "text", table="differing", page="differing"),
-    Column("chunk_size", "K", _field("chunk_size"), "whole", page="usual"),
+    Column("chunk_size", "K", lambda entry: entry.chunk_size if entry.has_chunk_size else None, "whole", page="usual"),
     Column("head", "Head", _field("head"), "text", calm_only=True, page="differing"),
     SCORE,
     *PARTS,

@@ -172,6 +172,11 @@ class Entry(Frozen):
         return tuple(zip(self.brier, self.brier_se, strict=True))
 
     @property
+    def has_chunk_size(self) -> bool:
+        """Whether K says something of it: a model of others that samples token by token was never asked for one."""
+        return self.kind != OTHER or self.chunk_size > 1
+
+    @property
     def family(self) -> str:
         """What rows of one kind share, in words: ``token``, ``K=4`` of CALM, ``patch K=4``, ``other``."""
         if self.kind == "token":

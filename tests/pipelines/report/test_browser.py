@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from pipelines.report.page import write_report
+from pipelines.results.entry import OTHER
 from pipelines.results.leaderboard import Leaderboard
 
 if TYPE_CHECKING:
@@ -329,6 +330,31 @@ def test_keys_pass_points_that_coincide(open_page: Opened, tmp_path: Path, build
                 page.keyboard.press(key)
                 seen.add(tip(page, "compute-chart")[0])
             assert len(seen) == 4, key
+
+
+def test_a_model_of_others_stands_at_no_k(open_page: Opened, tmp_path: Path, builder_at: Callable[[Path], Any]) -> None:
+    """In the chart of score against K it has a place of its own with a level line, and its K is empty."""
+    builder = builder_at(tmp_path / "runs")
+    folder = builder.study(5)
+    board = Leaderboard.from_json((folder / "leaderboard.json").read_text())
+    others = {"kind": OTHER, "chunk_size": 1, "head": None, "autoencoder_accuracy": None}
+    entries = [entry.model_copy(update=others | {"label": "gpt2"}) if entry.trial == 1 else entry for entry in board]
+    (folder / "leaderboard.json").write_text(Leaderboard(entries).to_json())
+    with open_page(write_report(builder.store, [folder], tmp_path / "report.html")) as page:
+        svg = chart(page, "chunks-chart")
+        places = svg.locator("[aria-label='x-axis tick label'] text").all_text_contents()
+        assert places == ["token", "K=2", "K=4", "K=8", "other"]
+        assert svg.locator("[aria-label='rule'] line[stroke-dasharray], [aria-label='rule'][stroke-dasharray]").count()
+        svg.focus()
+        page.keyboard.press("End")
+        name, *lines = tip(page, "chunks-chart")
+        assert name == "gpt2"
+        assert not [line for line in lines if line.startswith("K") and re.search(r"\d", line)], lines
+        page.locator("#chunks-chart details.data summary").click()
+        row = page.locator("#chunks-chart details.data tr").filter(has_text="gpt2").inner_text()
+        assert row.split()[:2] == ["gpt2", "other"]
+        # The other charts draw it as they did.
+        assert "gpt2" in models(page)
 
 
 def test_any_two_columns_make_a_chart(open_page: Opened, study_page: Path) -> None:

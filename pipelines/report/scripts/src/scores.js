@@ -5,23 +5,36 @@ import { axisName, short, upward } from "./axes.js";
 import { column, countOf, familiesOf, number, page, rowPoint, span } from "./board.js";
 import { chart, highest, scatter } from "./chart.js";
 import { make } from "./elements.js";
-import { legendOf } from "./looks.js";
+import { legendOf, look } from "./looks.js";
 
 /** @import {Row} from "./data.js" */
 
 const MOST_LISTED = 24;
 const CROWDED = 30;
 
-/** @param {Row} row */
-const placeOf = (row) => (row.family === "token" ? "token" : `K=${number(row, "chunk_size")}`);
+const OTHER = "other";
+const MOST_LEVELS = 3;
+
+/** A model of others may have no K, and has a place of its own then. @param {Row} row */
+function placeOf(row) {
+  if (row.family === "token") return "token";
+  return row.values.chunk_size == null ? OTHER : `K=${number(row, "chunk_size")}`;
+}
+
+/** Where that place stands. @param {Row} row */
+function orderOf(row) {
+  if (row.family === "token") return 0;
+  return row.values.chunk_size == null ? Number.POSITIVE_INFINITY : number(row, "chunk_size");
+}
 
 export function chunksChart() {
   const { rows } = page.board;
   const y = column("brierlm");
-  const chunkSize = (/** @type {Row} */ row) => (row.family === "token" ? 0 : number(row, "chunk_size"));
-  const groups = d3.group(d3.sort(rows, chunkSize), placeOf);
+  const groups = d3.group(d3.sort(rows, orderOf), placeOf);
   const domain = [...groups.keys()];
-  if (domain.length < 2) return null;
+  if (domain.filter((place) => place !== OTHER).length < 2) return null;
+  // Level lines, for the eye to compare with each K.
+  const levels = (groups.get(OTHER) ?? []).slice(0, MOST_LEVELS);
   const crowded = highest([...groups.values()].map((group) => group.length));
   const spread = crowded > 1 ? Math.min(0.72, 0.12 * crowded) : 0;
   /** @type {Map<Row, number>} */
@@ -68,6 +81,12 @@ export function chunksChart() {
         },
         y: { ...upward(axisName(y)), domain: [-0.04 * top, 1.1 * top] },
         marks: [
+          Plot.ruleY(levels, {
+            y: (row) => number(row, y.key),
+            stroke: look(OTHER).colour,
+            strokeOpacity: 0.5,
+            strokeDasharray: "4 4",
+          }),
           Plot.line(best, {
             x: (row) => places.get(row),
             y: (row) => number(row, y.key),
