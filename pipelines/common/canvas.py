@@ -73,8 +73,8 @@ def _import_matplotlib() -> None:
 
 def write(figure: Figure, path: Path, file_format: str | None = None) -> None:
     """Save as ``file_format`` (``png``, ``svg``, ``pdf``; unset: by the path's suffix), without a date."""
-    metadata = {"Date": None} if (file_format or path.suffix.lstrip(".")) == "svg" else None
-    figure.savefig(path, format=file_format, dpi=160, metadata=metadata)
+    date = {"svg": "Date", "pdf": "CreationDate"}.get(file_format or path.suffix.lstrip("."))
+    figure.savefig(path, format=file_format, dpi=160, metadata=None if date is None else {date: None})
 
 
 def warm_up() -> None:

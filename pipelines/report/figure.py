@@ -13,6 +13,7 @@ from calm_bench.overrides import ConfigurationError
 from pipelines.common.canvas import FAINT, INK, MARKERS, PALETTE, canvas, quiet, write
 from pipelines.common.numbers import printable
 from pipelines.report.label_places import separate
+from pipelines.report.pgf import write_pgf
 from pipelines.results.error_unit import errors_over
 from pipelines.results.leaderboard import Group, Leaderboard
 from pipelines.results.looks import Family, Key, key_of, looks_of
@@ -60,15 +61,10 @@ def draw(leaderboard: Leaderboard, path: Path, file_format: str | None = None, s
         ValueError: the leaderboard is empty.
     """
     with picture(leaderboard, size) as figure:
-        try:
+        if (file_format or path.suffix.lstrip(".")) == "pgf":
+            write_pgf(figure, path)
+        else:
             write(figure, path, file_format)
-        except RuntimeError as error:
-            # What matplotlib makes of a TeX that cannot be started.
-            if not isinstance(error.__cause__, OSError):
-                raise
-            raise ConfigurationError(
-                f"{path}: a .pgf is measured by xelatex, and there is none here ({error.__cause__}); .pdf needs none"
-            ) from None
 
 
 @contextmanager

@@ -19,7 +19,7 @@ def test_a_table_has_a_line_per_row_with_errors_and_exponents(ablation: list[Ent
     columns = text[text.index("\\begin{tabular}{") :].splitlines()[0].removeprefix("\\begin{tabular}{").rstrip("}")
     assert {line.count(" & ") for line in body} == {len(columns) - 1}
     assert r"$\pm$" in text
-    assert r"\times10^{12}$" in text
+    assert r"{\times}10^{12}$" in text
     assert "±" not in text
     assert "\\caption{BrierLM and Brier-n times 100" in text
 
