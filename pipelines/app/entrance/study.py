@@ -95,7 +95,9 @@ class Study:
             warnings.warn(note, stacklevel=2)
         if local:
             study = study.model_copy(update={"execution": study.execution.model_copy(update={"backend": "local"})})
-        console = Console(file=io.StringIO() if quiet or sys.stdout is None else screen_of(sys.stdout))
+        # In a notebook rich would show each line as an output of its own, whatever the file, and quiet would not be.
+        screen = io.StringIO() if quiet or sys.stdout is None else screen_of(sys.stdout)
+        console = Console(file=screen, force_jupyter=False)
         report = run_and_report(study, console, retry_failed)
         failed = {outcome.label: outcome.error or outcome.state for outcome in report.failed}
         # As result() reads it, so that the same rows are equal.
@@ -221,7 +223,7 @@ def as_text(show: Callable[[Console], None]) -> str:
     """What ``show`` prints, without colours."""
     from rich.console import Console
 
-    console = Console(file=io.StringIO(), width=WIDTH)
+    console = Console(file=io.StringIO(), width=WIDTH, force_jupyter=False)
     show(console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()

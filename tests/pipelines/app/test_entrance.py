@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import os
 import subprocess
 import sys
@@ -76,6 +77,29 @@ def test_a_finished_study_is_read_without_running(result: cb.StudyResult, store:
     assert "language model" in study.plan()._repr_html_()
     with pytest.raises(FileNotFoundError):
         cb.Study.from_yaml("smoke", "seed=9", store=store).result()
+
+
+class ZMQInteractiveShell:
+    """What a notebook's cells find as ``get_ipython()``, by the name that rich asks for."""
+
+
+def test_in_a_notebook_a_result_is_shown_once_and_quiet_is_quiet(
+    result: cb.StudyResult, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The kernel asks for text and HTML of what a cell returns; neither may show anything by itself."""
+    shown: list[object] = []
+    monkeypatch.setattr(builtins, "get_ipython", ZMQInteractiveShell, raising=False)
+    monkeypatch.setattr("rich.jupyter.display", lambda segments, text: shown.append(text))
+    study = cb.Study.from_yaml("smoke", "tracking.enabled=false", store=store)
+    for one in (study.plan(), result):
+        assert len(repr(one).splitlines()) > 5
+        assert "<pre" in one._repr_html_()
+    assert len(study.run(local=True, quiet=True)) == len(result)
+    assert capsys.readouterr().out == ""
+    assert len(study.run(local=True)) == len(result)
+    lines = capsys.readouterr().out.splitlines()
+    assert any("BrierLM" in line for line in lines), lines
+    assert shown == []
 
 
 def test_a_model_writes_what_the_command_writes(result: cb.StudyResult, store: Path) -> None:
