@@ -34,9 +34,9 @@ def user_caches() -> Path:
         home = Path.home()
     except RuntimeError:
         # Neither HOME nor an entry in the list of users.
-        return _temporary()
+        return own_temporary_folder()
     usual = home / "Library" / "Caches" if sys.platform == "darwin" else home / ".cache"
-    return usual if _can_be_written(usual) else _temporary()
+    return usual if _can_be_written(usual) else own_temporary_folder()
 
 
 def settle_caches() -> None:
@@ -59,8 +59,12 @@ def _can_be_written(folder: Path) -> bool:
     return os.access(folder, os.W_OK | os.X_OK)
 
 
-def _temporary() -> Path:
-    """A folder that nobody else can have prepared: in the temporary folder everybody may make one of that name."""
+def own_temporary_folder() -> Path:
+    """A folder of this user's among the temporary ones, which are a node's own.
+
+    Raises:
+        CacheError: it cannot be made, or somebody else has: among the temporary folders everybody may make one.
+    """
     folder = Path(tempfile.gettempdir()) / f"calm-bench-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)

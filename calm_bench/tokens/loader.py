@@ -58,6 +58,10 @@ class Batches:
         return self
 
     def __next__(self) -> torch.Tensor:
+        return self.take()
+
+    def take(self, rows: torch.Tensor | None = None) -> torch.Tensor:
+        """The next batch, of which only ``rows`` (Long, by number) are read; unset, all: [rows, L]."""
         import torch
 
         starts: list[npt.NDArray[np.int64]] = []
@@ -70,7 +74,9 @@ class Batches:
             starts.append(taken)
             self._next += len(taken)
             missing -= len(taken)
-        return torch.from_numpy(self.stream.gather(np.concatenate(starts), self.sequence_length))
+        every = np.concatenate(starts)
+        wanted = every if rows is None else every[rows.numpy()]
+        return torch.from_numpy(self.stream.gather(wanted, self.sequence_length))
 
     def state_dict(self) -> dict[str, Any]:
         """Where the next batch begins, and what it belongs to; JSON."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import mmap
+import os
 from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ import pyarrow as pa
 
 from calm_bench.corpora import Split
 from calm_bench.errors import RunError
-from calm_bench.fingerprint import file_digest
+from calm_bench.tokens.known_digests import known_digest
 from calm_bench.tokens.tokenizer import TokensError
 
 MANIFEST = "manifest.json"
@@ -56,7 +58,8 @@ class TokenStream:
         """Map the split ``split`` of what :func:`write_tokens` wrote into ``folder``.
 
         Args:
-            verify: compare every file with its hash in the manifest, which reads it once; sizes are always compared.
+            verify: compare every file with its hash in the manifest, which one process on a node reads it for; sizes
+                are always compared.
 
         Raises:
             DamagedShard: a file is missing, truncated or changed.
@@ -154,19 +157,22 @@ def _map_column(folder: Path, described: dict[str, Any], verify: bool) -> npt.ND
         raise TokensError(f"{folder / MANIFEST} names {path}, which is outside its folder; write the tokens again")
     if not path.is_file():
         raise DamagedShard(path, f"sha256 {described['sha256']}", "no file")
-    if path.stat().st_size != described["size"]:
-        raise DamagedShard(
-            path,
-            f"sha256 {described['sha256']} ({described['size']} bytes)",
-            f"sha256 {file_digest(path)} ({path.stat().st_size} bytes)",
-        )
-    if verify and (found := file_digest(path)) != described["sha256"]:
-        raise DamagedShard(path, f"sha256 {described['sha256']}", f"sha256 {found}")
-    try:
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        column = reader.get_batch(0).column(0)
-    except (OSError, pa.ArrowException, IndexError) as error:
-        raise DamagedShard(path, f"sha256 {described['sha256']}", f"no Arrow file ({error})") from error
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size != described["size"]:
+            raise DamagedShard(
+                path,
+                f"sha256 {described['sha256']} ({described['size']} bytes)",
+                f"sha256 {known_digest(file)} ({size} bytes)",
+            )
+        if verify and (found := known_digest(file)) != described["sha256"]:
+            raise DamagedShard(path, f"sha256 {described['sha256']}", f"sha256 {found}")
+        try:
+            # The very file that was looked at: its name may lead to another by now.
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            column = pa.ipc.open_file(pa.py_buffer(mapped)).get_batch(0).column(0)
+        except (OSError, ValueError, pa.ArrowException, IndexError) as error:
+            raise DamagedShard(path, f"sha256 {described['sha256']}", f"no Arrow file ({error})") from error
     # Without copy the array borrows the mapped pages and keeps them alive. By DLPack: to_numpy would import pandas.
     values: npt.NDArray[Any] = np.from_dlpack(column)
     if len(values) != described["rows"]:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         parts, told = self.config.gradient_accumulation, []
-        shares = self._in_pieces(self.workers.shares(self._next_batch(), parts, self.trainee.draws_by_rows))
+        shares = self._in_pieces(self._next_shares())
         for share in shares:
             noise = self.workers.noise(share, self.seed, self.step, self.device)
             with self.workers.last(share is shares[-1]):
@@ -172,12 +173,19 @@ class Loop:
         whole = self.config.batch_size // self.config.gradient_accumulation
         return in_pieces(shares, self.micro_batch, whole, self.workers.size)
 
-    def _next_batch(self) -> Tensor:
-        """Tokens [B, L] on the device, copied while it is still busy with the step before."""
-        batch = next(self.batches)
+    def _next_shares(self) -> list[Share]:
+        """What this worker computes of the next batch; rows of others are not read."""
+        numbers = torch.arange(self.config.batch_size)
+        shares = self.workers.shares(numbers, self.config.gradient_accumulation, self.trainee.draws_by_rows)
+        tokens = self._on_device(self.batches.take(torch.cat([share.tokens for share in shares])))
+        each = tokens.split([len(share.tokens) for share in shares])
+        return [replace(share, tokens=own) for share, own in zip(shares, each, strict=True)]
+
+    def _on_device(self, tokens: Tensor) -> Tensor:
+        """Copied while the device is still busy with the step before."""
         if self.device.startswith("cuda"):
-            batch = batch.pin_memory()
-        return batch.to(self.device, non_blocking=True)
+            tokens = tokens.pin_memory()
+        return tokens.to(self.device, non_blocking=True)
 
     def _is_logged(self, step: int) -> bool:
         return step == self.total_steps or step % self.config.log_every == 0

@@ -81,12 +81,12 @@ def language_model_speed(
 
 
 class _SameBatch:
-    """An endless source of one batch."""
+    """An endless source of one batch, on the CPU as a text's are."""
 
     def __init__(self, tokens: Tensor) -> None:
         self._tokens = tokens
 
-    def __next__(self) -> Tensor:
+    def take(self, rows: Tensor) -> Tensor:
         return self._tokens
 
     def state_dict(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def _step(trainee: TrainingTask, tokens: Tensor, training: Training, device: str
     single = {"num_steps": 10**9, "num_tokens": None, "num_flops": None, "gradient_accumulation": 1}
     config = training.model_copy(update={**single, "batch_size": len(tokens)})
     with TemporaryDirectory() as folder:
-        loop = Loop(trainee, _SameBatch(tokens), config, Path(folder), 0, device, lambda: False)
+        loop = Loop(trainee, _SameBatch(tokens.cpu()), config, Path(folder), 0, device, lambda: False)
         # The first step allocates the optimizer's state.
         loop.train_step()
         return parts * _timed(loop.train_step, device, seconds, warm=False)

@@ -37,7 +37,9 @@ class Interrupted(StopRequested):
 class Batches(Protocol):
     """An endless source of token batches [B, L] with a state that can be saved."""
 
-    def __next__(self) -> Tensor: ...
+    def take(self, rows: Tensor) -> Tensor:
+        """The rows of the next batch with these numbers, Long [r], as [r, L]."""
+
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 

@@ -34,7 +34,7 @@ class Share:
     index: int
     """Place of the micro-batch within the step."""
     tokens: Tensor
-    """[rows, L]."""
+    """[rows, L]; before they are read, their numbers [rows] in the batch."""
     rows: Rows
     counts: bool = True
     """False where it is computed only because other workers, who have one more, cannot do without this one."""
@@ -73,9 +73,10 @@ class Workers(ABC):
 
     @abstractmethod
     def shares(self, batch: Tensor, parts: int, by_rows: bool) -> list[Share]:
-        """What this worker computes of ``batch`` [B, L] in ``parts`` micro-batches.
+        """What this worker computes of ``batch`` [B, ...] in ``parts`` micro-batches.
 
         Args:
+            batch: tokens, or the numbers of the rows that are to be read.
             by_rows: whether a micro-batch may be divided.
 
         Raises:
@@ -171,12 +172,12 @@ class SingleProcess(Workers):
 
 
 def whole_shares(batch: Tensor, parts: int) -> list[Share]:
-    """``batch`` [B, L] in ``parts`` micro-batches, each with all of its rows."""
+    """``batch`` [B, ...] in ``parts`` micro-batches, each with all of its rows."""
     return each_whole(batch.chunk(parts))
 
 
 def each_whole(micro_batches: Sequence[Tensor]) -> list[Share]:
-    """Each micro-batch [rows, L] with all of its rows."""
+    """Each micro-batch [rows, ...] with all of its rows."""
     return [Share(index, tokens, Rows(0, len(tokens), len(tokens))) for index, tokens in enumerate(micro_batches)]
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -48,6 +49,25 @@ def test_chunk_phases_vary_between_epochs(stream: TokenStream) -> None:
     batches = Batches(stream, batch_size=62, sequence_length=16, seed=1)
     phases = {start % 4 for batch in islice(batches, 40) for start in starts_of(stream, batch)}
     assert phases == {0, 1, 2, 3}
+
+
+def test_some_rows_of_a_batch_are_those_of_the_whole_and_no_others_are_read(
+    stream: TokenStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, some = (Batches(stream, batch_size=5, sequence_length=16, seed=1) for _ in range(2))
+    expected = [next(whole) for _ in range(20)]
+    read = []
+    gather = TokenStream.gather
+
+    def noted(self: TokenStream, starts: Any, length: int) -> Any:
+        read.append(len(starts))
+        return gather(self, starts, length)
+
+    monkeypatch.setattr(TokenStream, "gather", noted)
+    for batch in expected:
+        assert torch.equal(some.take(torch.tensor([3, 1])), batch[[3, 1]])
+    assert read == [2] * 20
+    assert some.state_dict() == whole.state_dict()
 
 
 def test_shape_type_and_seed(stream: TokenStream) -> None:

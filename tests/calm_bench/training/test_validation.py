@@ -1,4 +1,4 @@
-"""Validation in micro-batches: no more rows at once than a step has, and the mean over all windows."""
+"""Micro-batches of a step and of a validation: whose rows are read, how many at once, and the mean over all windows."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from torch import Generator, Tensor, nn
 from calm_bench.config import Training
 from calm_bench.training.loop import Loop
 from calm_bench.training.task import TrainingTask
+from calm_bench.training.workers import Share, SingleProcess, whole_shares
 
 
 class NoBatches:
-    def __next__(self) -> Tensor:
+    def take(self, rows: Tensor) -> Tensor:
         raise AssertionError("nothing is trained here")
 
     def state_dict(self) -> dict[str, Any]:
@@ -49,3 +50,33 @@ def test_windows_are_read_in_micro_batches_and_count_alike(num_windows: int, tmp
     seen.clear()
     assert loop._scores() == found
     assert [number for _, number in seen] == numbers, "and the same every time"
+
+
+class OneOfTwo(SingleProcess):
+    """The second of two workers, who are dealt every other micro-batch."""
+
+    def shares(self, batch: Tensor, parts: int, by_rows: bool) -> list[Share]:
+        return whole_shares(batch, parts)[1::2]
+
+
+def test_a_worker_reads_its_own_rows_only(tmp_path: Path) -> None:
+    asked, seen = [], []
+
+    class Numbers(NoBatches):
+        def take(self, rows: Tensor) -> Tensor:
+            asked.append(rows.tolist())
+            return 10 * rows.unsqueeze(1) + torch.arange(3)
+
+    module = nn.Linear(3, 1)
+
+    def loss(tokens: Tensor, noise: Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        seen.append(tokens[:, 0].tolist())
+        return module(tokens.float()).mean(), {}
+
+    config = Training(num_steps=9, batch_size=8, sequence_length=3, gradient_accumulation=4)
+    task = TrainingTask(module, loss, loss, torch.zeros(1, 3), 1.0)
+    loop = Loop(task, Numbers(), config, tmp_path, 0, "cpu", lambda: False)
+    loop.workers = OneOfTwo()
+    loop.train_step()
+    assert asked == [[2, 3, 6, 7]]
+    assert seen == [[20, 30], [60, 70]]
