@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -12,6 +13,8 @@ from calm_bench.autoencoder import Autoencoder
 from calm_bench.autoencoder.loss import autoencoder_loss
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import LanguageModel
+from calm_bench.family_registry import FAMILIES
+from calm_bench.heads import HEADS as HEAD_CLASSES
 from calm_bench.heads.base import PureHead
 from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel
 from calm_bench.lm.folder import build_language_model
@@ -25,6 +28,12 @@ HEADS = {
     "shortcut": {"kind": "shortcut", "num_blocks": 1},
 }
 KINDS = ["autoencoder", "token", *HEADS]
+FAMILY_KINDS = [name for name in FAMILIES.names() if name not in ("calm", "custom")]
+HEAD_KINDS = [*HEADS, *(name for name in HEAD_CLASSES.names() if name not in HEADS and name != "custom")]
+LANGUAGE_MODELS = [*FAMILY_KINDS, *HEAD_KINDS]
+"""What is registered: families of models, and heads of CALM, one more of them with another objective."""
+SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_layers": 2, "num_attention_heads": 4}
+AUTOENCODER_SIZES = {"latent_size": 4, "hidden_size": 16, "intermediate_size": 24}
 
 
 @dataclass(frozen=True)
@@ -38,17 +47,20 @@ class Case:
 
 def autoencoder() -> Autoencoder:
     torch.manual_seed(0)
-    sizes = AutoencoderConfig(latent_size=4, hidden_size=16, intermediate_size=24)
-    return Autoencoder(sizes, CHUNK_SIZE, VOCAB_SIZE)
+    return Autoencoder(AutoencoderConfig.model_validate(AUTOENCODER_SIZES), CHUNK_SIZE, VOCAB_SIZE)
+
+
+def settings_of(kind: str) -> dict[str, Any]:
+    """Settings of ``model``."""
+    sizes = {**SIZES, "num_key_value_heads": 2}
+    if kind in FAMILY_KINDS:
+        return {**sizes, "kind": kind, "chunk_size": FAMILIES.get(kind).fixed_chunk_size or CHUNK_SIZE}
+    return {**sizes, "chunk_size": CHUNK_SIZE, "head": HEADS.get(kind, {"kind": kind})}
 
 
 def language_model(kind: str) -> ChunkLanguageModel:
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_layers": 2, "num_attention_heads": 4}
-    settings = (
-        {"kind": "token", "chunk_size": 1} if kind == "token" else {"chunk_size": CHUNK_SIZE, "head": HEADS[kind]}
-    )
-    config = LanguageModel.model_validate({**sizes, "num_key_value_heads": 2, **settings})
-    return build_language_model(config, VOCAB_SIZE, None if kind == "token" else autoencoder(), seed=0)
+    config = LanguageModel.model_validate(settings_of(kind))
+    return build_language_model(config, VOCAB_SIZE, autoencoder() if config.needs_autoencoder else None, seed=0)
 
 
 def tokens(batch_size: int) -> Tensor:

@@ -1,50 +1,44 @@
-"""Steps, samples and scores ask a GPU for no number that they can do without."""
+"""Steps, samples and scores wait for a GPU no more often than they must."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from calm_bench.config import Training
-from calm_bench.lm import Calm
+from calm_bench.lm import Calm, ChunkLanguageModel
 from calm_bench.sampling.continuations import sample_continuations
+from calm_bench.sampling.generate import generate_batch
+from calm_bench.seeding import generator
 from calm_bench.training.autoencoder import training_loss
 from calm_bench.training.loop import Loop
 from calm_bench.training.task import Loss, TrainingTask
 from evals.estimators import Estimator, score_windows
 from evals.samplers import ModelSampler
-from tests.gpu.small_models import CHUNK_SIZE, HEADS, KINDS, LENGTH, autoencoder, language_model, tokens
-from tests.gpu.waits import Waits
-
-
-@pytest.mark.parametrize(
-    "mistake",
-    [
-        lambda x: float(x.sum()),
-        lambda x: x[x > 0],
-        lambda x: x.nonzero(),
-        lambda x: x.repeat_interleave(torch.tensor([1, 2, 1])),
-        # An index that is a number on the device becomes one on the CPU.
-        lambda x: x[torch.tensor(1)],
-        lambda x: bool(x.isfinite().all()),
-    ],
+from tests.gpu.pretended_gpu import GPU, PretendedGpu
+from tests.gpu.small_models import (
+    CHUNK_SIZE,
+    HEAD_KINDS,
+    LANGUAGE_MODELS,
+    LENGTH,
+    autoencoder,
+    language_model,
+    tokens,
 )
-def test_planted_waits_are_seen(mistake: Callable[[Tensor], object]) -> None:
-    with Waits() as waits:
-        mistake(torch.tensor([1.0, -1.0, 2.0]))
-    assert waits.total == 1
+
+pytestmark = pytest.mark.filterwarnings("ignore:Mismatch dtype")
 
 
 class SameBatch:
     """The same tokens at every step."""
 
-    def __next__(self) -> Tensor:
-        return tokens(4)
+    def take(self, rows: Tensor) -> Tensor:
+        return tokens(4)[rows]
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -53,38 +47,81 @@ class SameBatch:
         pass
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_plain_step_waits_for_nothing_but_its_batch(kind: str, tmp_path: Path) -> None:
+def training(kind: str, folder: Path, num_steps: int, log_every: int) -> Loop:
+    """A training on the GPU of two micro-batches a step, validated and saved at its end."""
     model: Any = autoencoder() if kind == "autoencoder" else language_model(kind)
+    model.to(GPU)
     loss: Loss = training_loss(model) if kind == "autoencoder" else model.loss
-    config = Training(num_steps=100, batch_size=4, sequence_length=LENGTH, gradient_accumulation=2, log_every=50)
-    loop = Loop(TrainingTask(model, loss, loss, tokens(1), 1.0), SameBatch(), config, tmp_path, 0, "cpu", lambda: False)
+    config = Training(
+        num_steps=num_steps, batch_size=4, sequence_length=LENGTH, gradient_accumulation=2, log_every=log_every
+    )
+    task = TrainingTask(model, loss, loss, tokens(1), 1.0)
+    return Loop(task, SameBatch(), config, folder, 0, GPU, lambda: False)
+
+
+@pytest.mark.parametrize("kind", ["autoencoder", *LANGUAGE_MODELS])
+def test_a_plain_step_waits_for_nothing(gpu: PretendedGpu, kind: str, tmp_path: Path) -> None:
+    """Its batch comes from page-locked memory, while the step before is still computed."""
+    loop = training(kind, tmp_path, 100, log_every=50)
     loop.train_step()  # the optimizer's state is made
-    with Waits() as waits:
-        loop.train_step()
-    assert waits.total == 0, waits.count
+    gpu.waits.clear()
+    loop.train_step()
+    assert not gpu.waits
 
 
-@pytest.mark.parametrize("kind", HEADS)
+def test_a_wait_planted_into_a_step_is_found(
+    gpu: PretendedGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = training("energy", tmp_path, 100, log_every=50)
+    loop.train_step()
+    hidden_states = ChunkLanguageModel.hidden_states
+
+    def looked_at(self: ChunkLanguageModel, *rest: Any) -> Tensor:
+        hidden = hidden_states(self, *rest)
+        return hidden if hidden.abs().max() < 1e6 else hidden.clamp(-1e6, 1e6)
+
+    monkeypatch.setattr(ChunkLanguageModel, "hidden_states", looked_at)
+    gpu.waits.clear()
+    loop.train_step()
+    assert gpu.waits.total() == 2, "once a micro-batch"
+
+
+def test_a_logged_step_fetches_once(gpu: PretendedGpu, tmp_path: Path) -> None:
+    counts = []
+    for log_every in (1, 4):
+        gpu.waits.clear()
+        training("energy", tmp_path / str(log_every), 4, log_every).run()
+        counts.append(gpu.waits.total())
+    assert counts[0] - counts[1] == 3
+
+
+@pytest.mark.parametrize("kind", HEAD_KINDS)
 @torch.no_grad()
-def test_a_head_samples_without_a_wait(kind: str) -> None:
-    model = language_model(kind)
+def test_a_head_samples_without_a_wait(gpu: PretendedGpu, kind: str) -> None:
+    model = language_model(kind).to(GPU)
     assert isinstance(model, Calm)
-    with Waits() as waits:
-        model.head.sample(torch.randn(3, 32), 2, Generator().manual_seed(0))
-    assert waits.total == 0, waits.count
+    hidden = torch.randn(3, 32, device=GPU)
+    model.head.sample(hidden, 2, generator(0, device=GPU))  # what a head keeps on the device is moved there once
+    gpu.waits.clear()
+    model.head.sample(hidden, 2, generator(0, device=GPU))
+    assert not gpu.waits
+
+
+def shallow(kind: str, num_layers: int) -> ChunkLanguageModel:
+    model = language_model(kind).eval()
+    model.backbone.layers = model.backbone.layers[:num_layers]
+    return model.to(GPU)
 
 
 @pytest.mark.parametrize("kind", ["token", "energy"])
-def test_scoring_waits_as_often_whatever_the_number_of_layers(kind: str) -> None:
-    found = []
+def test_scoring_waits_as_often_whatever_the_number_of_layers(gpu: PretendedGpu, kind: str) -> None:
+    found: list[Counter[str]] = []
     for num_layers in (2, 1):
-        model = language_model(kind).eval()
-        model.backbone.layers = model.backbone.layers[:num_layers]
-        generators = [Generator().manual_seed(index) for index in range(2)]
-        with Waits() as waits:
-            sample_continuations(model, tokens(2), [CHUNK_SIZE, 16, 24], 3, 2 * CHUNK_SIZE, generators)
-        found.append(waits.count)
+        model, windows = shallow(kind, num_layers), tokens(2).to(GPU)
+        generators = [generator(index, device=GPU) for index in range(2)]
+        gpu.waits.clear()
+        sample_continuations(model, windows, [CHUNK_SIZE, 16, 24], 3, 2 * CHUNK_SIZE, generators)
+        found.append(Counter(gpu.waits))
     assert found[0] == found[1]
 
 
@@ -93,10 +130,10 @@ SCORED_BATCH = 40
 
 
 @pytest.mark.parametrize("estimator", ["best", "paper"])
-@pytest.mark.parametrize("kind", ["token", *HEADS])
-def test_a_scored_batch_waits_seldom(kind: str, estimator: str) -> None:
-    """Every head over two chunks of an n-gram, by the estimators of both protocols."""
-    model = language_model(kind).eval()
+@pytest.mark.parametrize("kind", LANGUAGE_MODELS)
+def test_a_scored_batch_waits_seldom(gpu: PretendedGpu, kind: str, estimator: str) -> None:
+    """Every model over two chunks of an n-gram, by the estimators of both protocols."""
+    model = language_model(kind).eval().to(GPU)
     sampler, windows = ModelSampler(model), tokens(3).numpy()
     positions = list(range(CHUNK_SIZE, LENGTH - 3 * CHUNK_SIZE + 1, CHUNK_SIZE))
     names: dict[str, Estimator] = {"best": "all-pairs", "paper": "teacher-forced"}
@@ -104,6 +141,28 @@ def test_a_scored_batch_waits_seldom(kind: str, estimator: str) -> None:
         names = {"best": "exact", "paper": "two-prefix"}
     arguments = (windows, positions, 4, (1, 2, 3, 4), [1, 2, 3], names[estimator])
     score_windows(sampler, *arguments)  # the decoder's weights are checked once
-    with Waits() as waits:
-        score_windows(sampler, *arguments)
-    assert waits.total < SCORED_BATCH, waits.count
+    gpu.waits.clear()
+    score_windows(sampler, *arguments)
+    assert gpu.waits.total() < SCORED_BATCH, gpu.waits
+
+
+GENERATED_STEP = 2
+"""Waits of a step for all rows: whether what the model computed is finite, and what was drawn."""
+ENDED = 2
+"""Waits where a row ends, for those that go on."""
+START = 3
+"""Waits of a generation besides, for its prompts."""
+
+
+@pytest.mark.parametrize("kind", ["token", "energy", "diffusion"])
+def test_a_generated_step_waits_as_often_whatever_the_number_of_rows(gpu: PretendedGpu, kind: str) -> None:
+    model = language_model(kind).eval().to(GPU)
+    # The first time what a head keeps on the device is moved there.
+    for rows in (1, 1, 6):
+        gpu.waits.clear()
+        generators = [generator(index, device=GPU) for index in range(rows)]
+        written = generate_batch(model, [[1, 2, 3, 4]] * rows, 8 * model.chunk_size, generators, eos_id=7)
+        steps = max(len(row.tokens) // model.chunk_size + row.ended for row in written)
+        ended = sum(row.ended for row in written)
+    assert steps > 3
+    assert gpu.waits.total() <= START + GENERATED_STEP * steps + ENDED * ended, gpu.waits
