@@ -68,9 +68,9 @@ def divided_memory(
         "gradients": parts.get("gradients", 0.0) / workers,
         "optimizer": parts.get("optimizer", 0.0) / workers,
     }
-    # It is built whole before it is divided; on CPUs the first worker gathers a checkpoint in the same memory.
+    # It is built whole before it is divided; on CPUs the first worker gathers the finished one in the same memory.
     whole = FLOAT * (trained + frozen)
     if device == "cpu":
-        whole += pieces["weights"] + pieces["optimizer"] + 2 * FLOAT * trained
+        whole += pieces["weights"] + pieces["optimizer"]
     least = {"process": parts["process"], "whole model": whole}
     return Memory(CostBreakdown(max(pieces, least, key=lambda found: sum(found.values()))))

@@ -1,34 +1,33 @@
 """Checkpoints: all that a training needs to go on as if nothing had happened.
 
-A checkpoint is one safetensors file (tensors, and the loop's counters as JSON metadata) beside its SHA-256. The digest
-is written last, so a file without one was cut short; neither can carry code. Kept are the newest and the best.
-
-A training goes on while its checkpoint is written: its tensors are copied first, and a thread writes, hashes and syncs
-the copies.
+A checkpoint is its tensors and the loop's counters (:mod:`calm_bench.training.checkpoint_files`). Kept are the newest
+and the best. A training goes on while its checkpoint is written: its tensors are copied first, and a thread writes,
+hashes and syncs the copies. Workers that divide a model write a part each, and none of them gathers it.
 """
 
 from __future__ import annotations
 
-import json
+import secrets
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from calm_bench.atomic import write_bytes, write_with
-from calm_bench.fingerprint import file_digest
 from calm_bench.training.background import BackgroundWork
-from calm_bench.training.parallel import current_workers, divided_like, whole_tensor
+from calm_bench.training.checkpoint_files import (
+    CheckpointFiles,
+    Part,
+    StoredTensors,
+    checkpoints_in,
+    files_of,
+    opened,
+    write_part,
+)
+from calm_bench.training.parallel import current_workers, is_divided, own_rows_of, read_like
 from calm_bench.training_options import KEEP_CHECKPOINTS
-
-_PREFIX = "step-"
-_NONE = -1
-"""The step of no checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,8 @@ class Checkpoints:
         """Copy a checkpoint, and write it beside the steps that follow; then all but the newest and the one of the
         lowest validation loss are dropped.
 
-        Of several workers all must call it: the first one writes what the others may have in pieces. A checkpoint that
-        is still being written is waited for first.
+        Of several workers all must call it. What they have whole the first one writes; of what is divided, each
+        writes its own. A checkpoint that is still being written is waited for first.
 
         Raises:
             OSError: the checkpoint before could not be written.
@@ -81,16 +80,19 @@ class Checkpoints:
         tensors = {f"model.{name}": tensor for name, tensor in _trained_state(model).items()}
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
-        is_first = current_workers().is_first
-        for name in list(tensors):
-            # One at a time, so that a worker never holds the whole of a model that is divided.
-            whole = whole_tensor(tensors.pop(name).detach())
-            if is_first:
-                tensors[name] = self._copied(name, whole)
-        if is_first:
+        workers = current_workers()
+        shapes = {name: list(tensor.shape) for name, tensor in tensors.items() if is_divided(tensor)}
+        part = Part(workers.rank, workers.size, workers.told(secrets.randbits(62))) if shapes else Part()
+        own = {name: own_rows_of(tensor) for name, tensor in tensors.items() if name in shapes or workers.is_first}
+        copied = {
+            name: self._copied(name, tensor.detach())
+            for name, tensor in own.items()
+            if name not in shapes or len(tensor)
+        }
+        if workers.is_first or shapes:
             if self._pinned:
                 torch.cuda.synchronize()
-            self._writing.start(lambda: self._write(tensors, counters))
+            self._writing.start(lambda: self._write(counters, part, copied, shapes))
 
     def join(self) -> None:
         """Wait until what was saved lies on the disk.
@@ -108,64 +110,53 @@ class Checkpoints:
             self._pinned[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
         return self._pinned[name].copy_(tensor, non_blocking=True)
 
-    def _write(self, tensors: dict[str, Tensor], counters: Counters) -> None:
-        path = self._path(counters.step)
-        metadata = {"counters": json.dumps(vars(counters))}
-        write_with(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
-        write_bytes(path.with_suffix(".sha256"), file_digest(path).encode())
-        best = self.best()
-        for old in self._files()[: -self.keep]:
-            if old != best:
-                old.with_suffix(".sha256").unlink(missing_ok=True)
-                old.unlink()
+    def _write(self, counters: Counters, part: Part, tensors: dict[str, Tensor], shapes: dict[str, list[int]]) -> None:
+        write_part(self.folder, counters.step, part, tensors, vars(counters), shapes)
+        if part.index == 0:
+            self._drop_old()
 
-    def best(self) -> Path | None:
+    def _drop_old(self) -> None:
+        """Leave what is being written alone: other workers may not be done with their parts of the newest."""
+        found = checkpoints_in(self.folder)
+        finished = [files for files in found if files.is_finished]
+        kept = [*finished[-self.keep :], self.best()]
+        for files in found:
+            if finished and files.step < finished[-1].step and files not in kept:
+                files.remove()
+
+    def best(self) -> CheckpointFiles | None:
         """The checkpoint of the lowest validation loss, the newer of equals; None where none was validated."""
-        losses = {path: loss for path in self._files() if (loss := _validation_loss(path)) is not None}
+        finished = [files for files in checkpoints_in(self.folder) if files.is_finished]
+        losses = {files: loss for files in finished if (loss := files.validation_loss()) is not None}
         return min(reversed(losses), key=losses.__getitem__, default=None)
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Counters | None:
         """Load the newest intact checkpoint into ``model`` and ``optimizer``; ``None`` where there is none.
 
         A damaged one is passed over with a warning, one that was being written when its process ended without. Workers
-        that share a training all read the one that the first of them has found, however many had written it.
+        that share a training all read the one that the first of them has found, each its own part, however many had
+        written it.
         """
         workers = current_workers()
-        step = workers.told(self._newest_intact() if workers.is_first else 0)
-        if step == _NONE:
+        newest = self._newest_intact() if workers.is_first else None
+        step, count = (workers.told(number) for number in ((newest.step, newest.count) if newest else (0, 0)))
+        if count == 0:
             return None
-        with safe_open(self._path(step), framework="pt") as file:
-            counters = Counters(**json.loads(file.metadata()["counters"]))
-            _restore_model(model, file)
-            _restore_optimizer(optimizer, file)
-        return counters
+        with opened(files_of(self.folder, step, count)) as stored:
+            _restore_model(model, stored)
+            _restore_optimizer(optimizer, stored)
+            return Counters(**stored.counters)
 
-    def _newest_intact(self) -> int:
-        files = self._files()
-        for path in reversed(files):
-            digest = path.with_suffix(".sha256")
-            if digest.exists() and digest.read_text() == file_digest(path):
-                return int(path.stem.removeprefix(_PREFIX))
-            # The newest without one was being written when the process ended: nothing that anyone has to look at.
-            if digest.exists() or path != files[-1]:
-                warnings.warn(f"{path} is damaged: going back to the checkpoint before it", stacklevel=3)
-        return _NONE
-
-    def _path(self, step: int) -> Path:
-        return self.folder / f"{_PREFIX}{step:09d}.safetensors"
-
-    def _files(self) -> list[Path]:
-        return sorted(self.folder.glob(f"{_PREFIX}*.safetensors"))
-
-
-def _validation_loss(path: Path) -> float | None:
-    """What a checkpoint's counters tell, without reading its tensors; None too where they cannot be read."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            loss: float | None = json.loads(file.metadata()["counters"]).get("validation_loss")
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+    def _newest_intact(self) -> CheckpointFiles | None:
+        found = checkpoints_in(self.folder)
+        for files in reversed(found):
+            condition = files.condition()
+            if condition == "intact":
+                return files
+            # The newest unfinished one was being written when the process ended: nothing that anyone has to look at.
+            if condition == "damaged" or files != found[-1]:
+                warnings.warn(f"{files.paths[0]} is damaged: going back to the checkpoint before it", stacklevel=3)
         return None
-    return loss
 
 
 def _trained_state(model: nn.Module) -> dict[str, Tensor]:
@@ -174,24 +165,24 @@ def _trained_state(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
 
 
-def _restore_model(model: nn.Module, file: Any) -> None:
+def _restore_model(model: nn.Module, stored: StoredTensors) -> None:
     state = model.state_dict()
-    for name in file.keys():  # noqa: SIM118
+    for name in stored.names():
         kind, _, own = name.partition(".")
         if kind == "model":
-            state[own] = divided_like(file.get_tensor(name), state[own])
+            state[own] = read_like(stored, name, state[own])
     model.load_state_dict(state)
 
 
-def _restore_optimizer(optimizer: torch.optim.Optimizer, file: Any) -> None:
+def _restore_optimizer(optimizer: torch.optim.Optimizer, stored: StoredTensors) -> None:
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
-    for name in file.keys():  # noqa: SIM118
+    for name in stored.names():
         kind, _, rest = name.partition(".")
         if kind == "optimizer":
             index, _, field = rest.partition(".")
-            value, parameter = file.get_tensor(name), parameters[int(index)]
+            parameter = parameters[int(index)]
             # Counts of steps are scalars, which every worker has.
-            own = divided_like(value, parameter) if value.shape == parameter.shape else value
+            own = read_like(stored, name, parameter) if stored.shape(name) == parameter.shape else stored.whole(name)
             state.setdefault(int(index), {})[field] = own
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

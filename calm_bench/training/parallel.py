@@ -8,6 +8,7 @@ from contextvars import ContextVar
 
 from torch import Tensor, nn
 
+from calm_bench.training.checkpoint_files import StoredTensors, divided_rows
 from calm_bench.training.distributed_group import DistributedGroup
 from calm_bench.training.workers import SingleProcess, Strategy, Workers
 
@@ -38,21 +39,37 @@ def data_parallel(strategy: Strategy = "ddp") -> Iterator[None]:
 
 def whole_tensor(tensor: Tensor) -> Tensor:
     """``tensor`` itself, or all of it where workers have a part each; all of them must ask for it."""
-    gather = getattr(tensor, "full_tensor", None)
-    whole: Tensor = tensor if gather is None else gather()
+    whole: Tensor = tensor.full_tensor() if is_divided(tensor) else tensor  # type: ignore[attr-defined]
     return whole
 
 
-def divided_like(tensor: Tensor, other: Tensor) -> Tensor:
-    """This worker's part of the whole ``tensor``, where ``other`` is divided; otherwise ``tensor`` itself."""
-    if not hasattr(other, "full_tensor"):
+def is_divided(tensor: Tensor) -> bool:
+    """Whether workers have a part of it each."""
+    return hasattr(tensor, "full_tensor")
+
+
+def own_rows_of(tensor: Tensor) -> Tensor:
+    """What this worker has of ``tensor``: its rows as ``torch.chunk`` divides them, or all of it."""
+    if not is_divided(tensor):
         return tensor
-    from torch.distributed.tensor import DTensor, distribute_tensor
+    from torch.distributed.tensor import DTensor, Shard
+
+    assert isinstance(tensor, DTensor)
+    assert tensor.placements == (Shard(0),), tensor.placements
+    return tensor.to_local()
+
+
+def read_like(stored: StoredTensors, name: str, other: Tensor) -> Tensor:
+    """The tensor ``name``, divided as ``other`` is; of a divided one this worker reads its own rows only."""
+    if not is_divided(other):
+        return stored.whole(name)
+    from torch.distributed.tensor import DTensor
 
     assert isinstance(other, DTensor)
-    # Every worker has read the same file: nothing needs to be sent.
-    local = tensor.to(other.device)
-    return distribute_tensor(local, other.device_mesh, other.placements, src_data_rank=None)
+    assert stored.shape(name) == other.shape
+    mesh = other.device_mesh
+    local = stored.rows(name, *divided_rows(other.shape[0], mesh.get_local_rank(), mesh.size())).to(other.device)
+    return DTensor.from_local(local, mesh, other.placements, shape=other.shape, stride=other.stride())
 
 
 def whole_state(module: nn.Module) -> dict[str, Tensor]:

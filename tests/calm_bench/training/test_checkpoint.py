@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from calm_bench.atomic import write_with
-from calm_bench.training import checkpoint
+from calm_bench.training import checkpoint_files
 from calm_bench.training.checkpoint import Checkpoints, Counters
+from calm_bench.training.checkpoint_files import Part, checkpoints_in, divided_rows, files_of, opened, write_part
 
 
 def _model(value: float) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -48,7 +49,9 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
         _save(checkpoints, step, loss)
         kept.append(_steps(tmp_path))
     assert kept == [[1], [1, 2], [2, 3], [2, 3, 4], [2, 4, 5], [5, 6], [6, 7], [7, 8]]
-    assert checkpoints.best() == tmp_path / "step-000000008.safetensors", "the newer of equals"
+    best = checkpoints.best()
+    assert best is not None
+    assert best.paths == (tmp_path / "step-000000008.safetensors",), "the newer of equals"
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -71,7 +74,7 @@ def test_the_training_goes_on_while_it_is_written(tmp_path: Path, monkeypatch: p
         assert may_write.wait(30)
         write_with(*args, **kwargs)
 
-    monkeypatch.setattr(checkpoint, "write_with", slow)
+    monkeypatch.setattr(checkpoint_files, "write_with", slow)
     checkpoints = Checkpoints(tmp_path)
     model, optimizer = _model(1.0)
     expected = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -94,7 +97,7 @@ def test_one_that_cannot_be_written_is_an_error_of_the_next(tmp_path: Path, monk
     checkpoints = Checkpoints(tmp_path)
     _save(checkpoints, 1)
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "write_with", full)
+        patch.setattr(checkpoint_files, "write_with", full)
         checkpoints.save(*_model(2.0), Counters(2, 1.0, 0, {}, {}))
         with pytest.raises(OSError, match="No space left"):
             checkpoints.save(*_model(3.0), Counters(3, 1.0, 0, {}, {}))
@@ -138,3 +141,58 @@ def test_older_ones_without_digest_are_warned_of(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"step-000000001.safetensors is damaged") as warned:
         assert checkpoints.restore(*_model(0.0)) is None
     assert len(warned) == 1
+
+
+def _write_parts(folder: Path, step: int, count: int, saves: list[int], missing: int | None = None) -> None:
+    """A tensor of five rows, each of which is its number, and a scalar that the first worker writes."""
+    whole = torch.arange(5.0).repeat(2, 1).T.contiguous()
+    for index, save in enumerate(saves):
+        if index == missing:
+            continue
+        start, stop = divided_rows(5, index, count)
+        tensors = {"rows": whole[start:stop].clone()} if start < stop else {}
+        tensors |= {"count": torch.tensor(3.0)} if index == 0 else {}
+        write_part(folder, step, Part(index, count, save), tensors, {"step": step}, {"rows": [5, 2]})
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 7])
+def test_a_checkpoint_in_parts_is_read_by_rows(tmp_path: Path, count: int) -> None:
+    _write_parts(tmp_path, 4, count, [1] * count)
+    [files] = checkpoints_in(tmp_path)
+    assert files == files_of(tmp_path, 4, count)
+    assert files.condition() == "intact"
+    with opened(files) as stored:
+        assert stored.counters == {"step": 4}
+        assert sorted(stored.names()) == ["count", "rows"]
+        assert stored.shape("rows") == (5, 2)
+        assert stored.shape("count") == ()
+        assert stored.whole("rows")[:, 1].tolist() == [0, 1, 2, 3, 4]
+        assert stored.whole("count") == 3
+        for start in range(6):
+            for stop in range(start, 6):
+                assert stored.rows("rows", start, stop)[:, 0].tolist() == list(range(start, stop))
+
+
+@pytest.mark.parametrize("what", ["a part is missing", "a digest is missing", "a part of another call", "damaged"])
+def test_parts_that_make_no_whole_are_passed_over(tmp_path: Path, what: str) -> None:
+    _write_parts(tmp_path, 1, 2, [1, 1])
+    _write_parts(tmp_path, 2, 2, [1, 2 if "call" in what else 1], 1 if "part is" in what else None)
+    if "digest" in what:
+        next(tmp_path.glob("step-000000002.00001*.sha256")).unlink()
+    if what == "damaged":
+        path = next(tmp_path.glob("step-000000002.00001*.safetensors"))
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+    older, newer = checkpoints_in(tmp_path)
+    assert older.condition() == "intact"
+    assert newer.condition() == ("damaged" if what == "damaged" else "unfinished")
+    assert newer.is_finished == (what == "damaged")
+
+
+def test_an_unfinished_checkpoint_takes_no_place_of_those_that_are_kept(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, 1)
+    _save(checkpoints, 1)
+    _write_parts(tmp_path, 2, 2, [1, 1], missing=1)
+    checkpoints._drop_old()
+    assert [files.step for files in checkpoints_in(tmp_path)] == [1, 2]
+    _save(checkpoints, 3)
+    assert _steps(tmp_path) == [3]

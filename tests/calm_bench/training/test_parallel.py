@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from safetensors import safe_open
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from calm_bench.training import Interrupted, loop
+from calm_bench.training import Interrupted, checkpoint_files, loop
+from calm_bench.training.checkpoint import Checkpoints, Counters
 from calm_bench.training.distributed_group import DistributedGroup
 from calm_bench.training.optim import build_optimizer
-from calm_bench.training.parallel import data_parallel
+from calm_bench.training.parallel import current_workers, data_parallel
 from calm_bench.training.workers import Strategy
 from calm_bench.training_options import DEFAULT_OPTIONS, TrainingOptions
 from calm_bench.worker_shares import CannotShare
@@ -29,6 +32,7 @@ from tests.calm_bench.training.tiny_trainings import (
     STEPS,
     TOLERANCE,
     TRAINED,
+    Killed,
     Trainings,
     assert_alike,
     assert_same,
@@ -115,6 +119,43 @@ def gradients_between_micro_batches() -> tuple[int, int]:
     return _bytes(weight.grad for weight in weights if weight.grad is not None), _bytes(weights)
 
 
+@dataclass(frozen=True)
+class CheckpointInParts:
+    """Both workers save a divided model twice; the second one is killed before it has written its part of the second.
+    What each finds again, and the names of the files."""
+
+    folder: Path
+
+    def __call__(self) -> tuple[int, list[float], list[str]]:
+        # The first to write must not be done with the step before the other is killed.
+        with data_parallel("fsdp"), pytest.MonkeyPatch.context() as patch:
+            model, optimizer = self._built()
+            checkpoints = Checkpoints(self.folder)
+            for step in (1, 2):
+                for parameter in model.parameters():
+                    nn.init.constant_(parameter, float(step))
+                if step == 2 and current_workers().rank == 1:
+                    patch.setattr(checkpoint_files, "write_with", _killed)
+                checkpoints.save(model, optimizer, Counters(step, 1.0, 0, {}, {}))
+                with suppress(Killed):
+                    checkpoints.join()
+            dist.barrier()
+            model, optimizer = self._built()
+            counters = Checkpoints(self.folder).restore(model, optimizer)
+            assert counters is not None
+            values = {float(value) for weight in model.parameters() for value in weight.full_tensor().flatten()}  # type: ignore[attr-defined]
+            return counters.step, sorted(values), sorted(path.name for path in self.folder.iterdir())
+
+    def _built(self) -> tuple[nn.Module, torch.optim.Optimizer]:
+        model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1))
+        current_workers().prepare(model, list(model), skips_parameters=False)
+        return model, torch.optim.AdamW(model.parameters())
+
+
+def _killed(*ignored: Any) -> None:
+    raise Killed
+
+
 def scored_windows() -> dict[str, list[tuple[int, int, bool]]]:
     """Of held-out micro-batches, by how they are dealt: index, rows and whether they count, as this worker has them."""
     group = DistributedGroup()
@@ -150,7 +191,7 @@ def run(trainings: Trainings, request: pytest.FixtureRequest) -> Iterator[Run]:
     def run(job: Any) -> list[Any]:
         for queue in jobs:
             queue.put(job)
-        given = dict(answers.get(timeout=120) for _ in workers)
+        given = dict(answers.get(timeout=300) for _ in workers)
         return [given[rank] for rank in range(2)]
 
     yield run
@@ -231,6 +272,21 @@ def test_one_goes_on_where_two_were_stopped_and_two_where_one_was(
     assert_alike(tmp_path, whole, result, reference)
     mine, theirs = state(tmp_path)[0], state(whole)[0]
     assert {name: tensor.shape for name, tensor in mine.items()} == {n: tensor.shape for n, tensor in theirs.items()}
+
+
+def test_each_worker_writes_its_part_and_a_kill_in_between_leaves_the_checkpoint_before(
+    run: Run, tmp_path: Path
+) -> None:
+    for step, values, names in run(CheckpointInParts(tmp_path)):
+        assert (step, values) == (1, [1.0])
+        assert names == [
+            f"step-{step:09d}.{index:05d}-of-00002.{kind}"
+            for step, index in ((1, 0), (1, 1), (2, 0))
+            for kind in ("safetensors", "sha256")
+        ]
+    with safe_open(tmp_path / "step-000000001.00001-of-00002.safetensors", framework="pt") as file:
+        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    assert shapes == {"model.0.weight": [1, 3], "model.0.bias": [1]}, "the last of three rows, nothing of one row"
 
 
 def test_workers_that_divide_a_model_hold_half_of_it_each(run: Run, tmp_path: Path) -> None:

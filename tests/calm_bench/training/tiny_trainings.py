@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Generator, Tensor, nn
 
 from calm_bench.config import Experiment
 from calm_bench.heads import Head
 from calm_bench.training import Interrupted, train_autoencoder, train_language_model
+from calm_bench.training.checkpoint_files import checkpoints_in, opened
 from calm_bench.training_options import DEFAULT_OPTIONS, TrainingOptions
 
 STEPS = 12
@@ -119,8 +119,8 @@ class Trainings:
 
 def cut(train: Train, folder: Path, how: str, step: int) -> None:
     """Let the training in ``folder`` end after ``step``, politely or not."""
-    saved = sorted((folder / "checkpoints").glob("*.safetensors"))
-    begins = int(saved[-1].stem.removeprefix("step-")) if saved else 0
+    saved = checkpoints_in(folder / "checkpoints")
+    begins = saved[-1].step if saved else 0
     done = iter(range(begins, STEPS))
 
     def stop() -> bool:
@@ -143,11 +143,12 @@ def cut(train: Train, folder: Path, how: str, step: int) -> None:
 
 def state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Of the last checkpoint: weights and optimizer, and the counters but for what tells the time."""
-    path = folder / "checkpoints" / f"step-{STEPS:09d}.safetensors"
-    with safe_open(path, framework="pt") as file:
-        counters = json.loads(file.metadata()["counters"])
+    files = [files for files in checkpoints_in(folder / "checkpoints") if files.step == STEPS][-1]
+    assert files.condition() == "intact"
+    with opened(files) as stored:
+        tensors, counters = {name: stored.whole(name) for name in stored.names()}, stored.counters
     # The lines of metrics hold times, so their length varies.
-    return load_file(path), {name: counters[name] for name in counters.keys() - {"elapsed", "metrics_size"}}
+    return tensors, {name: counters[name] for name in counters.keys() - {"elapsed", "metrics_size"}}
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
