@@ -43,7 +43,7 @@ class GenerationSettings:
         from calm_bench.sampling.temperature import Decoding
 
         if self.temperature is not None:
-            return Decoding(self.temperature)
+            return Decoding(self.temperature, "exact")
         if chunks:
             return Decoding(1 / candidates, "batch", candidates)
         return Decoding(GREEDY_TEMPERATURE)

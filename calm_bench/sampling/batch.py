@@ -34,9 +34,27 @@ def selection_probabilities(pool: Tensor, power: Power, valid: Tensor | None = N
     most = counts.where(valid, 0).amax(dim=1, keepdim=True)
     needed = most.clamp(max=power.whole)
     exponent = torch.where(most >= power.whole, power.value, needed.double())
-    count = counts.double()
-    ways = torch.lgamma(count + 1) - torch.lgamma((count - exponent + 1).clamp_min(1e-9)) - torch.lgamma(exponent + 1)
-    return ways.masked_fill(~is_first | (counts < needed), -torch.inf).softmax(dim=1)
+    return _log_ways(counts, exponent).masked_fill(~is_first | (counts < needed), -torch.inf).softmax(dim=1)
+
+
+def acceptance(pool: Tensor, power: Power) -> Tensor:
+    """Probability that an attempt of the exact algorithm succeeds, sum_x P(x)^t, as the pool tells it: fp64 [R].
+
+    sum_x C(c_x, t) / C(M, t) over the distinct chunks x of ``pool`` [R, M, K]: the share of equal ones among all ways
+    to take t of the M candidates. Unbiased for whole t; 0 where no chunk occurs t times or more, or none is there.
+    """
+    if pool.shape[1] < power.whole:
+        return pool.new_zeros(len(pool), dtype=torch.float64)
+    counts, is_first = occurrences(chunk_ids(pool), torch.ones(pool.shape[:2], dtype=torch.bool, device=pool.device))
+    ways = _log_ways(counts, power.value).masked_fill(~is_first | (counts < power.whole), -torch.inf).exp().sum(dim=1)
+    return ways / _log_ways(torch.tensor(pool.shape[1], device=pool.device), power.value).exp()
+
+
+def _log_ways(count: Tensor, exponent: float | Tensor) -> Tensor:
+    """Logarithm of C(count, exponent), the generalised binomial coefficient."""
+    number = count.double()
+    tuples = torch.as_tensor(exponent, dtype=torch.float64, device=count.device)
+    return torch.lgamma(number + 1) - torch.lgamma((number - tuples + 1).clamp_min(1e-9)) - torch.lgamma(tuples + 1)
 
 
 def choose(pool: Tensor, power: Power, uniform: Tensor, valid: Tensor | None = None) -> Tensor:

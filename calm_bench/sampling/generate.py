@@ -31,6 +31,8 @@ class Generated:
     """The prompt's last tokens were not reproduced within the allowed draws, and the chunks were aligned anew."""
     num_approximated: int
     """Chunks for which the exact temperature algorithm ran out of draws; see :class:`Decoding`."""
+    acceptance: float = 0.0
+    """Of these, the mean probability that one attempt of that algorithm succeeds, as far as their draws tell it."""
 
 
 @dataclass
@@ -48,6 +50,8 @@ class _Row:
     decoder_evaluations: int = 0
     fell_back: bool = False
     num_approximated: int = 0
+    acceptance: float = 0.0
+    """Summed over the approximated chunks."""
 
 
 def generate(
@@ -151,10 +155,12 @@ def _extend(
         [sampled.found, sampled.approximated, sampled.head_evaluations, sampled.decoder_evaluations], dim=1
     )
     values = torch.cat([flags.long(), sampled.chunks], dim=1).tolist()
+    likely = sampled.acceptance.tolist()
     for index, (row, (found, approximated, heads, decoders, *chunk)) in enumerate(zip(rows, values, strict=True)):
         row.head_evaluations += heads
         row.decoder_evaluations += decoders
         row.num_approximated += approximated
+        row.acceptance += likely[index]
         if not found:
             continuing.append(index)
             continue
@@ -187,8 +193,15 @@ def _align_with_the_end(row: _Row, chunk_size: int, eos_id: int) -> None:
 
 
 def _generated(row: _Row, ended: bool) -> Generated:
+    acceptance = row.acceptance / max(1, row.num_approximated)
     return Generated(
-        row.tokens, ended, row.head_evaluations, row.decoder_evaluations, row.fell_back, row.num_approximated
+        row.tokens,
+        ended,
+        row.head_evaluations,
+        row.decoder_evaluations,
+        row.fell_back,
+        row.num_approximated,
+        acceptance,
     )
 
 

@@ -21,7 +21,7 @@ from torch import Generator, Tensor
 from calm_bench.heads.noise import RowSources
 from calm_bench.lm.base import ChunkLanguageModel
 from calm_bench.lm.exact import ExactModel
-from calm_bench.sampling.batch import choose, draw_fitting_pool, draw_pool
+from calm_bench.sampling.batch import acceptance, choose, draw_fitting_pool, draw_pool
 from calm_bench.sampling.exact import search
 from calm_bench.sampling.pool import Source, fitting
 from calm_bench.sampling.power import Power
@@ -84,6 +84,9 @@ class Sampled:
     approximated: Tensor
     """Bool [R]: the exact algorithm accepted nothing within its draws, and the chunk was chosen among the candidates by
     the batch approximation's weights."""
+    acceptance: Tensor
+    """fp64 [R], on the CPU: for an approximated row, the probability that one attempt of the exact algorithm succeeds,
+    as far as the candidates tell it; 0 elsewhere."""
     head_evaluations: Tensor
     """Long [R]: samples of the head; of a model of softmaxes, chunks."""
     decoder_evaluations: Tensor
@@ -141,9 +144,10 @@ def sample_from(source: Source, begins: list[list[int]], decoding: Decoding) -> 
 def _merged(parts: list[tuple[list[int], Sampled]]) -> Sampled:
     """What was sampled for some rows each, in the order of all."""
     order = torch.tensor([row for rows, _ in parts for row in rows]).argsort()
-    order = order.to(parts[0][1].chunks.device)
-    names = [field.name for field in dataclasses.fields(Sampled)]
-    return Sampled(**{name: torch.cat([getattr(own, name) for _, own in parts])[order] for name in names})
+    together = {
+        field.name: torch.cat([getattr(own, field.name) for _, own in parts]) for field in dataclasses.fields(Sampled)
+    }
+    return Sampled(**{name: values[order.to(values.device)] for name, values in together.items()})
 
 
 class _SomeRows:
@@ -162,6 +166,7 @@ class _SomeRows:
 def _sample_exact(source: Source, begins: list[list[int]], power: Power, max_draws: int) -> Sampled:
     result = search(source, begins, power, max_draws)
     chunks, found = result.chunks, result.accepted.clone()
+    likely = torch.zeros(len(begins), dtype=torch.float64)
     by_size: dict[int, list[int]] = {}
     for row, pool in result.pools.items():
         by_size.setdefault(len(pool), []).append(row)
@@ -170,7 +175,8 @@ def _sample_exact(source: Source, begins: list[list[int]], power: Power, max_dra
             pools = torch.stack([result.pools[row] for row in rows])
             chunks[rows] = choose(pools, power, source.uniform(rows, 1)[:, 0])
             found[rows] = True
-    return Sampled(chunks, found, found & ~result.accepted, result.num_draws, result.num_draws)
+            likely[rows] = acceptance(pools, power).cpu()
+    return Sampled(chunks, found, found & ~result.accepted, likely, result.num_draws, result.num_draws)
 
 
 def _sample_batch(source: Source, begins: list[list[int]], decoding: Decoding) -> Sampled:
@@ -196,7 +202,8 @@ def _sample_batch(source: Source, begins: list[list[int]], decoding: Decoding) -
     num_draws = torch.tensor([results[row][1] for row in rows], device=chunks.device)
     found = torch.ones(len(rows), dtype=torch.bool, device=chunks.device)
     found[missing] = False
-    return Sampled(chunks, found, torch.zeros_like(found), num_draws, num_draws)
+    none = torch.zeros(len(rows), dtype=torch.float64)
+    return Sampled(chunks, found, torch.zeros_like(found), none, num_draws, num_draws)
 
 
 def _sample_tokens(
@@ -209,7 +216,8 @@ def _sample_tokens(
     uniform = RowSources(hidden, 1, generators).uniform(model.chunk_size)[0]
     chunks = model.draw_tempered(hidden, uniform, decoding.power.value, known)
     ones = torch.ones(len(hidden), dtype=torch.long, device=hidden.device)
-    return Sampled(chunks, ones.bool(), torch.zeros_like(ones).bool(), ones, torch.zeros_like(ones))
+    none = torch.zeros(len(hidden), dtype=torch.float64)
+    return Sampled(chunks, ones.bool(), torch.zeros_like(ones).bool(), none, ones, torch.zeros_like(ones))
 
 
 class _ModelSource:

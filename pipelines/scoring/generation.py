@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -88,10 +89,26 @@ def _report(results: Sequence[Generated], decoding: Decoding, chunk_size: int, s
         )
     approximated = sum(result.num_approximated for result in results)
     if approximated:
-        say(
-            f"{approximated} chunks were not accepted within {decoding.max_draws} draws and were chosen among these by "
-            "the batch approximation; --max-draws allows more"
-        )
+        likely = sum(result.num_approximated * result.acceptance for result in results) / approximated
+        say(_approximated(approximated, likely, decoding))
+
+
+def _approximated(count: int, acceptance: float, decoding: Decoding) -> str:
+    """What stood in for the exact algorithm at ``count`` chunks, why, and what it would have taken there."""
+    limit = decoding.max_draws if decoding.method == "exact" else decoding.candidates
+    more = "--max-draws allows more" if decoding.method == "exact" else "--method exact draws more"
+    needed = "more draws than these can tell" if acceptance == 0 else f"some {_attempts(acceptance)} attempts a chunk"
+    return (
+        f"{count} chunks were not accepted within {limit} draws and were chosen among these by the batch "
+        f"approximation; {more}, and would take {needed}"
+    )
+
+
+def _attempts(acceptance: float) -> str:
+    """How often one tries until a thing of that probability happens, to two digits: ``1,200``."""
+    number = 1 / acceptance
+    digits = 1 - math.floor(math.log10(number))
+    return f"{round(number, digits):,.0f}"
 
 
 class _Stream:

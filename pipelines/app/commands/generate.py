@@ -36,8 +36,8 @@ def generate(
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="Most new tokens.")] = 200,
     temperature: Annotated[float, typer.Option("--temperature", help="Above 0, at most 1.")] = 1.0,
     method: Annotated[
-        Method, typer.Option("--method", help="Of temperatures below 1; auto: exact if N draws do.")
-    ] = Method.exact,
+        Method, typer.Option("--method", help="Of temperatures below 1; auto: exact where N draws do, otherwise batch.")
+    ] = Method.auto,
     candidates: Annotated[int, typer.Option("--candidates", help="N of the methods batch and auto.")] = 200,
     max_draws: Annotated[int, typer.Option("--max-draws", help="Samples of one chunk before a fallback.")] = 4096,
     seed: Annotated[int, typer.Option("--seed", help="Of the samples.")] = 0,

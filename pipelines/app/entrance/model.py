@@ -71,7 +71,7 @@ class Model:
         max_new_tokens: int = 200,
         *,
         temperature: float = 1.0,
-        method: Literal["exact", "batch", "auto"] = "exact",
+        method: Literal["exact", "batch", "auto"] = "auto",
         candidates: int = 200,
         seed: int = 0,
     ) -> str:
@@ -99,7 +99,7 @@ class Model:
         max_new_tokens: int = 200,
         *,
         temperature: float = 1.0,
-        method: Literal["exact", "batch", "auto"] = "exact",
+        method: Literal["exact", "batch", "auto"] = "auto",
         candidates: int = 200,
         seed: int = 0,
     ) -> Generator[str, None, None]:

@@ -13,7 +13,7 @@ from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import LanguageModel as LanguageModelConfig
 from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel
-from calm_bench.sampling.batch import selection_probabilities
+from calm_bench.sampling.batch import acceptance, selection_probabilities
 from calm_bench.sampling.exact import first_accepted
 from calm_bench.sampling.pool import chunk_ids
 from calm_bench.sampling.power import Power
@@ -167,6 +167,47 @@ def test_auto_is_exact_where_n_candidates_do_and_a_batch_of_them_where_not(tempe
     accepted = (auto.chunks[~auto.approximated][:, None] == CHUNKS).all(-1).double().sum(0)
     if temperature != 0.4:
         assert chi_square(accepted, target / target.sum()) < 3 * CRITICAL[4]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1 / 3])
+def test_acceptance_is_estimated_without_bias(temperature: float) -> None:
+    power = Power.of_temperature(temperature)
+    found = acceptance(KnownDistribution(3).chunks(list(range(6000)), 9), power)
+    expected = (PROBABILITIES**power.value).sum()
+    assert abs(found.mean() - expected) < 4 * found.std() / len(found) ** 0.5
+    assert found.std() / len(found) ** 0.5 < 0.02 * expected
+    assert not acceptance(KnownDistribution(3).chunks([0], power.whole - 1), power).any()
+
+
+class AgreesSeldom:
+    """Every row draws one of ``size`` chunks, all alike: two samples agree with probability 1 / size."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._generator = size, Generator().manual_seed(0)
+
+    def chunks(self, rows: list[int], count: int) -> Tensor:
+        return torch.randint(self._size, (len(rows), count, 1), generator=self._generator)
+
+    def uniform(self, rows: list[int], count: int) -> Tensor:
+        return torch.rand((len(rows), count), dtype=torch.float64, generator=self._generator)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "size", "approximated"), [(0.5, 3, (0, 0)), (0.5, 200, (0.5, 0.75)), (1 / 3, 20, (0.6, 0.85))]
+)
+def test_auto_costs_no_more_than_a_batch_and_tells_what_exact_would_take(
+    temperature: float, size: int, approximated: tuple[float, float]
+) -> None:
+    """Agreements of a third, of 0.5 % and of 5 %: about 100 attempts of two draws fit into 200."""
+    sampled = sample_from(AgreesSeldom(size), [[]] * 1000, Decoding(temperature, "auto"))
+    assert int(sampled.head_evaluations.max()) <= 200
+    share = float(sampled.approximated.double().mean())
+    assert approximated[0] <= share <= approximated[1]
+    assert not sampled.acceptance[~sampled.approximated].any()
+    if share:
+        told = float(sampled.acceptance[sampled.approximated].mean())
+        # Where nothing was accepted fewer were equal, but not by much.
+        assert 0.7 < told * size ** (1 / temperature - 1) < 1.05
 
 
 def test_known_tokens_may_take_auto_more_than_n_draws() -> None:

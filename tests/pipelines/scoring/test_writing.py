@@ -64,6 +64,22 @@ def test_approximations_are_told(model: TrainedModel) -> None:
     continue_texts(model, ["a"], 8, 0, Decoding(0.2, max_draws=3), say=said.append)
     assert any("aligned with the prompt's end" in line for line in said)
     assert any("not accepted within 3 draws" in line for line in said)
+    # At T = 1/5 three draws cannot hold five equal chunks.
+    assert said[-1].endswith("--max-draws allows more, and would take more draws than these can tell")
+
+
+def test_auto_says_what_the_exact_algorithm_would_take(model: TrainedModel) -> None:
+    said: list[str] = []
+    continue_texts(model, ["ab"], 16, 0, Decoding(0.5, "auto", candidates=40), say=said.append)
+    assert said[0].startswith("sample T=0.5 (auto up to 40): ")
+    told = re.fullmatch(
+        r"(\d) chunks were not accepted within 40 draws and were chosen .*; --method exact draws more, and would take "
+        r"some ([\d,]+) attempts a chunk",
+        said[-1],
+    )
+    assert told is not None, said[-1]
+    # In 40 draws without an accepted pair, few of the 780 pairs are equal.
+    assert 10 < int(told[2].replace(",", "")) <= 1 * 780 * int(told[1])
 
 
 def test_a_prompt_that_is_no_text_is_said(model: TrainedModel) -> None:
