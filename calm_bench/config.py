@@ -52,7 +52,8 @@ class Corpus(Frozen):
     """Where the text comes from and how its documents are split."""
 
     source: str = "stdlib"
-    """``stdlib``, ``markov``, a file or folder of texts and records, or ``hf:NAME`` (hub name or local folder)."""
+    """``stdlib``, ``markov``, a file or folder of texts and records, its address (``https://``, ``s3://``), or
+    ``hf:NAME`` (hub name or local folder)."""
     text_field: str = "text"
     subset: str | None = None
     split: str = "train"

@@ -10,17 +10,13 @@ import zlib
 from pathlib import Path
 from typing import Any, cast
 
+from calm_bench.corpora.input_file import InputFile
+
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-COMPRESSIONS = (".gz", ".zst", ".xz", ".bz2")
+UNPACKED_BYTES = 2**17
 
 
-def kind_of(file: Path) -> str:
-    """The suffix that says how to read a file, in lower case, with that of its compression: ``.jsonl.gz``."""
-    last = file.suffix.lower()
-    return Path(file.stem).suffix.lower() + last if last in COMPRESSIONS else last
-
-
-def open_text(file: Path, start: int = 0, stop: int | None = None) -> io.BufferedReader:
+def open_text(file: InputFile, start: int = 0, stop: int | None = None) -> io.BufferedReader:
     """The bytes of a file as they were before compression, without a byte order mark of UTF-8.
 
     Args:
@@ -30,7 +26,7 @@ def open_text(file: Path, start: int = 0, stop: int | None = None) -> io.Buffere
         OSError: it cannot be opened or, as for every later read, what :func:`is_damage` tells.
     """
     is_whole = not start and stop is None
-    stream = _open(file) if is_whole else cast(io.BufferedReader, io.BufferedReader(ByteRange(file, start, stop)))
+    stream = _open(file) if is_whole else _buffered(ByteRange(file, start, stop), file.buffer_bytes)
     try:
         if not start and stream.peek(len(BYTE_ORDER_MARK)).startswith(BYTE_ORDER_MARK):
             stream.read(len(BYTE_ORDER_MARK))
@@ -50,9 +46,8 @@ def is_damage(error: Exception) -> bool:
 class ByteRange(io.RawIOBase):
     """The bytes of a file from ``start`` to before ``stop``, or to its end."""
 
-    def __init__(self, file: Path, start: int, stop: int | None) -> None:
-        self._file = file.open("rb", buffering=0)
-        self._file.seek(start)
+    def __init__(self, file: InputFile, start: int, stop: int | None) -> None:
+        self._file = file.open(start)
         self._left = None if stop is None else stop - start
 
     def readable(self) -> bool:
@@ -60,29 +55,49 @@ class ByteRange(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         wanted = memoryview(buffer)[: self._left]
-        count = self._file.readinto(wanted) or 0
+        count = cast(Any, self._file).readinto(wanted) or 0
         if self._left is not None:
             self._left -= count
-        return count
+        return int(count)
 
     def close(self) -> None:
         self._file.close()
         super().close()
 
 
-def _open(file: Path) -> io.BufferedReader:
-    compression = file.suffix.lower()
-    stream: Any
-    if compression == ".gz":
-        stream = gzip.GzipFile(file)
-    elif compression == ".xz":
-        stream = lzma.LZMAFile(file)  # noqa: SIM115 - the caller closes it
-    elif compression == ".bz2":
-        stream = bz2.BZ2File(file)
-    elif compression == ".zst":
+class Unpacked(io.RawIOBase):
+    """What a decompressor makes of a file; closing it closes both."""
+
+    def __init__(self, decompressor: Any, file: io.BufferedReader) -> None:
+        self._decompressor = decompressor
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        # One read of the decompressor: what comes before damage is handed on before the damage is met.
+        return int(self._decompressor.readinto1(buffer))
+
+    def close(self) -> None:
+        self._decompressor.close()
+        self._file.close()
+        super().close()
+
+
+def _open(file: InputFile) -> io.BufferedReader:
+    packed = _buffered(file.open(), file.buffer_bytes)
+    compression = Path(file.name).suffix.lower()
+    if compression == ".zst":
         import pyarrow as pa
 
-        stream = io.BufferedReader(cast(Any, pa.CompressedInputStream(pa.OSFile(str(file)), "zstd")), 2**20)
-    else:
-        stream = file.open("rb")
-    return cast(io.BufferedReader, stream)
+        return _buffered(pa.CompressedInputStream(pa.PythonFile(packed, "r"), "zstd"), 2**20)
+    if compression in (".gz", ".xz", ".bz2"):
+        opened: Any = {".gz": gzip.GzipFile, ".xz": lzma.LZMAFile, ".bz2": bz2.BZ2File}[compression]
+        decompressor = opened(fileobj=packed) if compression == ".gz" else opened(packed)
+        return _buffered(Unpacked(decompressor, packed), UNPACKED_BYTES)
+    return packed
+
+
+def _buffered(raw: Any, num_bytes: int) -> io.BufferedReader:
+    return io.BufferedReader(raw, num_bytes)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import IO
+from io import RawIOBase
+from itertools import pairwise
 
+from calm_bench.corpora.base import CorpusError
+from calm_bench.corpora.input_file import InputFile, format_of, is_compressed
 from calm_bench.corpora.records import ARROW_FILE
 
 PART_BYTES = 64 * 2**20
@@ -33,8 +35,10 @@ class Span:
     """Bytes of a text, row groups of a Parquet file, record batches of an Arrow file; None is the end."""
     problem: str = ""
     """Why the file is not read."""
-    modified: int = 0
-    """When the file was last changed, in nanoseconds: a part that was read before then is read again."""
+    version: int | str = 0
+    """Of the file: a part that was read of another one is read again."""
+    by_bytes: bool = False
+    """Whether ``start`` and ``stop`` of a Parquet file are bytes, between which a row group begins."""
 
     @property
     def place(self) -> str:
@@ -56,31 +60,42 @@ def pack(spans: Iterable[Span]) -> Iterator[tuple[Span, ...]]:
         yield tuple(waiting)
 
 
-def spans_of(file: Path, name: str, kind: str) -> Iterator[Span]:
+def spans_of(file: InputFile) -> Iterator[Span]:
     """A file as spans of about ``PART_BYTES`` each, or as one where its format must be read from its beginning.
-
-    Args:
-        kind: as :func:`calm_bench.corpora.compressed.kind_of` gives it.
 
     Raises:
         OSError: it cannot be read.
+        CorpusError: it is too long for a server without ranges.
     """
-    status = file.stat()
-    whole = Span(name, status.st_size, modified=status.st_mtime_ns)
+    whole = Span(file.name, file.size, version=file.version)
+    kind = "" if is_compressed(file.name) else format_of(file.name)
     if kind == ".parquet":
-        yield from _numbered(whole, _parquet_sizes(file))
-    elif whole.size > PART_BYTES and kind in (".txt", ".jsonl"):
-        yield from _of_lines(file, whole, is_prose=kind == ".txt")
-    elif whole.size > PART_BYTES and kind == ".arrow":
+        yield from _by_bytes(whole) if file.is_remote else _numbered(whole, _parquet_sizes(file))
+    elif whole.size <= PART_BYTES or kind not in (".txt", ".jsonl", ".arrow"):
+        yield whole
+    elif not file.has_ranges:
+        if kind == ".txt":
+            # Read whole it would be cut into other documents than by a server that is the same but for its ranges.
+            raise CorpusError(f"the server of {file} gives no ranges of bytes, which a text so long needs: download it")
+        yield whole
+    elif kind == ".arrow":
         batches = _num_batches(file)
         yield from _numbered(whole, [whole.size / batches] * batches)
     else:
-        yield whole
+        yield from _of_lines(file, whole, is_prose=kind == ".txt")
 
 
-def _of_lines(file: Path, whole: Span, is_prose: bool) -> Iterator[Span]:
+def _by_bytes(whole: Span) -> Iterator[Span]:
+    """Spans of a Parquet file whose row groups nobody has asked for yet."""
+    count = max(1, round(whole.size / PART_BYTES))
+    borders = [whole.size * number // count for number in range(count + 1)]
+    for start, stop in pairwise(borders):
+        yield replace(whole, size=stop - start, start=start, stop=None if stop == whole.size else stop, by_bytes=True)
+
+
+def _of_lines(file: InputFile, whole: Span, is_prose: bool) -> Iterator[Span]:
     start = 0
-    with file.open("rb") as stream:
+    with file.open() as stream:
         while start < whole.size:
             stop = whole.size
             if start + PART_BYTES < whole.size:
@@ -89,11 +104,11 @@ def _of_lines(file: Path, whole: Span, is_prose: bool) -> Iterator[Span]:
             start = stop
 
 
-def _border(stream: IO[bytes], offset: int, is_prose: bool) -> int:
+def _border(stream: RawIOBase, offset: int, is_prose: bool) -> int:
     """Where a line begins at or behind ``offset``; in prose rather where a paragraph does, or else a word."""
     stream.seek(offset)
     if is_prose:
-        window = stream.read(BORDER_BYTES)
+        window = stream.read(BORDER_BYTES) or b""
         for end in (b"\n\n", b"\n\r\n", b"\n", b" "):
             if (found := window.find(end)) >= 0:
                 return offset + found + len(end)
@@ -117,25 +132,25 @@ def _numbered(whole: Span, sizes: list[float]) -> Iterator[Span]:
     yield replace(whole, size=round(size) if sizes else whole.size, start=first)
 
 
-def _parquet_sizes(file: Path) -> list[float]:
+def _parquet_sizes(file: InputFile) -> list[float]:
     """Bytes of each row group before compression; none where its reader will say what is wrong with the file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(file) as parquet:
+        with file.open_arrow() as opened, pq.ParquetFile(opened) as parquet:
             groups = range(parquet.num_row_groups)
             return [float(parquet.metadata.row_group(group).total_byte_size) for group in groups]
     except pa.ArrowException:
         return []
 
 
-def _num_batches(file: Path) -> int:
+def _num_batches(file: InputFile) -> int:
     """Record batches of an Arrow file; one where it is a stream, or its reader will say what is wrong with it."""
     import pyarrow as pa
 
     try:
-        with pa.memory_map(str(file)) as mapped:
+        with file.open_arrow() as mapped:
             if mapped.read(len(ARROW_FILE)) != ARROW_FILE:
                 return 1
             return max(1, int(pa.ipc.open_file(mapped).num_record_batches))

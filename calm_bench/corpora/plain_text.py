@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from calm_bench.corpora.base import Document, Skipped
 from calm_bench.corpora.compressed import open_text
+from calm_bench.corpora.input_file import InputFile
 
 MANY_FILES = 100
 """From this many files on, each is a document of its own."""
@@ -37,7 +37,7 @@ class Cut:
 
 
 def cut_documents(
-    file: Path, name: str, cut: Cut, skipped: Skipped, start: int = 0, stop: int | None = None
+    file: InputFile, name: str, cut: Cut, skipped: Skipped, start: int = 0, stop: int | None = None
 ) -> Iterator[Document]:
     r"""The documents of a UTF-8 text, placed at the line they begin in, without blank lines at either end.
 
@@ -74,7 +74,7 @@ def _document(parts: list[str], name: str, first_line: int) -> Document:
 
 
 def _pieces(
-    file: Path, name: str, limit: int, skipped: Skipped, start: int, stop: int | None
+    file: InputFile, name: str, limit: int, skipped: Skipped, start: int, stop: int | None
 ) -> Iterator[tuple[int, str]]:
     """Line number and text of each line; one of more than ``limit`` bytes comes in several pieces."""
     number = 1

@@ -6,12 +6,13 @@ import csv
 import io
 import json
 import sys
+from bisect import bisect_left
 from collections.abc import Iterator
-from pathlib import Path
 from typing import IO, Any
 
 from calm_bench.corpora.base import CorpusError, Document, Skipped
 from calm_bench.corpora.compressed import open_text
+from calm_bench.corpora.input_file import InputFile
 from calm_bench.corpora.json_values import BrokenJSONError, json_values
 from calm_bench.registry import did_you_mean
 
@@ -34,7 +35,7 @@ class Records:
             None if max_document_bytes is None else BYTES_PER_ESCAPED_BYTE * max_document_bytes + OTHER_FIELDS_BYTES
         )
 
-    def json_lines(self, file: Path, name: str, start: int = 0, stop: int | None = None) -> Iterator[Document]:
+    def json_lines(self, file: InputFile, name: str, start: int = 0, stop: int | None = None) -> Iterator[Document]:
         """One document per line of a .jsonl file, placed at ``file:line``.
 
         A line too long for a document of ``max_document_bytes`` is passed over without being held.
@@ -60,7 +61,7 @@ class Records:
                     else:
                         self._skipped.add("JSON line that is no object", where)
 
-    def json_records(self, file: Path, name: str) -> Iterator[Document]:
+    def json_records(self, file: InputFile, name: str) -> Iterator[Document]:
         """One document per element of the array in a .json file, or per value in it, placed at ``file:element``."""
         number = 0
         with open_text(file) as stream:
@@ -73,7 +74,7 @@ class Records:
             except BrokenJSONError:
                 self._skipped.add("broken JSON, the rest of its file unread", f"{name}:{number + 1}")
 
-    def csv_rows(self, file: Path, name: str) -> Iterator[Document]:
+    def csv_rows(self, file: InputFile, name: str) -> Iterator[Document]:
         """One document per row of a .csv file whose first row names the fields, placed at the row's last line."""
         # Documents are longer than the 131,072 characters that the module allows a field.
         csv.field_size_limit(sys.maxsize)
@@ -84,11 +85,14 @@ class Records:
                 if row:
                     yield from self.text_of(dict(zip(header, row, strict=False)), f"{name}:{rows.line_num}")
 
-    def parquet_rows(self, file: Path, name: str, start: int = 0, stop: int | None = None) -> Iterator[Document]:
+    def parquet_rows(
+        self, file: InputFile, name: str, start: int = 0, stop: int | None = None, by_bytes: bool = False
+    ) -> Iterator[Document]:
         """One document per row of a .parquet file, placed at ``file:row`` counted from 1.
 
         Args:
             start, stop: the row groups to be read; all where they are not given.
+            by_bytes: ``start`` and ``stop`` are bytes of the file, and the row groups that begin there are read.
 
         Raises:
             CorpusError: it is no Parquet file.
@@ -97,8 +101,11 @@ class Records:
         import pyarrow.parquet as pq
 
         try:
-            with pq.ParquetFile(file) as parquet:
-                groups = range(parquet.num_row_groups)[start:stop]
+            with file.open_arrow() as opened, pq.ParquetFile(opened) as parquet:
+                if by_bytes:
+                    groups = _groups_between(parquet, start, stop)
+                else:
+                    groups = range(parquet.num_row_groups)[start:stop]
                 first = _num_rows(parquet, range(groups.start))
                 if self._field not in parquet.schema_arrow.names:
                     self._lacking(parquet.schema_arrow.names, f"{name}:{first + 1}", _num_rows(parquet, groups))
@@ -108,7 +115,7 @@ class Records:
         except (pa.ArrowException, UnicodeDecodeError) as error:
             raise CorpusError(f"{file} is not a readable Parquet file: {error}") from error
 
-    def arrow_rows(self, file: Path, name: str, start: int = 0, stop: int | None = None) -> Iterator[Document]:
+    def arrow_rows(self, file: InputFile, name: str, start: int = 0, stop: int | None = None) -> Iterator[Document]:
         """One document per row of an .arrow file, in the file or the stream format, placed at ``file:row``.
 
         Args:
@@ -121,7 +128,7 @@ class Records:
         import pyarrow as pa
 
         try:
-            with pa.memory_map(str(file)) as mapped:
+            with file.open_arrow() as mapped:
                 if mapped.read(len(ARROW_FILE)) == ARROW_FILE:
                     opened = pa.ipc.open_file(mapped)
                     wanted = range(opened.num_record_batches)[start:stop]
@@ -178,6 +185,18 @@ def check_field(field: str, skipped: Skipped, source: str) -> None:
             f"no record of {source} has the field {field!r} (corpus.text_field)"
             f"{did_you_mean(field, list(skipped.other_fields))}"
         )
+
+
+def _groups_between(parquet: Any, start: int, stop: int | None) -> range:
+    """The row groups that begin at a byte from ``start`` to before ``stop``."""
+    begins = [_begin(parquet.metadata.row_group(group)) for group in range(parquet.num_row_groups)]
+    first = bisect_left(begins, start)
+    return range(first, len(begins) if stop is None else bisect_left(begins, stop))
+
+
+def _begin(row_group: Any) -> int:
+    first = row_group.column(0)
+    return int(first.data_page_offset if first.dictionary_page_offset is None else first.dictionary_page_offset)
 
 
 def _num_rows(parquet: Any, groups: range) -> int:

@@ -15,6 +15,7 @@ CORPORA: Registry[CorpusSource] = Registry(
         "stdlib": "calm_bench.corpora.stdlib:SOURCE",
         "markov": "calm_bench.corpora.markov:SOURCE",
         "local": "calm_bench.corpora.local:SOURCE",
+        "remote": "calm_bench.corpora.remote:SOURCE",
         "hf": "calm_bench.corpora.hugging_face:SOURCE",
     },
     one="corpus source",
@@ -22,18 +23,25 @@ CORPORA: Registry[CorpusSource] = Registry(
 """Corpus sources by name; other distributions add theirs through the entry point group ``calm_bench.corpora``."""
 
 HUGGING_FACE_PREFIX = "hf:"
-NEEDS_ARGUMENT = {"local": "give the path itself, as in corpus.source=texts/", "hf": "give a name, as in hf:NAME"}
+ADDRESS = "://"
+NEEDS_ARGUMENT = {
+    "local": "give the path itself, as in corpus.source=texts/",
+    "remote": "give the address itself, as in corpus.source=s3://bucket/texts",
+    "hf": "give a name, as in hf:NAME",
+}
 SPLIT_FIELDS = ("max_documents", "validation_fraction", "test_fraction", "split_seed")
 
 
 def source_name(source: str) -> str:
-    """The name in ``CORPORA`` that reads ``corpus.source``: a registered name, ``hf:...``, or an existing path.
+    """The name in ``CORPORA`` that reads ``corpus.source``: a registered name, ``hf:...``, an address, or a path.
 
     Raises:
         CorpusError: it is none of them; names the nearest.
     """
     if source.startswith(HUGGING_FACE_PREFIX):
         return "hf"
+    if ADDRESS in source:
+        return "remote"
     names = CORPORA.names()
     if source in NEEDS_ARGUMENT:
         if Path(source).exists():
@@ -45,7 +53,7 @@ def source_name(source: str) -> str:
         return "local"
     by_name = [name for name in names if name not in NEEDS_ARGUMENT]
     raise CorpusError(
-        f"corpus.source={source} is neither a corpus, an existing file or folder, nor hf:NAME"
+        f"corpus.source={source} is neither a corpus, an existing file or folder, an address, nor hf:NAME"
         f"{did_you_mean(source, by_name)}"
     )
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from calm_bench.config import Corpus, Experiment, Tokens
-from calm_bench.corpora.compressed import COMPRESSIONS, kind_of
-from calm_bench.corpora.local import KINDS, walk_files
+from calm_bench.corpora import CorpusError
+from calm_bench.corpora.file_source import KINDS
+from calm_bench.corpora.input_file import format_of, is_compressed, kind_of
+from calm_bench.corpora.local import walk_files
+from calm_bench.corpora.remote import find_remote
+from calm_bench.corpora.source import ADDRESS
 from pipelines.store.store import Store
 from pipelines.study.cost import TextSizes
 from pipelines.study.stage import StageGraph
@@ -23,7 +28,7 @@ COMPRESSED_EXPANSION = 3.0
 
 
 def text_sizes(experiment: Experiment, graph: StageGraph, store: Store) -> TextSizes:
-    """Counted where the stages are in the store, else estimated from the configuration; downloads nothing."""
+    """Counted where the stages are in the store, else estimated from the configuration; no text is downloaded."""
     corpus, tokens = graph["corpus"], graph["tokens"]
     in_bytes: Mapping[str, float] | None
     if store.is_done(corpus):
@@ -49,20 +54,32 @@ def _corpus_bytes(corpus: Corpus) -> Mapping[str, float] | None:
     if corpus.source == "markov":
         documents = min(corpus.markov.num_documents, corpus.max_documents or corpus.markov.num_documents)
         return _split(float(documents * (corpus.markov.document_length + 1)), corpus)
-    path = Path(corpus.source.removeprefix("hf:")).expanduser()
     # The share of so many documents is known only once the text has been read.
-    if corpus.max_documents is not None or not path.exists():
+    if corpus.max_documents is not None:
+        return None
+    if ADDRESS in corpus.source:
+        found = _bytes_at(corpus.source)
+        return None if found is None else _split(found, corpus)
+    path = Path(corpus.source.removeprefix("hf:")).expanduser()
+    if not path.exists():
         return None
     files = [path] if path.is_file() else walk_files(path)
-    return _split(sum(_text_bytes(file) for file in files if kind_of(file) in KINDS), corpus)
+    return _split(sum(_text_bytes(file.name, file.stat().st_size) for file in files if kind_of(file) in KINDS), corpus)
 
 
-def _text_bytes(file: Path) -> float:
+@lru_cache(maxsize=64)
+def _bytes_at(address: str) -> float | None:
+    """Asked once in a process: many trials share a corpus, and every listing is a request."""
+    try:
+        return sum(_text_bytes(file.name, file.size) for file in find_remote(address).files)
+    except CorpusError:
+        # The stage itself will say so.
+        return None
+
+
+def _text_bytes(name: str, size: int) -> float:
     factor = {".txt": 1.0, ".jsonl": 0.95, ".json": 0.95, ".csv": 0.95, ".parquet": PARQUET_EXPANSION, ".arrow": 1.0}
-    kind = kind_of(file)
-    suffix = kind.removesuffix(file.suffix.lower()) if file.suffix.lower() in COMPRESSIONS else kind
-    packed = COMPRESSED_EXPANSION if suffix != kind else 1.0
-    return file.stat().st_size * factor[suffix] * packed
+    return size * factor[format_of(name)] * (COMPRESSED_EXPANSION if is_compressed(name) else 1.0)
 
 
 def _split(total: float, corpus: Corpus) -> Mapping[str, float]:

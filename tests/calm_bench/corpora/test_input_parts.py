@@ -16,8 +16,9 @@ from calm_bench.config import Corpus
 from calm_bench.corpora import Document, Skipped, corpus_dependencies
 from calm_bench.corpora import input_parts as input_parts_module
 from calm_bench.corpora import local as local_module
+from calm_bench.corpora.file_source import FilesPart
 from calm_bench.corpora.input_parts import Span, pack
-from calm_bench.corpora.local import SOURCE, FilesPart
+from calm_bench.corpora.local import SOURCE
 
 TEXTS = [f"text {number} " + "naïve 数 " * (number % 23) for number in range(600)]
 

@@ -9,13 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from calm_bench.corpora import Document, Skipped
+from calm_bench.corpora.input_file import LocalFile
 from calm_bench.corpora.plain_text import WHOLE, Cut, cut_documents
 
 
 def cut(path: Path, content: bytes, length: int) -> tuple[list[Document], Skipped]:
     path.write_bytes(content)
     skipped = Skipped()
-    return list(cut_documents(path, "a.txt", Cut(length), skipped)), skipped
+    return list(cut_documents(LocalFile(path, "a.txt"), "a.txt", Cut(length), skipped)), skipped
 
 
 @given(

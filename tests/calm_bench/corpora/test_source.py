@@ -28,7 +28,7 @@ def test_names_prefixes_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     [
         ("stdlb", "did you mean 'stdlib'"),
         ("marcov", "did you mean 'markov'"),
-        ("/no/such/place", "neither a corpus, an existing file or folder, nor hf:NAME"),
+        ("/no/such/place", "neither a corpus, an existing file or folder, an address, nor hf:NAME"),
         ("", "known: .*markov, .*stdlib"),
         ("local", "give the path itself"),
         ("hf", "hf:NAME"),

@@ -1,0 +1,197 @@
+"""Documents from files of text, JSON, CSV, Parquet and Arrow, wherever they lie."""
+
+from __future__ import annotations
+
+import lzma
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Generic, Protocol, TypeVar
+
+from calm_bench.config import Corpus
+from calm_bench.corpora.base import CorpusError, Document, Skipped
+from calm_bench.corpora.compressed import is_damage, open_text
+from calm_bench.corpora.input_file import COMPRESSIONS, InputFile, format_of, is_compressed
+from calm_bench.corpora.input_parts import Span, pack, spans_of
+from calm_bench.corpora.plain_text import DOCUMENTS_WANTED, LONGEST_CUT, MANY_FILES, Cut, cut_documents
+from calm_bench.corpora.records import Records, check_field
+from calm_bench.file_signs import HEAD_BYTES, is_pointer, misread_as
+
+TEXT_SUFFIXES = (".txt", ".jsonl", ".json", ".csv")
+BINARY_SUFFIXES = (".parquet", ".arrow")
+KINDS = {
+    *TEXT_SUFFIXES,
+    *BINARY_SUFFIXES,
+    *(suffix + compression for suffix in TEXT_SUFFIXES for compression in COMPRESSIONS),
+}
+KINDS_IN_WORDS = (
+    f"{', '.join(TEXT_SUFFIXES)} (each also with {', '.join(COMPRESSIONS)}), {' or '.join(BINARY_SUFFIXES)}"
+)
+CUT_OFF = "compressed file cut off or damaged, its rest unread after"
+READING_ERRORS = (OSError, EOFError, lzma.LZMAError, zlib.error)
+
+File = TypeVar("File", bound=InputFile, covariant=True)
+
+
+@dataclass(frozen=True)
+class FilesPart:
+    """Spans of files that are read together, and where the plain texts among them are cut."""
+
+    spans: tuple[Span, ...]
+    cut: Cut
+
+
+@dataclass(frozen=True)
+class FilesFound(Generic[File]):
+    """The files of a source in reading order."""
+
+    files: Sequence[File]
+    others: Sequence[str] = ()
+    """Names of files of kinds that are not read."""
+
+
+class Finder(Protocol):
+    """Knows where the files of a source lie."""
+
+    def find(self, config: Corpus) -> FilesFound[InputFile]:
+        """
+        Raises:
+            CorpusError: there are none.
+        """
+        ...
+
+    def open(self, config: Corpus, span: Span) -> InputFile:
+        """The file of a span, found without looking at any other.
+
+        Raises:
+            CorpusError: it is gone, or not the one that was found.
+        """
+        ...
+
+
+class FileSource:
+    """Files in the order of their names.
+
+    A record (line of .jsonl, element of .json, row of .csv, .parquet and .arrow) is one document, its text in
+    ``corpus.text_field``. Plain text is cut into documents as :class:`calm_bench.corpora.plain_text.Cut` says.
+    Text formats are read compressed too; what comes before the damage of a file that is cut off is kept.
+    """
+
+    fields: tuple[str, ...] = ("text_field",)
+
+    def __init__(self, finder: Finder) -> None:
+        self._finder = finder
+
+    def documents(self, config: Corpus, skipped: Skipped) -> Iterator[Document]:
+        for part in self.divide(config, skipped):
+            yield from self.read_part(config, part, skipped)
+        self.check(config, skipped)
+
+    def num_bytes(self, config: Corpus) -> int:
+        try:
+            return sum(file.size for file in self._finder.find(config).files)
+        except OSError as error:
+            raise unreadable(error.filename, error) from error
+
+    def divide(self, config: Corpus, skipped: Skipped) -> Sequence[FilesPart]:
+        found = self._finder.find(config)
+        for other in found.others:
+            skipped.add("file of another kind", other)
+        plain = [file for file in found.files if format_of(file.name) == ".txt"]
+        # Of many files no size decides.
+        sizes = [0] * len(plain) if len(plain) >= MANY_FILES else map(_text_size, plain)
+        cut = Cut.for_source(len(plain), sum(sizes))
+        return [FilesPart(spans, cut) for spans in pack(_spans(config, found.files))]
+
+    def read_part(self, config: Corpus, part: FilesPart, skipped: Skipped) -> Iterator[Document]:
+        records = Records(config.text_field, skipped, config.max_document_bytes)
+        for span in part.spans:
+            if span.problem:
+                skipped.add(span.problem, span.name)
+                continue
+            last = span.name
+            file = self._finder.open(config, span)
+            try:
+                if file.is_remote and not span.start and (wrong := _misread(file)) is not None:
+                    skipped.add(f"file that is {wrong}", span.name)
+                    continue
+                for document in _read(file, span, part.cut, records, skipped):
+                    last = document.where
+                    yield document
+            except READING_ERRORS as error:
+                if is_compressed(span.name) and is_damage(error):
+                    skipped.add(CUT_OFF, last)
+                    continue
+                raise unreadable(file, error) from error
+
+    def check(self, config: Corpus, skipped: Skipped) -> None:
+        check_field(config.text_field, skipped, f"corpus.source={config.source}")
+
+
+def unreadable(file: object, error: Exception) -> CorpusError:
+    """What to raise where ``file`` cannot be read."""
+    return CorpusError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}")
+
+
+def _read(file: InputFile, span: Span, cut: Cut, records: Records, skipped: Skipped) -> Iterator[Document]:
+    match format_of(file.name):
+        case ".txt":
+            return cut_documents(file, span.place, cut, skipped, span.start, span.stop)
+        case ".jsonl":
+            return records.json_lines(file, span.place, span.start, span.stop)
+        case ".json":
+            return records.json_records(file, span.name)
+        case ".csv":
+            return records.csv_rows(file, span.name)
+        case ".parquet":
+            return records.parquet_rows(file, span.name, span.start, span.stop, span.by_bytes)
+        case _:
+            return records.arrow_rows(file, span.place, span.start, span.stop)
+
+
+def _spans(config: Corpus, files: Sequence[InputFile]) -> Iterator[Span]:
+    """The spans of all files, those included that are not to be read."""
+    for file in files:
+        try:
+            if format_of(file.name) != ".txt" and not file.size:
+                yield Span(file.name, 0, problem="empty file")
+                continue
+            # A request for each of many files is left to the workers that read them.
+            wrong = None if file.is_remote else _misread(file)
+            if wrong is not None and len(files) == 1:
+                raise CorpusError(f"corpus.source={config.source}: {PurePosixPath(file.name).name} is {wrong}")
+            if wrong is not None:
+                yield Span(file.name, 0, problem=f"file that is {wrong}")
+                continue
+            yield from spans_of(file)
+        except READING_ERRORS as error:
+            if not is_compressed(file.name) or not is_damage(error):
+                raise unreadable(file, error) from error
+            yield Span(file.name, 0, problem=CUT_OFF)
+
+
+def _text_size(file: InputFile) -> int:
+    """Bytes of text in a file; of a compressed one no more are counted than decide how texts are cut."""
+    if not is_compressed(file.name):
+        return file.size
+    try:
+        with open_text(file) as stream:
+            return len(stream.read(DOCUMENTS_WANTED * LONGEST_CUT))
+    except READING_ERRORS:
+        # The reader of the documents says what is wrong.
+        return file.size
+
+
+def _misread(file: InputFile) -> str | None:
+    """What a file is instead of what its name says; that of one without text can only be a pointer."""
+    with file.open() as opened:
+        head = opened.read(HEAD_BYTES) or b""
+    if is_compressed(file.name) or format_of(file.name) in BINARY_SUFFIXES:
+        wrong = misread_as(head) if is_pointer(head) else None
+    else:
+        wrong = misread_as(head)
+    if wrong is None and is_compressed(file.name):
+        with open_text(file) as stream:
+            return misread_as(stream.peek(HEAD_BYTES)[:HEAD_BYTES])
+    return wrong
