@@ -119,6 +119,8 @@ class PartedSource(CorpusSource, Protocol):
     def num_bytes(self, config: Corpus) -> int:
         """Bytes of the input, about and at once: they decide whether several processes are worth their start.
 
+        0 of an input that is a single part.
+
         Raises:
             CorpusError: there is no such input.
         """

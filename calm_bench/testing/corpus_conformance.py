@@ -85,7 +85,7 @@ class CorpusConformance:
             return
         parts = source.divide(corpus, Skipped())
         assert [*map(repr, source.divide(corpus, Skipped()))] == [*map(repr, parts)]
-        assert source.num_bytes(corpus) > 0
+        assert source.num_bytes(corpus) > 0 or len(parts) == 1
         read = [source.read_part(corpus, pickle.loads(pickle.dumps(part)), Skipped()) for part in parts]
         # The last ones are opened first: what one part gives must not depend on those before it.
         for documents in reversed(read):

@@ -1,0 +1,101 @@
+"""Data sets of the hub, by a server that speaks as it does: a process is told of it by ``HF_ENDPOINT``."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.calm_bench.corpora.hub_server import REVISION, Hub, serving
+
+TEXTS = [f"{number} " * 700 for number in range(400)]
+READ = """
+import json, sys
+from pathlib import Path
+from calm_bench.config import Corpus
+from calm_bench.corpora import CorpusError, divisible_bytes, input_parts, read_documents, write_corpus
+input_parts.PART_BYTES = 500_000
+for number, settings in enumerate(json.loads(sys.argv[1])):
+    config, out = Corpus(validation_fraction=0, test_fraction=0, **settings), Path(sys.argv[2], str(number))
+    try:
+        report = write_corpus(config, out)
+        found = {"texts": list(read_documents(out, "train")), "skipped": report.skipped}
+    except CorpusError as error:
+        found = {"error": str(error)}
+    print(json.dumps({**found, "bytes": 0 if "error" in found else divisible_bytes(config)}), flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    """A set of two Parquet files by a card, and one of JSON lines."""
+    folder = tmp_path / "hub" / "some" / "set"
+    (folder / "english").mkdir(parents=True)
+    for name, texts in (("a", TEXTS[:250]), ("b", [*TEXTS[250:], None])):
+        table = pa.table({"text": texts, "other": [(text or "")[::-1] for text in texts]})
+        path = folder / "english" / f"{name}.parquet"
+        pq.write_table(table, path, row_group_size=25, compression="none", use_dictionary=False)
+    configs = "configs:\n- config_name: en\n  data_files:\n  - split: train\n    path: english/*.parquet\n"
+    (folder / "README.md").write_text(f"---\n{configs}---\n# A set\n")
+    lines = tmp_path / "hub" / "some" / "lines"
+    lines.mkdir()
+    (lines / "train.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS[:20]))
+    with serving(tmp_path / "hub") as found:
+        yield found
+
+
+def test_parquet_files_at_a_commit(tmp_path: Path, hub: Hub) -> None:
+    config = {"source": "hf:some/set", "subset": "en", "revision": REVISION}
+    wanted = [config | {"max_documents": 30}, config, config | {"text_field": "txt"}]
+    wanted += [config | {"split": "test"}, {"source": "hf:some/lines", "revision": REVISION}]
+    environment = os.environ | {
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_XET": "1",
+    }
+    environment = {name: value for name, value in environment.items() if name not in ("HF_HUB_OFFLINE", "HF_TOKEN")}
+    command = [sys.executable, "-c", READ, json.dumps(wanted), str(tmp_path / "out")]
+    process = subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    answers: list[dict[str, Any]] = []
+    sent = []
+    assert process.stdin is not None
+    assert process.stdout is not None
+    for _ in wanted:
+        hub.sent.clear()
+        line = process.stdout.readline()
+        if not line:
+            raise AssertionError(process.communicate()[1])
+        answers.append(json.loads(line))
+        sent.append(dict(hub.sent))
+        process.stdin.write("go on\n")
+        process.stdin.flush()
+    process.communicate()
+    first, whole, no_field, no_split, lines = answers
+    assert first["texts"] == TEXTS[:30]
+    files = [f"some/set/english/{name}.parquet" for name in ("a", "b")]
+    size = {name: (hub.root / name).stat().st_size for name in files}
+    assert whole["texts"] == TEXTS
+    assert whole["skipped"] == {"field 'text' is no text": 1}
+    assert whole["bytes"] == sum(size.values())
+    # Half of a file is another column.
+    for name in files:
+        assert 0.4 * size[name] < sent[1][name] < 0.95 * size[name]
+    # Two row groups of ten.
+    assert sent[0][files[0]] < 0.4 * size[files[0]]
+    assert files[1] not in sent[0]
+    assert "did you mean 'text'" in no_field["error"]
+    assert "split test" in no_split["error"]
+    assert lines.get("texts") == TEXTS[:20], lines
+    assert lines["bytes"] == 0
