@@ -7,6 +7,7 @@ its execution (:mod:`pipelines.study.config`) never does.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -48,6 +49,23 @@ class Markov(Frozen):
     seed: int = 0
 
 
+MIXTURE = "mixture"
+"""``corpus.source`` where there are several."""
+
+
+class MixtureSource(Frozen):
+    """One source of a mixture; ``corpus`` says of the same fields what they mean."""
+
+    source: str
+    weight: Annotated[float, Field(gt=0)]
+    """Its tokens are ``weight`` over the sum of all weights, of every split."""
+    text_field: str = "text"
+    subset: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    max_documents: PositiveInt | None = None
+
+
 class Corpus(Frozen):
     """Where the text comes from and how its documents are split."""
 
@@ -66,6 +84,37 @@ class Corpus(Frozen):
     test_fraction: Fraction = 0.1
     split_seed: int = 0
     markov: Markov = Markov()
+    mixture: Annotated[tuple[MixtureSource, ...], Field(exclude_if=lambda sources: not sources)] = ()
+    """Several sources with exact shares of the tokens, instead of ``source``, which then is ``mixture``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_mixture_is_the_source(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        if data.get("mixture"):
+            if data.get("source", MIXTURE) != MIXTURE:
+                raise ValueError(f"corpus.source={data['source']} and corpus.mixture exclude each other: leave out one")
+            return {**data, "source": MIXTURE}
+        if data.get("source") == MIXTURE:
+            raise ValueError("corpus.source=mixture needs corpus.mixture=[{source: ..., weight: ...}, ...]")
+        return data
+
+    @model_validator(mode="after")
+    def _each_source_of_a_mixture_has_its_own_settings(self) -> Self:
+        for name in MixtureSource.model_fields.keys() - {"source", "weight"} if self.mixture else ():
+            if getattr(self, name) != MixtureSource.model_fields[name].default:
+                raise ValueError(f"corpus.{name} and corpus.mixture exclude each other: say it of each source there")
+        return self
+
+    @property
+    def members(self) -> tuple[Corpus, ...]:
+        """The corpora of the sources of a mixture; this one alone where it is none."""
+        if not self.mixture:
+            return (self,)
+        own = {"mixture", *MixtureSource.model_fields}
+        shared = {name: value for name, value in self if name not in own}
+        return tuple(Corpus(**shared, **member.model_dump(exclude={"weight"})) for member in self.mixture)
 
     @model_validator(mode="after")
     def _some_text_is_left_to_train_on(self) -> Self:

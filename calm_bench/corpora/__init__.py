@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from calm_bench.corpora.base import CorpusError, CorpusSource, Document, Skipped
-from calm_bench.corpora.source import CORPORA, corpus_dependencies, divisible_bytes, identity_config, source_name
+from calm_bench.corpora.source import (
+    CORPORA,
+    corpus_code,
+    corpus_dependencies,
+    divisible_bytes,
+    identity_config,
+    source_name,
+)
 from calm_bench.corpora.split_files import SPLITS, Split, read_documents
 from calm_bench.corpora.write import CorpusReport, write_corpus
 
@@ -16,6 +23,7 @@ __all__ = [
     "Document",
     "Skipped",
     "Split",
+    "corpus_code",
     "corpus_dependencies",
     "divisible_bytes",
     "identity_config",

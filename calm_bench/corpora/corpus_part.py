@@ -29,10 +29,13 @@ class CorpusPart:
     """Only so many documents are taken, the first."""
     is_last: bool = False
     """Whether the limit is what earlier parts leave of ``max_documents``."""
+    member: int | None = None
+    """Which source of a mixture it is of."""
 
     @property
     def name(self) -> str:
-        return f"{self.index:05d}-last" if self.is_last else f"{self.index:05d}"
+        of = "" if self.member is None else f"source-{self.member}-"
+        return f"{of}{self.index:05d}-last" if self.is_last else f"{of}{self.index:05d}"
 
 
 @dataclass(frozen=True)

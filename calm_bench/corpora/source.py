@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from calm_bench.config import Corpus
+from calm_bench.config import MIXTURE, Corpus
 from calm_bench.corpora.base import CorpusError, CorpusSource, PartedSource
+from calm_bench.corpora.mixture import shares_of
 from calm_bench.registry import Registry, did_you_mean
 
 CORPORA: Registry[CorpusSource] = Registry(
@@ -59,7 +60,7 @@ def source_name(source: str) -> str:
 
 
 def find_source(config: Corpus) -> CorpusSource:
-    """The plug-in that reads ``config``."""
+    """The plug-in that reads ``config``, which is no mixture."""
     return CORPORA.get(source_name(config.source))
 
 
@@ -68,12 +69,25 @@ def identity_config(config: Corpus) -> dict[str, Any]:
 
     Together with :func:`corpus_dependencies` they determine every written byte.
     """
+    if config.mixture:
+        members = [_own_settings(member) | {"max_documents": member.max_documents} for member in config.members]
+        shares = map(str, shares_of(config))
+        mixture = [{"share": share, **member} for share, member in zip(shares, members, strict=True)]
+        return {"source": MIXTURE, "mixture": mixture, **_shared_settings(config)}
+    return {**_own_settings(config), **_shared_settings(config)}
+
+
+def _own_settings(config: Corpus) -> dict[str, Any]:
     name = source_name(config.source)
-    fields = (*CORPORA.get(name).fields, *SPLIT_FIELDS)
+    dumped = config.model_dump(mode="json")
+    return {"source": name, **{field: dumped[field] for field in CORPORA.get(name).fields}}
+
+
+def _shared_settings(config: Corpus) -> dict[str, Any]:
     dumped = config.model_dump(mode="json")
     # A limit that is not set shapes nothing.
     limit = {} if config.max_document_bytes is None else {"max_document_bytes": config.max_document_bytes}
-    return {"source": name, **{field: dumped[field] for field in fields}, **limit}
+    return {**{field: dumped[field] for field in SPLIT_FIELDS}, **limit}
 
 
 def corpus_dependencies(config: Corpus) -> dict[str, Any]:
@@ -82,14 +96,22 @@ def corpus_dependencies(config: Corpus) -> dict[str, Any]:
     Raises:
         CorpusError: the source cannot be read or is not pinned.
     """
+    if config.mixture:
+        return {"mixture": [find_source(member).dependencies(member) for member in config.members]}
     return find_source(config).dependencies(config)
 
 
+def corpus_code(config: Corpus) -> list[str]:
+    """Digests of the code of sources from other distributions: the revisions of stages do not stand for it."""
+    digests = (CORPORA.code_digest(source_name(member.source)) for member in config.members)
+    return [digest for digest in digests if digest is not None]
+
+
 def divisible_bytes(config: Corpus) -> int:
-    """Bytes of the input of a source that is read in parts; 0 of one that a single process reads.
+    """Bytes of the input of sources that are read in parts; 0 of one that a single process reads.
 
     Raises:
         CorpusError: the source cannot be read.
     """
-    source = find_source(config)
-    return source.num_bytes(config) if isinstance(source, PartedSource) else 0
+    sources = ((find_source(member), member) for member in config.members)
+    return sum(source.num_bytes(member) for source, member in sources if isinstance(source, PartedSource))

@@ -70,22 +70,38 @@ def split_files(folder: Path, split: Split) -> list[Path]:
         CorpusError: the corpus has a list of its files that cannot be read.
     """
     alone = folder / f"{split}.arrow"
-    path = folder / MANIFEST
-    if alone.exists() or not path.exists():
+    manifest = None if alone.exists() else read_manifest(folder)
+    if manifest is None:
         return [alone]
+    path = folder / MANIFEST
     try:
-        manifest: dict[str, Any] = json.loads(path.read_bytes())
-        if manifest["format"] != FORMAT:
-            raise CorpusError(f"{path} has format {manifest['format']}, this version reads {FORMAT}; write it again")
         files = [folder / name for name in manifest["splits"][split]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, CorpusError):
-            raise
-        raise CorpusError(f"{path} is not a readable list of files ({error}); write the corpus again") from error
+    except (KeyError, TypeError) as error:
+        raise _no_list(path, error) from error
     for file in files:
         if not file.resolve().is_relative_to(folder.resolve()):
             raise CorpusError(f"{path} names {file}, which is outside its folder; write the corpus again")
     return files
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """What a corpus of several parts says of its files; None where it is of a single part.
+
+    Raises:
+        CorpusError: it cannot be read.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        return None
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_bytes())
+        if manifest["format"] != FORMAT:
+            raise CorpusError(f"{path} has format {manifest['format']}, this version reads {FORMAT}; write it again")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, CorpusError):
+            raise
+        raise _no_list(path, error) from error
+    return manifest
 
 
 def num_batches(path: Path) -> int:
@@ -132,6 +148,10 @@ def read_documents(folder: str | Path, split: Split) -> Iterator[str]:
         CorpusError: a file is missing or no Arrow file.
     """
     return (encoded.decode() for path in split_files(Path(folder), split) for encoded in read_encoded(path))
+
+
+def _no_list(path: Path, error: Exception) -> CorpusError:
+    return CorpusError(f"{path} is not a readable list of files ({error}); write the corpus again")
 
 
 def _unreadable(path: Path, error: Exception) -> CorpusError:

@@ -19,6 +19,7 @@ from calm_bench.config import Corpus
 from calm_bench.corpora.base import CorpusError, PartedSource, Skipped
 from calm_bench.corpora.corpus_part import CorpusPart, PartFound, Piece, write_part
 from calm_bench.corpora.fill_splits import Pieces, fill_empty_splits, num_documents
+from calm_bench.corpora.mixture import KEY, WrittenMixture, shares_of
 from calm_bench.corpora.source import find_source
 from calm_bench.corpora.split_files import FORMAT, MANIFEST, SPLITS, Split
 from calm_bench.published_parts import PARTS, PartMapper, in_this_process, link, remove_unfinished_parts
@@ -48,10 +49,15 @@ class CorpusReport:
     """Splits that no document fell into by chance and that were given one (only ever in small corpora)."""
     repeated: dict[str, int]
     """Documents of the held-out splits that are exact copies of an earlier one there; errors take them for one."""
+    mixture: list[dict[str, Any]] | None = None
+    """Source, documents, bytes and what was left out of each source of a mixture."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as JSON."""
-        return asdict(self)
+        """The report as JSON; what does not apply to a corpus of one source is left out."""
+        found = asdict(self)
+        if self.mixture is None:
+            del found["mixture"]
+        return found
 
 
 def write_corpus(config: Corpus, folder: str | Path, map_parts: PartMapper = in_this_process) -> CorpusReport:
@@ -70,13 +76,62 @@ def write_corpus(config: Corpus, folder: str | Path, map_parts: PartMapper = in_
     Raises:
         CorpusError: the source is unknown, unreadable, or has no document to offer.
     """
-    source = find_source(config)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     remove_unfinished_parts(folder)
+    members = [
+        _write_member(member, folder, number if config.mixture else None, map_parts)
+        for number, member in enumerate(config.members)
+    ]
+    skipped = Skipped()
+    for member in members:
+        skipped.merge(member.skipped)
+    pieces: Pieces = {split: [piece for member in members for piece in member.pieces[split]] for split in SPLITS}
+    _name_files(folder, pieces, members, config)
+    hashes = {split: _digest(pieces[split]) for split in SPLITS}
+    filled = {split for member in members for split in member.filled}
+    return CorpusReport(
+        source=config.source,
+        digest=hashlib.sha256("".join(hashes.values()).encode()).hexdigest(),
+        python=platform.python_version() if any(member.source == "stdlib" for member in config.members) else None,
+        documents={split: num_documents(pieces[split]) for split in SPLITS},
+        bytes={split: sum(piece.bytes for piece in pieces[split]) for split in SPLITS},
+        skipped=dict(sorted(skipped.counts.items())),
+        examples=dict(sorted(skipped.examples.items())),
+        filled=[split for split in SPLITS if split in filled],
+        repeated={split: _repeated(pieces[split]) for split in SPLITS if split != "train"},
+        mixture=[member.as_dict() for member in members] if config.mixture else None,
+    )
+
+
+@dataclass(frozen=True)
+class MemberFound:
+    """The documents of one source."""
+
+    config: Corpus
+    pieces: Pieces
+    skipped: Skipped
+    filled: list[Split]
+    is_alone: bool
+    """Whether it is a single part."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """What a report tells of one source of a mixture."""
+        return {
+            "source": self.config.source,
+            "documents": {split: num_documents(self.pieces[split]) for split in SPLITS},
+            "bytes": {split: sum(piece.bytes for piece in self.pieces[split]) for split in SPLITS},
+            "skipped": dict(sorted(self.skipped.counts.items())),
+        }
+
+
+def _write_member(config: Corpus, folder: Path, number: int | None, map_parts: PartMapper) -> MemberFound:
+    """The documents of one source; ``number`` is its own in a mixture."""
+    source = find_source(config)
     skipped = Skipped()
     contents = source.divide(config, skipped) if isinstance(source, PartedSource) else [None]
-    found, is_complete = _make(config, folder, contents, map_parts)
+    parts = [CorpusPart(index, content, config.max_documents, member=number) for index, content in enumerate(contents)]
+    found, is_complete = _make(config, folder, parts, map_parts)
     for part in found:
         skipped.merge(part.skipped)
     if is_complete and isinstance(source, PartedSource):
@@ -85,31 +140,22 @@ def write_corpus(config: Corpus, folder: str | Path, map_parts: PartMapper = in_
     pieces: Pieces = {split: [part.pieces[split] for part in found] for split in SPLITS}
     if not any(map(num_documents, pieces.values())):
         raise CorpusError(f"corpus.source={config.source} has no document with text{left_out}")
-    filled = fill_empty_splits(config, pieces, folder / PARTS / "filled", left_out)
-    _name_files(folder, pieces, alone=len(contents) == 1)
-    hashes = {split: _digest(pieces[split]) for split in SPLITS}
-    return CorpusReport(
-        source=config.source,
-        digest=hashlib.sha256("".join(hashes.values()).encode()).hexdigest(),
-        python=platform.python_version() if config.source == "stdlib" else None,
-        documents={split: num_documents(pieces[split]) for split in SPLITS},
-        bytes={split: sum(piece.bytes for piece in pieces[split]) for split in SPLITS},
-        skipped=dict(sorted(skipped.counts.items())),
-        examples=dict(sorted(skipped.examples.items())),
-        filled=[*filled],
-        repeated={split: _repeated(pieces[split]) for split in SPLITS if split != "train"},
-    )
+    name = "filled" if number is None else f"source-{number}-filled"
+    filled = fill_empty_splits(config, pieces, folder / PARTS / name, left_out)
+    return MemberFound(config, pieces, skipped, filled, is_alone=len(contents) == 1)
 
 
-def _make(config: Corpus, folder: Path, contents: Sequence[Any], map_parts: PartMapper) -> tuple[list[PartFound], bool]:
+def _make(
+    config: Corpus, folder: Path, parts: Sequence[CorpusPart], map_parts: PartMapper
+) -> tuple[list[PartFound], bool]:
     """The parts in order, up to the one that ``max_documents`` ends in, and whether these are all."""
     limit = config.max_documents
     work = partial(write_part, config, folder)
     made: dict[int, PartFound] = {}
     first: list[PartFound] = []
     kept = 0
-    with closing(map_parts(work, [CorpusPart(*numbered, limit) for numbered in enumerate(contents)])) as parts:
-        for part in parts:
+    with closing(map_parts(work, parts)) as done:
+        for part in done:
             made[part.part.index] = part
             while len(first) in made:
                 before, kept = kept, kept + made[len(first)].documents
@@ -122,13 +168,13 @@ def _make(config: Corpus, folder: Path, contents: Sequence[Any], map_parts: Part
     return first, True
 
 
-def _name_files(folder: Path, pieces: Pieces, alone: bool) -> None:
+def _name_files(folder: Path, pieces: Pieces, members: Sequence[MemberFound], config: Corpus) -> None:
     """Give the files of the parts their names in the corpus, and let go of what another corpus had here."""
     (folder / MANIFEST).unlink(missing_ok=True)
     for split in SPLITS:
         (folder / f"{split}.arrow").unlink(missing_ok=True)
         shutil.rmtree(folder / split, ignore_errors=True)
-    if alone:
+    if not config.mixture and members[0].is_alone:
         for split in SPLITS:
             link(pieces[split][0].path, folder / f"{split}.arrow")
         return
@@ -138,7 +184,14 @@ def _name_files(folder: Path, pieces: Pieces, alone: bool) -> None:
         splits[split] = [f"{split}/part-{number:05d}.arrow" for number in range(len(files))]
         for file, name in zip(files, splits[split], strict=True):
             link(file, folder / name)
-    write_json(folder / MANIFEST, {"format": FORMAT, "splits": splits})
+    mixture = {}
+    if config.mixture:
+        counts = {
+            split: [sum(bool(piece.documents) for piece in member.pieces[split]) for member in members]
+            for split in SPLITS
+        }
+        mixture = {KEY: WrittenMixture(shares_of(config), counts).as_dict()}
+    write_json(folder / MANIFEST, {"format": FORMAT, "splits": splits, **mixture})
 
 
 def _digest(pieces: Sequence[Piece]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from calm_bench.corpora.mixture import WrittenMixture, tokens_to_take
 from calm_bench.corpora.split_files import Split
 from calm_bench.fingerprint import file_digest
 from calm_bench.published_parts import PARTIAL, publish_part
@@ -20,12 +21,34 @@ ENDS_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True)
+class Taken:
+    """What is taken of a part, from its beginning on."""
+
+    part: TokenPartFound
+    tokens: int
+    is_cut: bool = False
+    """Whether a source of a mixture ends here: the last id becomes EOS, whatever it was."""
+
+    @property
+    def bytes(self) -> int:
+        """UTF-8 bytes of text; where a part is cut, as many as its tokens have on average."""
+        return self.part.bytes if not self.is_cut else round(self.part.bytes * self.tokens / self.part.tokens)
+
+
+@dataclass(frozen=True)
 class Slice:
     """Ids of one part."""
 
     part: TokenPartFound
     start: int
     count: int
+    is_cut: bool = False
+    """Whether its last id becomes EOS."""
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What its ids depend on, as JSON."""
+        return (self.part.part.description, self.start, self.count, *(["cut"] if self.is_cut else []))
 
 
 @dataclass(frozen=True)
@@ -58,15 +81,32 @@ class ShardFound:
         return {"file": file, "rows": self.rows, "size": self.size, "sha256": self.sha256}
 
 
-def shards_of(split: Split, parts: Sequence[TokenPartFound], shard_tokens: int) -> Iterator[Shard]:
+def take(parts: Sequence[TokenPartFound], mixture: WrittenMixture | None) -> list[Taken]:
+    """What is taken of the parts of a split, in their order: all of it, or of a mixture each source's share."""
+    if mixture is None:
+        return [Taken(part, part.tokens) for part in parts]
+    of_source: list[list[TokenPartFound]] = [[] for _ in mixture.shares]
+    for part in parts:
+        of_source[part.part.source].append(part)
+    available = [sum(part.tokens for part in mine) for mine in of_source]
+    taken: list[Taken] = []
+    for mine, left in zip(of_source, tokens_to_take(mixture.shares, available), strict=True):
+        for part in mine:
+            if left > 0:
+                taken.append(Taken(part, min(left, part.tokens), is_cut=left < part.tokens))
+                left -= part.tokens
+    return taken
+
+
+def shards_of(split: Split, parts: Sequence[Taken], shard_tokens: int) -> Iterator[Shard]:
     """The shards of a split, ``shard_tokens`` each and the last one shorter; one empty one where it has no tokens."""
     index, room = 0, shard_tokens
     slices: list[Slice] = []
-    for part in parts:
+    for taken in parts:
         start = 0
-        while start < part.tokens:
-            count = min(room, part.tokens - start)
-            slices.append(Slice(part, start, count))
+        while start < taken.tokens:
+            count = min(room, taken.tokens - start)
+            slices.append(Slice(taken.part, start, count, taken.is_cut and start + count == taken.tokens))
             start, room = start + count, room - count
             if not room:
                 yield Shard(split, index, tuple(slices))
@@ -80,19 +120,18 @@ def write_shard(tokenizer: TokenizerFound, folder: Path, shard: Shard) -> ShardF
     """Publish one shard in ``folder``, unless an earlier attempt has."""
 
     def make(empty: Path) -> dict[str, Any]:
-        tokens = [_read(one, tokenizer.dtype) for one in shard.slices]
+        tokens = [_read(one, tokenizer) for one in shard.slices]
         values = np.concatenate(tokens or [np.empty(0, tokenizer.dtype)])
         write_column(empty / shard.name, "tokens", values)
         return {"rows": len(values)}
 
-    slices = [(one.part.part.description, one.start, one.count) for one in shard.slices]
-    what = {"tokenizer": tokenizer.digest, "slices": slices}
+    what = {"tokenizer": tokenizer.digest, "slices": [one.key for one in shard.slices]}
     published = publish_part(folder, f"{shard.split}-{shard.name.removesuffix('.arrow')}", what, make)
     file = published.files[shard.name]
     return ShardFound(shard, published.folder / shard.name, published.found["rows"], file["bytes"], file["sha256"])
 
 
-def write_ends(folder: Path, split: Split, parts: Sequence[TokenPartFound]) -> dict[str, Any]:
+def write_ends(folder: Path, split: Split, parts: Sequence[Taken]) -> dict[str, Any]:
     """Write ``<split>/documents.arrow``, the position after each document's EOS, and describe it for the manifest.
 
     The positions pass through a file that is mapped, since all of them together may be too many to hold.
@@ -101,11 +140,14 @@ def write_ends(folder: Path, split: Split, parts: Sequence[TokenPartFound]) -> d
     plain.parent.mkdir(parents=True, exist_ok=True)
     before = 0
     with plain.open("wb") as ends:
-        for part in parts:
-            with part.ends.open("rb") as own:
+        for taken in parts:
+            with taken.part.ends.open("rb") as own:
                 while len(values := np.fromfile(own, np.int64, ENDS_AT_ONCE)):
-                    (values + before).tofile(ends)
-            before += part.tokens
+                    kept = values[values < taken.tokens] if taken.is_cut else values
+                    (kept + before).tofile(ends)
+            before += taken.tokens
+            if taken.is_cut:
+                np.array([before], np.int64).tofile(ends)
     every = np.memmap(plain, np.int64, "r") if before else np.empty(0, np.int64)
     path = folder / split / "documents.arrow"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,5 +164,8 @@ def write_column(path: Path, name: str, values: npt.NDArray[Any]) -> None:
         file.write_batch(batch)
 
 
-def _read(one: Slice, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    return np.fromfile(one.part.ids, dtype, one.count, offset=one.start * dtype.itemsize)
+def _read(one: Slice, tokenizer: TokenizerFound) -> npt.NDArray[Any]:
+    ids = np.fromfile(one.part.ids, tokenizer.dtype, one.count, offset=one.start * tokenizer.dtype.itemsize)
+    if one.is_cut:
+        ids[-1] = tokenizer.eos_id
+    return ids

@@ -13,8 +13,9 @@ from typing import Any
 
 from calm_bench.config import Tokens
 from calm_bench.corpora import SPLITS, Split
+from calm_bench.corpora.mixture import WrittenMixture, read_mixture
 from calm_bench.published_parts import RECORD, PartMapper, in_this_process, link, remove_unfinished_parts
-from calm_bench.tokens.pack import ShardFound, shards_of, write_ends, write_shard
+from calm_bench.tokens.pack import ShardFound, Taken, shards_of, take, write_ends, write_shard
 from calm_bench.tokens.stream import FORMAT, MANIFEST
 from calm_bench.tokens.token_part import TokenPartFound, make_tokenizer, token_parts, write_token_part
 
@@ -34,10 +35,15 @@ class TokensReport:
     bytes_per_token: dict[str, float | None]
     """UTF-8 bytes of text per token by split, EOS not counted; None for an empty split."""
     shards: dict[str, int]
+    mixture: dict[str, list[dict[str, Any]]] | None = None
+    """By split, of each source of a mixture: the tokens that were taken, and those that there were."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as JSON."""
-        return asdict(self)
+        """The report as JSON; what does not apply to a corpus of one source is left out."""
+        found = asdict(self)
+        if self.mixture is None:
+            del found["mixture"]
+        return found
 
 
 def write_tokens(
@@ -63,7 +69,8 @@ def write_tokens(
     _copy(tokenizer.folder, folder / "tokenizer")
     parts = list(map_parts(partial(write_token_part, tokenizer, folder), list(token_parts(corpus_folder))))
     parts.sort(key=lambda found: found.part.index)
-    by_split = {split: [found for found in parts if found.part.split == split] for split in SPLITS}
+    mixture = read_mixture(corpus_folder)
+    by_split = {split: take([found for found in parts if found.part.split == split], mixture) for split in SPLITS}
     wanted = [shard for split in SPLITS for shard in shards_of(split, by_split[split], config.shard_tokens)]
     shards = list(map_parts(partial(write_shard, tokenizer, folder), wanted))
     shards.sort(key=lambda found: found.shard.index)
@@ -87,7 +94,21 @@ def write_tokens(
         documents={split: described["documents"] for split, described in splits.items()},
         bytes_per_token={split: _ratio(described) for split, described in splits.items()},
         shards={split: len(described["shards"]) for split, described in splits.items()},
+        mixture=None if mixture is None else {split: _by_source(mixture, split, parts, by_split) for split in SPLITS},
     )
+
+
+def _by_source(
+    mixture: WrittenMixture, split: Split, parts: Sequence[TokenPartFound], taken: dict[Split, list[Taken]]
+) -> list[dict[str, Any]]:
+    """Tokens of each source in one split."""
+    return [
+        {
+            "tokens": sum(one.tokens for one in taken[split] if one.part.part.source == source),
+            "available": sum(one.tokens for one in parts if (one.part.split, one.part.source) == (split, source)),
+        }
+        for source in range(len(mixture.shares))
+    ]
 
 
 def _copy(published: Path, folder: Path) -> None:
@@ -96,9 +117,7 @@ def _copy(published: Path, folder: Path) -> None:
     shutil.copytree(published, folder, ignore=shutil.ignore_patterns(RECORD))
 
 
-def _describe(
-    folder: Path, split: Split, parts: Sequence[TokenPartFound], shards: Sequence[ShardFound]
-) -> dict[str, Any]:
+def _describe(folder: Path, split: Split, parts: Sequence[Taken], shards: Sequence[ShardFound]) -> dict[str, Any]:
     """Give the shards of a split their names, write where its documents end, and describe it for the manifest."""
     shutil.rmtree(folder / split, ignore_errors=True)
     mine = [found for found in shards if found.shard.split == split]

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calm_bench.config import Tokens
+from calm_bench.corpora.mixture import read_mixture
 from calm_bench.corpora.split_files import SPLITS, Split, num_batches, read_batches, read_documents, split_files
 from calm_bench.published_parts import publish_part
 from calm_bench.tokens.choose_tokenizer import build_tokenizer, load_tokenizer
@@ -54,6 +55,8 @@ class TokenPart:
     stop: int
     version: tuple[int, int]
     """Size and time of the file, by which another one of its name is told from it."""
+    source: int = 0
+    """Which source of a mixture the file is of."""
 
     @property
     def name(self) -> str:
@@ -93,14 +96,16 @@ def token_parts(corpus_folder: Path) -> Iterator[TokenPart]:
     Raises:
         CorpusError: a file of it is missing or no Arrow file.
     """
+    mixture = read_mixture(corpus_folder)
     for split in SPLITS:
         index = 0
-        for path in split_files(corpus_folder, split):
+        for number, path in enumerate(split_files(corpus_folder, split)):
+            source = 0 if mixture is None else mixture.source_of(split, number)
             batches = num_batches(path)
             status = path.stat()
             for start in range(0, batches, PART_BATCHES):
                 stop = min(start + PART_BATCHES, batches)
-                yield TokenPart(split, index, path, start, stop, (status.st_size, status.st_mtime_ns))
+                yield TokenPart(split, index, path, start, stop, (status.st_size, status.st_mtime_ns), source)
                 index += 1
 
 

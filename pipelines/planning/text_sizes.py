@@ -11,6 +11,7 @@ from calm_bench.corpora import CorpusError
 from calm_bench.corpora.file_source import KINDS
 from calm_bench.corpora.input_file import format_of, is_compressed, kind_of
 from calm_bench.corpora.local import walk_files
+from calm_bench.corpora.mixture import shares_of
 from calm_bench.corpora.remote import find_remote
 from calm_bench.corpora.source import ADDRESS
 from pipelines.store.store import Store
@@ -34,7 +35,7 @@ def text_sizes(experiment: Experiment, graph: StageGraph, store: Store) -> TextS
     if store.is_done(corpus):
         in_bytes = {split: float(count) for split, count in store.result(corpus)["bytes"].items()}
     else:
-        in_bytes = _corpus_bytes(experiment.corpus)
+        in_bytes = _mixture_bytes(experiment.corpus) if experiment.corpus.mixture else _corpus_bytes(experiment.corpus)
     if store.is_done(tokens):
         counted = {split: float(count) for split, count in store.result(tokens)["tokens"].items()}
         return TextSizes(in_bytes, counted)
@@ -42,6 +43,18 @@ def text_sizes(experiment: Experiment, graph: StageGraph, store: Store) -> TextS
         return TextSizes(None, None)
     each = _bytes_per_token(experiment.tokens)
     return TextSizes(in_bytes, {split: count / each for split, count in in_bytes.items()})
+
+
+def _mixture_bytes(corpus: Corpus) -> Mapping[str, float] | None:
+    """As many bytes as the shares leave, as if tokens of all sources were of one length."""
+    found = [_corpus_bytes(member) for member in corpus.members]
+    known = [sizes for sizes in found if sizes is not None]
+    if len(known) < len(found):
+        return None
+    return {
+        split: min(sizes[split] / share for sizes, share in zip(known, shares_of(corpus), strict=True))
+        for split in known[0]
+    }
 
 
 def _corpus_bytes(corpus: Corpus) -> Mapping[str, float] | None:

@@ -44,7 +44,7 @@ def stages_for(experiment: Experiment, corpus_identity: CorpusIdentity | None = 
         "corpus",
         config=(corpus_identity or corpus_identity_of)(experiment.corpus),
         settings={"corpus": _portable(experiment.corpus).model_dump(mode="json")},
-        label=f"corpus {_base_name(experiment.corpus.source)}",
+        label=f"corpus {_corpus_label(experiment.corpus)}",
     )
     tokens = _stage(
         "tokens",
@@ -153,11 +153,11 @@ def _extra_stages(experiment: Experiment, graph: StageGraph) -> Iterator[Stage]:
 
 def corpus_identity_of(corpus: Corpus) -> dict[str, Any]:
     """What the documents of a corpus depend on: its settings without paths, and content, version or revision."""
-    from calm_bench.corpora import CORPORA, corpus_dependencies, identity_config
+    from calm_bench.corpora import corpus_code, corpus_dependencies, identity_config
 
-    config = identity_config(corpus)
-    code = _code("code", CORPORA.code_digest(config["source"]))
-    return {"corpus": config, "depends_on": corpus_dependencies(corpus), **code}
+    digests = corpus_code(corpus)
+    code = _code("code", " ".join(digests) or None)
+    return {"corpus": identity_config(corpus), "depends_on": corpus_dependencies(corpus), **code}
 
 
 def _stage(
@@ -266,13 +266,21 @@ def _scorer_code(name: str | None) -> dict[str, str]:
 
 def _portable(corpus: Corpus) -> Corpus:
     """The same corpus named by absolute path: a worker may run in another folder."""
-    prefix = HUGGING_FACE_PREFIX if corpus.source.startswith(HUGGING_FACE_PREFIX) else ""
-    path = Path(corpus.source.removeprefix(prefix)).expanduser()
+    if corpus.mixture:
+        sources = [member.model_copy(update={"source": _absolute(member.source)}) for member in corpus.mixture]
+        return corpus.model_copy(update={"mixture": tuple(sources)})
+    return corpus.model_copy(update={"source": _absolute(corpus.source)})
+
+
+def _absolute(source: str) -> str:
+    """The source, an existing path by its absolute name."""
+    prefix = HUGGING_FACE_PREFIX if source.startswith(HUGGING_FACE_PREFIX) else ""
+    path = Path(source.removeprefix(prefix)).expanduser()
     from calm_bench.corpora import source_name
 
-    if path.exists() and (prefix or source_name(corpus.source) == "local"):
-        return corpus.model_copy(update={"source": f"{prefix}{path.absolute()}"})
-    return corpus
+    if path.exists() and (prefix or source_name(source) == "local"):
+        return f"{prefix}{path.absolute()}"
+    return source
 
 
 def _portable_tokens(tokens: Tokens) -> Tokens:
@@ -283,6 +291,14 @@ def _portable_tokens(tokens: Tokens) -> Tokens:
 def _tokenizer_folder(tokens: Tokens) -> Path | None:
     path = Path(tokens.tokenizer).expanduser()
     return path if tokens.tokenizer not in ("bytes", "bpe") and path.is_dir() else None
+
+
+def _corpus_label(corpus: Corpus) -> str:
+    """The source without its folders; of a mixture each one with its share of the tokens."""
+    if not corpus.mixture:
+        return _base_name(corpus.source)
+    total = sum(member.weight for member in corpus.mixture)
+    return ", ".join(f"{member.weight / total:.3g} {_base_name(member.source)}" for member in corpus.mixture)
 
 
 def _base_name(source: str) -> str:

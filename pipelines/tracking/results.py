@@ -112,7 +112,12 @@ def provenance_of(folders: Mapping[str, Path]) -> ProvenanceRecord:
 def _dataset(corpus: Corpus, entry: Entry, result: Mapping[str, Any]) -> Dataset:
     from mlflow.entities import Dataset
 
-    source = json.dumps({"source": redact(corpus.source), "subset": corpus.subset, "revision": corpus.revision})
+    places = [
+        {"source": redact(member.source), "subset": member.subset, "revision": member.revision}
+        for member in corpus.members
+    ]
+    shares = [{**place, "weight": member.weight} for place, member in zip(places, corpus.mixture, strict=False)]
+    source = json.dumps({"source": corpus.source, "mixture": shares} if shares else places[0])
     sizes = {
         f"{what}_{split}": count
         for what in ("documents", "bytes")

@@ -20,7 +20,7 @@ from calm_bench.published_parts import PartMapper, in_this_process
 from calm_bench.tokens import TokensError, TokenStream, build_tokenizer, write_tokens
 from calm_bench.tokens import token_part as token_part_module
 from calm_bench.tokens.byte_tokenizer import ByteTokenizer
-from calm_bench.tokens.pack import shards_of
+from calm_bench.tokens.pack import shards_of, take
 from calm_bench.tokens.token_part import TokenPart, TokenPartFound, check_ids
 
 TEXTS = [f"document {number} naïve 数 " + "some words " * (number % 13) for number in range(700)]
@@ -148,7 +148,7 @@ def found_part(index: int, tokens: int) -> TokenPartFound:
 @pytest.mark.parametrize("sizes", [[], [0], [0, 5, 0, 3], [10], [11], [25, 1, 4], [3] * 20])
 def test_shards_are_full_and_miss_nothing(sizes: list[int]) -> None:
     parts = [found_part(index, tokens) for index, tokens in enumerate(sizes)]
-    shards = list(shards_of("train", parts, 10))
+    shards = list(shards_of("train", take(parts, None), 10))
     counts = [sum(one.count for one in shard.slices) for shard in shards]
     assert counts[:-1] == [10] * (len(counts) - 1)
     assert sum(counts) == sum(sizes)
