@@ -9,20 +9,34 @@ from pydantic import Field, model_validator
 from calm_bench.frozen import Frozen, PositiveInt
 
 
-class EnergyHead(Frozen):
-    """The one-step head trained with the energy score (paper section 3.3)."""
+class OneStepHead(Frozen):
+    """What the heads that make a latent of uniform noise in one pass have in common: their network and its samples."""
 
-    kind: Literal["energy"] = "energy"
     width: PositiveInt | None = None
     """Hidden width; unset means the backbone's."""
     num_blocks: PositiveInt = 2
     noise_size: PositiveInt = 64
     num_samples: Annotated[int, Field(ge=2)] = 8
-    """N, model samples per position in the energy score; its diversity term needs two."""
+    """N, model samples per position in training, which are compared with each other: two at least."""
     num_targets: PositiveInt = 100
     """M, draws from the target chunk's posterior."""
+
+
+class EnergyHead(OneStepHead):
+    """The one-step head trained with the energy score (paper section 3.3)."""
+
+    kind: Literal["energy"] = "energy"
     alpha: Annotated[float, Field(gt=0, lt=2)] = 1.0
     """Exponent of the distance; the score is strictly proper only inside (0, 2)."""
+
+
+class DriftingHead(OneStepHead):
+    """The one-step head whose samples drift to the target and away from each other (after arXiv 2602.04770)."""
+
+    kind: Literal["drifting"] = "drifting"
+    temperatures: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.25, 1.0)
+    """How far samples are drawn and pushed, in units of the root of the latent size; the fields of all are averaged.
+    The longer, the nearer to the energy score."""
 
 
 class NetworkHead(Frozen):
@@ -89,6 +103,25 @@ class ShortcutHead(NetworkHead):
         return self
 
 
+class MeanFlowHead(NetworkHead):
+    """The few-step head that learns average velocities by their derivative (arXiv 2505.13447 and 2512.02012)."""
+
+    kind: Literal["mean_flow"] = "mean_flow"
+    num_jumps: PositiveInt = 1
+    """Samples, of the N, that learn an average velocity; the others learn the velocity."""
+    num_steps: PositiveInt = 1
+    """Network passes per sample, whose jumps are what is learned."""
+
+    @model_validator(mode="after")
+    def _some_samples_learn_the_velocity(self) -> Self:
+        if self.num_jumps >= self.num_samples:
+            raise ValueError(
+                f"num_jumps {self.num_jumps} must stay below num_samples {self.num_samples}: "
+                "average velocities are learned from velocities"
+            )
+        return self
+
+
 class CustomHead(Frozen):
     """A head whose class is somewhere else: :mod:`calm_bench.heads.custom` says what it must be."""
 
@@ -101,4 +134,7 @@ class CustomHead(Frozen):
     """Count up when the class changes: its code is not looked at to decide whether a trained model can be reused."""
 
 
-HeadConfig = Annotated[EnergyHead | DiffusionHead | FlowHead | ShortcutHead | CustomHead, Field(discriminator="kind")]
+HeadConfig = Annotated[
+    EnergyHead | DriftingHead | DiffusionHead | FlowHead | ShortcutHead | MeanFlowHead | CustomHead,
+    Field(discriminator="kind"),
+]

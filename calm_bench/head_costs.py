@@ -13,10 +13,11 @@ from typing import Literal
 from calm_bench.head_config import (
     CustomHead,
     DiffusionHead,
-    EnergyHead,
     FlowHead,
     HeadConfig,
+    MeanFlowHead,
     NetworkHead,
+    OneStepHead,
     ShortcutHead,
 )
 from calm_bench.trusted_code import check_trusted
@@ -50,8 +51,8 @@ def head_cost(head: HeadConfig, hidden_size: int, latent_size: int, accounting: 
     Raises:
         UntrustedCode: a class from elsewhere that the user did not name.
     """
-    if isinstance(head, EnergyHead):
-        return _energy(head, hidden_size, latent_size, accounting)
+    if isinstance(head, OneStepHead):
+        return _one_step(head, hidden_size, latent_size, accounting)
     if isinstance(head, CustomHead):
         check_trusted(head.target)
         return _counted(head.model_dump_json(), hidden_size, latent_size)
@@ -68,6 +69,9 @@ def head_cost(head: HeadConfig, hidden_size: int, latent_size: int, accounting: 
     if isinstance(head, ShortcutHead):
         # A target is two passes without a gradient.
         training += head.num_shortcuts * 2 * network.sample
+    if isinstance(head, MeanFlowHead):
+        # A derivative is three passes without a gradient: the velocity, and one to either side.
+        training += head.num_jumps * 3 * network.sample
     return HeadCost(training, 0.0, network.condition + passes * network.sample, network.parameters)
 
 
@@ -76,7 +80,7 @@ class _Network:
 
     def __init__(self, head: NetworkHead, hidden_size: int, latent_size: int, outputs: int) -> None:
         d, w, blocks = hidden_size, head.width or hidden_size, head.num_blocks
-        times = 2 if isinstance(head, ShortcutHead) else 1
+        times = 2 if isinstance(head, ShortcutHead | MeanFlowHead) else 1
         time = times * (head.time_features * w + w * w)
         weights = time + latent_size * w + blocks * 5 * w * w + 2 * w * w + w * outputs
         self.condition = 2.0 * d * w
@@ -95,7 +99,7 @@ def _counted(head: str, hidden_size: int, latent_size: int) -> HeadCost:
     return HeadCost(training, 0.0, inference, parameters)
 
 
-def _energy(head: EnergyHead, hidden_size: int, latent_size: int, accounting: Accounting) -> HeadCost:
+def _one_step(head: OneStepHead, hidden_size: int, latent_size: int, accounting: Accounting) -> HeadCost:
     """[2w -> w -> w -> 2w -> w] in each block, w -> w -> Z at the end."""
     width, blocks = head.width or hidden_size, head.num_blocks
     once = hidden_size * width

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from calm_bench.config import Autoencoder, LanguageModel
 from calm_bench.families.base import Family, Parts
-from calm_bench.head_config import CustomHead, EnergyHead, HeadConfig, NetworkHead
+from calm_bench.head_config import CustomHead, EnergyHead, HeadConfig, NetworkHead, OneStepHead
 from calm_bench.head_costs import FORWARD_AND_BACKWARD, Accounting, head_cost
 from calm_bench.part_costs import (
     chunk_input_flops,
@@ -78,7 +78,7 @@ class CalmFamily(Family):
         self, model: LanguageModel, autoencoder: Autoencoder | None, vocab_size: int, samples: int, device: Device
     ) -> float:
         frozen, head = _required(autoencoder), model.head
-        width = (head.width if isinstance(head, EnergyHead | NetworkHead) else None) or model.hidden_size
+        width = (head.width if isinstance(head, OneStepHead | NetworkHead) else None) or model.hidden_size
         decoder = model.chunk_size * (3.0 * frozen.hidden_size + 3.0 * frozen.intermediate_size)
         return max(samples * 6.0 * width, samples * decoder) + 2.0 * logits_held(samples, vocab_size, device)
 
@@ -94,7 +94,7 @@ def _required(autoencoder: Autoencoder | None) -> Autoencoder:
 
 def _head_kept(head: HeadConfig, hidden_size: int, latent_size: int) -> float:
     """Numbers kept of a position, by all its samples."""
-    if isinstance(head, EnergyHead):
+    if isinstance(head, OneStepHead):
         w = head.width or hidden_size
         each = head.num_blocks * 11.0 * w + 6 * w + head.noise_size + 2 * latent_size
         return head.num_samples * each + (2 + head.num_blocks) * w
@@ -108,8 +108,8 @@ def _head_kept(head: HeadConfig, hidden_size: int, latent_size: int) -> float:
 
 
 def _score_peak(head: HeadConfig, latent_size: int) -> float:
-    """Numbers that the energy score holds of a position: its distances with their gradients, and the target draws."""
-    if not isinstance(head, EnergyHead):
+    """Numbers that the score of a one-step head holds of a position: distances with their gradients, target draws."""
+    if not isinstance(head, OneStepHead):
         return 4.0 * latent_size
     n, m = head.num_samples, head.num_targets
     return 4.0 * n * m + 3.0 * m * latent_size + 3.0 * n * (n - 1) / 2 * latent_size

@@ -9,9 +9,11 @@ HEADS: Registry[type[Head]] = Registry(
     "heads",
     {
         "energy": "calm_bench.heads.energy:EnergyHead",
+        "drifting": "calm_bench.heads.drifting:DriftingHead",
         "diffusion": "calm_bench.heads.diffusion:DiffusionHead",
         "flow": "calm_bench.heads.flow:FlowHead",
         "shortcut": "calm_bench.heads.shortcut:ShortcutHead",
+        "mean_flow": "calm_bench.heads.mean_flow:MeanFlowHead",
         "custom": "calm_bench.heads.custom:CustomHead",
     },
     one="head",

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Generator, Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from calm_bench.head_config import EnergyHead as EnergyHeadConfig
-from calm_bench.heads.base import HeadNoise, PureHead
-from calm_bench.heads.draws import normals
-from calm_bench.heads.monitors import collapsed_share, unconditional_score
-from calm_bench.heads.noise import Noise, OneSource
-from calm_bench.row_noise import all_rows
-
-LAYER_NORM_EPS = 1e-6
+from calm_bench.heads.one_step import OneStepHead, pair_distances
 
 
 def energy_terms(samples: Tensor, mean: Tensor, log_std: Tensor, noise: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     """Fidelity 2 E|y - x|^alpha and diversity E|x - x'|^alpha of model samples x and target draws y, per position.
-
-    The [N, M, P, Z] tensor of all differences is never built (3.3 GB a copy at CALM-M's size): squared distances to
-    the targets come from one batched product of [N, Z] by [Z, M], after moving the origin to the target's mean so that
-    little cancels. The few pairs among model samples are subtracted outright, since they may nearly coincide; they are
-    distinct pairs only, because |x - x|^alpha has no gradient.
 
     Args:
         samples: [N, P, Z], N >= 2.
@@ -34,13 +21,8 @@ def energy_terms(samples: Tensor, mean: Tensor, log_std: Tensor, noise: Tensor, 
     Returns:
         Two [P] tensors in fp32; the loss (equation 11) is their difference.
     """
-    x = (samples.float() - mean.float()).transpose(0, 1)
-    y = (noise.float() * log_std.float().exp()).transpose(0, 1)
-    squared = torch.baddbmm(x.square().sum(-1, keepdim=True), x, y.transpose(1, 2), alpha=-2)
-    squared = squared + y.square().sum(-1).unsqueeze(1)
-    fidelity = 2 * _power(squared.clamp_min(1e-12), alpha / 2).mean(dim=(1, 2))
-    first, second = torch.triu_indices(len(samples), len(samples), offset=1, device=x.device)
-    distances = torch.linalg.vector_norm(x[:, first] - x[:, second], dim=-1)
+    squared, distances = pair_distances(samples, mean, log_std, noise)
+    fidelity = 2 * _power(squared, alpha / 2).mean(dim=(1, 2))
     if alpha != 1:
         distances = _power(distances.clamp_min(1e-6), alpha)
     return fidelity, distances.mean(dim=1)
@@ -52,96 +34,13 @@ def _power(base: Tensor, exponent: float) -> Tensor:
     return base if exponent == 1 else base.pow(exponent)
 
 
-class EnergyBlock(nn.Module):
-    """x <- x + Down(SiLU(g) * u) with (g, u) = MLP([LayerNorm(x), condition])."""
+class EnergyHead(OneStepHead):
+    """A one-step head trained with the energy score (equation 11)."""
 
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
-        self.in_proj = nn.Linear(2 * width, width)
-        self.mid_proj = nn.Linear(width, width)
-        self.out_proj = nn.Linear(width, 2 * width)
-        self.down_proj = nn.Linear(width, width)
+    config: EnergyHeadConfig
 
-    def condition(self, hidden: Tensor) -> Tensor:
-        """The condition's share of the first layer: it is the same for every sample, so computed once."""
-        return functional.linear(hidden, self.in_proj.weight[:, hidden.shape[-1] :], self.in_proj.bias)
+    def score(self, samples: Tensor, mean: Tensor, log_std: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
+        return energy_terms(samples, mean, log_std, normal, self.config.alpha)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        first = functional.linear(self.norm(x), self.in_proj.weight[:, : x.shape[-1]]) + condition
-        gate, up = self.out_proj(functional.silu(self.mid_proj(functional.silu(first)))).chunk(2, dim=-1)
-        out: Tensor = x + self.down_proj(functional.silu(gate) * up)
-        return out
-
-
-class FinalLayer(nn.Module):
-    """LayerNorm and a two-layer map to the latent; zero at the start, so every first sample is the origin."""
-
-    def __init__(self, width: int, latent_size: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
-        self.in_proj = nn.Linear(width, width)
-        self.out_proj = nn.Linear(width, latent_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.out_proj(functional.silu(self.in_proj(self.norm(x))))
-        return out
-
-
-class EnergyHead(PureHead):
-    """Maps (hidden state, uniform noise) to a latent."""
-
-    draws_by_rows = True
-
-    def __init__(self, config: EnergyHeadConfig, hidden_size: int, latent_size: int) -> None:
-        super().__init__()
-        width = config.width or hidden_size
-        self.config = config
-        self.noise_embedding = nn.Linear(config.noise_size, width)
-        self.hidden_embedding = nn.Linear(hidden_size, width)
-        self.noise_norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
-        self.hidden_norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
-        self.blocks = nn.ModuleList(EnergyBlock(width) for _ in range(config.num_blocks))
-        self.final = FinalLayer(width, latent_size)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
-        nn.init.zeros_(self.final.out_proj.weight)
-
-    def forward(self, hidden: Tensor, noise: Tensor) -> Tensor:
-        """[..., d] and noise [N, ..., noise_size] -> latents [N, ..., Z]."""
-        condition = self.hidden_norm(self.hidden_embedding(hidden))
-        x = self.noise_norm(self.noise_embedding(noise))
-        for block in self.blocks:
-            assert isinstance(block, EnergyBlock)
-            x = block(x, block.condition(condition))
-        out: Tensor = self.final(x)
-        return out
-
-    def sample_from(self, hidden: Tensor, noise: Noise) -> Tensor:
-        latents: Tensor = self(hidden, (noise.uniform(self.config.noise_size) - 0.5).to(hidden.dtype))
-        return latents
-
-    def noise(self, target_mean: Tensor, generator: Generator | None) -> HeadNoise:
-        """Uniforms of the samples [N, P, noise_size], and normals of the targets [M, P, Z]."""
-        source = OneSource(target_mean, self.config.num_samples, generator)
-        return source.uniform(self.config.noise_size), normals(self.config.num_targets, target_mean, generator)
-
-    def loss_given(
-        self, hidden: Tensor, target_mean: Tensor, target_log_std: Tensor, noise: HeadNoise
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        uniform, normal = noise
-        samples = self(hidden, (uniform - 0.5).to(hidden.dtype))
-        with torch.autocast(device_type=hidden.device.type, enabled=False):
-            fidelity, diversity = energy_terms(samples, target_mean, target_log_std, normal, self.config.alpha)
-        terms = {"fidelity": fidelity.mean(), "diversity": diversity.mean()}
-        loss = terms["fidelity"] - terms["diversity"]
-        terms["collapsed"] = collapsed_share(samples, target_log_std)
-        return loss, {name: term.detach() for name, term in terms.items()}
-
-    def compared(
-        self, target_mean: Tensor, target_log_std: Tensor, noise: HeadNoise, generator: Generator | None
-    ) -> dict[str, Tensor]:
-        mean, log_std, normal = all_rows(generator, target_mean, target_log_std, noise[1][0])
-        return {"unconditional": unconditional_score(mean, log_std, normal, self.config.alpha)}
+    def measure(self, distances: Tensor) -> Tensor:
+        return distances if self.config.alpha == 1 else distances.pow(self.config.alpha)

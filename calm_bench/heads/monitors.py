@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -31,22 +33,21 @@ def collapsed_share(samples: Tensor, log_std: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def unconditional_score(mean: Tensor, log_std: Tensor, normal: Tensor, alpha: float) -> Tensor:
+def unconditional_score(mean: Tensor, log_std: Tensor, normal: Tensor, measure: Callable[[Tensor], Tensor]) -> Tensor:
     """What the loss would be if the head drew targets of other positions: the best that ignores its context.
 
-    For such a head fidelity is 2 E|y - y'|^alpha and diversity E|y - y'|^alpha, over targets y and y' of two positions,
-    so the score is that distance. Positions are paired half a batch apart, which is another sequence where there are
-    several.
+    For such a head fidelity is 2 E f(|y - y'|) and diversity E f(|y - y'|), over targets y and y' of two positions, so
+    the score is E f(|y - y'|); in the energy score f is the distance or its power. Positions are paired half a batch
+    apart, which is another sequence where there are several.
 
     Args:
         mean: [P, Z] of the target posteriors, with ``log_std`` [P, Z].
         normal: [P, Z] draws of N(0, 1).
-        alpha: exponent of the distance.
+        measure: f, elementwise.
 
     Returns:
         Scalar.
     """
     targets = mean.float() + normal.float() * log_std.float().exp()
     distances = torch.linalg.vector_norm(targets - targets.roll(len(targets) // 2, 0), dim=-1)
-    score: Tensor = (distances if alpha == 1 else distances.pow(alpha)).mean()
-    return score
+    return measure(distances).mean()

@@ -11,49 +11,20 @@ import torch
 from torch import Generator, Tensor
 
 from calm_bench.head_config import ShortcutHead as ShortcutHeadConfig
-from calm_bench.heads.adaln import AdaLNNetwork
-from calm_bench.heads.base import HeadNoise, PureHead
+from calm_bench.heads.base import HeadNoise
 from calm_bench.heads.draws import normals, offsets, posterior, spread
-from calm_bench.heads.noise import Noise
+from calm_bench.heads.flow_map import FlowMapHead
 from calm_bench.row_noise import draw
 
-TIME_SCALE = 1000.0
-"""Times and spans run from 0 to 1; the network reads them in the units of a diffusion's levels."""
 
-
-def variance(time: Tensor) -> Tensor:
-    """Variance of x_t, for data of unit variance."""
-    return time.square() + (1 - time).square()
-
-
-class ShortcutHead(PureHead):
-    """Learns s(x_t, t, h), with x_t + h s the point that the flow reaches h later; 0 is noise, 1 is data.
-
-    At h = 0 that is the velocity, learned by flow matching. A longer step, of 1, 1/2, 1/4, ..., must agree with two of
-    half its length, which the network itself makes; the shortest two are made with the velocity.
+class ShortcutHead(FlowMapHead):
+    """Learns the velocity, h = 0, by flow matching. A longer step, of 1, 1/2, 1/4, ..., must agree with two of half
+    its length, which the network itself makes; the shortest two are made with the velocity.
     """
 
-    draws_by_rows = True
-
     def __init__(self, config: ShortcutHeadConfig, hidden_size: int, latent_size: int) -> None:
-        super().__init__()
-        self.config, self.latent_size = config, latent_size
-        self.network = AdaLNNetwork(config, hidden_size, latent_size, latent_size, num_times=2)
-
-    def direction(self, x: Tensor, time: Tensor, span: Tensor, condition: Tensor) -> Tensor:
-        """s(x, time, span): [..., Z], [...], [...], embedded condition [..., w] -> [..., Z] in fp32."""
-        embedded = self.network.embed_times(time * TIME_SCALE, span * TIME_SCALE)
-        return self.network.denoise(x, embedded, condition) + self.skip(time, span).unsqueeze(-1) * x
-
-    @staticmethod
-    def skip(time: Tensor, span: Tensor) -> Tensor:
-        """The part of the direction that is linear in x: what it would be if the data were unit normals.
-
-        The network learns the rest and need not copy x. At span 0 this is the flow head's.
-        """
-        here = variance(time)
-        stretched = ((variance(time + span) / here).sqrt() - 1) / span.clamp_min(2**-20)
-        return torch.where(span > 0, stretched, (2 * time - 1) / here)
+        super().__init__(config, config.num_steps, hidden_size, latent_size)
+        self.config = config
 
     def noise(self, target_mean: Tensor, generator: Generator | None) -> HeadNoise:
         """Normals of the targets [N, P, Z], x_0 [N, P, Z], offsets of the times [P], and of the shortcuts, each
@@ -112,17 +83,3 @@ class ShortcutHead(PureHead):
         first = self.direction(x, start, given, condition)
         second = self.direction(x + half.unsqueeze(-1) * first, start + half, given, condition)
         return (first + second) / 2
-
-    def sample_from(self, hidden: Tensor, noise: Noise) -> Tensor:
-        return self.jump(hidden, noise.normal(self.latent_size)).to(hidden.dtype)
-
-    def jump(self, hidden: Tensor, x: Tensor) -> Tensor:
-        """From noise x [S, ..., Z] to latents in equal steps, for ``hidden`` [..., d]."""
-        steps = self.config.num_steps
-        grid = torch.arange(steps, device=x.device) / steps
-        spans = torch.full_like(grid, 1 / steps)
-        embedded = self.network.embed_times(grid * TIME_SCALE, spans * TIME_SCALE)
-        condition = self.network.embed_condition(hidden)
-        for step, skip in zip(embedded, self.skip(grid, spans), strict=True):
-            x = x + (self.network.denoise(x, step, condition) + skip * x) / steps
-        return x

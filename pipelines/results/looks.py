@@ -17,6 +17,8 @@ _VARIANTS = {
     "diffusion": 4,
     "flow": 2,
     "shortcut": 5,
+    "drifting": 1,
+    "mean_flow": 4,
     "patch": 1,
     "multi_token": 5,
     "block_diffusion": 4,

@@ -27,9 +27,11 @@ LANGUAGE_MODEL = "language_model"
 
 _LOSS_SETTINGS = {
     "energy": ("alpha",),
+    "drifting": ("temperatures",),
     "diffusion": ("objective",),
     "flow": (),
     "shortcut": ("num_samples", "num_shortcuts", "num_halvings"),
+    "mean_flow": ("num_samples", "num_jumps", "num_steps"),
     "custom": ("target", "options", "revision"),
 }
 """Settings by kind of head without which two losses do not mean the same; all others are only about its network."""

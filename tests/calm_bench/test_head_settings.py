@@ -73,6 +73,8 @@ def test_a_presets_energy_head_gives_way() -> None:
             {"model.head": {"kind": "shortcut", "num_steps": 16}},
             r"^model\.head: num_halvings 4 trains no steps as short",
         ),
+        ({"model.head": {"kind": "mean_flow", "num_jumps": 4}}, r"^model\.head: num_jumps 4 must stay below"),
+        ({"model.head": {"kind": "drifting", "temperatures": []}}, r"^model\.head\.temperatures: .*at least 1"),
         ({"model.head": {"kind": "custom"}}, r"^model\.head\.target: is missing$"),
         ({"model.head.objective": "noise"}, r"it belongs to model\.head\.kind=diffusion"),
     ],

@@ -26,6 +26,8 @@ HEADS = {
     "diffusion of the noise": {"kind": "diffusion", "objective": "noise", "num_blocks": 1, "num_steps": 5},
     "flow": {"kind": "flow", "num_blocks": 1, "num_steps": 2},
     "shortcut": {"kind": "shortcut", "num_blocks": 1},
+    "mean_flow": {"kind": "mean_flow", "num_blocks": 1},
+    "drifting": {"kind": "drifting", "num_blocks": 1, "noise_size": 4, "num_samples": 4, "num_targets": 5},
 }
 KINDS = ["autoencoder", "token", *HEADS]
 FAMILY_KINDS = [name for name in FAMILIES.names() if name not in ("calm", "custom")]

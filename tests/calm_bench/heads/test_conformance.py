@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from calm_bench.head_config import DiffusionHead, EnergyHead, FlowHead, HeadConfig, ShortcutHead
+from calm_bench.head_config import (
+    DiffusionHead,
+    DriftingHead,
+    EnergyHead,
+    FlowHead,
+    HeadConfig,
+    MeanFlowHead,
+    ShortcutHead,
+)
 from calm_bench.heads import HEADS
 from calm_bench.testing.head_conformance import HeadConformance
 
@@ -14,6 +22,11 @@ from calm_bench.testing.head_conformance import HeadConformance
 class TestEnergy(HeadConformance):
     config = EnergyHead(width=14, noise_size=5, num_samples=6, num_targets=11)
     # The closed form takes a gradient for the noise too.
+    flops_tolerance = 0.02
+
+
+class TestDrifting(HeadConformance):
+    config = DriftingHead(width=14, noise_size=5, num_samples=6, num_targets=11)
     flops_tolerance = 0.02
 
 
@@ -53,7 +66,20 @@ class TestShortcutInFourSteps(HeadConformance):
     config = ShortcutHead(width=14, num_samples=6, time_features=16, num_steps=4)
 
 
-@pytest.mark.parametrize("head", [DiffusionHead(), DiffusionHead(sampler="ddim"), FlowHead(), ShortcutHead()])
+class TestMeanFlow(HeadConformance):
+    # Fewer time features leave too few that change over a jump.
+    config = MeanFlowHead(width=14, num_samples=6, time_features=64, num_jumps=2)
+    toy_distance = 0.03
+
+
+class TestMeanFlowInTwoSteps(HeadConformance):
+    config = MeanFlowHead(width=14, num_samples=6, time_features=64, num_jumps=2, num_steps=2)
+    toy_distance = 0.03
+
+
+@pytest.mark.parametrize(
+    "head", [DiffusionHead(), DiffusionHead(sampler="ddim"), FlowHead(), ShortcutHead(), MeanFlowHead()]
+)
 def test_rows_with_generators_of_their_own_share_one_pass(head: HeadConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     built = HEADS.get(head.kind)(head, 6, 4)  # type: ignore[call-arg]
     rows: list[int] = []

@@ -41,7 +41,7 @@ def test_near_is_measured_by_the_width_of_the_posterior(factor: float, expected:
 @pytest.mark.parametrize("alpha", [1.0, 1.5])
 def test_a_head_that_draws_other_positions_targets_scores_what_is_said(alpha: float) -> None:
     mean, log_std = 2 * normal(20_000, 4), 0.2 * normal(20_000, 4, seed=1)
-    said = unconditional_score(mean, log_std, normal(20_000, 4, seed=2), alpha)
+    said = unconditional_score(mean, log_std, normal(20_000, 4, seed=2), lambda d: d**alpha)
     y, x, other = (
         (mean + normal(20_000, 4, seed=seed) * log_std.exp())[
             torch.randperm(20_000, generator=Generator().manual_seed(seed))

@@ -37,6 +37,8 @@ HEADS_TRAINED: dict[str, dict[str, Any]] = {
     "diffusion of the noise": {"kind": "diffusion", "objective": "noise", **NETWORK},
     "flow": {"kind": "flow", **NETWORK},
     "shortcut": {"kind": "shortcut", **NETWORK},
+    "mean_flow": {"kind": "mean_flow", **NETWORK},
+    "drifting": {"kind": "drifting", "num_blocks": 1, "noise_size": 4, "num_samples": 2, "num_targets": 4},
     "custom": {"kind": "custom", "target": f"{__name__}:PointHead"},
 }
 COMPARING_ROWS = {"unconditional"}
