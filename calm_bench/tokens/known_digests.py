@@ -12,7 +12,7 @@ import fcntl
 import hashlib
 import os
 import time
-from typing import BinaryIO
+from io import BufferedRandom, BufferedReader
 
 from calm_bench.caches import CacheError, own_temporary_folder
 
@@ -22,7 +22,7 @@ SETTLED_S = 2.0
 _LENGTH = 64
 
 
-def known_digest(file: BinaryIO) -> str:
+def known_digest(file: BufferedReader) -> str:
     """SHA-256 of the open ``file``, in hex: of the very file that can be read through it, whatever its name leads to.
 
     Of several processes that ask at once, one hashes and the others wait for it. Where nothing can be remembered, each
@@ -43,14 +43,14 @@ def _name(seen: os.stat_result) -> str:
     return "-".join(map(str, (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)))
 
 
-def _remembered(memo: BinaryIO) -> str | None:
+def _remembered(memo: BufferedRandom) -> str | None:
     memo.seek(0)
     content = memo.read().decode("ascii", "replace")
     # A process that was killed while it wrote leaves less.
     return content if len(content) == _LENGTH else None
 
 
-def _remember(memo: BinaryIO, file: BinaryIO, seen: os.stat_result) -> str:
+def _remember(memo: BufferedRandom, file: BufferedReader, seen: os.stat_result) -> str:
     is_settled = time.time() - max(seen.st_mtime, seen.st_ctime) > SETTLED_S
     found = _digest(file)
     if is_settled and _name(os.fstat(file.fileno())) == _name(seen):
@@ -60,6 +60,6 @@ def _remember(memo: BinaryIO, file: BinaryIO, seen: os.stat_result) -> str:
     return found
 
 
-def _digest(file: BinaryIO) -> str:
+def _digest(file: BufferedReader) -> str:
     file.seek(0)
     return hashlib.file_digest(file, "sha256").hexdigest()

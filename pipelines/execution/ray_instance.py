@@ -126,8 +126,8 @@ class RayInstance:
         except BaseException as error:
             where = f"at {execution.address}" if execution.address else "on this machine"
             return ExecutorError(
-                f"Ray did not start {where}: {str(error).rstrip('.')}. --local (in Python run(local=True)) runs the same "
-                "study in this process."
+                f"Ray did not start {where}: {str(error).rstrip('.')}. "
+                "--local (in Python run(local=True)) runs the same study in this process."
             )
         if execution.address is None and (missing := _missing_resource(execution, self.total)) is not None:
             self._shut_down()
