@@ -23,6 +23,7 @@ from pathlib import Path
 import psutil
 
 from calm_bench.overrides import apply_settings
+from pipelines.store.integrity import record_files
 from pipelines.store.store import Store
 from pipelines.study.catalogue import resolve_study
 from pipelines.study.config import Study
@@ -73,6 +74,7 @@ def fill(store: Store, study: Study, real: Store) -> int:
                 result = json.loads((target / "result.json").read_text())
                 result["brierlm"] = max(0.0, result["brierlm"]) + chance.random()
                 (target / "result.json").write_text(json.dumps(result))
+            record_files(target)
     return len(seen)
 
 
