@@ -150,6 +150,9 @@ class Autoencoder(Frozen):
     latent_dropout: Fraction = 0.15
     dropped_token: Literal["mask"] | NonNegativeInt = "mask"
     """What a dropped input token becomes: a learned mask embedding, or a token id (the released models used 0)."""
+    context_chunks: Annotated[int, Field(ge=0, le=1, exclude_if=lambda count: not count)] = 0
+    """Chunks before a chunk that encoder and decoder read beside it: with 1 a latent need not hold what the text before
+    tells. 0, the paper's, is left out of identities and files."""
     rms_norm_eps: Annotated[float, Field(gt=0, exclude_if=lambda eps: eps == RMS_NORM_EPS)] = RMS_NORM_EPS
     """Another value is for checkpoints that were trained with it. The usual one is left out of identities and files."""
     training: Training = Training(num_steps=1000)
@@ -395,6 +398,12 @@ class Experiment(Frozen):
             for path, length in lengths.items():
                 if length % chunk_size:
                     raise ValueError(f"{path} {length} is not a multiple of model.chunk_size {chunk_size}")
+            reads = (1 + self.autoencoder.context_chunks) * chunk_size
+            if self.model.needs_autoencoder and self.autoencoder.training.sequence_length < reads:
+                raise ValueError(
+                    f"autoencoder.training.sequence_length {self.autoencoder.training.sequence_length} holds no chunk "
+                    f"of {chunk_size} tokens behind another, which autoencoder.context_chunks=1 asks for"
+                )
             if self.model.training.sequence_length < 2 * chunk_size:
                 raise ValueError("model.training.sequence_length holds fewer than two chunks: nothing to predict")
         return self

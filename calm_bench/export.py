@@ -97,7 +97,13 @@ def export_reference(
 
 
 def autoencoder_tensors(model: Autoencoder) -> dict[str, Tensor]:
-    """The tensors under the reference's names; tied names share one tensor."""
+    """The tensors under the reference's names; tied names share one tensor.
+
+    Raises:
+        ExportError: the reference has no such autoencoder.
+    """
+    if model.context_size:
+        raise ExportError("the reference's autoencoder reads every chunk by itself, this one the chunk before too")
     state = model.state_dict()
     tensors = {theirs: state[ours] for ours, theirs in autoencoder_names(model).items()}
     return tensors | {OUTPUT: tensors[EMBEDDING]}

@@ -22,6 +22,7 @@ from calm_bench.part_costs import (
     CostBreakdown,
     backbone_flops,
     backbone_weights,
+    context_flops,
     decoder_flops,
     decoder_logits_flops,
     encoder_flops,
@@ -86,6 +87,7 @@ def inference_flops(
 def autoencoder_training_flops(autoencoder: Autoencoder, chunk_size: int, vocab_size: int) -> CostBreakdown:
     """Training FLOPs per token of the autoencoder, forward and backward."""
     per_chunk = {
+        "autoencoder_context": context_flops(autoencoder, chunk_size),
         "autoencoder_encoder": encoder_flops(autoencoder, chunk_size),
         "autoencoder_decoder": decoder_flops(autoencoder, chunk_size),
         "logits": decoder_logits_flops(autoencoder, chunk_size, vocab_size),
@@ -108,9 +110,12 @@ def autoencoder_parameter_count(autoencoder: Autoencoder, chunk_size: int, vocab
     h, z = autoencoder.hidden_size, autoencoder.latent_size
     block = 3 * h * autoencoder.intermediate_size + h
     mask = h if autoencoder.dropped_token == "mask" else 0
+    # A vector for what has nothing before it, and the norm before the decoder.
+    context = autoencoder.context_chunks * ((chunk_size * h + 1) * h + block + 2 * h)
     return CostBreakdown(
         {
             "embedding": float(vocab_size * h + mask),
+            "autoencoder_context": float(context),
             "autoencoder_encoder": float(
                 autoencoder.num_encoder_layers * block + (chunk_size * h + 1) * h + h + (h + 1) * 2 * z
             ),

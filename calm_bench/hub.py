@@ -142,7 +142,9 @@ class CalmBenchLanguageModel(Wrapped):
     ) -> LanguageModelOutput:
         """ids [B, n * K], without padding."""
         loss = self.network.loss(input_ids, generator)[0] if return_loss else None
-        return LanguageModelOutput(loss=loss, last_hidden_state=self.network.hidden_states(input_ids))
+        # Without what some models hand on beside it.
+        hidden = self.network.hidden_states(input_ids)[..., : self.network.config.hidden_size]
+        return LanguageModelOutput(loss=loss, last_hidden_state=hidden)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.network.backbone.embed_tokens

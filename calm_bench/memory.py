@@ -99,7 +99,9 @@ def autoencoder_training_memory(
     block = 3 * h + 4 * i
     # Embeddings with and without the mask, the squeezed and the expanded chunk, the last norm.
     ends = 5 * h + (3 * h + 8 * autoencoder.latent_size) / chunk_size
-    kept = tokens * (layers * block * (1 + 1 / chunk_size) + ends)
+    # Embeddings of the chunk before, its squeezed and its shifted vector, and what the decoder's norm makes of it.
+    context = autoencoder.context_chunks * (h + (block + 6 * h) / chunk_size)
+    kept = tokens * (layers * block * (1 + 1 / chunk_size) + ends + context)
     logits = cross_entropy_peak(tokens, h, vocab_size, device)
     cast = trained - vocab_size * h
     kept *= AUTOCAST[precision]

@@ -66,6 +66,12 @@ def encoder_flops(autoencoder: Autoencoder, chunk_size: int) -> float:
     return 2.0 * (blocks + chunk_size * h * h + h * 2 * autoencoder.latent_size)
 
 
+def context_flops(autoencoder: Autoencoder, chunk_size: int) -> float:
+    """Per chunk: what an autoencoder that reads the chunk before makes of it, for encoder and decoder at once."""
+    h = autoencoder.hidden_size
+    return autoencoder.context_chunks * 2.0 * (chunk_size * h * h + 3 * h * autoencoder.intermediate_size)
+
+
 def decoder_flops(autoencoder: Autoencoder, chunk_size: int) -> float:
     """Per chunk, without its logits."""
     h = autoencoder.hidden_size

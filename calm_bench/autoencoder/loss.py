@@ -35,7 +35,8 @@ def autoencoder_loss(
 
     Args:
         model: K and the weights of the terms come from its configuration.
-        tokens: [chunks, K] ids.
+        tokens: [..., K] ids; of an autoencoder that reads the chunk before, [sequences, chunks, K]. The draws have as
+            many dimensions.
         token_uniform: [chunks, K] draws of U(0, 1); a token is hidden where its draw is at most ``token_dropout``.
         latent_normal: [chunks, Z] draws of N(0, 1) for the reparametrised latent.
         latent_uniform: [chunks, Z] draws of U(0, 1) for latent dropout. ``None`` switches either dropout off.
@@ -48,12 +49,13 @@ def autoencoder_loss(
     visible = tokens
     if dropped is not None and config.dropped_token != "mask":
         visible = tokens.masked_fill(dropped, config.dropped_token)
-    mean, log_std = model.encoder(visible, dropped)
+    context = model.contexts(visible, dropped)
+    mean, log_std = model.encoder(visible, dropped, context)
     latents = mean + latent_normal * log_std.exp()
     if latent_uniform is not None:
         keep = (latent_uniform > config.latent_dropout).to(latents.dtype)
         latents = latents * keep / (1 - config.latent_dropout)
-    hidden = model.decoder_hidden(latents)
+    hidden = model.decoder_hidden(latents, context)
     reconstruction = blockwise.cross_entropy(hidden.flatten(0, -2), model.encoder.embedding.weight, tokens.flatten())
     kl = clamped_kl(mean.float(), log_std.float(), config.kl_clamp)
     loss = model.chunk_size * reconstruction + config.kl_weight * kl
@@ -64,15 +66,16 @@ def held_out_scores(model: Autoencoder, tokens: Tensor, latent_normal: Tensor) -
     """:func:`autoencoder_loss` without dropout and without gradients, and what share of the tokens comes back.
 
     Args:
-        tokens: [chunks, K] ids.
+        tokens: [chunks, K] ids, or [sequences, chunks, K] as in :func:`autoencoder_loss`.
         latent_normal: [chunks, Z] draws of N(0, 1) for the reparametrised latent.
 
     Returns:
         The loss and ``accuracy``, ``reconstruction`` and ``kl``; the logits are made once for all of them.
     """
     config, wanted = model.config, tokens.flatten()
-    mean, log_std = model.encoder(tokens)
-    hidden = model.decoder_hidden(mean + latent_normal * log_std.exp()).flatten(0, -2)
+    context = model.contexts(tokens)
+    mean, log_std = model.encoder(tokens, None, context)
+    hidden = model.decoder_hidden(mean + latent_normal * log_std.exp(), context).flatten(0, -2)
     log_probabilities, likeliest = blockwise.log_probabilities_and_argmax(
         hidden, model.encoder.embedding.weight, wanted
     )

@@ -2,6 +2,9 @@
 
 All shares are of tokens that come back from a latent, with the standard error over chunks: the tokens of one chunk
 come from one latent, so they are not independent.
+
+A chunk is given as the tokens that its autoencoder reads, [span]: its own K, behind those of the chunk before where the
+autoencoder reads that too.
 """
 
 from __future__ import annotations
@@ -83,7 +86,7 @@ def accuracy(model: Autoencoder, chunks: Tensor, noise: Generator | None = None)
     """Share of tokens that come back: the paper's criterion (more than 99.9 %).
 
     Args:
-        chunks: [chunks, K] ids, on any device.
+        chunks: [chunks, span] ids, on any device.
         noise: source of the posterior's draws; without it the posterior's mean is decoded, which is easier than what
             the language model will ask of the decoder.
     """
@@ -101,7 +104,7 @@ def collapsed_dimensions(model: Autoencoder, chunks: Tensor, threshold: float = 
     """Count the dimensions whose posterior equals the prior N(0, 1) whatever the chunk.
 
     Args:
-        chunks: [chunks, K] ids.
+        chunks: [chunks, span] ids.
         threshold: nats; KL(posterior || prior) averaged over chunks below which a dimension counts as collapsed.
     """
     total = torch.zeros(model.latent_size, dtype=torch.double)
@@ -133,7 +136,7 @@ def accuracy_under_noise(
     Every level scales the same draws, so that differences along the curve are the levels' and not the draws'.
 
     Args:
-        chunks: [chunks, K] ids.
+        chunks: [chunks, span] ids.
         levels: standard deviations, in units of the prior's.
         generator: of the draws, on the model's device.
     """
@@ -150,7 +153,7 @@ def accuracy_when_quantised(model: Autoencoder, chunks: Tensor, bits: Sequence[i
     equal cells, and a value becomes the middle of its cell. A token then takes b Z / K bits.
 
     Args:
-        chunks: [chunks, K] ids.
+        chunks: [chunks, span] ids.
         bits: b, each 1 or more.
     """
     mean = _means(model, chunks)
@@ -167,12 +170,14 @@ def quantised(values: Tensor, low: Tensor, high: Tensor, bits: int) -> Tensor:
 
 
 def probe(model: Autoencoder, chunks: Tensor, seed: int, max_tokens: int = PROBE_TOKENS) -> Probes:
-    """All probes, on a random sample of ``chunks`` [chunks, K] of at most ``max_tokens`` tokens.
+    """All probes, on a random sample of ``chunks`` [chunks, span] of at most ``max_tokens`` tokens.
 
     Raises:
-        ValueError: ``max_tokens`` is less than one chunk.
+        ValueError: ``max_tokens`` is less than one chunk, or ``chunks`` are not as the autoencoder reads them.
     """
     device = next(model.parameters()).device
+    if chunks.shape[1] != model.span:
+        raise ValueError(f"the autoencoder reads {model.span} tokens for a chunk, found {chunks.shape[1]}")
     count = min(len(chunks), max_tokens // model.chunk_size)
     if count == 0:
         raise ValueError(f"{max_tokens} tokens are less than one chunk of {model.chunk_size}")
@@ -193,8 +198,16 @@ def probe(model: Autoencoder, chunks: Tensor, seed: int, max_tokens: int = PROBE
 
 @torch.no_grad()
 def _posterior(model: Autoencoder, chunks: Tensor) -> tuple[Tensor, Tensor]:
-    mean, log_std = model.encoder(chunks.to(next(model.parameters()).device))
+    own, context = _read(model, chunks)
+    mean, log_std = model.encoder(own, None, context)
     return mean, log_std
+
+
+def _read(model: Autoencoder, chunks: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Ids [chunks, K] of ids [chunks, span], and their contexts."""
+    chunks = chunks.to(next(model.parameters()).device)
+    own = chunks[:, -model.chunk_size :]
+    return own, model.context_after(chunks[:, : -model.chunk_size]) if model.context_size else None
 
 
 def _means(model: Autoencoder, chunks: Tensor) -> Tensor:
@@ -207,8 +220,9 @@ def _decoded(model: Autoencoder, latents: Tensor, chunks: Tensor) -> Accuracy:
 
 
 def _correct(model: Autoencoder, latents: Tensor, chunks: Tensor) -> Tensor:
-    """How many tokens of each chunk come back: [chunks, Z] and ids [chunks, K] -> [chunks]."""
-    return (model.decode(latents) == chunks.to(latents.device)).sum(1)
+    """How many tokens of each chunk come back: [chunks, Z] and ids [chunks, span] -> [chunks]."""
+    own, context = _read(model, chunks)
+    return (model.decode(latents, context) == own).sum(1)
 
 
 def _accuracy(correct: Tensor, chunk_size: int) -> Accuracy:

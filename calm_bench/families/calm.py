@@ -9,6 +9,7 @@ from calm_bench.head_costs import FORWARD_AND_BACKWARD, Accounting, head_cost
 from calm_bench.part_costs import (
     chunk_input_flops,
     chunk_input_parameters,
+    context_flops,
     decoder_flops,
     decoder_logits_flops,
     encoder_flops,
@@ -45,6 +46,7 @@ class CalmFamily(Family):
         head = head_cost(model.head, model.hidden_size, frozen.latent_size, accounting)
         parts = {"input": FORWARD_AND_BACKWARD * chunk_input_flops(model), "head": head.training}
         if accounting == "implementation":
+            parts["autoencoder_context"] = context_flops(frozen, model.chunk_size)
             parts["autoencoder_encoder"] = encoder_flops(frozen, model.chunk_size)
             parts["energy_score"] = head.score
         return parts
@@ -56,6 +58,7 @@ class CalmFamily(Family):
         return {
             "input": chunk_input_flops(model),
             "head": head_cost(model.head, model.hidden_size, decoder.latent_size, accounting).inference,
+            "autoencoder_context": context_flops(decoder, model.chunk_size),
             "autoencoder_decoder": decoder_flops(decoder, model.chunk_size),
             "logits": decoder_logits_flops(decoder, model.chunk_size, vocab_size),
         }
@@ -65,8 +68,11 @@ class CalmFamily(Family):
         return {"input": chunk_input_parameters(model), "head": float(head.parameters)}
 
     def kept(self, model: LanguageModel, autoencoder: Autoencoder | None) -> float:
-        latent_size = _required(autoencoder).latent_size
-        return chunk_input_kept(model) + _head_kept(model.head, model.hidden_size, latent_size)
+        frozen = _required(autoencoder)
+        latent_size = frozen.latent_size
+        # A context goes along with every input and every hidden state.
+        carried = 2.0 * frozen.context_chunks * frozen.hidden_size
+        return chunk_input_kept(model) + carried + _head_kept(model.head, model.hidden_size, latent_size)
 
     def loss_peak(
         self, model: LanguageModel, autoencoder: Autoencoder | None, vocab_size: int, rows: int, device: Device

@@ -123,18 +123,22 @@ class Backbone(nn.Module):
     ) -> Tensor:
         """Hidden states [..., d] of embedded ``inputs`` [..., d].
 
+        Whatever stands behind the first d numbers of an input goes past the layers and stands behind the hidden state,
+        for a model whose predictions need to know what the last input was: [..., d + c] -> [..., d + c].
+
         Args:
             positions: Long, [...] or broadcast to it; unset means that the second to last dimension counts from 0.
             attentions: of each layer; unset means :func:`causal` attention.
         """
         if positions is None:
             positions = torch.arange(inputs.shape[-2], device=inputs.device)
-        cosine, sine = self.rotary(positions, inputs.dtype)
-        x = inputs
+        size = self.embed_tokens.embedding_dim
+        x, carried = inputs[..., :size], inputs[..., size:]
+        cosine, sine = self.rotary(positions, x.dtype)
         for layer, attention in zip(self.layers, repeat(causal) if attentions is None else attentions, strict=False):
             x = layer(x, cosine, sine, attention)
         hidden: Tensor = self.norm(x)
-        return hidden
+        return torch.cat([hidden, carried], dim=-1) if carried.shape[-1] else hidden
 
     def rotary(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """:func:`rotary_angles` of this backbone: positions [...] -> two [..., 1, e]."""

@@ -51,6 +51,8 @@ class FamilyConformance:
     """``module:NAME`` of classes that a saved folder may have imported."""
     training_tolerance: ClassVar[float] = 1e-6
     """Relative; a closed form may state an expectation."""
+    state_size: ClassVar[int] = D
+    """Numbers of a hidden state, with what a model hands on beside it."""
     likelihood: ClassVar[str] = "none"
     """What the network knows of the probability of a chunk; :class:`ExactFamilyConformance` and
     :class:`BoundedFamilyConformance` are for networks that know something."""
@@ -86,7 +88,7 @@ class FamilyConformance:
         size = model.chunk_size
         tokens = text(3, STEPS * size)
         hidden = model.hidden_states(tokens)
-        assert hidden.shape == (3, STEPS, D)
+        assert hidden.shape == (3, STEPS, self.state_size)
         with torch.no_grad():
             assert model.draw(hidden, 4, seeded(0)).shape == (4, 3, STEPS, size)
             assert model.draw(hidden[0, 0], 4, seeded(0)).shape == (4, size)
@@ -171,7 +173,7 @@ class FamilyConformance:
     def test_drawing_costs_what_torch_counts(self) -> None:
         config, model = self.config(), self.build()
         model.requires_grad_(False)
-        hidden = torch.randn(1, D)
+        hidden = torch.randn(1, self.state_size)
         counted = counted_flops(lambda: model.embed(model.draw(hidden, 1, seeded(0))[0]))
         parts = inference_flops(config, self.autoencoder(), V, STEPS).parts
         told = sum(flops for name, flops in parts.items() if name not in ("backbone", "attention"))
@@ -192,10 +194,12 @@ class FamilyConformance:
         model = self.build()
         prompts = [[], [1], [1, 2, 3], [0, 1, 2, 3, 4, 0, 1]]
         for temperature in (1.0, 0.7):
+            # Of both calls: where no candidate begins as a prompt ends, their number decides what is done instead.
+            decoding = Decoding(temperature, max_draws=10_000)
             generators = [seeded(row) for row in range(len(prompts))]
-            written = generate_batch(model, prompts, 5, generators, V - 1, Decoding(temperature, max_draws=10_000))
+            written = generate_batch(model, prompts, 5, generators, V - 1, decoding)
             assert all(0 < len(row.tokens) <= 5 or row.ended for row in written)
-            again = generate_batch(model, prompts[2:], 5, [seeded(2), seeded(3)], V - 1, Decoding(temperature))
+            again = generate_batch(model, prompts[2:], 5, [seeded(2), seeded(3)], V - 1, decoding)
             assert [row.tokens for row in again] == [row.tokens for row in written[2:]]
 
     def test_a_saved_model_is_the_same_model(self, tmp_path: Path) -> None:

@@ -119,8 +119,9 @@ def _finished(model: Autoencoder, experiment: Experiment, tokens_folder: Path, f
     """Write ``model`` with its tokenizer; what is measured of it on test text."""
     model.eval()
     device = next(model.parameters()).device
-    chunks = windows(TokenStream.open(tokens_folder, "test"), experiment.autoencoder.training.sequence_length, None)
-    test = chunks.tokens.reshape(-1, model.chunk_size)
+    length = experiment.autoencoder.training.sequence_length
+    texts = windows(TokenStream.open(tokens_folder, "test"), length, None).tokens
+    test = texts[:, : length // model.span * model.span].reshape(-1, model.span)
     share = accuracy(model, test, torch.Generator(device).manual_seed(derive(experiment.seed, "accuracy")))
     model.save(folder / "model")
     shutil.copytree(tokens_folder / TOKENIZER_FOLDER, folder / "model" / TOKENIZER_FOLDER, dirs_exist_ok=True)
@@ -138,9 +139,9 @@ def training_loss(model: Autoencoder) -> Loss:
     """The loss of ``model`` on token batches [B, L], with dropout and the posterior's draw from the given noise."""
 
     def loss(tokens: Tensor, noise: Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        chunks = tokens.reshape(-1, model.chunk_size)
+        chunks = _chunks(model, tokens)
         token_uniform = draw(torch.rand, chunks.shape, 0, noise, chunks.device)
-        latent = (len(chunks), model.latent_size)
+        latent = (*chunks.shape[:-1], model.latent_size)
         latent_normal = draw(torch.randn, latent, 0, noise, chunks.device)
         latent_uniform = draw(torch.rand, latent, 0, noise, chunks.device)
         return autoencoder_loss(model, chunks, token_uniform, latent_normal, latent_uniform)
@@ -152,12 +153,16 @@ def validation_scores(model: Autoencoder) -> Loss:
     """Loss and ``accuracy`` of ``model`` on token batches [B, L], without dropout, with the given posterior's draws."""
 
     def scores(tokens: Tensor, noise: Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        chunks = tokens.reshape(-1, model.chunk_size)
-        return held_out_scores(
-            model, chunks, draw(torch.randn, (len(chunks), model.latent_size), 0, noise, chunks.device)
-        )
+        chunks = _chunks(model, tokens)
+        latent = (*chunks.shape[:-1], model.latent_size)
+        return held_out_scores(model, chunks, draw(torch.randn, latent, 0, noise, chunks.device))
 
     return scores
+
+
+def _chunks(model: Autoencoder, tokens: Tensor) -> Tensor:
+    """Ids [B, L] as [B L / K, K], or as [B, L / K, K] for an autoencoder that reads the chunk before."""
+    return tokens.unflatten(-1, (-1, model.chunk_size)) if model.context_size else tokens.reshape(-1, model.chunk_size)
 
 
 def untrained(experiment: Experiment, vocab_size: int) -> Autoencoder:

@@ -51,14 +51,14 @@ def autoencoder_speed(experiment: Experiment, vocab_size: int, device: str, seco
     tokens = _tokens(config.training, vocab_size, device)
     step = _step(_trainee(model, training_loss(model)), tokens, config.training, device, seconds)
     model.eval()
-    chunks = tokens.reshape(-1, chunk_size)
-    noise = torch.randn((len(chunks), config.latent_size), device=device)
-    some = chunks[:MEASURED_CHUNKS]
+    chunks = tokens.unflatten(-1, (-1, chunk_size))
+    noise = torch.randn((*chunks.shape[:-1], config.latent_size), device=device)
+    some = tokens[:, : tokens.shape[1] // model.span * model.span].reshape(-1, model.span)[:MEASURED_CHUNKS]
     with torch.no_grad():
         validation = _timed(lambda: autoencoder_loss(model, chunks, None, noise, None), device, seconds / 4)
     reconstruction = _timed(lambda: accuracy(model, some), device, seconds / 4)
     # A validation reconstructs its text too.
-    each = reconstruction / some.numel()
+    each = reconstruction / (len(some) * chunk_size)
     return TrainingSpeed(step, validation / chunks.numel() + each, each)
 
 

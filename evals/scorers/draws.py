@@ -53,9 +53,11 @@ class Draws:
         device = chunks.hidden.device
         generators = [torch.Generator(device=device).manual_seed(seed) for seed in chunks.seeds]
         self.model, self.chunks, self.num_samples = model, chunks, num_samples
-        self.latents = model.head.sample_rows(chunks.hidden, num_samples, generators)
+        self.latents = model.latent_rows(chunks.hidden, num_samples, generators)
         """[S, Q, Z]"""
         require_finite(self.latents, "latents")
+        self.context = model.parts(chunks.hidden)[1]
+        """[Q, H] that the decoder reads beside a latent, where the autoencoder reads the chunk before."""
         self._offsets = torch.arange(model.chunk_size, device=device)
 
     @cached_property
@@ -68,9 +70,14 @@ class Draws:
         """Bool [Q, K]: tokens of the context or the continuation."""
         return self._offsets < self.chunks.ends[:, None]
 
+    @property
+    def latent_contexts(self) -> Tensor | None:
+        """[S, Q, H]."""
+        return None if self.context is None else self.context.expand(self.num_samples, -1, -1)
+
     @cached_property
     def _decoded(self) -> tuple[Tensor, Tensor]:
-        hidden = self.model.autoencoder.decoder_hidden(self.latents)
+        hidden = self.model.autoencoder.decoder_hidden(self.latents, self.latent_contexts)
         targets = self.chunks.tokens.expand(self.num_samples, -1, -1)
         weight = self.model.autoencoder.encoder.embedding.weight
         log_probability, likeliest = blockwise.log_probabilities_and_argmax(
@@ -105,13 +112,15 @@ class Draws:
         Tokens after the known ones are those that the draw itself is decoded to: of all chunks that begin with the
         known tokens, the one that the draw speaks for.
         """
-        encode = self.model.autoencoder.encode
-        mean, log_std = (part[:, 0].expand(self.num_samples, -1, -1) for part in encode(self.chunks.tokens))
+        encoder = self.model.autoencoder.encoder
+        posterior = encoder(self.chunks.tokens, None, self.context)
+        mean, log_std = (part.expand(self.num_samples, -1, -1) for part in posterior)
         partial = ~self.known.all(dim=-1)
         if bool(partial.any()):
             completed = torch.where(self.known, self.chunks.tokens, self.tokens)[:, partial]
+            context = None if self.context is None else self.context[partial]
             mean, log_std = mean.clone(), log_std.clone()
-            mean[:, partial], log_std[:, partial] = (part[..., 0, :] for part in encode(completed))
+            mean[:, partial], log_std[:, partial] = encoder(completed, None, context)
         return mean, log_std
 
     @cached_property

@@ -24,35 +24,43 @@ SHARPNESS = 12.0
 HIDDEN = torch.zeros(1, 4)
 
 
-class OneHot:
-    """An autoencoder whose latent is the tokens, one-hot; the decoder's softmax is not quite sure of them."""
+class OneHotEncoder:
+    """The latent is the tokens, one-hot."""
 
-    encoder = SimpleNamespace(embedding=SimpleNamespace(weight=torch.eye(VOCAB_SIZE)))
+    embedding = SimpleNamespace(weight=torch.eye(VOCAB_SIZE))
+
+    def __call__(self, chunks: Tensor, dropped: None, context: None) -> tuple[Tensor, Tensor]:
+        mean = nn.functional.one_hot(chunks, VOCAB_SIZE).flatten(-2).float()
+        return mean, torch.full_like(mean, -2.5)
+
+
+class OneHot:
+    """An autoencoder whose decoder's softmax is not quite sure of the tokens."""
+
+    encoder = OneHotEncoder()
 
     def __init__(self, sharpness: float = SHARPNESS) -> None:
         self.sharpness = sharpness
 
-    def encode(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        chunks = tokens.unflatten(-1, (-1, CHUNK_SIZE))
-        mean = nn.functional.one_hot(chunks, VOCAB_SIZE).flatten(-2).float()
-        return mean, torch.full_like(mean, -2.5)
-
-    def decoder_hidden(self, latents: Tensor) -> Tensor:
+    def decoder_hidden(self, latents: Tensor, context: None) -> Tensor:
         return self.sharpness * latents.unflatten(-1, (CHUNK_SIZE, VOCAB_SIZE))
 
 
-class Mixture:
-    """A head that draws the latents of the chunks with their probabilities, whatever the hidden state."""
-
-    def sample_rows(self, hidden: Tensor, num_samples: int, generators: list[torch.Generator]) -> Tensor:
-        drawn = [torch.multinomial(PROBABILITIES, num_samples, replacement=True, generator=own) for own in generators]
-        chunks = torch.tensor(CHUNKS)[torch.stack(drawn, dim=1)]
-        return nn.functional.one_hot(chunks, VOCAB_SIZE).flatten(-2).float()
+def mixture(hidden: Tensor, num_samples: int, generators: list[torch.Generator]) -> Tensor:
+    """Latents of the chunks with their probabilities, whatever the hidden state."""
+    drawn = [torch.multinomial(PROBABILITIES, num_samples, replacement=True, generator=own) for own in generators]
+    chunks = torch.tensor(CHUNKS)[torch.stack(drawn, dim=1)]
+    return nn.functional.one_hot(chunks, VOCAB_SIZE).flatten(-2).float()
 
 
 def model(sharpness: float = SHARPNESS) -> Calm:
     """The parts of a CALM that :class:`evals.scorers.draws.Draws` asks for."""
-    parts = SimpleNamespace(head=Mixture(), autoencoder=OneHot(sharpness), chunk_size=CHUNK_SIZE)
+    parts = SimpleNamespace(
+        latent_rows=mixture,
+        parts=lambda state: (state, None),
+        autoencoder=OneHot(sharpness),
+        chunk_size=CHUNK_SIZE,
+    )
     return cast(Calm, cast(Any, parts))
 
 

@@ -28,6 +28,7 @@ PARTS = {
     "embedding": "Embed-\nding",
     "head": "Head",
     "energy_score": "Energy\nscore",
+    "autoencoder_context": "Context",
     "autoencoder_encoder": "Encoder",
     "autoencoder_decoder": "Decoder",
     "logits": "Logits",

@@ -54,7 +54,7 @@ def probe_model(
             f"the tokenizer has {stream.vocab_size} tokens, the autoencoder of {model.folder} only "
             f"{autoencoder.vocab_size}: it is not the model's; --tokenizer names another"
         )
-    chunks = windows(stream, autoencoder.chunk_size, None).tokens
+    chunks = windows(stream, autoencoder.span, None).tokens
     try:
         return probe(autoencoder, chunks, seed, max_tokens or PROBE_TOKENS)
     except ValueError as error:

@@ -123,11 +123,19 @@ def test_what_the_reference_does_otherwise_is_noted(tmp_path: Path) -> None:
         ({**FLOW, "skip": True}, "whole velocity"),
         ({**FLOW, "time_features": 64}, "256 time features"),
         ({"kind": "shortcut"}, "no head shortcut"),
+        ({"kind": "drifting"}, "no head drifting"),
     ],
 )
 def test_models_without_a_counterpart_are_refused(head: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=message):
         export_reference(build_calm(head), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_autoencoder_that_reads_the_chunk_before_is_refused(tmp_path: Path) -> None:
+    for model in (build_autoencoder(context_chunks=1), build_calm(context_chunks=1)):
+        with pytest.raises(ExportError, match="reads every chunk by itself, this one the chunk before too"):
+            export_reference(model, tmp_path)
     assert not list(tmp_path.iterdir())
 
 

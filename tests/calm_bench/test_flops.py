@@ -167,17 +167,20 @@ def test_chunk_model_sampling_costs_what_torch_counts() -> None:
         assert counted_flops(lambda: module.draw(hidden, 1, torch.Generator())) == pytest.approx(expected, rel=1e-6)
 
 
-def test_autoencoder_training_costs_what_torch_counts() -> None:
-    module = AutoencoderModule(SMALL_AUTOENCODER, 4, 257)
-    tokens = torch.randint(0, 257, (10, 4))
-    normal = torch.randn(10, SMALL_AUTOENCODER.latent_size)
+@pytest.mark.parametrize("context_chunks", [0, 1])
+def test_autoencoder_training_costs_what_torch_counts(context_chunks: int) -> None:
+    config = SMALL_AUTOENCODER.model_copy(update={"context_chunks": context_chunks})
+    module = AutoencoderModule(config, 4, 257)
+    tokens = torch.randint(0, 257, (2, 5, 4))
+    normal = torch.randn(2, 5, config.latent_size)
 
     def step() -> Tensor:
-        loss, _ = autoencoder_loss(module, tokens, torch.rand(10, 4), normal, torch.rand_like(normal))
+        loss, _ = autoencoder_loss(module, tokens, torch.rand(2, 5, 4), normal, torch.rand_like(normal))
         loss.backward()
         return loss
 
-    expected = autoencoder_training_flops(SMALL_AUTOENCODER, 4, 257).total * 10 * 4
+    assert autoencoder_parameter_count(config, 4, 257).total == sum(p.numel() for p in module.parameters())
+    expected = autoencoder_training_flops(config, 4, 257).total * 10 * 4
     assert counted_flops(step) == pytest.approx(expected, rel=0.01)
 
 

@@ -34,14 +34,16 @@ class Grid(Autoencoder):
         super().__init__(config, K, V)
         self.encoder.forward = self.posterior  # type: ignore[assignment,method-assign]
 
-    def posterior(self, chunks: Tensor, dropped: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def posterior(
+        self, chunks: Tensor, dropped: Tensor | None = None, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         mean = torch.zeros(len(chunks), Z)
         mean[:, :K] = 2 * chunks / (V - 1) - 1
         log_std = torch.zeros(len(chunks), Z)
         log_std[:, :K] = math.log(STD)
         return mean, log_std
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode(self, latents: Tensor, context: Tensor | None = None) -> Tensor:
         return ((latents[..., :K] + 1) / 2 * (V - 1)).round().clamp(0, V - 1).long()
 
 
@@ -81,8 +83,8 @@ def test_the_error_counts_a_chunk_as_one_observation() -> None:
     class Alike(Grid):
         """All tokens of a chunk come back, or none."""
 
-        def decode(self, latents: Tensor) -> Tensor:
-            tokens = super().decode(latents)
+        def decode(self, latents: Tensor, context: Tensor | None = None) -> Tensor:
+            tokens = super().decode(latents, context)
             return tokens + (tokens[..., :1] % 4 == 0)
 
     found = accuracy(Alike(), CHUNKS)

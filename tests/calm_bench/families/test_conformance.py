@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from calm_bench.testing.family_conformance import BoundedFamilyConformance, ExactFamilyConformance
+from calm_bench.config import Autoencoder
+from calm_bench.testing.family_conformance import BoundedFamilyConformance, D, ExactFamilyConformance
 
 
 class TestToken(ExactFamilyConformance):
@@ -18,6 +19,13 @@ class TestCalm(BoundedFamilyConformance):
     }
     # The closed form takes a gradient for the noise too.
     training_tolerance = 0.1
+
+
+class TestCalmOnAnAutoencoderThatReadsTheChunkBefore(TestCalm):
+    state_size = D + 8
+
+    def autoencoder(self) -> Autoencoder:
+        return super().autoencoder().model_copy(update={"context_chunks": 1})
 
 
 class TestPatch(ExactFamilyConformance):
