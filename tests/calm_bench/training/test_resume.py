@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from calm_bench.family_registry import FAMILIES
 from calm_bench.heads import HEADS
 from calm_bench.training import loop
-from tests.calm_bench.training.tiny_trainings import HEADS_TRAINED, STEPS, TRAINED, Trainings, cut
+from tests.calm_bench.training.tiny_trainings import FAMILIES_TRAINED, HEADS_TRAINED, STEPS, TRAINED, Trainings, cut
 
 CUTS = [
     ("killed", 3),  # before the first checkpoint
@@ -24,8 +25,9 @@ CUTS = [
 ]
 
 
-def test_every_head_that_ships_is_here() -> None:
+def test_every_head_and_family_that_ships_is_here() -> None:
     assert {head["kind"] for head in HEADS_TRAINED.values()} == set(HEADS.names())
+    assert {*FAMILIES_TRAINED, "calm", "custom"} == set(FAMILIES.built_in)
 
 
 @pytest.mark.parametrize("what", TRAINED)

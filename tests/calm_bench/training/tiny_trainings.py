@@ -41,6 +41,17 @@ HEADS_TRAINED: dict[str, dict[str, Any]] = {
     "drifting": {"kind": "drifting", "num_blocks": 1, "noise_size": 4, "num_samples": 2, "num_targets": 4},
     "custom": {"kind": "custom", "target": f"{__name__}:PointHead"},
 }
+AUTOENCODERS_TRAINED: dict[str, dict[str, Any]] = {
+    "autoencoder": {},
+    "autoencoder that reads the chunk before": {"context_chunks": 1},
+}
+FAMILIES_TRAINED: dict[str, dict[str, Any]] = {
+    "token": {"kind": "token"},
+    "patch": {"kind": "patch", "chunk_size": 2},
+    "multi_token": {"kind": "multi_token", "chunk_size": 2},
+    "block_diffusion": {"kind": "block_diffusion", "chunk_size": 2},
+}
+"""Families without an autoencoder."""
 COMPARING_ROWS = {"unconditional"}
 """Metrics that compare the rows of a micro-batch with each other, and know those that are computed at once."""
 TOLERANCE = {"fp32": 1e-5, "bf16": 1e-3}
@@ -48,7 +59,7 @@ TOLERANCE = {"fp32": 1e-5, "bf16": 1e-3}
 neighbours that are 2^-8 apart, which ones is up to the CPU's kernels; other noise changes every loss by percents."""
 Train = Callable[[Path, Callable[[], bool]], dict[str, Any]]
 
-TRAINED = ["autoencoder", "token", *HEADS_TRAINED]
+TRAINED = [*AUTOENCODERS_TRAINED, *FAMILIES_TRAINED, *HEADS_TRAINED]
 
 
 class Killed(BaseException):
@@ -77,11 +88,10 @@ class PointHead(Head):
 def experiment(what: str, **training: Any) -> Experiment:
     settings = TRAINING | training
     model: dict[str, Any] = {**SIZE, "num_layers": 1, "num_attention_heads": 2, "training": settings}
-    if what == "token":
-        model["kind"] = "token"
-    else:
-        model |= {"chunk_size": 2, "head": HEADS_TRAINED.get(what, HEADS_TRAINED["energy"])}
-    return Experiment.model_validate({"autoencoder": {"latent_size": 4, **SIZE, "training": settings}, "model": model})
+    head = HEADS_TRAINED.get(what, HEADS_TRAINED["energy"])
+    model |= FAMILIES_TRAINED.get(what, {"chunk_size": 2, "head": head})
+    autoencoder = {"latent_size": 4, **SIZE, **AUTOENCODERS_TRAINED.get(what, {}), "training": settings}
+    return Experiment.model_validate({"autoencoder": autoencoder, "model": model})
 
 
 def never() -> bool:
@@ -99,9 +109,9 @@ class Trainings:
         described = experiment(what, **settings)
 
         def train(folder: Path, stop: Callable[[], bool] = never) -> dict[str, Any]:
-            if what == "autoencoder":
+            if what in AUTOENCODERS_TRAINED:
                 return train_autoencoder(described, self._tokens, folder, "cpu", stop, options)
-            inner = None if what == "token" else self._autoencoder
+            inner = None if what in FAMILIES_TRAINED else self._autoencoder
             return train_language_model(described, self._tokens, inner, folder, "cpu", stop, options)
 
         return train
