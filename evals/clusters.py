@@ -46,7 +46,7 @@ def clusters_of(stream: TokenSource, targets: Integers, windows: Integers) -> Cl
 
     Documents of equal tokens are one.
     """
-    documents, offsets = _first_copies(stream, stream.document_of(targets), targets)
+    documents, offsets = first_copies(stream, stream.document_of(targets), targets)
     num_documents = len(np.unique(documents))
     if num_documents >= MIN_DOCUMENTS:
         return Clusters(documents, "document", num_documents)
@@ -66,7 +66,7 @@ def clusters_of(stream: TokenSource, targets: Integers, windows: Integers) -> Cl
     return Clusters(stretches, "window", num_documents)
 
 
-def _first_copies(stream: TokenSource, documents: Integers, targets: Integers) -> tuple[Integers, Integers]:
+def first_copies(stream: TokenSource, documents: Integers, targets: Integers) -> tuple[Integers, Integers]:
     """Documents by the first of those scored that has the same tokens, and how far into it each target is.
 
     A copy is no other text: what is drawn from the same language shrinks an error, copies of one document may not.

@@ -18,13 +18,13 @@ import numpy as np
 
 from calm_bench.seeding import derive
 from evals.brier import Floats, Integers
+from evals.clusters import TokenSource, first_copies
 from evals.stats import cluster_sums, delta_standard_errors
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from calm_bench.lm.base import ChunkLanguageModel
-    from evals.evaluate import TokenSource
 
 DRAWS_AT_ONCE = 16384
 
@@ -66,8 +66,8 @@ def cross_entropy(
         progress: called with (windows done, windows in all).
 
     Raises:
-        ValueError: positions that are not multiples of K, no windows, text of one document only, or a model whose
-            likelihood is not finite.
+        ValueError: positions that are not multiples of K, no windows, text of one document (copies included) only, or a
+            model whose likelihood is not finite.
     """
     import torch
 
@@ -82,19 +82,23 @@ def cross_entropy(
         raise ValueError("there are no windows to take a cross-entropy of")
     is_exact = isinstance(model, ExactModel)
     losses: list[Floats] = []
+    targets: list[Integers] = []
     documents: list[Integers] = []
     for done, start in enumerate(starts, start=1):
         tokens = torch.from_numpy(stream[start : start + context_length]).to(next(model.parameters()).device)
         values = chunk_log_likelihoods(model, tokens, first_position, num_samples, derive(seed, "cross-entropy", start))
         losses.append(-values.double().cpu().numpy())
         positions = np.arange(first_position, context_length, model.chunk_size)
+        targets.append(start + positions)
         documents.append(stream.document_of(start + positions))
         if progress is not None:
             progress(done, len(starts))
     per_chunk = np.concatenate(losses)
     if not np.isfinite(per_chunk).all():
         raise ValueError("the model gives held-out text a likelihood that is not finite")
-    sums = cluster_sums(per_chunk[:, None], np.concatenate(documents))
+    # Documents of equal tokens are one, as in the errors of BrierLM.
+    first, _ = first_copies(stream, np.concatenate(documents), np.concatenate(targets))
+    sums = cluster_sums(per_chunk[:, None], first)
     if len(sums.counts) < 2:
         raise ValueError("an error needs text of two documents or more")
     errors, _ = delta_standard_errors(sums)

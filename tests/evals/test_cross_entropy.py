@@ -38,6 +38,14 @@ class Text:
         return positions // 10
 
 
+class Copied(Text):
+    """The same, that knows where documents end, as stored tokens do."""
+
+    @property
+    def document_ends(self) -> Integers:
+        return np.arange(10, len(self.tokens) + 1, 10)
+
+
 @pytest.fixture
 def text() -> Text:
     return Text(np.random.default_rng(0).integers(0, VOCABULARY, 240))
@@ -140,6 +148,20 @@ def test_a_window_s_draws_do_not_depend_on_the_others(text: Text) -> None:
 def test_positions_must_fit(text: Text, starts: list[int], length: int, first: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         cross_entropy(chunk_model(), text, starts, length, first, 2, 0)
+
+
+def test_copies_of_a_document_are_one_in_its_error(text: Text) -> None:
+    torch.manual_seed(0)
+    model = TokenModel(config("token", 1), VOCABULARY).eval()
+    documents = text.tokens.reshape(-1, 10)
+    once = cross_entropy(model, text, range(0, 240, 10), 10, 1, 1, 0)
+    copied = Copied(documents.repeat(10, axis=0).ravel())
+    ten = cross_entropy(model, copied, range(0, 2400, 10), 10, 1, 1, 0)
+    assert ten.value == pytest.approx(once.value)
+    assert (once.num_documents, ten.num_documents) == (24, 24)
+    assert ten.standard_error == pytest.approx(once.standard_error)  # not a third of it
+    with pytest.raises(ValueError, match="two documents or more"):
+        cross_entropy(model, Copied(documents[:1].repeat(10, axis=0).ravel()), range(0, 100, 10), 10, 1, 1, 0)
 
 
 def test_a_broken_model_is_told(text: Text) -> None:
