@@ -122,8 +122,9 @@ def _settle(figure: Figure) -> None:
 @contextmanager
 def _for_a_paper(leaderboard: Leaderboard, size: Size) -> Iterator[Figure]:
     if len(leaderboard.groups) > 1:
+        choices = " or ".join(f"--filter protocol={group.protocol_hash}" for group in leaderboard.groups)
         raise ConfigurationError(
-            "--size draws the rows of one protocol, and these have several: choose one (--filter protocol=...)"
+            f"--size draws the rows of one protocol, and these have several: choose one ({choices})"
         )
     (group,), looks = leaderboard.groups, looks_of(leaderboard)
     with canvas(*size, font_size=SMALL) as figure:

@@ -25,6 +25,7 @@ ALIASES = {
     "chunk_size": "K",
     "score": "brierlm",
     "seed": "seeds",
+    "protocol": "protocol_hash",
     "autoencoder": "autoencoder_accuracy",
     "time": "total_wall_time_s",
     "tokens/s": "tokens_per_second",

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from calm_bench.errors import RunError
+from calm_bench.file_signs import misread_file
 from pipelines.common.tables import csv_text
 from pipelines.results.entry import Entry
 from pipelines.results.pairing import Differences, differences
@@ -144,6 +145,8 @@ def read_board(path: Path) -> Leaderboard:
         LeaderboardError: there is none of this version; names the file.
     """
     try:
+        if (wrong := misread_file(path)) is not None:
+            raise LeaderboardError(wrong)
         return Leaderboard.from_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise LeaderboardError(f"{path} cannot be read: {error}") from error

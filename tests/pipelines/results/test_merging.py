@@ -78,6 +78,13 @@ def test_files_that_are_none_are_named(tmp_path: Path) -> None:
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(LeaderboardError, match=r"bytes\.json"):
         read_board(tmp_path / "bytes.json")
+    # As some shells write what a command prints, and as Git LFS leaves what it holds.
+    (tmp_path / "wide.json").write_text(Leaderboard([]).to_json(), encoding="utf-16")
+    with pytest.raises(LeaderboardError, match=r"wide\.json is UTF-16 text, .*iconv -f UTF-16"):
+        read_board(tmp_path / "wide.json")
+    (tmp_path / "far.json").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(LeaderboardError, match=r"far\.json is a Git LFS pointer .*git lfs pull"):
+        read_board(tmp_path / "far.json")
 
 
 @pytest.fixture
