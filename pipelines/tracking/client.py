@@ -111,7 +111,12 @@ def _refuse_moved(location: str, uri: str, artifacts: Path) -> None:
     path, parts = sqlite_path(uri), urlsplit(location)
     is_own = path is not None and path.parent.resolve() == artifacts.parent.resolve()
     kept = Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
-    if is_own and kept is not None and not kept.is_relative_to(artifacts.parent.resolve()):
+    if kept is None or not is_own:
+        return
+    here = artifacts.resolve()
+    # A folder of this name in the store is that of another one, which lay in a folder of this and was moved up.
+    is_here = kept == here if kept.name == here.name else kept.is_relative_to(here.parent)
+    if not is_here:
         raise TrackingError(
             f"the store was moved here from {kept.parent}, and the MLflow database in it would write its files there: "
             f"calm-bench mlflow sync --anew --store {artifacts.parent} makes it again from the store's files (the old "

@@ -17,7 +17,8 @@ from pipelines.app.cli import app
 from pipelines.execution.events import TrialFinished
 from pipelines.study.config import Study
 from pipelines.study.trial import TrialOutcome
-from pipelines.tracking.client import connect
+from pipelines.tracking.address import TrackingError
+from pipelines.tracking.client import connect, experiment_id
 from tests.pipelines.tracking.conftest import StudyWriter
 
 
@@ -70,3 +71,20 @@ def test_a_moved_store_says_how_its_database_is_made_again(
         assert Path(run.info.artifact_uri.removeprefix("file://")).is_relative_to(after)
         assert client.list_artifacts(run.info.run_id)
     assert "already all in" in sync(after).output
+
+
+@pytest.mark.parametrize(("before", "after"), [("a/runs", "a"), ("a", "a/runs"), ("a", "b")])
+def test_stores_that_were_moved_up_down_or_beside(
+    before: str, after: str, empty_database: Path, tmp_path: Path
+) -> None:
+    old, new = tmp_path / before, tmp_path / after
+    for store in (old, new):
+        store.mkdir(parents=True, exist_ok=True)
+    shutil.copy(empty_database, old / "mlflow.db")
+    uri = f"sqlite:///{old / 'mlflow.db'}"
+    made = experiment_id(connect(uri), "mine", uri, old / "mlartifacts")
+    assert experiment_id(connect(uri), "mine", uri, old / "mlartifacts") == made
+    shutil.copy(old / "mlflow.db", new / "mlflow.db")
+    uri = f"sqlite:///{new / 'mlflow.db'}"
+    with pytest.raises(TrackingError, match=rf"moved here from {old}, .* sync --anew --store {new} "):
+        experiment_id(connect(uri), "mine", uri, new / "mlartifacts")
