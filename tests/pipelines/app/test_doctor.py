@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import threading
 from pathlib import Path
 from typing import Literal
@@ -9,6 +10,7 @@ from typing import Literal
 import pytest
 from typer.testing import CliRunner
 
+from calm_bench import bf16_speed
 from pipelines.app import doctor
 from pipelines.app.cli import app
 
@@ -37,6 +39,21 @@ def test_a_wrong_or_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) ->
     assert "torch==0.1 is needed" in finding.text
     assert "no-such-distribution>=1 is missing" in finding.text
     assert "pytest" not in finding.text
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advice"),
+    [
+        (1.9, "1.9 times .*training.precision=bf16 makes trainings on it faster"),
+        (0.03, "0.03 times .*leave .* at auto"),
+    ],
+)
+def test_whether_bf16_pays_on_this_cpu_is_said(ratio: float, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bf16_speed.bf16_speedup() > 0
+    monkeypatch.setattr(bf16_speed, "bf16_speedup", lambda: ratio)
+    (finding,) = doctor._bf16()
+    assert finding.level == "ok"
+    assert re.search(advice, finding.text)
 
 
 def test_a_tracking_server_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
