@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -31,6 +33,9 @@ BATCH = 64
 
 PAUSES_S = (1.0, 4.0, 15.0)
 """Before each further try of a request that failed, after those that the implementation makes itself."""
+
+FIRST_ANSWER_S = 30.0
+"""How long a server may be silent when a process first asks it."""
 
 _NETWORK = ("aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "requests", "urllib3")
 
@@ -202,7 +207,33 @@ class ObjectStore:
             raise ConfigurationError(f"a store at {self.protocol}:// needs another package{extra}: {error}") from None
         # Listings are not cached: another host may have written since.
         files, base = self._ask("open", "", lambda: url_to_fs(self.url, use_listings_cache=False))
+        if not self._is_local:
+            self._await_answer(files, str(base))
         return files, str(base).rstrip("/")
+
+    def _await_answer(self, files: Any, base: str) -> None:
+        """Wait until the server has answered once, be it with an error, which whoever asks next meets.
+
+        Implementations ask a server that is silent again and again, for half an hour in all.
+
+        Raises:
+            StoreUnreachable: there was no answer in ``FIRST_ANSWER_S``.
+        """
+
+        def ask() -> None:
+            with suppress(Exception):
+                files.exists(base)
+
+        asking = threading.Thread(target=ask, name="first answer", daemon=True)
+        asking.start()
+        asking.join(FIRST_ANSWER_S)
+        if asking.is_alive():
+            server = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+            of = f" of {redact(server)} (AWS_ENDPOINT_URL)" if server and self.protocol in ("s3", "s3a") else ""
+            raise StoreUnreachable(
+                f"{self.url}: no answer{of} in {FIRST_ANSWER_S:.0f} s: see whether the server runs and its address is "
+                "right, or name another store (--store)"
+            )
 
     @property
     def _is_local(self) -> bool:

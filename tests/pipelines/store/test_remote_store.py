@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -244,6 +245,23 @@ def test_a_store_travels_to_another_process_by_its_address(s3: str, tmp_path: Pa
     assert (arrived.uri, arrived.root.parent) == (s3, tmp_path / "there")
     arrived.try_out()
     assert not arrived.exists()
+
+
+def test_a_server_that_never_answers_is_named_soon(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from s3fs import S3FileSystem  # type: ignore[import-untyped]
+
+    # Connections are kept by the address of the store, and not by that of the server.
+    S3FileSystem.clear_instance_cache()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with monkeypatch.context() as there:
+            there.setenv("AWS_ENDPOINT_URL", address)
+            there.setattr("pipelines.store.object_store.FIRST_ANSWER_S", 3.0)
+            with pytest.raises(StoreUnreachable, match=rf"no answer of {address} \(AWS_ENDPOINT_URL\) in 3 s"):
+                ObjectStore("s3://silent/store").list("")
+    S3FileSystem.clear_instance_cache()
+    # With the address of a server that runs, as advised.
+    assert list(ObjectStore(s3).list("")) == []
 
 
 def test_a_bucket_that_is_not_there_is_named(s3: str, tmp_path: Path) -> None:
