@@ -135,6 +135,26 @@ def test_a_damaged_stage(finished: Path, folder: Path, kind: str, file: str, dam
     assert call("store", "verify", "--store", "runs") is None
 
 
+def test_edited_weights_in_the_store(finished: Path, folder: Path) -> None:
+    weights = stage_of(folder, "language_model") / "model" / "model.safetensors"
+    published = weights.read_bytes()
+    flip(weights)
+    edited = weights.read_bytes()
+    # What has ended is not read again: its row says what the published weights scored, which is still so.
+    assert call(*RUN) is None
+    assert outcome(folder).leaderboard == outcome(finished).leaderboard
+    assert weights.read_bytes() == edited
+    # A name means what was published, a path what lies there.
+    message = call(*COMMANDS["generate"])
+    assert message is not None
+    assert "is damaged" in message
+    assert call("generate", str(weights.parent), *COMMANDS["generate"][2:]) is None
+    # A stage that reads the model compares it with what was published, and it is trained again.
+    assert call(*RUN, "name=more", "evaluation.num_samples=5") is None
+    assert weights.read_bytes() == published
+    assert call("store", "verify", "--store", "runs") is None
+
+
 @pytest.mark.parametrize(
     ("file", "command"),
     [
