@@ -17,6 +17,7 @@ from calm_bench.corpora.local import content_digest, walk_files
 from calm_bench.corpora.records import Records, check_field
 from calm_bench.corpora.remote_file import RemoteFile, remote_file
 from calm_bench.corpora.source import HUGGING_FACE_PREFIX
+from calm_bench.hub_contact import hub_silence
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SAVED_TO_DISK = ("state.json", "dataset_dict.json")
@@ -169,6 +170,8 @@ def _load(config: Corpus, name: str) -> Any:
                 raise CorpusError(f"{name} has no split {config.split!r}; it has {', '.join(loaded)} (corpus.split)")
             loaded = loaded[config.split]
     else:
+        if not folder.is_dir() and (silence := hub_silence()) is not None:
+            raise CorpusError(f"cannot read corpus.source={config.source}: {silence}")
         source = str(folder) if folder.is_dir() else name
         loaded = datasets.load_dataset(source, config.subset, split=config.split, revision=revision, streaming=True)
     if config.text_field in (loaded.column_names or []):

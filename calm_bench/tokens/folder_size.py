@@ -15,8 +15,9 @@ SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls
 def folder_vocab_size(folder: Path) -> int | None:
     """One more than the largest id, as :attr:`Tokenizer.vocab_size`; None where the files do not tell.
 
-    Known are tokenizers that this project wrote, and those of transformers with a ``tokenizer.json``. Tokens that
-    ``tokenizer_config.json`` adds to it count too: transformers gives them the next ids.
+    Known are tokenizers that this project wrote, and those of transformers with a ``tokenizer.json``. Tokens that the
+    files beside it add count too: they get the next ids, whatever number stands beside them. What a tokenizer's class
+    adds by itself is not known here.
     """
     try:
         if (folder / DESCRIPTION).is_file():
@@ -24,12 +25,9 @@ def folder_vocab_size(folder: Path) -> int | None:
         if not (folder / "tokenizer.json").is_file():
             return None
         rules = _read(folder / "tokenizer.json")
-        ids = dict(_vocabulary(rules["model"]["vocab"]))
-        ids |= {entry["content"]: int(entry["id"]) for entry in rules.get("added_tokens") or ()}
-        ids |= _added(folder)
-        for token in _special(folder):
-            ids.setdefault(token, max(ids.values(), default=-1) + 1)
-        return max(len(ids), max(ids.values()) + 1)
+        vocabulary = dict(_vocabulary(rules["model"]["vocab"]))
+        added = {entry["content"] for entry in rules.get("added_tokens") or ()} | set(_added(folder))
+        return max(max(vocabulary.values(), default=-1) + 1, len(vocabulary | dict.fromkeys(added)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -46,20 +44,21 @@ def _vocabulary(vocabulary: Any) -> Iterator[tuple[str, int]]:
         yield from ((entry[0], index) for index, entry in enumerate(vocabulary))
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "tokenizer_config.json"
-    return _read(path) if path.is_file() else {}
-
-
-def _added(folder: Path) -> dict[str, int]:
-    entries = (_config(folder).get("added_tokens_decoder") or {}).items()
-    return {entry["content"]: int(number) for number, entry in entries}
-
-
-def _special(folder: Path) -> Iterator[str]:
-    config = _config(folder)
-    for name in SPECIAL:
-        token = config.get(name)
+def _added(folder: Path) -> Iterator[str]:
+    """Tokens that the files beside ``tokenizer.json`` name, as transformers reads them."""
+    settings = _settings(folder / "tokenizer_config.json")
+    yield from (entry["content"] for entry in (settings.get("added_tokens_decoder") or {}).values())
+    if "added_tokens_decoder" not in settings:
+        # How older versions wrote them.
+        yield from _settings(folder / "added_tokens.json")
+        settings = settings | _settings(folder / "special_tokens_map.json")
+    extra = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or ()
+    named = [*(settings.get(name) for name in SPECIAL), *(extra.values() if isinstance(extra, dict) else extra)]
+    for token in named:
         content = token.get("content") if isinstance(token, dict) else token
         if isinstance(content, str) and content:
             yield content
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    return _read(path) if path.is_file() else {}

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calm_bench.folder_signs import tokenizer_fault
+from calm_bench.hub_contact import hub_silence
 from calm_bench.registry import did_you_mean
 from calm_bench.tokens.tokenizer import TokenizerError, with_ends, write_description
 
@@ -66,15 +67,20 @@ class HuggingFaceTokenizer:
                 f"tokens.tokenizer={name} has a tokenizer.model and no tokenizer.json, and nothing to read it with: "
                 "pip install sentencepiece, or bring the folder that save_pretrained writes where that is installed"
             )
+        silence = None if folder.is_dir() else hub_silence()
         try:
             if folder.is_dir():
                 backend = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
             else:
-                backend = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+                # What is kept of a hub that says nothing will do.
+                backend = AutoTokenizer.from_pretrained(
+                    name, revision=revision, trust_remote_code=False, local_files_only=silence is not None
+                )
         except Exception as error:  # transformers and the hub client raise a dozen unrelated kinds
+            hint = "" if folder.is_dir() else did_you_mean(name, OWN_NAMES)
             raise TokenizerError(
                 f"tokens.tokenizer={name} is not bytes, not bpe, and no Hugging Face tokenizer that can be "
-                f"loaded{'' if folder.is_dir() else did_you_mean(name, OWN_NAMES)} ({type(error).__name__}: {error})"
+                f"loaded{hint} ({silence or f'{type(error).__name__}: {error}'})"
             ) from error
         # A local path says nothing about the tokenizer and must not reach results.
         return cls(backend, folder.name if folder.is_dir() else name)

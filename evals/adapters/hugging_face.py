@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from calm_bench.folder_signs import model_fault
+from calm_bench.hub_contact import hub_silence
 from calm_bench.tensor_files import WeightsError, listed
 from calm_bench.tokens.hugging_face import HuggingFaceTokenizer
 from calm_bench.tokens.tokenizer import Tokenizer, TokenizerError
@@ -79,7 +80,10 @@ class HuggingFaceSampler:
         folder = Path(name).expanduser()
         if (wrong := model_fault(folder)) is not None:
             raise WeightsError(wrong)
-        where: dict[str, Any] = {"local_files_only": True} if folder.is_dir() else {"revision": revision}
+        silence = None if folder.is_dir() else hub_silence()
+        where: dict[str, Any] = {"local_files_only": folder.is_dir() or silence is not None}
+        if not folder.is_dir():
+            where["revision"] = revision
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 str(folder) if folder.is_dir() else str(name),
@@ -90,9 +94,10 @@ class HuggingFaceSampler:
                 **where,
             )
         except Exception as error:  # transformers and the hub client raise a dozen unrelated kinds
+            why = silence or f"{type(error).__name__}: {error}"
             raise WeightsError(
                 f"{name} is no causal language model that transformers can read without running code of the model's "
-                f"own ({type(error).__name__}: {error}); give a folder written by save_pretrained, or a name of the hub"
+                f"own ({why}); give a folder written by save_pretrained, or a name of the hub"
             ) from error
         model, report = loaded
         # Missing weights would be filled with random numbers, and scored.

@@ -1,4 +1,5 @@
-"""Vocabularies whose size only the finished tokens tell: a BPE finds fewer words than it is asked for.
+"""Vocabularies whose size only the finished tokens tell: a BPE finds fewer words than it is asked for, and what
+transformers adds to the files of a folder is up to the tokenizer's class.
 
 A budget that counts FLOPs depends on that size, so under one the tokens are made before a trial gets its length.
 """
@@ -6,11 +7,9 @@ A budget that counts FLOPs depends on that size, so under one the tokens are mad
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from calm_bench.config import Experiment
 from calm_bench.errors import RunError
-from calm_bench.tokens.folder_size import folder_vocab_size
 from pipelines.execution.scheduler import Scheduler
 from pipelines.store.store import Store
 from pipelines.study.price import BYTES_VOCABULARY
@@ -47,12 +46,8 @@ class Vocabularies:
             TokensFailed: a stage failed; its message says why.
             Interrupted: the process was asked to stop.
         """
-        tokenizer = experiment.tokens.tokenizer
-        if tokenizer == "bytes":
+        if experiment.tokens.tokenizer == "bytes":
             return BYTES_VOCABULARY
-        folder = Path(tokenizer).expanduser()
-        if tokenizer != "bpe" and folder.is_dir() and (found := folder_vocab_size(folder)) is not None:
-            return found
         tokens = self._graph_for(experiment)["tokens"]
         if self._store.is_done(tokens):
             return int(self._store.result(tokens)["vocab_size"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,11 +49,45 @@ def test_sizes_are_those_of_the_loaded_tokenizer(tmp_path: Path, make: Callable[
     assert make(folder) == folder_vocab_size(folder)
 
 
+TOKEN = {"lstrip": False, "rstrip": False, "normalized": False, "single_word": False, "special": True}
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        ("tokenizer.json", {"added_tokens": [{"id": 900, "content": "<x>", **TOKEN}]}),
+        ("added_tokens.json", {"<y>": 700}),
+        ("special_tokens_map.json", {"pad_token": "<new>", "additional_special_tokens": ["<a>", "<b>"]}),
+        ("tokenizer_config.json", {"extra_special_tokens": ["<a>", "<b>"]}),
+        ("tokenizer_config.json", {"extra_special_tokens": {"image_token": "<a>"}}),
+        ("tokenizer_config.json", {"additional_special_tokens": ["<a>"]}),
+        ("tokenizer_config.json", {"pad_token": {"content": "<a>", "__type": "AddedToken", **TOKEN}}),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"900": {"content": "<z>", **TOKEN}}}),
+    ],
+)
+def test_tokens_that_other_files_add(tmp_path: Path, file: str, changes: dict[str, Any]) -> None:
+    from calm_bench.tokens.hugging_face import HuggingFaceTokenizer
+
+    of_transformers(tmp_path)
+    kept = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    # As older versions and other programs write it, without the list of all that was added.
+    kept.pop("added_tokens_decoder", None)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(kept))
+    path = tmp_path / file
+    before = json.loads(path.read_text()) if path.is_file() else {}
+    if file == "tokenizer.json":
+        changes = {"added_tokens": before["added_tokens"] + changes["added_tokens"]}
+    path.write_text(json.dumps(before | changes))
+    found = folder_vocab_size(tmp_path)
+    assert found == HuggingFaceTokenizer.from_pretrained(str(tmp_path)).vocab_size
+    assert found != 283, "something was added"
+
+
 def test_a_special_token_that_is_only_named_gets_the_next_id(tmp_path: Path) -> None:
-    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"a": 0, "b": 4}}, "added_tokens": []}))
-    assert folder_vocab_size(tmp_path) == 5
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"a": 0, "b": 1}}, "added_tokens": []}))
+    assert folder_vocab_size(tmp_path) == 2
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<e>", "pad_token": {"content": "a"}}))
-    assert folder_vocab_size(tmp_path) == 6
+    assert folder_vocab_size(tmp_path) == 3
 
 
 def test_what_cannot_be_read_is_not_known(tmp_path: Path) -> None:
