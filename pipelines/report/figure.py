@@ -154,8 +154,9 @@ def _panel(axes: Axes, group: Group, looks: Looks, cost: Cost, label: str, font_
         linestyle=(0, (4, 2)),
         zorder=1,
     )
-    # A family at a time: thousands of rows would be thousands of lines, which take minutes to draw.
-    for key in dict.fromkeys(map(key_of, entries)):
+    # A family at a time: thousands of rows would be thousands of lines, which take minutes to draw. The best comes
+    # last, and lies over what it covers.
+    for key in reversed(dict.fromkeys(map(key_of, entries))):
         rows = [entry for entry in entries if key_of(entry) == key]
         colour, marker = PALETTE[looks[key].colour], MARKERS[looks[key].marker]
         with_more = [
@@ -249,7 +250,7 @@ def _caption(group: Group) -> str:
     counted = f"{documents:,} documents, {positions:,} positions"
     return (
         f"Bars: one standard error over {errors_over(group.entries)} ({counted}). Thin line on the left: from the "
-        f"language model's own FLOPs to those with its autoencoder. Protocol {group.protocol_hash}."
+        f"language model's own FLOPs to those with its autoencoder.\nProtocol {group.protocol_hash}."
     )
 
 

@@ -30,7 +30,8 @@ MARKER = 4.5
 def separate(axes: Axes, labels: Sequence[Annotation]) -> None:
     """Move each of ``labels`` that covers something to the place where it covers least.
 
-    A label whose place is free stays there. The axes must have their final size; labels are offset in points.
+    A label whose place is free stays there; of labels above each other the higher is that of the higher point. The axes
+    must have their final size; labels are offset in points.
     """
     figure: Any = axes.get_figure(root=True)
     renderer = figure.canvas.get_renderer()
@@ -39,17 +40,20 @@ def separate(axes: Axes, labels: Sequence[Annotation]) -> None:
     if (legend := axes.get_legend()) is not None:
         taken.append(legend.get_window_extent(renderer))
     frame = axes.get_window_extent(renderer)
-    for label in labels:
+    lower: list[Bbox] = []
+    for label in sorted(labels, key=lambda each: float(axes.transData.transform(each.xy)[1])):
         places = [(*label.xyann, label.get_horizontalalignment()), *PLACES]
         covered = []
         for place in places:
             _move(label, *place)
             box = label.get_window_extent(renderer)
-            covered.append(_outside(box, frame) + sum(_shared(box, other) for other in taken))
+            out_of_order = box.width * box.height if any(_is_below(box, other) for other in lower) else 0.0
+            covered.append(_outside(box, frame) + out_of_order + sum(_shared(box, other) for other in taken))
             if not covered[-1]:
                 break
         _move(label, *places[covered.index(min(covered))])
-        taken.append(label.get_window_extent(renderer))
+        lower.append(label.get_window_extent(renderer))
+        taken.append(lower[-1])
 
 
 def _move(label: Annotation, right: float, up: float, side: Any) -> None:
@@ -69,6 +73,11 @@ def _shared(one: Bbox, other: Bbox) -> float:
     width = min(one.x1, other.x1) - max(one.x0, other.x0)
     height = min(one.y1, other.y1) - max(one.y0, other.y0)
     return float(max(width, 0.0) * max(height, 0.0))
+
+
+def _is_below(one: Bbox, other: Bbox) -> bool:
+    """Whether a box stands below another, as far as one looks up from it to that."""
+    return min(one.x1, other.x1) > max(one.x0, other.x0) and one.y0 + one.y1 < other.y0 + other.y1
 
 
 def _outside(box: Bbox, frame: Bbox) -> float:

@@ -11,6 +11,7 @@ import pytest
 from matplotlib.text import Text
 
 from calm_bench.overrides import ConfigurationError
+from pipelines.common.canvas import MARKERS
 from pipelines.report.figure import draw, parse_size, picture
 from pipelines.results.entry import Entry
 from pipelines.results.leaderboard import Leaderboard
@@ -119,6 +120,23 @@ def test_labels_cover_neither_each_other_nor_points(
             for number, box in enumerate(boxes):
                 assert not any(box.overlaps(other) for other in boxes[:number]), axes.texts[number].get_text()
                 assert not any(box.contains(*point) for point in points), axes.texts[number].get_text()
+
+
+@pytest.mark.parametrize("gap", [0.1, 0.57, 1.5])
+def test_labels_of_points_that_nearly_coincide_keep_their_order(make_entry: Callable[..., Entry], gap: float) -> None:
+    """As the token model and ``patch`` of equal budgets do; and the better of them lies on top."""
+    rows = [
+        make_entry(label=label, kind=kind, chunk_size=size, brierlm=score, total_training_flops=3.5e12)
+        for label, kind, size, score in (("patch K=4", "patch", 4, 17.2 + gap), ("token", "token", 1, 17.2))
+    ]
+    with picture(Leaderboard(rows), (3.3, 2.4)) as figure:
+        canvas: Any = figure.canvas
+        (axes,) = figure.get_axes()
+        patch, token = (text.get_window_extent(canvas.get_renderer()) for text in axes.texts)
+        assert patch.y0 + patch.y1 > token.y0 + token.y1
+        # Lines are drawn in their order.
+        drawn = [line.get_ydata()[0] for line in axes.lines if line.get_marker() in MARKERS]
+        assert drawn == [17.2, 17.2 + gap]
 
 
 def axes_cost(axes: Any, row: Entry) -> float:
