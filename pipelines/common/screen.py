@@ -13,7 +13,13 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+KERNEL = "JPY_PARENT_PID"
+"""What Jupyter sets for its kernels, and so for commands that a cell starts."""
 
 _SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-", strict=True))
 _EXPONENT = re.compile(f"[{''.join(_SUPERSCRIPTS)}]+")
@@ -22,6 +28,17 @@ _PLAIN = {"±": "+-", "×": "x", "·": "*", "…": "...", "−": "-", "–": "-"
 _LINES = dict.fromkeys("─━═╌╍┄┅", "-") | dict.fromkeys("│┃║╎╏", "|") | dict.fromkeys("┌┐└┘├┤┬┴┼╭╮╰╯╸╺╴╶", "+")
 _STAND_INS = _PLAIN | _BARS | _LINES | {"•": "*", "✓": "v", "✗": "x", "\N{REPLACEMENT CHARACTER}": "?"}
 """What stands for the signs of tables and panels where a stream lacks them."""
+
+
+def is_live(console: Console) -> bool:
+    """Whether lines on ``console`` can be written over.
+
+    Not in a notebook: its cells and their pseudo-terminals call themselves terminals, and keep every line. Nor in a
+    file or pipe, which ``FORCE_COLOR`` makes a terminal for colours alone.
+    """
+    if KERNEL in os.environ or (os.environ.get("FORCE_COLOR") and not console.file.isatty()):
+        return False
+    return console.is_terminal and not console.is_dumb_terminal
 
 
 def bearable(text: str, encoding: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from calm_bench.overrides import ConfigurationError
 from pipelines.common.numbers import duration
-from pipelines.common.screen import why_lost
+from pipelines.common.screen import is_live, why_lost
 from pipelines.execution import events
 from pipelines.monitor.panel import panel
 from pipelines.monitor.recording import Recording
@@ -156,7 +156,7 @@ class RichProgress(Progress):
 def progress_for(
     console: Console, how: Literal["auto", "plain", "quiet"] = "auto", log: Path | None = None
 ) -> Progress:
-    """A live display where ``console`` is a terminal, lines where it is a pipe or a file.
+    """A live display where ``console`` is a terminal, lines where it is a pipe, a file or a notebook's cell.
 
     Args:
         how: ``plain`` prints lines in a terminal too, ``quiet`` warnings and errors only.
@@ -165,11 +165,6 @@ def progress_for(
     if how == "quiet":
         return QuietProgress(console, log)
     return RichProgress(console, log) if how == "auto" and is_live(console) else PlainProgress(console, log)
-
-
-def is_live(console: Console) -> bool:
-    """Whether lines on ``console`` can be written over."""
-    return console.is_terminal and not console.is_dumb_terminal
 
 
 def print_said(console: Console, said: Said) -> None:

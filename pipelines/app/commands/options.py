@@ -138,9 +138,11 @@ def windows_done() -> Iterator[Callable[[str, int, int], None]]:
     """Shows how far scoring is, a bar for each protocol, on a terminal's stderr; elsewhere nothing."""
     from rich.progress import Progress, TaskID
 
+    from pipelines.common.screen import is_live
+
     screen = error_console()
     bars: dict[str, TaskID] = {}
-    with Progress(console=screen, transient=True, disable=not screen.is_terminal) as shown:
+    with Progress(console=screen, transient=True, disable=not is_live(screen)) as shown:
 
         def progress(name: str, done: int, total: int) -> None:
             if name not in bars:

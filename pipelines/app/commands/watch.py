@@ -33,7 +33,7 @@ def watch(
     Nothing is locked or written. A store at an address (s3://...) is asked every 15 s, and shows what arrived there.
     Ends when the study ends; exit code 1 if no driver is at work any more.
     """
-    from pipelines.monitor.display import is_live
+    from pipelines.common.screen import is_live
     from pipelines.monitor.study_watcher import StudyWatcher
     from pipelines.store.opening import open_store
 

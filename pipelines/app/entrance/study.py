@@ -223,7 +223,8 @@ def as_text(show: Callable[[Console], None]) -> str:
     """What ``show`` prints, without colours."""
     from rich.console import Console
 
-    console = Console(file=io.StringIO(), width=WIDTH, force_jupyter=False)
+    # A kernel sets FORCE_COLOR.
+    console = Console(file=io.StringIO(), width=WIDTH, force_jupyter=False, color_system=None)
     show(console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()

@@ -90,15 +90,19 @@ def test_in_a_notebook_a_result_is_shown_once_and_quiet_is_quiet(
     shown: list[object] = []
     monkeypatch.setattr(builtins, "get_ipython", ZMQInteractiveShell, raising=False)
     monkeypatch.setattr("rich.jupyter.display", lambda segments, text: shown.append(text))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("JPY_PARENT_PID", "1")
     study = cb.Study.from_yaml("smoke", "tracking.enabled=false", store=store)
     for one in (study.plan(), result):
         assert len(repr(one).splitlines()) > 5
+        assert "\x1b" not in repr(one)
         assert "<pre" in one._repr_html_()
     assert len(study.run(local=True, quiet=True)) == len(result)
     assert capsys.readouterr().out == ""
     assert len(study.run(local=True)) == len(result)
-    lines = capsys.readouterr().out.splitlines()
-    assert any("BrierLM" in line for line in lines), lines
+    out = capsys.readouterr().out
+    assert "BrierLM" in out
+    assert "\x1b[2K" not in out, "lines that a cell keeps are not written over"
     assert shown == []
 
 

@@ -6,7 +6,7 @@ import io
 import pytest
 from rich.console import Console
 
-from pipelines.common.screen import Screen, bearable, why_lost
+from pipelines.common.screen import Screen, bearable, is_live, why_lost
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,32 @@ def test_tables_use_the_lines_that_the_stream_has() -> None:
     screen.flush()
     assert b"- 27.3 +- 0.5 -" in raw.getvalue()
     assert why_lost(screen) == ""
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "variables", "live"),
+    [
+        (Terminal, {}, True),
+        (Terminal, {"FORCE_COLOR": "1"}, True),
+        (Terminal, {"TERM": "dumb"}, False),
+        (io.StringIO, {}, False),
+        # As jobs of CI have it, whose log keeps every line.
+        (io.StringIO, {"FORCE_COLOR": "1"}, False),
+        # As a notebook's kernel has it: its stream, and the pseudo-terminal of a command in a cell.
+        (Terminal, {"FORCE_COLOR": "1", "JPY_PARENT_PID": "7"}, False),
+    ],
+)
+def test_only_what_can_be_written_over_is_live(
+    stream: type[io.StringIO], variables: dict[str, str], live: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FORCE_COLOR", "JPY_PARENT_PID", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert is_live(Console(file=stream(), force_jupyter=False)) is live
