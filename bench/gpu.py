@@ -1,5 +1,7 @@
 """Energy training step at CALM-M's size on a GPU, in bf16: tokens per second, memory, and the share of the peak used.
 
+Once as it is and once with its regions compiled, as trainings there are (:mod:`calm_bench.regions`).
+
     python -m bench.gpu
     python -m bench.gpu --peak 312e12     # a GPU that is not in the list below
 
@@ -22,13 +24,14 @@ from calm_bench.flops import training_flops
 from calm_bench.lm import Calm
 from calm_bench.lm.folder import build_language_model
 from calm_bench.presets import PRESETS
+from calm_bench.regions import backend_for, compiling
 
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "RTX 4090": 165e12}
 """Dense bf16 FLOPs a second."""
 BATCH, VOCABULARY, STEPS = 4, 128_256, 5
 
 
-def measure(model: Calm, length: int) -> tuple[float, float, float]:
+def measure(model: Calm, length: int, backend: str | None) -> tuple[float, float, float]:
     """Tokens a second (the median of the steps), peak memory in GB above the idle model, and the first loss."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=0.0, fused=True)
@@ -41,7 +44,7 @@ def measure(model: Calm, length: int) -> tuple[float, float, float]:
         torch.cuda.synchronize()
         start = time.perf_counter()
         generator = torch.Generator(device).manual_seed(number)
-        with torch.autocast("cuda", dtype=torch.bfloat16):
+        with torch.autocast("cuda", dtype=torch.bfloat16), compiling(backend):
             loss = model.loss(tokens, generator)[0]
         loss.backward()
         optimizer.step()
@@ -72,9 +75,11 @@ def main() -> None:
     inner = Autoencoder(sizes, config.chunk_size, VOCABULARY)
     model = build_language_model(config, VOCABULARY, inner, seed=0).to("cuda")
     assert isinstance(model, Calm)
-    speed, memory, loss = measure(model, length)
-    share = "" if peak is None else f"  MFU {speed * flops / peak:.1%} of {peak:.3g} FLOPs/s"
-    print(f"{speed:,.0f} tokens/s  {memory:.1f} GB above the idle model  loss {loss:.4f}{share}")
+    for backend in dict.fromkeys((None, backend_for("cuda"))):
+        speed, memory, loss = measure(model, length, backend)
+        share = "" if peak is None else f"  MFU {speed * flops / peak:.1%} of {peak:.3g} FLOPs/s"
+        how = "as it is" if backend is None else "compiled"
+        print(f"{how}: {speed:,.0f} tokens/s  {memory:.1f} GB above the idle model  loss {loss:.4f}{share}")
     if peak is None:
         print("The GPU's peak is not known here: --peak FLOPS gives it, for the MFU")
 

@@ -18,6 +18,10 @@ def resolve_precision(precision: Literal["auto", "fp32", "bf16"], device: str) -
     return "bf16" if device.startswith("cuda") else "fp32"
 
 
-def training_arithmetic(precision: Literal["auto", "fp32", "bf16"], device: str) -> str:
-    """As a row of a leaderboard names it: ``fp32 on cpu``, ``bf16 on cuda``."""
-    return f"{resolve_precision(precision, device)} on {'cuda' if device.startswith('cuda') else 'cpu'}"
+def training_arithmetic(precision: Literal["auto", "fp32", "bf16"], device: str, is_compiled: bool = False) -> str:
+    """As a row of a leaderboard names it: ``fp32 on cpu``, ``bf16 on cuda, compiled``.
+
+    Compiled code (:mod:`calm_bench.regions`) rounds otherwise than torch's own operations.
+    """
+    kind = "cuda" if device.startswith("cuda") else "cpu"
+    return f"{resolve_precision(precision, device)} on {kind}{', compiled' if is_compiled else ''}"

@@ -16,6 +16,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from calm_bench.regions import region
+
 MAX_LOGITS = 1 << 24
 """Logits held at once on a CPU (64 MB in fp32)."""
 MAX_LOGITS_ON_GPU = 1 << 29
@@ -112,6 +114,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
         return (of_hidden.to(first) * of_total, (of_weight * of_total).to(second), None, None, None)
 
 
+@region
 def _loss_and_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Summed cross-entropy in fp32, and its gradient softmax - one-hot in the dtype of ``logits`` [R, V]."""
     log_probabilities = functional.log_softmax(logits.float(), dim=-1)

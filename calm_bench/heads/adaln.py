@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from calm_bench.head_config import NetworkHead
+from calm_bench.regions import region
 
 LAYER_NORM_EPS = 1e-6
 LONGEST_PERIOD = 10_000.0
@@ -56,6 +57,7 @@ class AdaLNBlock(nn.Module):
         self.out_proj = nn.Linear(width, width)
         self.modulation = nn.Linear(width, 3 * width)
 
+    @region
     def forward(self, x: Tensor, modulator: Tensor) -> Tensor:
         shift, scale, gate = self.modulation(modulator).chunk(3, dim=-1)
         change = self.out_proj(functional.silu(self.in_proj(self.norm(x) * (1 + scale) + shift)))
@@ -72,6 +74,7 @@ class AdaLNFinal(nn.Module):
         self.modulation = nn.Linear(width, 2 * width)
         self.out_proj = nn.Linear(width, output_size)
 
+    @region
     def forward(self, x: Tensor, modulator: Tensor) -> Tensor:
         shift, scale = self.modulation(modulator).chunk(2, dim=-1)
         out: Tensor = self.out_proj(self.norm(x) * (1 + scale) + shift)

@@ -6,8 +6,10 @@ from torch import Tensor
 
 from calm_bench.head_config import EnergyHead as EnergyHeadConfig
 from calm_bench.heads.one_step import OneStepHead, pair_distances
+from calm_bench.regions import region
 
 
+@region
 def energy_terms(samples: Tensor, mean: Tensor, log_std: Tensor, noise: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     """Fidelity 2 E|y - x|^alpha and diversity E|x - x'|^alpha of model samples x and target draws y, per position.
 

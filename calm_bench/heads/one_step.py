@@ -16,6 +16,7 @@ from calm_bench.heads.base import HeadNoise, PureHead
 from calm_bench.heads.draws import normals
 from calm_bench.heads.monitors import collapsed_share, unconditional_score
 from calm_bench.heads.noise import Noise, OneSource
+from calm_bench.regions import region
 from calm_bench.row_noise import all_rows
 
 LAYER_NORM_EPS = 1e-6
@@ -61,6 +62,7 @@ class OneStepBlock(nn.Module):
         """The condition's share of the first layer: it is the same for every sample, so computed once."""
         return functional.linear(hidden, self.in_proj.weight[:, hidden.shape[-1] :], self.in_proj.bias)
 
+    @region
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         first = functional.linear(self.norm(x), self.in_proj.weight[:, : x.shape[-1]]) + condition
         gate, up = self.out_proj(functional.silu(self.mid_proj(functional.silu(first)))).chunk(2, dim=-1)
@@ -77,6 +79,7 @@ class FinalLayer(nn.Module):
         self.in_proj = nn.Linear(width, width)
         self.out_proj = nn.Linear(width, latent_size)
 
+    @region
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.out_proj(functional.silu(self.in_proj(self.norm(x))))
         return out

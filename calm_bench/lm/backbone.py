@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from calm_bench.regions import region
+
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Queries [..., H, e], keys and values [..., G, e] of one layer's inputs, all rotated -> [..., H, e]."""
 
@@ -78,6 +80,7 @@ class Layer(nn.Module):
         self.input_layernorm = RMSNorm(hidden_size, eps)
         self.post_attention_layernorm = RMSNorm(hidden_size, eps)
 
+    @region
     def forward(self, x: Tensor, cosine: Tensor, sine: Tensor, attention: Attention) -> Tensor:
         """[..., d] -> [..., d]."""
         x = x + self.self_attn(self.input_layernorm(x), cosine, sine, attention)

@@ -15,6 +15,7 @@ from calm_bench.config import LanguageModel as LanguageModelConfig
 from calm_bench.lm.backbone import RMSNorm, SwiGLU
 from calm_bench.lm.chunked import ChunkInput, start
 from calm_bench.lm.exact import ChunkState, ExactModel
+from calm_bench.regions import region
 
 
 class TokenHead(nn.Module):
@@ -25,6 +26,7 @@ class TokenHead(nn.Module):
         d, eps = config.hidden_size, config.rms_norm_eps
         self.before, self.mlp, self.after = RMSNorm(d, eps), SwiGLU(d, config.intermediate_size), RMSNorm(d, eps)
 
+    @region
     def forward(self, hidden: Tensor) -> Tensor:
         """[R, d] -> [R, d]."""
         out: Tensor = self.after(hidden + self.mlp(self.before(hidden)))

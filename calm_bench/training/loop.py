@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from calm_bench.arithmetic import resolve_precision, training_arithmetic
 from calm_bench.config import Training
 from calm_bench.flops import training_steps
+from calm_bench.regions import backend_for, compiling
 from calm_bench.seeding import derive
 from calm_bench.training.averages import Averages, fetched
 from calm_bench.training.checkpoint import Checkpoints, Counters
@@ -57,6 +57,7 @@ class Loop:
         self.trainee, self.batches, self.config = trainee, batches, config
         self.seed, self.device, self.stop = seed, device, stop
         self.micro_batch = micro_batch
+        self.backend = backend_for(device)
         self.total_steps = training_steps(config, trainee.flops_per_token)
         self.tokens_per_step = config.batch_size * config.sequence_length
         self.workers = current_workers()
@@ -153,7 +154,7 @@ class Loop:
         for share in shares:
             noise = self.workers.noise(share, self.seed, self.step, self.device)
             with self.workers.last(share is shares[-1]):
-                with self._autocast():
+                with self._arithmetic():
                     loss, terms = self.workers.call(self.trainee.loss, share.tokens, noise)
                 (loss * (share.fraction * self.workers.size) / parts).backward()
             told.append((share, {"loss": loss.detach(), **terms}))
@@ -190,10 +191,13 @@ class Loop:
     def _is_logged(self, step: int) -> bool:
         return step == self.total_steps or step % self.config.log_every == 0
 
-    def _autocast(self) -> Any:
-        if resolve_precision(self.config.precision, self.device) == "bf16":
-            return torch.autocast(device_type=torch.device(self.device).type, dtype=torch.bfloat16)
-        return nullcontext()
+    @contextmanager
+    def _arithmetic(self) -> Iterator[None]:
+        """What losses are computed with: the number format, and whether regions are compiled."""
+        is_bf16 = resolve_precision(self.config.precision, self.device) == "bf16"
+        kind = torch.device(self.device).type
+        with compiling(self.backend), torch.autocast(kind, torch.bfloat16) if is_bf16 else nullcontext():
+            yield
 
     def _log(self) -> None:
         norms = {"grad_norm": self.grad_norm}
@@ -259,7 +263,7 @@ class Loop:
         parts, held_out = self.config.gradient_accumulation, self.trainee.held_out
         micro_batches = held_out.split(self.config.batch_size // parts)
         seed, told, rows = derive(self.seed, "validation"), [], []
-        with torch.no_grad(), self._autocast():
+        with torch.no_grad(), self._arithmetic():
             shares = self.workers.scored(micro_batches, parts, self.trainee.draws_by_rows)
             for share in self._in_pieces(shares):
                 noise = self.workers.noise(share, seed, 0, self.device)
@@ -317,7 +321,7 @@ class Loop:
             wall_time_s=self.elapsed,
             tokens_per_second=tokens / max(self.elapsed, 1e-9),
             plateau_steps=self.alarm.steps,
-            arithmetic=training_arithmetic(self.config.precision, self.device),
+            arithmetic=training_arithmetic(self.config.precision, self.device, self.backend is not None),
         )
 
 

@@ -16,7 +16,7 @@ from calm_bench.config import LanguageModel
 from calm_bench.family_registry import FAMILIES
 from calm_bench.heads import HEADS as HEAD_CLASSES
 from calm_bench.heads.base import PureHead
-from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel
+from calm_bench.lm import Calm, ChunkLanguageModel
 from calm_bench.lm.folder import build_language_model
 
 VOCAB_SIZE, CHUNK_SIZE, LENGTH = 50, 2, 32
@@ -29,7 +29,8 @@ HEADS = {
     "mean_flow": {"kind": "mean_flow", "num_blocks": 1},
     "drifting": {"kind": "drifting", "num_blocks": 1, "noise_size": 4, "num_samples": 4, "num_targets": 5},
 }
-KINDS = ["autoencoder", "token", *HEADS]
+KINDS = ["autoencoder", "token", "patch", "multi_token", *HEADS]
+"""What is traced whole; not block diffusion, whose loss makes logits of masked tokens only: chance says how many."""
 FAMILY_KINDS = [name for name in FAMILIES.names() if name not in ("calm", "custom")]
 HEAD_KINDS = [*HEADS, *(name for name in HEAD_CLASSES.names() if name not in HEADS and name != "custom")]
 LANGUAGE_MODELS = [*FAMILY_KINDS, *HEAD_KINDS]
@@ -73,9 +74,8 @@ def case(kind: str) -> Case:
     if kind == "autoencoder":
         return _autoencoder_case(autoencoder())
     model = language_model(kind)
-    if isinstance(model, TokenModel):
+    if not isinstance(model, Calm):
         return Case(model, lambda batch, noise: model.loss(batch)[0], lambda batch: ())
-    assert isinstance(model, Calm)
     head = model.head
     assert isinstance(head, PureHead)
 

@@ -1,0 +1,83 @@
+"""Parts of a network that are compiled one by one while a model is trained on a GPU.
+
+A layer compiled by itself is one short graph that all layers of a model share, where a model compiled whole takes
+minutes to trace and is traced anew for every depth. What a user's head does between such parts stays as it is.
+
+Compiled code fuses operations and so rounds otherwise: a CPU, where results keep their bits, runs it only if asked to.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import ParamSpec, TypeVar
+
+import torch
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+VARIABLE = "CALM_BENCH_COMPILE"
+"""``0``: nothing is compiled. ``1``: on a CPU too. Unset: on a GPU, if its compiler is there."""
+
+_backend: ContextVar[str | Callable[..., object] | None] = ContextVar("backend", default=None)
+
+
+def region(function: Callable[P, T]) -> Callable[P, T]:
+    """``function``, compiled inside :func:`compiling`; one graph for equal shapes.
+
+    It draws no random numbers and waits for nothing.
+    """
+    compiled: dict[object, Callable[P, T]] = {}
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        # The order matters: what is being traced already takes part in the graph around it.
+        if torch.compiler.is_compiling() or (backend := _backend.get()) is None:
+            return function(*args, **kwargs)
+        if backend not in compiled:
+            compiled[backend] = torch.compile(function, backend=backend, dynamic=False)
+        try:
+            return compiled[backend](*args, **kwargs)
+        except RuntimeError as error:
+            if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                error.add_note(f"{VARIABLE}=0 trains without compiling")
+            raise
+
+    return call
+
+
+def backend_for(device: str) -> str | None:
+    """What a training on ``device`` compiles its regions with, as :data:`VARIABLE` and the machine have it.
+
+    None: it runs them as they are. Otherwise graphs of trainings before are forgotten, since torch compiles no function
+    for more than a few shapes.
+    """
+    wanted, on_gpu = os.environ.get(VARIABLE, ""), device.startswith("cuda")
+    if wanted == "0" or (not on_gpu and wanted != "1"):
+        return None
+    # On a GPU too: Triton builds what launches its kernels with a C compiler.
+    named, usual = (os.environ.get("CC"), ("cc", "gcc", "clang")) if on_gpu else (os.environ.get("CXX"), ("g++",))
+    if not any(shutil.which(name) for name in ([named] if named else usual)) or (on_gpu and not _has_triton()):
+        return None
+    torch.compiler.reset()
+    return "inductor"
+
+
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+@contextmanager
+def compiling(backend: str | Callable[..., object] | None) -> Iterator[None]:
+    """Compile regions inside the block; ``backend`` is torch.compile's, None for none."""
+    before = _backend.set(backend)
+    try:
+        yield
+    finally:
+        _backend.reset(before)

@@ -1,0 +1,132 @@
+"""Regions of a network are compiled one by one where a GPU trains it, and compute what they compute as they are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Generator
+from torch.fx import GraphModule
+
+from calm_bench.arithmetic import training_arithmetic
+from calm_bench.config import Training
+from calm_bench.regions import VARIABLE, backend_for, compiling
+from calm_bench.training.autoencoder import training_loss
+from calm_bench.training.loop import Loop
+from calm_bench.training.task import Loss, TrainingTask
+from tests.gpu.small_models import LANGUAGE_MODELS, LENGTH, autoencoder, language_model, tokens
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler() -> Iterator[None]:
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+def trained(kind: str) -> tuple[Any, Loss]:
+    if kind == "autoencoder":
+        model = autoencoder()
+        return model, training_loss(model)
+    language = language_model(kind)
+    return language, language.loss
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["autoencoder", *LANGUAGE_MODELS])
+def test_layers_share_a_graph_and_the_loss_and_its_gradients_stay(kind: str) -> None:
+    graphs: Counter[str] = Counter()
+
+    def counted(graph: GraphModule, inputs: list[Any]) -> Callable[..., Any]:
+        shapes = [tuple(value.shape) for value in inputs if isinstance(value, torch.Tensor)]
+        graphs[f"{graph.graph} of {shapes}"] += 1
+        return graph.forward
+
+    model, loss = trained(kind)
+    expected = loss(tokens(2), Generator().manual_seed(0))[0]
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    wanted = torch.autograd.grad(expected, parameters, allow_unused=True)
+    with compiling(counted):
+        found = loss(tokens(2), Generator().manual_seed(0))[0]
+        given = torch.autograd.grad(found, parameters, allow_unused=True)
+        first = graphs.total()
+        loss(tokens(2), Generator().manual_seed(1))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    for one, other in zip(given, wanted, strict=True):
+        torch.testing.assert_close(one, other)
+    assert graphs.total() == first, "another graph for the same shapes"
+    assert set(graphs.values()) == {1}, "two layers of one shape have a graph each"
+    assert graphs, "nothing is compiled"
+
+
+class SameBatch:
+    """The same tokens at every step."""
+
+    def __next__(self) -> torch.Tensor:
+        return tokens(4)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+def summary(folder: Path) -> Any:
+    model, loss = trained("token")
+    config = Training(num_steps=3, batch_size=4, sequence_length=LENGTH, gradient_accumulation=2, log_every=1)
+    task = TrainingTask(model, loss, loss, tokens(2), 1.0)
+    return Loop(task, SameBatch(), config, folder, 0, "cpu", lambda: False).run()
+
+
+@pytest.mark.long
+def test_a_compiled_training_ends_at_the_same_loss_and_says_that_it_is_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inductor's kernels for the CPU stand in for those of a GPU; to build them takes a minute of a fast core."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    plain = summary(tmp_path / "plain")
+    assert plain.arithmetic == "fp32 on cpu"
+    monkeypatch.setenv(VARIABLE, "1")
+    if backend_for("cpu") is None:
+        pytest.skip("no C++ compiler")
+    compiled = summary(tmp_path / "compiled")
+    assert compiled.arithmetic == "fp32 on cpu, compiled"
+    assert compiled.final_loss == pytest.approx(plain.final_loss, rel=1e-5)
+    assert compiled.validation["loss"] == pytest.approx(plain.validation["loss"], rel=1e-5)
+
+
+def test_a_cpu_compiles_nothing_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert backend_for("cpu") is None
+    monkeypatch.setenv(VARIABLE, "0")
+    assert backend_for("cuda") is None
+
+
+@pytest.mark.slow
+def test_a_compiler_that_fails_says_how_to_do_without() -> None:
+    def failing(graph: GraphModule, inputs: list[Any]) -> Callable[..., Any]:
+        raise ValueError("ptxas was not found")
+
+    _, loss = trained("multi_token")
+    with compiling(failing), pytest.raises(RuntimeError, match="ptxas was not found") as failed:
+        loss(tokens(2), Generator().manual_seed(0))
+    assert failed.value.__notes__ == ["CALM_BENCH_COMPILE=0 trains without compiling"]
+
+
+def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv(VARIABLE, "1")
+    assert backend_for("cpu") is None
+    assert backend_for("cuda:0") is None
+
+
+def test_a_row_tells_compiled_from_uncompiled() -> None:
+    assert training_arithmetic("auto", "cuda:1") == "bf16 on cuda"
+    assert training_arithmetic("auto", "cuda:1", is_compiled=True) == "bf16 on cuda, compiled"
