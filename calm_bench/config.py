@@ -49,6 +49,36 @@ class Markov(Frozen):
     seed: int = 0
 
 
+class Quality(Frozen):
+    """What is left out of a corpus; nothing of it by default."""
+
+    min_characters: PositiveInt | None = None
+    """Shorter documents are left out."""
+    max_characters: PositiveInt | None = None
+    min_letters: Fraction = 0.0
+    """Documents with a smaller part of letters, among their characters that are no white space, are left out."""
+    language_field: str | None = None
+    """The field of a record that names its language."""
+    languages: tuple[str, ...] = ()
+    """Values of ``language_field`` that are kept."""
+    duplicates: Literal["keep", "exact", "near"] = "keep"
+    """Which copies of documents are left out: ``exact`` ones, or ``near`` ones too."""
+    similarity: Annotated[float, Field(gt=0.5, le=1)] = 0.8
+    """Jaccard similarity of two documents' runs of five words from which on they are near duplicates."""
+    decontaminate_words: Annotated[int, Field(ge=5)] | None = None
+    """Held-out documents are left out that share so many words in a row with the training text; 13 is usual."""
+
+    @model_validator(mode="after")
+    def _languages_have_a_field(self) -> Self:
+        if bool(self.languages) != (self.language_field is not None):
+            raise ValueError("language_field and languages go together: the field, and the values that are kept")
+        if None not in (self.min_characters, self.max_characters) and self.min_characters > self.max_characters:  # type: ignore[operator]
+            raise ValueError("min_characters is larger than max_characters: no document is left")
+        return self
+
+
+NO_FILTERS = Quality()
+
 MIXTURE = "mixture"
 """``corpus.source`` where there are several."""
 
@@ -84,6 +114,7 @@ class Corpus(Frozen):
     test_fraction: Fraction = 0.1
     split_seed: int = 0
     markov: Markov = Markov()
+    quality: Annotated[Quality, Field(exclude_if=lambda quality: quality == NO_FILTERS)] = NO_FILTERS
     mixture: Annotated[tuple[MixtureSource, ...], Field(exclude_if=lambda sources: not sources)] = ()
     """Several sources with exact shares of the tokens, instead of ``source``, which then is ``mixture``."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from calm_bench.corpora.base import CorpusError, CorpusSource, Document, Skipped
+from calm_bench.corpora.corpus_part import PartFound
 from calm_bench.corpora.source import (
     CORPORA,
     corpus_code,
@@ -21,6 +22,7 @@ __all__ = [
     "CorpusReport",
     "CorpusSource",
     "Document",
+    "PartFound",
     "Skipped",
     "Split",
     "corpus_code",

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from calm_bench.config import Corpus
 from calm_bench.corpora.base import Document, PartedSource, Skipped
+from calm_bench.corpora.document_filter import reason_to_leave_out
 from calm_bench.corpora.records import TOO_LONG
 from calm_bench.corpora.source import find_source
 from calm_bench.corpora.split_files import SPLITS, Split, SplitWriter
@@ -108,6 +109,10 @@ def _write(config: Corpus, part: CorpusPart, folder: Path) -> dict[str, Any]:
                 continue
             if config.max_document_bytes is not None and len(encoded) > config.max_document_bytes:
                 skipped.add(TOO_LONG, where)
+                continue
+            reason = reason_to_leave_out(text, config.quality)
+            if reason is not None:
+                skipped.add(reason, where)
                 continue
             writers[_split_of(encoded, config)].add(encoded)
             kept += 1

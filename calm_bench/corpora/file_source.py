@@ -105,10 +105,13 @@ class FileSource:
         return [FilesPart(spans, cut) for spans in pack(_spans(config, found.files))]
 
     def read_part(self, config: Corpus, part: FilesPart, skipped: Skipped) -> Iterator[Document]:
-        records = Records(config.text_field, skipped, config.max_document_bytes)
+        records = Records(config.text_field, skipped, config.max_document_bytes, config.quality)
         for span in part.spans:
             if span.problem:
                 skipped.add(span.problem, span.name)
+                continue
+            if config.quality.language_field is not None and format_of(span.name) == ".txt":
+                skipped.add("plain text, which has no field (quality.language_field)", span.name)
                 continue
             last = span.name
             file = self._finder.open(config, span)

@@ -68,7 +68,7 @@ class HuggingFaceDataset:
         check_field(config.text_field, skipped, f"corpus.source={config.source}")
 
     def _stream(self, config: Corpus, skipped: Skipped) -> Iterator[Document]:
-        records = Records(config.text_field, skipped)
+        records = Records(config.text_field, skipped, quality=config.quality)
         name = _name(config)
         file_name = Path(name).name
         try:
@@ -176,7 +176,9 @@ def _load(config: Corpus, name: str) -> Any:
         loaded = datasets.load_dataset(source, config.subset, split=config.split, revision=revision, streaming=True)
     if config.text_field in (loaded.column_names or []):
         # The other columns are neither fetched nor decoded.
-        loaded = loaded.select_columns([config.text_field])
+        language = [] if config.quality.language_field is None else [config.quality.language_field]
+        columns = dict.fromkeys([config.text_field, *language])
+        loaded = loaded.select_columns([column for column in columns if column in loaded.column_names])
     return loaded
 
 

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import IO, Any
 
+from calm_bench.config import NO_FILTERS, Quality
 from calm_bench.corpora.base import CorpusError, Document, Skipped
 from calm_bench.corpora.compressed import open_text
 from calm_bench.corpora.input_file import InputFile
@@ -18,6 +19,7 @@ from calm_bench.registry import did_you_mean
 
 PARQUET_ROWS = 1024
 ARROW_FILE = b"ARROW1"
+OTHER_LANGUAGE = "another language (quality.languages)"
 TOO_LONG = "document above max_document_bytes"
 BYTES_PER_ESCAPED_BYTE = 6
 """A byte of text is written in JSON with at most these many: ``\\u0041``."""
@@ -28,8 +30,12 @@ OTHER_FIELDS_BYTES = 2**20
 class Records:
     """Takes the text out of one field of many records, and notes in ``skipped`` whether any record had it."""
 
-    def __init__(self, field: str, skipped: Skipped, max_document_bytes: int | None = None) -> None:
+    def __init__(
+        self, field: str, skipped: Skipped, max_document_bytes: int | None = None, quality: Quality = NO_FILTERS
+    ) -> None:
         self._field = field
+        self._language_field = quality.language_field
+        self._languages = frozenset(quality.languages)
         self._skipped = skipped
         self._longest_line = (
             None if max_document_bytes is None else BYTES_PER_ESCAPED_BYTE * max_document_bytes + OTHER_FIELDS_BYTES
@@ -110,8 +116,8 @@ class Records:
                 if self._field not in parquet.schema_arrow.names:
                     self._lacking(parquet.schema_arrow.names, f"{name}:{first + 1}", _num_rows(parquet, groups))
                     return
-                batches = parquet.iter_batches(PARQUET_ROWS, [*groups], [self._field])
-                yield from self._values((batch.column(0) for batch in batches), name, first)
+                columns = [column for column in self._columns if column in parquet.schema_arrow.names]
+                yield from self._values(parquet.iter_batches(PARQUET_ROWS, [*groups], columns), name, first)
         except (pa.ArrowException, UnicodeDecodeError) as error:
             raise CorpusError(f"{file} is not a readable Parquet file: {error}") from error
 
@@ -140,17 +146,23 @@ class Records:
                 if self._field not in opened.schema.names:
                     self._lacking(opened.schema.names, f"{name}:1", sum(batch.num_rows for batch in batches))
                     return
-                yield from self._values((batch.column(self._field) for batch in batches), name)
+                columns = [column for column in self._columns if column in opened.schema.names]
+                yield from self._values((batch.select(columns) for batch in batches), name)
         except (pa.ArrowException, OSError) as error:
             raise CorpusError(f"{file} is not a readable Arrow file: {error}") from error
 
-    def _values(self, columns: Iterator[Any], name: str, row: int = 0) -> Iterator[Document]:
-        """The texts in ``columns``, of which ``row`` rows come before the first."""
-        for column in columns:
-            for value in column:
+    @property
+    def _columns(self) -> list[str]:
+        return list(dict.fromkeys(name for name in (self._field, self._language_field) if name is not None))
+
+    def _values(self, batches: Iterator[Any], name: str, row: int = 0) -> Iterator[Document]:
+        """The texts in ``batches``, which have the wanted columns and come after ``row`` rows."""
+        for batch in batches:
+            names = batch.schema.names
+            for values in zip(*batch.columns, strict=True):
                 row += 1
                 try:
-                    record = {self._field: value.as_py()}
+                    record = {column: value.as_py() for column, value in zip(names, values, strict=True)}
                 except UnicodeDecodeError:
                     self._skipped.has_field = True
                     self._skipped.add("invalid UTF-8", f"{name}:{row}")
@@ -164,10 +176,14 @@ class Records:
             return
         self._skipped.has_field = True
         text = record[self._field]
-        if isinstance(text, str):
-            yield Document(text, where)
-        else:
+        if not isinstance(text, str):
             self._skipped.add(f"field {self._field!r} is no text", where)
+        elif self._language_field is not None and self._language_field not in record:
+            self._skipped.add(f"no field {self._language_field!r}", where)
+        elif self._language_field is not None and record[self._language_field] not in self._languages:
+            self._skipped.add(OTHER_LANGUAGE, where)
+        else:
+            yield Document(text, where)
 
     def _lacking(self, fields: Any, where: str, count: int = 1) -> None:
         self._skipped.note_other_fields(fields)

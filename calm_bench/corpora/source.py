@@ -87,7 +87,8 @@ def _shared_settings(config: Corpus) -> dict[str, Any]:
     dumped = config.model_dump(mode="json")
     # A limit that is not set shapes nothing.
     limit = {} if config.max_document_bytes is None else {"max_document_bytes": config.max_document_bytes}
-    return {**{field: dumped[field] for field in SPLIT_FIELDS}, **limit}
+    quality = {"quality": dumped["quality"]} if "quality" in dumped else {}
+    return {**{field: dumped[field] for field in SPLIT_FIELDS}, **limit, **quality}
 
 
 def corpus_dependencies(config: Corpus) -> dict[str, Any]:

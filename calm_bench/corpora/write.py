@@ -17,6 +17,7 @@ import numpy as np
 from calm_bench.atomic import write_json
 from calm_bench.config import Corpus
 from calm_bench.corpora.base import CorpusError, PartedSource, Skipped
+from calm_bench.corpora.clean import clean
 from calm_bench.corpora.corpus_part import CorpusPart, PartFound, Piece, write_part
 from calm_bench.corpora.fill_splits import Pieces, fill_empty_splits, num_documents
 from calm_bench.corpora.mixture import KEY, WrittenMixture, shares_of
@@ -87,6 +88,9 @@ def write_corpus(config: Corpus, folder: str | Path, map_parts: PartMapper = in_
     for member in members:
         skipped.merge(member.skipped)
     pieces: Pieces = {split: [piece for member in members for piece in member.pieces[split]] for split in SPLITS}
+    pieces, left_out = clean(config, folder, pieces, map_parts)
+    skipped.merge(left_out)
+    members = _with_pieces(members, pieces)
     _name_files(folder, pieces, members, config)
     hashes = {split: _digest(pieces[split]) for split in SPLITS}
     filled = {split for member in members for split in member.filled}
@@ -123,6 +127,15 @@ class MemberFound:
             "bytes": {split: sum(piece.bytes for piece in self.pieces[split]) for split in SPLITS},
             "skipped": dict(sorted(self.skipped.counts.items())),
         }
+
+
+def _with_pieces(members: Sequence[MemberFound], pieces: Pieces) -> list[MemberFound]:
+    """The members with their parts of ``pieces``, which stand for those that they had, one for one."""
+    rest = {split: iter(pieces[split]) for split in SPLITS}
+    return [
+        replace(member, pieces={split: [next(rest[split]) for _ in member.pieces[split]] for split in SPLITS})
+        for member in members
+    ]
 
 
 def _write_member(config: Corpus, folder: Path, number: int | None, map_parts: PartMapper) -> MemberFound:

@@ -24,9 +24,9 @@ READ_BYTES_PER_SECOND = {"markov": 2.5e6, "local": 3.0e7}
 
 def run_corpus(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
     """Write the documents of ``stage.settings["corpus"]``, by split."""
-    from calm_bench.corpora import write_corpus
+    from calm_bench.corpora import PartFound, write_corpus
 
-    parts = watched_parts(context, folder, lambda found: Text(found.bytes))
+    parts = watched_parts(context, folder, lambda found: Text(found.bytes) if isinstance(found, PartFound) else None)
     return write_corpus(Corpus.model_validate(stage.settings["corpus"]), folder, parts).as_dict()
 
 
