@@ -94,6 +94,7 @@ class MixtureSource(Frozen):
     split: str = "train"
     revision: str | None = None
     max_documents: PositiveInt | None = None
+    license: Annotated[str | None, Field(exclude_if=lambda license: license is None)] = None
 
 
 class Corpus(Frozen):
@@ -107,6 +108,8 @@ class Corpus(Frozen):
     split: str = "train"
     revision: str | None = None
     """Commit of a Hugging Face data set; a hub data set without one is refused, since it could change."""
+    license: Annotated[str | None, Field(exclude_if=lambda license: license is None)] = None
+    """The licence of the text, for its data card; enters no identity."""
     max_documents: PositiveInt | None = None
     max_document_bytes: Annotated[PositiveInt | None, Field(exclude_if=lambda limit: limit is None)] = None
     """Longer documents, in bytes of UTF-8, are left out and counted."""

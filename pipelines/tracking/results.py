@@ -124,13 +124,14 @@ def _dataset(corpus: Corpus, entry: Entry, result: Mapping[str, Any]) -> Dataset
         if isinstance(result.get(what), Mapping)
         for split, count in result[what].items()
     }
+    left_out = {f"left out: {reason}": count for reason, count in result.get("skipped", {}).items()}
     # MLflow takes 36 characters of a digest.
     return Dataset(
         redact(corpus.source)[-500:],
         entry.corpus_digest[:32],
         "calm-bench corpus",
         source,
-        profile=json.dumps(sizes) if sizes else None,
+        profile=json.dumps(sizes | left_out) if sizes else None,
     )
 
 

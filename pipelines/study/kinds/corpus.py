@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from calm_bench.atomic import write_bytes
 from calm_bench.config import Corpus
 from calm_bench.published_parts import SCRATCH
 from pipelines.common.numbers import printable
@@ -23,11 +24,15 @@ READ_BYTES_PER_SECOND = {"markov": 2.5e6, "local": 3.0e7}
 
 
 def run_corpus(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
-    """Write the documents of ``stage.settings["corpus"]``, by split."""
+    """Write the documents of ``stage.settings["corpus"]``, by split, and their data card."""
     from calm_bench.corpora import PartFound, write_corpus
+    from calm_bench.corpora.data_card import CARD, corpus_card
 
     parts = watched_parts(context, folder, lambda found: Text(found.bytes) if isinstance(found, PartFound) else None)
-    return write_corpus(Corpus.model_validate(stage.settings["corpus"]), folder, parts).as_dict()
+    corpus = Corpus.model_validate(stage.settings["corpus"])
+    report = write_corpus(corpus, folder, parts).as_dict()
+    write_bytes(folder / CARD, corpus_card(corpus, report, stage.config["depends_on"]).encode())
+    return report
 
 
 def corpus_in_parts(stage: Stage, results: Mapping[str, Mapping[str, Any]]) -> bool:

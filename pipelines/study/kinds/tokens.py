@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from calm_bench.atomic import write_bytes
 from calm_bench.config import Tokens
 from calm_bench.published_parts import SCRATCH
 from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageCost
@@ -20,14 +21,19 @@ TOKENIZED_BYTES_PER_SECOND = {"bytes": 7.0e7, "bpe": 9.0e5, "hugging face": 2.4e
 
 
 def run_tokens(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
-    """Write the token ids of the corpus with the tokenizer of ``stage.settings["tokens"]``."""
-    from calm_bench.tokens import TokenPartFound, write_tokens
+    """Write the token ids of the corpus with the tokenizer of ``stage.settings["tokens"]``, and their data card."""
+    from calm_bench.corpora.data_card import CARD, tokens_card
+    from calm_bench.tokens import TokenPartFound, read_manifest, write_tokens
 
     def text_of(found: object) -> Text | None:
         return Text(found.bytes, found.tokens) if isinstance(found, TokenPartFound) else None
 
     parts = watched_parts(context, folder, text_of)
-    return write_tokens(Tokens.model_validate(stage.settings["tokens"]), inputs["corpus"], folder, parts).as_dict()
+    tokens = Tokens.model_validate(stage.settings["tokens"])
+    report = write_tokens(tokens, inputs["corpus"], folder, parts).as_dict()
+    digests = {split: found["digest"] for split, found in read_manifest(folder)["splits"].items()}
+    write_bytes(folder / CARD, tokens_card(inputs["corpus"], report, digests).encode())
+    return report
 
 
 def tokens_in_parts(stage: Stage, results: Mapping[str, Mapping[str, Any]]) -> bool:
