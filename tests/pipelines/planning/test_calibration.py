@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from calm_bench.config import Experiment
+from calm_bench.family_registry import FAMILIES
 from pipelines.planning.calibration import Calibration, Measured, cache_file, load_calibration, save_calibration
 from pipelines.planning.machines import machine_named
 from pipelines.planning.measuring import measure, worth_measuring
@@ -116,7 +117,8 @@ def test_what_would_take_long_is_not_measured() -> None:
 @pytest.mark.slow
 def test_a_measurement_runs_the_real_models() -> None:
     experiment = Experiment.model_validate(TINY)
-    workloads = [AutoencoderWorkload(experiment, 257), workload(), workload(kind="token")]
+    families = [name for name in FAMILIES.built_in if name != "custom"]
+    workloads = [AutoencoderWorkload(experiment, 257), *(workload(kind=name) for name in families)]
     found = measure(workloads, HERE)
     assert found.models.keys() == {each.identity for each in workloads}
     for each in workloads:
