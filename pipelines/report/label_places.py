@@ -77,7 +77,7 @@ def _shared(one: Bbox, other: Bbox) -> float:
 
 def _is_below(one: Bbox, other: Bbox) -> bool:
     """Whether a box stands below another, as far as one looks up from it to that."""
-    return min(one.x1, other.x1) > max(one.x0, other.x0) and one.y0 + one.y1 < other.y0 + other.y1
+    return bool(min(one.x1, other.x1) > max(one.x0, other.x0) and one.y0 + one.y1 < other.y0 + other.y1)
 
 
 def _outside(box: Bbox, frame: Bbox) -> float:
