@@ -202,7 +202,7 @@ def sync_study(store: Store, folder: Path, uri: str | None = None, experiment: s
         tracking = StudyFiles(store, folder).read().study.tracking
     except TrackingError as error:
         return Synced(folder, problem=str(error))
-    if uri is None and tracking.uri is not None and redact(tracking.uri) != tracking.uri:
+    if uri is None and tracking.uri is not None and "***" in redact(tracking.uri):
         return Synced(folder, problem=f"the store does not keep the password of {redact(tracking.uri)}: give --uri")
     sync = StudySync(store, folder, uri or tracking_uri(tracking, store.root), experiment or tracking.experiment)
     if not sync.is_writer():

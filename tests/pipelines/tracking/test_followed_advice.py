@@ -1,0 +1,113 @@
+"""What messages about MLflow advise helps: the command that they print is typed as it stands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from pipelines.app.cli import app
+from pipelines.app.ui_servers import UiServers
+from pipelines.execution.events import TrialFinished
+from pipelines.store.store import Store
+from pipelines.study.config import Study, Tracking
+from pipelines.study.trial import TrialOutcome
+from pipelines.tracking.address import TrackingError
+from pipelines.tracking.client import connect, experiment_id
+from pipelines.tracking.listener import TrackingListener
+from tests.pipelines.tracking.conftest import StudyWriter
+
+COMMAND = re.compile(r"calm-bench (mlflow sync(?: (?!makes|writes|sends)[\w./-]+)*)")
+
+
+def typed(*words: str) -> str:
+    """What the command printed; it has to succeed."""
+    done = CliRunner().invoke(app, words, env={"COLUMNS": "400"})
+    assert done.exit_code == 0, f"{done.output} {done.exception}"
+    return done.output
+
+
+def advised(message: str) -> list[str]:
+    """The words of the command in a message."""
+    found = COMMAND.search(message)
+    assert found is not None, message
+    return shlex.split(found[1])
+
+
+@pytest.fixture(autouse=True)
+def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture
+def ended(make_outcome: Callable[..., TrialOutcome], tmp_path: Path) -> Callable[..., tuple[Store, Path, Any]]:
+    """A store in which a study with these settings of ``tracking`` has ended, its folder and its last event."""
+
+    def make(**tracking: Any) -> tuple[Store, Path, Any]:
+        study = Study(name="k-ablation", tracking=Tracking(**tracking))
+        outcome = make_outcome(study, 0, "token", {"model.kind": "token"}, range(3))
+        writer = StudyWriter(tmp_path / "runs", study, "5f" * 8)
+        writer.write(TrialFinished(outcome))
+        (tmp_path / "stages").rename(tmp_path / "runs" / "stages")
+        return Store(tmp_path / "runs"), writer.folder, TrialFinished(outcome)
+
+    return make
+
+
+def test_what_could_not_be_sent_is_sent_by_the_command(
+    ended: Callable[..., tuple[Store, Path, Any]], empty_database: Path, tmp_path: Path
+) -> None:
+    in_the_way = tmp_path / "there"
+    uri = f"sqlite:///{in_the_way / 'mlflow.db'}"
+    in_the_way.write_text("no folder")
+    store, folder, event = ended(uri=uri)
+    said: list[str] = []
+    listener = TrackingListener(Tracking(uri=uri), store, folder, said.append, interval_s=0.01, retry_interval_s=0.05)
+    listener.handle(event)
+    assert listener.close(60) is False
+    in_the_way.unlink()
+    in_the_way.mkdir()
+    shutil.copy(empty_database, in_the_way / "mlflow.db")
+    typed(*advised(said[-1]))
+    assert len(connect(uri).search_runs(["1"])) == 2
+
+
+def test_a_password_that_the_store_does_not_keep_is_given(
+    ended: Callable[..., tuple[Store, Path, Any]], empty_database: Path, tmp_path: Path
+) -> None:
+    store, *_ = ended(uri="http://somebody:secret@127.0.0.1:9")
+    refused = CliRunner().invoke(app, ["mlflow", "sync", "--store", store.uri], env={"COLUMNS": "400"})
+    assert refused.exit_code == 1
+    told = refused.output + str(refused.exception)
+    assert "does not keep the password of http://***@127.0.0.1:9: give --uri" in told
+    shutil.copy(empty_database, tmp_path / "other.db")
+    typed("mlflow", "sync", "--store", store.uri, "--uri", f"sqlite:///{tmp_path / 'other.db'}")
+
+
+def test_pages_without_a_database_name_the_command_that_makes_it(
+    ended: Callable[..., tuple[Store, Path, Any]], empty_database: Path, tmp_path: Path
+) -> None:
+    store, *_ = ended()
+    with UiServers(store, dashboard=False) as servers, pytest.raises(Exception, match="no MLflow database") as refused:
+        servers.start(tmp_path)
+    shutil.copy(empty_database, tmp_path / "prepared.db")
+    command = advised(str(refused.value))
+    assert command[-2:] == ["--store", store.uri]
+    typed(*command)
+    assert (store.root / "mlflow.db").is_file()
+
+
+def test_another_experiment_than_a_deleted_one(empty_database: Path, tmp_path: Path) -> None:
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = connect(uri)
+    client.delete_experiment(experiment_id(client, "mine", uri, tmp_path / "mlartifacts"))
+    with pytest.raises(TrackingError, match=r"or name another \(tracking\.experiment\)"):
+        experiment_id(client, "mine", uri, tmp_path / "mlartifacts")
+    assert experiment_id(client, "another", uri, tmp_path / "mlartifacts")
