@@ -26,7 +26,8 @@ from calm_bench.seeding import generator
 from evals.generation_requests import GenerationRequest, read_request
 from evals.harness_reader import HarnessReader, HarnessSettings
 from evals.protocol import EvaluationError
-from evals.scorers import DEFAULT_SCORER, EXACT, SCORERS
+from evals.scorer_choice import scorer_for
+from evals.scorers import EXACT, SCORERS
 from evals.scorers.scoring import Score, Text, score_texts
 
 if TYPE_CHECKING:
@@ -62,7 +63,9 @@ class CalmBenchLM(LM):  # type: ignore[misc]
         super().__init__()
         self.settings = settings or HarnessSettings()
         self.network, self.vocabulary = network.eval(), vocabulary
-        self.scorer = _scorer_name(network, self.settings.scorer)
+        self.scorer = scorer_for(
+            network.config.kind, network.likelihood, network.config.needs_autoencoder, self.settings.scorer
+        )
         self.scores: dict[tuple[str, str], Score] = {}
         """Scores with their Monte Carlo errors, by (context, continuation); by (``""``, text) of rolling ones."""
         self.reader = HarnessReader(vocabulary, network.chunk_size, self.settings)
@@ -290,23 +293,6 @@ def register() -> None:
     assert lm_eval.models is not None
     if NAME not in model_registry:
         register_model(NAME)(CalmBenchLM)
-
-
-def _scorer_name(network: ChunkLanguageModel, name: str | None) -> str:
-    is_exact = network.likelihood == "exact"
-    if not is_exact and not network.config.needs_autoencoder:
-        raise ConfigurationError(
-            f"a {network.config.kind} model has no exact likelihood, and has no latents for scorers to compare: "
-            "tasks of lm-eval are for models with either"
-        )
-    if name is None:
-        return EXACT if is_exact else DEFAULT_SCORER
-    if is_exact != (name == EXACT):
-        exact = f"a {network.config.kind} model has exact likelihoods"
-        kind = exact if is_exact else "a chunk model has no exact likelihood"
-        names = EXACT if is_exact else ", ".join(SCORERS.names())
-        raise ConfigurationError(f"{kind}, so its scorer cannot be {name!r}: leave it unset, or take {names}")
-    return name
 
 
 def _vocabulary(folder: Path, tokenizer: str | None) -> Vocabulary:

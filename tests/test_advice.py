@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any, get_args
 
 import typer.main
+from packaging.requirements import Requirement
 from pydantic import BaseModel
 
 from pipelines.app.cli import app
@@ -73,6 +76,35 @@ def test_every_setting_that_a_message_names_is_one() -> None:
     assert len(named) > 50, "this test finds messages"
     wrong = [f"{place}: {path}" for place, path in named if not has_setting(path)]
     assert wrong == []
+
+
+EXTRA = re.compile(r"(?:calm-bench|\.)\[(\w+)\]")
+PIP = re.compile(r"pip install (?!-)([\w-]+)")
+
+
+def test_every_package_that_a_message_installs_is_one_that_helps() -> None:
+    from fsspec.registry import known_implementations  # type: ignore[import-untyped]
+
+    from pipelines.search.postgresql import DRIVERS
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {
+        name: {Requirement(text).name for text in needed} for name, needed in project["optional-dependencies"].items()
+    }
+    known = {Requirement(text).name for text in project["dependencies"]}.union(*extras.values())
+    # transformers reads by it what it has no copy of, and says so itself.
+    known |= {Requirement(text).name for text in requires("transformers") or () if text.startswith("sentencepiece")}
+    named = [(place, found) for place, text in messages() for found in PIP.findall(text)]
+    assert {found for _, found in named} >= {"datasets", "optuna-dashboard", "sentencepiece"}
+    assert [f"{place}: {found}" for place, found in named if found not in known] == []
+    asked = [(place, found) for place, text in messages() for found in EXTRA.findall(text)]
+    assert {found for _, found in asked} >= {"s3", "ui"}
+    assert [f"{place}: [{found}]" for place, found in asked if found not in extras] == []
+    # The extras hold what the messages beside them say is missing.
+    missing = known_implementations["s3"]["err"]
+    assert any(name in missing for name in extras["s3"]), missing
+    assert "optuna-dashboard" in extras["ui"]
+    assert Requirement(DRIVERS["psycopg"]).name in extras["postgresql"]
 
 
 def commands() -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from calm_bench.config import Experiment
 from calm_bench.overrides import ConfigurationError, apply_settings
-from calm_bench.worker_shares import CannotShare
 from pipelines.planning.budgets import BudgetRule, assumed_size, rule_for
 from pipelines.planning.stage_costs import assumed_speed
 from pipelines.store.kept_corpus import corpus_identity_in
@@ -21,7 +20,7 @@ from pipelines.study.graph import CorpusIdentity, stages_for
 from pipelines.study.price import Price, price_of
 from pipelines.study.space import grid_points, label_of, settings_at
 from pipelines.study.stage import Stage, StageGraph
-from pipelines.study.stage_kind import STAGE_KINDS, check_workers, workloads_of
+from pipelines.study.stage_kind import STAGE_KINDS, check_possible, workloads_of
 from pipelines.study.strata import num_trials, strata
 from pipelines.study.workload import Speed, Workload
 
@@ -211,8 +210,8 @@ class _Expansion:
             return PlannedTrial(number, label, settings, error=str(error))
         graph = stages_for(experiment, self.corpus_identity)
         try:
-            check_workers(graph.stages, self.study.execution, self.store.is_done)
-        except CannotShare as error:
+            check_possible(graph.stages, self.study.execution, self.store.is_done)
+        except ConfigurationError as error:
             return PlannedTrial(number, label, settings, error=str(error))
         price = price_of(experiment, _known_vocab_size(graph, self.store))
         return PlannedTrial(number, label, settings, graph, price, experiment=experiment)

@@ -20,6 +20,9 @@ FOLDERS = {
 }
 """Settings that may name a folder, with what finds a fault in such."""
 
+ADDRESSES = {"tracking.uri": "MLFLOW_TRACKING_URI", "execution.optuna_storage": "CALM_BENCH_OPTUNA_STORAGE"}
+"""Settings that may be an address with a password, with the variables that are used where they are unset."""
+
 
 def check_study(study: Study) -> list[str]:
     """Refuse scorers and tasks that no trial could use.
@@ -28,8 +31,8 @@ def check_study(study: Study) -> list[str]:
         Tasks whose scores will not be kept for a later run, a sentence each.
 
     Raises:
-        ConfigurationError: no text to watch trainings by, or none to score, or no GPU where one is asked for, or a
-            folder whose files cannot be a model or a tokenizer.
+        ConfigurationError: no text to watch trainings by, or none to score, or no GPU where one is asked for, a
+            folder whose files cannot be a model or a tokenizer, or an address as the store keeps it, without password.
         UnknownName: a scorer or task that does not exist; names the nearest.
         MissingData, TaskFileError: a task's data or questions cannot be used.
     """
@@ -52,6 +55,13 @@ def check_study(study: Study) -> list[str]:
         raise ConfigurationError(
             f"evaluation.max_windows={windows}: a score with an error needs {MIN_WINDOWS} windows or more"
         )
+    for setting, variable in ADDRESSES.items():
+        (address, *_) = _given(study, setting)
+        if address is not None and "***@" in address:
+            raise ConfigurationError(
+                f"{setting}={address} has lost its password, which no store keeps: give the whole address beside the "
+                f"file ({setting}=ADDRESS), or {setting}=null for that of {variable}"
+            )
     for setting, fault_in in FOLDERS.items():
         for name in set(_given(study, setting)) - {None, "bytes", "bpe"}:
             # What Git LFS left in place of weights would be seen after whatever is trained before they are read.

@@ -12,8 +12,7 @@ from typing import Any
 
 from calm_bench.config import Experiment
 from calm_bench.errors import StopRequested
-from calm_bench.overrides import apply_settings
-from calm_bench.worker_shares import CannotShare
+from calm_bench.overrides import ConfigurationError, apply_settings
 from pipelines.execution.events import (
     Listener,
     Listeners,
@@ -45,7 +44,7 @@ from pipelines.study.config import Study
 from pipelines.study.graph import stages_for
 from pipelines.study.identity import study_identity
 from pipelines.study.stage import Stage, StageGraph
-from pipelines.study.stage_kind import check_workers
+from pipelines.study.stage_kind import check_possible
 from pipelines.study.trial import TrialOutcome
 from pipelines.study.workload import Speed, Workload
 
@@ -223,8 +222,8 @@ class _Run:
             self._fail(asked, self._with_results(replace(outcome, state=asked.state, error=asked.error)))
             return
         try:
-            check_workers(graph.stages, self.study.execution, self.store.is_done)
-        except CannotShare as error:
+            check_possible(graph.stages, self.study.execution, self.store.is_done)
+        except ConfigurationError as error:
             self._fail(asked, replace(outcome, state="invalid", error=str(error)))
             return
         self.listener.handle(TrialStarted(asked.number, label, settings, graph))

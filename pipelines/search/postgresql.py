@@ -13,7 +13,7 @@ from pipelines.common.redact import redact
 if TYPE_CHECKING:
     import sqlalchemy
 
-_DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary"}
+DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary"}
 """What SQLAlchemy reaches a database by, and what to install for it: also where calm-bench itself is a checkout."""
 
 _KEEPALIVE_S = {"idle": 15, "interval": 5, "count": 3}
@@ -31,7 +31,7 @@ class LostConnection(RunError, ConnectionError):
 def is_postgresql(uri: str) -> bool:
     """Whether ``uri`` is SQLAlchemy's address of a PostgreSQL database, with or without the name of a driver."""
     scheme = uri.partition("://")[0]
-    return scheme == "postgresql" or scheme in {f"postgresql+{driver}" for driver in _DRIVERS}
+    return scheme == "postgresql" or scheme in {f"postgresql+{driver}" for driver in DRIVERS}
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def connection_options(uri: str) -> tuple[str, dict[str, Any]]:
         url = url.set(drivername="postgresql+psycopg")
     driver = url.drivername.partition("+")[2]
     if importlib.util.find_spec(driver) is None:
-        raise PostgresqlError(f"{redact(uri)} needs the package {driver}: pip install '{_DRIVERS[driver]}'")
+        raise PostgresqlError(f"{redact(uri)} needs the package {driver}: pip install '{DRIVERS[driver]}'")
     wanted = {"connect_timeout": 10, **{f"keepalives_{name}": value for name, value in _KEEPALIVE_S.items()}}
     arguments = {name: value for name, value in wanted.items() if name not in url.query}
     # No check before each use: it would replace a lost connection unseen, and with it the locks it held.

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from calm_bench.config import Experiment
+from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import Registry, UnknownName
-from calm_bench.worker_shares import CannotShare
 from pipelines.study.config import Execution
 from pipelines.study.cost import UNKNOWN_COST, CostContext, StageCost
 from pipelines.study.price import TrainingPrice
@@ -72,8 +72,8 @@ def never_refused(stage: Stage, results: Mapping[str, Mapping[str, Any]]) -> str
     return None
 
 
-def any_workers(stage: Stage, execution: Execution) -> None:
-    """What keeps workers from sharing a stage that any of them can run: nothing."""
+def always_possible(stage: Stage, execution: Execution) -> None:
+    """The reason against a stage that every configuration allows: none."""
     return
 
 
@@ -124,9 +124,9 @@ class StageKind:
     """False for stages that gain nothing from a GPU, so none is reserved for them."""
     data_parallel: bool = False
     """True for trainings that several workers can share (:mod:`calm_bench.training.workers`)."""
-    unshareable: Callable[[Stage, Execution], str | None] = any_workers
-    """``unshareable(stage, execution)``: why the workers of ``execution`` cannot share its training; None if they can.
-    Asked before anything of the study runs."""
+    impossible: Callable[[Stage, Execution], str | None] = always_possible
+    """``impossible(stage, execution)``: why it would fail under ``execution``, whatever its inputs hold; None if
+    nothing is known. Asked before anything of the study runs."""
     in_parts: Callable[[Stage, Mapping[str, Mapping[str, Any]]], bool] = in_one_piece
     """``in_parts(stage, results)``: whether there is so much to do that other workers should do it in parts
     (``context.map_parts``), given the results of its inputs. The stage itself holds no CPU then."""
@@ -224,16 +224,16 @@ def kind_or_none(name: str) -> StageKind | None:
         return None
 
 
-def check_workers(stages: Iterable[Stage], execution: Execution, is_done: Callable[[Stage], bool]) -> None:
-    """Refuse stages, of those that are not done, whose training the workers of ``execution`` cannot share.
+def check_possible(stages: Iterable[Stage], execution: Execution, is_done: Callable[[Stage], bool]) -> None:
+    """Refuse stages, of those that are not done, that would fail whatever comes of the others.
 
     Raises:
-        CannotShare: there is one; says which and what to change.
+        ConfigurationError: there is one; says which and what to change.
     """
     for stage in stages:
-        reason = STAGE_KINDS.get(stage.kind).unshareable(stage, execution)
+        reason = STAGE_KINDS.get(stage.kind).impossible(stage, execution)
         if reason is not None and not is_done(stage):
-            raise CannotShare(f"{stage}: {reason}")
+            raise ConfigurationError(f"{stage}: {reason}")
 
 
 def workloads_of(kinds: Iterable[str], experiment: Experiment, vocab_size: int) -> Iterator[Workload]:

@@ -163,6 +163,7 @@ class StageKindConformance:
     ) -> None:
         stage = graph[self.name]
         known = {name: finished.trial[source.kind] for name, source in stage.inputs.items()}
+        assert kind.impossible(stage, Execution(backend="local")) is None
         assert kind.refusal(stage, {}) is None
         assert kind.refusal(stage, known) is None
 

@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from calm_bench.config import Benchmarks
+from calm_bench.families.base import family_of
+from calm_bench.overrides import ConfigurationError
 from evals.task_score import TaskScore
 from pipelines.common.numbers import printable
+from pipelines.study.config import Execution
+from pipelines.study.kinds.language_model import language_model_experiment
 from pipelines.study.kinds.trained import load_trained
 from pipelines.study.row import FinishedStage, RowPart
 from pipelines.study.stage import Interrupted, Stage
@@ -46,6 +50,20 @@ def run_benchmarks(stage: Stage, inputs: Mapping[str, Path], folder: Path, conte
     return {"tasks": [score.model_dump(mode="json") for score in scores], **({"remarks": remarks} if remarks else {})}
 
 
+def benchmarks_impossible(stage: Stage, execution: Execution) -> str | None:
+    """Why the model cannot be asked: its family has no way to answer, or not by the scorer that is named."""
+    from evals.scorer_choice import scorer_for
+
+    model = language_model_experiment(stage.inputs["language_model"]).model
+    likelihood = family_of(model).likelihood_of(model)
+    name = None if likelihood == "exact" else stage.config["benchmarks"]["scorer"]
+    try:
+        scorer_for(model.kind, likelihood, model.needs_autoencoder, name)
+    except ConfigurationError as error:
+        return str(error)
+    return None
+
+
 def benchmarks_summary(result: Mapping[str, Any]) -> str:
     """The score of every task, and what is to be known beside them (prompts cut, copies among the questions)."""
     scores = ", ".join(
@@ -65,6 +83,7 @@ BENCHMARKS = StageKind(
     run_benchmarks,
     heading="Tasks",
     summary=benchmarks_summary,
+    impossible=benchmarks_impossible,
     row_part=benchmarks_row,
     artifacts=(RESULT_FILE,),
 )

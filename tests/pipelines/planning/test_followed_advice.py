@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from calm_bench.errors import CalmBenchError
+from pipelines.app.cli import app
 from pipelines.execution.choose_executor import make_executor
 from pipelines.planning.limit import parse_limit
 from pipelines.planning.machines import machine_named
@@ -42,6 +44,12 @@ CUDA = ["execution.device=cuda", "execution.gpus_per_stage=1"]
 RANGE = "search.parameters=[{name: model.training.learning_rate, low: 1e-4, high: 1e-2, log: true}]"
 TPE = ["search.sampler=tpe", "search.num_trials=2"]
 ON_TEST = "search.split=test"
+BUDGET = "budget=equal-flops"
+LENGTHS = "search.parameters=[{name: model.training.num_flops, values: [1e12, 2e12]}]"
+COMMIT = f"corpus.revision={'ab' * 20}"
+HALF_A_GPU = "execution.gpus_per_stage=0.5"
+TASKS = ["benchmarks.tasks=[markov_choice]"]
+NO_SEARCH = ["search.parameters=[]", "model.chunk_size=4"]
 THREE = ["execution.workers=3"]
 BATCHES_OF_2 = "model.training.batch_size=2"
 SMALL_AUTOENCODER = "autoencoder.training.batch_size=2"
@@ -98,8 +106,31 @@ class ByRows(PointHead):
             [*OWN_HEAD, "model.training.gradient_accumulation=3"],
         ),
         ([*THREE, *OWN_HEAD], "and say so", [*THREE, *(text.replace(":Own", ":ByRows") for text in OWN_HEAD)]),
+        (["tracking.uri=http://***@h"], "has lost its password.* or tracking.uri=null", ["tracking.uri=null"]),
+        (
+            ["execution.optuna_storage=postgresql://***@h/d"],
+            "give the whole address",
+            ["execution.optuna_storage=null"],
+        ),
+        ([*TASKS, "benchmarks.scorer=exact"], "so its scorer cannot be 'exact': leave it unset", TASKS),
+        ([*TASKS, "benchmarks.scorer=exact"], "or take decoder,", [*TASKS, "benchmarks.scorer=decoder"]),
+        ([*TASKS, *NO_SEARCH, "model.kind=block_diffusion"], "are for models with either", [*TASKS, *NO_SEARCH]),
         (["execution.device=cuda"], "needs execution.gpus_per_stage=1", CUDA),
         ([RANGE], "use sampler: tpe", [RANGE, *TPE]),
+        (["search.sampler=random"], "needs num_trials", ["search.sampler=random", "search.num_trials=2"]),
+        ([BUDGET, LENGTHS], "leave one of the two out", [BUDGET]),
+        ([BUDGET, LENGTHS], "leave one of the two out", [LENGTHS]),
+        (["corpus.source=hf:a/b"], "to a full commit hash of 40 hex digits", ["corpus.source=hf:a/b", COMMIT]),
+        (["autoencoder.chunk_size=3"], "leave autoencoder.chunk_size unset to follow the model", []),
+        (["execution.workers=2", HALF_A_GPU], "a GPU each .gpus_per_stage=1.", ["execution.workers=2", CUDA[1]]),
+        (["execution.workers=2", HALF_A_GPU], "or none", ["execution.workers=2"]),
+        (["corpus.test_fraction=0.999"], "must stay below 1", ["corpus.test_fraction=0.5"]),
+        (
+            ["nosuch"],
+            "of the form key=value, such as model.chunk_size=2",
+            ["search.parameters=[]", "model.chunk_size=2"],
+        ),
+        (["corpus.sourc=markov"], "did you mean .?corpus.source", []),
         ([*TPE, ON_TEST], "Leave search.split out", TPE),
         ([*TPE, ON_TEST], "search.allow_test_objective=true", [*TPE, ON_TEST, "search.allow_test_objective=true"]),
         (
@@ -157,3 +188,12 @@ def test_machines() -> None:
     named = re.search(r"--machine (\S+)\)", str(refused.value))
     assert named is not None
     machine_named(named[1], Execution(workers=4, gpus_per_stage=1))
+
+
+def test_a_budget_in_gpu_hours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = ["plan", "smoke", "corpus.source=markov", "--budget", "500gpu-hours"]
+    refused = CliRunner().invoke(app, asked)
+    assert "name GPUs (--machine h100x8), or set execution.gpus_per_stage" in str(refused.exception)
+    for more in (["--machine", "h100x8"], ["execution.gpus_per_stage=1"]):
+        assert CliRunner().invoke(app, [*asked, *more]).exit_code == 0
