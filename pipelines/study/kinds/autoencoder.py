@@ -14,6 +14,7 @@ from pipelines.common.numbers import floored_percent
 from pipelines.study.config import Execution
 from pipelines.study.cost import STAGE_S, UNKNOWN_COST, CostContext, StageCost
 from pipelines.study.kinds.autoencoder_workload import AutoencoderWorkload
+from pipelines.study.kinds.enough_text import too_little_to_train_on
 from pipelines.study.kinds.measured_speed import measure_autoencoder
 from pipelines.study.kinds.pretrained import pretrained_folder
 from pipelines.study.kinds.sharing import unshareable
@@ -109,6 +110,13 @@ def autoencoder_unshareable(stage: Stage, execution: Execution) -> str | None:
     return unshareable(autoencoder_experiment(stage).autoencoder.training, execution, lambda: True)
 
 
+def autoencoder_refusal(stage: Stage, results: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Whether the text is too short for one of its sequences; one from a folder is not trained."""
+    if "pretrained" in stage.config["autoencoder"]:
+        return None
+    return too_little_to_train_on(stage, "autoencoder", results)
+
+
 def autoencoder_memory_advice(stage: Stage, strategy: str | None) -> str:
     """Its size, and the micro-batch that makes it smaller."""
     vocab_size = stage_vocab_size(stage)
@@ -170,6 +178,7 @@ AUTOENCODER = StageKind(
     get_ready=import_training,
     data_parallel=True,
     impossible=autoencoder_unshareable,
+    refusal=autoencoder_refusal,
     scratch=("checkpoints", "stop"),
     section="autoencoder",
     flops=autoencoder_flops,

@@ -15,6 +15,7 @@ from calm_bench.memory import Memory, training_memory
 from calm_bench.worker_memory import divided_memory
 from pipelines.study.config import Execution
 from pipelines.study.cost import STAGE_S, CostContext, StageCost
+from pipelines.study.kinds.enough_text import too_little_to_train_on
 from pipelines.study.kinds.language_model_workload import LanguageModelWorkload
 from pipelines.study.kinds.measured_speed import measure_language_model
 from pipelines.study.kinds.pretrained import pretrained_folder
@@ -107,6 +108,11 @@ def language_model_unshareable(stage: Stage, execution: Execution) -> str | None
     return unshareable(model.training, execution, lambda: family_of(model).draws_by_rows(model, experiment.autoencoder))
 
 
+def language_model_refusal(stage: Stage, results: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Whether the text is too short for one of its sequences."""
+    return too_little_to_train_on(stage, "model", results)
+
+
 def language_model_memory_advice(stage: Stage, strategy: str | None) -> str:
     """Its size, the micro-batch that makes it smaller, and what dividing it among its workers would."""
     vocab_size = stage_vocab_size(stage)
@@ -178,6 +184,7 @@ LANGUAGE_MODEL = StageKind(
     get_ready=import_training,
     data_parallel=True,
     impossible=language_model_unshareable,
+    refusal=language_model_refusal,
     scratch=("checkpoints", "stop"),
     section="model",
     flops=language_model_flops,

@@ -125,6 +125,23 @@ def test_workers_that_cannot_share_a_batch_are_refused_before_the_autoencoder_is
     assert (kept.state, kept.values) == ("complete", alone.values)
 
 
+def test_text_too_short_for_the_model_is_known_before_its_autoencoder_is_trained(
+    run: Callable[..., list[TrialOutcome]], tiny_study: TinyStudy, recorder: Any
+) -> None:
+    corpus = {"source": "markov", "markov": {"num_documents": 40, "document_length": 100}}
+    listener = recorder()
+    (outcome,) = run(tiny_study(corpus=corpus, search=_search(long={"model.training.sequence_length": 1024})), listener)
+    assert outcome.state == "failed"
+    assert "validation split has" in str(outcome.error)
+    assert "lower model.training.sequence_length, or raise corpus.validation_fraction" in str(outcome.error)
+    assert listener.kinds_of(StageStarted) == ["corpus", "tokens"]
+    # Both ways out that are named.
+    raised = corpus | {"validation_fraction": 0.5}
+    for sections in ({"corpus": raised, "search": _search(long={"model.training.sequence_length": 1024})}, {}):
+        outcomes = run(tiny_study(**{"search": _search(short={"model.training.sequence_length": 64}), **sections}))
+        assert [(found.state, found.error) for found in outcomes] == [("complete", None)]
+
+
 def test_a_failed_and_an_invalid_trial_leave_the_others_alone(
     run: Callable[..., list[TrialOutcome]], tiny_study: TinyStudy, recorder: Any
 ) -> None:
