@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -102,6 +105,29 @@ def test_other_names_and_tasks_are_refused(
     assert "PYTHONPATH=." in capsys.readouterr().err
     assert command(monkeypatch, f"{module}:Uniform", "--trust-code", "--tasks", "markov_choice") == 2
     assert "only draws" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_path_that_is_advised_is_typed(module: str, tmp_path: Path) -> None:
+    asked = ["eval", f"{module}:NoSampler", "--trust-code"]
+
+    def typed(**variables: str) -> str:
+        # As the installed command begins: the working directory is not on its path.
+        program = "import sys; sys.path.remove(''); from calm_bench.command import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", program, *asked],
+            cwd=tmp_path,
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2, done.stderr
+        return done.stderr
+
+    advised = re.search(r"(PYTHONPATH)=(\S+) calm-bench eval", typed())
+    assert advised is not None
+    assert "it lacks chunk_size, sample" in typed(**{advised[1]: advised[2]}), "it was imported"
 
 
 def test_progress_counts_to_the_end(module: str, tmp_path: Path) -> None:
