@@ -28,3 +28,9 @@ def test_auto_is_a_gpu_where_there_is_one(has_gpu: bool, expected: str, monkeypa
 def test_what_is_no_device_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="no device 'gpu'"):
         resolve_device("gpu")
+
+
+def test_a_gpu_that_is_not_there_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigurationError, match=r"no cuda here: .*; leave the device out, or name cpu"):
+        resolve_device("cuda")
