@@ -1,6 +1,7 @@
 """What plans say that trainings take, beside what their tensors take, at the paper's sizes; no GPU is needed.
 
     python -m bench.planned_memory
+    python -m bench.planned_memory --activation-checkpointing
 
 Tensors without data stand for the model: every operation of two micro-batches in bf16 is dispatched, nothing is
 computed, and the bytes that would be held are counted. The optimizer's two averages and the process are added alike on
@@ -10,6 +11,7 @@ GPU of 80 GB.
 
 from __future__ import annotations
 
+import argparse
 import warnings
 
 from calm_bench import blockwise
@@ -29,23 +31,31 @@ def total(memory: Memory) -> float:
     return sum(memory.parts.parts.values())
 
 
-def measured(described: Experiment, kind: str, sequences: int) -> float:
-    parts = planned(described, kind, sequences).parts.parts
-    return held(described, kind, sequences) + parts["optimizer"] + parts["process"]
+def measured(described: Experiment, kind: str, sequences: int, recomputes: bool) -> float:
+    parts = planned(described, kind, sequences, recomputes).parts.parts
+    return held(described, kind, sequences, recomputes) + parts["optimizer"] + parts["process"]
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--activation-checkpointing", action="store_true", help="layers are computed again")
+    again = parser.parse_args().activation_checkpointing
     warnings.filterwarnings("ignore", message="Mismatch dtype")
     for name in ("MAX_LOGITS", "CACHED_LOGITS"):
         setattr(blockwise, name, blockwise.MAX_LOGITS_ON_GPU)
     print("| training | fits 80 GB | " + " | ".join(f"GB at {n}, planned | tensors" for n in SEQUENCES) + " |")
     print("|---|---|" + "---|---|" * len(SEQUENCES))
     for preset in PRESETS:
-        for kind in ["autoencoder", *FAMILIES, *HEADS] if preset == "paper-s" else [*FAMILIES, *HEADS]:
+        # An autoencoder has no layers that are worth it.
+        first = ["autoencoder"] if preset == "paper-s" and not again else []
+        for kind in [*first, *FAMILIES, *HEADS]:
             described = experiment(preset, kind)
-            fits = fitting_rows("auto", MOST, lambda n, of=described, what=kind: total(planned(of, what, n)), GPU_BYTES)
+            fits = fitting_rows(
+                "auto", MOST, lambda n, of=described, what=kind: total(planned(of, what, n, again)), GPU_BYTES
+            )
             cells = [
-                f"{total(planned(described, kind, n)) / 1e9:.1f} | {measured(described, kind, n) / 1e9:.1f}"
+                f"{total(planned(described, kind, n, again)) / 1e9:.1f} | "
+                f"{measured(described, kind, n, again) / 1e9:.1f}"
                 for n in SEQUENCES
             ]
             name = kind if kind == "autoencoder" else f"{preset} {kind}"

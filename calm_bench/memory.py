@@ -66,15 +66,24 @@ def training_memory(
     vocab_size: int,
     device: Literal["cpu", "cuda"] = "cpu",
     sequences: int | None = None,
+    activation_checkpointing: bool = False,
 ) -> Memory:
-    """Peak bytes of a worker that trains ``model`` with ``sequences`` at once, unset: the micro-batch configured."""
+    """Peak bytes of a worker that trains ``model`` with ``sequences`` at once, unset: the micro-batch configured.
+
+    Args:
+        activation_checkpointing: whether the layers of the backbone are computed again in the backward pass.
+    """
     training, family = model.training, family_of(model)
     precision = resolve_precision(training.precision, device)
     trained = parameter_count(model, autoencoder, vocab_size)
     sequences = sequences or training.batch_size // training.gradient_accumulation
     steps = training.sequence_length // model.chunk_size - 1
     rows = sequences * max(steps, 1)
-    kept = AUTOCAST[precision] * backbone_kept(model) + HEAD_AUTOCAST[precision] * family.kept(model, autoencoder)
+    backbone = AUTOCAST[precision] * backbone_kept(model)
+    if activation_checkpointing:
+        # The inputs of all layers, in fp32 as their sum is, and one layer.
+        backbone = model.num_layers * model.hidden_size + AUTOCAST[precision] * backbone_kept(model, num_layers=1)
+    kept = backbone + HEAD_AUTOCAST[precision] * family.kept(model, autoencoder)
     peak = family.loss_peak(model, autoencoder, vocab_size, rows, device)
     # Tables of embeddings are read as they are, and the cross-entropy casts the output's by itself.
     cast = trained.total - vocab_size * model.hidden_size - trained.parts.get("logits", 0.0)

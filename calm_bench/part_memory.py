@@ -32,10 +32,14 @@ def logits_held(samples: int, vocab_size: int, device: Device) -> float:
     return min(logits, samples * float(vocab_size))
 
 
-def backbone_kept(model: LanguageModel) -> float:
-    """Numbers that a backward pass needs of a row: two norms with input and result, q, k, v, attention, SwiGLU."""
+def backbone_kept(model: LanguageModel, num_layers: int | None = None) -> float:
+    """Numbers that a backward pass needs of a row: two norms with input and result, q, k, v, attention, SwiGLU.
+
+    Args:
+        num_layers: layers that keep them; unset, all.
+    """
     d = model.hidden_size
-    return model.num_layers * (11.0 * d + 4.0 * model.intermediate_size) + 3 * d
+    return (model.num_layers if num_layers is None else num_layers) * (11.0 * d + 4.0 * model.intermediate_size) + 3 * d
 
 
 def chunk_input_kept(model: LanguageModel) -> float:

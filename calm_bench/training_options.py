@@ -16,6 +16,9 @@ class TrainingOptions:
     """Newest checkpoints that are kept, beside the one of the lowest validation loss."""
     micro_batch: int | Literal["auto"] = "auto"
     """Sequences that a worker computes at once. ``auto`` is all that its memory holds."""
+    activation_checkpointing: bool = False
+    """Whether the layers of a language model are computed again in the backward pass, which then keeps their inputs
+    only."""
 
 
 DEFAULT_OPTIONS = TrainingOptions()

@@ -16,6 +16,7 @@ from itertools import repeat
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from calm_bench.regions import region
 
@@ -111,6 +112,8 @@ class Backbone(nn.Module):
         self.num_heads, self.head_size, self.rope_theta = num_heads, hidden_size // num_heads, rope_theta
         self.scaled: Callable[[Tensor], Tensor] = lambda frequencies: frequencies
         """Rotary frequencies [e / 2] to those that are used, for models whose context was stretched."""
+        self.recomputes = False
+        """Whether a backward pass finds the inputs of the layers only and computes each layer again."""
         self.initializer_range = hidden_size**-0.5
         """Standard deviation of the initial weights; at the reference's fixed 0.02 narrow models learn late."""
         self.embed_tokens = nn.Embedding(vocab_size, hidden_size)
@@ -139,7 +142,11 @@ class Backbone(nn.Module):
         x, carried = inputs[..., :size], inputs[..., size:]
         cosine, sine = self.rotary(positions, x.dtype)
         for layer, attention in zip(self.layers, repeat(causal) if attentions is None else attentions, strict=False):
-            x = layer(x, cosine, sine, attention)
+            if self.recomputes and torch.is_grad_enabled():
+                # No layer draws: there is no state of a generator to bring back.
+                x = checkpoint(layer, x, cosine, sine, attention, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = layer(x, cosine, sine, attention)
         hidden: Tensor = self.norm(x)
         return torch.cat([hidden, carried], dim=-1) if carried.shape[-1] else hidden
 

@@ -67,6 +67,7 @@ def train_language_model(
     if pretrained is not None:
         start_from(model, pretrained)
     model.to(device)
+    model.backbone.recomputes = options.activation_checkpointing
     held_out = windows(
         TokenStream.open(tokens_folder, "validation"),
         training.sequence_length,
@@ -133,7 +134,7 @@ def _micro_batch(
     frozen = frozen_parameters(config, autoencoder, vocab_size)
 
     def bytes_of(rows: int) -> float:
-        memory = training_memory(config, autoencoder, vocab_size, kind, rows)
+        memory = training_memory(config, autoencoder, vocab_size, kind, rows, options.activation_checkpointing)
         return divided_memory(memory, workers.size, workers.strategy, trained, frozen, kind).total
 
     # What is free differs from one GPU to the next.

@@ -237,6 +237,9 @@ class Execution(Frozen):
     """Sequences of a training that are computed at once, by each of its workers. ``auto`` is as many of a batch as the
     device's memory holds. It changes no result beyond the rounding of sums: ``gradient_accumulation`` of a training is
     for who wants it to be a part of what is trained."""
+    activation_checkpointing: Annotated[bool, Field(exclude_if=lambda wanted: not wanted)] = False
+    """Whether trainings of language models compute each layer again in the backward pass instead of keeping what it
+    made: up to a third more time, for long contexts that do not fit otherwise. It changes no result."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     store: str = "runs"
     """Folder of all results, shared between hosts or not, or an address that fsspec can write to (``s3://bucket/path``).
@@ -248,7 +251,7 @@ class Execution(Frozen):
     @property
     def training(self) -> TrainingOptions:
         """What a worker is told about how to train."""
-        return TrainingOptions(self.keep_checkpoints, self.micro_batch)
+        return TrainingOptions(self.keep_checkpoints, self.micro_batch, self.activation_checkpointing)
 
     @model_validator(mode="after")
     def _workers_share_no_gpu(self) -> Self:

@@ -90,7 +90,8 @@ def language_model_cost(stage: Stage, context: CostContext) -> StageCost:
     trained = price.model.parameters.total
 
     def memory_of(rows: int) -> Memory:
-        whole = training_memory(experiment.model, autoencoder, context.vocab_size, context.device, rows)
+        recomputes = context.training.activation_checkpointing
+        whole = training_memory(experiment.model, autoencoder, context.vocab_size, context.device, rows, recomputes)
         return divided_memory(whole, context.workers.count, context.workers.strategy, trained, frozen, context.device)
 
     rows = sequences_at_once(workload.training, memory_of, context)

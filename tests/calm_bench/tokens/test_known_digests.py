@@ -8,8 +8,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 
@@ -27,7 +27,7 @@ def hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found = []
     digest = known_digests._digest
 
-    def noted(file: BinaryIO) -> str:
+    def noted(file: BufferedReader) -> str:
         file.seek(0)
         found.append(file.read().decode("latin-1"))
         time.sleep(0.02)

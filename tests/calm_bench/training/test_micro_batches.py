@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from calm_bench.config import Training
+from calm_bench.lm.backbone import Layer
 from calm_bench.row_noise import Rows
 from calm_bench.training import language_model as language_model_training
 from calm_bench.training import train_autoencoder, train_language_model
@@ -18,6 +21,7 @@ from calm_bench.worker_memory import fitting_rows, rows_at_once
 from calm_bench.worker_shares import CannotShare
 from tests.calm_bench.training.tiny_trainings import (
     COMPARING_ROWS,
+    STEPS,
     TRAINED,
     Trainings,
     assert_alike,
@@ -42,6 +46,27 @@ def test_what_fits_whole_keeps_its_bits(rows: int, trainings: Trainings, tmp_pat
     result = trainings.of("energy", TrainingOptions(micro_batch=rows))(tmp_path, never)
     reference, whole = trainings.undisturbed("energy")
     assert_same(result, tmp_path, reference, whole)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("what", ["token", "energy"])
+@pytest.mark.filterwarnings("ignore:Mismatch dtype")
+def test_layers_that_are_computed_again_train_the_same_bits(
+    what: str, precision: str, trainings: Trainings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference, whole = trainings.undisturbed(what, precision=precision)
+    calls = []
+    forward = Layer.forward
+
+    def noted(self: Layer, *inputs: Any) -> Tensor:
+        calls.append(torch.is_grad_enabled())
+        return forward(self, *inputs)
+
+    monkeypatch.setattr(Layer, "forward", noted)
+    options = TrainingOptions(activation_checkpointing=True)
+    result = trainings.of(what, options, precision=precision)(tmp_path, never)
+    assert_same(result, tmp_path, reference, whole)
+    assert sum(calls) == 2 * STEPS, "once forward and once again, of one layer"
 
 
 def test_memory_decides_where_nobody_else_does(
