@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Generator, Tensor, nn
 
+from calm_bench.arithmetic import Precision
 from calm_bench.row_noise import Rows
 from calm_bench.training.workers import (
     P,
@@ -40,10 +41,12 @@ class DistributedGroup(Workers):
         self.strategy = strategy
         self._wrapped: nn.Module | None = None
 
-    def prepare(self, module: nn.Module, units: Sequence[nn.Module], skips_parameters: bool) -> None:
+    def prepare(
+        self, module: nn.Module, units: Sequence[nn.Module], skips_parameters: bool, precision: Precision = "fp32"
+    ) -> None:
         whole = _Whole(module)
         if self.strategy == "fsdp" and units:
-            self._wrapped = _sharded(whole, units)
+            self._wrapped = _sharded(whole, units, precision)
         else:
             # Initial weights are the same everywhere, but not what a network card makes of them: torch sends them.
             self._wrapped = nn.parallel.DistributedDataParallel(
@@ -146,16 +149,20 @@ class _Whole(nn.Module):
         return function(*args, **kwargs)
 
 
-def _sharded(whole: _Whole, units: Sequence[nn.Module]) -> nn.Module:
+def _sharded(whole: _Whole, units: Sequence[nn.Module], precision: Precision) -> nn.Module:
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     device = next(whole.parameters()).device.type
     mesh = init_device_mesh(device, (dist.get_world_size(),))
     # Frozen parameters have no gradient and no optimizer state, which is most of what there is to save.
     frozen = {parameter for parameter in whole.parameters() if not parameter.requires_grad}
+    # Layers are sent in bf16, half the bytes, instead of being cast after they were sent; sums along the layers stay in
+    # fp32. Embeddings, heads and losses have weights in fp32, as every worker of ddp has.
+    bf16 = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
+    policy = bf16 if precision == "bf16" else MixedPrecisionPolicy()
     for unit in units:
-        fully_shard(unit, mesh=mesh, ignored_params=frozen)
+        fully_shard(unit, mesh=mesh, mp_policy=policy, ignored_params=frozen)
     fully_shard(whole, mesh=mesh, ignored_params=frozen)
     return whole
 

@@ -61,7 +61,8 @@ class Loop:
         self.total_steps = training_steps(config, trainee.flops_per_token)
         self.tokens_per_step = config.batch_size * config.sequence_length
         self.workers = current_workers()
-        self.workers.prepare(trainee.module, trainee.units, trainee.skips_parameters)
+        precision = resolve_precision(config.precision, device)
+        self.workers.prepare(trainee.module, trainee.units, trainee.skips_parameters, precision)
         named = {n: p for n, p in trainee.module.named_parameters() if p.requires_grad}
         self.parameters = list(named.values())
         self.parts = {part: [named[name] for name in names] for part, names in trainee.parts.items()}

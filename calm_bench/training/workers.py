@@ -18,6 +18,7 @@ from typing import Literal, ParamSpec, TypeVar
 
 from torch import Generator, Tensor, nn
 
+from calm_bench.arithmetic import Precision
 from calm_bench.row_noise import RowNoise, Rows
 from calm_bench.seeding import derive, generator
 
@@ -63,10 +64,13 @@ class Workers(ABC):
         return self.rank == 0
 
     @abstractmethod
-    def prepare(self, module: nn.Module, units: Sequence[nn.Module], skips_parameters: bool) -> None:
+    def prepare(
+        self, module: nn.Module, units: Sequence[nn.Module], skips_parameters: bool, precision: Precision = "fp32"
+    ) -> None:
         """Get ready to train ``module``, whose parameters may be others afterwards.
 
         Args:
+            precision: of matrix products; parts of a divided model are sent in it, their gradients summed in fp32.
             units: parts that are called one after the other, so that only one of them needs to be whole at a time.
             skips_parameters: whether a step may leave parameters without a gradient.
         """
@@ -132,7 +136,9 @@ class SingleProcess(Workers):
     rank, size = 0, 1
     strategy: Strategy = "ddp"
 
-    def prepare(self, module: nn.Module, units: Sequence[nn.Module], skips_parameters: bool) -> None:
+    def prepare(
+        self, module: nn.Module, units: Sequence[nn.Module], skips_parameters: bool, precision: Precision = "fp32"
+    ) -> None:
         pass
 
     def shares(self, batch: Tensor, parts: int, by_rows: bool) -> list[Share]:

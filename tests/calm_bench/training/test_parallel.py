@@ -119,6 +119,26 @@ def gradients_between_micro_batches() -> tuple[int, int]:
     return _bytes(weight.grad for weight in weights if weight.grad is not None), _bytes(weights)
 
 
+def formats_of_a_divided_model() -> tuple[list[str], list[str], list[str]]:
+    """Of weights that are computed with, of gradients, and of weights that are kept: of two layers and one besides."""
+    model = nn.Sequential(*(nn.Linear(4, 4, bias=False) for _ in range(3)))
+    group, seen = DistributedGroup("fsdp"), []
+    group.prepare(model, list(model)[:2], skips_parameters=False, precision="bf16")
+    for layer in model:
+        layer.register_forward_pre_hook(lambda layer, inputs: seen.append(layer.weight.dtype))
+
+    def loss() -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return model(torch.ones(1, 4)).float().square().mean()
+
+    group.call(loss).backward()
+    weights = list(model.parameters())
+    gradients = [weight.grad.dtype for weight in weights if weight.grad is not None]
+    names = ([str(dtype).removeprefix("torch.") for dtype in found] for found in (seen, gradients))
+    first, second = names
+    return first, second, [str(weight.dtype).removeprefix("torch.") for weight in weights]
+
+
 @dataclass(frozen=True)
 class CheckpointInParts:
     """Both workers save a divided model twice; the second one is killed before it has written its part of the second.
@@ -238,6 +258,24 @@ def test_two_workers_train_what_one_trains(
     assert (first.error, second.error) == ("", "")
     assert (first.threads, second.threads) == (1, 1)
     assert_alike(tmp_path, whole, first.result, reference, TOLERANCE[settings.get("precision", "fp32")])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_two_workers_compute_the_layers_of_a_divided_model_again(
+    precision: str, run: Run, trainings: Trainings, tmp_path: Path
+) -> None:
+    settings = MICRO_BATCHES | {"precision": precision}
+    options = TrainingOptions(activation_checkpointing=True)
+    first, second = run(Job("energy", tmp_path, settings, "fsdp", options=options))
+    reference, whole = trainings.undisturbed("energy", **settings)
+    assert (first.error, second.error) == ("", "")
+    assert_alike(tmp_path, whole, first.result, reference, TOLERANCE[precision])
+
+
+def test_divided_layers_are_sent_in_bf16_and_their_gradients_summed_in_fp32(run: Run) -> None:
+    for seen, gradients, weights in run(formats_of_a_divided_model):
+        assert seen == ["bfloat16", "bfloat16", "float32"], "of two layers and of what is no layer"
+        assert gradients == weights == ["float32"] * 3
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
