@@ -77,7 +77,7 @@ class PretendedGpu:
             return tensor.untyped_storage()._cdata in self._page_locked
 
     def wait(self, kind: str) -> None:
-        frame = sys._getframe(1)
+        frame: FrameType | None = sys._getframe(1)
         while frame is not None and not frame.f_code.co_filename.startswith(FOLDERS):
             frame = frame.f_back
         self.waits[f"{kind} at {_line(frame)}"] += 1
@@ -126,10 +126,11 @@ class _Calls(TorchFunctionMode):
         super().__init__()
         self.gpu = gpu
         self.kernels = _Kernels(gpu)
+        getters: Any = Tensor
         self._special: dict[Any, Callable[..., Any]] = {
-            Tensor.device.__get__: lambda tensor: torch.device(GPU if gpu.holds(tensor) else tensor.device),
-            Tensor.is_cuda.__get__: lambda tensor: gpu.holds(tensor),
-            Tensor.is_cpu.__get__: lambda tensor: not gpu.holds(tensor),
+            getters.device.__get__: lambda tensor: torch.device(GPU if gpu.holds(tensor) else tensor.device),
+            getters.is_cuda.__get__: lambda tensor: gpu.holds(tensor),
+            getters.is_cpu.__get__: lambda tensor: not gpu.holds(tensor),
             Tensor.to: self._to,
             Tensor.cpu: lambda tensor: self._moved(tensor, to_gpu=False, non_blocking=False),
             Tensor.cuda: lambda tensor, *ignored: self._moved(tensor, to_gpu=True, non_blocking=False),
@@ -166,13 +167,12 @@ class _Calls(TorchFunctionMode):
             raise DevicesMixed(f"{func.__name__} on {GPU if on_gpu else 'cpu'} draws from one on {generator.device}")
 
     def _to(self, tensor: Tensor, *args: Any, non_blocking: bool = False, copy: bool = False, **kwargs: Any) -> Tensor:
-        to_gpu, rest = self.gpu.holds(tensor), []
+        to_gpu, dtype = self.gpu.holds(tensor), tensor.dtype
         for value in (*args, *(kwargs.pop(name) for name in ("device", "dtype") if name in kwargs)):
             if isinstance(value, Tensor):
-                to_gpu = self.gpu.holds(value)
-                rest.append(value.dtype)
+                to_gpu, dtype = self.gpu.holds(value), value.dtype
             elif isinstance(value, torch.dtype):
-                rest.append(value)
+                dtype = value
             elif isinstance(value, str | torch.device):
                 to_gpu = torch.device(value).type == "cuda"
             elif isinstance(value, bool):
@@ -181,7 +181,7 @@ class _Calls(TorchFunctionMode):
             tensor = self._moved(tensor, to_gpu, non_blocking)
             copy = False
         with self.kernels.making(None, False):
-            return tensor.to(*rest, copy=copy, **kwargs) if rest or copy or kwargs else tensor
+            return tensor.to(dtype, copy=copy, **kwargs)
 
     def _moved(self, tensor: Tensor, to_gpu: bool, non_blocking: bool) -> Tensor:
         if self.gpu.holds(tensor) == to_gpu:
@@ -304,7 +304,7 @@ def _patch(patch: pytest.MonkeyPatch, gpu: PretendedGpu) -> None:
             return self
 
         @property
-        def device(self) -> torch.device:
+        def device(self) -> torch.device:  # type: ignore[override]
             return self._device
 
     class RowNoise(row_noise.RowNoise, Generator):
