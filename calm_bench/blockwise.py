@@ -25,6 +25,8 @@ MAX_LOGITS_ON_GPU = 1 << 29
 
 CACHED_LOGITS = 1 << 22
 """The same where nothing is to be kept for a backward pass, on a CPU: 16 MB stay near its caches."""
+SOFTMAX_LOGITS = 1 << 18
+"""Logits whose softmax is computed at once on a CPU: 1 MB."""
 _MIN_ROWS = 128
 """Fewer, and reading the weights takes longer than multiplying with them."""
 
@@ -114,14 +116,33 @@ class _SummedCrossEntropy(torch.autograd.Function):
         return (of_hidden.to(first) * of_total, (of_weight * of_total).to(second), None, None, None)
 
 
-@region
 def _loss_and_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Summed cross-entropy in fp32, and its gradient softmax - one-hot in the dtype of ``logits`` [R, V]."""
+    """Summed cross-entropy in fp32, and its gradient softmax - one-hot in the dtype of ``logits`` [R, V].
+
+    On a CPU the gradient takes the place of the logits, a few rows at a time, which stay in the processor's cache
+    meanwhile; every row is what it is among all.
+    """
+    in_place = logits.device.type == "cpu" and logits.dtype != torch.bfloat16
+    rows = max(1, SOFTMAX_LOGITS // logits.shape[1]) if in_place else len(logits)
+    found, gradients = [], []
+    for block, wanted in zip(logits.split(rows), targets.unsqueeze(1).split(rows), strict=True):
+        log_probabilities, gradient = _softmax(block, wanted)
+        found.append(log_probabilities)
+        gradients.append(block.copy_(gradient) if in_place else gradient)
+    # Summed by the loss, in its order, of rows that have one class each.
+    loss = functional.nll_loss(torch.cat(found), torch.zeros_like(targets), reduction="sum")
+    return loss, logits if in_place else gradients[0]
+
+
+@region
+def _softmax(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities in fp32 of ``targets`` [r, 1], and the gradient softmax - one-hot, in the dtype of ``logits``
+    [r, V]."""
     log_probabilities = functional.log_softmax(logits.float(), dim=-1)
-    loss = functional.nll_loss(log_probabilities, targets, reduction="sum")
+    found = log_probabilities.gather(1, targets)
     gradient = log_probabilities.exp_()
-    gradient.scatter_add_(1, targets.unsqueeze(1), gradient.new_full((len(targets), 1), -1.0))
-    return loss, gradient.to(logits.dtype)
+    gradient.scatter_add_(1, targets, gradient.new_full(targets.shape, -1.0))
+    return found, gradient.to(logits.dtype)
 
 
 def argmax(hidden: Tensor, weight: Tensor, max_logits: int | None = None) -> Tensor:

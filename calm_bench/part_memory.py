@@ -17,12 +17,12 @@ CACHED_LOGITS = 1 << 22
 
 
 def cross_entropy_peak(rows: float, width: int, vocab_size: int, device: Device) -> float:
-    """Numbers of :func:`calm_bench.blockwise.cross_entropy`: a block's logits and their logarithms, which become the
-    gradient, and the gradients of the inputs and of the weights. On a GPU, where they are bf16, casts stand beside
+    """Numbers of :func:`calm_bench.blockwise.cross_entropy`: a block's logits, which become the gradient, and the
+    gradients of the inputs and of the weights. On a GPU their logarithms and, since they are bf16, casts stand beside
     them."""
     whole = rows * vocab_size
     block = min(whole, MAX_LOGITS if device == "cpu" else MAX_LOGITS_ON_GPU)
-    at_once = 2.0 if device == "cpu" else 2.5 if whole == block else 3.0
+    at_once = 1.0 if device == "cpu" else 2.5 if whole == block else 3.0
     return at_once * block + rows * width + vocab_size * width
 
 

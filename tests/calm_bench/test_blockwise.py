@@ -52,6 +52,26 @@ def test_a_thousand_blocks_under_bf16_have_the_gradients_of_fp32() -> None:
         assert (ours - theirs).norm() < 0.01 * theirs.norm()
 
 
+@pytest.mark.parametrize("at_once", [1, 5 * VOCABULARY, 1 << 20])
+def test_softmaxes_of_a_few_rows_are_those_of_all_to_the_bit(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(ROWS, WIDTH, generator=generator, requires_grad=True)
+    weight = torch.randn(VOCABULARY, WIDTH, generator=generator, requires_grad=True)
+    targets = torch.randint(VOCABULARY, (ROWS,), generator=generator)
+    logits = (hidden @ weight.T).detach()
+    log_probabilities = logits.log_softmax(dim=-1)
+    of_logits = log_probabilities.exp()
+    of_logits[range(ROWS), targets] -= 1
+    monkeypatch.setattr(blockwise, "SOFTMAX_LOGITS", at_once)
+    loss = blockwise.cross_entropy(hidden, weight, targets)
+    assert torch.equal(loss, functional.nll_loss(log_probabilities, targets, reduction="sum") / ROWS)
+    of_hidden, of_weight = torch.autograd.grad(loss, (hidden, weight))
+    scale = torch.tensor(1.0) / ROWS
+    assert torch.equal(of_hidden, of_logits @ weight.detach() * scale)
+    summed = torch.zeros_like(weight).addmm_(of_logits.T, hidden.detach())
+    assert torch.equal(of_weight, summed.detach() * scale)
+
+
 def test_the_gradients_may_be_asked_for_twice() -> None:
     hidden = torch.randn(ROWS, WIDTH, requires_grad=True)
     weight = torch.randn(VOCABULARY, WIDTH, requires_grad=True)
