@@ -10,6 +10,7 @@ What is made of the parts lies beside them.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -25,6 +26,8 @@ PARTS, PARTIAL = "parts", "partial"
 SCRATCH = (PARTS, PARTIAL)
 """Names in the folder of the work that nobody needs once it is finished."""
 RECORD = "part.json"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a disk, a quota or a limit that leaves no room."""
 
 Part = TypeVar("Part")
 Found = TypeVar("Found")
@@ -70,6 +73,9 @@ def publish_part(folder: Path, name: str, what: Any, make: Callable[[Path], Mapp
         folder: of the whole work.
         what: all that the part depends on, as JSON: a part of something else that has its name is replaced.
         make: writes the part's files into the empty folder that it is given, and returns JSON.
+
+    Raises:
+        OSError: the disk is full; says of which folder.
     """
     key = identity(what)
     published = folder / PARTS / name
@@ -87,6 +93,12 @@ def publish_part(folder: Path, name: str, what: Any, make: Callable[[Path], Mapp
         # Not flushed to disk: what a power cut leaves of it is told by the hashes.
         (unfinished / RECORD).write_text(json.dumps({"key": key, "files": files, "found": found}))
         _move(unfinished, published, key)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        # A writer of a file does not know its name.
+        advice = f"{os.strerror(error.errno)}: make room, and the same command goes on from the parts that are done"
+        raise OSError(error.errno, advice, str(folder)) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return Published(published, found, files)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from calm_bench.array_files import append_array
 from calm_bench.config import Corpus
 from calm_bench.corpora.base import CorpusError, Skipped
 from calm_bench.corpora.corpus_part import Piece
@@ -138,7 +139,7 @@ def _sign(folder: Path, unit: Unit) -> tuple[int, Path]:
         nothing = signature("")
         with (empty / "signatures.bin").open("wb") as out:
             for encoded, code in zip(read_encoded(unit.piece.path), unit.codes, strict=True):
-                (nothing if code else signature(encoded.decode())).tofile(out)
+                append_array(out, nothing if code else signature(encoded.decode()))
         return {}
 
     published = publish_part(folder, f"signatures-{unit.number:05d}", {"of": unit.key}, make)
@@ -182,8 +183,8 @@ def _hash(folder: Path, words: int, unit: Unit) -> tuple[int, Path]:
         with (empty / "runs.bin").open("wb") as runs_file, (empty / "counts.bin").open("wb") as counts_file:
             for encoded in read_encoded(unit.piece.path):
                 runs = word_runs(encoded.decode(), words)
-                runs.tofile(runs_file)
-                np.array([len(runs)], np.int64).tofile(counts_file)
+                append_array(runs_file, runs)
+                append_array(counts_file, np.array([len(runs)], np.int64))
         return {}
 
     published = publish_part(folder, f"runs-{unit.number:05d}", {"of": unit.key, "words": words}, make)
@@ -196,7 +197,8 @@ def _meet(folder: Path, words: int, wanted: Path, digest: str, unit: Unit) -> tu
     def make(empty: Path) -> dict[str, Any]:
         sought = np.load(wanted, mmap_mode="r")
         met = [runs[_is_in(runs, sought)] for runs in (word_runs(text, words) for text in unit.kept())]
-        np.unique(np.concatenate([np.empty(0, np.uint64), *met])).tofile(empty / "met.bin")
+        with (empty / "met.bin").open("wb") as out:
+            append_array(out, np.unique(np.concatenate([np.empty(0, np.uint64), *met])))
         return {}
 
     published = publish_part(folder, f"met-{unit.number:05d}", {"of": unit.key, "words": words, "in": digest}, make)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from calm_bench.array_files import append_array
 from calm_bench.corpora.mixture import WrittenMixture, tokens_to_take
 from calm_bench.corpora.split_files import Split
 from calm_bench.fingerprint import file_digest
@@ -144,10 +145,10 @@ def write_ends(folder: Path, split: Split, parts: Sequence[Taken]) -> dict[str, 
             with taken.part.ends.open("rb") as own:
                 while len(values := np.fromfile(own, np.int64, ENDS_AT_ONCE)):
                     kept = values[values < taken.tokens] if taken.is_cut else values
-                    (kept + before).tofile(ends)
+                    append_array(ends, kept + before)
             before += taken.tokens
             if taken.is_cut:
-                np.array([before], np.int64).tofile(ends)
+                append_array(ends, np.array([before], np.int64))
     every = np.memmap(plain, np.int64, "r") if before else np.empty(0, np.int64)
     path = folder / split / "documents.arrow"
     path.parent.mkdir(parents=True, exist_ok=True)

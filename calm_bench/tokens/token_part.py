@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from calm_bench.array_files import append_array
 from calm_bench.config import Tokens
 from calm_bench.corpora.mixture import read_mixture
 from calm_bench.corpora.split_files import SPLITS, Split, num_batches, read_batches, read_documents, split_files
@@ -152,8 +153,8 @@ def _write(found: TokenizerFound, part: TokenPart, folder: Path) -> dict[str, An
         for texts, text_bytes in _texts(part):
             ids, lengths = tokenizer.encode_documents(texts)
             check_ids(ids, tokenizer)
-            ids.astype(found.dtype, copy=False).tofile(ids_file)
-            (np.cumsum(lengths) + tokens).tofile(ends_file)
+            append_array(ids_file, ids.astype(found.dtype, copy=False))
+            append_array(ends_file, np.cumsum(lengths) + tokens)
             tokens += len(ids)
             documents += len(texts)
             num_bytes += text_bytes
