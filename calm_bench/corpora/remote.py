@@ -20,6 +20,9 @@ AT_ONCE = 16
 HTTP = ("http", "https")
 _SECRET = re.compile(r"password|passwd|pwd|token|secret|key|signature|credential|^sig$", re.IGNORECASE)
 
+_PASSWORD = re.compile(r"://[^/\s@:]+:(?!\d+(?:/|$))[^@]+@")
+"""Also with a slash in it, as secret keys of object stores may have one; no port."""
+
 
 class RemoteFiles(FileSource):
     """Files in the order of their names; hidden ones are not looked at. Nothing is kept of them on this machine.
@@ -105,7 +108,7 @@ def _check(source: str) -> None:
     if protocol in ("file", "local"):
         raise CorpusError(f"corpus.source={source}: name the path itself, without {protocol}://")
     named = [pair.partition("=")[0] for pair in parts.query.split("&")]
-    has_user = parts.password is not None or (protocol in HTTP and "@" in parts.netloc)
+    has_user = bool(_PASSWORD.search(source)) or (protocol in HTTP and "@" in parts.netloc)
     if has_user or any(map(_SECRET.search, named)):
         raise CorpusError(
             f"corpus.source={protocol}://... holds a password or a signature, and sources are shown in leaderboards: "

@@ -208,6 +208,8 @@ def test_a_source_that_vanishes_is_named_and_its_parts_are_kept(
         ("https://me:secret@host/a.jsonl", r"https://\.\.\. holds a password.*FSSPEC_HTTPS"),
         ("https://host/a.jsonl?X-Amz-Signature=abc", "holds a password or a signature"),
         ("s3://key:secret@bucket/a.jsonl", r"s3://\.\.\. holds a password"),
+        ("s3://key:with/secret+slash@bucket/a.jsonl", r"s3://\.\.\. holds a password"),
+        ("https://me@host:80/a.jsonl", "holds a password"),
         ("file:///data/a.jsonl", "name the path itself"),
         ("sss://bucket/a.jsonl", "corpus.source=sss://bucket/a.jsonl: Protocol not known: sss"),
         ("memory://nothing/a.jsonl", "cannot read memory://nothing/a.jsonl: no such file"),
