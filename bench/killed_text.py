@@ -3,8 +3,8 @@
     python -m bench.killed_text [--megabytes 2000] [--kills 5] [--workers 2] [--tokenizer bytes] [--seed 0]
 
 Runs both stages once undisturbed, on Ray with so many workers. Then again in another store: the driver and all of its
-processes are killed after a random part of the time of the first run, and the same is started anew, until it has been
-killed so often; the last time it may end. Prints what each attempt found done, and fails where a digest differs.
+processes are killed at a random moment after its first new part, and the same is started anew, until it has been killed
+so often; the last time it may end. Prints what each attempt found done, and fails where a digest differs.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from pipelines.store.store import Store
 from pipelines.study.config import Execution
 from pipelines.study.graph import stages_for
 
-KILLED_BETWEEN = (0.1, 0.35)
-"""Parts of the time of an undisturbed run after which one is killed: five of them fit into it."""
+LATEST = 0.04
+"""A run is killed at most this part of an undisturbed run's time after its first new part."""
+POLL_S = 0.1
 ENDS_WITHIN_S = 60.0
 
 
@@ -75,21 +76,32 @@ def ended(process: subprocess.Popen[str]) -> dict[str, str]:
     return found
 
 
+def done(folder: Path) -> int:
+    """Parts that are published in stages under way, and finished stages, which count for more than all of theirs."""
+    parts = sum(1 for _ in folder.glob("work/*/parts/*/part.json"))
+    return parts + 10**6 * sum(1 for _ in folder.glob("stages/*/*/result.json"))
+
+
 def disturb(source: Path, asked: argparse.Namespace, folder: Path, seconds: float) -> tuple[dict[str, str], int]:
     """The digests of a run that was killed, and how often it was."""
     generator = random.Random(asked.seed)
     for kills in range(asked.kills):
         process = start(source, asked.tokenizer, folder, asked.workers)
-        wait_s = generator.uniform(*KILLED_BETWEEN) * seconds
+        before = done(folder)
+        while process.poll() is None and done(folder) <= before:
+            time.sleep(POLL_S)
+        wait_s = generator.uniform(0, LATEST) * seconds
         try:
             process.wait(wait_s)
         except subprocess.TimeoutExpired:
             kill_all(process)
         else:
             return ended(process), kills
-        done = len(list(folder.glob("work/*/parts/*/part.json")))
-        finished = sorted(path.parent.parent.name for path in folder.glob("stages/*/*/result.json"))
-        print(f"killed after {wait_s:.0f} s: {done} parts are done, finished stages: {finished}", flush=True)
+        print(
+            f"killed {wait_s:.1f} s after its first new part, {done(folder) // 10**6} stages and then "
+            f"{done(folder) % 10**6} parts are done",
+            flush=True,
+        )
     return ended(start(source, asked.tokenizer, folder, asked.workers)), asked.kills
 
 
