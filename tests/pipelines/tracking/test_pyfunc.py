@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import calm_bench as cb
 from calm_bench.overrides import ConfigurationError
 from pipelines.app.entrance.pyfunc import _load_pyfunc
 from tests.pipelines.scoring.test_exporting import SMALL
+from tests.pipelines.tracking.test_moved_store import sync_apart
 
 WRITE = {"max_new_tokens": 16, "temperature": 0.5, "seed": 3}
 
@@ -98,6 +101,36 @@ def test_a_store_elsewhere_is_named(
     # As it is for commands, runs is the store of the folder in which one works.
     (tmp_path / "runs").symlink_to(store)
     assert mlflow.pyfunc.load_model(str(folder)).predict("ab", params=WRITE) == [expected]
+
+
+@pytest.mark.slow
+def test_a_version_of_a_moved_store_is_loaded_by_another_process_from_another_folder(
+    store: Path, result: cb.StudyResult, tmp_path: Path
+) -> None:
+    """As a copy that is used alone: its database led to the old place until it was made again."""
+    expected = result.load_model("K=2").generate("ab", **WRITE)
+    after, elsewhere = tmp_path / "after", tmp_path / "elsewhere"
+    shutil.copytree(store, after, symlinks=True)
+    elsewhere.mkdir()
+    sync_apart(after, "--anew")
+    program = (
+        "import sys, mlflow\n"
+        "mlflow.set_tracking_uri(sys.argv[1])\n"
+        "versions = mlflow.MlflowClient().search_model_versions()\n"
+        "(found,) = [one for one in versions if one.tags['model'] == 'K=2']\n"
+        "assert sys.argv[2] in mlflow.get_run(found.run_id).info.artifact_uri\n"
+        "model = mlflow.pyfunc.load_model(f'models:/{found.name}/{found.version}')\n"
+        f"print(ascii(model.predict('ab', params={WRITE})))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, f"sqlite:///{after / 'mlflow.db'}", str(after)],
+        cwd=elsewhere,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.stdout.splitlines()[-1:] == [ascii([expected])], done
 
 
 @pytest.mark.slow
