@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import sys
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 # Ray reads it when it is imported; `calm-bench` sets it before it imports Ray.
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+
+# numpy 2.0 asks lscpu when its tests' tools are imported, which scipy does: before a quick test may start no process.
+importlib.import_module("numpy.testing")
 
 # A deadline of an example measures what else the machine does.
 hypothesis.settings.register_profile("calm-bench", deadline=None)
