@@ -20,8 +20,34 @@ PARTS = ("tokenizer", "autoencoder")
 
 
 def tokenizer_fault(folder: Path) -> str | None:
-    """``FILE is ...`` of a file because of which no tokenizer can be read from ``folder``; None if nothing is seen."""
-    return _fault(_of_tokenizer(folder))
+    """``FILE is ...`` of a file because of which no tokenizer can be read from ``folder``, or what is to be done about
+    a folder that holds none; None if nothing is seen."""
+    wrong = _fault(_of_tokenizer(folder))
+    if wrong is not None or not folder.is_dir():
+        return wrong
+    # Some tokenizers are but a class, which the model's configuration may name.
+    has_any = any(file.is_file() for file in (*_of_tokenizer(folder), folder / "config.json"))
+    return without_tokenizer(folder) if _inner(folder) or not has_any else None
+
+
+def without_tokenizer(folder: Path) -> str | None:
+    """What is to be done about a ``folder`` that gave no tokenizer; None where it has ``tokenizer.json`` or code of its
+    own: the reason is another one then."""
+    if (folder / "tokenizer.json").exists() or any(folder.glob("*.py")):
+        return None
+    if (inner := _inner(folder)) is not None:
+        return f"the folder of a model has its tokenizer in a folder of its own: name {inner}"
+    return (
+        f"{folder} has no tokenizer.json: bring all files that save_pretrained wrote. Of a tokenizer in other files, "
+        "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(NEW) makes one, where transformers can read it"
+    )
+
+
+def _inner(folder: Path) -> Path | None:
+    """The tokenizer's folder in that of a model, which has none beside its weights."""
+    inner = folder / PARTS[0]
+    is_alone = inner.is_dir() and not any(file.is_file() for file in _of_tokenizer(folder))
+    return inner if is_alone else None
 
 
 def model_fault(folder: Path) -> str | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from calm_bench.folder_signs import tokenizer_fault
+from calm_bench.folder_signs import tokenizer_fault, without_tokenizer
 from calm_bench.hub_contact import hub_silence
 from calm_bench.registry import did_you_mean
 from calm_bench.tokens.tokenizer import TokenizerError, with_ends, write_description
@@ -77,6 +77,8 @@ class HuggingFaceTokenizer:
                     name, revision=revision, trust_remote_code=False, local_files_only=silence is not None
                 )
         except Exception as error:  # transformers and the hub client raise a dozen unrelated kinds
+            if folder.is_dir() and (missing := without_tokenizer(folder)) is not None:
+                raise TokenizerError(f"tokens.tokenizer={name}: {missing}") from error
             hint = "" if folder.is_dir() else did_you_mean(name, OWN_NAMES)
             raise TokenizerError(
                 f"tokens.tokenizer={name} is not bytes, not bpe, and no Hugging Face tokenizer that can be "

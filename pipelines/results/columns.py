@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from calm_bench.config import Experiment
 from calm_bench.overrides import ConfigurationError
+from calm_bench.problems import field_paths
 from calm_bench.registry import did_you_mean
 from pipelines.results.column import Column, times_hundred
 from pipelines.results.columns_of_rows import measures, searched, tasks
@@ -254,7 +256,7 @@ def find_column(name: str, columns: Mapping[str, Column]) -> Column:
     """The column called ``name``, whatever its case; a few short names are known too, and the ends of paths.
 
     Raises:
-        ConfigurationError: there is none; names the nearest.
+        ConfigurationError: there is none; names the nearest, or says of a setting that no search set it.
     """
     wanted = name.strip().casefold()
     names = {key.casefold(): column for key, column in columns.items()}
@@ -264,5 +266,15 @@ def find_column(name: str, columns: Mapping[str, Column]) -> Column:
         ending = [column for key, column in names.items() if "." in key and key.endswith(f".{wanted}")]
         if len(ending) == 1:
             return ending[0]
+        if settings := _settings_called(wanted):
+            raise ConfigurationError(
+                f"there is no column {name.strip()!r}: no search behind these rows set {' or '.join(settings)}, and "
+                "only settings that one sets are columns"
+            )
         raise ConfigurationError(f"there is no column {name.strip()!r}{did_you_mean(name.strip(), sorted(columns))}")
     return names[wanted]
+
+
+def _settings_called(name: str) -> list[str]:
+    """Paths of an experiment's settings that end in ``name``, in lower case."""
+    return [path for path in field_paths(Experiment) if f".{path}".casefold().endswith(f".{name}")]

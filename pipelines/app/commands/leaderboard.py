@@ -89,10 +89,10 @@ def leaderboard(
     from pipelines.report.tables import markdown, print_table
     from pipelines.results.leaderboard import Leaderboard, read_board
     from pipelines.results.pooling import pooled
-    from pipelines.results.view import View, filtered
+    from pipelines.results.view import View
 
     if format is Format.html:
-        refined = [columns, sort, conditions, pareto, within_errors, headline, at, picture, baseline, not pool]
+        refined = [columns, sort, conditions, pareto, within_errors, headline, at, picture, size, baseline, not pool]
         if mlflow is not None or merge is not None or any(refined):
             raise ConfigurationError(
                 "--format html prints the report of studies in the store, where a reader sorts, filters and chooses "
@@ -100,17 +100,20 @@ def leaderboard(
             )
         _print_report(store, studies or [])
         return
+    if size is not None and picture is None:
+        raise ConfigurationError("--size is that of a picture: give --picture FILE too")
     if experiment and mlflow is None:
         raise ConfigurationError("--experiment says where in MLflow to look: give --mlflow URI too")
     names, files = names_and_files(studies or [], merge)
     rows = _rows(store, mlflow, experiment, files, names)
     if headline or at is not None:
-        _print_headline(rows, store, mlflow is None, format, at)
+        shown = {"--columns": columns, "--sort": sort, "--pareto": pareto, "--within-errors": within_errors}
+        shown |= {"--picture": picture, "--baseline": baseline}
+        if unused := [option for option, value in shown.items() if value]:
+            raise ConfigurationError(f"--headline prints sentences and no table: leave {', '.join(unused)} out")
+        _print_headline(_fulfilling(rows, conditions), store, mlflow is None, format, at)
         return
-    every = pooled(rows) if pool else rows
-    kept = filtered(every, conditions or ())
-    if every and not kept:
-        raise ConfigurationError(f"none of the {len(every)} rows fulfils {' and '.join(conditions or ())}")
+    kept = _fulfilling(pooled(rows) if pool else rows, conditions)
     view = View.parse(kept, columns, sort, pareto, within_errors)
     board = Leaderboard(kept)
     plain = columns is not None or sort is not None or pareto is not None
@@ -142,6 +145,16 @@ def leaderboard(
         if not board.groups:
             raise ConfigurationError("there are no rows to draw: run a study first")
         draw(board, picture, size=None if size is None else parse_size(size))
+
+
+def _fulfilling(rows: list[Entry], conditions: list[str] | None) -> list[Entry]:
+    from calm_bench.overrides import ConfigurationError
+    from pipelines.results.view import filtered
+
+    kept = filtered(rows, conditions or ())
+    if rows and not kept:
+        raise ConfigurationError(f"none of the {len(rows)} rows fulfils {' and '.join(conditions or ())}")
+    return kept
 
 
 def _print_report(store: str | None, names: list[str]) -> None:

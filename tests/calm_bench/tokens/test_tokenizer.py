@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -152,6 +153,29 @@ def test_what_is_no_tokenizer_is_refused_with_the_nearest(tmp_path: Path, monkey
         build_tokenizer(Tokens(tokenizer="byte"), [])
     with pytest.raises(TokenizerError, match=r"tokens\.tokenizer="):
         build_tokenizer(Tokens(tokenizer=str(tmp_path)), [])
+
+
+@pytest.mark.parametrize("files", [[], ["tokenizer_config.json"], ["config.json"], ["vocab.json", "merges.txt"]])
+def test_a_folder_without_tokenizer_json_says_which_file_to_bring(files: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name in files:
+        (folder / name).write_text("{}")
+    with pytest.raises(TokenizerError, match=r"mine has no (tokenizer\.json): bring all files that save_pretrained"):
+        build_tokenizer(Tokens(tokenizer=str(folder)), [])
+    tokenizer = make_hugging_face(tmp_path)
+    shutil.copytree(tmp_path / "source-tokenizer", folder, dirs_exist_ok=True)
+    assert build_tokenizer(Tokens(tokenizer=str(folder)), []).digest == tokenizer.digest
+
+
+def test_the_folder_of_a_model_says_where_its_tokenizer_is(tmp_path: Path) -> None:
+    tokenizer = make_hugging_face(tmp_path)
+    (tmp_path / "source-tokenizer").rename(tmp_path / "tokenizer")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(TokenizerError, match=r"in a folder of its own: name (\S+)$") as refused:
+        build_tokenizer(Tokens(tokenizer=str(tmp_path)), [])
+    named = str(refused.value).rpartition(" ")[2]
+    assert build_tokenizer(Tokens(tokenizer=named), []).digest == tokenizer.digest
 
 
 def test_a_sentencepiece_model_alone_asks_for_its_own_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

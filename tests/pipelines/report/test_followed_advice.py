@@ -70,6 +70,11 @@ def each(*words: str) -> Callable[[re.Match[str]], list[Sequence[str]]]:
             typed(*BOARD, "--headline", "{1}", "{2}"),
         ),
         (
+            [*BOARD, "--headline", "--sort", "K", "--picture", "a.png"],
+            "leave (--sort, --picture) out",
+            typed(*BOARD, "--headline"),
+        ),
+        (
             [*BOARD, "--format", "html", "--sort", "K"],
             r"(--format html) prints .* it takes STUDY and (--store) only",
             typed("leaderboard", "k-ablation", "--format", "html", "{2}", "runs"),
@@ -83,6 +88,11 @@ def each(*words: str) -> Callable[[re.Match[str]], list[Sequence[str]]]:
             [*BOARD, "--picture", "a.png", "--size", "3.3x2.4"],
             r"choose one \((--filter) (protocol=\w+) or (--filter) (protocol=\w+)\)",
             typed(*BOARD, "--picture", "a.png", "--size", "3.3x2.4", "{3}", "{4}"),
+        ),
+        (
+            [*BOARD, "k-ablation", "--size", "3.3x2.4"],
+            "give (--picture) FILE too",
+            typed(*BOARD, "k-ablation", "--size", "3.3x2.4", "{1}", "b.png"),
         ),
         (["leaderboard", "--store", "rnus"], "and (--store) names another", typed("leaderboard", "{1}", "runs")),
         (["report", "--store", "rnus"], "or (--store) names another", typed("report", "{1}", "runs")),

@@ -119,6 +119,8 @@ def test_files_become_one_ranking_without_a_store(results: list[str]) -> None:
 def test_what_the_command_prints(results: list[str]) -> None:
     here = ("--merge", *results)
     assert "K=4" in run(*here, "--filter", "brierlm>1", "--headline")[1]
+    assert run(*here, "--filter", "brierlm>99", "--headline")[0] != 0
+    assert "K=4" not in run(*here, "--filter", "head=", "--headline")[1], "the headline is of the rows that are left"
     code, text = run(*here, "--columns", "K,brierlm", "--sort", "brierlm:asc", "--format", "csv")
     assert (code, [line.split(",")[2] for line in text.splitlines()]) == (0, ["model", "m0", "m1", "m2"])
     assert run(*here, "--format", "html")[0] != 0

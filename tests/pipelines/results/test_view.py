@@ -55,6 +55,8 @@ def test_several_conditions_must_all_hold(ablation: list[Entry]) -> None:
     ("condition", "message"),
     [
         ("hed=energy", "did you mean 'head'"),
+        ("learning_rate<1e-3", "set autoencoder.training.learning_rate or model.training.learning_rate, and only"),
+        ("Model.Training.learning_rate=1", "behind these rows set model.training.learning_rate, and only"),
         ("K", "no condition"),
         ("K~4", "no condition"),
         ("=4", "no condition"),
