@@ -1,4 +1,4 @@
-"""Training steps on this CPU in bf16 against fp32, in turns: is `training.precision=bf16` worth it here?
+"""Training steps on this CPU in bf16 against fp32, in turns: is `model.training.precision=bf16` worth it here?
 
     python -m bench.bf16
 

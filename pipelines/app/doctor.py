@@ -136,9 +136,12 @@ def _bf16() -> Iterator[Finding]:
     ratio = bf16_speedup()
     found = f"on this CPU a matrix product in bf16 runs at {ratio:.2g} times the speed of one in fp32"
     if ratio >= PAYS_FROM:
-        advice = "training.precision=bf16 makes trainings on it faster, as another arithmetic than fp32 (docs/gpu.md)"
+        advice = (
+            "model.training.precision=bf16, and autoencoder.training.precision=bf16, make trainings on it faster, as "
+            "another arithmetic than fp32 (docs/gpu.md)"
+        )
     else:
-        advice = "leave training.precision at auto, which is fp32 on CPUs"
+        advice = "leave model.training.precision at auto, which is fp32 on CPUs"
     yield Finding("bf16", "ok", f"{found}: {advice}")
 
 

@@ -107,7 +107,12 @@ def leaderboard(
     names, files = names_and_files(studies or [], merge)
     rows = _rows(store, mlflow, experiment, files, names)
     if headline or at is not None:
-        shown = {"--columns": columns, "--sort": sort, "--pareto": pareto, "--within-errors": within_errors}
+        shown: dict[str, object] = {
+            "--columns": columns,
+            "--sort": sort,
+            "--pareto": pareto,
+            "--within-errors": within_errors,
+        }
         shown |= {"--picture": picture, "--baseline": baseline}
         if unused := [option for option, value in shown.items() if value]:
             raise ConfigurationError(f"--headline prints sentences and no table: leave {', '.join(unused)} out")

@@ -44,7 +44,7 @@ def test_a_wrong_or_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("ratio", "advice"),
     [
-        (1.9, "1.9 times .*training.precision=bf16 makes trainings on it faster"),
+        (1.9, "1.9 times .*training.precision=bf16, make trainings on it faster"),
         (0.03, "0.03 times .*leave .* at auto"),
     ],
 )
