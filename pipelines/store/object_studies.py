@@ -45,7 +45,7 @@ class ObjectStudies:
 
     @contextmanager
     def open(self, name: str, exclusive: bool = True) -> Iterator[Path]:
-        lease = self._acquire(name) if exclusive else None
+        lease = self._acquire(name) if exclusive else self._refuse_journal(name)
         folder = self._copies.folder(name)
         try:
             if lease is not None:
@@ -84,7 +84,16 @@ class ObjectStudies:
             holder = self._leases.holder(f"study-{name}") or "another driver"
             raise StudyBusy(
                 f"{holder} runs this study in {self._objects.uri()}, and an object store cannot let two drivers share "
-                "a journal: wait for it, keep the trials in a database (execution.optuna_storage), or use a shared "
-                "folder as the store. Different studies may share all their stages."
+                "a journal: wait for it, or stop it and have all drivers keep the trials in one database "
+                "(execution.optuna_storage), or use a shared folder as the store. Different studies may share all "
+                "their stages."
             )
         return lease
+
+    def _refuse_journal(self, name: str) -> None:
+        """Refuse a driver whose trials are in a database while another keeps those of the same study in a journal."""
+        if (holder := self._leases.holder(f"study-{name}")) is not None:
+            raise StudyBusy(
+                f"{holder} runs this study in {self._objects.uri()} with its trials in a journal: wait for it, or stop "
+                "it and have all drivers keep the trials in one database (execution.optuna_storage)"
+            )

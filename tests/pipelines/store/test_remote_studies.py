@@ -152,6 +152,13 @@ def test_a_second_driver_is_told_who_has_the_study(host: Host) -> None:
         pass
     with host("b").studies.open("tiny-1"):
         pass
+    # Trials of one study in a journal and in a database would be two searches under one name.
+    with (
+        host("a").studies.open("tiny-1"),
+        pytest.raises(StudyBusy, match=r"with its trials in a journal: wait for it, or stop it and have all drivers"),
+        host("b").studies.open("tiny-1", exclusive=False),
+    ):
+        pass
     # With trials in a database there is nothing that only one may write.
     with host("a").studies.open("tiny-1", exclusive=False), host("b").studies.open("tiny-1", exclusive=False):
         pass
