@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ def notifying(command: str | None, study: str, results: Sequence[str], say: Call
         results: the study's folder, as soon as it is known.
 
     Raises:
-        ConfigurationError: ``command`` is empty, or has quotes that are not closed.
+        ConfigurationError: ``command`` is empty, has quotes that are not closed, or there is no such program.
     """
     if command is None:
         yield
@@ -41,6 +42,11 @@ def notifying(command: str | None, study: str, results: Sequence[str], say: Call
         raise ConfigurationError(f"--notify {command}: {error}") from None
     if not words:
         raise ConfigurationError("--notify needs a command")
+    if shutil.which(words[0]) is None:
+        raise ConfigurationError(
+            f"--notify: there is no program {words[0]} to start: give its whole path, and to words of a shell that "
+            "shell, as in --notify 'sh -c \"...\"'"
+        )
     try:
         yield
     except BaseException as error:

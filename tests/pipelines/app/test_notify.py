@@ -50,9 +50,12 @@ def test_an_error_is_told_and_stays(tmp_path: Path, command: str, error: BaseExc
 
 def test_a_command_that_fails_costs_a_line(tmp_path: Path) -> None:
     said: list[str] = []
-    for command in (f"{sys.executable} -c 'raise SystemExit(3)'", str(tmp_path / "nothing")):
+    gone = tmp_path / "program"
+    gone.symlink_to(sys.executable)
+    for command in (f"{sys.executable} -c 'raise SystemExit(3)'", str(gone)):
         with notifying(command, "smoke", [], said.append):
-            pass
+            if command == str(gone):
+                gone.unlink()
     assert len(said) == 2
     assert "ended with 3" in said[0]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from pipelines.study.trial import TrialOutcome
 from pipelines.tracking.address import TrackingError
 from pipelines.tracking.client import connect, experiment_id
 from pipelines.tracking.listener import TrackingListener
+from pipelines.tracking.servers import LOOPBACK, free_port
 from tests.pipelines.tracking.conftest import StudyWriter
 
 COMMAND = re.compile(r"calm-bench (mlflow sync(?: (?!makes|writes|sends)[\w./-]+)*)")
@@ -111,3 +113,21 @@ def test_another_experiment_than_a_deleted_one(empty_database: Path, tmp_path: P
     with pytest.raises(TrackingError, match=r"or name another \(tracking\.experiment\)"):
         experiment_id(client, "mine", uri, tmp_path / "mlartifacts")
     assert experiment_id(client, "another", uri, tmp_path / "mlartifacts")
+
+
+@pytest.mark.slow
+def test_pages_on_a_port_that_is_taken(empty_database: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "runs")
+    StudyWriter(store.root, Study(name="k-ablation"), "5f" * 8)
+    shutil.copy(empty_database, store.root / "mlflow.db")
+    with socket.socket() as taken:
+        taken.bind((LOOPBACK, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with UiServers(store, port, dashboard=False) as servers, pytest.raises(Exception, match="is taken") as refused:
+            servers.start(tmp_path)
+        assert str(refused.value) == f"port {port} is taken: give another --port, or none"
+        for given in (free_port(port + 1), None):
+            with UiServers(store, given, dashboard=False) as servers:
+                servers.start(tmp_path)
+                assert servers.mlflow.endswith(f":{given}" if given else "")

@@ -1,0 +1,118 @@
+"""What doctor, export, push and --notify advise helps: what stands in the message itself is typed, and works."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from calm_bench import bf16_speed
+from calm_bench.config import LanguageModel
+from calm_bench.lm.folder import build_language_model
+from calm_bench.tokens.byte_tokenizer import ByteTokenizer
+from pipelines.app import doctor
+from pipelines.app.cli import app
+from pipelines.search.trial_storage import VARIABLE, Database, trial_storage
+from pipelines.study.config import Execution
+
+
+def call(*words: str) -> str | None:
+    """The message with which a command failed, None where it did not."""
+    done = CliRunner().invoke(app, words, env={"COLUMNS": "400"})
+    return None if done.exit_code == 0 else str(done.exception)
+
+
+def advised(pattern: str, message: str | None) -> re.Match[str]:
+    assert message is not None, "it went through"
+    found = re.search(pattern, message)
+    assert found is not None, message
+    return found
+
+
+def finding(check: Callable[[], Iterator[doctor.Finding]]) -> doctor.Finding:
+    (found,) = check()
+    return found
+
+
+@pytest.mark.parametrize(("ratio", "pattern"), [(1.9, r"([a-z.]+=bf16)"), (0.03, r"leave ([a-z.]+) at (auto)")])
+def test_the_number_format_of_the_doctor_is_a_setting(
+    ratio: float, pattern: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bf16_speed, "bf16_speedup", lambda: ratio)
+    named = re.findall(pattern, finding(doctor._bf16).text)
+    assert named
+    settings = ["=".join(found) if isinstance(found, tuple) else found for found in named]
+    assert call("plan", "smoke", *settings) is None
+
+
+def test_a_store_that_the_doctor_refuses_is_another_one(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    refused = finding(lambda: doctor._store(tmp_path / "file" / "runs"))
+    option = advised(r"with (--store), or", refused.text)[1]
+    assert refused.level == "error"
+    assert option in _options("doctor")
+    assert finding(lambda: doctor._store(tmp_path / "runs")).level != "error"
+
+
+def test_little_memory_is_enough_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "LITTLE_MEMORY", 2**60)
+    option = advised(r"(--local) does without it", finding(doctor._machine).text)[1]
+    assert option in _options("run")
+
+
+def _options(name: str) -> list[str]:
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    return [option for parameter in command.params for option in parameter.opts]
+
+
+def test_trials_in_no_database_of_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "mysql://host/db")
+    refused = finding(doctor._trials)
+    assert refused.level == "error"
+    address = advised(r"an address such as (\S+); unset, trials are kept in a journal", refused.text)[1]
+    assert isinstance(trial_storage(Execution(optuna_storage=address), tmp_path, "study"), Database)
+    monkeypatch.delenv(advised(r"^(\w+): ", refused.text)[1])
+    assert finding(doctor._trials).level == "ok"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model that was never trained."""
+    config = LanguageModel(kind="token", hidden_size=16, intermediate_size=16, num_layers=1, num_attention_heads=2)
+    build_language_model(config, 257, None, 0).save(tmp_path / "model")
+    ByteTokenizer().save(tmp_path / "model" / "tokenizer")
+    return tmp_path / "model"
+
+
+def test_an_export_into_a_folder_that_is_not_empty(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("mine")
+    message = call("export", str(model), "--output", str(tmp_path / "full"))
+    option = advised(r"is not empty: name a new folder with (--output)$", message)[1]
+    assert call("export", str(model), option, str(tmp_path / "new")) is None
+    assert (tmp_path / "new" / "config.json").is_file()
+
+
+def test_a_repository_is_written_as_the_message_says(model: Path) -> None:
+    written = advised(r"write it as (OWNER/NAME)$", call("push", str(model), "calm", "--dry-run"))[1]
+    assert call("push", str(model), written, "--dry-run") is None
+
+
+def test_a_program_that_is_told_the_end_is_looked_for_before(tmp_path: Path) -> None:
+    program = tmp_path / "tell"
+    message = call("run", "smoke", "--notify", str(program), "--store", str(tmp_path / "runs"))
+    path = advised(r"there is no program (\S+) to start: give its whole path", message)[1]
+    assert not (tmp_path / "runs").exists(), "before anything runs"
+    os.symlink(sys.executable, path)
+    from pipelines.app.notify import notifying
+
+    said: list[str] = []
+    with notifying(f"{path} -c pass", "smoke", [], said.append):
+        pass
+    assert said == []
