@@ -45,7 +45,9 @@ class ObjectStudies:
 
     @contextmanager
     def open(self, name: str, exclusive: bool = True) -> Iterator[Path]:
-        lease = self._acquire(name) if exclusive else self._refuse_journal(name)
+        if not exclusive:
+            self._refuse_beside_journal(name)
+        lease = self._acquire(name) if exclusive else None
         folder = self._copies.folder(name)
         try:
             if lease is not None:
@@ -90,7 +92,7 @@ class ObjectStudies:
             )
         return lease
 
-    def _refuse_journal(self, name: str) -> None:
+    def _refuse_beside_journal(self, name: str) -> None:
         """Refuse a driver whose trials are in a database while another keeps those of the same study in a journal."""
         if (holder := self._leases.holder(f"study-{name}")) is not None:
             raise StudyBusy(
