@@ -125,9 +125,9 @@ def time_left(view: StudyView) -> str:
     """``about 4:10 left``; what is not known is said."""
     if view.remaining_s is None or 0 < view.num_trials <= view.complete + view.failed + view.pruned:
         return ""
-    kinds = ", ".join(kind.replace("_", " ") for kind in view.unpriced)
+    kinds = " or ".join(kind.replace("_", " ") for kind in view.unpriced)
     if kinds and view.remaining_s < 1:
-        return f"time left not known yet (no {kinds} has ended)"
+        return f"time left not known yet (no {kinds} stage has ended)"
     if kinds:
-        return f"at least {duration(view.remaining_s)} left (no {kinds} has ended yet)"
+        return f"at least {duration(view.remaining_s)} left (no {kinds} stage has ended yet)"
     return f"about {duration(view.remaining_s)} left"
