@@ -10,7 +10,7 @@ from evals.task_score import EXACT
 from pipelines.common.numbers import MISSING, PLUS_MINUS, compact, duration, printable, scientific
 from pipelines.common.tables import GAP, plain_table
 from pipelines.results.column import Column
-from pipelines.results.columns import GENERATED, MODEL, ON_THE_FRONT, PARTS, SCORE, usual_columns
+from pipelines.results.columns import GENERATED, INFERENCE, MODEL, ON_THE_FRONT, PARTS, SCORE, TRAINING, usual_columns
 from pipelines.results.columns_of_rows import PERCENTAGES, measures, task_value, tasks
 from pipelines.results.error_unit import copies_among, errors_over, few_documents
 from pipelines.results.leaderboard import Group, Leaderboard
@@ -104,12 +104,16 @@ def shown_columns(group: Group, view: View) -> list[Column]:
 
 
 def caption(group: Group, view: View | None = None) -> str:
-    """What the numbers mean and what they were measured with."""
+    """What the numbers of the shown columns mean and what they were measured with."""
+    view = view or View()
     entries = group.entries
+    columns = shown_columns(group, view)
+    keys = {column.key for column in columns}
     seeds = sorted({seed for entry in entries for seed in entry.seeds or [entry.seed]})
     modes = sorted({printable(entry.decode_mode) for entry in entries})
+    inference = f"FLOPs / token: inference by {' or '.join(modes)}. "
     return (
-        f"BrierLM and Brier-n times 100, higher is better, ± one standard error over {errors_over(entries)}: "
+        f"{_scores_caption(keys)}± one standard error over {errors_over(entries)}: "
         f"{_spread([entry.num_positions for entry in entries])} positions "
         f"in {_spread([entry.num_documents for entry in entries])} documents{_text_caption(entries)}, "
         f"{_spread([entry.num_samples for entry in entries])} samples at each; protocol {group.protocol_hash}; "
@@ -117,16 +121,35 @@ def caption(group: Group, view: View | None = None) -> str:
         f"{sentence(few_documents(entries))}"
         f"{sentence(copies_among(entries))}"
         f"{sentence(unlike_arithmetic(entries))}"
-        f"{_clipped_caption(entries)}"
+        f"{_clipped_caption(entries) if SCORE.key in keys else ''}"
         f"{_ranks_caption(group)}"
-        f"Autoencoder: held-out tokens it reconstructs. Training FLOPs and time include the autoencoder's. "
+        f"{_autoencoder_caption(keys)}"
         f"{_budget_caption(entries)}"
-        f"FLOPs / token: inference by {' or '.join(modes)}. {_unpriced_caption(entries)}"
-        f"{generation_caption(entries) if GENERATED in shown_columns(group, view or View()) else ''}"
-        f"{_tasks_caption(entries)}"
-        f"{_measures_caption(entries)}"
-        f"{_front_caption(view or View())}"
-    )
+        f"{inference if INFERENCE.key in keys else ''}"
+        f"{_unpriced_caption(entries) if any(column.form == 'flops' for column in columns) else ''}"
+        f"{generation_caption(entries) if GENERATED in columns else ''}"
+        f"{_tasks_caption(entries) if keys & {column.key for column in tasks(entries)} else ''}"
+        f"{_measures_caption(entries, keys)}"
+        f"{_front_caption(view) if keys & view.fronts(group).keys() else ''}"
+    ).rstrip()
+
+
+def _scores_caption(keys: set[str]) -> str:
+    """The scale of the scores among the columns ``keys``; other columns carry their unit in their headings."""
+    names = ["BrierLM"] if SCORE.key in keys else []
+    names += ["Brier-n"] if keys & {part.key for part in PARTS} else []
+    return f"{' and '.join(names)} times 100, higher is better, " if names else "Scores "
+
+
+def _autoencoder_caption(keys: set[str]) -> str:
+    """What belongs to the autoencoder among the columns ``keys``."""
+    told = "Autoencoder: held-out tokens it reconstructs. " if "autoencoder_accuracy" in keys else ""
+    whole = ["FLOPs"] if TRAINING.key in keys else []
+    whole += ["time"] if "total_wall_time_s" in keys else []
+    if not whole:
+        return told
+    verb = "includes" if whole == ["time"] else "include"
+    return f"{told}Training {' and '.join(whole)} {verb} the autoencoder's. "
 
 
 def _text_caption(entries: tuple[Entry, ...]) -> str:
@@ -238,9 +261,12 @@ def _truncated_caption(entries: tuple[Entry, ...]) -> str:
     return f"Prompts longer than what is read lost their beginning: {told}. "
 
 
-def _measures_caption(entries: tuple[Entry, ...]) -> str:
+def _measures_caption(entries: tuple[Entry, ...], keys: set[str]) -> str:
+    """What the measures among the columns ``keys`` are."""
     found = {measure.key: measure for entry in reversed(entries) for measure in entry.measures if measure.description}
-    return "".join(f"{printable(one.heading or key)}: {printable(one.description)} " for key, one in found.items())
+    return "".join(
+        f"{printable(one.heading or key)}: {printable(one.description)} " for key, one in found.items() if key in keys
+    )
 
 
 def _clipped_caption(entries: tuple[Entry, ...]) -> str:

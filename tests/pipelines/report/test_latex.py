@@ -9,6 +9,7 @@ import pytest
 from pipelines.report.latex import escape, latex
 from pipelines.results.entry import Entry
 from pipelines.results.leaderboard import Leaderboard
+from pipelines.results.view import View
 
 
 def test_a_table_has_a_line_per_row_with_errors_and_exponents(ablation: list[Entry]) -> None:
@@ -29,6 +30,20 @@ def test_a_label_is_text(make_entry: Callable[..., Entry], label: str) -> None:
     text = latex(Leaderboard([make_entry(label=label)]))
     assert escape(label) in text
     assert r"\input" not in text
+
+
+def test_a_narrow_table_explains_only_its_columns(ablation: list[Entry]) -> None:
+    def told(columns: str) -> str:
+        text = latex(Leaderboard(ablation), View.parse(ablation, columns=columns))
+        return next(line for line in text.splitlines() if line.startswith("\\caption"))
+
+    explained = ("Brier-n", "Autoencoder:", "include", "FLOPs / token", "Pareto front")
+    assert [word for word in explained if word in told("brierlm")] == []
+    assert [word for word in explained if word in told("brierlm,brier_1,autoencoder_accuracy")] == list(explained[:2])
+    assert "Training FLOPs include the autoencoder's." in told("brierlm,total_training_flops")
+    assert "Pareto front" in told("brierlm,total_training_flops")
+    assert "Training FLOPs and time include" in latex(Leaderboard(ablation))
+    assert told("parameters").startswith("\\caption{Scores $\\pm$ one standard error")
 
 
 def test_nothing_is_a_comment() -> None:

@@ -14,7 +14,7 @@ def scored(means: tuple[float, ...], seed: int = 0) -> ScoredSums:
     counts = np.full(40, 100.0)
     noise = np.random.default_rng(seed).normal(0.0, 0.01, (40, len(means)))
     sums = ClusterSums(np.arange(40), (np.array(means) + noise - noise.mean(axis=0)) * 100.0, counts)
-    return ScoredSums(sums, None, (1, 2, 3, 4), "abc", "unbiased", 2, "document")
+    return ScoredSums(sums, None, (1, 2, 3, 4), "abc", "two-sample", 2, "document")
 
 
 def lines_of(first: ScoredSums, second: ScoredSums) -> list[str]:
