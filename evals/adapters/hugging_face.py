@@ -9,7 +9,8 @@ Shape letters: C contexts, S samples, L tokens, H tokens drawn, V vocabulary, d 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,14 +86,15 @@ class HuggingFaceSampler:
         if not folder.is_dir():
             where["revision"] = revision
         try:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                str(folder) if folder.is_dir() else str(name),
-                trust_remote_code=False,
-                weights_only=True,
-                dtype=torch.float32 if device == "cpu" else "auto",
-                output_loading_info=True,
-                **where,
-            )
+            with _without_loading_bars():
+                loaded: Any = AutoModelForCausalLM.from_pretrained(
+                    str(folder) if folder.is_dir() else str(name),
+                    trust_remote_code=False,
+                    weights_only=True,
+                    dtype=torch.float32 if device == "cpu" else "auto",
+                    output_loading_info=True,
+                    **where,
+                )
         except Exception as error:  # transformers and the hub client raise a dozen unrelated kinds
             why = silence or f"{type(error).__name__}: {error}"
             raise WeightsError(
@@ -280,3 +282,25 @@ def _has_any(folder: Path, names: Sequence[str]) -> bool:
 
 
 __all__ = ["HuggingFaceSampler", "TokenizerError", "WeightsError"]
+
+
+@contextmanager
+def _without_loading_bars() -> Iterator[None]:
+    """No bars of transformers while weights are read: they end in a second and break the caller's own lines.
+
+    The switch of transformers is the hub client's too, whose bars of a download stay as they were.
+    """
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from transformers.utils import logging
+
+    shown, downloads_shown = logging.is_progress_bar_enabled(), not are_progress_bars_disabled()
+    logging.disable_progress_bar()
+    if downloads_shown:
+        enable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+        if not downloads_shown:
+            disable_progress_bars()

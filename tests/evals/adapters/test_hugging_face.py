@@ -135,6 +135,25 @@ def test_a_saved_model_is_the_same_model(kind: str, tmp_path: Path) -> None:
     assert opened.prefix == []
 
 
+@pytest.mark.parametrize("shown", [True, False])
+def test_no_bar_shows_while_weights_are_read(shown: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from huggingface_hub.utils import are_progress_bars_disabled
+    from transformers.utils import logging
+
+    folder = save_tiny(tmp_path, "gpt2")
+    switch = {True: logging.enable_progress_bar, False: logging.disable_progress_bar}
+    before = logging.is_progress_bar_enabled()
+    switch[shown]()
+    capfd.readouterr()
+    try:
+        HuggingFaceSampler.open(folder)
+        assert (logging.is_progress_bar_enabled(), are_progress_bars_disabled()) == (shown, not shown)
+    finally:
+        switch[before]()
+    said = capfd.readouterr()
+    assert "Loading" not in said.out + said.err
+
+
 def test_rows_that_the_tokenizer_does_not_use_are_never_drawn(tmp_path: Path) -> None:
     for kind in ("gpt_neox", "bloom"):
         folder = save_tiny(tmp_path / kind, kind, vocab_size=400)
