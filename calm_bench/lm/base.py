@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -26,11 +28,54 @@ class NotFinite(RunError, ArithmeticError):
 
 
 def require_finite(values: Tensor, what: str) -> None:
-    """
+    """Wait for ``values`` and look at them; inside :func:`deferred_checks`, note them for later.
+
     Raises:
         NotFinite: some of ``values`` are not.
     """
-    if not bool(values.isfinite().all()):
+    finite = values.isfinite().all()
+    if (deferred := _deferred.get()) is None:
+        _require(bool(finite), what)
+    else:
+        deferred.noted.append((finite, what))
+
+
+class DeferredChecks:
+    """What :func:`require_finite` was asked, not answered yet."""
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[Tensor, str]] = []
+        """Bool [], on the values' device, and what the values are."""
+
+    def settle(self, finite: Sequence[int]) -> None:
+        """
+        Args:
+            finite: the tensors of :attr:`noted`, fetched.
+
+        Raises:
+            NotFinite: one of them is false.
+        """
+        for is_finite, (_, what) in zip(finite, self.noted, strict=True):
+            _require(bool(is_finite), what)
+
+
+_deferred: ContextVar[DeferredChecks | None] = ContextVar("deferred", default=None)
+
+
+@contextmanager
+def deferred_checks() -> Iterator[DeferredChecks]:
+    """:func:`require_finite` waits for nothing inside: whoever opens this fetches its answers together with the
+    results, and settles them before the results are used. Ids are in the vocabulary even where they mean nothing."""
+    checks = DeferredChecks()
+    token = _deferred.set(checks)
+    try:
+        yield checks
+    finally:
+        _deferred.reset(token)
+
+
+def _require(is_finite: bool, what: str) -> None:
+    if not is_finite:
         raise NotFinite(f"the model's {what} are not finite: its weights are damaged, or its training diverged")
 
 

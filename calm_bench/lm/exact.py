@@ -172,13 +172,14 @@ def select_tokens(logits: Tensor, uniform: Tensor) -> Tensor:
         ids [R, S].
 
     Raises:
-        NotFinite: a logit is NaN or infinite.
+        NotFinite: a logit is NaN or infinite; later inside :func:`~calm_bench.lm.base.deferred_checks`.
     """
     cumulative = logits.float().softmax(dim=-1).cumsum(dim=-1)
     total = cumulative[:, -1:].contiguous()
     require_finite(total, "logits")
-    # Rounding must not select what follows the last token that has a probability.
-    last = torch.searchsorted(cumulative, total)
+    # Rounding must not select what follows the last token that has a probability. NaN is found behind all tokens, which
+    # would be no id to go on with until a deferred check is settled.
+    last = torch.searchsorted(cumulative, total).clamp_max(logits.shape[-1] - 1)
     return torch.searchsorted(cumulative, (uniform * total).contiguous(), right=True).minimum(last)
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
 from torch import Generator
 
-from calm_bench.lm.base import ChunkLanguageModel
+from calm_bench.lm.base import ChunkLanguageModel, DeferredChecks, deferred_checks
 from calm_bench.sampling.reader import Reader
-from calm_bench.sampling.temperature import MAX_DRAWS, Decoding, Sampled, sample_chunks
+from calm_bench.sampling.temperature import MAX_DRAWS, Decoding, Sampled, draws_once, sample_chunks
 
 __all__ = ["MAX_DRAWS", "Decoding", "Generated", "generate", "generate_batch"]
 
@@ -104,6 +105,7 @@ def generate_batch(
 
     Raises:
         ValueError: a negative ``max_new_tokens``, too few generators, or a token the model does not have.
+        NotFinite: the model gives NaN or infinity; ``on_tokens`` gets nothing drawn from it.
     """
     _check(model, prompts, max_new_tokens, generators, eos_id)
     decoding = decoding or Decoding()
@@ -114,10 +116,11 @@ def generate_batch(
     finished: dict[int, Generated] = {}
     reader = Reader(model, [row.text for row in rows])
     while True:
-        sampled = sample_chunks(
-            model, reader.hidden, decoding, [generators[row.index] for row in rows], [row.known for row in rows]
-        )
-        continuing = _extend(rows, sampled, max_new_tokens, eos_id, finished, on_tokens, stop)
+        known = [row.known for row in rows]
+        # Candidates that are searched are checked as they are drawn: a search through wrong ones takes long.
+        with deferred_checks() if draws_once(model, decoding, known) else nullcontext(DeferredChecks()) as checks:
+            sampled = sample_chunks(model, reader.hidden, decoding, [generators[row.index] for row in rows], known)
+        continuing = _extend(rows, sampled, checks, max_new_tokens, eos_id, finished, on_tokens, stop)
         if not continuing:
             return [finished[index] for index in range(len(prompts))]
         realigned = [row for row in (rows[index] for index in continuing) if row.known]
@@ -142,6 +145,7 @@ def _row(index: int, prompt: list[int], chunk_size: int, eos_id: int) -> _Row:
 def _extend(
     rows: list[_Row],
     sampled: Sampled,
+    checks: DeferredChecks,
     max_new_tokens: int,
     eos_id: int,
     finished: dict[int, Generated],
@@ -154,7 +158,10 @@ def _extend(
     flags = torch.stack(
         [sampled.found, sampled.approximated, sampled.head_evaluations, sampled.decoder_evaluations], dim=1
     )
-    values = torch.cat([flags.long(), sampled.chunks], dim=1).tolist()
+    finite = [flag.long().expand(len(rows), 1) for flag, _ in checks.noted]
+    fetched = torch.cat([*finite, flags.long(), sampled.chunks], dim=1).tolist()
+    checks.settle(fetched[0][: len(finite)])
+    values = [row[len(finite) :] for row in fetched]
     likely = sampled.acceptance.tolist()
     for index, (row, (found, approximated, heads, decoders, *chunk)) in enumerate(zip(rows, values, strict=True)):
         row.head_evaluations += heads

@@ -124,6 +124,11 @@ def sample_chunks(
     return sample_from(_ModelSource(model, hidden, generators), known, decoding)
 
 
+def draws_once(model: ChunkLanguageModel, decoding: Decoding, begins: Sequence[Sequence[int]]) -> bool:
+    """Whether :func:`sample_chunks` draws each row once, and so decides nothing by what was drawn."""
+    return isinstance(model, ExactModel) or (decoding.temperature == 1 and not any(begins))
+
+
 def sample_from(source: Source, begins: list[list[int]], decoding: Decoding) -> Sampled:
     """As :func:`sample_chunks`, from any source of candidates; one row per list of known tokens."""
     if decoding.method == "batch" and decoding.temperature < 1:

@@ -152,15 +152,15 @@ def test_a_scored_batch_waits_seldom(gpu: PretendedGpu, kind: str, estimator: st
     assert gpu.waits.total() < SCORED_BATCH, gpu.waits
 
 
-GENERATED_STEP = 2
-"""Waits of a step for all rows: whether what the model computed is finite, and what was drawn."""
+GENERATED_STEP = 1
+"""Waits of a step for all rows: what was drawn, together with whether what the model computed is finite."""
 ENDED = 2
 """Waits where a row ends, for those that go on."""
 START = 3
 """Waits of a generation besides, for its prompts."""
 
 
-@pytest.mark.parametrize("kind", ["token", "energy", "diffusion"])
+@pytest.mark.parametrize("kind", ["token", "patch", "block_diffusion", "energy", "diffusion"])
 def test_a_generated_step_waits_as_often_whatever_the_number_of_rows(gpu: PretendedGpu, kind: str) -> None:
     model = language_model(kind).eval().to(GPU)
     # The first time what a head keeps on the device is moved there.

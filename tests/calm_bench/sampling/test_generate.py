@@ -13,6 +13,8 @@ from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import LanguageModel as LanguageModelConfig
 from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel
+from calm_bench.lm.base import NotFinite
+from calm_bench.lm.folder import build_language_model
 from calm_bench.sampling.generate import Decoding, generate, generate_batch
 from calm_bench.sampling.reader import Reader
 
@@ -233,3 +235,22 @@ def test_low_temperature_repeats_itself_more() -> None:
 def test_impossible_requests_are_refused(arguments: tuple[list[int], int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         generate(model_of(1), *arguments, seeded(0), EOS)
+
+
+@pytest.mark.parametrize("kind", ["token", "patch", "block_diffusion", "calm"])
+@pytest.mark.parametrize("prompt", [[0, 1], [0]])
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_nan_is_an_error_before_any_text(kind: str, prompt: list[int], temperature: float) -> None:
+    """Also where whether the model's numbers are finite is asked after later tokens of the chunk were drawn."""
+    if kind in ("token", "calm"):
+        model = model_of(0 if kind == "token" else 2)
+    else:
+        sizes = {"hidden_size": 16, "intermediate_size": 24, "num_layers": 1, "num_attention_heads": 4}
+        config = LanguageModelConfig.model_validate({**sizes, "kind": kind, "chunk_size": 2})
+        model = build_language_model(config, VOCAB_SIZE, None, seed=0).eval()
+    with torch.no_grad():
+        model.backbone.norm.weight.fill_(torch.nan)
+    pieces: list[list[int]] = []
+    with pytest.raises(NotFinite, match=r"the model's (logits|latents) are not finite: its weights are damaged"):
+        generate(model, prompt, 8, seeded(0), EOS, Decoding(temperature), pieces.append)
+    assert not pieces
