@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from calm_bench.config import Autoencoder, LanguageModel
@@ -9,6 +10,9 @@ from calm_bench.families.base import Family, Parts
 from calm_bench.head_costs import FORWARD_AND_BACKWARD, Accounting
 from calm_bench.part_costs import chunk_input_flops, chunk_input_parameters
 from calm_bench.part_memory import Device, chunk_input_kept, cross_entropy_peak, logits_held
+
+OVERFLOW = 1e-18
+"""Bound of the probability that a micro-batch has more masked tokens than :func:`most_masked`."""
 
 
 def denoiser_sizes(model: LanguageModel) -> tuple[int, int, int]:
@@ -20,6 +24,13 @@ def denoiser_sizes(model: LanguageModel) -> tuple[int, int, int]:
 def denoising_steps(model: LanguageModel) -> int:
     """Passes of the denoiser behind a sample of ``model``."""
     return model.denoiser.num_steps or model.chunk_size
+
+
+def most_masked(rows: int, size: int) -> int:
+    """Masked tokens of R blocks of K that are computed where shapes are fixed: a number that chance exceeds with a
+    probability below :data:`OVERFLOW` (Hoeffding's inequality for m of each row, independent in 1 to K)."""
+    margin = (size - 1) * math.sqrt(rows * math.log(1 / OVERFLOW) / 2)
+    return min(rows * size, math.ceil(rows * (size + 1) / 2 + margin))
 
 
 class BlockDiffusionFamily(Family):
@@ -83,7 +94,8 @@ class BlockDiffusionFamily(Family):
     def loss_peak(
         self, model: LanguageModel, autoencoder: Autoencoder | None, vocab_size: int, rows: int, device: Device
     ) -> float:
-        masked = rows * (model.chunk_size + 1) / 2
+        size = model.chunk_size
+        masked = rows * (size + 1) / 2 if device == "cpu" else most_masked(rows, size)
         return cross_entropy_peak(masked, denoiser_sizes(model)[0], vocab_size, device)
 
     def drawing(

@@ -19,7 +19,7 @@ from torch import Generator, Tensor, nn
 
 from calm_bench import blockwise
 from calm_bench.config import LanguageModel as LanguageModelConfig
-from calm_bench.families.block_diffusion import denoiser_sizes, denoising_steps
+from calm_bench.families.block_diffusion import denoiser_sizes, denoising_steps, most_masked
 from calm_bench.heads.noise import Noise
 from calm_bench.lm.backbone import Layer, RMSNorm, attend, rotary_angles
 from calm_bench.lm.base import ChunkLanguageModel, chunks_of
@@ -76,13 +76,27 @@ class BlockDiffusionModel(ChunkLanguageModel):
 
     def loss(self, tokens: Tensor, generator: Generator | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """The bound in nats per token, of all blocks but the first."""
+        rows = tokens.shape[0] * (tokens.shape[1] // self.chunk_size - 1)
+        uniform = draw(torch.rand, (rows, 1 + self.chunk_size), 0, generator, tokens.device)
+        return self.loss_given(tokens, uniform)
+
+    def loss_given(self, tokens: Tensor, uniform: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """As :meth:`loss`, a pure function of tokens and noise.
+
+        Args:
+            uniform: [R, 1 + K] in [0, 1), for the R blocks that are predicted.
+        """
         hidden = self.hidden_states(tokens[:, : -self.chunk_size]).flatten(0, 1)
         chunks = chunks_of(tokens[:, self.chunk_size :], self.chunk_size).flatten(0, 1)
-        uniform = draw(torch.rand, (len(chunks), 1 + self.chunk_size), 0, generator, chunks.device)
         masked, weights = _masked(uniform, self.chunk_size)
-        read = self.head(hidden, unit_embeddings(self.backbone, chunks), masked)[masked]
-        scale = weights[:, None].expand_as(masked)[masked]
-        summed = blockwise.weighted_cross_entropy(read, self.lm_head.weight, chunks[masked], scale)
+        read = self.head(hidden, unit_embeddings(self.backbone, chunks), masked).flatten(0, 1)
+        scale = torch.where(masked, weights[:, None], 0).flatten()
+        # A GPU would wait for the number of masked tokens, and a graph would depend on it.
+        fixed = tokens.is_cuda or torch.compiler.is_compiling()
+        chosen = _first_masked(masked) if fixed else masked.flatten().nonzero()[:, 0]
+        summed = blockwise.weighted_cross_entropy(
+            read[chosen], self.lm_head.weight, chunks.flatten()[chosen], scale[chosen]
+        )
         loss = summed / chunks.numel()
         return loss, {"bound": loss.detach()}
 
@@ -136,6 +150,12 @@ def _masked(uniform: Tensor, size: int) -> tuple[Tensor, Tensor]:
     count = (uniform[:, :1] * size).long().clamp_max(size - 1) + 1
     rank = uniform[:, 1:].argsort(dim=-1).argsort(dim=-1)
     return rank < count, size / count[:, 0].float()
+
+
+def _first_masked(masked: Tensor) -> Tensor:
+    """Indices of the masked tokens of [R, K] in their order, then of others: Long of :func:`most_masked`."""
+    order = (~masked).flatten().byte().argsort(stable=True)
+    return order[: most_masked(*masked.shape)]
 
 
 def _both_ways(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

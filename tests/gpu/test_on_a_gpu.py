@@ -15,9 +15,11 @@ import torch
 from torch import Generator
 
 from calm_bench.autoencoder import load_autoencoder
-from calm_bench.config import Experiment
+from calm_bench.config import Experiment, LanguageModel
+from calm_bench.families.block_diffusion import most_masked
 from calm_bench.lm import Calm, ChunkLanguageModel
-from calm_bench.lm.folder import load_language_model
+from calm_bench.lm.block_diffusion import BlockDiffusionModel
+from calm_bench.lm.folder import build_language_model, load_language_model
 from calm_bench.sampling.generate import generate_batch
 from calm_bench.sampling.temperature import Decoding
 from calm_bench.seeding import generator
@@ -195,3 +197,15 @@ def test_speed_is_measured(gpu: PretendedGpu, kind: str) -> None:
 
 def test_every_head_is_gone_through() -> None:
     assert {"energy", "diffusion", "flow", "shortcut"} < set(HEAD_KINDS)
+
+
+def test_a_fixed_number_of_tokens_gives_the_loss_of_the_masked_ones(gpu: PretendedGpu) -> None:
+    config = LanguageModel.model_validate({**settings_of("block_diffusion"), "chunk_size": 4})
+    model = build_language_model(config, VOCAB_SIZE, None, seed=0)
+    assert isinstance(model, BlockDiffusionModel)
+    batch = tokens(16)
+    uniform = torch.rand((16 * (LENGTH // 4 - 1), 5), generator=Generator().manual_seed(1))
+    assert most_masked(len(uniform), 4) < 4 * len(uniform), "fewer than all are computed"
+    of_masked, _ = model.loss_given(batch, uniform)
+    of_fixed, _ = model.to(GPU).loss_given(batch.to(GPU), uniform.to(GPU))
+    assert of_fixed.item() == pytest.approx(of_masked.item(), rel=1e-6)

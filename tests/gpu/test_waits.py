@@ -59,13 +59,7 @@ def training(kind: str, folder: Path, num_steps: int, log_every: int) -> Loop:
     return Loop(task, SameBatch(), config, folder, 0, GPU, lambda: False)
 
 
-# Its loss picks the masked tokens by boolean indices, whose number the CPU has to know.
-BLOCK_DIFFUSION = pytest.param("block_diffusion", marks=pytest.mark.xfail(strict=True, reason="picks masked tokens"))
-
-
-@pytest.mark.parametrize(
-    "kind", ["autoencoder", *(BLOCK_DIFFUSION if kind == "block_diffusion" else kind for kind in LANGUAGE_MODELS)]
-)
+@pytest.mark.parametrize("kind", ["autoencoder", *LANGUAGE_MODELS])
 def test_a_plain_step_waits_for_nothing(gpu: PretendedGpu, kind: str, tmp_path: Path) -> None:
     """Its batch comes from page-locked memory, while the step before is still computed."""
     loop = training(kind, tmp_path, 100, log_every=50)
