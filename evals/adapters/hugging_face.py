@@ -290,7 +290,12 @@ def _without_loading_bars() -> Iterator[None]:
 
     The switch of transformers is the hub client's too, whose bars of a download stay as they were.
     """
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    # Documented names, which the package re-exports without saying so to type checkers.
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
     from transformers.utils import logging
 
     shown, downloads_shown = logging.is_progress_bar_enabled(), not are_progress_bars_disabled()
