@@ -17,6 +17,7 @@ from calm_bench.family_registry import FAMILIES
 from calm_bench.heads import HEADS as HEAD_CLASSES
 from calm_bench.heads.base import PureHead
 from calm_bench.lm import Calm, ChunkLanguageModel
+from calm_bench.lm.block_diffusion import BlockDiffusionModel
 from calm_bench.lm.folder import build_language_model
 
 VOCAB_SIZE, CHUNK_SIZE, LENGTH = 50, 2, 32
@@ -29,8 +30,8 @@ HEADS = {
     "mean_flow": {"kind": "mean_flow", "num_blocks": 1},
     "drifting": {"kind": "drifting", "num_blocks": 1, "noise_size": 4, "num_samples": 4, "num_targets": 5},
 }
-KINDS = ["autoencoder", "token", "patch", "multi_token", *HEADS]
-"""What is traced whole; not block diffusion, whose loss makes logits of masked tokens only: chance says how many."""
+KINDS = ["autoencoder", "token", "patch", "multi_token", "block_diffusion", *HEADS]
+"""What is traced whole."""
 FAMILY_KINDS = [name for name in FAMILIES.names() if name not in ("calm", "custom")]
 HEAD_KINDS = [*HEADS, *(name for name in HEAD_CLASSES.names() if name not in HEADS and name != "custom")]
 LANGUAGE_MODELS = [*FAMILY_KINDS, *HEAD_KINDS]
@@ -74,6 +75,8 @@ def case(kind: str) -> Case:
     if kind == "autoencoder":
         return _autoencoder_case(autoencoder())
     model = language_model(kind)
+    if isinstance(model, BlockDiffusionModel):
+        return Case(model, lambda batch, noise: model.loss_given(batch, *noise)[0], _block_noise)
     if not isinstance(model, Calm):
         return Case(model, lambda batch, noise: model.loss(batch)[0], lambda batch: ())
     head = model.head
@@ -90,6 +93,11 @@ def case(kind: str) -> Case:
         return head.noise(torch.empty(positions, model.autoencoder.latent_size), Generator().manual_seed(1))
 
     return Case(model, loss, noise)
+
+
+def _block_noise(batch: Tensor) -> tuple[Tensor, ...]:
+    blocks = batch.shape[0] * (LENGTH // CHUNK_SIZE - 1)
+    return (torch.rand((blocks, 1 + CHUNK_SIZE), generator=Generator().manual_seed(1)),)
 
 
 def _autoencoder_case(model: Autoencoder) -> Case:
