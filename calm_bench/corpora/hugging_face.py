@@ -108,6 +108,7 @@ def _parquet_files(config: Corpus) -> tuple[str, ...] | None:
     """The paths of the files of a split on the hub; None where they are not Parquet alone, or it is a folder here."""
     if Path(_name(config)).expanduser().is_dir():
         return None
+    _check_that_the_hub_answers(config)
     try:
         files = _split_files(_name(config), config.subset, config.split, _pinned(config))
     except CorpusError:
@@ -133,6 +134,11 @@ def _datasets(name: str) -> Any:
     except ImportError as error:
         raise CorpusError(f"corpus.source=hf:{name} needs the package datasets: pip install datasets") from error
     return datasets
+
+
+def _check_that_the_hub_answers(config: Corpus) -> None:
+    if (silence := hub_silence()) is not None:
+        raise CorpusError(f"cannot read corpus.source={config.source}: {silence}")
 
 
 def _unreadable(config: Corpus, error: Exception) -> CorpusError:
@@ -170,8 +176,8 @@ def _load(config: Corpus, name: str) -> Any:
                 raise CorpusError(f"{name} has no split {config.split!r}; it has {', '.join(loaded)} (corpus.split)")
             loaded = loaded[config.split]
     else:
-        if not folder.is_dir() and (silence := hub_silence()) is not None:
-            raise CorpusError(f"cannot read corpus.source={config.source}: {silence}")
+        if not folder.is_dir():
+            _check_that_the_hub_answers(config)
         source = str(folder) if folder.is_dir() else name
         loaded = datasets.load_dataset(source, config.subset, split=config.split, revision=revision, streaming=True)
     if config.text_field in (loaded.column_names or []):

@@ -6,7 +6,7 @@ import ast
 import inspect
 import json
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
@@ -61,6 +61,7 @@ def study_schema() -> dict[str, Any]:
     schema["patternProperties"] = {f"^{ANCHORS}": {}}
     known = known_values()
     models: set[type[BaseModel]] = {Study, *_every_model(Study)}
+    _require_kinds(schema, models)
     for model in models:
         described = schema if model is Study else schema["$defs"].get(model.__name__, {})
         properties = described.get("properties", {})
@@ -71,6 +72,17 @@ def study_schema() -> dict[str, Any]:
             if values := known.get((model, name)):
                 properties[name] = _completed(properties[name], values)
     return {"$schema": DRAFT, **schema, "title": "A study of calm-bench"}
+
+
+def _require_kinds(schema: Mapping[str, Any], models: Iterable[type[BaseModel]]) -> None:
+    """Of several kinds only the default one may go without saying so: settings that two kinds share are else of both."""
+    for model in models:
+        for info in model.model_fields.values():
+            kinds = [] if _is_collection(info.annotation) else _models(info.annotation)
+            for kind in kinds if len(kinds) > 1 else ():
+                if KIND in kind.model_fields and not isinstance(info.default, kind):
+                    described = schema["$defs"][kind.__name__]
+                    described["required"] = sorted({KIND, *described.get("required", [])})
 
 
 def _completed(setting: Mapping[str, Any], values: Sequence[str]) -> dict[str, Any]:
