@@ -75,7 +75,7 @@ def study_schema() -> dict[str, Any]:
 
 
 def _require_kinds(schema: Mapping[str, Any], models: Iterable[type[BaseModel]]) -> None:
-    """Of several kinds only the default one may go without saying so: settings that two kinds share are else of both."""
+    """Only the default kind of several may go without saying so: settings that two kinds share are else of both."""
     for model in models:
         for info in model.model_fields.values():
             kinds = [] if _is_collection(info.annotation) else _models(info.annotation)
