@@ -12,6 +12,8 @@ from calm_bench.frozen import Frozen, PositiveInt
 class OneStepHead(Frozen):
     """What the heads that make a latent of uniform noise in one pass have in common: their network and its samples."""
 
+    kind: str
+    """First, as files of studies have it."""
     width: PositiveInt | None = None
     """Hidden width; unset means the backbone's."""
     num_blocks: PositiveInt = 2
