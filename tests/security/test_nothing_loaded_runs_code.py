@@ -33,6 +33,7 @@ IMPORTERS = {
     "calm_bench/__init__.py": "names of the entrance, in our code",
     "calm_bench/command.py": "a fixed name",
     "calm_bench/corpora/stdlib.py": "a fixed name",
+    "calm_bench/families/base.py": "the network that a family of ours, or of an installed package, names in its class",
     "calm_bench/families/custom.py": "a family that the user names (calm_bench/trusted_code.py)",
     "calm_bench/heads/custom.py": "a head that the user names (calm_bench/trusted_code.py)",
     "calm_bench/registry.py": "names in our code, and entry points of installed packages",
