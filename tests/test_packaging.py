@@ -20,6 +20,7 @@ TRAINING_ONLY = {
     "tokenizers",
     "safetensors",
     "datasets",
+    "huggingface_hub",
     "fsspec",
     "numpy",
     "pyarrow",
