@@ -108,7 +108,6 @@ def _parquet_files(config: Corpus) -> tuple[str, ...] | None:
     """The paths of the files of a split on the hub; None where they are not Parquet alone, or it is a folder here."""
     if Path(_name(config)).expanduser().is_dir():
         return None
-    _check_that_the_hub_answers(config)
     try:
         files = _split_files(_name(config), config.subset, config.split, _pinned(config))
     except CorpusError:
@@ -124,6 +123,7 @@ def _parquet_files(config: Corpus) -> tuple[str, ...] | None:
 @lru_cache(maxsize=64)
 def _split_files(name: str, subset: str | None, split: str, revision: str) -> tuple[str, ...]:
     """The files of a split as the data set's card or their names tell; none where a split is only part of them."""
+    _check_that_the_hub_answers(name)
     builder = _datasets(name).load_dataset_builder(name, subset, revision=revision)
     return tuple(map(str, (builder.config.data_files or {}).get(split, ())))
 
@@ -136,9 +136,9 @@ def _datasets(name: str) -> Any:
     return datasets
 
 
-def _check_that_the_hub_answers(config: Corpus) -> None:
+def _check_that_the_hub_answers(name: str) -> None:
     if (silence := hub_silence()) is not None:
-        raise CorpusError(f"cannot read corpus.source={config.source}: {silence}")
+        raise CorpusError(f"cannot read corpus.source={HUGGING_FACE_PREFIX}{name}: {silence}")
 
 
 def _unreadable(config: Corpus, error: Exception) -> CorpusError:
@@ -177,7 +177,7 @@ def _load(config: Corpus, name: str) -> Any:
             loaded = loaded[config.split]
     else:
         if not folder.is_dir():
-            _check_that_the_hub_answers(config)
+            _check_that_the_hub_answers(name)
         source = str(folder) if folder.is_dir() else name
         loaded = datasets.load_dataset(source, config.subset, split=config.split, revision=revision, streaming=True)
     if config.text_field in (loaded.column_names or []):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from calm_bench.config import MIXTURE, Corpus
+from calm_bench.config import Corpus
 from calm_bench.corpora.base import CorpusError, CorpusSource, PartedSource
 from calm_bench.corpora.mixture import shares_of
 from calm_bench.registry import Registry, did_you_mean
+from calm_bench.text_config import MIXTURE
 
 CORPORA: Registry[CorpusSource] = Registry(
     "corpora",

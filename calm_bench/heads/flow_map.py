@@ -5,6 +5,8 @@ Shape legend: S samples, Z latent size, w width of the head, d hidden size of th
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch
 from torch import Tensor
 
@@ -39,6 +41,42 @@ class FlowMapHead(PureHead):
         """s(x, time, span): [..., Z], [...], [...], embedded condition [..., w] -> [..., Z] in fp32."""
         embedded = self.network.embed_times(time * self.time_scale, span * self.time_scale)
         return self.network.denoise(x, embedded, condition) + self.skip(time, span).unsqueeze(-1) * x
+
+    def squared_errors(
+        self, hidden: Tensor, data: Tensor, noise: Tensor, time: Tensor, start: Tensor, span: Tensor
+    ) -> Tensor:
+        """Mean squared errors over dimensions, of velocities and then of long steps.
+
+        Args:
+            hidden: [P, d].
+            data: [N, P, Z], and ``noise``.
+            time: [N - n, P] of the velocities.
+            start: [n, P] of the long steps, with ``span`` > 0.
+
+        Returns:
+            [N, P].
+        """
+        condition = self.network.embed_condition(hidden)
+        times, spans = torch.cat([time, start]), torch.cat([torch.zeros_like(time), span])
+        straight = data - noise
+        x = noise + times.unsqueeze(-1) * straight
+        direction, short = self.direction(x, times, spans, condition), len(time)
+        steps = self.step_errors(direction[short:], x[short:], straight[short:], start, span, condition)
+        return torch.cat([direction[:short] - straight[:short], steps]).square().mean(dim=-1)
+
+    @abstractmethod
+    def step_errors(
+        self, direction: Tensor, x: Tensor, straight: Tensor, start: Tensor, span: Tensor, condition: Tensor
+    ) -> Tensor:
+        """What the directions of long steps miss their targets by: [n, P, Z].
+
+        Args:
+            direction: [n, P, Z], s(x, start, span).
+            x: [n, P, Z], where the steps begin.
+            straight: [n, P, Z], data minus noise.
+            start: [n, P], with ``span``.
+            condition: embedded, [P, w].
+        """
 
     @staticmethod
     def skip(time: Tensor, span: Tensor) -> Tensor:

@@ -58,27 +58,10 @@ class MeanFlowHead(FlowMapHead):
         terms = {"velocity_error": errors[: len(own)].mean(), "jump_error": errors[len(own) :].mean()}
         return errors.mean(), {name: term.detach() for name, term in terms.items()}
 
-    def squared_errors(
-        self, hidden: Tensor, data: Tensor, noise: Tensor, time: Tensor, start: Tensor, span: Tensor
+    def step_errors(
+        self, direction: Tensor, x: Tensor, straight: Tensor, start: Tensor, span: Tensor, condition: Tensor
     ) -> Tensor:
-        """Mean squared errors over dimensions, of velocities and then of jumps.
-
-        Args:
-            hidden: [P, d].
-            data: [N, P, Z], and ``noise``.
-            time: [N - n, P] of the velocities.
-            start: [n, P] of the jumps, with ``span``.
-
-        Returns:
-            [N, P].
-        """
-        condition = self.network.embed_condition(hidden)
-        times, spans = torch.cat([time, start]), torch.cat([torch.zeros_like(time), span])
-        x = noise + times.unsqueeze(-1) * (data - noise)
-        change = self.change(x[len(time) :], start, span, condition)
-        velocity = self.direction(x, times, spans, condition)
-        implied = torch.cat([velocity[: len(time)], velocity[len(time) :] - span.unsqueeze(-1) * change])
-        return (implied - (data - noise)).square().mean(dim=-1)
+        return direction - span.unsqueeze(-1) * self.change(x, start, span, condition) - straight
 
     @torch.no_grad()
     def change(self, x: Tensor, start: Tensor, span: Tensor, condition: Tensor) -> Tensor:

@@ -53,28 +53,12 @@ class ShortcutHead(FlowMapHead):
         terms = {"velocity_error": flow.detach().mean(), "shortcut_error": shortcut.detach().mean()}
         return errors.mean(), terms
 
-    def squared_errors(
-        self, hidden: Tensor, data: Tensor, noise: Tensor, time: Tensor, start: Tensor, span: Tensor
+    def step_errors(
+        self, direction: Tensor, x: Tensor, straight: Tensor, start: Tensor, span: Tensor, condition: Tensor
     ) -> Tensor:
-        """Mean squared errors over dimensions, of velocities and then of shortcuts.
-
-        Args:
-            hidden: [P, d].
-            data: [N, P, Z], and ``noise``.
-            time: [N - n, P] of the velocities.
-            start: [n, P] of the shortcuts, with ``span`` > 0.
-
-        Returns:
-            [N, P].
-        """
-        condition = self.network.embed_condition(hidden)
-        times, spans = torch.cat([time, start]), torch.cat([torch.zeros_like(time), span])
-        x = noise + times.unsqueeze(-1) * (data - noise)
-        target = data - noise
         with torch.no_grad():
-            shortcut = self._two_halves(x[len(time) :], start, span, condition)
-        target = torch.cat([target[: len(time)], shortcut])
-        return (self.direction(x, times, spans, condition) - target).square().mean(dim=-1)
+            target = self._two_halves(x, start, span, condition)
+        return direction - target
 
     def _two_halves(self, x: Tensor, start: Tensor, span: Tensor, condition: Tensor) -> Tensor:
         half = span / 2

@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from urllib.parse import unquote
+
+from tests.calm_bench.corpora.local_server import listening
 
 
 @dataclass
@@ -85,13 +86,5 @@ def _handler(files: HttpFiles) -> type[BaseHTTPRequestHandler]:
 def serving(root: Path) -> Iterator[HttpFiles]:
     """The files below ``root``, on a port of this machine."""
     files = HttpFiles(root)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(files))
-    files.url = f"http://127.0.0.1:{server.server_port}"
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with listening(_handler(files)) as files.url:
         yield files
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -8,11 +8,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, unquote
+
+from tests.calm_bench.corpora.local_server import listening
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
@@ -123,13 +124,5 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 def serving(root: Path) -> Iterator[Hub]:
     """The data sets below ``root``, on a port of this machine: ``HF_ENDPOINT`` is its address."""
     hub = Hub(root)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
-    hub.url = f"http://127.0.0.1:{server.server_port}"
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with listening(_handler(hub)) as hub.url:
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
