@@ -111,7 +111,8 @@ class StudySync:
         Args:
             state: of the study. Where it is at work, it and its open trials are shown as running; where it is at rest,
                 they are shown as ended, and the leaderboard is sent.
-            refused: told of each trial that MLflow does not take while it takes others.
+            refused: told of each trial that MLflow does not take while it takes others, and, of a study at rest, of
+                each that cannot be read.
 
         Raises:
             Exception: what MLflow, its database driver or the network raises; the next call looks first what arrived.
@@ -135,8 +136,10 @@ class StudySync:
         runs = self._runs
         if state == "at work":
             runs.set_working()
-        for problem in stored.problems:
-            refused(problem)
+        if state == "at rest":
+            # Until then a stage whose files are missing may be one that is made anew.
+            for problem in stored.problems:
+                refused(problem)
         for trial in stored.trials:
             try:
                 runs.push_trial(trial, is_running=state == "at work")

@@ -137,7 +137,8 @@ def test_a_saved_model_is_the_same_model(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shown", [True, False])
 def test_no_bar_shows_while_weights_are_read(shown: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    from huggingface_hub.utils import are_progress_bars_disabled
+    # A documented name, which the package re-exports without saying so to type checkers.
+    from huggingface_hub.utils import are_progress_bars_disabled  # type: ignore[attr-defined]
     from transformers.utils import logging
 
     folder = save_tiny(tmp_path, "gpt2")

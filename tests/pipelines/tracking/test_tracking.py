@@ -37,6 +37,7 @@ from pipelines.tracking.client import connect
 from pipelines.tracking.listener import TrackingListener
 from pipelines.tracking.rows import entries_from_mlflow
 from pipelines.tracking.servers import free_port
+from pipelines.tracking.sync import StudySync
 from tests.pipelines.tracking.conftest import StudyWriter
 
 IDENTITY = "5f" * 8
@@ -132,7 +133,8 @@ def send(events: Iterator[Event], store: Path, uri: str | None = None, *, leader
             rows.append(entry_from(event.outcome, STUDY))
     if leaderboard and rows:
         write_leaderboard(Leaderboard(rows), target.files.folder)
-    assert target.listener.close(120) is not bool(said)
+    all_sent = target.listener.close(120)
+    assert all_sent is not bool(said), "\n".join(said)
     return said
 
 
@@ -406,3 +408,19 @@ def test_credentials_do_not_reach_mlflow(make_outcome: MakeOutcome, store: Path)
     assert {"study.yaml", "experiment.yaml"} <= {path.name for path in files}
     assert not any("hidden-thing" in path.read_text() for path in files)
     assert b"hidden-thing" not in (store / "mlflow.db").read_bytes()
+
+
+def test_a_stage_that_is_made_anew_is_missed_only_at_the_end(outcomes: list[TrialOutcome], store: Path) -> None:
+    files = StudyWriter(store, STUDY, IDENTITY)
+    for event in whole_study(outcomes):
+        files.write(event)
+    # A driver finds the folder damaged, and trains anew a stage of a trial that is known as complete.
+    outcomes[1].folders["autoencoder"].rename(store / "elsewhere")
+    sync = StudySync(Store(store), files.folder, uri_of(store), "calm-bench")
+    assert sync.is_writer()
+    missed: list[str] = []
+    sync.sync("at work", missed.append)
+    assert missed == []
+    sync.sync("at rest", missed.append)
+    sync.release()
+    assert [text.partition(" (")[0] for text in missed] == ["trial 1 cannot be read"]
