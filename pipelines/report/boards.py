@@ -10,11 +10,11 @@ from typing import Any
 from pipelines.common.numbers import clipped_with_error, typeset
 from pipelines.common.sanitize import sanitize_label
 from pipelines.report.answers_table import answers_table
+from pipelines.report.captions import caption, generation_caption
 from pipelines.report.columns import LONGEST_LABEL, columns_for, page_columns, texts_of, values_of
 from pipelines.report.data import Board, Row, SeedRun
 from pipelines.report.links import Links
 from pipelines.report.protocol_words import protocol_title, protocol_words
-from pipelines.report.tables import caption, generation_caption
 from pipelines.results.columns import ON_THE_FRONT
 from pipelines.results.entry import Entry
 from pipelines.results.leaderboard import Cost, Group, Leaderboard

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 from pipelines.common.tables import csv_text
-from pipelines.report.tables import shown_columns
 from pipelines.results.leaderboard import Leaderboard
 from pipelines.results.view import View
 
@@ -19,7 +18,7 @@ def records(leaderboard: Leaderboard, view: View) -> list[dict[str, Any]]:
     """
     found = []
     for group in leaderboard.groups:
-        columns = shown_columns(group, view)
+        columns = view.shown_columns(group)
         front = next(iter(view.fronts(group).values()))
         with_errors = {
             column.key for column in columns if any(column.error(entry) is not None for entry in group.entries)

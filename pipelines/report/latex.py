@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from pipelines.report.tables import EMPTY, caption, mark, shown_columns
+from pipelines.report.captions import caption
+from pipelines.report.tables import EMPTY, mark
 from pipelines.results.leaderboard import Group, Leaderboard
 from pipelines.results.view import View
 
@@ -33,7 +34,7 @@ def latex(leaderboard: Leaderboard, view: View | None = None) -> str:
 
 
 def _table(group: Group, view: View) -> str:
-    columns = shown_columns(group, view)
+    columns = view.shown_columns(group)
     fronts = view.fronts(group)
     rows = [
         [str(rank), *(column.cell(entry) + mark(column, entry, fronts) for column in columns)]

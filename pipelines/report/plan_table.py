@@ -9,8 +9,8 @@ from pipelines.common.numbers import MISSING, compact, printable, scientific
 from pipelines.common.tables import plain_table
 from pipelines.planning.estimate import Estimate
 from pipelines.planning.plan import Plan, PlannedStage, PlannedTrial
+from pipelines.report.captions import budget_in_words
 from pipelines.report.estimate_table import amount_of_bytes, long_duration, machine_lines, memory_of
-from pipelines.report.tables import budget_in_words
 from pipelines.study.price import Price
 from pipelines.study.stage import Stage
 from pipelines.study.stage_kind import STAGE_KINDS

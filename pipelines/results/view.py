@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from calm_bench.overrides import ConfigurationError
 from pipelines.results.column import Column
-from pipelines.results.columns import INFERENCE, SCORE, TRAINING, columns_of, find_column
+from pipelines.results.columns import INFERENCE, MODEL, SCORE, TRAINING, columns_of, find_column, usual_columns
 from pipelines.results.pareto import pareto_front, pareto_front_within_errors
 from pipelines.results.ranks import SIGNIFICANT
 
@@ -114,6 +114,15 @@ class View:
             None if pareto is None else _pair(pareto, known),
             within_errors,
         )
+
+    def shown_columns(self, group: Group) -> list[Column]:
+        """The model first, then what was asked for, or all that people compare models by."""
+        if self.columns is not None:
+            return [MODEL, *(column for column in self.columns if column is not MODEL)]
+        usual = usual_columns(group.entries)
+        keys = {column.key for column in usual}
+        asked = [*(self.pareto or ()), *([self.sort[0]] if self.sort else [])]
+        return usual + list({column.key: column for column in asked if column.key not in keys}.values())
 
     def order(self, group: Group) -> list[tuple[int, Entry]]:
         """Ranks and rows as they are to be shown; rows without a value come last."""

@@ -15,8 +15,8 @@ from calm_bench.overrides import ConfigurationError
 from pipelines.execution.local_executor import LocalExecutor
 from pipelines.planning.budgets import RESOLVED, rule_for
 from pipelines.planning.plan import Plan, plan_study
+from pipelines.report.captions import budget_in_words
 from pipelines.report.plan_table import print_plan
-from pipelines.report.tables import budget_in_words
 from pipelines.results.entry import entry_from
 from pipelines.search.drive import run_study
 from pipelines.search.vocabularies import TokensFailed

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from pipelines.report.captions import caption
 from pipelines.report.protocol_words import protocol_words
-from pipelines.report.tables import caption
 from pipelines.results.entry import Entry
 from pipelines.results.error_unit import copies_among, errors_over, few_documents
 from pipelines.results.leaderboard import Leaderboard

@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from pipelines.common.numbers import compact, duration, floored_percent, printable, scientific, with_error
-from pipelines.report.tables import caption, markdown, print_table
+from pipelines.report.captions import caption
+from pipelines.report.tables import markdown, print_table
 from pipelines.results.entry import Entry
 from pipelines.results.leaderboard import Leaderboard
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from pipelines.report.captions import caption
 from pipelines.report.figure import draw
 from pipelines.report.from_files import collect_files
 from pipelines.report.latex import latex
-from pipelines.report.tables import caption, markdown
+from pipelines.report.tables import markdown
 from pipelines.results.checks import problems_of
 from pipelines.results.entry import OTHER, Entry
 from pipelines.results.headline import headline, headlines

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from evals.replicates import Replicates, deviations, leave_groups_out
 from evals.stats import ClusterSums, cluster_sums, delta_standard_errors, paired_difference
 from evals.sums import FILE, ScoredSums, save_sums
-from pipelines.report.tables import caption
+from pipelines.report.captions import caption
 from pipelines.results.baseline import compare_boards
 from pipelines.results.entry import Entry
 from pipelines.results.leaderboard import Leaderboard

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from evals.task_score import TaskScore
-from pipelines.report.tables import caption, markdown, print_table
+from pipelines.report.captions import caption
+from pipelines.report.tables import markdown, print_table
 from pipelines.results.entry import Entry
 from pipelines.results.leaderboard import Leaderboard
 from pipelines.tracking.metrics import row_metrics

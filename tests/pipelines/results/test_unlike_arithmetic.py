@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.report.tables import caption, markdown
+from pipelines.report.captions import caption
+from pipelines.report.tables import markdown
 from pipelines.results.entry import Entry, entry_from
 from pipelines.results.leaderboard import Leaderboard
 from pipelines.results.pooling import pooled

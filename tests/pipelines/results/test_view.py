@@ -11,8 +11,9 @@ from collections.abc import Callable
 import pytest
 
 from calm_bench.overrides import ConfigurationError
+from pipelines.report.captions import caption
 from pipelines.report.export import records, records_csv, records_json
-from pipelines.report.tables import caption, markdown
+from pipelines.report.tables import markdown
 from pipelines.results.columns import columns_of, find_column
 from pipelines.results.entry import Entry
 from pipelines.results.leaderboard import Leaderboard
