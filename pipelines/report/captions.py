@@ -183,9 +183,8 @@ def _truncated_caption(entries: tuple[Entry, ...]) -> str:
 def _measures_caption(entries: tuple[Entry, ...], keys: set[str]) -> str:
     """What the measures among the columns ``keys`` are."""
     found = {measure.key: measure for entry in reversed(entries) for measure in entry.measures if measure.description}
-    return "".join(
-        f"{printable(one.heading or key)}: {printable(one.description)} " for key, one in found.items() if key in keys
-    )
+    titles = {key: printable(" ".join((one.heading or key).split())) for key, one in found.items()}
+    return "".join(f"{titles[key]}: {printable(one.description)} " for key, one in found.items() if key in keys)
 
 
 def _clipped_caption(entries: tuple[Entry, ...]) -> str:

@@ -1,4 +1,4 @@
-"""The rows of a study whose best trials were trained again: these alone, with what was spent on finding them."""
+"""The rows of a study: where its best trials were trained again these alone, and each with what finding it took."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pipelines.study.config import Study
 from pipelines.study.row import Measure
 from pipelines.study.stage_kind import kind_or_none
 from pipelines.study.trial import TrialOutcome
+from pipelines.study.tuned_by import Effort
 
 
 def rows_of(outcomes: Iterable[TrialOutcome], study: Study) -> list[Entry]:
@@ -17,24 +18,38 @@ def rows_of(outcomes: Iterable[TrialOutcome], study: Study) -> list[Entry]:
     outcomes = list(outcomes)
     complete = [one for one in outcomes if one.state == "complete"]
     final = [one for one in complete if one.role != "search"]
-    rows = [entry_from(one, study) for one in final or complete]
-    if not final:
-        return rows
+    shown = final or complete
+    rows = [entry_from(one, study) for one in shown]
+    efforts = [_effort(one, outcomes) if final else _effort_elsewhere(one, study) for one in shown]
     return [
-        row.model_copy(update={"measures": (*row.measures, *_search_cost(one, outcomes))})
-        for row, one in zip(rows, final, strict=True)
+        row.model_copy(update={"measures": (*row.measures, *_search_cost(effort))})
+        for row, effort in zip(rows, efforts, strict=True)
     ]
 
 
-def _search_cost(final: TrialOutcome, outcomes: Sequence[TrialOutcome]) -> tuple[Measure, ...]:
-    """What was tried to find a final trial's settings: none for those that the search began from."""
+def _effort(final: TrialOutcome, outcomes: Sequence[TrialOutcome]) -> Effort | None:
+    """What was tried to find a final trial's settings; None for those that the search began from."""
     if final.role != "selected":
-        return ()
+        return None
     tried = [one for one in outcomes if one.role == "search" and one.stratum == final.stratum]
-    spent = search_flops(tried)
+    return Effort(trials=len(tried), flops=search_flops(tried))
+
+
+def _effort_elsewhere(outcome: TrialOutcome, study: Study) -> Effort | None:
+    """What the search of another study tried to find a trial's settings; None where none did."""
+    if study.tuned_by is None or outcome.experiment is None:
+        return None
+    return study.tuned_by.effort_for(outcome.label, outcome.experiment)
+
+
+def _search_cost(effort: Effort | None) -> tuple[Measure, ...]:
+    if effort is None:
+        return ()
+    trials = float(effort.trials)
+    told = "settings that a search compared, on validation text and with other seeds, to find the row's own."
     return (
-        Measure(key="search_trials", value=float(len(tried)), form="whole", heading="Trials\ntried"),
-        Measure(key="search_flops", value=spent, form="flops", heading="Search\nFLOPs", better="low"),
+        Measure(key="search_trials", value=trials, form="whole", heading="Trials\ntried", description=told),
+        Measure(key="search_flops", value=effort.flops, form="flops", heading="Search\nFLOPs", better="low"),
     )
 
 

@@ -10,6 +10,7 @@ from calm_bench.config import Experiment
 from calm_bench.frozen import Frozen, NonNegativeInt, PositiveInt
 from calm_bench.training_options import KEEP_CHECKPOINTS, TrainingOptions
 from pipelines.study.equal_budget import parse_budget
+from pipelines.study.tuned_by import TunedBy
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Names of studies, which are folders too."""
@@ -288,6 +289,8 @@ class Study(Experiment):
     search: Search = Search()
     final: Annotated[Final | None, Field(exclude_if=lambda final: final is None)] = None
     """Fresh trainings of the search's best, scored on test text; unset ranks the trials of the search themselves."""
+    tuned_by: Annotated[TunedBy | None, Field(exclude_if=lambda tuned_by: tuned_by is None)] = None
+    """The search of another study that chose settings of this one; its rows then tell of the trials that were tried."""
     execution: Execution = Execution()
     tracking: Tracking = Tracking()
 
