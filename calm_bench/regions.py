@@ -45,8 +45,8 @@ def region(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return compiled[backend](*args, **kwargs)
         except RuntimeError as error:
-            if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-                error.add_note(f"{VARIABLE}=0 trains without compiling")
+            # Whether the compiler or what it made has failed, torch has no public class that tells.
+            error.add_note(f"this happened in compiled code; {VARIABLE}=0 trains without compiling")
             raise
 
     return call

@@ -115,7 +115,7 @@ def test_a_compiler_that_fails_says_how_to_do_without() -> None:
     _, loss = trained("multi_token")
     with compiling(failing), pytest.raises(RuntimeError, match="ptxas was not found") as failed:
         loss(tokens(2), Generator().manual_seed(0))
-    assert failed.value.__notes__ == ["CALM_BENCH_COMPILE=0 trains without compiling"]
+    assert failed.value.__notes__ == ["this happened in compiled code; CALM_BENCH_COMPILE=0 trains without compiling"]
 
 
 def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
