@@ -19,6 +19,7 @@ from calm_bench.errors import RunError
 from calm_bench.heads.noise import Noise, OneSource, RowSources
 from calm_bench.lm.backbone import Backbone
 from calm_bench.lm.cache import Cache
+from calm_bench.lm.fixed_cache import FixedCache
 from calm_bench.lm.tree import Text
 from calm_bench.weights import save_weights
 
@@ -198,9 +199,16 @@ class ChunkLanguageModel(nn.Module, ABC):
         """Read ids [B, n * K] once, to continue them at many positions; without gradients."""
         return Text(self.backbone, self.embed(tokens))
 
-    def new_cache(self) -> Cache:
-        """An empty one for :meth:`read`."""
-        return Cache(len(self.backbone.layers))
+    def new_cache(self, room: int | None = None) -> Cache:
+        """An empty one for :meth:`read`.
+
+        Args:
+            room: the most chunks that are ever held, where that is known and steps of one shape are wanted: after a
+                first :meth:`read` chunks are then read one by one.
+        """
+        if room is None:
+            return Cache(len(self.backbone.layers))
+        return FixedCache(len(self.backbone.layers), room, self.backbone.embed_tokens.weight.device)
 
     def read(self, tokens: Tensor, positions: Tensor, cache: Cache, mask: Tensor | None = None) -> Tensor:
         """Read more of every row, which ``cache`` then holds too; without gradients.
@@ -209,7 +217,8 @@ class ChunkLanguageModel(nn.Module, ABC):
             tokens: ids [R, n * K].
             positions: Long [R, n], counted from the beginning of each row's own text.
             mask: Bool [R, L + n] for L chunks that are held, true at chunks of the row's text; the others are padding,
-                which nothing sees. Unset means that there is none.
+                which nothing sees. Unset means that there is none; for a cache with a fixed room, none but what the
+                first mask told of.
 
         Returns:
             Hidden states [R, n, d].

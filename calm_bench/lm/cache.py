@@ -78,13 +78,22 @@ class Cache:
             mask: Bool [R, L + n], true at steps of the row's text; others are padding, which nobody sees. Unset means
                 that there is none.
         """
-        seen = None
-        if mask is not None:
-            steps = torch.ones((num_steps, mask.shape[1]), dtype=torch.bool, device=mask.device)
-            seen = mask[:, None] & steps.tril(mask.shape[1] - num_steps)
+        seen = seen_steps(num_steps, mask)
         return [partial(layer.attend, mask=seen) for layer in self.layers]
 
     def keep(self, rows: Tensor) -> None:
         """Forget all rows but ``rows``, Long."""
         for layer in self.layers:
             layer.keep(rows)
+
+
+def seen_steps(num_steps: int, mask: Tensor | None) -> Tensor | None:
+    """What each of the last ``num_steps`` steps sees, Bool [R, n, L + n]: steps of its text up to itself.
+
+    Args:
+        mask: Bool [R, L + n], true at steps of the row's text. Unset means that all are, and gives no mask at all.
+    """
+    if mask is None:
+        return None
+    steps = torch.ones((num_steps, mask.shape[1]), dtype=torch.bool, device=mask.device)
+    return mask[:, None] & steps.tril(mask.shape[1] - num_steps)

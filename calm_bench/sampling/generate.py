@@ -114,7 +114,9 @@ def generate_batch(
         return [_generated(row, ended=False) for row in rows]
 
     finished: dict[int, Generated] = {}
-    reader = Reader(model, [row.text for row in rows])
+    # A chunk that a prompt begins gives fewer new tokens than others.
+    most_chunks = 1 + -(-max_new_tokens // model.chunk_size)
+    reader = Reader(model, [row.text for row in rows], most_chunks)
     while True:
         known = [row.known for row in rows]
         # Candidates that are searched are checked as they are drawn: a search through wrong ones takes long.
@@ -127,7 +129,7 @@ def generate_batch(
         for row in realigned:
             _align_with_the_end(row, model.chunk_size, eos_id)
         if realigned:
-            reader = Reader(model, [rows[index].text for index in continuing])
+            reader = Reader(model, [rows[index].text for index in continuing], most_chunks)
         else:
             chunks = sampled.chunks
             if len(continuing) < len(rows):

@@ -1,6 +1,6 @@
 """Texts of unequal lengths read together, chunk by chunk, with a key-value cache.
 
-Shape letters: R rows, K tokens of a chunk, d hidden size.
+Shape letters: R rows, r rows that are still asked for, K tokens of a chunk, d hidden size.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 
 from calm_bench.lm.base import ChunkLanguageModel
+from calm_bench.lm.cache import Cache
+from calm_bench.lm.fixed_cache import FixedCache
+from calm_bench.sampling.recorded import Recorded
 
 
 class Reader:
@@ -19,10 +22,13 @@ class Reader:
     Positions count from each text's own start, so a row's hidden states are those it would have alone.
     """
 
-    def __init__(self, model: ChunkLanguageModel, texts: Sequence[Sequence[int]]) -> None:
-        """Read whole chunks, at least one of each text."""
-        self._model = model
-        self._cache = model.new_cache()
+    def __init__(self, model: ChunkLanguageModel, texts: Sequence[Sequence[int]], more: int | None = None) -> None:
+        """Read whole chunks, at least one of each text.
+
+        Args:
+            more: chunks of each row that are read later, at the most. Where it is known, a GPU does every step by the
+                same operations (:mod:`calm_bench.lm.fixed_cache`).
+        """
         device = next(model.parameters()).device
         longest = max(len(text) for text in texts)
         padding = [longest - len(text) for text in texts]
@@ -31,22 +37,87 @@ class Reader:
         start = torch.tensor(padding, device=device)[:, None] // model.chunk_size
         index = torch.arange(num_chunks, device=device)
         # Without padding, attention needs no mask, which is its fast case.
-        self._mask = index >= start if any(padding) else None
-        self._next = num_chunks - start  # [R, 1]
+        mask = index >= start if any(padding) else None
         positions = (index - start).clamp_min(0)
-        self.hidden = model.read(tokens, positions, self._cache, self._mask)[:, -1]
+        cache = model.new_cache(None if more is None or device.type == "cpu" else num_chunks + more)
+        self.hidden = model.read(tokens, positions, cache, mask)[:, -1]
+        following = num_chunks - start  # [R, 1]
+        self._steps: _GrowingSteps | _FixedSteps
+        if isinstance(cache, FixedCache):
+            self._steps = _FixedSteps(model, cache, following)
+        else:
+            self._steps = _GrowingSteps(model, cache, following, mask)
 
     def read(self, chunks: Tensor) -> None:
-        """Go on by one chunk per row: Long [R, K]. Afterwards ``hidden`` [R, d] has read it."""
-        if self._mask is not None:
-            self._mask = torch.cat([self._mask, self._mask.new_ones((len(chunks), 1))], dim=1)
-        self.hidden = self._model.read(chunks, self._next, self._cache, self._mask)[:, -1]
-        self._next = self._next + 1
+        """Go on by one chunk per row: Long [r, K]. Afterwards ``hidden`` [r, d] has read it."""
+        self.hidden = self._steps.read(chunks)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Forget all rows but these."""
+        """Forget all rows but these. One may be asked for several times where ``more`` is unset."""
         index = torch.tensor(rows, device=self.hidden.device)
-        self._cache.keep(index)
-        self.hidden, self._next = self.hidden[index], self._next[index]
+        self.hidden = self.hidden[index]
+        self._steps.keep(index)
+
+
+class _GrowingSteps:
+    """Steps over a cache that grows with the texts."""
+
+    def __init__(self, model: ChunkLanguageModel, cache: Cache, following: Tensor, mask: Tensor | None) -> None:
+        """
+        Args:
+            following: Long [R, 1], the position of each row's next chunk.
+            mask: Bool [R, L], false at padding; unset where there is none.
+        """
+        self._model, self._cache, self._next, self._mask = model, cache, following, mask
+
+    def read(self, chunks: Tensor) -> Tensor:
         if self._mask is not None:
-            self._mask = self._mask[index]
+            self._mask = torch.cat([self._mask, self._mask.new_ones((len(chunks), 1))], dim=1)
+        hidden = self._model.read(chunks, self._next, self._cache, self._mask)[:, -1]
+        self._next = self._next + 1
+        return hidden
+
+    def keep(self, rows: Tensor) -> None:
+        self._cache.keep(rows)
+        self._next = self._next[rows]
+        if self._mask is not None:
+            self._mask = self._mask[rows]
+
+
+class _FixedSteps:
+    """Steps of one shape.
+
+    A row that is no longer asked for is read on, with whatever tokens, until half of the rows are such: so the shape
+    changes a few times in a generation and not at the end of every text.
+    """
+
+    def __init__(self, model: ChunkLanguageModel, cache: FixedCache, following: Tensor) -> None:
+        """
+        Args:
+            following: as of :class:`_GrowingSteps`.
+        """
+        self._model, self._cache, self._next = model, cache, following
+        self._asked: Tensor | None = None
+        """Long [r], those of the R rows that are still asked for; unset means all."""
+        self._step = Recorded(self._hidden)
+
+    def read(self, chunks: Tensor) -> Tensor:
+        if self._asked is None:
+            return self._step(chunks)
+        every = chunks.new_zeros((len(self._next), chunks.shape[1]))
+        every[self._asked] = chunks
+        return self._step(every)[self._asked]
+
+    def keep(self, rows: Tensor) -> None:
+        rows = rows if self._asked is None else self._asked[rows]
+        if len(self._next) // 2 < len(rows) < len(self._next):
+            self._asked = rows
+            return
+        self._cache.keep(rows)
+        self._next, self._asked = self._next[rows], None
+        self._step = Recorded(self._hidden)
+
+    def _hidden(self, chunks: Tensor) -> Tensor:
+        hidden = self._model.read(chunks, self._next, self._cache)[:, -1]
+        self._next += 1  # where it is, since a recorded step reads the same memory every time
+        return hidden

@@ -62,7 +62,7 @@ class MaskedModel(BatchedModel):
     def read_text(self, tokens: Tensor) -> Text:
         return MaskedText(self, tokens)
 
-    def new_cache(self) -> Cache:
+    def new_cache(self, room: int | None = None) -> Cache:
         return MaskedCache(self.backbone.config)
 
     def read(self, tokens: Tensor, positions: Tensor, cache: Cache, mask: Tensor | None = None) -> Tensor:
