@@ -25,6 +25,8 @@ MAX_LOGITS_ON_GPU = 1 << 29
 
 CACHED_LOGITS = 1 << 22
 """The same where nothing is to be kept for a backward pass, on a CPU: 16 MB stay near its caches."""
+CACHED_LOGITS_ON_GPU = 1 << 26
+"""On a GPU (256 MB in fp32), where several tensors of this size are held to draw from them."""
 SOFTMAX_LOGITS = 1 << 18
 """Logits whose softmax is computed at once on a CPU: 1 MB."""
 _MIN_ROWS = 128
@@ -33,7 +35,7 @@ _MIN_ROWS = 128
 
 def decoding_rows(weight: Tensor) -> int:
     """Rows whose logits with ``weight`` [vocabulary, width] are best made together when only their argmax is wanted."""
-    return max(_MIN_ROWS, (CACHED_LOGITS if weight.device.type == "cpu" else MAX_LOGITS) // weight.shape[0])
+    return max(_MIN_ROWS, (CACHED_LOGITS if weight.device.type == "cpu" else CACHED_LOGITS_ON_GPU) // weight.shape[0])
 
 
 def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, max_logits: int | None = None) -> Tensor:

@@ -17,10 +17,19 @@ from calm_bench.arithmetic import Precision, resolve_precision
 from calm_bench.config import Autoencoder, Evaluation, LanguageModel, Samples, Training
 from calm_bench.families.base import family_of
 from calm_bench.flops import CostBreakdown, autoencoder_parameter_count, parameter_count
-from calm_bench.part_memory import CACHED_LOGITS, MAX_LOGITS, MAX_LOGITS_ON_GPU, backbone_kept, cross_entropy_peak
+from calm_bench.part_memory import (
+    CACHED_LOGITS,
+    CACHED_LOGITS_ON_GPU,
+    MAX_LOGITS,
+    MAX_LOGITS_ON_GPU,
+    backbone_kept,
+    cross_entropy_peak,
+)
+from calm_bench.sampling.block_sizes import samples_at_once
 
 __all__ = [
     "CACHED_LOGITS",
+    "CACHED_LOGITS_ON_GPU",
     "MAX_LOGITS",
     "MAX_LOGITS_ON_GPU",
     "Memory",
@@ -33,9 +42,7 @@ __all__ = [
 
 FLOAT = 4
 """Bytes of a number in fp32."""
-BLOCK_SAMPLES = 4096
-"""As in :mod:`calm_bench.sampling.continuations`."""
-MAX_SCORES = 1 << 23
+MAX_SCORES = {"cpu": 1 << 23, "cuda": 1 << 29}
 """As in :mod:`calm_bench.lm.tree`."""
 WINDOWS_AT_ONCE = 16
 """As in :mod:`evals.evaluate`."""
@@ -129,11 +136,14 @@ def evaluation_memory(
     rows = WINDOWS_AT_ONCE * steps
     cache = 2.0 * rows * model.hidden_size / model.num_attention_heads * model.key_value_heads * model.num_layers
     reading = rows * (4.0 * model.hidden_size + 3.0 * model.intermediate_size)
-    samples = max(BLOCK_SAMPLES, WINDOWS_AT_ONCE * evaluation.num_samples)
+    samples = max(samples_at_once(device), WINDOWS_AT_ONCE * evaluation.num_samples)
+    if device == "cuda":
+        # Fewer than are continued together may be all there are.
+        samples = min(samples, rows * evaluation.num_samples)
     drawing = family_of(model).drawing(model, autoencoder, vocab_size, samples, device)
     # Later chunks of a sample attend to the window before them: scores, beside their mask and their softmax.
     nodes = samples * steps * model.num_attention_heads if model.chunk_size < _HORIZON else 0
-    attending = 3.0 * min(nodes, MAX_SCORES)
+    attending = 3.0 * min(nodes, MAX_SCORES[device])
     return Memory(_reader(model, autoencoder, vocab_size, cache, max(reading, drawing + attending), device))
 
 

@@ -13,6 +13,7 @@ Device = Literal["cpu", "cuda"]
 MAX_LOGITS = 1 << 24
 MAX_LOGITS_ON_GPU = 1 << 29
 CACHED_LOGITS = 1 << 22
+CACHED_LOGITS_ON_GPU = 1 << 26
 """As in :mod:`calm_bench.blockwise`, which cannot be imported without torch; a test compares them."""
 
 
@@ -28,7 +29,7 @@ def cross_entropy_peak(rows: float, width: int, vocab_size: int, device: Device)
 
 def logits_held(samples: int, vocab_size: int, device: Device) -> float:
     """Logits that are held at once while ``samples`` tokens are drawn or decoded."""
-    logits = float(max(CACHED_LOGITS if device == "cpu" else MAX_LOGITS, 128 * vocab_size))
+    logits = float(max(CACHED_LOGITS if device == "cpu" else CACHED_LOGITS_ON_GPU, 128 * vocab_size))
     return min(logits, samples * float(vocab_size))
 
 

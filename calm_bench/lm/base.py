@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Generator, Tensor, nn
 
 from calm_bench.config import LanguageModel as LanguageModelConfig
@@ -73,6 +74,23 @@ def deferred_checks() -> Iterator[DeferredChecks]:
         yield checks
     finally:
         _deferred.reset(token)
+
+
+@contextmanager
+def one_check() -> Iterator[None]:
+    """All that :func:`require_finite` is asked inside is answered at the end, by one wait; inside
+    :func:`deferred_checks`, when that is settled.
+
+    Raises:
+        NotFinite: at the end, as :func:`require_finite`.
+    """
+    if _deferred.get() is not None:
+        yield
+        return
+    with deferred_checks() as checks:
+        yield
+    if checks.noted:
+        checks.settle(torch.stack([finite for finite, _ in checks.noted]).tolist())
 
 
 def _require(is_finite: bool, what: str) -> None:

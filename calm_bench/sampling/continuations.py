@@ -23,16 +23,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from calm_bench.lm.base import ChunkLanguageModel, require_finite
+from calm_bench.lm.base import ChunkLanguageModel, one_check, require_finite
 from calm_bench.lm.tree import Text
 from calm_bench.sampling.agreement import Agreement
+from calm_bench.sampling.block_sizes import samples_at_once
 from calm_bench.sampling.window_noise import Units
-
-BLOCK_SAMPLES = 4096
-"""Samples that are continued together, unless a single unit of every window has more."""
 
 
 @torch.no_grad()
+@one_check()
 def sample_continuations(
     model: ChunkLanguageModel,
     windows: Tensor,
@@ -41,7 +40,7 @@ def sample_continuations(
     horizon: int,
     generators: Sequence[torch.Generator],
     targets: Tensor | None = None,
-    block_samples: int = BLOCK_SAMPLES,
+    block_samples: int | None = None,
 ) -> Tensor:
     """Continue ``windows[w, :t]`` by ``horizon`` tokens, ``num_samples`` times for every position t.
 
@@ -56,7 +55,8 @@ def sample_continuations(
             target, or has reached its end, and differs from every other sample of its position is not continued, since
             no longer n-gram of it can match anything: its later tokens are -1. All others are those drawn without
             targets.
-        block_samples: affects speed and memory only.
+        block_samples: samples continued together, unless a single unit of every window has more; unset means as many as
+            suit the device. Affects speed and memory only.
 
     Returns:
         Long ``[W, P, S, H]``, on the model's device.
@@ -76,7 +76,7 @@ def sample_continuations(
     read = torch.tensor([position // chunk_size for position in positions], device=device)
 
     per_unit = len(windows) * units.positions * num_samples
-    per_block = units.positions * max(1, block_samples // per_unit)
+    per_block = units.positions * max(1, (block_samples or samples_at_once(device.type)) // per_unit)
     parts = []
     for begin in range(0, len(positions), per_block):
         block = slice(begin, min(begin + per_block, len(positions)))

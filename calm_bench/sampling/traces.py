@@ -19,13 +19,11 @@ import torch
 from torch import Generator, Tensor
 
 from calm_bench import blockwise
-from calm_bench.lm.base import require_finite
+from calm_bench.lm.base import one_check, require_finite
 from calm_bench.lm.exact import ChunkState, ExactModel, rows_of
 from calm_bench.lm.tree import Nodes, Text
 from calm_bench.sampling.agreement import STOPPED
-
-BLOCK_SAMPLES = 4096
-"""Samples that are continued together, unless a single position of every window has more."""
+from calm_bench.sampling.block_sizes import samples_at_once
 
 
 class Traces(NamedTuple):
@@ -40,6 +38,7 @@ class Traces(NamedTuple):
 
 
 @torch.no_grad()
+@one_check()
 def trace_continuations(
     model: ExactModel,
     windows: Tensor,
@@ -49,7 +48,7 @@ def trace_continuations(
     generators: Sequence[Generator],
     squared: bool = False,
     until_apart: bool = False,
-    block_samples: int = BLOCK_SAMPLES,
+    block_samples: int | None = None,
 ) -> Traces:
     """Trace ``windows[w, :t]`` for every position t.
 
@@ -63,7 +62,8 @@ def trace_continuations(
         squared: draw every token with probability proportional to ``p(v)^2`` instead of ``p(v)``.
         until_apart: a sample that has parted from all others of its position is not continued: its later tokens are
             -1, its later collision probabilities 0. All others are those traced without this.
-        block_samples: affects speed and memory only.
+        block_samples: samples continued together, unless a single position of every window has more; unset means as
+            many as suit the device. Affects speed and memory only.
 
     Raises:
         ValueError: positions outside the window or inside a chunk, or too few generators.
@@ -98,7 +98,7 @@ def trace_continuations(
     target = likelihood.unflatten(0, (len(windows), -1))[:, column, wanted % size]
     collision = first.collision[rows]  # [W, P]
 
-    per_block = max(1, block_samples // (len(windows) * num_samples))
+    per_block = max(1, (block_samples or samples_at_once(device.type)) // (len(windows) * num_samples))
     blocks = [slice(begin, begin + per_block) for begin in range(0, len(positions), per_block)]
     walks = [
         _Walk(model, text, read[block] // size, uniform[:, block], squared, until_apart).run(
@@ -245,19 +245,30 @@ def _draw(
     samples = row_of.flatten()
     tokens = torch.zeros_like(samples)
     collision, likelihood = [], [state[0].new_zeros(0, dtype=torch.float32)]
-    for start in range(0, number, rows):
+    starts = range(0, number, rows)
+    of_blocks = [samples] * len(starts) if uniform is None else _of_blocks(samples, rows, len(starts))
+    for start, here in zip(starts, of_blocks, strict=True):
         weights = model.next_probabilities(tuple(part[start : start + rows] for part in state))
         squares = weights.square()
         collision.append(squares.sum(dim=-1))
-        require_finite(collision[-1], "logits")
         if targets is not None:
             likelihood.append(weights.gather(1, targets[start : start + rows, None])[:, 0])
         if uniform is None:
             continue
-        here = ((samples >= start) & (samples < start + rows)).nonzero()[:, 0]
         row = samples[here] - start
         tokens[here] = _select(squares if squared else weights, row, uniform.flatten()[here])
-    return _Drawn(torch.cat(collision), tokens.view(row_of.shape), torch.cat(likelihood))
+    collided = torch.cat(collision)
+    require_finite(collided, "logits")
+    return _Drawn(collided, tokens.view(row_of.shape), torch.cat(likelihood))
+
+
+def _of_blocks(rows: Tensor, size: int, count: int) -> list[Tensor]:
+    """Which of ``rows``, Long ``[Q]``, lie in each of ``count`` blocks of ``size``: a GPU is waited for once."""
+    if count == 1:
+        return [torch.arange(len(rows), device=rows.device)]
+    block = rows.div(size, rounding_mode="floor")
+    sizes = rows.new_zeros(count).scatter_add(0, block, torch.ones_like(block))
+    return list(block.argsort(stable=True).split(sizes.tolist()))
 
 
 def _select(weights: Tensor, row: Tensor, uniform: Tensor) -> Tensor:
@@ -272,7 +283,7 @@ def _select(weights: Tensor, row: Tensor, uniform: Tensor) -> Tensor:
 
 def _rows(model: ExactModel, hidden: Tensor) -> int:
     """Rows whose distributions are held at once."""
-    logits = blockwise.CACHED_LOGITS if hidden.device.type == "cpu" else blockwise.MAX_LOGITS
+    logits = blockwise.CACHED_LOGITS if hidden.device.type == "cpu" else blockwise.CACHED_LOGITS_ON_GPU
     return max(1, logits // model.vocab_size)
 
 

@@ -11,7 +11,6 @@ import pytest
 from calm_bench import blockwise, memory
 from calm_bench.config import Experiment
 from calm_bench.lm import tree
-from calm_bench.sampling import continuations
 from evals import evaluate
 
 WITHIN = 0.25
@@ -85,8 +84,8 @@ def test_constants_are_those_of_the_code() -> None:
     assert memory.MAX_LOGITS == blockwise.MAX_LOGITS
     assert memory.MAX_LOGITS_ON_GPU == blockwise.MAX_LOGITS_ON_GPU
     assert memory.CACHED_LOGITS == blockwise.CACHED_LOGITS
-    assert memory.BLOCK_SAMPLES == continuations.BLOCK_SAMPLES
-    assert memory.MAX_SCORES == tree.MAX_SCORES
+    assert memory.CACHED_LOGITS_ON_GPU == blockwise.CACHED_LOGITS_ON_GPU
+    assert memory.MAX_SCORES == {"cpu": tree.MAX_SCORES, "cuda": tree.MAX_SCORES * tree.ON_GPU}
     assert memory.WINDOWS_AT_ONCE == evaluate.WINDOWS_AT_ONCE
 
 

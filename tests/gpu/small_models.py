@@ -49,9 +49,9 @@ class Case:
     noise: Callable[[Tensor], tuple[Tensor, ...]]
 
 
-def autoencoder() -> Autoencoder:
+def autoencoder(chunk_size: int = CHUNK_SIZE) -> Autoencoder:
     torch.manual_seed(0)
-    return Autoencoder(AutoencoderConfig.model_validate(AUTOENCODER_SIZES), CHUNK_SIZE, VOCAB_SIZE)
+    return Autoencoder(AutoencoderConfig.model_validate(AUTOENCODER_SIZES), chunk_size, VOCAB_SIZE)
 
 
 def settings_of(kind: str) -> dict[str, Any]:
@@ -62,9 +62,11 @@ def settings_of(kind: str) -> dict[str, Any]:
     return {**sizes, "chunk_size": CHUNK_SIZE, "head": HEADS.get(kind, {"kind": kind})}
 
 
-def language_model(kind: str) -> ChunkLanguageModel:
-    config = LanguageModel.model_validate(settings_of(kind))
-    return build_language_model(config, VOCAB_SIZE, autoencoder() if config.needs_autoencoder else None, seed=0)
+def language_model(kind: str, **changed: Any) -> ChunkLanguageModel:
+    """Of :func:`settings_of`, with what is ``changed``."""
+    config = LanguageModel.model_validate(settings_of(kind) | changed)
+    inner = autoencoder(config.chunk_size) if config.needs_autoencoder else None
+    return build_language_model(config, VOCAB_SIZE, inner, seed=0)
 
 
 def tokens(batch_size: int) -> Tensor:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor
 
+from calm_bench import blockwise
 from calm_bench.config import Training
 from calm_bench.lm import Calm, ChunkLanguageModel
+from calm_bench.lm.exact import ExactModel
 from calm_bench.sampling.continuations import sample_continuations
 from calm_bench.sampling.generate import generate_batch
 from calm_bench.seeding import generator
@@ -26,6 +28,7 @@ from tests.gpu.small_models import (
     HEAD_KINDS,
     LANGUAGE_MODELS,
     LENGTH,
+    VOCAB_SIZE,
     autoencoder,
     language_model,
     tokens,
@@ -129,21 +132,45 @@ SCORED_BATCH = 40
 """Waits of a scored batch of windows, at the most; a backbone of any depth."""
 
 
-@pytest.mark.parametrize("estimator", ["best", "paper"])
-@pytest.mark.parametrize("kind", LANGUAGE_MODELS)
-def test_a_scored_batch_waits_seldom(gpu: PretendedGpu, kind: str, estimator: str) -> None:
-    """Every model over two chunks of an n-gram, by the estimators of both protocols."""
-    model = language_model(kind).eval().to(GPU)
-    sampler, windows = ModelSampler(model), tokens(3).numpy()
-    positions = list(range(CHUNK_SIZE, LENGTH - 3 * CHUNK_SIZE + 1, CHUNK_SIZE))
-    names: dict[str, Estimator] = {"best": "all-pairs", "paper": "teacher-forced"}
-    if kind == "token":
-        names = {"best": "exact", "paper": "two-prefix"}
-    arguments = (windows, positions, 4, (1, 2, 3, 4), [1, 2, 3], names[estimator])
+def waits_of_scoring(
+    gpu: PretendedGpu, model: ChunkLanguageModel, num_samples: int, protocol: Literal["matched", "paper"] = "matched"
+) -> Counter[str]:
+    """Of a batch of three windows, at every chunk that leaves room for the chunks of an n-gram."""
+    size, is_exact = model.chunk_size, isinstance(model, ExactModel)
+    estimator: Estimator = "exact" if is_exact else "all-pairs"
+    if protocol == "paper":
+        estimator = "two-prefix" if is_exact else "two-sample" if size >= 4 else "teacher-forced"
+    sampler, windows = ModelSampler(model.eval().to(GPU)), tokens(3).numpy()
+    positions = list(range(size, LENGTH - 4 - size + 1, size))
+    arguments = (windows, positions, num_samples, (1, 2, 3, 4), [1, 2, 3], estimator)
     score_windows(sampler, *arguments)  # the decoder's weights are checked once
     gpu.waits.clear()
     score_windows(sampler, *arguments)
-    assert gpu.waits.total() < SCORED_BATCH, gpu.waits
+    return Counter(gpu.waits)
+
+
+@pytest.mark.parametrize("protocol", ["matched", "paper"])
+@pytest.mark.parametrize("kind", LANGUAGE_MODELS)
+def test_a_scored_batch_waits_seldom(gpu: PretendedGpu, kind: str, protocol: Literal["matched", "paper"]) -> None:
+    """Every model over two chunks of an n-gram, by the estimators of both protocols."""
+    waits = waits_of_scoring(gpu, language_model(kind), 4, protocol)
+    assert waits.total() < SCORED_BATCH, waits
+
+
+CHUNKS = ["patch", "multi_token", "block_diffusion", "energy"]
+
+
+@pytest.mark.parametrize(("kind", "size"), [("token", 1), *((kind, size) for kind in CHUNKS for size in (2, 4))])
+def test_a_scored_batch_waits_as_often_whatever_its_size(
+    gpu: PretendedGpu, kind: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More layers, thousands of samples, and a vocabulary of which few rows are held at once."""
+    few = waits_of_scoring(gpu, language_model(kind, chunk_size=size, num_layers=1), 4)
+    monkeypatch.setattr(blockwise, "CACHED_LOGITS_ON_GPU", 8 * VOCAB_SIZE)
+    many = waits_of_scoring(gpu, language_model(kind, chunk_size=size, num_layers=3), 110)
+    assert many.total() < SCORED_BATCH, many
+    # Where few samples agree, none may be left to go on.
+    assert many.total() <= few.total() + 6, many - few
 
 
 GENERATED_STEP = 1
