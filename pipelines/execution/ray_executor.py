@@ -174,7 +174,7 @@ class RayExecutor:
         error = done.exception()
         if error is not None:
             self._has_lost.set()
-            future.set_exception(_lost(stage, error, kernel_kills() > kills_before))
+            future.set_exception(_lost(stage, error, kernel_kills() > kills_before, self._ray.logs))
         elif isinstance(answer := done.result(), Exception):
             future.set_exception(answer)
         else:
@@ -238,12 +238,16 @@ def _perform_on(node: str, store: Store, stage: Stage, *rest: Any) -> dict[str, 
             task.remote(DriverCode.here(), pickled(_perform, store, stage, *rest, True))
         )
     except ray.exceptions.RayError as error:
-        return _lost(stage, error, kernel_killed=False)
+        return _lost(stage, error, kernel_killed=False, logs=None)
     return answer
 
 
-def _lost(stage: Stage, error: BaseException, kernel_killed: bool) -> StageError:
-    """What Ray tells of a stage whose worker gave no answer."""
+def _lost(stage: Stage, error: BaseException, kernel_killed: bool, logs: str | None) -> StageError:
+    """What Ray tells of a stage whose worker gave no answer, in one line.
+
+    Args:
+        logs: the folder of Ray's own logs on each node, where the rest is; None where that is not known.
+    """
     import ray.exceptions as of_ray
 
     first_line = next(iter(str(error).strip().splitlines()), "")
@@ -263,8 +267,9 @@ def _lost(stage: Stage, error: BaseException, kernel_killed: bool) -> StageError
         of_ray.RpcError,
     )
     cause: Cause = "transient" if isinstance(error, transient) else "permanent"
+    rest = "" if logs is None else f"Ray's logs of it are in {logs} on its node. "
     return StageError(
-        f"{stage}: its Ray worker was lost or could not start ({named}). "
+        f"{stage}: its Ray worker was lost or could not start ({named}). {rest}"
         "What it had saved is kept; --retry-failed continues from there.",
         str(error),
         cause,

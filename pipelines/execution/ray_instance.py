@@ -47,6 +47,8 @@ class RayInstance:
         self._tasks = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
+        self.logs: str | None = None
+        """The folder of Ray's own logs on each node; None before it has started, and where Ray does not tell."""
 
     def do(self, task: Callable[[], None], refuse: Callable[[ExecutorError], None]) -> None:
         """Have ``task`` done once Ray has started, after those that were given before. Returns at once.
@@ -120,7 +122,7 @@ class RayInstance:
         execution = self._execution
         try:
             with environment(variables_for(execution)):
-                _connect(execution)
+                self.logs = _connect(execution)
         except ExecutorError as error:
             return error
         except BaseException as error:
@@ -144,8 +146,11 @@ class RayInstance:
         end_all(workers)
 
 
-def _connect(execution: Execution) -> None:
+def _connect(execution: Execution) -> str | None:
     """Start a private Ray, or connect to a cluster's.
+
+    Returns:
+        The folder of its logs.
 
     Raises:
         ExecutorError: it is known before that this cannot be.
@@ -173,32 +178,39 @@ def _connect(execution: Execution) -> None:
         _wait_for_listener(execution.address, ray.util.get_node_ip_address())
     # Not left unset: Ray would then join an instance that somebody else started on this machine.
     address = execution.address or "local"
-    for attempt in range(START_ATTEMPTS):
+    attempts_left = START_ATTEMPTS
+    while True:
         try:
-            _init(execution, address, options)
-            return
+            return _init(execution, address, options)
         except Exception:
             ray.shutdown()
             if execution.address is not None:
                 raise
             end_all(_half_started())
-            if attempt + 1 == START_ATTEMPTS:
+            attempts_left -= 1
+            if not attempts_left:
                 raise
 
 
-def _init(execution: Execution, address: str, options: dict[str, Any]) -> None:
+def _init(execution: Execution, address: str, options: dict[str, Any]) -> str | None:
+    """
+    Returns:
+        The folder of Ray's logs; None through a client (``ray://``), which is not told.
+    """
     import ray
 
     with tempfile.TemporaryDirectory(prefix="calm-bench-") as empty:
         packages: dict[str, Any] = {} if execution.address is None else travelling_code()
         try:
             # Where there is a working directory, Ray does not put the driver's before all else on the workers' path.
-            ray.init(address, runtime_env={**packages, "working_dir": empty}, **options)
+            context = ray.init(address, runtime_env={**packages, "working_dir": empty}, **options)
         except ValueError as error:
             if execution.address is None or "runtime env" not in str(error):
                 raise
             # A job that was submitted with a working directory of its own keeps that one.
-            ray.init(address, runtime_env=packages, **options)
+            context = ray.init(address, runtime_env=packages, **options)
+    session = getattr(context, "address_info", {}).get("session_dir")
+    return None if session is None else os.path.join(session, "logs")
 
 
 def _wait_for_listener(address: str, own_address: str) -> None:

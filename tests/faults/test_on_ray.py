@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import signal
 import subprocess
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -87,7 +89,8 @@ def test_a_driver_that_is_told_to_stop_or_killed(
 def test_a_lost_node(store: Store, command: Command, undisturbed: Outcome) -> None:
     """Two nodes of a cluster that the study connects to; the one that trains the language model goes.
 
-    Ray publishes the last lines of the dead node's log to drivers, some forty of them: one line of ours stands for it.
+    Ray publishes the last lines of the dead node's log to drivers, some twenty of them: one line of ours stands for
+    them, and names the folder where they are.
     """
     from ray.cluster_utils import Cluster
 
@@ -109,4 +112,9 @@ def test_a_lost_node(store: Store, command: Command, undisturbed: Outcome) -> No
     told = [line for line in said.splitlines() if "its Ray worker was lost" in line]
     assert len(told) == 1, said
     assert not [line for line in said.splitlines() if "raylet" in line.lower() and line not in told], said
+    named = re.search(r"Ray's logs of it are in (\S+) on its node", told[0])
+    assert named is not None, told[0]
+    published = [log for path in Path(named[1]).glob("*.log") if "Raylet is terminated" in (log := path.read_text())]
+    assert len(published) == 1
+    assert len(published[0].split("lines of the Raylet logs:")[1].splitlines()) > 10
     assert outcome_in(store) == undisturbed
