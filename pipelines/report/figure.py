@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from calm_bench.overrides import ConfigurationError
 from pipelines.common.canvas import FAINT, INK, MARKERS, PALETTE, canvas, quiet, write
 from pipelines.common.numbers import printable
 from pipelines.report.label_places import separate
+from pipelines.report.log_marks import flops_label, log_marks
 from pipelines.report.pgf import write_pgf
 from pipelines.results.error_unit import errors_over
 from pipelines.results.leaderboard import Group, Leaderboard
@@ -35,6 +35,8 @@ PANEL_INCHES = 4.5
 """Width from which a picture of a given size has room for both panels."""
 SMALL = 7.0
 """Points of the text in a picture of a given size, as captions of papers have them."""
+DRAWN = 0.83
+"""Share of a panel's width that its axis takes, at least."""
 Size = tuple[float, float]
 
 
@@ -90,13 +92,16 @@ def picture(leaderboard: Leaderboard, size: Size | None = None) -> Iterator[Figu
             yield figure
         return
     rows, looks = len(leaderboard.groups), looks_of(leaderboard)
-    with canvas(11, 4.7 * rows) as figure:
+    width = 11.0
+    with canvas(width, 4.7 * rows) as figure:
         panels = figure.subfigures(rows, 1, squeeze=False)
         for panel, group in zip(panels[:, 0], leaderboard.groups, strict=True):
             left, right = panel.subplots(1, 2, sharey=True)
-            _panel(left, group, looks, "total_training_flops", "training FLOPs (language model and autoencoder)")
+            training = "training FLOPs (language model and autoencoder)"
+            _panel(left, group, looks, "total_training_flops", training, width / 2)
             modes = " or ".join(sorted({printable(entry.decode_mode) for entry in group.entries}))
-            _panel(right, group, looks, "inference_flops_per_token", f"inference FLOPs per token ({modes})")
+            inference = f"inference FLOPs per token ({modes})"
+            _panel(right, group, looks, "inference_flops_per_token", inference, width / 2)
             left.set_ylabel("BrierLM (higher is better)", color=INK)
             studies = ", ".join(sorted({printable(entry.study) for entry in group.entries}))
             panel.suptitle(
@@ -129,16 +134,27 @@ def _for_a_paper(leaderboard: Leaderboard, size: Size) -> Iterator[Figure]:
     (group,), looks = leaderboard.groups, looks_of(leaderboard)
     with canvas(*size, font_size=SMALL) as figure:
         panels = figure.subplots(1, 2 if size[0] >= PANEL_INCHES else 1, sharey=True, squeeze=False)[0]
-        _panel(panels[0], group, looks, "total_training_flops", "training FLOPs", SMALL)
+        inches = size[0] / len(panels)
+        _panel(panels[0], group, looks, "total_training_flops", "training FLOPs", inches, SMALL)
         if len(panels) > 1:
-            _panel(panels[1], group, looks, "inference_flops_per_token", "inference FLOPs per token", SMALL)
+            _panel(panels[1], group, looks, "inference_flops_per_token", "inference FLOPs per token", inches, SMALL)
         panels[0].set_ylabel("BrierLM", color=INK)
         _legend(panels[0], group, looks, SMALL)
         _settle(figure)
         yield figure
 
 
-def _panel(axes: Axes, group: Group, looks: Looks, cost: Cost, label: str, font_size: float = 9.5) -> None:
+def _panel(
+    axes: Axes, group: Group, looks: Looks, cost: Cost, label: str, inches: float, font_size: float = 9.5
+) -> None:
+    """One of the pictures of a protocol.
+
+    Args:
+        label: of the horizontal axis.
+        inches: width of the panel.
+        font_size: points of the points' labels.
+    """
+    import matplotlib
     from matplotlib.ticker import FixedLocator, NullFormatter
 
     axes.set_xscale("log")
@@ -184,8 +200,9 @@ def _panel(axes: Axes, group: Group, looks: Looks, cost: Cost, label: str, font_
         )
     _limits(axes, entries, cost)
     low, high = axes.get_xlim()
-    axes.xaxis.set_major_locator(FixedLocator(_marks(low, high)))
-    axes.xaxis.set_major_formatter(_flops)
+    marks = log_marks(low, high, DRAWN * inches * 72, matplotlib.rcParams["font.size"])
+    axes.xaxis.set_major_locator(FixedLocator(marks))
+    axes.xaxis.set_major_formatter(flops_label)
     axes.xaxis.set_minor_formatter(NullFormatter())
     if len(entries) <= LABELLED:
         for entry in entries:
@@ -252,19 +269,3 @@ def _caption(group: Group) -> str:
         f"Bars: one standard error over {errors_over(group.entries)} ({counted}). Thin line on the left: from the "
         f"language model's own FLOPs to those with its autoencoder.\nProtocol {group.protocol_hash}."
     )
-
-
-def _marks(low: float, high: float) -> list[float]:
-    """Round numbers between ``low`` and ``high``; our own, since a locator falls back to linear marks on a short axis
-    and their labels would repeat."""
-    steps = (1, 1.5, 2, 3, 4, 5, 7) if high / low < 10 else (1, 2, 5) if high / low < 1000 else (1,)
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
-
-
-def _flops(value: float, _position: float) -> str:
-    """``2·10¹³``, ``1.5·10¹³``, ``10¹³``."""
-    exponent = math.floor(math.log10(value) + 1e-9)
-    mantissa = f"{value / 10.0**exponent:g}"
-    raised = str(exponent).translate(str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"))
-    return f"10{raised}" if mantissa == "1" else f"{mantissa}·10{raised}"

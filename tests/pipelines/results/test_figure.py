@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+import math
 import re
 import struct
 from collections.abc import Callable
@@ -120,6 +122,29 @@ def test_labels_cover_neither_each_other_nor_points(
             for number, box in enumerate(boxes):
                 assert not any(box.overlaps(other) for other in boxes[:number]), axes.texts[number].get_text()
                 assert not any(box.contains(*point) for point in points), axes.texts[number].get_text()
+
+
+@pytest.mark.parametrize("size", [None, "3.3x2.4", "2x2", "7x2.4"])
+@pytest.mark.parametrize("span", [1.0, 2.0, 2.5, 13.0, 300.0, 1e7])
+def test_a_value_can_be_read_off_every_axis(make_entry: Callable[..., Entry], size: str | None, span: float) -> None:
+    """Within a decade too, and within a part of one that holds points; no label covers another."""
+    prices = [2e12 * span**part for part in (0.0, 0.5, 1.0)]
+    rows = [
+        make_entry(label=str(trial), trial=trial, total_training_flops=price, training_flops=price)
+        for trial, price in enumerate(prices)
+    ]
+    with picture(Leaderboard(rows), None if size is None else parse_size(size)) as figure:
+        canvas: Any = figure.canvas
+        axes = figure.get_axes()[0]
+        boxes = [label.get_window_extent(canvas.get_renderer()) for label in axes.get_xticklabels()]
+        assert not any(box.overlaps(other) for box, other in itertools.pairwise(boxes))
+        assert len(boxes) >= (3 if size != "2x2" else 2)
+        low, high = axes.get_xlim()
+        # No stretch of the axis is without a number, not even one that begins or ends it.
+        inner = [mark for mark in axes.get_xticks() if low <= mark <= high]
+        places = [0.0, *(math.log(mark / low) / math.log(high / low) for mark in inner), 1.0]
+        longest = max(after - before for before, after in itertools.pairwise(places))
+        assert longest < {None: 0.26, "2x2": 0.5}.get(size, 0.3), inner
 
 
 @pytest.mark.parametrize("gap", [0.1, 0.57, 1.5])
