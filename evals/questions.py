@@ -11,11 +11,13 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from lm_eval.api.task import ConfigurableTask
 
 from calm_bench.registry import did_you_mean
+from evals.answer_labels import as_template, check_answer, check_contest, check_label, check_text
 from evals.generation_requests import read_request
 from evals.protocol import EvaluationError
 from evals.task_files import TaskFileError
@@ -34,6 +36,13 @@ class FileTask(ConfigurableTask):  # type: ignore[misc]
         settings.pop("class", None)
         self._where = str(settings.pop(WHERE, settings.get("task")))
         super().__init__(config=settings)
+
+    @property
+    def is_ones_own(self) -> bool:
+        """Whether the file is not one of lm-eval's, read with data from elsewhere."""
+        import lm_eval
+
+        return Path(str(lm_eval.__file__)).parent not in Path(self._where).absolute().parents
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Load the data set and check it.
@@ -68,6 +77,9 @@ WHERE = "calm_bench_where"
 
 def check_questions(task: Any, where: str, limit: int | None = None) -> None:
     """Look at the first ``limit`` questions of a task; tasks that are programs of their own are left alone.
+
+    Equal or single choices are refused in a task file of one's own, which can be put right. Those of lm-eval's tasks
+    are what others were scored on.
 
     Raises:
         TaskFileError: one that cannot be asked or has no right answer; names it by its number, from 1.
@@ -123,13 +135,30 @@ def _check_question(task: ConfigurableTask, document: Mapping[str, Any], where: 
     text, target = _made(task, "doc_to_text", document, where), _made(task, "doc_to_target", document, where)
     if text is None:
         raise TaskFileError(f"{where}: doc_to_text gives no text")
-    if task.OUTPUT_TYPE == "multiple_choice":
-        _check_choices(task, document, text, target, where)
-    elif task.OUTPUT_TYPE == "loglikelihood" and not str(target):
+    kind = task.OUTPUT_TYPE
+    if kind in ("loglikelihood", "loglikelihood_rolling") and not isinstance(target, str):
+        raise TaskFileError(
+            f"{where}: doc_to_target gives {target!r}, which is no text to score{as_template(task, 'doc_to_target')}"
+        )
+    if kind == "loglikelihood" and not target:
         raise TaskFileError(f"{where}: doc_to_target is empty, so there is no continuation to score")
+    has_choices = kind == "generate_until" and task.get_config("doc_to_choice") is not None
+    if kind != "multiple_choice" and not has_choices:
+        return
+    choices = _choices(task, document, where)
+    check_text(task, document, text, where)
+    if callable(task.get_config("process_results")):
+        return  # which says itself what is right
+    if kind == "generate_until":
+        # lm-eval takes the choice of that number for the right answer, and fails at anything else.
+        check_label(task, document, target, choices, where, by_text=False)
+    else:
+        check_answer(task, document, text, target, choices, where)
+        if isinstance(task, FileTask) and task.is_ones_own and not isinstance(text, int):
+            check_contest(task, target, choices, where)
 
 
-def _check_choices(task: ConfigurableTask, document: Mapping[str, Any], text: Any, target: Any, where: str) -> None:
+def _choices(task: ConfigurableTask, document: Mapping[str, Any], where: str) -> Sequence[str]:
     choices = _made(task, "doc_to_choice", document, where)
     if not isinstance(choices, Sequence) or isinstance(choices, str) or not choices:
         raise TaskFileError(f"{where}: doc_to_choice must give a list of choices, found {choices!r}")
@@ -137,36 +166,7 @@ def _check_choices(task: ConfigurableTask, document: Mapping[str, Any], text: An
         if not isinstance(choice, str) or not choice:
             what = "is empty" if choice in ("", None) else f"is no text ({choice!r})"
             raise TaskFileError(f"{where}: choice {number} of {len(choices)} {what}")
-    # Where the choices are questions, the text is the number of the right one.
-    gold = text if isinstance(text, int) else target
-    if callable(task.get_config("process_results")):
-        return  # which says itself what is right
-    # By the first question lm-eval knows what all are; while that one is looked at, it does not know yet.
-    if isinstance(gold, list) != bool(getattr(task, "multiple_target", isinstance(gold, list))):
-        raise TaskFileError(
-            f"{where}: the answer {gold!r} is {'a list' if isinstance(gold, list) else 'no list'}, unlike that of the "
-            "first question: doc_to_target must give lists of numbers for all questions, or for none"
-        )
-    if gold == []:
-        raise TaskFileError(f"{where}: the answer [] names none of its {len(choices)} choices")
-    for label in gold if isinstance(gold, list) else [gold]:
-        if isinstance(label, float) and label.is_integer() and 0 <= label < len(choices):
-            raise TaskFileError(f"{where}: the answer {label!r} is no whole number{_as_whole(task)}")
-        by_number = isinstance(label, int) and 0 <= label < len(choices)
-        by_text = isinstance(label, str) and label in choices and not isinstance(gold, list)
-        if not (by_number or by_text):
-            raise TaskFileError(
-                f"{where}: the answer {label!r} is none of its {len(choices)} choices: doc_to_target must give a "
-                f"number from 0 to {len(choices) - 1}" + ("" if isinstance(gold, list) else ", or the text of a choice")
-            )
-
-
-def _as_whole(task: ConfigurableTask) -> str:
-    """What makes whole numbers of the field of a table that holds them with a decimal point."""
-    field = task.get_config("doc_to_target")
-    if not isinstance(field, str) or field not in task.features:
-        return ": doc_to_target must give one"
-    return f": write doc_to_target: '{{{{{field} | int}}}}'"
+    return choices
 
 
 def _made(task: ConfigurableTask, setting: str, document: Mapping[str, Any], where: str) -> Any:

@@ -57,7 +57,8 @@ def load_tasks(
 
 
 def check_tasks(specifications: Sequence[str], limit: int | None = None) -> None:
-    """Refuse tasks that :func:`load_tasks` would refuse; those that ship here are not loaded for it.
+    """Refuse tasks that :func:`load_tasks` would refuse, or that cannot be scored; those that ship here are not loaded
+    for it.
 
     Raises:
         UnknownName, MissingData, TaskFileError: as :func:`load_tasks`.
@@ -65,7 +66,10 @@ def check_tasks(specifications: Sequence[str], limit: int | None = None) -> None
     from evals.tasks import shipped_tasks
 
     if any(specification not in shipped_tasks() for specification in specifications):
-        load_tasks(specifications, {}, limit)
+        from evals.rehearsal import rehearse
+
+        loaded, _ = load_tasks(specifications, {}, limit)
+        rehearse({name: task for name, task in loaded["tasks"].items() if name not in shipped_tasks()}, limit)
 
 
 def _manager(named: Sequence[TaskName], files: Mapping[TaskName, TaskFile], metadata: Mapping[str, Any]) -> TaskManager:

@@ -268,3 +268,159 @@ def test_truncated_prompts_are_counted(tmp_path: Path) -> None:
     assert score.num_truncated == 1
     assert said == ["mine: 1 of 4 prompts were longer than what is read and lost their beginning"]
     assert run_tasks(model(), [str(path)])[0].num_truncated == 0
+
+
+def answered(answers: list[Any], choices: list[str] | None = None) -> list[dict[str, Any]]:
+    """The questions with other right answers."""
+    own = {} if choices is None else {"choices": choices}
+    return [{**row, "answer": answer, **own} for row, answer in zip(ROWS, answers, strict=False)]
+
+
+@pytest.mark.parametrize("choices", [["true", "false"], ["Yes", "no"], ["even", "odd"], ["a", "b", "c"]])
+def test_truth_values_are_no_numbers(tmp_path: Path, choices: list[str]) -> None:
+    path = write_task(tmp_path, rows=answered([True, False] * 3, choices))
+    meant = f"choice 1 .{choices[1]!r}."
+    with pytest.raises(TaskFileError, match=f"question 1: the answer true is no number, .* {meant}: write ") as refused:
+        check_tasks([str(path)])
+    advised = yaml.safe_load(str(refused.value).partition(": write ")[2].removesuffix(" if that is meant"))
+    write_task(tmp_path, rows=answered([True, False] * 3, choices), **advised)
+    check_tasks([str(path)])
+
+
+@pytest.mark.parametrize("choices", [["false", "true"], ["No", "Yes"]])
+def test_truth_values_that_say_what_the_choice_says(tmp_path: Path, choices: list[str]) -> None:
+    path = write_task(tmp_path, rows=answered([True, False] * 3, choices))
+    check_tasks([str(path)])
+    (by_value,) = run_tasks(model(), [str(path)])
+    write_task(tmp_path, rows=answered([1, 0] * 3, choices))
+    (by_number,) = run_tasks(model(), [str(path)])
+    assert by_value.value == by_number.value
+
+
+def test_digits_in_quotes_are_numbers_after_what_is_advised(tmp_path: Path) -> None:
+    rows = answered([str(row["answer"]) for row in ROWS])
+    path = write_task(tmp_path, rows=rows)
+    with pytest.raises(TaskFileError, match="question 1: the answer '0' is no whole number: write ") as refused:
+        check_tasks([str(path)])
+    write_task(tmp_path, rows=rows, **yaml.safe_load(str(refused.value).partition(": write ")[2]))
+    check_tasks([str(path)])
+    lists = answered([[str(row["answer"])] for row in ROWS])
+    write_task(tmp_path, rows=lists)
+    with pytest.raises(TaskFileError, match="is no whole number: write ") as refused:
+        check_tasks([str(path)])
+    write_task(tmp_path, rows=lists, **yaml.safe_load(str(refused.value).partition(": write ")[2]))
+    check_tasks([str(path)])
+    (of_lists,) = run_tasks(model(), [str(path)])
+    write_task(tmp_path)
+    assert of_lists.value == run_tasks(model(), [str(path)])[0].value
+
+
+def test_digits_that_are_the_text_of_one_choice_and_the_number_of_another(tmp_path: Path) -> None:
+    rows = answered(["1", "2"] * 3, ["1", "2", "3"])
+    path = write_task(tmp_path, rows=rows, doc_to_target="{{answer}}")
+    with pytest.raises(TaskFileError, match="question 1: the answer '1' is the text of choice 0, and lm-eval takes it"):
+        check_tasks([str(path)])
+    for advised in ("answer", "{{answer | int}}"):
+        write_task(tmp_path, rows=rows, doc_to_target=advised)
+        check_tasks([str(path)])
+    # By the field alone a text is a text, and a number is a number.
+    write_task(tmp_path, rows=answered([0, 1] * 3, ["1", "0", "3"]))
+    check_tasks([str(path)])
+
+
+@pytest.mark.parametrize("metric", ["f1", "mcc", "brier_score", "acc_mutual_info"])
+def test_several_right_answers_under_a_metric_of_single_ones(tmp_path: Path, metric: str) -> None:
+    listed = [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in ("acc", metric)]
+    rows = answered([[0, 1], [1], [0], [1], [0, 1], [1]], ["a", "b", "c"])
+    path = write_task(tmp_path, rows=rows, metric_list=listed)
+    with pytest.raises(TaskFileError, match=rf"question 1: {metric} cannot be computed where answers are lists"):
+        check_tasks([str(path)])
+    write_task(tmp_path, rows=rows)
+    check_tasks([str(path)])
+    (score,) = run_tasks(model(), [str(path)])
+    assert 0 <= score.value <= 1
+
+
+def test_one_text_is_not_right_and_wrong(tmp_path: Path) -> None:
+    path = write_task(tmp_path, rows=changed(3, choices=["odd", "odd"], answer=1))
+    with pytest.raises(TaskFileError, match=r"question 3: the choices 0 and 1 are the same text \('odd'\), .*change"):
+        check_tasks([str(path)])
+    # Equal wrong ones are but a question with less to choose from.
+    write_task(tmp_path, rows=changed(3, choices=["even", "odd", "odd"], answer=0))
+    check_tasks([str(path)])
+    write_task(tmp_path, rows=[{**row, "choices": ["a", "a"], "answer": [0, 1]} for row in ROWS])
+    check_tasks([str(path)])
+
+
+def test_one_choice_is_none(tmp_path: Path) -> None:
+    path = write_task(tmp_path, rows=changed(2, choices=["even"], answer=0))
+    with pytest.raises(TaskFileError, match="question 2: it has one choice, so acc counts every answer as right"):
+        check_tasks([str(path)])
+    exact = [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}]
+    write_task(tmp_path, rows=changed(2, choices=["even"], answer=0), metric_list=exact)
+    check_tasks([str(path)])
+
+
+def test_questions_of_digits_are_no_numbers_of_choices(tmp_path: Path) -> None:
+    path = write_task(tmp_path, rows=changed(1, question="1"), doc_to_text="{{question}}")
+    with pytest.raises(TaskFileError, match=r"question 1: it consists of digits \(1\), .*write doc_to_text: question,"):
+        check_tasks([str(path)])
+    write_task(tmp_path, rows=changed(1, question="1"), doc_to_text="question")
+    check_tasks([str(path)])
+
+
+@pytest.mark.parametrize("answer", [2, -1, "even", True, [0]])
+def test_written_answers_are_chosen_by_number(tmp_path: Path, answer: object) -> None:
+    written = WRITTEN | {"doc_to_target": "answer", "doc_to_choice": "choices"}
+    path = write_task(tmp_path, **written)
+    check_tasks([str(path)])
+    write_task(tmp_path, rows=[{**row, "answer": answer} for row in ROWS], **written)
+    with pytest.raises(TaskFileError, match="question 1: the answer "):
+        check_tasks([str(path)])
+
+
+def test_numbers_are_no_text_to_score(tmp_path: Path) -> None:
+    path = write_task(tmp_path, output_type="loglikelihood", doc_to_choice=None)
+    with pytest.raises(
+        TaskFileError, match="question 1: doc_to_target gives 0, which is no text to score: write "
+    ) as told:
+        check_tasks([str(path)])
+    advised = yaml.safe_load(str(told.value).partition(": write ")[2])
+    write_task(tmp_path, output_type="loglikelihood", doc_to_choice=None, **advised)
+    check_tasks([str(path)])
+    assert run_tasks(model(), [str(path)])
+
+
+THREE = [{**row, "choices": ["a", "b", "c"], "answer": number % 3} for number, row in enumerate(ROWS)]
+UNEQUAL = [*ROWS[:5], {**ROWS[5], "choices": ["a", "b", "c"]}]
+
+
+@pytest.mark.parametrize(
+    ("rows", "metric", "message"),
+    [
+        (THREE, {"metric": "f1", "aggregation": "f1"}, "ValueError: Target is multiclass"),
+        (UNEQUAL, {"metric": "brier_score", "aggregation": "brier_score"}, "ValueError: .*inhomogeneous"),
+        (ROWS, {"metric": "likelihood", "aggregation": "mean"}, "TypeError: unsupported operand"),
+        (
+            ROWS,
+            {"metric": "perplexity", "aggregation": "perplexity"},
+            "asks for perplexity, of which .*gives no number",
+        ),
+    ],
+)
+def test_metrics_that_the_answers_do_not_allow_are_seen_before_any_model_is_trained(
+    tmp_path: Path, rows: list[dict[str, Any]], metric: dict[str, Any], message: str
+) -> None:
+    path = write_task(tmp_path, rows=rows, metric_list=[{**metric, "higher_is_better": True}])
+    with pytest.raises(TaskFileError, match=f"mine.*{message}"):
+        check_tasks([str(path)])
+
+
+def test_a_function_that_fails_is_seen_before_any_model_is_trained(tmp_path: Path) -> None:
+    (tmp_path / "judging.py").write_text("def judge(question, answers):\n    return {'acc': question['anwser'] == 1}\n")
+    path = write_task(tmp_path)
+    path.write_text(path.read_text() + "process_results: !function judging.judge\n")
+    with pytest.raises(TaskFileError, match=r"mine cannot be scored, .*KeyError: 'anwser'.*its process_results"):
+        check_tasks([str(path)])
+    (tmp_path / "judging.py").write_text("def judge(question, answers):\n    return {'acc': question['answer'] == 1}\n")
+    check_tasks([str(path)])
