@@ -30,6 +30,16 @@ def tokenizer_fault(folder: Path) -> str | None:
     return without_tokenizer(folder) if _inner(folder) or not has_any else None
 
 
+def no_such_folder(name: str) -> str | None:
+    """What is wrong with ``name`` where it can only be the path of a folder, and is none; a name on a hub has at most
+    one slash, inside of it."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return f"{path} is a file: name the folder that it lies in"
+    is_path = name.startswith(("/", "./", "../", "~")) or name.count("/") > 1 or name.endswith("/")
+    return f"there is no folder {path.absolute()}" if is_path and not path.is_dir() else None
+
+
 def without_tokenizer(folder: Path) -> str | None:
     """What is to be done about a ``folder`` that gave no tokenizer; None where it has ``tokenizer.json`` or code of its
     own: the reason is another one then."""

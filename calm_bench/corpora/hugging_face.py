@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -17,9 +16,9 @@ from calm_bench.corpora.local import content_digest, walk_files
 from calm_bench.corpora.records import Records, check_field
 from calm_bench.corpora.remote_file import RemoteFile, remote_file
 from calm_bench.corpora.source import HUGGING_FACE_PREFIX
+from calm_bench.hub_commit import COMMIT
 from calm_bench.hub_contact import hub_silence
 
-COMMIT = re.compile(r"[0-9a-f]{40}")
 SAVED_TO_DISK = ("state.json", "dataset_dict.json")
 """Files that ``Dataset.save_to_disk`` and ``DatasetDict.save_to_disk`` leave in a folder."""
 

@@ -1,9 +1,10 @@
-"""The vocabulary of a tokenizer in a folder, read from its files without loading it."""
+"""The vocabulary of a tokenizer in a folder: read from its files, or of the loaded tokenizer where they do not tell."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,24 @@ def folder_vocab_size(folder: Path) -> int | None:
         return max(max(vocabulary.values(), default=-1) + 1, len(vocabulary | dict.fromkeys(added)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def loaded_vocab_size(folder: Path) -> int:
+    """The same of any tokenizer, which is loaded for it; once in a process for files as they are.
+
+    Raises:
+        TokenizerError: there is none that can be used; names the folder and what to do.
+    """
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return _loaded_vocab_size(folder, tuple((path.name, path.stat().st_mtime_ns) for path in files))
+
+
+@lru_cache(maxsize=16)
+def _loaded_vocab_size(folder: Path, files: tuple[tuple[str, int], ...]) -> int:
+    from calm_bench.config import Tokens
+    from calm_bench.tokens.choose_tokenizer import build_tokenizer
+
+    return build_tokenizer(Tokens(tokenizer=str(folder)), ()).vocab_size
 
 
 def _read(path: Path) -> dict[str, Any]:

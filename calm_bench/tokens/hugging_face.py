@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from calm_bench.folder_signs import tokenizer_fault, without_tokenizer
+from calm_bench.folder_signs import no_such_folder, tokenizer_fault, without_tokenizer
 from calm_bench.hub_contact import hub_silence
 from calm_bench.registry import did_you_mean
 from calm_bench.tokens.tokenizer import TokenizerError, with_ends, write_description
@@ -60,7 +60,7 @@ class HuggingFaceTokenizer:
         from transformers import AutoTokenizer
 
         folder = Path(name).expanduser()
-        if (wrong := tokenizer_fault(folder)) is not None:
+        if (wrong := no_such_folder(name) or tokenizer_fault(folder)) is not None:
             raise TokenizerError(f"tokens.tokenizer={name}: {wrong}")
         if _needs_sentencepiece(folder):
             raise TokenizerError(

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from calm_bench.config import Benchmarks
-from calm_bench.folder_signs import model_fault, tokenizer_fault
+from calm_bench.config import Benchmarks, Tokens
+from calm_bench.folder_signs import model_fault, no_such_folder, tokenizer_fault
 from calm_bench.overrides import ConfigurationError
 from pipelines.study.config import Study, leaves
+from pipelines.study.graph import OWN_TOKENIZERS, hub_revision
 from pipelines.study.kinds.evaluation import MIN_WINDOWS
 
 FOLDERS = {
@@ -24,8 +25,12 @@ ADDRESSES = {"tracking.uri": "MLFLOW_TRACKING_URI", "execution.optuna_storage": 
 """Settings that may be an address with a password, with the variables that are used where they are unset."""
 
 
-def check_study(study: Study) -> list[str]:
-    """Refuse scorers and tasks that no trial could use.
+def check_study(study: Study, fetch: bool = False) -> list[str]:
+    """Refuse scorers, tasks and tokenizers that no trial could use.
+
+    Args:
+        fetch: whether the tokenizer may be brought from a hub, where nothing of it is here: then it is known by its
+            commit from the beginning.
 
     Returns:
         Tasks whose scores will not be kept for a later run, a sentence each.
@@ -63,10 +68,14 @@ def check_study(study: Study) -> list[str]:
                 f"file ({setting}=ADDRESS), or {setting}=null for that of {variable}"
             )
     for setting, fault_in in FOLDERS.items():
-        for name in set(_given(study, setting)) - {None, "bytes", "bpe"}:
+        for name in set(_given(study, setting)) - {None, *OWN_TOKENIZERS}:
             # What Git LFS left in place of weights would be seen after whatever is trained before they are read.
             if (wrong := fault_in(Path(name).expanduser())) is not None:
                 raise ConfigurationError(f"{setting}={name}: {wrong}")
+    for name in set(_given(study, "tokens.tokenizer")) - {*OWN_TOKENIZERS}:
+        _check_tokenizer(name)
+    if fetch:
+        _fetch_tokenizer(study.tokens)
     notes: dict[str, None] = {}
     for benchmarks in _variants(study):
         if benchmarks.scorer is not None:
@@ -76,6 +85,38 @@ def check_study(study: Study) -> list[str]:
         for reason in unkept([task_identity(task) for task in benchmarks.tasks]):
             notes[f"{reason}. Until then its scores are computed anew in every run"] = None
     return list(notes)
+
+
+def _check_tokenizer(name: str) -> None:
+    """Load the tokenizer of a folder: without an end of text, or with files missing, it would fail after the corpus."""
+    from calm_bench.tokens.folder_size import loaded_vocab_size
+    from calm_bench.tokens.tokenizer import TokenizerError
+
+    if (wrong := no_such_folder(name)) is not None:
+        raise ConfigurationError(f"tokens.tokenizer={name}: {wrong}")
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        return
+    try:
+        loaded_vocab_size(folder)
+    except TokenizerError as error:
+        raise ConfigurationError(str(error)) from error
+
+
+def _fetch_tokenizer(tokens: Tokens) -> None:
+    """Bring a tokenizer of the hub here that is known by its name, a branch or a tag, unless it is here."""
+    from calm_bench.hub_commit import COMMIT
+    from calm_bench.tokens.hugging_face import HuggingFaceTokenizer
+    from calm_bench.tokens.tokenizer import TokenizerError
+
+    if tokens.tokenizer in OWN_TOKENIZERS or Path(tokens.tokenizer).expanduser().is_dir():
+        return
+    if COMMIT.fullmatch(hub_revision(tokens) or ""):
+        return
+    try:
+        HuggingFaceTokenizer.from_pretrained(tokens.tokenizer, tokens.revision)
+    except TokenizerError as error:
+        raise ConfigurationError(str(error)) from error
 
 
 def _given(study: Study, setting: str) -> Iterator[Any]:

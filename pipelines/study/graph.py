@@ -27,6 +27,8 @@ THIS_RUN = secrets.token_hex(8)
 
 CorpusIdentity = Callable[[Corpus], dict[str, Any]]
 HUGGING_FACE_PREFIX = "hf:"
+OWN_TOKENIZERS = ("bytes", "bpe")
+"""Settings that name no tokenizer of the hub or of a folder."""
 
 
 def stages_for(experiment: Experiment, corpus_identity: CorpusIdentity | None = None) -> StageGraph:
@@ -177,10 +179,23 @@ def _tokens_identity(tokens: Tokens) -> dict[str, Any]:
     elif tokens.tokenizer != "bytes":
         folder = _tokenizer_folder(tokens)
         if folder is None:
-            found["revision"] = tokens.revision
+            found["revision"] = hub_revision(tokens)
         else:
             found["tokenizer"] = folder_identity(folder)
     return found
+
+
+def hub_revision(tokens: Tokens) -> str | None:
+    """The commit of a tokenizer of the hub, as the settings or the hub's cache here tell it; else what is set.
+
+    Without a commit a name says what it was when the tokens were made to nobody.
+    """
+    from calm_bench.hub_commit import kept_snapshot
+
+    if tokens.tokenizer in OWN_TOKENIZERS or _tokenizer_folder(tokens) is not None:
+        return tokens.revision
+    kept = kept_snapshot(tokens.tokenizer, tokens.revision)
+    return tokens.revision if kept is None else kept.name
 
 
 def _model_identity(model: LanguageModel) -> dict[str, Any]:
@@ -285,12 +300,15 @@ def _absolute(source: str) -> str:
 
 def _portable_tokens(tokens: Tokens) -> Tokens:
     folder = _tokenizer_folder(tokens)
-    return tokens if folder is None else tokens.model_copy(update={"tokenizer": str(folder.absolute())})
+    if folder is None:
+        # A worker, or a later try, is to have the same.
+        return tokens.model_copy(update={"revision": hub_revision(tokens)})
+    return tokens.model_copy(update={"tokenizer": str(folder.absolute())})
 
 
 def _tokenizer_folder(tokens: Tokens) -> Path | None:
     path = Path(tokens.tokenizer).expanduser()
-    return path if tokens.tokenizer not in ("bytes", "bpe") and path.is_dir() else None
+    return path if tokens.tokenizer not in OWN_TOKENIZERS and path.is_dir() else None
 
 
 def _corpus_label(corpus: Corpus) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from calm_bench.fingerprint import identity
 from evals.task_identity import task_identity
 from pipelines.study.config import Study
-from pipelines.study.graph import CorpusIdentity, corpus_identity_of
+from pipelines.study.graph import CorpusIdentity, corpus_identity_of, hub_revision
 
 
 def study_identity(study: Study, corpus_identity: CorpusIdentity = corpus_identity_of) -> str:
@@ -15,6 +15,8 @@ def study_identity(study: Study, corpus_identity: CorpusIdentity = corpus_identi
     what is done with its best: ``final`` may be asked for afterwards. ``search.split`` stands in the experiment.
     """
     experiment = study.experiment().model_dump(mode="json") | {"corpus": corpus_identity(study.corpus)}
+    if (revision := hub_revision(study.tokens)) != study.tokens.revision:
+        experiment["tokens"] |= {"revision": revision}
     tasks = [task_identity(task) for task in study.benchmarks.tasks]
     if any(task.content is not None for task in tasks):
         names = {"tasks": [task.name for task in tasks], "contents": [task.content for task in tasks]}

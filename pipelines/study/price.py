@@ -83,28 +83,35 @@ def price_of(experiment: Experiment, vocab_size: int | None = None) -> Price:
 
 
 def assumed_vocab_size(tokens: Tokens) -> int:
-    """Vocabulary size for pricing: known for bytes and bpe and looked up in a folder, else ``tokens.vocab_size`` or by
-    the tokenizer's name.
+    """Vocabulary size for pricing: known for bytes and bpe and looked up in a folder, or in the hub's cache, else
+    ``tokens.vocab_size`` or by the tokenizer's name.
 
     Raises:
-        ConfigurationError: none of these says it.
+        ConfigurationError: none of these says it, or the folder holds no tokenizer that can be used.
     """
     if tokens.tokenizer == "bytes":
         return BYTES_VOCABULARY
-    from calm_bench.tokens.folder_size import folder_vocab_size
+    from calm_bench.hub_commit import kept_snapshot
+    from calm_bench.tokens.folder_size import folder_vocab_size, loaded_vocab_size
+    from calm_bench.tokens.tokenizer import TokenizerError
 
     folder = Path(tokens.tokenizer).expanduser()
-    if tokens.tokenizer != "bpe" and folder.is_dir() and (found := folder_vocab_size(folder)) is not None:
-        return found
+    if tokens.tokenizer != "bpe" and folder.is_dir():
+        # The name of a folder says nothing about what lies in it.
+        try:
+            return folder_vocab_size(folder) or loaded_vocab_size(folder)
+        except (TokenizerError, OSError) as error:
+            raise ConfigurationError(str(error)) from error
+    kept = None if tokens.tokenizer == "bpe" else kept_snapshot(tokens.tokenizer, tokens.revision)
+    if kept is not None and (size := folder_vocab_size(kept)) is not None:
+        return size
     if tokens.tokenizer == "bpe" or tokens.vocab_size != Tokens().vocab_size:
         return tokens.vocab_size
-    # The name of a folder says nothing about what lies in it.
-    for part, size in ({} if folder.is_dir() else KNOWN_VOCABULARIES).items():
+    for part, size in KNOWN_VOCABULARIES.items():
         if part in tokens.tokenizer.lower():
             return size
-    how = "loading" if folder.is_dir() else "downloading"
     raise ConfigurationError(
-        f"tokens.vocab_size: the vocabulary of {tokens.tokenizer!r} is not known without {how} it; "
+        f"tokens.vocab_size: the vocabulary of {tokens.tokenizer!r} is not known without downloading it; "
         "set tokens.vocab_size to its size to price this study"
     )
 

@@ -79,7 +79,7 @@ def run(
 
     screen = console()
     resolved = named_study(study, overrides, store, local)
-    for note in check_study(resolved):
+    for note in check_study(resolved, fetch=True):
         say_on_stderr(note)
     if resolved.execution.backend == "local":
         resolve_device(resolved.execution.device)
