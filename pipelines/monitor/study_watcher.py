@@ -17,6 +17,7 @@ from pipelines.store.errors import StoreUnreachable
 from pipelines.store.refs import StageRef
 from pipelines.store.remote_progress import POLL_S, UnderWay
 from pipelines.store.store import Store
+from pipelines.store.study_drivers import is_driven
 from pipelines.store.trial_record import load_trials
 
 LOCAL_POLL_S = 1.0
@@ -64,8 +65,7 @@ class StudyWatcher:
                 raise
             return replace(self._last, remark=f"{error}; this is what was known before")
         watched = poll(folder, self._uri, self._silent_s)
-        is_driven = f"study-{folder.name}" in self._remote.held
-        self._last = _with_stages(watched, under_way, users, is_driven)
+        self._last = _with_stages(watched, under_way, users, is_driven(folder.name, self._remote.held))
         return self._last
 
 

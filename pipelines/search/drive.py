@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -33,7 +34,7 @@ from pipelines.search.selection import select
 from pipelines.search.study_pruner import StudyPruner
 from pipelines.search.study_queue import StudyQueue, StudyTrial
 from pipelines.search.trial_queue import TrialResult
-from pipelines.search.trial_storage import Journal, trial_storage
+from pipelines.search.trial_storage import Journal, trial_storage, unused_trials
 from pipelines.search.vocabularies import TokensFailed, Vocabularies
 from pipelines.store.kept_corpus import corpus_identity_in
 from pipelines.store.store import Store
@@ -92,10 +93,12 @@ def run_study(
     folder = study_folder(study, store, corpus_identity)
     storage = trial_storage(study.execution, folder, study.name)
     with (
-        store.studies.open(folder.name, exclusive=isinstance(storage, Journal)),
+        store.studies.open(folder.name, in_journal=isinstance(storage, Journal)),
         closing(StudyQueue(storage, study, retry_failed)) as queue,
         polite_stop(announce) as request,
     ):
+        if (unused := unused_trials(storage, folder)) is not None:
+            print(unused, file=sys.stderr, flush=True)
         save_study(folder, study)
         told = listener or Listeners()
         told.handle(StudyStarted(study.name, name, folder, queue.num_trials, study.search.objectives))

@@ -30,6 +30,7 @@ from pipelines.search.postgresql import (
 )
 from pipelines.store.file_lock import locked
 from pipelines.store.layout import JOURNAL
+from pipelines.store.study_record import load_study
 from pipelines.study.config import Execution
 
 if TYPE_CHECKING:
@@ -86,6 +87,24 @@ def trial_storage(execution: Execution, folder: Path, name: str) -> TrialStorage
     return Database(uri, folder.name)
 
 
+def unused_trials(storage: TrialStorage, folder: Path) -> str | None:
+    """What to say where trials of the study in ``folder`` lie elsewhere than in ``storage`` too; None where they do
+    not. To be asked before the study's configuration is written anew."""
+    again = "they are asked again, and what they trained and scored is taken from the store"
+    if isinstance(storage, Database):
+        journal = folder / JOURNAL
+        if not journal.exists():
+            return None
+        return f"{journal} is not used: this study keeps its trials in {storage.address} now; {again}"
+    record = load_study(folder)
+    if record is None or record.optuna_storage is None:
+        return None
+    return (
+        f"{record.optuna_storage} is not used: this study keeps its trials in a journal where neither "
+        f"execution.optuna_storage nor {VARIABLE} names that database; {again}"
+    )
+
+
 class Journal:
     """A file of Optuna's; its lock is the kernel's."""
 
@@ -130,7 +149,8 @@ class Database:
     def __init__(self, uri: str, study_name: str, patience_s: float = PATIENCE_S) -> None:
         self.study_name = study_name
         self._uri = uri
-        self._address = redact(uri)
+        self.address = redact(uri)
+        """Of the database, without its password."""
         self._patience_s = patience_s
         self._url, self._options = connection_options(uri)
         self._engine: sqlalchemy.Engine | None = None
@@ -141,7 +161,7 @@ class Database:
 
         if self._opened is not None:
             return self._opened
-        with complaints(self._address), one_connection(self._uri) as engine, advisory_lock(engine, "optuna tables"):
+        with complaints(self.address), one_connection(self._uri) as engine, advisory_lock(engine, "optuna tables"):
             self._refuse_tables_of_others(engine)
             storage = RDBStorage(self._url, self._options)
         notice_death(storage.engine)
@@ -150,7 +170,7 @@ class Database:
 
     def try_out(self) -> None:
         """Connect, and leave everything as it is."""
-        with complaints(self._address), one_connection(self._uri) as engine, engine.connect():
+        with complaints(self.address), one_connection(self._uri) as engine, engine.connect():
             pass
 
     def exclusively(self, step: Callable[[], T]) -> T:
@@ -158,7 +178,7 @@ class Database:
         deadline = time.monotonic() + self._patience_s
         said = False
         while True:
-            with complaints(self._address):
+            with complaints(self.address):
                 try:
                     with advisory_lock(self._engine, self.study_name):
                         return step()
@@ -167,7 +187,7 @@ class Database:
                         raise
             if not said:
                 said = True
-                print(f"{self._address} is away; the study waits for it", file=sys.stderr, flush=True)
+                print(f"{self.address} is away; the study waits for it", file=sys.stderr, flush=True)
             time.sleep(PAUSE_S)
 
     def close(self) -> None:
@@ -181,7 +201,7 @@ class Database:
         found = set(sqlalchemy.inspect(engine).get_table_names())
         if "alembic_version" in found and "version_info" not in found:
             raise PostgresqlError(
-                f"{self._address} holds tables of another program, such as MLflow: give Optuna a database of its own"
+                f"{self.address} holds tables of another program, such as MLflow: give Optuna a database of its own"
             )
 
 

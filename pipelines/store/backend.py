@@ -104,15 +104,15 @@ class WorkInProgress(Protocol):
 class StudyFolders(Protocol):
     """The folders of studies."""
 
-    def open(self, name: str, exclusive: bool = True) -> AbstractContextManager[Path]:
+    def open(self, name: str, in_journal: bool = True) -> AbstractContextManager[Path]:
         """The folder of the study ``name``, as the last driver left it, while this driver runs it.
 
         Args:
-            exclusive: whether the folder holds what only one driver may write at a time. It makes a difference only
-                where the store is no file system, which lets drivers share a journal.
+            in_journal: whether the trials are in a journal in the folder, and not in a database. Only a file system
+                lets drivers share a journal.
 
         Raises:
-            StudyBusy: another driver has it, and this store cannot let two share it.
+            StudyBusy: another driver has it, and this store cannot let two share it, or keeps the trials elsewhere.
         """
 
     def save(self, name: str) -> None:

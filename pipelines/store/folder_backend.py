@@ -12,18 +12,22 @@ from pipelines.store.flags import FolderFlags
 from pipelines.store.folder_leases import EXPIRY_S, HEARTBEAT_S, leases_in
 from pipelines.store.folder_stages import FolderStages, FolderWork
 from pipelines.store.layout import STUDIES
+from pipelines.store.lease import LeaseManager
+from pipelines.store.study_drivers import StudyDrivers
 from pipelines.store.workspace import Workspace, flush
 
 
 class FolderStudies:
     """The folders of studies below ``root``; drivers that share a file system share them."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, leases: LeaseManager) -> None:
         self._folder = root / STUDIES
+        self._drivers = StudyDrivers(leases, str(root), share_journals=True)
 
     @contextmanager
-    def open(self, name: str, exclusive: bool = True) -> Iterator[Path]:
-        yield self._folder / name
+    def open(self, name: str, in_journal: bool = True) -> Iterator[Path]:
+        with self._drivers.running(name, in_journal):
+            yield self._folder / name
 
     def save(self, name: str) -> None:
         # Files are flushed when they are written; that they are there at all is in the folder.
@@ -52,7 +56,7 @@ class FolderBackend:
         self.leases = self.folder_leases = leases_in(root / "leases", expiry_s, heartbeat_s)
         self.stages = FolderStages(self.workspace)
         self.work = FolderWork(self.workspace, self.leases)
-        self.studies = FolderStudies(root)
+        self.studies = FolderStudies(root, self.leases)
         self.flags = FolderFlags(root)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -85,7 +85,7 @@ class FolderLeases:
                     found[path.stem] = HeldLease(holder, path.stat().st_mtime)
         return found
 
-    def sweep(self, delete: bool) -> list[DeadLease]:
+    def sweep(self, delete: bool, prefix: str = "") -> list[DeadLease]:
         """Files that dead processes left: leases that nobody holds any more, and half-written ones."""
         if not self._folder.is_dir():
             return []
@@ -94,6 +94,7 @@ class FolderLeases:
             dead = [
                 path
                 for path in sorted(self._folder.iterdir())
+                if path.name.startswith(prefix)
                 if path != self._guard and (path.suffix != ".json" or self._live_holder(path) is None)
             ]
             found = [DeadLease(f"{self._folder.name}/{path.name}", path, path.stat().st_size) for path in dead]

@@ -71,8 +71,8 @@ class LeaseBackend(Protocol):
     def held(self) -> dict[str, HeldLease]:
         """All leases that live processes hold, by name."""
 
-    def sweep(self, delete: bool) -> list[DeadLease]:
-        """What dead processes left; deletes it if ``delete``."""
+    def sweep(self, delete: bool, prefix: str) -> list[DeadLease]:
+        """What dead processes left of leases whose names begin with ``prefix``; deletes it if ``delete``."""
 
 
 class Lease:
@@ -146,6 +146,11 @@ class LeaseManager:
         """All leases that live processes hold, by name."""
         return self._backend.held()
 
-    def sweep(self, delete: bool = True) -> list[DeadLease]:
-        """What dead processes left: leases that nobody holds any more, and half-written ones. Deletes it."""
-        return self._backend.sweep(delete)
+    def sweep(self, delete: bool = True, prefix: str = "") -> list[DeadLease]:
+        """What dead processes left: leases that nobody holds any more, and half-written ones; deletes it.
+
+        Args:
+            delete: unset, it is only told.
+            prefix: with which the names of the leases begin.
+        """
+        return self._backend.sweep(delete, prefix)

@@ -15,6 +15,7 @@ from pipelines.store.names import is_plain
 from pipelines.store.object_store import Found, ObjectStore
 from pipelines.store.published_index import PublishedIndex
 from pipelines.store.refs import StageRef
+from pipelines.store.study_drivers import STUDY
 
 LEFTOVER_AGE_S = 24 * 3600.0
 """Files on their way for longer have lost the process that moved them."""
@@ -43,7 +44,7 @@ def started(objects: ObjectStore, leases: LeaseManager) -> Iterator[StageFiles]:
             sizes[name] += info.size
             times[name] = max(times[name], info.modified)
     for name in leases.held():
-        if not name.startswith("study-") and name not in sizes:
+        if not name.startswith(STUDY) and name not in sizes:
             sizes[name], times[name] = 0, time.time()
     for name in sizes:
         ref, where = StageRef.parse(name), objects.uri(f"{layout.WORK}/{name}")

@@ -114,9 +114,10 @@ class ObjectLeases:
                 found[name] = HeldLease(holder, int(since) / 1e9 if since.isdecimal() else 0.0)
         return found
 
-    def sweep(self, delete: bool) -> list[DeadLease]:
+    def sweep(self, delete: bool, prefix: str = "") -> list[DeadLease]:
         """Claims that dead processes left."""
-        found = self._objects.list(FOLDER)
+        listed = self._objects.list(FOLDER)
+        found = {key: info for key, info in listed.items() if key.partition("/")[2].startswith(prefix)}
         live = self._live(found)
         dead = {key: info for key, info in found.items() if key not in live}
         if delete:

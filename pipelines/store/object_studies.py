@@ -17,6 +17,7 @@ from pipelines.store.object_store import ObjectStore
 from pipelines.store.progress_sender import SEND_S, ProgressSender
 from pipelines.store.published_index import PublishedIndex
 from pipelines.store.study_copies import StudyCopies, stages_of
+from pipelines.store.study_drivers import StudyDrivers
 
 
 class ObjectStudies:
@@ -37,33 +38,29 @@ class ObjectStudies:
     ) -> None:
         self._objects = objects
         self._copies = copies
-        self._leases = leases
+        self._drivers = StudyDrivers(leases, objects.uri(), share_journals=False)
         self._published = published
         self._cache = cache
         self._progress_every_s = progress_every_s
         self._held: dict[str, Lease] = {}
 
     @contextmanager
-    def open(self, name: str, exclusive: bool = True) -> Iterator[Path]:
-        if not exclusive:
-            self._refuse_beside_journal(name)
-        lease = self._acquire(name) if exclusive else None
+    def open(self, name: str, in_journal: bool = True) -> Iterator[Path]:
         folder = self._copies.folder(name)
-        try:
-            if lease is not None:
-                self._held[name] = lease
-            self._copies.fetch(name)
-            with self._copies.driving(name):
-                sender = ProgressSender(self._objects, folder, self._progress_every_s)
-                try:
-                    yield folder
-                finally:
-                    sender.leave()
-                    self.save(name)
-        finally:
-            self._held.pop(name, None)
-            if lease is not None:
-                lease.release()
+        with self._drivers.running(name, in_journal) as lease:
+            try:
+                if in_journal:
+                    self._held[name] = lease
+                self._copies.fetch(name)
+                with self._copies.driving(name):
+                    sender = ProgressSender(self._objects, folder, self._progress_every_s)
+                    try:
+                        yield folder
+                    finally:
+                        sender.leave()
+                        self.save(name)
+            finally:
+                self._held.pop(name, None)
 
     def save(self, name: str) -> None:
         if name in self._held and self._held[name].lost:
@@ -79,23 +76,3 @@ class ObjectStudies:
             for folder in found:
                 self._cache.prefetch({name for name in stages_of(folder) if self._published.has(name)})
         return found
-
-    def _acquire(self, name: str) -> Lease:
-        lease = self._leases.acquire(f"study-{name}")
-        if lease is None:
-            holder = self._leases.holder(f"study-{name}") or "another driver"
-            raise StudyBusy(
-                f"{holder} runs this study in {self._objects.uri()}, and an object store cannot let two drivers share "
-                "a journal: wait for it, or stop it and have all drivers keep the trials in one database "
-                "(execution.optuna_storage), or use a shared folder as the store. Different studies may share all "
-                "their stages."
-            )
-        return lease
-
-    def _refuse_beside_journal(self, name: str) -> None:
-        """Refuse a driver whose trials are in a database while another keeps those of the same study in a journal."""
-        if (holder := self._leases.holder(f"study-{name}")) is not None:
-            raise StudyBusy(
-                f"{holder} runs this study in {self._objects.uri()} with its trials in a journal: wait for it, or stop "
-                "it and have all drivers keep the trials in one database (execution.optuna_storage)"
-            )

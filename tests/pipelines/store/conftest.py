@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,9 @@ from pipelines.store.store import Store
 from pipelines.study.stage import Interrupted, Stage
 from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_kind import STAGE_KINDS, StageKind
-from tests.object_stores import remote_store
+from tests.object_stores import remote_store, s3, s3_server
 
-SECRET = "squeamish-ossifrage"
-"""The S3 server takes any; no file and no message may show it."""
+__all__ = ["s3", "s3_server"]
 
 
 def run_count(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
@@ -66,36 +65,6 @@ def stage() -> Callable[..., Stage]:
         return Stage(kind, 1, {"seed": 0, **config}, inputs or {})
 
     return make
-
-
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[str]:
-    """The address of an S3 server on loopback."""
-    moto = pytest.importorskip("moto.server", reason="moto is the S3 server of these tests")
-    pytest.importorskip("s3fs", reason="s3fs reads and writes S3")
-    server = moto.ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A fresh bucket."""
-    import botocore.session
-
-    environment = {
-        "AWS_ACCESS_KEY_ID": "somebody",
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_ENDPOINT_URL": s3_server,
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    bucket = f"bucket-{uuid.uuid4().hex}"
-    botocore.session.get_session().create_client("s3").create_bucket(Bucket=bucket)
-    return f"s3://{bucket}/experiments"
 
 
 @pytest.fixture(params=["memory"])
