@@ -59,11 +59,18 @@ class Study:
         return self.config.name
 
     def plan(self) -> StudyPlan:
-        """What the study will do and what it costs; starts nothing."""
+        """What the study will do and what it costs; starts nothing.
+
+        Raises:
+            ConfigurationError, UnknownName: it asks for what no trial could use, as ``calm-bench plan`` says it.
+        """
         from pipelines.planning.objective_text import settle_objective_text
         from pipelines.planning.plan import plan_study
+        from pipelines.planning.preflight import check_study
         from pipelines.store.opening import open_store
 
+        for note in check_study(self.config):
+            warnings.warn(note, stacklevel=2)
         store = open_store(self.config.execution.store)
         return StudyPlan(plan_study(settle_objective_text(self.config, store)[0], store))
 
@@ -80,16 +87,20 @@ class Study:
 
         Raises:
             StudyInterrupted: it was asked to stop.
-            ConfigurationError, CorpusError, ExecutorError: it cannot run as described.
+            ConfigurationError, CorpusError, ExecutorError, UnknownName: it cannot run as described; what can be seen
+                before is seen before anything is trained.
         """
         from rich.console import Console
 
         from pipelines.app.running import run_and_report
         from pipelines.common.screen import screen_of
         from pipelines.planning.objective_text import settle_objective_text
+        from pipelines.planning.preflight import check_study
         from pipelines.results.leaderboard import load_board
         from pipelines.store.opening import open_store
 
+        for remark in check_study(self.config, fetch=True):
+            warnings.warn(remark, stacklevel=2)
         study, note = settle_objective_text(self.config, open_store(self.config.execution.store))
         if note is not None:
             warnings.warn(note, stacklevel=2)

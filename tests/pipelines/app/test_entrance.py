@@ -13,6 +13,7 @@ import pytest
 
 import calm_bench as cb
 from calm_bench.overrides import ConfigurationError
+from calm_bench.registry import UnknownName
 from evals.markov import MarkovSampler
 from evals.protocol import EvaluationError
 from tests.evals.markov_texts import language
@@ -46,6 +47,23 @@ def test_every_name_is_there_and_no_other() -> None:
     assert set(cb.__all__) <= set(dir(cb))
     with pytest.raises(AttributeError, match="no attribute 'Stuty'"):
         cb.Stuty  # type: ignore[attr-defined]  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("benchmarks.scorer=relativ_energy", "relative_energy"),
+        ("benchmarks.tasks=[stdlib_choise]", "stdlib_choice"),
+        ("corpus.validation_fraction=0", "leaves no text"),
+        ("tokens.tokenizer=./nowhere", "there is no folder"),
+    ],
+)
+def test_what_no_trial_could_use_is_refused_before_anything_runs(setting: str, message: str, tmp_path: Path) -> None:
+    study = cb.Study.from_yaml("smoke", setting, store=tmp_path / "runs")
+    for call in (study.plan, lambda: study.run(local=True, quiet=True)):
+        with pytest.raises((ConfigurationError, UnknownName), match=message):
+            call()
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_types_are_those_of_the_names() -> None:
