@@ -149,3 +149,17 @@ class PartedSource(CorpusSource, Protocol):
             CorpusError: taken together it says that the corpus is described wrongly.
         """
         ...
+
+
+@runtime_checkable
+class DigestedSource(PartedSource, Protocol):
+    """A parted source that knows a part again in another input: a folder that grew, or of which one file changed."""
+
+    def part_digest(self, config: Corpus, part: Any) -> Any:
+        """JSON that determines the documents of the part and their places, ``fields`` aside; None of one of which
+        nothing is known.
+
+        Raises:
+            CorpusError: the part cannot be read.
+        """
+        ...

@@ -13,9 +13,10 @@ from typing import Any, cast
 from calm_bench.config import Corpus
 from calm_bench.corpora.base import Document, PartedSource, Skipped
 from calm_bench.corpora.document_filter import reason_to_leave_out
+from calm_bench.corpora.earlier_parts import EarlierPart, SplitFile
 from calm_bench.corpora.records import TOO_LONG
 from calm_bench.corpora.source import find_source
-from calm_bench.corpora.split_files import SPLITS, Split, SplitWriter
+from calm_bench.corpora.split_files import SPLITS, Split, SplitWriter, digests_beside
 from calm_bench.published_parts import publish_part
 
 
@@ -32,6 +33,10 @@ class CorpusPart:
     """Whether the limit is what earlier parts leave of ``max_documents``."""
     member: int | None = None
     """Which source of a mixture it is of."""
+    key: str | None = None
+    """As :func:`calm_bench.corpora.source.part_key` gives it."""
+    earlier: EarlierPart | None = None
+    """The same part of a finished corpus."""
 
     @property
     def name(self) -> str:
@@ -51,7 +56,7 @@ class Piece:
     @property
     def digests(self) -> Path:
         """SHA-256 of each document, one after the other."""
-        return self.path.with_suffix(".digests")
+        return digests_beside(self.path)
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,8 @@ class PartFound:
     part: CorpusPart
     pieces: Mapping[Split, Piece]
     skipped: Skipped
+    sha256: Mapping[Split, str]
+    """Of the file of each split."""
 
     @property
     def documents(self) -> int:
@@ -71,20 +78,42 @@ class PartFound:
         """UTF-8 bytes of text."""
         return sum(piece.bytes for piece in self.pieces.values())
 
+    def listed(self, names: Mapping[Path, str]) -> EarlierPart | None:
+        """What a later corpus is told of it; None where nobody would know it again, or its documents were changed.
+
+        Args:
+            names: of the files of the finished corpus, by where they lay among the parts.
+        """
+        written = {split: piece for split, piece in self.pieces.items() if piece.documents}
+        if self.part.key is None or not all(piece.path in names for piece in written.values()):
+            return None
+        files = {
+            split: SplitFile(names[piece.path], self.sha256[split], piece.documents, piece.bytes)
+            for split, piece in written.items()
+        }
+        limit = self.part.limit if self.documents == self.part.limit else None
+        return EarlierPart(Path(), self.part.key, limit, files, self.skipped.as_dict())
+
 
 def write_part(config: Corpus, folder: Path, part: CorpusPart) -> PartFound:
-    """Publish the part in ``folder``, unless an earlier attempt has.
+    """Publish the part in ``folder``, unless an earlier attempt has; from a finished corpus that has it.
 
     Raises:
         CorpusError: it cannot be read.
     """
+
+    def make(empty: Path) -> dict[str, Any]:
+        taken = None if part.earlier is None else part.earlier.take_over(empty)
+        return _write(config, part, empty) if taken is None else taken
+
     # Of a source that is not divided nobody knows here whether it is what it was.
     content = secrets.token_hex() if part.content is None else repr(part.content)
     what = {"corpus": config, "part": content, "limit": part.limit}
-    published = publish_part(folder, part.name, what, lambda empty: _write(config, part, empty))
+    published = publish_part(folder, part.name, what, make)
     found, at = published.found, published.folder
     pieces = {split: Piece(at / f"{split}.arrow", found["documents"][split], found["bytes"][split]) for split in SPLITS}
-    return PartFound(part, pieces, Skipped.from_dict(found["skipped"]))
+    sha256 = {split: published.files[f"{split}.arrow"]["sha256"] for split in SPLITS}
+    return PartFound(part, pieces, Skipped.from_dict(found["skipped"]), sha256)
 
 
 def position(encoded: bytes, seed: int) -> float:

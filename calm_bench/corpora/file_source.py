@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from calm_bench.config import Corpus
 from calm_bench.corpora.base import CorpusError, Document, Skipped
@@ -65,7 +65,15 @@ class Finder(Protocol):
         """The file of a span, found without looking at any other.
 
         Raises:
-            CorpusError: it is gone, or not the one that was found.
+            CorpusError: it is gone.
+        """
+        ...
+
+    def digest(self, config: Corpus, span: Span) -> str:
+        """By which the file of a span, as it was found, is known in any other corpus too.
+
+        Raises:
+            CorpusError: it cannot be read.
         """
         ...
 
@@ -116,17 +124,29 @@ class FileSource:
             last = span.name
             file = self._finder.open(config, span)
             try:
+                _check_version(file, span)
                 if file.is_remote and not span.start and (wrong := _misread(file)) is not None:
                     skipped.add(f"file that is {wrong}", span.name)
                     continue
                 for document in _read(file, span, part.cut, records, skipped):
                     last = document.where
                     yield document
+                if not file.is_remote:
+                    _check_version(file, span)
             except READING_ERRORS as error:
                 if is_compressed(span.name) and is_damage(error):
                     skipped.add(CUT_OFF, last)
                     continue
                 raise unreadable(file, error) from error
+
+    def part_digest(self, config: Corpus, part: FilesPart) -> Any:
+        """Content and range of each file, and where plain text is cut."""
+        spans = [
+            [span.name, self._finder.digest(config, span), span.start, span.stop, span.by_bytes, span.problem]
+            for span in part.spans
+        ]
+        has_prose = any(format_of(span.name) == ".txt" for span in part.spans)
+        return {"spans": spans, "cut": part.cut.length if has_prose else None}
 
     def check(self, config: Corpus, skipped: Skipped) -> None:
         check_field(config.text_field, skipped, f"corpus.source={config.source}")
@@ -135,6 +155,12 @@ class FileSource:
 def unreadable(file: object, error: Exception) -> CorpusError:
     """What to raise where ``file`` cannot be read."""
     return CorpusError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}")
+
+
+def _check_version(file: InputFile, span: Span) -> None:
+    """What is read is the file that was found, by whose digest its documents are known."""
+    if file.version != span.version:
+        raise CorpusError(f"{file} has changed since it was looked at: run the same command again")
 
 
 def _read(file: InputFile, span: Span, cut: Cut, records: Records, skipped: Skipped) -> Iterator[Document]:

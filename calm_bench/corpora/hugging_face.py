@@ -58,6 +58,9 @@ class HuggingFaceDataset:
     def read_part(self, config: Corpus, part: FilesPart | None, skipped: Skipped) -> Iterator[Document]:
         return self._stream(config, skipped) if part is None else self._parquet.read_part(config, part, skipped)
 
+    def part_digest(self, config: Corpus, part: FilesPart | None) -> Any:
+        return None if part is None else self._parquet.part_digest(config, part)
+
     def documents(self, config: Corpus, skipped: Skipped) -> Iterator[Document]:
         for part in self.divide(config, skipped):
             yield from self.read_part(config, part, skipped)
@@ -87,6 +90,9 @@ class HubParquet:
 
     def open(self, config: Corpus, span: Span) -> RemoteFile:
         return _hub_file(config, span.name)
+
+    def digest(self, config: Corpus, span: Span) -> str:
+        return f"{_hub_folder(config)} {span.version}"
 
 
 @lru_cache(maxsize=4096)

@@ -13,7 +13,7 @@ from calm_bench.corpora.base import CorpusError
 from calm_bench.corpora.file_source import KINDS, KINDS_IN_WORDS, FilesFound, FileSource
 from calm_bench.corpora.input_file import LocalFile, kind_of
 from calm_bench.corpora.input_parts import PART_BYTES, Span
-from calm_bench.fingerprint import file_digest
+from calm_bench.known_digests import known_digest
 
 
 class LocalFiles(FileSource):
@@ -44,6 +44,9 @@ class LocalFinder:
 
     def open(self, config: Corpus, span: Span) -> LocalFile:
         return LocalFile(_root(config.source) / span.name, span.name)
+
+    def digest(self, config: Corpus, span: Span) -> str:
+        return content_digest(_root(config.source) / span.name)
 
 
 def find_local(config: Corpus) -> FilesFound[LocalFile]:
@@ -82,7 +85,7 @@ def walk_files(root: Path) -> list[Path]:
 
 
 def content_digest(file: Path) -> str:
-    """SHA-256 of a file, computed once per process for as long as its size and time stay the same.
+    """SHA-256 of a file, computed once on a node for as long as its size and time stay the same.
 
     Raises:
         CorpusError: it cannot be read.
@@ -96,7 +99,8 @@ def content_digest(file: Path) -> str:
 
 @lru_cache(maxsize=4096)
 def _digest_of_version(file: Path, size: int, modified: int) -> str:
-    return file_digest(file)
+    with file.open("rb") as opened:
+        return known_digest(opened)
 
 
 def _root(source: str) -> Path:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from calm_bench.config import Corpus
-from calm_bench.corpora.base import CorpusError, CorpusSource, PartedSource
+from calm_bench.corpora.base import CorpusError, CorpusSource, DigestedSource, PartedSource
 from calm_bench.corpora.mixture import shares_of
+from calm_bench.fingerprint import identity
 from calm_bench.registry import Registry, did_you_mean
 from calm_bench.text_config import MIXTURE
 
@@ -32,6 +33,8 @@ NEEDS_ARGUMENT = {
     "hf": "give a name, as in hf:NAME",
 }
 SPLIT_FIELDS = ("max_documents", "validation_fraction", "test_fraction", "split_seed")
+OF_ALL_DOCUMENTS = {"duplicates", "similarity", "decontaminate_words"}
+"""Settings of ``corpus.quality`` that no document is read by."""
 
 
 def source_name(source: str) -> str:
@@ -90,6 +93,22 @@ def _shared_settings(config: Corpus) -> dict[str, Any]:
     limit = {} if config.max_document_bytes is None else {"max_document_bytes": config.max_document_bytes}
     quality = {"quality": dumped["quality"]} if "quality" in dumped else {}
     return {**{field: dumped[field] for field in SPLIT_FIELDS}, **limit, **quality}
+
+
+def part_key(config: Corpus, part: Any) -> str | None:
+    """An identity of what a part of the source of ``config``, which is no mixture, becomes without a limit: the same in
+    every corpus, whatever other parts it has and wherever it lies. None of a part that nobody would know again.
+
+    Raises:
+        CorpusError: it cannot be read.
+    """
+    source = find_source(config)
+    digest = source.part_digest(config, part) if isinstance(source, DigestedSource) else None
+    if digest is None:
+        return None
+    settings = _own_settings(config) | _shared_settings(config)
+    settings |= {"max_documents": None, "quality": config.quality.model_dump(mode="json", exclude=OF_ALL_DOCUMENTS)}
+    return identity({"settings": settings, "part": digest, "code": corpus_code(config)})
 
 
 def corpus_dependencies(config: Corpus) -> dict[str, Any]:

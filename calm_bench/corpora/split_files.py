@@ -23,12 +23,17 @@ FORMAT = 1
 DIGEST_BYTES = 32
 
 
+def digests_beside(path: Path) -> Path:
+    """Where SHA-256 of each document of the file ``path`` lies, one after the other, while a corpus is made."""
+    return path.with_suffix(".digests")
+
+
 class SplitWriter:
     """Appends documents to one Arrow file, in record batches of about ``BATCH_BYTES``, and their SHA-256 to another."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.digests = path.with_suffix(".digests")
+        self.digests = digests_beside(path)
         self.documents = 0
         self.bytes = 0
         self._batch: list[bytes] = []

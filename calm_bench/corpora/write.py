@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -19,9 +19,10 @@ from calm_bench.config import Corpus
 from calm_bench.corpora.base import CorpusError, PartedSource, Skipped
 from calm_bench.corpora.clean import clean
 from calm_bench.corpora.corpus_part import CorpusPart, PartFound, Piece, write_part
+from calm_bench.corpora.earlier_parts import EarlierParts, write_index
 from calm_bench.corpora.fill_splits import Pieces, fill_empty_splits, num_documents
 from calm_bench.corpora.mixture import KEY, WrittenMixture, shares_of
-from calm_bench.corpora.source import find_source
+from calm_bench.corpora.source import find_source, part_key
 from calm_bench.corpora.split_files import FORMAT, MANIFEST, SPLITS, Split
 from calm_bench.published_parts import PARTS, PartMapper, in_this_process, link, remove_unfinished_parts
 
@@ -61,11 +62,14 @@ class CorpusReport:
         return found
 
 
-def write_corpus(config: Corpus, folder: str | Path, map_parts: PartMapper = in_this_process) -> CorpusReport:
+def write_corpus(
+    config: Corpus, folder: str | Path, map_parts: PartMapper = in_this_process, earlier: Iterable[Path] = ()
+) -> CorpusReport:
     """Write ``train.arrow``, ``validation.arrow`` and ``test.arrow`` (column ``text``) into ``folder``.
 
     A corpus of several parts (:mod:`calm_bench.corpora.input_parts`) has ``train/part-00000.arrow`` and so on instead,
-    and ``corpus.json``, which names them. Parts that an earlier attempt published in ``folder`` are taken from there.
+    and ``corpus.json``, which names them. Parts that an earlier attempt published in ``folder`` are taken from there,
+    and ``parts.json`` tells later corpora which parts this one has.
 
     A document's split follows from a hash of its text and ``split_seed`` alone: neither order nor other documents
     matter, and equal documents share a split. The exception are corpora so small that a split with a positive
@@ -73,6 +77,7 @@ def write_corpus(config: Corpus, folder: str | Path, map_parts: PartMapper = in_
 
     Args:
         map_parts: who makes the parts; the result is the same whoever does.
+        earlier: folders of finished corpora, of which equal parts are taken instead of being read again.
 
     Raises:
         CorpusError: the source is unknown, unreadable, or has no document to offer.
@@ -80,8 +85,9 @@ def write_corpus(config: Corpus, folder: str | Path, map_parts: PartMapper = in_
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     remove_unfinished_parts(folder)
+    known = EarlierParts(earlier)
     members = [
-        _write_member(member, folder, number if config.mixture else None, map_parts)
+        _write_member(member, folder, number if config.mixture else None, map_parts, known)
         for number, member in enumerate(config.members)
     ]
     skipped = Skipped()
@@ -91,7 +97,9 @@ def write_corpus(config: Corpus, folder: str | Path, map_parts: PartMapper = in_
     pieces, left_out = clean(config, folder, pieces, map_parts)
     skipped.merge(left_out)
     members = _with_pieces(members, pieces)
-    _name_files(folder, pieces, members, config)
+    names = _name_files(folder, pieces, members, config)
+    listed = (part.listed(names) for member in members for part in member.parts)
+    write_index(folder, [part for part in listed if part is not None])
     hashes = {split: _digest(pieces[split]) for split in SPLITS}
     filled = {split for member in members for split in member.filled}
     return CorpusReport(
@@ -113,7 +121,10 @@ class MemberFound:
     """The documents of one source."""
 
     config: Corpus
+    parts: list[PartFound]
+    """As they were read."""
     pieces: Pieces
+    """As they are kept."""
     skipped: Skipped
     filled: list[Split]
     is_alone: bool
@@ -138,12 +149,18 @@ def _with_pieces(members: Sequence[MemberFound], pieces: Pieces) -> list[MemberF
     ]
 
 
-def _write_member(config: Corpus, folder: Path, number: int | None, map_parts: PartMapper) -> MemberFound:
+def _write_member(
+    config: Corpus, folder: Path, number: int | None, map_parts: PartMapper, known: EarlierParts
+) -> MemberFound:
     """The documents of one source; ``number`` is its own in a mixture."""
     source = find_source(config)
     skipped = Skipped()
     contents = source.divide(config, skipped) if isinstance(source, PartedSource) else [None]
-    parts = [CorpusPart(index, content, config.max_documents, member=number) for index, content in enumerate(contents)]
+    parts = []
+    for index, content in enumerate(contents):
+        key = None if content is None else part_key(config, content)
+        earlier = known.find(key, config.max_documents)
+        parts.append(CorpusPart(index, content, config.max_documents, member=number, key=key, earlier=earlier))
     found, is_complete = _make(config, folder, parts, map_parts)
     for part in found:
         skipped.merge(part.skipped)
@@ -155,7 +172,7 @@ def _write_member(config: Corpus, folder: Path, number: int | None, map_parts: P
         raise CorpusError(f"corpus.source={config.source} has no document with text{left_out}")
     name = "filled" if number is None else f"source-{number}-filled"
     filled = fill_empty_splits(config, pieces, folder / PARTS / name, left_out)
-    return MemberFound(config, pieces, skipped, filled, is_alone=len(contents) == 1)
+    return MemberFound(config, found, pieces, skipped, filled, is_alone=len(contents) == 1)
 
 
 def _make(
@@ -176,13 +193,18 @@ def _make(
                 if limit is not None and kept >= limit:
                     if before:
                         # A reader stops at its last document, so that what is counted as skipped comes before it too.
-                        first[-1] = work(replace(first[-1].part, limit=limit - before, is_last=True))
+                        last = replace(first[-1].part, limit=limit - before, is_last=True, earlier=None)
+                        first[-1] = work(last)
                     return first, False
     return first, True
 
 
-def _name_files(folder: Path, pieces: Pieces, members: Sequence[MemberFound], config: Corpus) -> None:
-    """Give the files of the parts their names in the corpus, and let go of what another corpus had here."""
+def _name_files(folder: Path, pieces: Pieces, members: Sequence[MemberFound], config: Corpus) -> dict[Path, str]:
+    """Give the files of the parts their names in the corpus, and let go of what another corpus had here.
+
+    Returns:
+        The name of each file that is part of the corpus.
+    """
     (folder / MANIFEST).unlink(missing_ok=True)
     for split in SPLITS:
         (folder / f"{split}.arrow").unlink(missing_ok=True)
@@ -190,13 +212,15 @@ def _name_files(folder: Path, pieces: Pieces, members: Sequence[MemberFound], co
     if not config.mixture and members[0].is_alone:
         for split in SPLITS:
             link(pieces[split][0].path, folder / f"{split}.arrow")
-        return
+        return {pieces[split][0].path: f"{split}.arrow" for split in SPLITS}
+    names: dict[Path, str] = {}
     splits: dict[Split, list[str]] = {}
     for split in SPLITS:
         files = [piece.path for piece in pieces[split] if piece.documents]
         splits[split] = [f"{split}/part-{number:05d}.arrow" for number in range(len(files))]
         for file, name in zip(files, splits[split], strict=True):
             link(file, folder / name)
+            names[file] = name
     mixture = {}
     if config.mixture:
         counts = {
@@ -205,6 +229,7 @@ def _name_files(folder: Path, pieces: Pieces, members: Sequence[MemberFound], co
         }
         mixture = {KEY: WrittenMixture(shares_of(config), counts).as_dict()}
     write_json(folder / MANIFEST, {"format": FORMAT, "splits": splits, **mixture})
+    return names
 
 
 def _digest(pieces: Sequence[Piece]) -> str:

@@ -16,6 +16,7 @@ from calm_bench.corpora.mixture import WrittenMixture, tokens_to_take
 from calm_bench.corpora.split_files import Split
 from calm_bench.fingerprint import file_digest
 from calm_bench.published_parts import PARTIAL, publish_part
+from calm_bench.tokens.earlier_ids import EarlierIds
 from calm_bench.tokens.token_part import TokenizerFound, TokenPartFound
 
 ENDS_AT_ONCE = 2**20
@@ -97,6 +98,16 @@ def take(parts: Sequence[TokenPartFound], mixture: WrittenMixture | None) -> lis
                 taken.append(Taken(part, min(left, part.tokens), is_cut=left < part.tokens))
                 left -= part.tokens
     return taken
+
+
+def listed(split: Split, parts: Sequence[Taken]) -> Iterator[EarlierIds]:
+    """What later tokens are told of the parts of a split; one that is cut is left out."""
+    start = 0
+    for taken in parts:
+        part = taken.part
+        if part.text and not taken.is_cut:
+            yield EarlierIds(Path(), part.text, split, start, part.tokens, part.documents, part.bytes)
+        start += taken.tokens
 
 
 def shards_of(split: Split, parts: Sequence[Taken], shard_tokens: int) -> Iterator[Shard]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from calm_bench.config import Tokens
 from calm_bench.corpora import SPLITS, Split
 from calm_bench.corpora.mixture import WrittenMixture, read_mixture
 from calm_bench.published_parts import RECORD, PartMapper, in_this_process, link, remove_unfinished_parts
-from calm_bench.tokens.pack import ShardFound, Taken, shards_of, take, write_ends, write_shard
+from calm_bench.tokens.earlier_ids import folders_of, write_index
+from calm_bench.tokens.pack import ShardFound, Taken, listed, shards_of, take, write_ends, write_shard
 from calm_bench.tokens.stream import FORMAT, MANIFEST
 from calm_bench.tokens.token_part import TokenPartFound, make_tokenizer, token_parts, write_token_part
 
@@ -47,17 +49,22 @@ class TokensReport:
 
 
 def write_tokens(
-    config: Tokens, corpus_folder: str | Path, folder: str | Path, map_parts: PartMapper = in_this_process
+    config: Tokens,
+    corpus_folder: str | Path,
+    folder: str | Path,
+    map_parts: PartMapper = in_this_process,
+    earlier: Iterable[Path] = (),
 ) -> TokensReport:
     """Tokenise the corpus in ``corpus_folder`` into ``folder``.
 
     Writes ``tokenizer/``, ``<split>/shard-00000.arrow`` and so on (column ``tokens``, uint16 or uint32, one record
     batch, ``config.shard_tokens`` tokens each, the last fewer), ``<split>/documents.arrow`` (column ``end``) and, last,
     ``manifest.json``. One EOS follows each document. Parts and shards that an earlier attempt published in ``folder``
-    are taken from there.
+    are taken from there, and ``parts.json`` tells later tokens which text this one has.
 
     Args:
         map_parts: who makes parts and shards; the result is the same whoever does.
+        earlier: folders of finished tokens, of which ids of equal text are taken instead of being encoded again.
 
     Raises:
         TokenizerError: the tokenizer cannot be built.
@@ -67,7 +74,8 @@ def write_tokens(
     remove_unfinished_parts(folder)
     [tokenizer] = map_parts(partial(make_tokenizer, config, corpus_folder), [folder])
     _copy(tokenizer.folder, folder / "tokenizer")
-    parts = list(map_parts(partial(write_token_part, tokenizer, folder), list(token_parts(corpus_folder))))
+    work = partial(write_token_part, tokenizer, folder, folders_of(tokenizer.digest, earlier))
+    parts = list(map_parts(work, list(token_parts(corpus_folder))))
     parts.sort(key=lambda found: found.part.index)
     mixture = read_mixture(corpus_folder)
     by_split = {split: take([found for found in parts if found.part.split == split], mixture) for split in SPLITS}
@@ -75,6 +83,7 @@ def write_tokens(
     shards = list(map_parts(partial(write_shard, tokenizer, folder), wanted))
     shards.sort(key=lambda found: found.shard.index)
     splits = {split: _describe(folder, split, by_split[split], shards) for split in SPLITS}
+    write_index(folder, tokenizer.digest, chain.from_iterable(listed(split, by_split[split]) for split in SPLITS))
     manifest = {
         "format": FORMAT,
         "tokenizer": {"name": tokenizer.name, "digest": tokenizer.digest},

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from calm_bench.corpora import Split
 from calm_bench.errors import RunError
-from calm_bench.tokens.known_digests import known_digest
+from calm_bench.known_digests import known_digest
 from calm_bench.tokens.tokenizer import TokensError
 
 MANIFEST = "manifest.json"

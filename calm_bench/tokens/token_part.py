@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -17,6 +18,7 @@ from calm_bench.corpora.mixture import read_mixture
 from calm_bench.corpora.split_files import SPLITS, Split, num_batches, read_batches, read_documents, split_files
 from calm_bench.published_parts import publish_part
 from calm_bench.tokens.choose_tokenizer import build_tokenizer, load_tokenizer
+from calm_bench.tokens.earlier_ids import find_ids
 from calm_bench.tokens.tokenizer import Tokenizer, TokensError
 
 PART_BATCHES = 4
@@ -79,6 +81,8 @@ class TokenPartFound:
     """With one EOS for each document."""
     documents: int
     bytes: int
+    text: str = ""
+    """Digest of its text; empty in a part that an older version published."""
 
     @property
     def ids(self) -> Path:
@@ -134,15 +138,27 @@ def make_tokenizer(config: Tokens, corpus_folder: Path, folder: Path) -> Tokeniz
     return TokenizerFound(published.folder, **published.found)
 
 
-def write_token_part(tokenizer: TokenizerFound, folder: Path, part: TokenPart) -> TokenPartFound:
-    """Publish the ids of one part in ``folder``, unless an earlier attempt has.
+def write_token_part(
+    tokenizer: TokenizerFound, folder: Path, earlier: tuple[Path, ...], part: TokenPart
+) -> TokenPartFound:
+    """Publish the ids of one part in ``folder``, unless an earlier attempt has; from ``earlier`` tokens that have them.
+
+    Args:
+        earlier: as :func:`calm_bench.tokens.earlier_ids.folders_of` gives them.
 
     Raises:
         TokensError: the tokenizer gives ids outside its vocabulary.
         CorpusError: the part cannot be read.
     """
+
+    def make(empty: Path) -> dict[str, Any]:
+        text = _text_digest(part)
+        known = find_ids(earlier, tokenizer.digest, text)
+        taken = None if known is None else known.take_over(empty, tokenizer.dtype)
+        return (taken or _write(tokenizer, part, empty)) | {"text": text}
+
     what = {"tokenizer": tokenizer.digest, "part": part.description}
-    published = publish_part(folder, part.name, what, lambda empty: _write(tokenizer, part, empty))
+    published = publish_part(folder, part.name, what, make)
     return TokenPartFound(part, published.folder, **published.found)
 
 
@@ -159,6 +175,17 @@ def _write(found: TokenizerFound, part: TokenPart, folder: Path) -> dict[str, An
             documents += len(texts)
             num_bytes += text_bytes
     return {"tokens": tokens, "documents": documents, "bytes": num_bytes}
+
+
+def _text_digest(part: TokenPart) -> str:
+    """SHA-256 over the record batches of a part, each by where its documents end and what they are."""
+    digest = hashlib.sha256()
+    for column in read_batches(part.path, part.start, part.stop):
+        _, ends, text = column.buffers()
+        digest.update(f"{len(column)} {ends.size} {text.size}\n".encode())
+        digest.update(ends)
+        digest.update(text)
+    return digest.hexdigest()
 
 
 def check_ids(ids: Ids, tokenizer: Tokenizer) -> None:

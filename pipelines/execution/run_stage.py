@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,8 @@ def _run(
     taken = time.perf_counter()
     try:
         if group is None:
-            context = replace(context, device=prepare_process(kind, context.device))
+            device = prepare_process(kind, context.device)
+            context = replace(context, device=device, earlier=partial(store.others_of, stage))
         work = store.open_work(stage, context.device)
         _check([source for source in stage.inputs.values() if _needs_check(source, store)], store)
         inputs = {name: store.folder(source) for name, source in stage.inputs.items()}

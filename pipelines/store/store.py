@@ -145,6 +145,10 @@ class Store:
         """The folder of the finished stage of that name with all its files; None if there is none."""
         return self._stages.find(StageRef(kind, identity))
 
+    def others_of(self, stage: Stage) -> list[Path]:
+        """Folders on this machine of other finished stages of the kind and revision of ``stage``."""
+        return self._workspace.others_of(stage)
+
     def record(self, ref: StageRef) -> StageRecord | None:
         """What the finished stage of that name says of itself; None if there is none."""
         return self._stages.record(ref)

@@ -10,13 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pipelines.common.record_file import RecordError
 from pipelines.store.errors import StoreForbidden
 from pipelines.store.integrity import RECORD, compare_files, record_files, recorded_names
 from pipelines.store.layout import stage_folder, work_folder
 from pipelines.store.provenance import ATTEMPTS_FILE, add_attempt, write_provenance
 from pipelines.store.refs import StageRef
 from pipelines.study.stage import Stage
-from pipelines.study.stage_folder import is_finished, write_description, write_result
+from pipelines.study.stage_folder import StageRecord, is_finished, write_description, write_result
 
 ERROR = "error.txt"
 """The traceback of the last attempt that failed, in the work folder."""
@@ -35,6 +36,12 @@ class Workspace:
     def work_folder(self, stage: Stage | StageRef) -> Path:
         """Where the stage is worked on until it is finished."""
         return work_folder(self.root, stage.name)
+
+    def others_of(self, stage: Stage) -> list[Path]:
+        """Folders of other finished stages of the kind and revision of ``stage``, in the order of their identities."""
+        own = self.folder(stage)
+        folders = sorted(folder for folder in own.parent.glob("*") if is_finished(folder) and folder != own)
+        return [folder for folder in folders if _revision(folder) == stage.revision]
 
     def check_writable(self) -> None:
         """
@@ -109,6 +116,14 @@ class Workspace:
         for folder in (trash, self.root / "damaged"):
             with suppress(OSError):
                 folder.rmdir()
+
+
+def _revision(folder: Path) -> int | None:
+    """The revision of the kind that made a stage; None where its description cannot be read."""
+    try:
+        return StageRecord.load(folder).revision
+    except (FileNotFoundError, RecordError):
+        return None
 
 
 def _flush_tree(folder: Path) -> None:

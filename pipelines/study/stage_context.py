@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from calm_bench.published_parts import PartMapper, in_this_process
 from calm_bench.training_options import DEFAULT_OPTIONS, TrainingOptions
@@ -12,6 +13,11 @@ from calm_bench.training_options import DEFAULT_OPTIONS, TrainingOptions
 def never() -> bool:
     """The wish to stop of a stage that nobody stops."""
     return False
+
+
+def no_folders() -> list[Path]:
+    """The earlier stages of one that is told of none."""
+    return []
 
 
 @dataclass(frozen=True)
@@ -29,3 +35,5 @@ class StageContext:
     training: TrainingOptions = DEFAULT_OPTIONS
     map_parts: PartMapper = in_this_process
     """Does the work that a stage has in parts: here, or by other workers where the stage is ``in_parts``."""
+    earlier: Callable[[], Sequence[Path]] = no_folders
+    """Folders of other finished stages that the same code made: what they have of the same input is taken over."""

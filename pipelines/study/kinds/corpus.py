@@ -30,7 +30,7 @@ def run_corpus(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: 
 
     parts = watched_parts(context, folder, lambda found: Text(found.bytes) if isinstance(found, PartFound) else None)
     corpus = Corpus.model_validate(stage.settings["corpus"])
-    report = write_corpus(corpus, folder, parts).as_dict()
+    report = write_corpus(corpus, folder, parts, context.earlier()).as_dict()
     write_bytes(folder / CARD, corpus_card(corpus, report, stage.config["depends_on"]).encode())
     return report
 

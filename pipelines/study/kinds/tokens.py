@@ -30,7 +30,7 @@ def run_tokens(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: 
 
     parts = watched_parts(context, folder, text_of)
     tokens = Tokens.model_validate(stage.settings["tokens"])
-    report = write_tokens(tokens, inputs["corpus"], folder, parts).as_dict()
+    report = write_tokens(tokens, inputs["corpus"], folder, parts, context.earlier()).as_dict()
     digests = {split: found["digest"] for split, found in read_manifest(folder)["splits"].items()}
     write_bytes(folder / CARD, tokens_card(inputs["corpus"], report, digests).encode())
     return report

@@ -66,7 +66,7 @@ def test_the_corpus_is_that_of_a_single_part(
     monkeypatch.setattr(write_module, "DIGESTS_AT_ONCE", 16)
     parts = write_corpus(config(source), tmp_path / "parts")
     assert documents(tmp_path / "parts") == documents(tmp_path / "whole")
-    assert set(files(tmp_path / "whole")) == {"train.arrow", "validation.arrow", "test.arrow"}
+    assert set(files(tmp_path / "whole")) == {"train.arrow", "validation.arrow", "test.arrow", "parts.json"}
     assert len(files(tmp_path / "parts")) > 10
     assert whole.repeated["test"] > 0
     # Places count from the part's beginning.

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from calm_bench import known_digests
 from calm_bench.config import Tokens
-from calm_bench.tokens import TokensReport, TokenStream, known_digests
-from calm_bench.tokens.known_digests import known_digest
+from calm_bench.known_digests import known_digest
+from calm_bench.tokens import TokensReport, TokenStream
 from calm_bench.tokens.stream import DamagedShard
 
 Write = Callable[[list[str], Tokens], tuple[Path, TokensReport]]
@@ -111,6 +112,7 @@ def test_without_a_folder_of_its_own_each_hashes_for_itself(
 
 def test_tokens_are_hashed_once_and_damage_is_found_all_the_same(write: Write, hashed: list[str]) -> None:
     folder, _ = write(["some text", "more text"], Tokens())
+    hashed.clear()
     for _ in range(2):
         TokenStream.open(folder, "train")
     assert len(hashed) == 2, "a shard, and where documents end"

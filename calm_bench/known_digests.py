@@ -1,9 +1,9 @@
 """Hashes of large files that some process of this user on this node has computed, for those that start after it.
 
-Every worker of a training opens the same tokens at every start, and to hash a terabyte takes ten minutes of a CPU. A
-hash is remembered for the file as it was: device, inode, size and both times of change, of which the system sets the
-later one itself. So a file that was replaced, cut or written into is hashed again, and so is every file after the
-node's temporary folder was emptied, as it is when the node starts.
+Every worker of a training opens the same tokens at every start, every command asks for the identity of the same text,
+and to hash a terabyte takes ten minutes of a CPU. A hash is remembered for the file as it was: device, inode, size and
+both times of change, of which the system sets the later one itself. So a file that was replaced, cut or written into is
+hashed again, and so is every file after the node's temporary folder was emptied, as it is when the node starts.
 """
 
 from __future__ import annotations
