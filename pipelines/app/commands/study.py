@@ -81,7 +81,8 @@ def run(
     resolved = named_study(study, overrides, store, local)
     for note in check_study(resolved, fetch=True):
         say_on_stderr(note)
-    if resolved.execution.backend == "local":
+    if resolved.execution.backend == "local" and resolved.execution.device != "auto":
+        # Whatever the machine has is right for auto, and torch takes a second to ask.
         resolve_device(resolved.execution.device)
     progress = progress_for(screen, "quiet" if quiet else "plain" if plain else "auto", log_file)
     results: list[str] = []

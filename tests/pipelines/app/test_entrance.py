@@ -41,6 +41,19 @@ def test_an_import_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == ""
 
 
+@pytest.mark.slow
+def test_what_is_done_is_told_without_torch(result: cb.StudyResult, store: Path) -> None:
+    # It takes a second and 200 MB to import, and nothing is trained or scored.
+    script = (
+        "import sys\nfrom pipelines.app.entry import main\n"
+        f"sys.argv = ['calm-bench', 'run', 'smoke', 'tracking.enabled=false', '--local', '--store', {str(store)!r}]\n"
+        "try:\n    main()\nfinally:\n    print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert all(row.label in done.stdout for row in result.leaderboard)
+    assert done.stdout.endswith("False\n")
+
+
 def test_every_name_is_there_and_no_other() -> None:
     for name in cb.__all__:
         assert getattr(cb, name) is not None
