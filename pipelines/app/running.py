@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from calm_bench.atomic import remove_unfinished
 from calm_bench.caches import settle_caches
@@ -57,6 +58,27 @@ class Report:
     @property
     def failed(self) -> tuple[TrialOutcome, ...]:
         return tuple(outcome for outcome in self.outcomes if outcome.state in ("failed", "invalid"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The run for programs: what came of every trial, the rows, and where all of it is."""
+        return {
+            "folder": str(self.folder),
+            "trials": [
+                {
+                    "number": outcome.number,
+                    "label": outcome.label,
+                    "state": outcome.state,
+                    "error": outcome.error,
+                    "violations": list(outcome.violations),
+                }
+                for outcome in self.outcomes
+            ],
+            "leaderboard": json.loads(self.leaderboard.to_json()),
+            "files": {suffix: str(path) for suffix, path in self.files.items()},
+            "report": None if self.page is None else str(self.page),
+            "mlflow": self.mlflow,
+            "correlations": list(self.correlations),
+        }
 
 
 def run_and_report(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from calm_bench.errors import FAILED
-from pipelines.app.commands.options import console, say
+from pipelines.app.commands.options import AsJson, console, print_json, say
 
 
 def check(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Written by leaderboard --format json.")],
+    as_json: AsJson = False,
 ) -> None:
     """Check files of results: protocols, digests, errors and counts are there, and numbers agree with each other.
 
@@ -22,19 +23,25 @@ def check(
     from pipelines.results.checks import problems_of
     from pipelines.results.leaderboard import LeaderboardError, read_board
 
-    screen, is_wrong = console(), False
+    checked: list[dict[str, Any]] = []
     for path in files:
         try:
             board = read_board(path)
         except LeaderboardError as error:
-            say(screen, printable(str(error)), style="red")
-            is_wrong = True
-            continue
-        problems = problems_of(board) or ([] if len(board) else ["it holds no rows"])
-        for problem in problems:
-            say(screen, f"{path}: {printable(problem)}", style="red")
-        if not problems:
-            say(screen, f"{path}: {len(board)} rows in order")
-        is_wrong |= bool(problems)
-    if is_wrong:
+            checked.append({"file": str(path), "rows": None, "problems": [str(error)]})
+        else:
+            problems = problems_of(board) or ([] if len(board) else ["it holds no rows"])
+            checked.append({"file": str(path), "rows": len(board), "problems": problems})
+    if as_json:
+        print_json(checked)
+    else:
+        screen = console()
+        for one in checked:
+            for problem in one["problems"]:
+                # Who could not read it names the file itself.
+                where = "" if one["rows"] is None else f"{one['file']}: "
+                say(screen, f"{where}{printable(problem)}", style="red")
+            if not one["problems"]:
+                say(screen, f"{one['file']}: {one['rows']} rows in order")
+    if any(one["problems"] for one in checked):
         raise typer.Exit(FAILED)

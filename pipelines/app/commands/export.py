@@ -6,16 +6,18 @@ import tempfile
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipelines.app.commands.options import (
     MODEL_HELP,
+    AsJson,
     AutoencoderFolder,
     StorePath,
     TokenizerName,
     console,
+    print_json,
     say,
     say_on_stderr,
 )
@@ -53,11 +55,15 @@ def export(
     store: StorePath = None,
     tokenizer: TokenizerName = None,
     autoencoder: AutoencoderFolder = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write a model, its tokenizer and its card into a folder that transformers or the authors' code reads."""
     # Not the model's name alone: a folder of that name would be what the name means from then on.
     folder = output or Path(f"{_name(model)}-{format.value}")
     written = _export(model, folder, format, weights, store, tokenizer, autoencoder)
+    if as_json:
+        print_json({"folder": str(folder), **_listed(written)})
+        return
     screen = console()
     _list(screen, written)
     say(screen, str(folder))
@@ -73,6 +79,7 @@ def push(
     store: StorePath = None,
     tokenizer: TokenizerName = None,
     autoencoder: AutoencoderFolder = None,
+    as_json: AsJson = False,
 ) -> None:
     """Send a model, its tokenizer and its card to a Hugging Face hub.
 
@@ -80,18 +87,24 @@ def push(
     its visibility, and files of the same names are replaced.
     """
     from pipelines.scoring.hub_upload import check_repo_name, upload
+    from pipelines.scoring.model_card import CARD_FILE
 
     check_repo_name(repo)
     screen = console()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
         written = _export(model, folder, format, weights, store, tokenizer, autoencoder, portable=True)
-        _list(screen, written)
-        if dry_run:
-            say(screen, (folder / "README.md").read_text(encoding="utf-8"))
-            say(screen, f"nothing was sent to {repo} (--dry-run)")
-            return
-        say(screen, upload(folder, repo, public, f"{model} of calm-bench"))
+        card = (folder / CARD_FILE).read_text(encoding="utf-8")
+        if not as_json:
+            _list(screen, written)
+        commit = None if dry_run else upload(folder, repo, public, f"{model} of calm-bench")
+    if as_json:
+        print_json({"repository": repo, "commit": commit, "card": card, **_listed(written)})
+    elif commit is None:
+        say(screen, card)
+        say(screen, f"nothing was sent to {repo} (--dry-run)")
+    else:
+        say(screen, commit)
 
 
 def _export(
@@ -111,6 +124,12 @@ def _export(
     where = open_store(store)
     found = replace(find_model(model, where), tokenizer=tokenizer, autoencoder=autoencoder)
     return export_model(_name(model), found, where, folder, format.value, weights.value, portable)
+
+
+def _listed(written: Exported) -> dict[str, Any]:
+    """Files and notes, for programs."""
+    files = [{"name": name, "bytes": size} for name, size in written.files]
+    return {"files": files, "notes": list(written.notes)}
 
 
 def _list(screen: Console, written: Exported) -> None:

@@ -11,11 +11,13 @@ import typer
 
 from pipelines.app.commands.options import (
     MODEL_HELP,
+    AsJson,
     AutoencoderFolder,
     Device,
     StorePath,
     TokenizerName,
     end_if_unseen,
+    print_json,
     say_on_stderr,
     single_threaded,
 )
@@ -45,6 +47,7 @@ def generate(
     device: Device = "auto",
     tokenizer: TokenizerName = None,
     autoencoder: AutoencoderFolder = None,
+    as_json: AsJson = False,
 ) -> None:
     """Continue prompts with a trained model, a released checkpoint too. What it took is said on stderr."""
     from calm_bench.overrides import ConfigurationError
@@ -65,4 +68,7 @@ def generate(
         end_if_unseen(sys.stdout)
 
     found = replace(find_model(model, open_store(store)), tokenizer=tokenizer, autoencoder=autoencoder)
-    continue_texts(found, prompt or [""], tokens, seed, decoding, device, write, say_on_stderr)
+    prompts, show = prompt or [""], None if as_json else write
+    texts = continue_texts(found, prompts, tokens, seed, decoding, device, show, say_on_stderr)
+    if as_json:
+        print_json([{"prompt": given, "text": text} for given, text in zip(prompts, texts, strict=True)])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipelines.app.commands.options import (
+    AsJson,
     StorePath,
     console,
     error_console,
@@ -78,6 +79,7 @@ def leaderboard(
         Path | None, typer.Option("--baseline", help="An older leaderboard.json: say what got better or worse since.")
     ] = None,
     pool: Annotated[bool, typer.Option("--pool/--every-seed", help="One row for all seeds of a configuration.")] = True,
+    as_json: AsJson = False,
 ) -> None:
     """Print the leaderboard of all studies in the store, or in MLflow, or in files.
 
@@ -91,6 +93,10 @@ def leaderboard(
     from pipelines.results.pooling import pooled
     from pipelines.results.view import View
 
+    if as_json:
+        if format not in (Format.table, Format.json):
+            raise ConfigurationError(f"--json is --format json, and --format {format.value} is asked for too")
+        format = Format.json
     if format is Format.html:
         refined = [columns, sort, conditions, pareto, within_errors, headline, at, picture, size, baseline, not pool]
         if mlflow is not None or merge is not None or any(refined):

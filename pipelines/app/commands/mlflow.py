@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.app.commands.options import StorePath, console, say
+from pipelines.app.commands.options import AsJson, StorePath, console, print_json, say
+
+if TYPE_CHECKING:
+    from pipelines.tracking.sync import Synced
 
 app = typer.Typer(name="mlflow", help="The store in MLflow.", no_args_is_help=True)
 
@@ -32,6 +35,7 @@ def sync(
     anew: Annotated[
         bool, typer.Option("--anew", help="Make mlflow.db in the store again, as after the store was moved.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Send to MLflow what the store holds and MLflow lacks.
 
@@ -40,7 +44,6 @@ def sync(
     from calm_bench.overrides import ConfigurationError
     from pipelines.store.opening import open_store
     from pipelines.store.study_names import choose_studies
-    from pipelines.tracking.registry import without_registry
     from pipelines.tracking.study_files import begun_studies
     from pipelines.tracking.sync import set_database_aside, sync_study
 
@@ -52,20 +55,42 @@ def sync(
     chosen = choose_studies(studies or (), folders, where.uri)
     if anew and (studies or uri):
         raise ConfigurationError("--anew makes all of mlflow.db in the store again: give neither STUDY nor --uri")
-    if anew and (kept := set_database_aside(where.root)) is not None:
+    kept = set_database_aside(where.root) if anew else None
+    if kept is not None and not as_json:
         say(console(), f"the old database is kept as {kept}")
-    problems = 0
+    done = []
     for folder in chosen:
-        synced = sync_study(where, folder, uri, experiment)
-        if synced.problem is not None:
-            problems += 1
-            say(console(), f"{folder.name}  not sent: {synced.problem}", style="red")
-            continue
-        trials = f"{synced.trials} {'trial' if synced.trials == 1 else 'trials'}"
-        say(console(), f"{folder.name}  {trials} {'sent to' if synced.parts else 'already all in'} {synced.address}")
-        if synced.page is not None:
-            say(console(), f"  leaderboard: {synced.page}")
-        if synced.unregistered is not None:
-            say(console(), f"MLflow {without_registry(synced.unregistered)}", style="yellow")
-    if problems:
+        done.append(synced := sync_study(where, folder, uri, experiment))
+        if not as_json:
+            _tell(synced)
+    if as_json:
+        print_json({"kept": None if kept is None else str(kept), "studies": [_to_dict(one) for one in done]})
+    if any(synced.problem is not None for synced in done):
         raise typer.Exit(1)
+
+
+def _tell(synced: Synced) -> None:
+    from pipelines.tracking.registry import without_registry
+
+    screen, name = console(), synced.folder.name
+    if synced.problem is not None:
+        say(screen, f"{name}  not sent: {synced.problem}", style="red")
+        return
+    trials = f"{synced.trials} {'trial' if synced.trials == 1 else 'trials'}"
+    say(screen, f"{name}  {trials} {'sent to' if synced.parts else 'already all in'} {synced.address}")
+    if synced.page is not None:
+        say(screen, f"  leaderboard: {synced.page}")
+    if synced.unregistered is not None:
+        say(screen, f"MLflow {without_registry(synced.unregistered)}", style="yellow")
+
+
+def _to_dict(synced: Synced) -> dict[str, Any]:
+    return {
+        "study": synced.folder.name,
+        "address": synced.address or None,
+        "leaderboard": synced.page,
+        "trials": synced.trials,
+        "sent": synced.parts > 0,
+        "problem": synced.problem,
+        "models_not_registered": synced.unregistered,
+    }

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from pipelines.app.commands.options import StorePath, console, names_and_files, say, say_on_stderr
+from pipelines.app.commands.options import (
+    AsJson,
+    StorePath,
+    console,
+    names_and_files,
+    print_json,
+    say,
+    say_on_stderr,
+)
 
 
 def report(
@@ -24,6 +32,7 @@ def report(
         typer.Option("--merge", help="Of these files instead of a store: results/*.json of leaderboard --format json."),
     ] = None,
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a report that opens offline: headline, Pareto plot, leaderboard, training curves, samples, how to repeat.
 
@@ -41,7 +50,7 @@ def report(
             raise ConfigurationError("--merge makes a page of files alone: leave STUDY and --store out")
         path = _in_no_folder(output or Path(REPORT))
         _write_merged(files, path)
-        _show(path, show)
+        _show(path, show, as_json)
         return
     where = open_store(store)
     folders = study_folders(where, names)
@@ -49,7 +58,7 @@ def report(
     write_report(where, folders, path)
     if path.parent in folders:
         where.studies.save(path.parent.name)
-    _show(path, show)
+    _show(path, show, as_json)
 
 
 def _in_no_folder(path: Path) -> Path:
@@ -72,8 +81,11 @@ def _write_merged(files: list[Path], path: Path) -> None:
     write_bytes(path, render(report).encode())
 
 
-def _show(path: Path, show: bool) -> None:
-    say(console(), str(path))
+def _show(path: Path, show: bool, as_json: bool) -> None:
+    if as_json:
+        print_json({"report": str(path)})
+    else:
+        say(console(), str(path))
     if show:
         import webbrowser
 

@@ -16,6 +16,7 @@ from pipelines.app.commands.options import (
     StorePath,
     StudyName,
     console,
+    error_console,
     named_study,
     print_json,
     say,
@@ -70,6 +71,9 @@ def run(
         str | None,
         typer.Option("--notify", help="Start this command at the end; CALM_BENCH_STATE and others say what ended."),
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the results as JSON at the end; all else goes to standard error.")
+    ] = False,
 ) -> None:
     """Run a study: train, score, and print its leaderboard. What is in the store already is not run again."""
     from pipelines.app.notify import notifying
@@ -77,7 +81,7 @@ def run(
     from pipelines.monitor.display import progress_for
     from pipelines.planning.preflight import check_study
 
-    screen = console()
+    screen = error_console() if as_json else console()
     resolved = named_study(study, overrides, store, local)
     for note in check_study(resolved, fetch=True):
         say_on_stderr(note)
@@ -105,6 +109,8 @@ def run(
             report = run_and_report(resolved, screen, retry_failed, expected, show, context, progress)
             results.append(str(report.folder))
         _tell(report, resolved, screen)
+        if as_json:
+            print_json(report.to_dict() | {"headline": _headlines(report)})
         if reason := take_loss():
             say_on_stderr(f"standard output took no more ({reason}); leaderboard and report are in {report.folder}")
         if report.failed:

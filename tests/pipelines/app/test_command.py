@@ -198,6 +198,60 @@ def test_generate_continues_the_prompt_with_the_language_s_letters(calm_bench: C
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("on_ray")
+def test_programs_read_json(calm_bench: Command, folder: Path, tmp_path: Path) -> None:
+    there = rows(calm_bench, "--store", "on-ray")
+    ran = calm_bench("run", "tiny.yaml", "--store", "on-ray", "--json")
+    assert "everything is there" in ran.stderr
+    run = json.loads(ran.stdout)
+    assert [(one["label"], one["state"], one["error"]) for one in run["trials"]] == [
+        (label, "complete", None) for label in ("token", "K=2", "K=2 narrow")
+    ]
+    identity = run["folder"].rpartition("-")[2]
+    ranked = run["leaderboard"]["groups"][0]["entries"]
+    assert {row["label"]: row | {"study_identity": identity} for row in ranked} == there
+    assert (folder / run["files"]["md"]).is_file()
+    assert (folder / run["report"]).is_file()
+
+    store = str(folder / "on-ray")
+    board = in_process("leaderboard", "--store", store, "--json")
+    assert board == in_process("leaderboard", "--store", store, "--format", "json")
+    (tmp_path / "board.json").write_text(board)
+    (tmp_path / "other.json").write_text("[]")
+    files = [str(tmp_path / name) for name in ("board.json", "other.json")]
+    checked = json.loads(in_process("check", *files, "--json", code=1))
+    assert [(one["file"], one["rows"], len(one["problems"])) for one in checked] == [
+        (files[0], 3, 0),
+        (files[1], None, 1),
+    ]
+    page = str(tmp_path / "page.html")
+    assert json.loads(in_process("report", "--merge", files[0], "--output", page, "--json")) == {"report": page}
+
+    texts = calm_bench("generate", "K=2", "--prompt", "a", "--prompt", "b", "--tokens", "8", "--store", store, "--json")
+    one, other = json.loads(texts.stdout)
+    assert (
+        one["prompt"] + one["text"]
+        in calm_bench("generate", "K=2", "--prompt", "a", "--tokens", "8", "--store", store).stdout
+    )
+    assert other["prompt"] == "b"
+
+    handed = json.loads(in_process("export", "K=2", "--store", store, "--output", str(tmp_path / "model"), "--json"))
+    assert {file["name"]: file["bytes"] for file in handed["files"]} == {
+        str(path.relative_to(tmp_path / "model")): path.stat().st_size
+        for path in (tmp_path / "model").rglob("*")
+        if path.is_file()
+    }
+    pushed = json.loads(in_process("push", "K=2", "ada/calm", "--dry-run", "--store", store, "--json"))
+    assert (pushed["repository"], pushed["commit"]) == ("ada/calm", None)
+    assert "model-index:" in pushed["card"]
+
+    database = f"sqlite:///{folder / 'on-ray' / 'mlflow.db'}"
+    sent = json.loads(calm_bench("mlflow", "sync", "--store", "on-ray", "--json").stdout)
+    (study,) = sent["studies"]
+    assert (study["address"], study["trials"], study["problem"]) == (database, 3, None)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("on_ray")
 def test_probe_reads_an_autoencoder_by_label_and_by_folder(calm_bench: Command, folder: Path) -> None:
     said = calm_bench("probe", "K=2", "--store", "on-ray", "--picture", "probe.svg").stdout
     assert "Autoencoder of K = 2 tokens in 8 dimensions" in said
