@@ -9,12 +9,17 @@ import secrets
 import sys
 import sysconfig
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from calm_bench.fingerprint import file_digest
+
 OUR_PACKAGES = frozenset({"calm_bench", "evals", "pipelines"})
 """Governed by the revisions of their stages instead."""
+MAX_NAME = 255
+"""Characters of a path that a string may name; longer ones are texts."""
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 THIS_PROCESS = secrets.token_hex(32)
 """Stands for code that cannot be read: nobody else may take it for their own."""
@@ -23,14 +28,42 @@ THIS_PROCESS = secrets.token_hex(32)
 def source_digest(file: Path) -> str:
     """SHA-256 over a Python file and the files of one's own that it imports, directly or through others.
 
-    Installed packages, the standard library and this project are left out. Names and places of files do not enter,
-    except in the statements that import them.
+    Files beside one of them, or in the working directory, that a string in it names count too: what it reads its
+    constants from. Installed packages, the standard library and this project are left out. Names and places of files
+    do not enter, except in the statements that import or name them.
     """
     digest = hashlib.sha256()
     for found in imported_files(file):
         digest.update(found.read_bytes())
         digest.update(b"\0")
+        for data in _named_files(found):
+            digest.update(_known_content(data, data.stat().st_size, data.stat().st_mtime_ns).encode())
     return digest.hexdigest()
+
+
+def _named_files(file: Path) -> list[Path]:
+    """Files other than Python's that strings in ``file`` name, each once, in the order in which they stand there."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):
+        return []
+    strings = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    found: dict[Path, None] = {}
+    for name in strings:
+        if not name or len(name) > MAX_NAME or not name.isprintable() or name.endswith(".py"):
+            continue
+        for folder in (file.parent, Path.cwd()):
+            path = folder / name
+            with suppress(OSError):
+                if path.is_file():
+                    found[path.resolve()] = None
+                    break
+    return list(found)
+
+
+@lru_cache(maxsize=256)
+def _known_content(path: Path, size: int, modified_ns: int) -> str:
+    return file_digest(path)
 
 
 def code_digest(module: str) -> str | None:

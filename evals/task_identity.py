@@ -23,6 +23,9 @@ from evals.task_files import Function, TaskFile, TaskFileError, parse_task_name,
 READS = frozenset(
     {"open", "urlopen", "urlretrieve", "load_dataset", "load_from_disk", "hf_hub_download", "snapshot_download"}
     | {"read_text", "read_bytes", "read_csv", "read_json", "read_parquet", "read_table", "loadtxt", "getenv"}
+    | {"load", "load_file", "genfromtxt", "fromfile", "memmap", "read_pickle", "read_excel", "read_feather", "get_data"}
+    | {"read_binary", "from_csv", "from_json", "from_parquet", "from_file", "getline", "getlines", "connect", "request"}
+    | {"listdir", "scandir", "iterdir", "glob", "rglob", "check_output", "Popen", "popen"}
 )
 """Names of calls by which a function reads what its own text does not hold."""
 

@@ -280,3 +280,34 @@ def test_a_tokenizers_folder_is_known_by_its_files(tmp_path: Path) -> None:
         return stages_for(Experiment.model_validate({"tokens": {"tokenizer": str(tmp_path / name)}}))["tokens"].identity
 
     assert stage("one") == stage("copy") != stage("other")
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        "json.loads((Path(__file__).parent / 'sizes.json').read_text())",
+        "json.load(open('sizes.json'))",
+        "json.loads(Path(__file__).with_name('sizes.json').read_bytes())",
+    ],
+)
+def test_files_that_code_of_ones_own_names_are_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "my_head.py").write_text(f"import json\nfrom pathlib import Path\nSIZES = {reads}\n")
+    without = code_digest("my_head")
+    (tmp_path / "sizes.json").write_text("[1, 2]")
+    before = code_digest("my_head")
+    assert len({without, before}) == 2
+    (tmp_path / "sizes.json").write_text("[1, 3]")
+    os.utime(tmp_path / "sizes.json", ns=(1, 1))
+    assert code_digest("my_head") != before
+
+
+@pytest.mark.parametrize("call", ["np.load('x.npy')", "torch.load('x.pt')", "sqlite3.connect('x')", "os.listdir('.')"])
+def test_whatever_reads_files_is_seen(tmp_path: Path, call: str) -> None:
+    path = write_task(tmp_path, "reading.yaml")
+    path.write_text(path.read_text() + "process_docs: !function reader.tidy\n")
+    (tmp_path / "reader.py").write_text(f"def tidy(docs):\n    return docs if {call} else docs\n")
+    assert "reader.py:2" in task_identity(str(path)).unknown[0]
