@@ -10,6 +10,7 @@ from calm_bench.atomic import write_bytes
 from calm_bench.config import Samples
 from calm_bench.devices import device_name
 from calm_bench.memory import sampling_memory
+from pipelines.common.numbers import printable
 from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageCost
 from pipelines.study.kinds.generation_speed import WritingSpeed, chosen_speed, in_words
 from pipelines.study.kinds.trained import load_trained
@@ -56,7 +57,7 @@ def run_samples(stage: Stage, inputs: Mapping[str, Path], folder: Path, context:
         )
         if (found := measure_texts(written.tokens, held_out, temperature)) is not None:
             statistics.append(found)
-        if settings.judge is not None:
+        if settings.judge is not None and prompts:
             judge = Path(stage.settings["judge"])
             judgements.append(judged(judge, texts, temperature, context.device))
         measured = speed.result()
@@ -66,6 +67,11 @@ def run_samples(stage: Stage, inputs: Mapping[str, Path], folder: Path, context:
     notes = [*map(in_words_beside_held_out, statistics), *map(judgement_in_words, judgements)]
     write_bytes(folder / FILE, as_markdown(texts, notes).encode())
     result: dict[str, Any] = {"texts": texts, "speed": speeds, "statistics": statistics}
+    if len(prompts) < settings.num_prompts:
+        result["remarks"] = [
+            f"{len(prompts)} of {settings.num_prompts} prompts: as many documents of the test split have more than "
+            f"{settings.prompt_tokens} tokens (samples.prompt_tokens) and an end"
+        ]
     return result | ({"judgements": judgements} if judgements else {})
 
 
@@ -183,8 +189,10 @@ def samples_cost(stage: Stage, context: CostContext) -> StageCost:
 
 
 def samples_summary(result: Mapping[str, Any]) -> str:
-    """How many texts there are, in words."""
-    return f"{len(result['texts'])} texts" if "texts" in result else ""
+    """How many texts there are, in words, and why they are fewer than was asked for."""
+    if "texts" not in result:
+        return ""
+    return "; ".join([f"{len(result['texts'])} texts", *map(printable, result.get("remarks", ()))])
 
 
 def samples_row(finished: FinishedStage) -> RowPart:

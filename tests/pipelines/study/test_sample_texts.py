@@ -14,7 +14,7 @@ from pipelines.execution.local_executor import LocalExecutor
 from pipelines.store.store import Store
 from pipelines.study.graph import stages_for
 from pipelines.study.kinds.generation_speed import WritingSpeed, chosen_speed, in_words
-from pipelines.study.kinds.samples import as_markdown, continuations_of, prompts_of
+from pipelines.study.kinds.samples import as_markdown, continuations_of, prompts_of, samples_summary
 from pipelines.study.kinds.writing_statistics import in_words as in_words_beside_held_out
 from pipelines.study.kinds.writing_statistics import measure_texts, writing_metrics
 from pipelines.study.stage import Stage
@@ -186,6 +186,8 @@ def test_the_stage_measures_how_fast_it_writes(tmp_path: Path, settings: dict[st
         for stage in graph.stages:
             if stage.kind != "evaluation":
                 result = executor.submit(stage).result()
+        longer = stages_for(apply_settings(experiment, settings | {"samples.prompt_tokens": 5000}))["samples"]
+        none = executor.submit(longer).result()
     finally:
         executor.close()
     texts, speeds = result["texts"], result["speed"]
@@ -196,3 +198,9 @@ def test_the_stage_measures_how_fast_it_writes(tmp_path: Path, settings: dict[st
         assert 0 < speed["tokens"] < 2 * 24
         assert speed["tokens_per_second"] == speed["tokens"] / speed["seconds"] > 0
         assert speed["device"].startswith("cpu")
+    assert "remarks" not in result
+    assert none["texts"] == []
+    assert samples_summary(none) == (
+        "0 texts; 0 of 2 prompts: as many documents of the test split have more than 5000 tokens "
+        "(samples.prompt_tokens) and an end"
+    )
