@@ -102,18 +102,27 @@ def _digest_of(files: tuple[tuple[Path, int], ...]) -> str:
 
 
 def imported_files(file: Path) -> list[Path]:
-    """``file`` and the files of one's own that it imports, each once, in the order in which they are met."""
+    """``file`` and the files of one's own that it imports, each once, in the order in which they are met; with those
+    that Python runs before it, the ``__init__.py`` of the packages that they lie in."""
     found: dict[Path, None] = {}
     waiting = [file.resolve()]
     while waiting:
         now = waiting.pop(0)
         if now not in found:
             found[now] = None
+            waiting += _packages_of(now)
             for name, level in _imports(now):
                 # Two dots are the folder above.
                 folder = now.parents[min(max(level - 1, 0), len(now.parents) - 1)]
                 waiting += [path for path in [module_file(name, folder)] if path is not None]
     return list(found)
+
+
+def _packages_of(file: Path) -> Iterator[Path]:
+    folder = file.parent
+    while (begun := folder / "__init__.py").is_file():
+        yield begun
+        folder = folder.parent
 
 
 def module_file(name: str, folder: Path) -> Path | None:

@@ -26,8 +26,15 @@ READS = frozenset(
     | {"load", "load_file", "genfromtxt", "fromfile", "memmap", "read_pickle", "read_excel", "read_feather", "get_data"}
     | {"read_binary", "from_csv", "from_json", "from_parquet", "from_file", "getline", "getlines", "connect", "request"}
     | {"listdir", "scandir", "iterdir", "glob", "rglob", "check_output", "Popen", "popen"}
+    | {"exec", "eval", "run_path", "run_module", "spec_from_file_location"}
 )
 """Names of calls by which a function reads what its own text does not hold."""
+CLOCK = frozenset(
+    {"time", "time_ns", "now", "today", "utcnow", "uuid1", "uuid4", "urandom", "token_hex", "SystemRandom"}
+)
+"""Names of calls that give something else every time."""
+GENERATORS = frozenset({"Random", "RandomState", "default_rng", "SeedSequence", "Generator", "manual_seed", "seed"})
+"""Names of calls that make random numbers the same every time, where they are given a seed."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +114,8 @@ def _content(task: TaskFile, folder: Path | None) -> tuple[Any, list[str]]:
         )
     functions = {}
     for function in task.functions:
-        functions[function.name], reads = _code(function)
-        unknown += [f"{task.path} calls {function.name}, and {source} reads files or settings" for source in reads]
+        functions[function.name], open_ends = _code(function)
+        unknown += [f"{task.path} calls {function.name}, and {phrase}" for phrase in open_ends]
     content = {
         "files": [_digest(path) for path in task.files],
         "data": [_digest(path) for path in local.files],
@@ -118,7 +125,7 @@ def _content(task: TaskFile, folder: Path | None) -> tuple[Any, list[str]]:
 
 
 def _code(function: Function) -> tuple[str, list[str]]:
-    """A digest of the function's module and what it imports, and the places in them that read something else."""
+    """A digest of the function's module and what it imports, and places in them where it rests on something else."""
     module = function.name.rpartition(".")[0]
     if module.partition(".")[0] in OUR_PACKAGES and not (function.folder / f"{module.replace('.', '/')}.py").exists():
         return "ours", []
@@ -126,19 +133,49 @@ def _code(function: Function) -> tuple[str, list[str]]:
     if file is None:
         # Of an installed package.
         return module, []
-    return source_digest(file), [found for path in imported_files(file) for found in _readings(path)]
+    return source_digest(file), [found for path in imported_files(file) for found in _open_ends(path)]
 
 
-def _readings(file: Path) -> Iterator[str]:
+def _called(node: ast.Call) -> str:
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+
+
+def _is_random(node: ast.Call) -> bool:
+    """Whether ``node`` draws from, or makes, a generator of random numbers that nobody gave a seed."""
+    name, given = _called(node), bool(node.args or node.keywords)
+    if name in GENERATORS:
+        return not given
+    if not isinstance(node.func, ast.Attribute):
+        return False
+    of = node.func.value
+    from_module = (of.id if isinstance(of, ast.Name) else getattr(of, "attr", "")) == "random"
+    # ``shuffle`` of a data set takes its seed itself.
+    return from_module or (name == "shuffle" and not given)
+
+
+def _open_ends(file: Path) -> Iterator[str]:
+    """Where the code in ``file`` reads something, and where it rests on chance or the clock."""
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):
         return
-    for node in ast.walk(tree):
-        called = node.func if isinstance(node, ast.Call) else None
-        name = called.id if isinstance(called, ast.Name) else called.attr if isinstance(called, ast.Attribute) else None
-        if name in READS or (isinstance(node, ast.Attribute) and node.attr == "environ"):
-            yield f"{file.name}:{node.lineno}"  # type: ignore[attr-defined]
+    nodes = list(ast.walk(tree))
+    calls = [node for node in nodes if isinstance(node, ast.Call)]
+    has_seed = any(_called(node) in ("seed", "manual_seed") and (node.args or node.keywords) for node in calls)
+    for node in nodes:
+        where = f"{file.name}:{getattr(node, 'lineno', 0)}"
+        if isinstance(node, ast.Attribute) and node.attr == "environ":
+            yield f"{where} reads files or settings"
+        if not isinstance(node, ast.Call):
+            continue
+        name = _called(node)
+        is_open = name in ("import_module", "__import__") and not all(
+            isinstance(one, ast.Constant) for one in node.args
+        )
+        if name in READS or is_open:
+            yield f"{where} reads files or settings"
+        elif name in CLOCK or (_is_random(node) and not has_seed):
+            yield f"{where} gives something else every time, by chance or the clock: give it a seed"
 
 
 def _content_of_folder(text: str, folder: Path) -> str:

@@ -311,3 +311,49 @@ def test_whatever_reads_files_is_seen(tmp_path: Path, call: str) -> None:
     path.write_text(path.read_text() + "process_docs: !function reader.tidy\n")
     (tmp_path / "reader.py").write_text(f"def tidy(docs):\n    return docs if {call} else docs\n")
     assert "reader.py:2" in task_identity(str(path)).unknown[0]
+
+
+def reading(folder: Path, body: str) -> Path:
+    """A task with a function of one's own that does ``body``."""
+    path = write_task(folder)
+    path.write_text(path.read_text() + "process_docs: !function reader.tidy\n")
+    (folder / "reader.py").write_text(f"import random, time\nimport numpy as np\ndef tidy(docs):\n    {body}\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("body", "is_open"),
+    [
+        ("return docs.select(random.sample(range(len(docs)), 3))", True),
+        ("return docs.select(np.random.permutation(len(docs)))", True),
+        ("return docs.select(np.random.default_rng().permutation(len(docs)))", True),
+        ("return docs.shuffle()", True),
+        ("return docs.filter(lambda doc: time.time() > 5)", True),
+        ("return docs if __import__('a' + 'b') else docs", True),
+        ("return docs.select(random.Random(0).sample(range(len(docs)), 3))", False),
+        ("return docs.select(np.random.default_rng(0).permutation(len(docs)))", False),
+        ("random.seed(3); return docs.select(random.sample(range(len(docs)), 3))", False),
+        ("return docs.shuffle(seed=0)", False),
+        ("return docs.map(lambda doc: doc | {'question': doc['question'].strip()})", False),
+    ],
+)
+def test_what_is_another_every_time_is_not_kept(tmp_path: Path, body: str, is_open: bool) -> None:
+    unknown = task_identity(str(reading(tmp_path, body))).unknown
+    assert bool(unknown) == is_open, unknown
+    assert all("reader.py:4" in reason for reason in unknown)
+
+
+def test_what_python_runs_before_a_module_is_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    package = tmp_path / "my_heads"
+    (package / "deep").mkdir(parents=True)
+    for name in ("__init__.py", "deep/__init__.py", "deep/head.py", "sizes.py"):
+        (package / name).write_text("")
+    for name, content in (
+        ("__init__.py", "from .sizes import *"),
+        ("sizes.py", "N = 2"),
+        ("deep/__init__.py", "A = 1"),
+    ):
+        before = code_digest("my_heads.deep.head")
+        (package / name).write_text(content)
+        assert code_digest("my_heads.deep.head") != before, name
