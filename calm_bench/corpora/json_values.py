@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterator
 from typing import IO, Any
 
 from calm_bench.corpora.base import CorpusError
 
 PIECE_BYTES = 2**16
+SIGNS = re.compile(r'\\.|["\[\]{}]', re.DOTALL)
+"""What tells where a value ends, and escaped characters, which do not."""
 TOKEN_CHARACTERS = 16
 """No number's sign, word or escape whose end is missing begins further from the end of the text than this."""
 
@@ -18,15 +21,22 @@ class BrokenJSONError(CorpusError):
     """The text is no JSON from here on."""
 
 
-def json_values(stream: IO[bytes]) -> Iterator[Any]:
+class TooLong:
+    """Stands for a value that was passed over."""
+
+
+def json_values(stream: IO[bytes], longest: int | None = None) -> Iterator[Any]:
     """The elements of the array that ``stream`` holds, or its values if it holds no array.
 
     Bytes that are not UTF-8 become lone surrogates. At most two values and a piece are in memory.
 
+    Args:
+        longest: a value of more characters is passed over, a piece at a time, and :class:`TooLong` stands for it.
+
     Raises:
         BrokenJSONError: the text ends too early or is no JSON; the values before it have been given.
     """
-    text = _Text(stream)
+    text = _Text(stream, longest)
     in_array = text.next_character() == "["
     if in_array:
         text.at += 1
@@ -51,8 +61,9 @@ def json_values(stream: IO[bytes]) -> Iterator[Any]:
 class _Text:
     """A window of decoded text that grows until the value at ``at`` is whole."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: IO[bytes], longest: int | None) -> None:
         self.at = 0
+        self._longest = longest
         self._stream = stream
         self._decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
         self._decoder = json.JSONDecoder()
@@ -84,11 +95,35 @@ class _Text:
                 if self._ended or not is_number or end < len(self._held) - TOKEN_CHARACTERS:
                     self.at = end
                     return value
+            if self._longest is not None and len(self._held) - self.at > self._longest:
+                self._pass_over()
+                return TooLong
             self._grow()
 
-    def _grow(self) -> None:
+    def _pass_over(self) -> None:
+        """Move ``at`` behind the value that begins there: a string, an array or an object."""
+        depth = 0
+        in_string = False
+        while True:
+            for sign in SIGNS.finditer(self._held, self.at):
+                self.at = sign.end()
+                if sign[0] == '"':
+                    in_string = not in_string
+                elif not in_string and sign[0] in "[{":
+                    depth += 1
+                elif not in_string and sign[0] in "]}":
+                    depth -= 1
+                if not depth and not in_string and sign[0] in '"]}':
+                    return
+            if self._ended:
+                raise BrokenJSONError("a value does not end")
+            # A backslash at the end of what is held says something of the first character behind it.
+            self.at = max(self.at, len(self._held) - self._held.endswith("\\"))
+            self._grow(PIECE_BYTES)
+
+    def _grow(self, num_bytes: int | None = None) -> None:
         # As much again as is held: a long value is decoded a few times and not once for each piece.
         rest = self._held[self.at :]
-        read = self._stream.read(max(PIECE_BYTES, len(rest)))
+        read = self._stream.read(num_bytes or max(PIECE_BYTES, len(rest)))
         self._ended = not read
         self._held, self.at = rest + self._decode(read, final=self._ended), 0

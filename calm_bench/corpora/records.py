@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
-import sys
 from bisect import bisect_left
 from collections.abc import Iterator
 from typing import IO, Any
 
+import numpy as np
+
 from calm_bench.config import NO_FILTERS, Quality
 from calm_bench.corpora.base import CorpusError, Document, Skipped
 from calm_bench.corpora.compressed import open_text
+from calm_bench.corpora.csv_rows import Row, csv_rows
 from calm_bench.corpora.input_file import InputFile
-from calm_bench.corpora.json_values import BrokenJSONError, json_values
+from calm_bench.corpora.json_values import BrokenJSONError, TooLong, json_values
 from calm_bench.registry import did_you_mean
 
 PARQUET_ROWS = 1024
+PARQUET_BYTES = 16 * 2**20
+"""Of text that is held together, on average: so many rows, and ``PARQUET_ROWS`` at most."""
 ARROW_FILE = b"ARROW1"
 OTHER_LANGUAGE = "another language (quality.languages)"
 TOO_LONG = "document above max_document_bytes"
@@ -37,7 +40,8 @@ class Records:
         self._language_field = quality.language_field
         self._languages = frozenset(quality.languages)
         self._skipped = skipped
-        self._longest_line = (
+        self._longest_text = max_document_bytes
+        self._longest_record = (
             None if max_document_bytes is None else BYTES_PER_ESCAPED_BYTE * max_document_bytes + OTHER_FIELDS_BYTES
         )
 
@@ -50,7 +54,7 @@ class Records:
             start, stop: the bytes to be read, of which ``start`` begins a line; all where they are not given.
         """
         with open_text(file, start, stop) as lines:
-            for number, raw in enumerate(_lines(lines, self._longest_line), start=1):
+            for number, raw in enumerate(_lines(lines, self._longest_record), start=1):
                 where = f"{name}:{number}"
                 if raw is None:
                     self._skipped.add(TOO_LONG, where)
@@ -68,12 +72,17 @@ class Records:
                         self._skipped.add("JSON line that is no object", where)
 
     def json_records(self, file: InputFile, name: str) -> Iterator[Document]:
-        """One document per element of the array in a .json file, or per value in it, placed at ``file:element``."""
+        """One document per element of the array in a .json file, or per value in it, placed at ``file:element``.
+
+        An element too long for a document of ``max_document_bytes`` is passed over without being held.
+        """
         number = 0
         with open_text(file) as stream:
             try:
-                for number, record in enumerate(json_values(stream), start=1):
-                    if isinstance(record, dict):
+                for number, record in enumerate(json_values(stream, self._longest_record), start=1):
+                    if record is TooLong:
+                        self._skipped.add(TOO_LONG, f"{name}:{number}")
+                    elif isinstance(record, dict):
                         yield from self.text_of(record, f"{name}:{number}")
                     else:
                         self._skipped.add("JSON value that is no object", f"{name}:{number}")
@@ -81,15 +90,18 @@ class Records:
                 self._skipped.add("broken JSON, the rest of its file unread", f"{name}:{number + 1}")
 
     def csv_rows(self, file: InputFile, name: str) -> Iterator[Document]:
-        """One document per row of a .csv file whose first row names the fields, placed at the row's last line."""
-        # Documents are longer than the 131,072 characters that the module allows a field.
-        csv.field_size_limit(sys.maxsize)
+        """One document per row of a .csv file whose first row names the fields, placed at the row's last line.
+
+        A row too long for a document of ``max_document_bytes`` is passed over without being held.
+        """
         with io.TextIOWrapper(open_text(file), "utf-8", "surrogateescape", newline="") as text:
-            rows = csv.reader(text)
-            header = next(rows, [])
-            for row in rows:
-                if row:
-                    yield from self.text_of(dict(zip(header, row, strict=False)), f"{name}:{rows.line_num}")
+            rows = csv_rows(text, self._longest_record)
+            header = next(rows, Row([], 0)).values or []
+            for values, line in rows:
+                if values is None:
+                    self._skipped.add(TOO_LONG, f"{name}:{line}")
+                elif values:
+                    yield from self.text_of(dict(zip(header, values, strict=False)), f"{name}:{line}")
 
     def parquet_rows(
         self, file: InputFile, name: str, start: int = 0, stop: int | None = None, by_bytes: bool = False
@@ -117,7 +129,10 @@ class Records:
                     self._lacking(parquet.schema_arrow.names, f"{name}:{first + 1}", _num_rows(parquet, groups))
                     return
                 columns = [column for column in self._columns if column in parquet.schema_arrow.names]
-                yield from self._values(parquet.iter_batches(PARQUET_ROWS, [*groups], columns), name, first)
+                for group in groups:
+                    rows = _rows_at_once(parquet.metadata.row_group(group), columns)
+                    yield from self._values(parquet.iter_batches(rows, [group], columns), name, first)
+                    first += parquet.metadata.row_group(group).num_rows
         except (pa.ArrowException, UnicodeDecodeError) as error:
             raise CorpusError(f"{file} is not a readable Parquet file: {error}") from error
 
@@ -159,8 +174,13 @@ class Records:
         """The texts in ``batches``, which have the wanted columns and come after ``row`` rows."""
         for batch in batches:
             names = batch.schema.names
-            for values in zip(*batch.columns, strict=True):
+            too_long = _longer_than(self._longest_text, batch.column(names.index(self._field)))
+            for index, values in enumerate(zip(*batch.columns, strict=True)):
                 row += 1
+                if too_long[index]:
+                    self._skipped.has_field = True
+                    self._skipped.add(TOO_LONG, f"{name}:{row}")
+                    continue
                 try:
                     record = {column: value.as_py() for column, value in zip(names, values, strict=True)}
                 except UnicodeDecodeError:
@@ -201,6 +221,24 @@ def check_field(field: str, skipped: Skipped, source: str) -> None:
             f"no record of {source} has the field {field!r} (corpus.text_field)"
             f"{did_you_mean(field, list(skipped.other_fields))}"
         )
+
+
+def _rows_at_once(row_group: Any, columns: list[str]) -> int:
+    """Rows of a Parquet file that are held together."""
+    chunks = (row_group.column(number) for number in range(row_group.num_columns))
+    num_bytes = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema in columns)
+    return max(1, min(PARQUET_ROWS, PARQUET_BYTES * row_group.num_rows // max(1, num_bytes)))
+
+
+def _longer_than(limit: int | None, column: Any) -> Any:
+    """Of each text of a column whether it has more bytes, told without reading it."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if limit is None or not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return np.zeros(len(column), np.bool_)
+    lengths = pc.binary_length(column).fill_null(0)
+    return lengths.to_numpy(zero_copy_only=False) > limit
 
 
 def _groups_between(parquet: Any, start: int, stop: int | None) -> range:

@@ -1,0 +1,249 @@
+"""Folders as people have them: whatever cannot be read is counted by name, and costs nothing else."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import random
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from calm_bench.config import Corpus, MixtureSource
+from calm_bench.corpora import CorpusReport, Skipped, read_documents, write_corpus
+from calm_bench.corpora.csv_rows import csv_rows
+from calm_bench.corpora.json_values import TooLong, json_values
+from calm_bench.corpora.local import SOURCE
+from calm_bench.corpora.records import TOO_LONG
+
+
+def written(source: Path, out: Path, **settings: Any) -> tuple[list[str], CorpusReport]:
+    corpus = Corpus(source=str(source), validation_fraction=0, test_fraction=0, **settings)
+    report = write_corpus(corpus, out)
+    return list(read_documents(out, "train")), report
+
+
+def test_files_of_one_folder_need_not_agree(tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text('{"text": "one", "id": 1}\n{"id": "x", "text": "two"}\n{"text": ["list"]}\n[]\n')
+    (folder / "b.csv").write_text("id,lang,text\n1,en,three\n2,de\n")
+    pq.write_table(pa.table({"text": pa.array(["four"]).dictionary_encode(), "n": [1.5]}), folder / "c.parquet")
+    pq.write_table(pa.table({"n": [1], "text": pa.array(["five"], pa.large_string())}), folder / "d.parquet")
+    pq.write_table(pa.table({"text": [6, 7]}), folder / "e.parquet")
+    pq.write_table(pa.table({"text": pa.array([b"raw"])}), folder / "f.parquet")
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), folder / "g.parquet")
+    pq.write_table(pa.table({"body": ["elsewhere"]}), folder / "h.parquet")
+    found, report = written(folder, tmp_path / "out")
+    assert found == ["one", "two", "three", "four", "five"]
+    assert report.examples == {
+        "JSON line that is no object": ["a.jsonl:4"],
+        "field 'text' is no text": ["a.jsonl:3", "e.parquet:1", "e.parquet:2", "f.parquet:1"],
+        "no field 'text'": ["b.csv:3", "h.parquet:1"],
+    }
+
+
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "json", "csv"])
+def test_files_that_hold_nothing(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    (folder / f"a.{kind}").touch()
+    # Nothing packed, and a file that lost even its header.
+    (folder / f"b.{kind}.gz").write_bytes(gzip.compress(b""))
+    (folder / f"c.{kind}.gz").touch()
+    (folder / "d.jsonl").write_text('{"text": "kept"}\n')
+    found, report = written(folder, tmp_path / "out")
+    assert found == ["kept"]
+    named = {where.partition(":")[0] for places in report.examples.values() for where in places}
+    assert f"a.{kind}" in named
+    assert named <= {f"a.{kind}", f"b.{kind}.gz", f"c.{kind}.gz"}
+
+
+def test_equal_names_in_sub_folders_are_files_of_their_own(tmp_path: Path) -> None:
+    for place in ("a/x", "b/x", "b/c/x"):
+        path = tmp_path / "folder" / f"{place}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"text": place}) + "\nbroken\n")
+    found, report = written(tmp_path / "folder", tmp_path / "out")
+    assert found == ["a/x", "b/c/x", "b/x"]
+    assert report.examples == {"broken JSON line": ["a/x.jsonl:2", "b/c/x.jsonl:2", "b/x.jsonl:2"]}
+    members = tuple(MixtureSource(source=str(tmp_path / "folder" / name), weight=0.5) for name in "ab")
+    write_corpus(Corpus(mixture=members, validation_fraction=0, test_fraction=0), tmp_path / "mixed")
+    assert list(read_documents(tmp_path / "mixed", "train")) == found
+
+
+def test_bytes_that_are_not_utf8_cost_their_record(tmp_path: Path) -> None:
+    folder = tmp_path / "bytes"
+    folder.mkdir()
+    latin = "café".encode("latin-1")
+    (folder / "a.jsonl").write_bytes(b'{"text": "kept 1"}\n{"text": "' + latin + b'"}\n{"text": "kept 2"}\n')
+    (folder / "b.json").write_bytes(b'[{"text": "' + latin + b'"}, {"text": "kept 3"}]')
+    (folder / "c.csv").write_bytes(b"text\n" + latin + b"\nkept 4\n")
+    (folder / "d.jsonl").write_text('{"text": "half of a pair: \\ud800"}\n{"text": "kept 5"}\n')
+    found, report = written(folder, tmp_path / "out")
+    assert found == [f"kept {number}" for number in range(1, 6)]
+    assert report.examples == {"invalid UTF-8": ["a.jsonl:2", "b.json:1", "c.csv:2", "d.jsonl:1"]}
+
+
+def long_rows(kind: str, long: int) -> Iterator[bytes]:
+    """Two short records around one of so many bytes, in pieces of a megabyte."""
+    begin, before, after, end = {
+        "jsonl": (b"", b'{"text": "', b'"}\n', b""),
+        "json": (b"[", b'{"text": "', b'"}', b"]"),
+        "csv": (b"text\n", b'"', b'"\n', b""),
+    }[kind]
+    between = b"," if kind == "json" else b""
+    # Line ends, quotes and brackets as each format writes them inside a text.
+    filling = {"jsonl": rb"\n\"[{", "json": rb"\n\\\"[{", "csv": b'\n""[{'}[kind]
+    piece = filling * (2**20 // len(filling))
+    yield begin + before + b"short" + after + between + before
+    for _ in range(long // len(piece)):
+        yield piece
+    yield after + between + before + b"last" + after + end
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv"])
+def test_a_row_that_is_too_long_is_passed_over(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind}.gz"
+    with gzip.open(path, "wb", compresslevel=1) as out:
+        out.writelines(long_rows(kind, 40 * 2**20))
+    # What is imported with the first document is no part of what a document needs.
+    written(path, tmp_path / "first", max_documents=1)
+    tracemalloc.start()
+    try:
+        found, report = written(path, tmp_path / "out", max_document_bytes=1000)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found == ["short", "last"]
+    assert report.skipped == {TOO_LONG: 1}
+    assert peak < 15_000_000
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_rows_of_columns_are_left_out_unread(tmp_path: Path, kind: str) -> None:
+    table = pa.table({"text": ["short", "y" * 5_000_000, None, "last"]})
+    path = tmp_path / f"a.{kind}"
+    if kind == "parquet":
+        pq.write_table(table, path)
+    else:
+        with pa.ipc.new_file(str(path), table.schema) as out:
+            out.write_table(table)
+    written(path, tmp_path / "first", max_documents=1)
+    tracemalloc.start()
+    try:
+        found, report = written(path, tmp_path / "out", max_document_bytes=1000)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found == ["short", "last"]
+    assert report.examples == {TOO_LONG: [f"a.{kind}:2"], "field 'text' is no text": [f"a.{kind}:3"]}
+    assert peak < 3_000_000
+
+
+def test_long_rows_of_parquet_are_held_a_few_at_a_time(tmp_path: Path) -> None:
+    texts = [f"{number} " + "y" * 1_000_000 for number in range(60)]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", compression="none", use_dictionary=False)
+    before = pa.total_allocated_bytes()
+    peaks = []
+    for document in SOURCE.documents(Corpus(source=str(tmp_path / "a.parquet")), Skipped()):
+        peaks.append(pa.total_allocated_bytes() - before)
+        assert document.text == texts[len(peaks) - 1]
+    assert len(peaks) == 60
+    assert max(peaks) < 50_000_000
+
+
+class Slow(io.BytesIO):
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(3)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_json_values_around_one_that_is_too_long(seed: int) -> None:
+    generator = random.Random(seed)
+    # A text that begins with an array is that array.
+    values: list[Any] = [0]
+    for number in range(12):
+        text = "".join(generator.choices('a"\\[]{},\n ü', k=generator.choice([3, 5, 300])))
+        values.append(generator.choice([text, {"text": text}, [text, {"a": [text]}]]))
+        values.append(number)
+    expected = [TooLong if len(json.dumps(value, ensure_ascii=False)) > 200 else value for value in values]
+    assert TooLong in expected
+    for text in (json.dumps(values, ensure_ascii=False), "\n".join(json.dumps(v, ensure_ascii=False) for v in values)):
+        found = list(json_values(Slow(text.encode()), 200))
+        # A value of about the limit may be held whole before it is known to be too long.
+        assert len(found) == len(values)
+        for value, wanted in zip(found, expected, strict=True):
+            assert value == wanted or (wanted is TooLong and value in values)
+        assert TooLong in found
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("seed", range(20))
+def test_csv_rows_around_one_that_is_too_long(seed: int, end: str) -> None:
+    generator = random.Random(seed)
+    rows = [
+        ["".join(generator.choices('a",\n ü', k=generator.choice([1, 5, 300]))) for _ in range(2)] for _ in range(30)
+    ]
+    out = io.StringIO(newline="")
+    sizes = []
+    writer = csv.writer(out, lineterminator=end)
+    for row in rows:
+        before = out.tell()
+        writer.writerow(row)
+        sizes.append(len(out.getvalue()) - before)
+    text = out.getvalue()
+    assert [row.values for row in csv_rows(io.StringIO(text, newline=""))] == rows
+    wanted = [None if size > 200 else row for size, row in zip(sizes, rows, strict=True)]
+    assert None in wanted
+    found = [row for row in csv_rows(io.StringIO(text, newline=""), 200) if row.values != []]
+    assert [row.values for row in found] == wanted
+
+
+def test_a_csv_that_ends_inside_a_quote_ends_there() -> None:
+    for text in ('a\n"b', 'a\n"' + "b\n" * 300):
+        rows = list(csv_rows(io.StringIO(text, newline=""), 100))
+        assert rows[0].values == ["a"]
+        assert len(rows) == 2
+
+
+TINY = r"""
+import re, sys
+from pathlib import Path
+from calm_bench.config import Corpus, Tokens
+from calm_bench.corpora import write_corpus
+from calm_bench.tokens import write_tokens
+source, out = sys.argv[1:]
+report = write_corpus(Corpus(source=source), out + "/corpus")
+write_tokens(Tokens(), out + "/corpus", out + "/tokens")
+# What getrusage tells begins with the process that started this one.
+kib = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]
+print(sum(report.documents.values()), int(kib) // 1024)
+"""
+
+
+def peak_of(source: Path, out: Path) -> tuple[int, int]:
+    """Documents, and the peak memory in MiB of a process that makes corpus and tokens."""
+    found = subprocess.run([sys.executable, "-c", TINY, source, out], check=True, capture_output=True, text=True)
+    documents, peak = found.stdout.split()
+    return int(documents), int(peak)
+
+
+@pytest.mark.parametrize(("millions", "most"), [(0.5, 220), pytest.param(10, 700, marks=pytest.mark.long)])
+def test_tiny_documents_fit_into_memory(tmp_path: Path, millions: float, most: int) -> None:
+    count = int(millions * 1e6)
+    with (tmp_path / "a.jsonl").open("w") as out:
+        for begin in range(0, count, 100_000):
+            out.write("".join(f'{{"text": "{number:x}"}}\n' for number in range(begin, begin + 100_000)))
+    documents, peak = peak_of(tmp_path / "a.jsonl", tmp_path / "out")
+    assert documents == count
+    assert peak < most
