@@ -226,8 +226,8 @@ def check_field(field: str, skipped: Skipped, source: str) -> None:
 def _rows_at_once(row_group: Any, columns: list[str]) -> int:
     """Rows of a Parquet file that are held together."""
     chunks = (row_group.column(number) for number in range(row_group.num_columns))
-    num_bytes = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema in columns)
-    return max(1, min(PARQUET_ROWS, PARQUET_BYTES * row_group.num_rows // max(1, num_bytes)))
+    num_bytes = sum(int(chunk.total_uncompressed_size) for chunk in chunks if chunk.path_in_schema in columns)
+    return max(1, min(PARQUET_ROWS, PARQUET_BYTES * int(row_group.num_rows) // max(1, num_bytes)))
 
 
 def _longer_than(limit: int | None, column: Any) -> Any:

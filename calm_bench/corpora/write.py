@@ -63,7 +63,7 @@ class CorpusReport:
 
 
 def write_corpus(
-    config: Corpus, folder: str | Path, map_parts: PartMapper = in_this_process, earlier: Iterable[Path] = ()
+    config: Corpus, folder: str | Path, map_parts: PartMapper = in_this_process, earlier: Iterable[str | Path] = ()
 ) -> CorpusReport:
     """Write ``train.arrow``, ``validation.arrow`` and ``test.arrow`` (column ``text``) into ``folder``.
 
@@ -85,7 +85,7 @@ def write_corpus(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     remove_unfinished_parts(folder)
-    known = EarlierParts(earlier)
+    known = EarlierParts(Path(one) for one in earlier)
     members = [
         _write_member(member, folder, number if config.mixture else None, map_parts, known)
         for number, member in enumerate(config.members)

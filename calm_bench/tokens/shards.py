@@ -53,7 +53,7 @@ def write_tokens(
     corpus_folder: str | Path,
     folder: str | Path,
     map_parts: PartMapper = in_this_process,
-    earlier: Iterable[Path] = (),
+    earlier: Iterable[str | Path] = (),
 ) -> TokensReport:
     """Tokenise the corpus in ``corpus_folder`` into ``folder``.
 
@@ -74,7 +74,7 @@ def write_tokens(
     remove_unfinished_parts(folder)
     [tokenizer] = map_parts(partial(make_tokenizer, config, corpus_folder), [folder])
     _copy(tokenizer.folder, folder / "tokenizer")
-    work = partial(write_token_part, tokenizer, folder, folders_of(tokenizer.digest, earlier))
+    work = partial(write_token_part, tokenizer, folder, folders_of(tokenizer.digest, map(Path, earlier)))
     parts = list(map_parts(work, list(token_parts(corpus_folder))))
     parts.sort(key=lambda found: found.part.index)
     mixture = read_mixture(corpus_folder)

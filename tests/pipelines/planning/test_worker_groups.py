@@ -73,7 +73,8 @@ def test_fully_sharded_workers_hold_a_part_of_the_model() -> None:
 def test_an_estimate_counts_all_workers(tmp_path: Path) -> None:
     def of(machine: str, **execution: Any) -> Estimate:
         settings = Execution(gpus_per_stage=1, **execution)
-        training = {"num_steps": 100_000, "batch_size": 64}
+        # Large enough for training to take the most memory, not evaluation, which no workers share.
+        training = {"num_steps": 100_000, "batch_size": 512}
         study = Study.model_validate(
             {"name": "big", "execution": settings, "model": {"kind": "token", "training": training},
              "samples": {"num_prompts": 0}, "evaluation": {"max_windows": 1}}
