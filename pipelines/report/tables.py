@@ -24,11 +24,11 @@ LABEL_WIDTH = 28
 """Terminal columns after which a label folds onto another line."""
 
 
-def table(leaderboard: Leaderboard, width: int, view: View | None = None) -> RenderableType:
+def table(leaderboard: Leaderboard, width: int, view: View | None = None, most: int | None = None) -> RenderableType:
     """The leaderboard for a terminal ``width`` columns wide: one block a protocol, its caption below.
 
     Where not all columns fit side by side they continue in further tables, costs first, then Brier-1..4; no column
-    is dropped.
+    is dropped. Of each protocol the first ``most`` rows are shown; unset means all.
     """
     from rich.console import Group as Renderables
     from rich.text import Text
@@ -41,16 +41,18 @@ def table(leaderboard: Leaderboard, width: int, view: View | None = None) -> Ren
         if blocks:
             blocks.append(Text())
         for columns in _fitting(group, width, view):
-            blocks += [_table(group, columns, view), Text()]
+            blocks += [_table(group, columns, view, most), Text()]
+        if most is not None and (more := len(group.entries) - most) > 0:
+            blocks += [Text(f"The first {most} rows; there {'is' if more == 1 else 'are'} {more:,} more."), Text()]
         blocks.append(Text(caption(group, view), style="dim"))
     if len(leaderboard.groups) > 1:
         blocks += [Text(), Text(several_protocols(leaderboard), style="yellow")]
     return Renderables(*blocks)
 
 
-def print_table(leaderboard: Leaderboard, console: Console, view: View | None = None) -> None:
+def print_table(leaderboard: Leaderboard, console: Console, view: View | None = None, most: int | None = None) -> None:
     """Print :func:`table` at the console's own width."""
-    console.print(table(leaderboard, console.width, view))
+    console.print(table(leaderboard, console.width, view, most))
 
 
 def markdown(leaderboard: Leaderboard, view: View | None = None) -> str:
@@ -100,7 +102,7 @@ def _fitting(group: Group, width: int, view: View) -> list[list[Column]]:
     return tables
 
 
-def _table(group: Group, columns: list[Column], view: View) -> RenderableType:
+def _table(group: Group, columns: list[Column], view: View, most: int | None) -> RenderableType:
     from rich.text import Text
 
     fronts = view.fronts(group)
@@ -110,7 +112,7 @@ def _table(group: Group, columns: list[Column], view: View) -> RenderableType:
     for column in columns:
         grid.add_column(column.heading, justify=column.justify, no_wrap=True)
     aligned = {column.key: _cells(column, group) for column in columns}
-    for rank, entry in view.order(group):
+    for rank, entry in view.order(group)[:most]:
         # Text, not str: a label is not markup, whatever brackets it has.
         cells = [Text(str(rank)), Text(MODEL.cell(entry))]
         for column in columns:

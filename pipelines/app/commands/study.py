@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from pipelines.store.store import Store
     from pipelines.study.config import Study
 
+SHOWN_ROWS = 100
+"""Of a board at the end of a run; calm-bench leaderboard and the board's files hold all of them."""
 MOST_IMPOSSIBLE = 5
 BudgetLimit = Annotated[
     str | None,
@@ -100,7 +102,7 @@ def run(
 
             def show(leaderboard: Leaderboard) -> None:
                 screen.print()
-                print_table(Leaderboard(pooled(leaderboard)), screen)
+                print_table(Leaderboard(pooled(leaderboard)), screen, most=SHOWN_ROWS)
                 screen.print()
 
             expected = _forecast_of(resolved, context, screen, budget, machine, may_measure=not no_calibration)

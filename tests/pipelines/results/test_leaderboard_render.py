@@ -12,10 +12,10 @@ from pipelines.results.entry import Entry
 from pipelines.results.leaderboard import Leaderboard
 
 
-def printed(leaderboard: Leaderboard, width: int) -> list[str]:
+def printed(leaderboard: Leaderboard, width: int, most: int | None = None) -> list[str]:
     console = Console(width=width, record=True, file=None, force_terminal=False, quiet=False)
     with console.capture() as capture:
-        print_table(leaderboard, console)
+        print_table(leaderboard, console, most=most)
     return capture.get().splitlines()
 
 
@@ -35,6 +35,16 @@ def test_a_narrow_terminal_gets_more_tables_and_loses_nothing(ablation: list[Ent
     for text in ("10.87±0.27", "30.10±0.60", "13.20±0.30", "4.50±0.10", "99.93%", "7.80e12*", "8.90e5*", "2:03"):
         assert text in rows
     assert "…" not in "".join(lines)
+
+
+def test_of_a_long_board_the_best_rows_are_shown_and_the_others_counted(ablation: list[Entry]) -> None:
+    board = Leaderboard(ablation)
+    best = [row.label for row in board.groups[0].entries]
+    lines = printed(board, 120, most=2)
+    shown = [label for label in best if any(f"  {label} " in line for line in lines)]
+    assert shown == best[:2]
+    assert f"The first 2 rows; there are {len(best) - 2} more." in lines
+    assert not any("more." in line for line in printed(board, 120, most=len(best)))
 
 
 def test_long_and_hostile_labels_are_text(make_entry: Callable[..., Entry]) -> None:
