@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from tests.faults.small_study import COMMAND, STUDY, Outcome, begun, left_behind
 pytestmark = pytest.mark.slow
 
 SCRIPTS = Path(__file__).parents[2] / "deploy" / "slurm"
+JOB = str(os.getpid() % 20_000)
+"""A port follows from it."""
+SRUN = '#!/bin/sh\nwhile [ "${1#-}" != "$1" ]; do shift; done\nexec "$@"\n'
+"""Begins here what is to run on a node, which stands behind the options."""
 GRACE_S = 30.0
 """KillWait of a cluster that sets none."""
 
@@ -27,13 +32,23 @@ GRACE_S = 30.0
 class Scheduler:
     """Runs a script as jobs: again where it asks for it, with the signals of Slurm."""
 
-    def __init__(self, folder: Path, script: str) -> None:
+    def __init__(self, folder: Path, script: str, *settings: str) -> None:
+        """
+        Args:
+            settings: further arguments of the script.
+        """
         self.store = Store(folder / "store")
-        self._folder, self._script = folder, script
+        self._folder, self._script, self._settings = folder, script, settings
         self._requests = folder / "requests"
         programs = folder / "bin"
         programs.mkdir(parents=True)
-        self._program(programs / "scontrol", f'#!/bin/sh\necho "$@" >> "{self._requests}"\n')
+        self._program(
+            programs / "scontrol",
+            f'#!/bin/sh\n[ "$1 $2" = "show hostnames" ] && exec echo 127.0.0.1\necho "$@" >> "{self._requests}"\n',
+        )
+        self._program(programs / "srun", SRUN)
+        (programs / "ray").symlink_to(Path(sys.executable).parent / "ray")
+        (programs / "python").symlink_to(sys.executable)
         python, flag, code = sys.executable, *COMMAND[1:]
         self._program(programs / "calm-bench", f'#!/bin/sh\nexec "{python}" {flag} "{code}" "$@"\n')
         (folder / "faults.yaml").write_text(yaml.safe_dump(STUDY))
@@ -48,12 +63,14 @@ class Scheduler:
         """One turn of the job."""
         self._requests.unlink(missing_ok=True)
         return subprocess.Popen(
-            ["bash", str(SCRIPTS / self._script), "faults.yaml", "--local"],
+            ["bash", str(SCRIPTS / self._script), "faults.yaml", *self._settings],
             cwd=self._folder,
             env={
                 **os.environ,
                 "PATH": self._path,
-                "SLURM_JOB_ID": "17",
+                "SLURM_JOB_ID": JOB,
+                "SLURM_JOB_NODELIST": "node1",
+                "SLURM_JOB_NUM_NODES": "1",
                 "SLURM_SUBMIT_DIR": str(SCRIPTS.parents[1]),
                 "CALM_BENCH_STORE": str(self.store.root),
                 "CALM_BENCH_SETTINGS": "execution.device=cpu",
@@ -68,7 +85,7 @@ class Scheduler:
 
     @property
     def asked_again(self) -> bool:
-        return self._requests.exists() and "requeue 17" in self._requests.read_text()
+        return self._requests.exists() and f"requeue {JOB}" in self._requests.read_text()
 
 
 def to_all(job: subprocess.Popen[str], number: signal.Signals) -> list[psutil.Process]:
@@ -83,7 +100,7 @@ def to_all(job: subprocess.Popen[str], number: signal.Signals) -> list[psutil.Pr
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    scheduler = Scheduler(tmp_path_factory.mktemp("undisturbed"), "one-node.sh")
+    scheduler = Scheduler(tmp_path_factory.mktemp("undisturbed"), "one-node.sh", "--local")
     said, _ = (job := scheduler.begin()).communicate(timeout=300)
     assert job.returncode == 0, said
     assert not scheduler.asked_again
@@ -94,7 +111,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 def test_a_time_limit_costs_nothing_and_the_job_is_queued_again(
     script: str, tmp_path: Path, undisturbed: Outcome
 ) -> None:
-    scheduler = Scheduler(tmp_path, script)
+    scheduler = Scheduler(tmp_path, script, "--local")
     job = scheduler.begin()
     wait_for(lambda: begun(scheduler.store, "language_model"), "a training has begun", of=job)
     # --signal=B:TERM@120: the script alone.
@@ -108,7 +125,7 @@ def test_a_time_limit_costs_nothing_and_the_job_is_queued_again(
 
 
 def test_a_preempted_job_goes_on_with_the_same_bits(tmp_path: Path, undisturbed: Outcome) -> None:
-    scheduler = Scheduler(tmp_path, "one-node.sh")
+    scheduler = Scheduler(tmp_path, "one-node.sh", "--local")
     job = scheduler.begin()
     wait_for(lambda: begun(scheduler.store, "autoencoder"), "a training has begun", of=job)
     processes = to_all(job, signal.SIGTERM)
@@ -118,6 +135,38 @@ def test_a_preempted_job_goes_on_with_the_same_bits(tmp_path: Path, undisturbed:
     job.communicate(timeout=30)
     said, _ = (again := scheduler.begin()).communicate(timeout=300)
     assert again.returncode == 0, said
+    assert outcome_in(scheduler.store) == undisturbed
+    assert left_behind(scheduler.store) == []
+
+
+def ended(job: subprocess.Popen[str]) -> str:
+    """What a job has said when its script has ended, and Slurm all that it had started."""
+    root, started = psutil.Process(job.pid), set[psutil.Process]()
+    deadline = time.monotonic() + 300
+    while job.poll() is None and time.monotonic() < deadline:
+        with suppress(psutil.NoSuchProcess):
+            started.update(root.children(recursive=True))
+        time.sleep(0.2)
+    for process in (root, *started):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(started, timeout=GRACE_S)
+    return job.communicate(timeout=GRACE_S)[0]
+
+
+def test_a_cluster_of_the_job_and_a_time_limit_that_costs_nothing(tmp_path: Path, undisturbed: Outcome) -> None:
+    """Of one node, which listens on loopback and asks for its token: Ray's command allows no second one there."""
+    scheduler = Scheduler(tmp_path, "several-nodes.sh")
+    job = scheduler.begin()
+    try:
+        # Not ``of`` the job, whose output is read to its end then: Ray's servers keep it open.
+        wait_for(lambda: begun(scheduler.store, "language_model") or job.poll() is not None, "a training has begun")
+        job.send_signal(signal.SIGTERM)
+    finally:
+        said = ended(job)
+    assert (job.returncode, scheduler.asked_again) == (143, True), said
+    said = ended(again := scheduler.begin())
+    assert (again.returncode, scheduler.asked_again) == (0, False), said
     assert outcome_in(scheduler.store) == undisturbed
     assert left_behind(scheduler.store) == []
 
