@@ -80,9 +80,12 @@ def read_request(context: str, settings: Mapping[str, Any]) -> GenerationRequest
     stops = _stops(settings.get("until") or ())
     lengths = [_length(name, settings[name]) for name in _LENGTHS if settings.get(name) is not None]
     temperature = settings.get("temperature") or 0.0
-    if not isinstance(temperature, int | float):
+    if not isinstance(temperature, int | float) or isinstance(temperature, bool):
         raise EvaluationError(f"generation_kwargs temperature={temperature!r} is no number")
-    sampled = bool(settings.get("do_sample", temperature > 0))
+    do_sample = settings.get("do_sample")
+    if not isinstance(do_sample, bool | None):
+        raise EvaluationError(f"generation_kwargs do_sample={do_sample!r} is neither true nor false: write it so")
+    sampled = temperature > 0 if do_sample is None else do_sample
     if sampled and "temperature" not in settings:
         temperature = 1.0
     if not sampled or temperature == 0:
@@ -112,11 +115,12 @@ def _stops(until: Any) -> tuple[str, ...]:
 def _length(name: str, value: Any) -> int:
     try:
         length = int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         length = 0
-    if length < 1:
+    is_whole = not isinstance(value, bool) and (isinstance(value, str) or value == length)
+    if length < 1 or not is_whole:
+        wrong = "lets nothing be written" if is_whole or length < 1 else "is no whole number"
         raise EvaluationError(
-            f"generation_kwargs {name}={value!r} lets nothing be written: give 1 or more, or leave it out for "
-            f"{MAX_TOKENS}"
+            f"generation_kwargs {name}={value!r} {wrong}: give 1 or more, or leave it out for {MAX_TOKENS}"
         )
     return length

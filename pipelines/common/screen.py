@@ -175,6 +175,7 @@ def take_loss() -> str:
 def screens() -> Iterator[None]:
     """Within, this process's standard output and standard error are a :class:`Screen` each."""
     _fill_gaps()
+    forget_no_size()
     before = sys.stdout, sys.stderr
     if sys.stdout is not None:
         sys.stdout = cast("io.TextIOWrapper", screen_of(sys.stdout))
@@ -188,6 +189,14 @@ def screens() -> Iterator[None]:
             if isinstance(stream, Screen):
                 stream.flush()
                 stream.let_go()
+
+
+def forget_no_size() -> None:
+    """Take a ``COLUMNS`` or ``LINES`` of 0, as schedulers and containers set them, for a screen of unknown size: rich
+    would show nothing on one of no columns."""
+    for name in ("COLUMNS", "LINES"):
+        if os.environ.get(name, "").strip("0 ") == "":
+            os.environ.pop(name, None)
 
 
 def _fill_gaps() -> None:

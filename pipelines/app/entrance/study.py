@@ -93,7 +93,7 @@ class Study:
         from rich.console import Console
 
         from pipelines.app.running import run_and_report
-        from pipelines.common.screen import screen_of
+        from pipelines.common.screen import forget_no_size, screen_of
         from pipelines.planning.objective_text import settle_objective_text
         from pipelines.planning.preflight import check_study
         from pipelines.results.leaderboard import load_board
@@ -106,6 +106,7 @@ class Study:
             warnings.warn(note, stacklevel=2)
         if local:
             study = study.model_copy(update={"execution": study.execution.model_copy(update={"backend": "local"})})
+        forget_no_size()
         # In a notebook rich would show each line as an output of its own, whatever the file, and quiet would not be.
         screen = io.StringIO() if quiet or sys.stdout is None else screen_of(sys.stdout)
         console = Console(file=screen, force_jupyter=False)

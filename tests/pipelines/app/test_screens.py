@@ -179,6 +179,13 @@ def test_narrow_terminals_are_terminals(folder: Path, width: int) -> None:
         assert b"Traceback" not in shown
 
 
+def test_a_screen_of_no_columns_is_one_of_unknown_size(folder: Path) -> None:
+    shown = run(folder, "leaderboard").stdout
+    assert shown
+    for size in ("0", "00", ""):
+        assert run(folder, "leaderboard", env={"COLUMNS": size, "LINES": size}).stdout == shown
+
+
 def test_closed_standard_streams_are_no_files_of_ours(folder: Path, tmp_path: Path) -> None:
     program = " ".join((sys.executable, "-c", "'from pipelines.app.entry import main; main()'"))
     line = f"{program} run small.yaml --local --store {tmp_path / 'runs'} <&- >&- 2>&-"
