@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -145,6 +147,11 @@ def _load(name: TaskName, file: TaskFile | None, manager: TaskManager) -> dict[s
                 raise
             raise TaskFileError(f"{file.path} cannot be used ({type(error).__name__}: {error})") from error
         shown = name.name
+        if (unusable := _unusable_cache()) is not None:
+            raise MissingData(
+                f"task {shown} needs {_data_set(name, file, manager)}, and the folder in which data sets are prepared "
+                f"cannot be used ({unusable}): set HF_DATASETS_CACHE to one that can be written"
+            ) from error
         raise MissingData(
             f"task {shown} needs {_data_set(name, file, manager)}, which is neither cached here nor can be downloaded "
             f"({type(error).__name__}: {' '.join(str(error).split())[:200]}). On a machine with a network, download it "
@@ -188,6 +195,18 @@ def _data_set(name: TaskName, file: TaskFile | None, manager: TaskManager) -> st
         return "a data set"
     named = f" ({settings['dataset_name']})" if settings.get("dataset_name") else ""
     return f"the data set {settings['dataset_path']}{named}"
+
+
+def _unusable_cache() -> str | None:
+    """Why nothing can be written where data sets are prepared, those of files too; None where it can."""
+    import datasets
+
+    folder = Path(datasets.config.HF_DATASETS_CACHE)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return f"{folder}: {error.strerror or error}"
+    return None if os.access(folder, os.W_OK | os.X_OK) else f"{folder}: {os.strerror(errno.EACCES)}"
 
 
 def _is_about_data(error: BaseException) -> bool:

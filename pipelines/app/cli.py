@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from calm_bench.caches import settle_caches
-from calm_bench.errors import FAILED, INTERRUPTED, CalmBenchError
+from calm_bench.errors import FAILED, INTERRUPTED, CalmBenchError, UsageError
 from pipelines.app.commands import (
     check,
     compare,
@@ -101,6 +101,7 @@ def main() -> None:
 
 def _run() -> None:
     try:
+        _check_working_directory()
         settle_caches()
         app()
     except SystemExit as ended:
@@ -121,6 +122,18 @@ def _run() -> None:
             run_at_end()
             leave_at_once()
         sys.exit(code)
+
+
+def _check_working_directory() -> None:
+    """Refuse to start in a folder that somebody has removed: libraries end the process there in words of their own.
+
+    Raises:
+        UsageError: it is gone.
+    """
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UsageError("the folder in which this was started has been removed: go to another (cd)") from None
 
 
 def _told(error: Exception) -> tuple[str, int]:

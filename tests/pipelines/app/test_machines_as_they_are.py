@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -112,3 +113,30 @@ def test_loopback_that_is_down_is_said_at_once_and_brought_up_as_told() -> None:
     assert named is not None, refused.stderr
     brought_up = within(f"{named[1]} && ")
     assert brought_up.returncode == 0, brought_up.stderr
+
+
+@pytest.mark.slow
+def test_a_cache_that_cannot_be_written_is_named_and_another_is_used(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(TASK)
+    (tmp_path / "mine.jsonl").write_text('{"question": "1 2", "choices": [" 3", " 4"], "answer": 0}\n')
+
+    def plan(**variables: str) -> subprocess.CompletedProcess[str]:
+        own = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+        command = [*COMMAND, "plan", "smoke", "benchmarks.tasks=[mine.yaml]"]
+        environment = {**own, "HF_HOME": "/proc/nowhere", **variables}
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    refused = plan()
+    assert refused.returncode == 2
+    advised = re.search(r"\(/proc/nowhere/datasets: .*\): set (\w+) to one that can be written$", refused.stderr)
+    assert advised is not None, refused.stderr
+    done = plan(**{advised[1]: str(tmp_path / "cache")})
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_folder_that_was_removed_is_said(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    command = f"cd gone && rmdir ../gone && exec {' '.join(map(shlex.quote, COMMAND))} studies"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "the folder in which this was started has been removed" in done.stderr
