@@ -6,6 +6,7 @@ The same for a study that runs, that was interrupted and that has ended, and as 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -82,10 +83,19 @@ class StudySync:
 
     @property
     def page(self) -> str | None:
-        """The leaderboard in MLflow's pages; None where it is a database, or nothing was sent."""
-        if self._runs is None or not is_server(self._uri):
+        """The leaderboard in MLflow's pages; None where it is a database, or nothing was sent.
+
+        A driver that is not the writer knows it from what the writer keeps in the study's folder.
+        """
+        if not is_server(self._uri):
             return None
-        return leaderboard_page(self._uri, self._runs.experiment_id)
+        if self._runs is not None:
+            return leaderboard_page(self._uri, self._runs.experiment_id)
+        with suppress(RecordError):
+            kept = MlflowRecord.load(self._folder)
+            if kept is not None and kept.address == self.address:
+                return leaderboard_page(self._uri, kept.experiment_id)
+        return None
 
     def is_writer(self) -> bool:
         """Whether this process may send: of all drivers of a study one does, until it ends."""

@@ -42,6 +42,6 @@ def check(
                 where = "" if one["rows"] is None else f"{one['file']}: "
                 say(screen, f"{where}{printable(problem)}", style="red")
             if not one["problems"]:
-                say(screen, f"{one['file']}: {one['rows']} rows in order")
+                say(screen, f"{one['file']}: {one['rows']} {'row' if one['rows'] == 1 else 'rows'} in order")
     if any(one["problems"] for one in checked):
         raise typer.Exit(FAILED)

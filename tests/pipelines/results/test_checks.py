@@ -62,7 +62,7 @@ def test_the_command_ends_by_what_it_found(make_entry: Make, tmp_path: Path) -> 
     assert CliRunner().invoke(app, ["check", str(good)]).exit_code == 0
     ended = CliRunner().invoke(app, ["check", str(good), str(bad), str(other)])
     assert ended.exit_code == 1
-    assert "good.json: 1 rows in order" in ended.output
+    assert "good.json: 1 row in order" in ended.output
     assert "components give" in ended.output
     assert "other.json is not a leaderboard" in ended.output
     assert "\x1b[2J" not in ended.output

@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 
 from pipelines.execution.events import StudyStarted
+from pipelines.store.mlflow_record import MlflowRecord
 from pipelines.store.object_store import ObjectStore
 from pipelines.store.store import Store
 from pipelines.study.config import Study, Tracking
 from pipelines.tracking.client import connect, writer_lease
 from pipelines.tracking.listener import TrackingListener
+from pipelines.tracking.sync import StudySync
+from pipelines.tracking.views import leaderboard_page
 from tests.object_stores import objects_of, remote_store
 from tests.pipelines.tracking.conftest import StudyWriter
 
@@ -94,6 +97,20 @@ def test_a_file_of_its_own_has_a_writer_on_each_host(host: Host) -> None:
         assert listener.close()
     assert not objects_of(stores[0]).list("leases")
     assert not [*stores[0].root.glob("leases/*.json")]
+
+
+def test_who_is_not_the_writer_tells_the_leaderboards_page_too(tmp_path: Path) -> None:
+    """A driver that ends beside the writer prints where the study is in MLflow, and not MLflow's first page."""
+    store, server = Store(tmp_path), "http://127.0.0.1:9"
+    folder = StudyWriter(tmp_path, STUDY, IDENTITY).folder
+    beside = StudySync(store, folder, server, "calm-bench")
+    assert beside.page is None
+    record = MlflowRecord(address=server, experiment_id="7", parent_run_id="ab", runs={})
+    record.save(folder)
+    assert beside.page == leaderboard_page(server, "7")
+    # What was sent elsewhere has no page here.
+    record.model_copy(update={"address": "http://127.0.0.1:10"}).save(folder)
+    assert beside.page is None
 
 
 def test_who_comes_as_another_user_is_another_driver_all_the_same(tmp_path: Path) -> None:
