@@ -14,6 +14,8 @@ from calm_bench.errors import INTERRUPTED, CalmBenchError
 from calm_bench.overrides import ConfigurationError
 
 PATIENCE_S = 60.0
+STDERR = 2
+"""Descriptor of this process's standard error."""
 
 EndState = Literal["finished", "failed", "stopped"]
 
@@ -25,7 +27,7 @@ def notifying(command: str | None, study: str, results: Sequence[str], say: Call
     The command is no shell's: words are split as a shell does it, and nothing is expanded. Its environment says what
     has ended: ``CALM_BENCH_STUDY``, ``CALM_BENCH_STATE`` (``finished``, ``failed`` where trials failed or the run
     itself did, ``stopped`` by a signal), ``CALM_BENCH_RESULTS`` (the study's folder, empty before it is known) and
-    ``CALM_BENCH_MESSAGE`` (of an error). Whether it succeeds changes nothing but a line on the screen.
+    ``CALM_BENCH_MESSAGE`` (of an error). What it prints goes to standard error: it is no result. Whether it succeeds changes nothing but a line on the screen.
 
     Args:
         results: the study's folder, as soon as it is known.
@@ -68,7 +70,9 @@ def _start(
     told = {"STUDY": study, "STATE": state, "RESULTS": folder, "MESSAGE": message}
     environment = os.environ | {f"CALM_BENCH_{name}": value for name, value in told.items()}
     try:
-        done = subprocess.run(words, env=environment, timeout=PATIENCE_S, stdin=subprocess.DEVNULL, check=False)
+        done = subprocess.run(
+            words, env=environment, timeout=PATIENCE_S, stdin=subprocess.DEVNULL, stdout=STDERR, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         say(f"--notify: {error}")
         return

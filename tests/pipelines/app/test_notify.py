@@ -64,3 +64,10 @@ def test_a_command_that_is_none_is_refused_before_anything_runs() -> None:
     for command in ("", "echo 'open"):
         with pytest.raises(ConfigurationError, match="--notify"), notifying(command, "smoke", [], pytest.fail):
             pytest.fail("it ran")
+
+
+def test_what_it_prints_is_no_result(capfd: pytest.CaptureFixture[str]) -> None:
+    """Standard output may be read by a program, as with ``run --json``."""
+    with notifying("echo heard", "smoke", [], pytest.fail):
+        pass
+    assert capfd.readouterr() == ("", "heard\n")
