@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
+from calm_bench import first_answer as answering
 from calm_bench.corpora.base import CorpusError
+from calm_bench.first_answer import NoAnswer, first_answer
 
 T = TypeVar("T")
 
@@ -24,6 +26,8 @@ VERSIONS = (
 """What implementations call that by which a place tells another content of a name, the surest first."""
 FINAL = (FileNotFoundError, PermissionError, NotADirectoryError, ImportError)
 """What another try would not change."""
+_ANSWERED: set[str] = set()
+"""Places that this process has had an answer of, be it an error."""
 BUSY = (408, 425, 429)
 """Answers of HTTP that ask for another try."""
 
@@ -221,7 +225,12 @@ def ask(url: str, request: Callable[[], T]) -> T:
     """
     for pause in (*PAUSES_S, None):
         try:
-            return request()
+            return _first_asked(url, request)
+        except NoAnswer:
+            raise CorpusError(
+                f"cannot read {url}: no answer in {answering.FIRST_ANSWER_S:.0f} s: see whether the server runs and "
+                "its address is right"
+            ) from None
         except CorpusError:
             raise
         # Each implementation has its own errors of the network.
@@ -233,6 +242,27 @@ def ask(url: str, request: Callable[[], T]) -> T:
                 raise CorpusError(f"cannot read {url}: {said}") from error
             time.sleep(pause)
     raise AssertionError("unreachable")
+
+
+def _first_asked(url: str, request: Callable[[], T]) -> T:
+    """What ``request`` returns; a place that has not answered this process yet is not waited for as long as it likes.
+
+    Raises:
+        NoAnswer: it is silent.
+    """
+    protocol, _, rest = url.partition("://")
+    place = f"{protocol}://{rest.partition('/')[0]}"
+    if place in _ANSWERED:
+        return request()
+    try:
+        found = first_answer(request)
+    except NoAnswer:
+        raise
+    except Exception:
+        _ANSWERED.add(place)
+        raise
+    _ANSWERED.add(place)
+    return found
 
 
 def _is_final(error: BaseException) -> bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -20,7 +19,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from calm_bench import first_answer as answering
 from calm_bench.atomic import write_bytes
+from calm_bench.first_answer import NoAnswer, first_answer
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import did_you_mean
 from pipelines.common.redact import redact
@@ -33,9 +34,6 @@ BATCH = 64
 
 PAUSES_S = (1.0, 4.0, 15.0)
 """Before each further try of a request that failed, after those that the implementation makes itself."""
-
-FIRST_ANSWER_S = 30.0
-"""How long a server may be silent when a process first asks it."""
 
 _NETWORK = ("aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "requests", "urllib3")
 
@@ -217,23 +215,22 @@ class ObjectStore:
         Implementations ask a server that is silent again and again, for half an hour in all.
 
         Raises:
-            StoreUnreachable: there was no answer in ``FIRST_ANSWER_S``.
+            StoreUnreachable: there was no answer in :data:`calm_bench.first_answer.FIRST_ANSWER_S`.
         """
 
         def ask() -> None:
             with suppress(Exception):
                 files.exists(base)
 
-        asking = threading.Thread(target=ask, name="first answer", daemon=True)
-        asking.start()
-        asking.join(FIRST_ANSWER_S)
-        if asking.is_alive():
+        try:
+            first_answer(ask)
+        except NoAnswer:
             server = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
             of = f" of {redact(server)} (AWS_ENDPOINT_URL)" if server and self.protocol in ("s3", "s3a") else ""
             raise StoreUnreachable(
-                f"{self.url}: no answer{of} in {FIRST_ANSWER_S:.0f} s: see whether the server runs and its address is "
-                "right, or name another store (--store)"
-            )
+                f"{self.url}: no answer{of} in {answering.FIRST_ANSWER_S:.0f} s: see whether the server runs and its "
+                "address is right, or name another store (--store)"
+            ) from None
 
     @property
     def _is_local(self) -> bool:

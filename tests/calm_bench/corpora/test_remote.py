@@ -6,6 +6,8 @@ import gzip
 import json
 import lzma
 import shutil
+import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -228,3 +230,13 @@ def test_a_place_that_tells_no_version_is_refused(server: HttpFiles) -> None:
     server.tags = False
     with pytest.raises(CorpusError, match=r"does not tell an ETag or a time of change.*download"):
         corpus_dependencies(Corpus(source=f"{server.url}/texts/a.jsonl"))
+
+
+def test_a_server_that_never_answers_is_named_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("calm_bench.first_answer.FIRST_ANSWER_S", 2.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/a.jsonl"
+        began = time.monotonic()
+        with pytest.raises(CorpusError, match=rf"cannot read {address}: no answer in 2 s: see whether the server runs"):
+            corpus_dependencies(Corpus(source=address))
+        assert time.monotonic() - began < 20

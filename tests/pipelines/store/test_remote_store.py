@@ -256,7 +256,7 @@ def test_a_server_that_never_answers_is_named_soon(s3: str, tmp_path: Path, monk
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with monkeypatch.context() as there:
             there.setenv("AWS_ENDPOINT_URL", address)
-            there.setattr("pipelines.store.object_store.FIRST_ANSWER_S", 3.0)
+            there.setattr("calm_bench.first_answer.FIRST_ANSWER_S", 3.0)
             with pytest.raises(StoreUnreachable, match=rf"no answer of {address} \(AWS_ENDPOINT_URL\) in 3 s"):
                 ObjectStore("s3://silent/store").list("")
     S3FileSystem.clear_instance_cache()
