@@ -63,7 +63,7 @@ def rehearse(tasks: Mapping[str, Any], limit: int | None = None) -> None:
             raise TaskFileError(
                 f"{name} cannot be scored, as made-up answers to its first questions show ({type(error).__name__}: "
                 f"{' '.join(str(error).split())}): look at its metric_list "
-                f"({', '.join(task.aggregation()) or 'none'}) and its process_results"
+                f"({', '.join(task.aggregation()) or 'none'}), its process_results and its num_fewshot"
             ) from error
         if not callable(task.get_config("process_results")):
             _check_metrics(name, task, values)

@@ -7,6 +7,7 @@ them, are taken from there.
 from __future__ import annotations
 
 import glob
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,11 @@ class LocalData:
         for root in (base, Path.cwd()):
             pattern = str(root.absolute() / Path(value).expanduser())
             literal = Path(pattern)
+            if literal.is_dir():
+                raise TaskFileError(
+                    f"{self._task.path}: dataset_kwargs.data_files names the folder {literal}: name its files, as in "
+                    f"{value.rstrip('/')}/*.jsonl, or give it as dataset_path"
+                )
             matches = [literal] if literal.is_file() else sorted(map(Path, glob.glob(pattern, recursive=True)))
             if matches:
                 self.files += [match for match in matches if match.is_file()]
@@ -95,6 +101,15 @@ class LocalData:
             f"{self._task.path}: dataset_kwargs.data_files names {value}, which is neither in {base} nor in "
             f"{Path.cwd()}"
         )
+
+    def why_unreadable(self, error: BaseException) -> str:
+        """The file and line that cannot be read where they can be told, else what ``error`` says of its cause."""
+        for file in self.files:
+            if file.suffix.lower() in (".jsonl", ".ndjson") and (line := _broken_line(file)) is not None:
+                return f"{file}, line {line}: not JSON"
+        cause = error.__cause__ or error
+        named = ", ".join(map(str, self.files[:3])) or str(self._task.settings.get("dataset_path"))
+        return f"{named}: {type(cause).__name__}: {' '.join(str(cause).split())[:200]}"
 
     def _existing(self, path: str) -> Path | None:
         roots = (self._task.path.parent, Path.cwd())
@@ -108,6 +123,21 @@ class LocalData:
             raise TaskFileError(f"{self._task.path}: cannot read {file}: {error.strerror or error}") from error
         if wrong is not None:
             raise TaskFileError(f"{self._task.path}: its data file {file} is {wrong}")
+
+
+def _broken_line(file: Path) -> int | None:
+    """The first line that is no JSON, from 1; None where all are, or where the file is no text."""
+    try:
+        with file.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    if line.strip():
+                        json.loads(line)
+                except ValueError:
+                    return number
+    except (OSError, ValueError):
+        pass
+    return None
 
 
 def files_below(source: Path) -> list[Path]:

@@ -116,6 +116,8 @@ def read_task_file(path: Path) -> TaskFile:
     found = TaskFile(path, settings, tuple(files))
     if found.is_group and not (isinstance(settings.get("task"), list) and settings["task"]):
         raise TaskFileError(f"{path}: the group {found.name} lists no tasks (task: [first, second])")
+    if found.is_group and found.name in found.members:
+        raise TaskFileError(f"{path}: the group {found.name} lists itself")
     return found
 
 
@@ -157,7 +159,19 @@ def _parsed(raw: bytes, folder: Path) -> Any:
     """What the YAML ``raw`` of a file in ``folder`` says."""
 
     class Loader(yaml.SafeLoader):
-        """Functions are named and not imported."""
+        """Functions are named and not imported; a key that is given twice is an error, as in studies."""
+
+        def flatten_mapping(self, node: yaml.MappingNode) -> None:
+            # Before merge keys add those of others. Some files of lm-eval's own have keys twice.
+            own = {"site-packages", "dist-packages"}.isdisjoint(folder.parts)
+            seen: set[str] = set()
+            for key, _ in node.value:
+                if own and isinstance(key, yaml.ScalarNode) and key.value in seen - {"<<"}:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} is given twice", key.start_mark
+                    )
+                seen.add(str(key.value))
+            super().flatten_mapping(node)
 
     Loader.add_constructor(FUNCTION, lambda loader, node: Function(_scalar(loader, node), folder))
     return yaml.load(raw, Loader=Loader)

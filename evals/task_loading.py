@@ -131,6 +131,8 @@ def _note_source(sources: dict[str, TaskName], task: str, name: TaskName) -> Non
 
 
 def _load(name: TaskName, file: TaskFile | None, manager: TaskManager) -> dict[str, Any]:
+    from evals.task_data import LocalData
+
     try:
         if file is not None and file.is_group:
             if name.folder is not None:
@@ -152,6 +154,8 @@ def _load(name: TaskName, file: TaskFile | None, manager: TaskManager) -> dict[s
                 f"task {shown} needs {_data_set(name, file, manager)}, and the folder in which data sets are prepared "
                 f"cannot be used ({unusable}): set HF_DATASETS_CACHE to one that can be written"
             ) from error
+        if file is not None and (data := LocalData(file, name.folder)).is_complete:
+            raise TaskFileError(f"{file.path}: its data cannot be read: {data.why_unreadable(error)}") from error
         raise MissingData(
             f"task {shown} needs {_data_set(name, file, manager)}, which is neither cached here nor can be downloaded "
             f"({type(error).__name__}: {' '.join(str(error).split())[:200]}). On a machine with a network, download it "
@@ -165,7 +169,10 @@ def _settings_of(file: TaskFile, folder: Path | None) -> dict[str, Any]:
     from evals.adapters.lm_eval_internals import load_task_settings
     from evals.questions import WHERE, FileTask
     from evals.task_data import LocalData
+    from evals.task_settings import check_settings
 
+    if "class" not in file.settings:
+        check_settings(file)
     data = LocalData(file, folder)
     settings = load_task_settings(file.path) | data.settings
     settings = {key: value for key, value in settings.items() if not (key == "dataset_name" and value is None)}
@@ -212,7 +219,9 @@ def _unusable_cache() -> str | None:
 def _is_about_data(error: BaseException) -> bool:
     """Whether it comes from finding or fetching a data set."""
     modules = {kind.__module__.split(".")[0] for kind in type(error).__mro__}
-    return isinstance(error, OSError) or bool(modules & {"datasets", "huggingface_hub", "requests", "httpx", "httpx2"})
+    return isinstance(error, OSError) or bool(
+        modules & {"datasets", "huggingface_hub", "requests", "httpx", "httpx2", "pyarrow"}
+    )
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

@@ -167,8 +167,51 @@ def test_fields_that_are_not_there(tmp_path: Path, changes: dict[str, Any], mess
 
 
 @pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"doc_to_txt": "question"}, "doc_to_txt is no setting of a task; did you mean 'doc_to_text'"),
+        ({"dataset_path": None}, "dataset_path must say where the questions are: .*found None"),
+        ({"dataset_path": "jsonl"}, "dataset_path: jsonl is no kind of files: write json"),
+        ({"dataset_kwargs": {"data_files": {"test": "."}}}, "data_files names the folder .*as in ./.*jsonl"),
+        ({"num_fewshot": -1}, "num_fewshot must be a number from 0 up, found -1"),
+        ({"num_fewshot": "two"}, "num_fewshot must be a number from 0 up, found 'two'"),
+        ({"num_fewshot": 50, "fewshot_split": "test"}, "ValueError: Sample larger than population.*its num_fewshot"),
+        ({"repeats": 0}, "repeats must be a number from 1 up, found 0"),
+        ({"metric_list": []}, "metric_list must list metrics"),
+        (
+            {"metric_list": [{"metric": "acc", "aggregation": "means", "higher_is_better": True}]},
+            "metric_list: there is no aggregation 'means'; did you mean 'mean'",
+        ),
+    ],
+)
+def test_settings_that_cannot_be(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    path = write_task(tmp_path, **changes)
+    with pytest.raises(TaskFileError, match=f"(?s)mine.*{message}"):
+        check_tasks([str(path)])
+
+
+def test_a_key_is_given_once(tmp_path: Path) -> None:
+    path = write_task(tmp_path)
+    path.write_text(path.read_text() + "doc_to_text: choices\n")
+    with pytest.raises(TaskFileError, match="the key 'doc_to_text' is given twice"):
+        check_tasks([str(path)])
+
+
+def test_data_that_cannot_be_read_are_named_and_not_looked_for_elsewhere(tmp_path: Path) -> None:
+    path = write_task(tmp_path)
+    with (tmp_path / "mine.jsonl").open("a") as rows:
+        rows.write('{"question": "one"\n')
+    with pytest.raises(TaskFileError, match=r"its data cannot be read: .*mine.jsonl, line 7: not JSON$"):
+        check_tasks([str(path)])
+    write_task(tmp_path, dataset_path="parquet")
+    with pytest.raises(TaskFileError, match=r"its data cannot be read: .*mine.jsonl"):
+        check_tasks([str(path)])
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
+        (b"group: ours\ntask: [ours]\n", "the group ours lists itself"),
         (b"", "mine.yaml is empty: a task needs"),
         (b"- a\n- b\n", "must hold keys and values"),
         (b"task: [a\n", "is not valid YAML.*line 2"),
