@@ -18,6 +18,9 @@ class Training(Frozen):
     batch_size: PositiveInt = 8
     """Sequences per optimizer step."""
     sequence_length: PositiveInt = 256
+    shuffle_shards: Annotated[PositiveInt | None, Field(exclude_if=lambda count: count is None)] = None
+    """So many token shards, and two more, are held at a time, and sequences shuffled among them; unset shuffles the
+    whole text, all of which is then on the machine."""
     gradient_accumulation: PositiveInt = 1
     """Micro-batches a step is split into; must divide ``batch_size``."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3

@@ -95,6 +95,9 @@ class Batches:
         self._epoch, self._next = int(state["epoch"]), int(state["next"])
         self._order = self._epoch_order(self._epoch)
 
+    def close(self) -> None:
+        """Nothing is to be let go of: the text stays mapped for whoever else reads it."""
+
     def _belongs_to(self) -> dict[str, Any]:
         return {"stream": self.stream.digest, "sequence_length": self.sequence_length, "seed": self.seed}
 

@@ -67,11 +67,9 @@ class TokenStream:
         """
         folder = Path(folder)
         manifest = read_manifest(folder)
-        if split not in manifest["splits"]:
-            raise TokensError(f"{folder} has no split {split!r}; it has {', '.join(manifest['splits'])}")
-        described = manifest["splits"][split]
+        described = described_split(folder, manifest, split)
         files = [*described["shards"], described["documents_file"]]
-        columns = [_map_column(folder, file, verify) for file in files]
+        columns = [map_column(folder, file, verify) for file in files]
         *shards, document_ends = columns
         starts = [0, *np.cumsum([len(shard) for shard in shards], dtype=np.int64).tolist()]
         return cls(
@@ -151,7 +149,25 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     return manifest
 
 
-def _map_column(folder: Path, described: dict[str, Any], verify: bool) -> npt.NDArray[Any]:
+def described_split(folder: Path, manifest: dict[str, Any], split: Split) -> dict[str, Any]:
+    """What the manifest of ``folder`` says of one split.
+
+    Raises:
+        TokensError: there is no such split.
+    """
+    if split not in manifest["splits"]:
+        raise TokensError(f"{folder} has no split {split!r}; it has {', '.join(manifest['splits'])}")
+    described: dict[str, Any] = manifest["splits"][split]
+    return described
+
+
+def map_column(folder: Path, described: dict[str, Any], verify: bool) -> npt.NDArray[Any]:
+    """The one column of a file that a manifest describes, mapped.
+
+    Raises:
+        DamagedShard: it is missing, truncated or changed.
+        TokensError: it is outside its folder.
+    """
     path = folder / described["file"]
     if not path.resolve().is_relative_to(folder.resolve()):
         raise TokensError(f"{folder / MANIFEST} names {path}, which is outside its folder; write the tokens again")

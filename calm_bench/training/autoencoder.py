@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from calm_bench.flops import autoencoder_parameter_count, autoencoder_training_f
 from calm_bench.memory import autoencoder_training_memory
 from calm_bench.row_noise import draw
 from calm_bench.seeding import derive
-from calm_bench.tokens import Batches, TokenStream, windows
+from calm_bench.tokens import TokenStream, TrainingText, windows
 from calm_bench.training.loop import Loop
 from calm_bench.training.parallel import current_workers
 from calm_bench.training.pretrained_parts import pretrained_autoencoder
@@ -59,8 +60,8 @@ def train_autoencoder(
     """
     tokens_folder, folder = Path(tokens_folder), Path(folder)
     config, chunk_size = experiment.autoencoder, experiment.model.chunk_size
-    stream = TokenStream.open(tokens_folder, "train")
-    model = untrained(experiment, stream.vocab_size).to(device)
+    text = TrainingText(tokens_folder, config.training)
+    model = untrained(experiment, text.vocab_size).to(device)
     training = config.training
     held_out = windows(
         TokenStream.open(tokens_folder, "validation"),
@@ -68,15 +69,14 @@ def train_autoencoder(
         training.validation_batches * training.batch_size,
     )
 
-    flops = autoencoder_training_flops(config, chunk_size, stream.vocab_size)
+    flops = autoencoder_training_flops(config, chunk_size, text.vocab_size)
     loss, scores = training_loss(model), validation_scores(model)
     trainee = TrainingTask(model, loss, scores, held_out.tokens, flops.total, section="autoencoder")
-    batches = Batches(
-        stream, training.batch_size, training.sequence_length, derive(experiment.seed, "data", "autoencoder")
-    )
     seed = derive(experiment.seed, "autoencoder")
-    micro_batch = _micro_batch(config, chunk_size, stream.vocab_size, device, options)
-    summary = Loop(trainee, batches, training, folder, seed, device, stop, options.keep_checkpoints, micro_batch).run()
+    micro_batch = _micro_batch(config, chunk_size, text.vocab_size, device, options)
+    with closing(text.batches(derive(experiment.seed, "data", "autoencoder"))) as batches:
+        loop = Loop(trainee, batches, training, folder, seed, device, stop, options.keep_checkpoints, micro_batch)
+        summary = loop.run()
 
     if not current_workers().is_first:
         return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from calm_bench.lm.base import ChunkLanguageModel
 from calm_bench.lm.folder import build_language_model, runs_code_from_elsewhere
 from calm_bench.memory import frozen_parameters, training_memory
 from calm_bench.seeding import derive
-from calm_bench.tokens import Batches, TokenStream, windows
+from calm_bench.tokens import TokenStream, TrainingText, windows
 from calm_bench.training.autoencoder import TOKENIZER_FOLDER
 from calm_bench.training.loop import Loop
 from calm_bench.training.parallel import current_workers, whole_state
@@ -61,9 +62,9 @@ def train_language_model(
     """
     tokens_folder, folder = Path(tokens_folder), Path(folder)
     config, training = experiment.model, experiment.model.training
-    stream = TokenStream.open(tokens_folder, "train")
+    text = TrainingText(tokens_folder, training)
     autoencoder = None if autoencoder_folder is None else load_autoencoder(Path(autoencoder_folder) / "model")
-    model = build_language_model(config, stream.vocab_size, autoencoder, experiment.seed)
+    model = build_language_model(config, text.vocab_size, autoencoder, experiment.seed)
     if pretrained is not None:
         start_from(model, pretrained)
     model.to(device)
@@ -75,7 +76,7 @@ def train_language_model(
     ).tokens
 
     context_steps = training.sequence_length // config.chunk_size
-    flops = training_flops(config, experiment.autoencoder, stream.vocab_size, context_steps)
+    flops = training_flops(config, experiment.autoencoder, text.vocab_size, context_steps)
     workers = current_workers()
 
     def save(path: Path) -> None:
@@ -96,17 +97,16 @@ def train_language_model(
         skips_parameters=runs_code_from_elsewhere(config),
         units=list(model.backbone.layers),
     )
-    batches = Batches(
-        stream, training.batch_size, training.sequence_length, derive(experiment.seed, "data", "language_model")
-    )
     seed = derive(experiment.seed, "language_model")
-    micro_batch = _micro_batch(experiment, stream.vocab_size, model, device, options)
-    summary = Loop(trainee, batches, training, folder, seed, device, stop, options.keep_checkpoints, micro_batch).run()
+    micro_batch = _micro_batch(experiment, text.vocab_size, model, device, options)
+    with closing(text.batches(derive(experiment.seed, "data", "language_model"))) as batches:
+        loop = Loop(trainee, batches, training, folder, seed, device, stop, options.keep_checkpoints, micro_batch)
+        summary = loop.run()
 
     save(folder / "model")
     if workers.is_first:
         shutil.copytree(tokens_folder / TOKENIZER_FOLDER, folder / "model" / TOKENIZER_FOLDER, dirs_exist_ok=True)
-    inference = inference_flops(config, experiment.autoencoder, stream.vocab_size, context_steps)
+    inference = inference_flops(config, experiment.autoencoder, text.vocab_size, context_steps)
     return {
         **dataclasses.asdict(summary),
         "chunk_size": config.chunk_size,

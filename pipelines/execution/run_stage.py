@@ -18,10 +18,11 @@ from pipelines.common.redact import redact
 from pipelines.execution.failures import Cause, WorkerFailed, cause_of, input_may_explain, name_of
 from pipelines.execution.worker_group import WorkerGroup
 from pipelines.execution.worker_process import import_modules, prepare_process
+from pipelines.store.errors import CorruptedStage
 from pipelines.store.lease import Lease
 from pipelines.store.provenance import provenance
 from pipelines.store.store import Store
-from pipelines.store.workspace import ERROR
+from pipelines.store.workspace import ERROR, INPUTS
 from pipelines.study.stage import Interrupted, Stage
 from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_kind import StageKind, kind_or_none
@@ -113,8 +114,7 @@ def _run(
             device = prepare_process(kind, context.device)
             context = replace(context, device=device, earlier=partial(store.others_of, stage))
         work = store.open_work(stage, context.device)
-        _check([source for source in stage.inputs.values() if _needs_check(source, store)], store)
-        inputs = {name: store.folder(source) for name, source in stage.inputs.items()}
+        inputs = _inputs(store, stage, kind, work)
         started = time.perf_counter()
         try:
             if group is None:
@@ -138,6 +138,26 @@ def _run(
         raise
     except Exception as error:
         raise _told(stage, kind, work, error, group) from error
+
+
+def _inputs(store: Store, stage: Stage, kind: StageKind, work: Path) -> dict[str, Path]:
+    """The folders of what ``stage`` reads, with all files that it does not bring itself.
+
+    Raises:
+        DamagedInput: some are missing or not what was published.
+    """
+    brought = kind.brings(stage)
+    whole = {name: source for name, source in stage.inputs.items() if name not in brought}
+    _check([source for source in whole.values() if _needs_check(source, store)], store)
+    folders = {name: store.folder(source) for name, source in whole.items()}
+    for name, left_out in brought.items():
+        source = stage.inputs[name]
+        try:
+            folders[name] = store.fetch_without(source, left_out, work / INPUTS / name)
+        except (FileNotFoundError, CorruptedStage) as error:
+            _check([source], store, error)
+            raise
+    return folders
 
 
 def _needs_check(source: Stage, store: Store) -> bool:

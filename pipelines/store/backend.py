@@ -57,6 +57,17 @@ class FinishedStages(Protocol):
             CorruptedStage: what is kept is not what was published.
         """
 
+    def fetch_without(self, stage: Stage, left_out: str, into: Path) -> Path:
+        """The folder of the finished stage, of which the files in its folder ``left_out`` may be kept elsewhere.
+
+        Args:
+            into: where the others go, if the stage is not on this machine; what was there is removed.
+
+        Raises:
+            FileNotFoundError: the stage is not finished.
+            CorruptedStage: what is kept is not what was published.
+        """
+
     def summaries(self, stages: Iterable[Stage]) -> dict[Stage, Path]:
         """Folders of those of ``stages`` that are finished, with their small files at least: all but weights and texts.
 

@@ -20,6 +20,7 @@ from pipelines.store import manifest
 from pipelines.store.layout import WORK
 from pipelines.store.manifest import Manifest
 from pipelines.store.object_store import ObjectStore
+from pipelines.store.workspace import INPUTS
 
 SAVE_EVERY_S = 60.0
 """Between two uploads, so that small checkpoints that are written often do not fill the line."""
@@ -154,6 +155,8 @@ def _copy(folder: Path, copy: Path) -> list[str]:
     paths.sort(key=lambda path: (path.relative_to(folder).parts[0] != CHECKPOINTS, path))
     for path in paths:
         name = path.relative_to(folder).as_posix()
+        if name.startswith(f"{INPUTS}/"):
+            continue
         target = copy / name
         target.parent.mkdir(parents=True, exist_ok=True)
         # Old checkpoints are dropped while this goes on.

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from calm_bench.kept_elsewhere import keep_elsewhere
 from pipelines.store import manifest
 from pipelines.store.errors import CorruptedStage
 from pipelines.store.integrity import RECORD, verify_folder
@@ -57,6 +58,22 @@ class LocalCache:
                 raise CorruptedStage(problems or [f"{RECORD} is missing"])
             _move(arriving, final)
         return final
+
+    def fetch_without(self, kind: str, identity: str, left_out: str, into: Path) -> None:
+        """Put the files of the finished stage into the folder ``into``, in the place of what it held; those in its
+        folder ``left_out`` are not downloaded: ``into`` then says where they are kept.
+
+        Raises:
+            FileNotFoundError: the stage is not finished.
+            CorruptedStage: what is kept is not what was published.
+        """
+        found = self._published.record(f"{kind}-{identity}")
+        prefix = prefix_of(kind, identity)
+        shutil.rmtree(into, ignore_errors=True)
+        elsewhere = {name for name in found.files if name.startswith(f"{left_out}/")}
+        if problems := manifest.fetch(self._objects, prefix, found, into, found.files.keys() - elsewhere - {RECORD}):
+            raise CorruptedStage(problems)
+        keep_elsewhere(into, {name: self._objects.uri(f"{prefix}/{found.files[name].object}") for name in elsewhere})
 
     def prefetch(self, names: Iterable[str]) -> None:
         """Download the small files of the finished stages ``names``, many at once; what is here is left alone."""

@@ -64,6 +64,12 @@ class ObjectStages:
     def fetch(self, stage: Stage) -> Path:
         return self._cache.fetch(stage.kind, stage.identity)
 
+    def fetch_without(self, stage: Stage, left_out: str, into: Path) -> Path:
+        if self.is_whole(stage):
+            return self.fetch(stage)
+        self._cache.fetch_without(stage.kind, stage.identity, left_out, into)
+        return into
+
     def summaries(self, stages: Iterable[Stage]) -> dict[Stage, Path]:
         found = {stage: self._workspace.folder(stage) for stage in stages if self.has(stage)}
         self._cache.prefetch({stage.name for stage in found})

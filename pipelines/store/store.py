@@ -130,6 +130,18 @@ class Store:
         """
         return self._stages.fetch(stage)
 
+    def fetch_without(self, stage: Stage, left_out: str, into: Path) -> Path:
+        """The folder of the finished stage, of which the files in its folder ``left_out`` may be kept elsewhere.
+
+        Args:
+            into: where the others go, if the stage is not on this machine; what was there is removed.
+
+        Raises:
+            FileNotFoundError: the stage is not finished.
+            CorruptedStage: what is kept is not what was published.
+        """
+        return self._stages.fetch_without(stage, left_out, into)
+
     def summaries(self, stages: Iterable[Stage]) -> dict[Stage, Path]:
         """Folders of those of ``stages`` that are finished, with their small files at least: all but weights and texts.
 

@@ -19,6 +19,8 @@ from pipelines.store.refs import StageRef
 from pipelines.study.stage import Stage
 from pipelines.study.stage_folder import StageRecord, is_finished, write_description, write_result
 
+INPUTS = "inputs"
+"""In the work folder: what was brought of inputs that are not whole on this machine."""
 ERROR = "error.txt"
 """The traceback of the last attempt that failed, in the work folder."""
 
@@ -77,7 +79,7 @@ class Workspace:
         work = self.work_folder(stage)
         write_provenance(work, provenance)
         write_result(work, result)
-        record_files(work, [*scratch, ATTEMPTS_FILE, ERROR])
+        record_files(work, [*scratch, INPUTS, ATTEMPTS_FILE, ERROR])
 
     def is_complete(self, stage: Stage) -> bool:
         """Whether the work folder is a finished stage by its record, that is only not yet moved."""

@@ -82,6 +82,11 @@ def in_one_piece(stage: Stage, results: Mapping[str, Mapping[str, Any]]) -> bool
     return False
 
 
+def brings_nothing(stage: Stage) -> Mapping[str, str]:
+    """The files that a stage fetches itself which has them all brought: none."""
+    return {}
+
+
 def no_metrics(result: Mapping[str, Any]) -> Iterable[MetricPoint]:
     """The metrics of a stage that has none beside those of its trial's row."""
     return ()
@@ -130,6 +135,9 @@ class StageKind:
     in_parts: Callable[[Stage, Mapping[str, Mapping[str, Any]]], bool] = in_one_piece
     """``in_parts(stage, results)``: whether there is so much to do that other workers should do it in parts
     (``context.map_parts``), given the results of its inputs. The stage itself holds no CPU then."""
+    brings: Callable[[Stage], Mapping[str, str]] = brings_nothing
+    """``brings(stage)``: of inputs, by the names it knows them under, the folder in each whose files it fetches itself,
+    a few at a time, where the store is an object store (:mod:`calm_bench.kept_elsewhere`)."""
     scratch: tuple[str, ...] = ("checkpoints",)
     """Names in the work folder that serve resumption only and are removed when the result is published."""
     checked_when_opened: bool = False

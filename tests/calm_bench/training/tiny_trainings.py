@@ -102,7 +102,7 @@ class Trainings:
     """Trains a thing in a folder; the undisturbed training that others are compared with is made once."""
 
     def __init__(self, tokens: Path, autoencoder: Path, references: Path) -> None:
-        self._tokens, self._autoencoder, self._references = tokens, autoencoder, references
+        self.tokens, self.autoencoder, self._references = tokens, autoencoder, references
         self._results: dict[str, dict[str, Any]] = {}
 
     def of(self, what: str, options: TrainingOptions = DEFAULT_OPTIONS, **settings: Any) -> Train:
@@ -110,9 +110,9 @@ class Trainings:
 
         def train(folder: Path, stop: Callable[[], bool] = never) -> dict[str, Any]:
             if what in AUTOENCODERS_TRAINED:
-                return train_autoencoder(described, self._tokens, folder, "cpu", stop, options)
-            inner = None if what in FAMILIES_TRAINED else self._autoencoder
-            return train_language_model(described, self._tokens, inner, folder, "cpu", stop, options)
+                return train_autoencoder(described, self.tokens, folder, "cpu", stop, options)
+            inner = None if what in FAMILIES_TRAINED else self.autoencoder
+            return train_language_model(described, self.tokens, inner, folder, "cpu", stop, options)
 
         return train
 

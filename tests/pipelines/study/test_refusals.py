@@ -16,6 +16,7 @@ from pipelines.study.catalogue import resolve_study
 from pipelines.study.config import Study
 from pipelines.study.graph import stages_for
 from pipelines.study.kinds.evaluation import MIN_WINDOWS, text_is_too_short
+from pipelines.study.stage_kind import STAGE_KINDS
 
 SETTINGS: tuple[str, ...] = (
     "corpus.source=markov",
@@ -42,6 +43,22 @@ def test_a_text_too_short_is_known_from_its_tokens() -> None:
     assert "lower evaluation.context_length" in reason
     few = stages_for(Experiment.model_validate({"evaluation": {"max_windows": 2}}))["evaluation"]
     assert "max_windows is 2" in str(text_is_too_short(few, {"tokens": {"tokens": {"test": 9000}}}))
+
+
+def test_shards_too_short_for_a_sequence_are_known_from_the_settings() -> None:
+    training = {"num_steps": 1, "sequence_length": 256, "shuffle_shards": 4}
+    model = {"training": training}
+    short = {"tokens": {"shard_tokens": 255}}
+    graph = stages_for(Experiment.model_validate({"model": model, "autoencoder": model, **short}))
+    for kind, section in (("language_model", "model"), ("autoencoder", "autoencoder")):
+        refusal = STAGE_KINDS.get(kind).refusal
+        reason = refusal(graph[kind], {})
+        assert reason == (
+            f"no sequence of 256 tokens fits into a shard of 255, which {section}.training.shuffle_shards asks for: "
+            "raise tokens.shard_tokens"
+        )
+        assert refusal(stages_for(Experiment.model_validate(short))[kind], {}) is None
+        assert refusal(stages_for(Experiment.model_validate({"model": model, "autoencoder": model}))[kind], {}) is None
 
 
 @pytest.mark.slow
