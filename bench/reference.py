@@ -34,6 +34,7 @@ from bench.measure import machine
 from bench.models import agreeing, calm, certain, states_that_agree, token_model
 from calm_bench.config import Evaluation, Training
 from calm_bench.export import export_reference
+from calm_bench.heads.energy import EnergyHead
 from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel, load_language_model
 from calm_bench.sampling.generate import generate_batch
 from calm_bench.sampling.temperature import Decoding, Method, sample_chunks
@@ -284,11 +285,14 @@ def random_tokens(batch: int, length: int) -> Tensor:
 
 
 def trained_models(store: Path) -> dict[str, ChunkLanguageModel]:
-    """Of each kind one, in the order of the rows."""
-    found = {}
+    """Of each kind that the authors' code has one, in the order of the rows."""
+    found: dict[str, ChunkLanguageModel] = {}
     for folder in sorted((store / "stages" / "language_model").glob("*/model")):
         model = load_language_model(folder)
-        found["token" if isinstance(model, TokenModel) else f"K={model.chunk_size}"] = model
+        if isinstance(model, TokenModel):
+            found["token"] = model
+        elif isinstance(model, Calm) and isinstance(model.head, EnergyHead):
+            found[f"K={model.chunk_size}"] = model
     return {name: found[name] for name in MODELS if name in found}
 
 

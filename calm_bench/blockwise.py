@@ -29,6 +29,8 @@ CACHED_LOGITS_ON_GPU = 1 << 26
 """On a GPU (256 MB in fp32), where several tensors of this size are held to draw from them."""
 SOFTMAX_LOGITS = 1 << 18
 """Logits whose softmax is computed at once on a CPU: 1 MB."""
+SPAN = 128
+"""Logits that are searched for their maximum together on a CPU."""
 _MIN_ROWS = 128
 """Fewer, and reading the weights takes longer than multiplying with them."""
 
@@ -153,7 +155,26 @@ def argmax(hidden: Tensor, weight: Tensor, max_logits: int | None = None) -> Ten
     ``max_logits`` are held at once; unset means :func:`decoding_rows` rows of them.
     """
     blocks = hidden.split(decoding_rows(weight) if max_logits is None else max(1, max_logits // weight.shape[0]))
-    return torch.cat([functional.linear(block, weight).argmax(dim=-1) for block in blocks])
+    return torch.cat([largest(functional.linear(block, weight)) for block in blocks])
+
+
+def largest(logits: Tensor) -> Tensor:
+    """``logits.argmax(dim=-1)`` of [R, V]: the first of the largest; NaN counts as the largest of all.
+
+    torch looks for an argmax one number at a time on a CPU, for a maximum at a register full of them. So the span in
+    which the maximum lies is found first.
+    """
+    size = logits.shape[1]
+    if logits.device.type != "cpu" or size < 8 * SPAN:
+        return logits.argmax(dim=-1)
+    whole = size - size % SPAN
+    maxima = logits[:, :whole].unflatten(1, (-1, SPAN)).amax(dim=-1)
+    if whole < size:
+        maxima = torch.cat([maxima, logits[:, whole:].amax(dim=-1, keepdim=True)], dim=1)
+    # The last span begins earlier where it would end late: what lies in two spans is found in the first of them.
+    start = (maxima.argmax(dim=-1) * SPAN).clamp_max(size - SPAN)
+    span = logits.gather(1, start[:, None] + torch.arange(SPAN))
+    return start + span.argmax(dim=-1)
 
 
 @torch.no_grad()
@@ -176,5 +197,5 @@ def log_probabilities_and_argmax(
     for block, wanted in zip(hidden.split(size), targets.split(size), strict=True):
         logits = functional.linear(block, weight).float()
         found.append(-functional.cross_entropy(logits, wanted, reduction="none"))
-        likeliest.append(logits.argmax(dim=-1))
+        likeliest.append(largest(logits))
     return torch.cat(found), torch.cat(likeliest)

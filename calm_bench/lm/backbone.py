@@ -30,7 +30,7 @@ class RMSNorm(nn.RMSNorm):
     def forward(self, x: Tensor) -> Tensor:
         """[..., d] -> [..., d]; of bf16, rounded to it before the fp32 weight, as Llama does."""
         if x.dtype == self.weight.dtype:
-            return super().forward(x)
+            return functional.rms_norm(x, self.normalized_shape, self.weight, self.eps)
         return self.weight * functional.rms_norm(x.float(), self.normalized_shape, eps=self.eps).to(x.dtype)
 
 
@@ -47,9 +47,10 @@ class Attend(nn.Module):
 
     def forward(self, x: Tensor, cosine: Tensor, sine: Tensor, attention: Attention) -> Tensor:
         """[..., d] -> [..., d]; for the tables see :meth:`Rotary.forward`."""
-        heads = (-1, self.head_size)
-        query, key = (rotated(project(x).unflatten(-1, heads), cosine, sine) for project in (self.q_proj, self.k_proj))
-        value = self.v_proj(x).unflatten(-1, heads)
+        heads = (*x.shape[:-1], -1, self.head_size)
+        query = rotated(self.q_proj(x).view(heads), cosine, sine)
+        key = rotated(self.k_proj(x).view(heads), cosine, sine)
+        value = self.v_proj(x).view(heads)
         out: Tensor = self.o_proj(attention(query, key, value).flatten(-2))
         return out
 
@@ -164,6 +165,8 @@ def rotary_angles(
 ) -> tuple[Tensor, Tensor]:
     """Cosines and sines of rotary angles (arXiv 2104.09864): positions [...] -> two [..., 1, e], for all heads.
 
+    Sines of the first half are negative, as :func:`rotated` needs them.
+
     Args:
         theta: base of the frequencies.
         scaled: rotary frequencies [e / 2] to those that are used.
@@ -172,14 +175,14 @@ def rotary_angles(
     # Not a table that moves and is cast with the module: its bits are the same wherever the module has been.
     frequencies = scaled(1.0 / theta ** (even / head_size))
     angles = positions[..., None, None].float() * frequencies
-    angles = torch.cat([angles, angles], dim=-1)
-    return angles.cos().to(dtype), angles.sin().to(dtype)
+    cosine, sine = angles.cos().to(dtype), angles.sin().to(dtype)
+    return torch.cat([cosine, cosine], dim=-1), torch.cat([-sine, sine], dim=-1)
 
 
 def rotated(values: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     """Every pair (i, i + e/2) of ``values`` [..., heads, e] turned by its position's angle."""
     first, second = values.chunk(2, dim=-1)
-    return values * cosine + torch.cat([-second, first], dim=-1) * sine
+    return values * cosine + torch.cat([second, first], dim=-1) * sine
 
 
 def causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

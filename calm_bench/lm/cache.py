@@ -17,21 +17,22 @@ class LayerCache:
     """Keys and values of one layer. Room doubles when it is used up, so that most steps copy nothing but themselves."""
 
     def __init__(self) -> None:
-        self._held: Tensor | None = None
-        """[2, R, G, room, e]: keys, values."""
+        self._keys: Tensor | None = None
+        """[R, G, room, e]."""
+        self._values: Tensor | None = None
         self.length = 0
 
     @property
     def keys(self) -> Tensor:
         """[R, G, L, e], rotated."""
-        assert self._held is not None
-        return self._held[0, :, :, : self.length]
+        assert self._keys is not None
+        return self._keys.narrow(2, 0, self.length)
 
     @property
     def values(self) -> Tensor:
         """[R, G, L, e]."""
-        assert self._held is not None
-        return self._held[1, :, :, : self.length]
+        assert self._values is not None
+        return self._values.narrow(2, 0, self.length)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """Append ``key`` and ``value`` [R, n, G, e], and attend from ``query`` [R, n, H, e] to all that is held then.
@@ -47,22 +48,28 @@ class LayerCache:
 
     def keep(self, rows: Tensor) -> None:
         """Forget all rows but ``rows``, Long."""
-        if self._held is not None:
-            self._held = self._held[:, rows]
+        if self._keys is not None and self._values is not None:
+            self._keys, self._values = self._keys[rows], self._values[rows]
 
     def append(self, keys: Tensor, values: Tensor) -> None:
         """Hold ``keys`` and ``values`` [R, G, n, e] too."""
-        length = self.length + keys.shape[2]
-        held = self._held
-        if held is None or length > held.shape[3]:
-            room = length if held is None else max(length, 2 * held.shape[3])
-            self._held = keys.new_empty((2, *keys.shape[:2], room, keys.shape[3]))
-            if held is not None:
-                self._held[:, :, :, : self.length] = held[:, :, :, : self.length]
-            held = self._held
-        held[0, :, :, self.length : length] = keys
-        held[1, :, :, self.length : length] = values
-        self.length = length
+        before, more = self.length, keys.shape[2]
+        self._keys, self._values = self._roomy(self._keys, keys), self._roomy(self._values, values)
+        self._keys.narrow(2, before, more).copy_(keys)
+        self._values.narrow(2, before, more).copy_(values)
+        self.length = before + more
+
+    def _roomy(self, held: Tensor | None, new: Tensor) -> Tensor:
+        """``held``, or a larger one that holds as much, with room for ``new`` too."""
+        rows, groups, more, size = new.shape
+        needed = self.length + more
+        if held is None:
+            return new.new_empty((rows, groups, needed, size))
+        if needed <= held.shape[2]:
+            return held
+        larger = new.new_empty((rows, groups, max(needed, 2 * held.shape[2]), size))
+        larger.narrow(2, 0, self.length).copy_(held.narrow(2, 0, self.length))
+        return larger
 
 
 class Cache:

@@ -70,7 +70,7 @@ def generate(
     return generate_batch(model, [prompt_ids], max_new_tokens, [generator], eos_id, decoding, report)[0]
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def generate_batch(
     model: ChunkLanguageModel,
     prompts: Sequence[Sequence[int]],

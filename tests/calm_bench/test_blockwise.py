@@ -87,6 +87,15 @@ def test_argmax(max_logits: int) -> None:
     assert torch.equal(blockwise.argmax(hidden, weight, max_logits), (hidden @ weight.T).argmax(-1))
 
 
+@pytest.mark.parametrize("size", [blockwise.SPAN, 8 * blockwise.SPAN, 8 * blockwise.SPAN + 3, 4096, 5000])
+def test_the_largest_is_the_first_of_equal_ones_wherever_spans_end(size: int) -> None:
+    generator = torch.Generator().manual_seed(size)
+    logits = torch.randint(40, (500, size), generator=generator).float()
+    logits[:20, -1], logits[20:40, 0] = 50.0, 50.0
+    logits[40:80, torch.randint(size, (3,), generator=generator)] = torch.nan
+    assert torch.equal(blockwise.largest(logits), logits.argmax(dim=-1))
+
+
 def test_no_block_holds_more_logits_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     held = []
     original = functional.linear
