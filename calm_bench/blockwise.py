@@ -172,7 +172,7 @@ def largest(logits: Tensor) -> Tensor:
     if whole < size:
         maxima = torch.cat([maxima, logits[:, whole:].amax(dim=-1, keepdim=True)], dim=1)
     # The last span begins earlier where it would end late: what lies in two spans is found in the first of them.
-    start = (maxima.argmax(dim=-1) * SPAN).clamp_max(size - SPAN)
+    start: Tensor = (maxima.argmax(dim=-1) * SPAN).clamp_max(size - SPAN)
     span = logits.gather(1, start[:, None] + torch.arange(SPAN))
     return start + span.argmax(dim=-1)
 

@@ -27,7 +27,8 @@ def notifying(command: str | None, study: str, results: Sequence[str], say: Call
     The command is no shell's: words are split as a shell does it, and nothing is expanded. Its environment says what
     has ended: ``CALM_BENCH_STUDY``, ``CALM_BENCH_STATE`` (``finished``, ``failed`` where trials failed or the run
     itself did, ``stopped`` by a signal), ``CALM_BENCH_RESULTS`` (the study's folder, empty before it is known) and
-    ``CALM_BENCH_MESSAGE`` (of an error). What it prints goes to standard error: it is no result. Whether it succeeds changes nothing but a line on the screen.
+    ``CALM_BENCH_MESSAGE`` (of an error). What it prints goes to standard error: it is no result. Whether it succeeds
+    changes nothing but a line on the screen.
 
     Args:
         results: the study's folder, as soon as it is known.
