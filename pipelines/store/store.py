@@ -130,7 +130,7 @@ class Store:
         """
         return self._stages.fetch(stage)
 
-    def fetch_without(self, stage: Stage, left_out: str, into: Path) -> Path:
+    def fetch_without(self, stage: Stage, left_out: str, into: str | Path) -> Path:
         """The folder of the finished stage, of which the files in its folder ``left_out`` may be kept elsewhere.
 
         Args:
@@ -140,7 +140,7 @@ class Store:
             FileNotFoundError: the stage is not finished.
             CorruptedStage: what is kept is not what was published.
         """
-        return self._stages.fetch_without(stage, left_out, into)
+        return self._stages.fetch_without(stage, left_out, Path(into))
 
     def summaries(self, stages: Iterable[Stage]) -> dict[Stage, Path]:
         """Folders of those of ``stages`` that are finished, with their small files at least: all but weights and texts.
