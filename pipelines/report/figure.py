@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 from calm_bench.overrides import ConfigurationError
 from pipelines.common.canvas import FAINT, INK, MARKERS, PALETTE, canvas, quiet, write
@@ -21,12 +21,17 @@ from pipelines.results.looks import Family, Key, key_of, looks_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     from pipelines.results.entry import Entry
     from pipelines.results.leaderboard import Cost
 
 Looks = Mapping[Key, Family]
 
+LONG = 8
+"""Lines up to which a legend finds room between points."""
+LEGEND_INCHES = 1.8
+"""Width of a longer one."""
 LABELLED = 8
 """Up to this many points carry their label; beyond, the legend alone tells the families apart."""
 
@@ -35,8 +40,8 @@ PANEL_INCHES = 4.5
 """Width from which a picture of a given size has room for both panels."""
 SMALL = 7.0
 """Points of the text in a picture of a given size, as captions of papers have them."""
-DRAWN = 0.83
-"""Share of a panel's width that its axis takes, at least."""
+BESIDE = 40.0
+"""Points of a panel's width that its axis leaves to the numbers and the label of the other one."""
 Size = tuple[float, float]
 
 
@@ -97,18 +102,20 @@ def picture(leaderboard: Leaderboard, size: Size | None = None) -> Iterator[Figu
         panels = figure.subfigures(rows, 1, squeeze=False)
         for panel, group in zip(panels[:, 0], leaderboard.groups, strict=True):
             left, right = panel.subplots(1, 2, sharey=True)
+            handles = _handles(group, looks)
+            inches = (width - LEGEND_INCHES * (len(handles) > LONG)) / 2
             training = "training FLOPs (language model and autoencoder)"
-            _panel(left, group, looks, "total_training_flops", training, width / 2)
+            _panel(left, group, looks, "total_training_flops", training, inches)
             modes = " or ".join(sorted({printable(entry.decode_mode) for entry in group.entries}))
             inference = f"inference FLOPs per token ({modes})"
-            _panel(right, group, looks, "inference_flops_per_token", inference, width / 2)
+            _panel(right, group, looks, "inference_flops_per_token", inference, inches)
             left.set_ylabel("BrierLM (higher is better)", color=INK)
             studies = ", ".join(sorted({printable(entry.study) for entry in group.entries}))
             panel.suptitle(
                 f"{studies}: score against compute", x=0.01, ha="left", fontsize=13, weight="bold", color=INK
             )
             panel.supxlabel(_caption(group), x=0.01, ha="left", fontsize=8, color="#666666")
-            _legend(left, group, looks)
+            _legend(left, handles)
         _settle(figure)
         yield figure
 
@@ -139,7 +146,7 @@ def _for_a_paper(leaderboard: Leaderboard, size: Size) -> Iterator[Figure]:
         if len(panels) > 1:
             _panel(panels[1], group, looks, "inference_flops_per_token", "inference FLOPs per token", inches, SMALL)
         panels[0].set_ylabel("BrierLM", color=INK)
-        _legend(panels[0], group, looks, SMALL)
+        _legend(panels[0], _handles(group, looks, is_small=True), SMALL)
         _settle(figure)
         yield figure
 
@@ -200,7 +207,7 @@ def _panel(
         )
     _limits(axes, entries, cost)
     low, high = axes.get_xlim()
-    marks = log_marks(low, high, DRAWN * inches * 72, matplotlib.rcParams["font.size"])
+    marks = log_marks(low, high, inches * 72 - BESIDE, matplotlib.rcParams["font.size"])
     axes.xaxis.set_major_locator(FixedLocator(marks))
     axes.xaxis.set_major_formatter(flops_label)
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -238,27 +245,36 @@ def _annotate(axes: Axes, entry: Entry, cost: Cost, font_size: float) -> None:
     )
 
 
-def _legend(axes: Axes, group: Group, looks: Looks, font_size: float = 9) -> None:
-    """In the upper left corner if short, which is empty: nothing scores high for little. Else where there is room.
+def _legend(axes: Axes, handles: Sequence[Line2D], font_size: float = 9) -> None:
+    """In the upper left corner if it has one line, which is empty: nothing scores high for little. Else where there is
+    room; a long one stands beside the panels, since it would cover points."""
+    style: dict[str, Any] = {"frameon": False, "fontsize": font_size, "labelcolor": INK}
+    if len(handles) > LONG and (figure := axes.get_figure()) is not None and font_size != SMALL:
+        figure.legend(handles=handles, loc="outside right upper", **style)
+    else:
+        is_short = len(handles) == 1 and font_size != SMALL
+        axes.legend(handles=handles, loc="upper left" if is_short else "best", **style)
 
-    In small print there is none for families whose points all have their label.
+
+def _handles(group: Group, looks: Looks, is_small: bool = False) -> list[Line2D]:
+    """Lines of the legend: the front, and the families where labels of points do not say them.
+
+    Args:
+        is_small: small print, in which points that all have a label need no families beside them.
     """
     from matplotlib.lines import Line2D
 
     entries = group.entries
-    is_small = font_size == SMALL
-    corner: Literal["upper left", "best"] = "best" if is_small else "upper left"
     handles = [Line2D([], [], color=FAINT, linestyle=(0, (4, 2)), label="Pareto front")]
-    there = set(map(key_of, entries))
     says_more = any(entry.label != looks[key_of(entry)].name for entry in entries) and not is_small
     if len(entries) > LABELLED or says_more:
-        corner = "best"
+        there = set(map(key_of, entries))
         for look in (look for key, look in looks.items() if key in there):
             colour, marker = PALETTE[look.colour], MARKERS[look.marker]
             handles.append(
                 Line2D([], [], color=colour, marker=marker, linestyle="", markeredgecolor="white", label=look.name)
             )
-    axes.legend(handles=handles, frameon=False, fontsize=font_size, labelcolor=INK, loc=corner)
+    return handles
 
 
 def _caption(group: Group) -> str:

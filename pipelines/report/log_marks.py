@@ -16,7 +16,7 @@ STEPS: tuple[tuple[float, ...], ...] = (
     (1,),
 )
 """Marks of a decade, the finest first."""
-APART = 0.6
+APART = 0.45
 """Space between two labels, in units of the font's size."""
 
 

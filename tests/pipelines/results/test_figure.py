@@ -10,6 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from matplotlib.legend import Legend
 from matplotlib.text import Text
 
 from calm_bench.overrides import ConfigurationError
@@ -122,6 +123,24 @@ def test_labels_cover_neither_each_other_nor_points(
             for number, box in enumerate(boxes):
                 assert not any(box.overlaps(other) for other in boxes[:number]), axes.texts[number].get_text()
                 assert not any(box.contains(*point) for point in points), axes.texts[number].get_text()
+
+
+def test_a_long_legend_covers_nothing(make_entry: Callable[..., Entry]) -> None:
+    """It stands beside the panels, and still no number of an axis covers another."""
+    rows = [
+        make_entry(label=f"K={size} {head}", trial=10 * size + number, chunk_size=size, head=head, brierlm=1.0 + size)
+        for size in (1, 2, 4, 8)
+        for number, head in enumerate(("energy", "flow", "diffusion"))
+    ]
+    with picture(Leaderboard(rows)) as figure:
+        canvas: Any = figure.canvas
+        renderer = canvas.get_renderer()
+        (legend,) = figure.findobj(Legend)
+        assert len(legend.get_texts()) == 13
+        for axes in figure.get_axes():
+            assert not legend.get_window_extent(renderer).overlaps(axes.get_window_extent(renderer))
+            boxes = [label.get_window_extent(renderer) for label in axes.get_xticklabels()]
+            assert not any(box.overlaps(other) for box, other in itertools.pairwise(boxes))
 
 
 @pytest.mark.parametrize("size", [None, "3.3x2.4", "2x2", "7x2.4"])
