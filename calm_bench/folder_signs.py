@@ -66,6 +66,22 @@ def model_fault(folder: Path) -> str | None:
     return _fault(file for part in parts for found in (_of_weights(part), _of_tokenizer(part)) for file in found)
 
 
+def judge_fault(folder: Path) -> str | None:
+    """The same of a causal language model of transformers that is to read texts: it needs weights and a tokenizer."""
+    wrong = model_fault(folder)
+    if wrong is not None or not folder.is_dir():
+        return wrong
+    has_tokenizer = any(file.is_file() for part in (folder, folder / PARTS[0]) for file in _of_tokenizer(part))
+    for is_there, what in (
+        ((folder / "config.json").is_file(), "config.json"),
+        (any(file.suffix != ".json" for file in _of_weights(folder)), "weights (model.safetensors)"),
+        (has_tokenizer, "tokenizer (tokenizer.json)"),
+    ):
+        if not is_there:
+            return f"{folder} has no {what}: bring all files that save_pretrained wrote of the model and its tokenizer"
+    return None
+
+
 def _of_tokenizer(folder: Path) -> Iterator[Path]:
     whole = folder / "tokenizer.json"
     yield from (folder / name for name in DESCRIPTIONS)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from calm_bench.config import Benchmarks, Tokens
-from calm_bench.folder_signs import model_fault, no_such_folder, tokenizer_fault
+from calm_bench.folder_signs import judge_fault, model_fault, no_such_folder, tokenizer_fault
 from calm_bench.overrides import ConfigurationError
 from pipelines.study.config import Study, leaves
 from pipelines.study.graph import OWN_TOKENIZERS, hub_revision
@@ -17,7 +17,7 @@ FOLDERS = {
     "tokens.tokenizer": tokenizer_fault,
     "autoencoder.pretrained.folder": model_fault,
     "model.pretrained.folder": model_fault,
-    "samples.judge": model_fault,
+    "samples.judge": judge_fault,
 }
 """Settings that may name a folder, with what finds a fault in such."""
 

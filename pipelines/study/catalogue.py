@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -69,7 +70,9 @@ def resolve_study(name_or_path: str, overrides: Sequence[str] = ()) -> Study:
         data = merge(data, layer)
     if "name" not in written and "name" not in settings:
         _check_stem(path)
-    study = validate(Study, assign(data, settings), "" if settings else str(path))
+    data = assign(data, settings)
+    refuse_infinite(data)
+    study = validate(Study, data, "" if settings else str(path))
     for parameter in study.search.parameters:
         _check_parameter(parameter)
     check_extra_stages(study)
@@ -79,6 +82,22 @@ def resolve_study(name_or_path: str, overrides: Sequence[str] = ()) -> Study:
     refuse_lost_settings(study, settings)
     trust_code(*targets_in(study.model_dump(mode="json")))
     return _with_objective_text(study)
+
+
+def refuse_infinite(value: Any, path: str = "") -> None:
+    """
+    Raises:
+        ConfigurationError: a number in a study's settings is infinite or none (``.inf``, ``1e400``, ``.nan``): no
+            setting can be, and the study's record could not hold it.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigurationError(f"{path}: {value} is no number that a setting can be")
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            refuse_infinite(item, f"{path}.{key}".lstrip("."))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            refuse_infinite(item, f"{path}[{index}]")
 
 
 def _with_objective_text(study: Study) -> Study:

@@ -42,6 +42,10 @@ class Parameter(Frozen):
         forms = [self.values is not None, self.low is not None and self.high is not None, self.choices is not None]
         if sum(forms) != 1:
             raise ValueError(f"search parameter {self.name!r} needs exactly one of values, low with high, or choices")
+        for form in ("values", "choices", "include"):
+            if getattr(self, form) in ((), {}):
+                raise ValueError(f"search parameter {self.name!r}: {form} is empty, so there is nothing to choose from")
+        self._check_range()
         if self.include is not None:
             unknown = [label for label in self.include if label not in (self.choices or {})]
             if unknown:
@@ -50,6 +54,17 @@ class Parameter(Frozen):
                     f"there are {list(self.choices or {})}"
                 )
         return self
+
+    def _check_range(self) -> None:
+        if self.low is None or self.high is None:
+            return
+        of = f"search parameter {self.name!r}"
+        if self.low > self.high:
+            raise ValueError(f"{of}: low ({self.low:g}) is larger than high ({self.high:g})")
+        if self.log and self.low <= 0:
+            raise ValueError(f"{of}: a range on a logarithmic scale (log) begins above 0, and low is {self.low:g}")
+        if self.integer and not (self.low.is_integer() and self.high.is_integer()):
+            raise ValueError(f"{of}: low and high must be whole numbers where integer is set")
 
 
 NO_SCORES = frozenset(

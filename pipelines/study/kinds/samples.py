@@ -46,6 +46,7 @@ def run_samples(stage: Stage, inputs: Mapping[str, Path], folder: Path, context:
     prompts = prompts_of(stream, settings.num_prompts, settings.prompt_tokens)
     held_out = continuations_of(stream, settings.num_prompts, settings.prompt_tokens, settings.num_tokens)
     texts, speeds, statistics, judgements = [], [], [], []
+    remarks: list[str] = []
     for temperature in settings.temperatures:
         if context.stop():
             raise Interrupted(f"stopped before the texts at temperature {temperature:g}")
@@ -57,9 +58,12 @@ def run_samples(stage: Stage, inputs: Mapping[str, Path], folder: Path, context:
         )
         if (found := measure_texts(written.tokens, held_out, temperature)) is not None:
             statistics.append(found)
-        if settings.judge is not None and prompts:
-            judge = Path(stage.settings["judge"])
-            judgements.append(judged(judge, texts, temperature, context.device))
+        if settings.judge is not None:
+            if any(text["text"] for text in texts if text["temperature"] == temperature):
+                judge = Path(stage.settings["judge"])
+                judgements.append(judged(judge, texts, temperature, context.device))
+            elif prompts:
+                remarks.append(f"no text at temperature {temperature:g} to judge: all are empty")
         measured = speed.result()
         if measured is not None:
             how = {"decode_mode": decoding_of(temperature, settings).label, "device": device_name(context.device)}
@@ -68,11 +72,11 @@ def run_samples(stage: Stage, inputs: Mapping[str, Path], folder: Path, context:
     write_bytes(folder / FILE, as_markdown(texts, notes).encode())
     result: dict[str, Any] = {"texts": texts, "speed": speeds, "statistics": statistics}
     if len(prompts) < settings.num_prompts:
-        result["remarks"] = [
+        remarks.append(
             f"{len(prompts)} of {settings.num_prompts} prompts: as many documents of the test split have more than "
             f"{settings.prompt_tokens} tokens (samples.prompt_tokens) and an end"
-        ]
-    return result | ({"judgements": judgements} if judgements else {})
+        )
+    return result | {name: found for name, found in (("judgements", judgements), ("remarks", remarks)) if found}
 
 
 class _Written:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,17 @@ def test_weights_of_a_judge_are_looked_at(model: Path) -> None:
     (model / "config.json").write_text("[")
     with pytest.raises(ConfigurationError, match=r"config\.json is no JSON"):
         check_study(settings)
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [("config.json", "no config.json"), ("pytorch_model.bin", "no weights"), ("tokenizer", "no tokenizer")],
+)
+def test_a_judge_has_all_that_it_needs(missing: str, message: str, model: Path) -> None:
+    study = Study.model_validate({"name": "a", "samples": {"judge": str(model)}})
+    (shutil.rmtree if missing == "tokenizer" else Path.unlink)(model / missing)
+    with pytest.raises(ConfigurationError, match=f"^samples.judge={model}: {model} has {message}.*: bring all files"):
+        check_study(study)
 
 
 def test_tokenizers_in_another_encoding_are_refused_with_the_way_out(tmp_path: Path) -> None:

@@ -77,3 +77,28 @@ def test_a_study_needs_all_splits(split: str) -> None:
     study = Study.model_validate({"name": "a", "corpus": {f"{split}_fraction": 0}})
     with pytest.raises(ConfigurationError, match=f"corpus.{split}_fraction=0 leaves no text.*above 0"):
         check_study(study)
+
+
+RATE = "name: model.training.learning_rate"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (f"search.parameters=[{{{RATE}, low: 1, high: 0.1}}]", r"low \(1\) is larger than high \(0\.1\)"),
+        (f"search.parameters=[{{{RATE}, low: 0, high: 1, log: true}}]", "logarithmic scale .* begins above 0"),
+        ("search.parameters=[{name: seed, low: 0.5, high: 3, integer: true}]", "must be whole numbers"),
+        ("search.parameters=[{name: seed, values: []}]", "values is empty, so there is nothing to choose from"),
+        ("search.parameters=[{name: it, choices: {}}]", "choices is empty"),
+        ("search.parameters.0.include=[]", "include is empty"),
+        ("model.training.learning_rate=.inf", r"model\.training\.learning_rate: inf is no number"),
+        ("model.training.num_flops=1e400", r"model\.training\.num_flops: inf is no number"),
+        (
+            f"search.parameters=[{{{RATE}, values: [0.1, .nan]}}]",
+            r"search\.parameters\[0\]\.values\[1\]: nan is no number",
+        ),
+    ],
+)
+def test_settings_that_no_trial_could_have(setting: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        resolve_study("smoke", [setting])
