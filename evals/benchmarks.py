@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 _HIDDEN = ("_stderr", "num_samples", "num_positions", "num_documents")
 """Metrics that are no row of their own: errors and counts of others."""
 
+QUESTION = "calm_bench_question"
+"""Key of a sample under which stands which question it is (:func:`evals.questions.question_of`)."""
+
 
 def run_tasks(
     lm: LM,
@@ -40,6 +43,7 @@ def run_tasks(
 
     from lm_eval import evaluate
 
+    from evals.questions import question_of
     from evals.task_loading import load_tasks
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -52,6 +56,9 @@ def run_tasks(
         _bound(task.aggregation())
     # Errors are computed here: lm-eval would bootstrap some of them in processes of its own.
     results = evaluate(lm, loaded, limit=limit, bootstrap_iters=0, verbosity="ERROR")
+    for name, task in loaded["tasks"].items():
+        for sample in results["samples"][name]:
+            sample[QUESTION] = question_of(task, sample)
     return [score for name in loaded["tasks"] for score in _scores(lm, name, results, remark)]
 
 
@@ -79,7 +86,7 @@ def _scores(lm: LM, name: str, results: Mapping[str, Any], remark: Callable[[str
             f"{name}: {truncated} of {len({sample['doc_id'] for sample in samples})} prompts were longer than what is "
             f"read and lost their beginning"
         )
-    repeated = len(samples) - len({(sample["doc_hash"], sample["filter"]) for sample in samples})
+    repeated = len(samples) - len({(sample[QUESTION], sample["filter"]) for sample in samples})
     if repeated:
         remark(f"{name}: {repeated} of {len(samples)} questions are copies of others, and are no others in its errors")
     better = results["higher_is_better"].get(name, {})
@@ -96,7 +103,7 @@ def _scores(lm: LM, name: str, results: Mapping[str, Any], remark: Callable[[str
             continue
         own = [sample for sample in samples if sample["filter"] == variant]
         told = values.get(f"{metric}_stderr,{variant}")
-        copies = len(own) - len({sample["doc_hash"] for sample in own})
+        copies = len(own) - len({sample[QUESTION] for sample in own})
         # lm-eval takes copies of a question for others.
         has_own_error = isinstance(told, str | None) or copies > 0
         count = values.get(f"num_samples,{variant}", getattr(lm, "num_samples", 0))
@@ -144,7 +151,7 @@ def _document_error(metric: str, value: float, samples: Sequence[Mapping[str, An
 
     items: list[Any] = [sample.get(metric) for sample in samples]
     # Copies of a question are one: they say nothing that it does not.
-    documents = [sample["doc_hash"] for sample in samples]
+    documents = [sample[QUESTION] for sample in samples]
     if all(isinstance(item, tuple | list) and len(item) == 2 for item in items):
         error = ratio_error([item[0] for item in items], [item[1] for item in items], documents)
         if error is None or metric not in ("bits_per_byte", "byte_perplexity", "word_perplexity"):

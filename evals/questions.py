@@ -71,6 +71,8 @@ class FileTask(ConfigurableTask):  # type: ignore[misc]
             check_questions(self, self._where, 1)
 
 
+QUESTIONS = ("generate_until", "loglikelihood", "loglikelihood_rolling", "multiple_choice")
+"""Types of tasks of which text, choices and answer are all that is asked."""
 WHERE = "calm_bench_where"
 """Key of a task's settings under which :class:`FileTask` is told the file."""
 
@@ -93,6 +95,24 @@ def check_questions(task: Any, where: str, limit: int | None = None) -> None:
             raise TaskFileError(f"{where}: {error}") from None
     for number, document in enumerate(islice(iter(task.eval_docs), limit), start=1):
         _check_question(task, document, f"{where}: question {number}")
+
+
+def question_of(task: Any, sample: Mapping[str, Any]) -> str:
+    """What tells the question of a sample of lm-eval from others: equal ones are copies.
+
+    A number or a source that each copy has for itself makes it no other question. Where a program or a function of
+    one's own judges, all of a document counts.
+    """
+    known: str = sample["doc_hash"]
+    if not isinstance(task, ConfigurableTask) or task.prompt is not None:
+        return known
+    if callable(task.get_config("process_results")) or task.OUTPUT_TYPE not in QUESTIONS:
+        return known
+    document = sample["doc"]
+    text = task.doc_to_text(document)
+    if task.OUTPUT_TYPE == "multiple_choice" and not isinstance(text, int):
+        return repr((text, task.doc_to_choice(document)))
+    return repr((text, sample["target"], task.doc_to_choice(document) if isinstance(text, int) else None))
 
 
 def _check_fields(task: ConfigurableTask, where: str) -> None:

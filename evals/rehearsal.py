@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lm_eval.api.model import LM
 from lm_eval.api.task import ConfigurableTask
 
+from evals.questions import QUESTIONS
 from evals.task_files import TaskFileError
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ REHEARSED = 32
 """Questions of a task that are answered; the first ones."""
 MADE_UP = " a"
 """Answer to whatever asks for a text."""
-KINDS = ("generate_until", "loglikelihood", "loglikelihood_rolling", "multiple_choice")
-"""Types of tasks that ask for nothing beside what lm-eval defines."""
 
 
 class MadeUpAnswers(LM):  # type: ignore[misc]
@@ -42,7 +41,7 @@ class MadeUpAnswers(LM):  # type: ignore[misc]
 
 def rehearse(tasks: Mapping[str, Any], limit: int | None = None) -> None:
     """Score the first questions of each of ``tasks`` as :func:`evals.benchmarks.run_tasks` will; others than those of
-    :data:`KINDS` are left alone.
+    :data:`evals.questions.QUESTIONS` are left alone.
 
     Args:
         tasks: by name, as lm-eval loads them. They are not to be scored again.
@@ -52,7 +51,7 @@ def rehearse(tasks: Mapping[str, Any], limit: int | None = None) -> None:
         TaskFileError: it cannot be done, or gives no number for a metric; names task and reason.
     """
     for name, task in tasks.items():
-        if not isinstance(task, ConfigurableTask) or task.OUTPUT_TYPE not in KINDS:
+        if not isinstance(task, ConfigurableTask) or task.OUTPUT_TYPE not in QUESTIONS:
             continue
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)

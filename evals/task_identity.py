@@ -29,6 +29,8 @@ READS = frozenset(
     | {"exec", "eval", "run_path", "run_module", "spec_from_file_location"}
 )
 """Names of calls by which a function reads what its own text does not hold."""
+SCORING = 2
+"""Raised when other numbers come of the same answers; 2: a question is a copy of another whatever number it has."""
 CLOCK = frozenset(
     {"time", "time_ns", "now", "today", "utcnow", "uuid1", "uuid4", "urandom", "token_hex", "SystemRandom"}
 )
@@ -65,10 +67,10 @@ def task_identity(text: str) -> TaskIdentity:
         if found.name in shipped_tasks() and data is None:
             return TaskIdentity(text, found.name, None)
         # lm-eval's own: the task is its version's, and a data set of the hub is what the name says.
-        content = identity({"lm_eval": version("lm-eval"), "data": data})
+        content = identity({"lm_eval": version("lm-eval"), "data": data, "scoring": SCORING})
         written = found.name if found.folder is None else f"{found.name}@{found.folder.absolute()}"
         return TaskIdentity(written, found.name, content)
-    parts: dict[str, Any] = {"lm_eval": version("lm-eval"), "data": data}
+    parts: dict[str, Any] = {"lm_eval": version("lm-eval"), "data": data, "scoring": SCORING}
     unknown: list[str] = []
     files = [read_task_file(found.file)]
     files += group_members(files[0])

@@ -26,6 +26,7 @@ from evals.harness_reader import HarnessSettings
 from evals.task_loading import MissingData, load_tasks
 from pipelines.app.cli import main
 from pipelines.app.commands.lm_eval import with_our_tasks
+from tests.evals.own_tasks import ROWS, write_task
 
 MARKOV = Corpus.model_validate({"source": "markov", "markov": {"num_documents": 40, "document_length": 120}})
 METADATA: dict[str, Any] = {"corpus": MARKOV.model_dump(mode="json")}
@@ -280,3 +281,27 @@ def test_copies_of_a_question_are_said(tmp_path: Path) -> None:
     score = run_tasks(harness("token"), [str(path)], remark=said.append)[0]
     assert score.num_documents == 3
     assert said == ["mine: 9 of 12 questions are copies of others, and are no others in its errors"]
+
+
+def test_a_copy_of_a_question_is_one_whatever_number_it_has(tmp_path: Path) -> None:
+    once = [{**row, "question": f"{row['question']} {number}"} for number in range(3) for row in ROWS]
+    copied = [{**row, "id": number, "source": f"page {number}"} for number, row in enumerate(once * 10)]
+    swapped = [*once, *({**row, "answer": 1 - row["answer"]} for row in once)]
+    said: list[str] = []
+    found = [
+        run_tasks(harness("token"), [str(write_task(tmp_path, rows=rows))], remark=said.append)[0]
+        for rows in (once, copied, swapped)
+    ]
+    assert [score.num_documents for score in found] == [18, 18, 18]
+    assert found[1].standard_error == pytest.approx(found[0].standard_error)
+    assert said[0] == "mine: 162 of 180 questions are copies of others, and are no others in its errors"
+    # Texts that are scored are told apart by themselves: they have no question.
+    rows = [{"text": f"text {number}"} for number in range(4)] * 2
+    rolling = {
+        "output_type": "loglikelihood_rolling",
+        "doc_to_text": "",
+        "doc_to_target": "text",
+        "doc_to_choice": None,
+    }
+    path = write_task(tmp_path, rows=rows, **rolling, metric_list=[{"metric": "bits_per_byte"}])
+    assert run_tasks(harness("token"), [str(path)])[0].num_documents == 4
