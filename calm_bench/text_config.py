@@ -138,4 +138,5 @@ class Tokens(Frozen):
     vocab_size: Annotated[int, Field(ge=257)] = 512
     """Size of a ``bpe`` vocabulary; other tokenizers bring their own."""
     revision: str | None = None
+    """Commit, branch or tag of a tokenizer of the hub; of other than a commit, that in the hub's cache here counts."""
     shard_tokens: PositiveInt = 16_777_216

@@ -79,10 +79,11 @@ class HuggingFaceTokenizer:
         except Exception as error:  # transformers and the hub client raise a dozen unrelated kinds
             if folder.is_dir() and (missing := without_tokenizer(folder)) is not None:
                 raise TokenizerError(f"tokens.tokenizer={name}: {missing}") from error
+            said = " ".join(str(error).split()).rstrip(".")
             hint = "" if folder.is_dir() else did_you_mean(name, OWN_NAMES)
             raise TokenizerError(
                 f"tokens.tokenizer={name} is not bytes, not bpe, and no Hugging Face tokenizer that can be "
-                f"loaded{hint} ({silence or f'{type(error).__name__}: {error}'})"
+                f"loaded{hint} ({silence or f'{type(error).__name__}: {said}'})"
             ) from error
         # A local path says nothing about the tokenizer and must not reach results.
         return cls(backend, folder.name if folder.is_dir() else name)

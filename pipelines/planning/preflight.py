@@ -116,7 +116,10 @@ def _fetch_tokenizer(tokens: Tokens) -> None:
     try:
         HuggingFaceTokenizer.from_pretrained(tokens.tokenizer, tokens.revision)
     except TokenizerError as error:
-        raise ConfigurationError(str(error)) from error
+        raise ConfigurationError(
+            f"{error}. Where the store holds its tokens, tokens.revision=COMMIT goes on with them (the commit stands "
+            "in config.json of their stage)"
+        ) from error
 
 
 def _given(study: Study, setting: str) -> Iterator[Any]:

@@ -12,7 +12,9 @@ from huggingface_hub import constants
 
 from calm_bench.config import Experiment, Tokens
 from calm_bench.hub_commit import kept_snapshot
+from calm_bench.overrides import ConfigurationError
 from calm_bench.tokens.bpe import BpeTokenizer
+from pipelines.planning.preflight import check_study
 from pipelines.study.config import Study
 from pipelines.study.graph import stages_for
 from pipelines.study.identity import study_identity
@@ -118,3 +120,17 @@ def test_tokens_are_made_anew_when_the_kept_tokenizer_is_another(tmp_path: Path)
     assert first[0] != second[0]
     (tmp_path / "hub" / f"models--{NAME.replace('/', '--')}" / "refs" / "main").write_text(FIRST)
     assert made() == first
+
+
+def test_a_name_that_the_hub_does_not_have_is_refused_before_anything_runs(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    study = Study.model_validate({"name": "a", "tokens": {"tokenizer": "byte"}})
+    with pytest.raises(ConfigurationError, match=r"did you mean 'bytes'.*tokens\.revision=COMMIT goes on with them"):
+        check_study(study, fetch=True)
+    check_study(study)
+    keep(cache, FIRST, 270)
+    check_study(Study.model_validate({"name": "a", **SETTINGS}), fetch=True)
+    elsewhere = Study.model_validate({"name": "a", "tokens": {"tokenizer": "no/where", "revision": FIRST}})
+    check_study(elsewhere, fetch=True)
