@@ -74,7 +74,7 @@ def judge_fault(folder: Path) -> str | None:
     has_tokenizer = any(file.is_file() for part in (folder, folder / PARTS[0]) for file in _of_tokenizer(part))
     for is_there, what in (
         ((folder / "config.json").is_file(), "config.json"),
-        (any(file.suffix != ".json" for file in _of_weights(folder)), "weights (model.safetensors)"),
+        (any(file.suffix != ".json" for file in _of_weights(folder)), "weights (a safetensors file)"),
         (has_tokenizer, "tokenizer (tokenizer.json)"),
     ):
         if not is_there:
