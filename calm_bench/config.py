@@ -91,6 +91,9 @@ class LanguageModel(Frozen):
     """Base of the rotary positions. Here and below, another value is for checkpoints that were trained with it; the
     usual one is left out of identities and files."""
     rms_norm_eps: Annotated[float, Field(gt=0, exclude_if=lambda eps: eps == RMS_NORM_EPS)] = RMS_NORM_EPS
+    document_masking: Annotated[bool, Field(exclude_if=lambda masks: not masks)] = False
+    """Whether attention stays inside documents, whose positions then begin anew. The reference reads across them; left
+    out of identities and files where it is off."""
     head: HeadConfig = EnergyHead()
     """The generative head of ``calm``."""
     decoder: ChunkDecoder = ChunkDecoder()

@@ -160,6 +160,8 @@ def _calm_config(model: Calm) -> tuple[dict[str, Any], list[str]]:
     notes: list[str] = []
     if not isinstance(head, (EnergyHead, DiffusionHead, FlowHead)):
         raise ExportError(f"the reference has no head {head.kind}, only {', '.join(ARCHITECTURES.values())}")
+    if model.document_end is not None:
+        raise ExportError("the reference reads across documents, this model inside them (model.document_masking)")
     settings: dict[str, Any] = {"num_mlp_layers": head.num_blocks, "num_samples": head.num_samples}
     if head.width not in (None, config.hidden_size):
         raise ExportError(f"the reference's heads are as wide as the backbone, {config.hidden_size}, not {head.width}")

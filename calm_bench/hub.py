@@ -38,10 +38,12 @@ class CalmBenchConfig(PretrainedConfig):
     model: dict[str, Any] | None = None
     autoencoder: dict[str, Any] | None = None
     chunk_size: int | None = None
+    document_end: int | None = None
 
     def description(self) -> dict[str, Any]:
         """The description of the network, without what transformers adds."""
-        fields = {"model": self.model, "autoencoder": self.autoencoder, "chunk_size": self.chunk_size}
+        names = ("model", "autoencoder", "chunk_size", "document_end")
+        fields = {name: getattr(self, name) for name in names}
         given = {name: value for name, value in fields.items() if value is not None}
         return {"model_type": self.model_type, "vocab_size": self.vocab_size, **given}
 

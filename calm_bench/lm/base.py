@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import repeat
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -20,8 +21,9 @@ from calm_bench.errors import RunError
 from calm_bench.heads.noise import Noise, OneSource, RowSources
 from calm_bench.lm.backbone import Backbone
 from calm_bench.lm.cache import Cache
+from calm_bench.lm.documents import document_starts, inside_documents, read_apart
 from calm_bench.lm.fixed_cache import FixedCache
-from calm_bench.lm.tree import Text
+from calm_bench.lm.tree import Nodes, Text
 from calm_bench.weights import save_weights
 
 
@@ -121,6 +123,8 @@ class ChunkLanguageModel(nn.Module, ABC):
 
     likelihood: ClassVar[Literal["exact", "bound", "none"]] = "none"
     """What :meth:`log_likelihoods` gives."""
+    document_end: int | None = None
+    """The token that ends a document, where attention stays inside documents (:mod:`calm_bench.lm.documents`)."""
     draws_by_rows = True
     """Whether :meth:`loss` takes every random number from :func:`calm_bench.row_noise.draw`, by its B sequences, and is
     a mean over them: several workers can then share the rows of one micro-batch."""
@@ -206,25 +210,43 @@ class ChunkLanguageModel(nn.Module, ABC):
             "model_type": f"calm_bench_{self.config.kind}",
             "vocab_size": self.vocab_size,
             "model": self.config.model_dump(mode="json", exclude={"training", "pretrained"}),
+            **({} if self.document_end is None else {"document_end": self.document_end}),
         }
 
     def hidden_states(self, tokens: Tensor) -> Tensor:
         """ids [B, n * K] -> [B, n, d]; position p has read chunks 0 to p and predicts chunk p + 1."""
-        hidden: Tensor = self.backbone(self.embed(tokens))
-        return hidden
+        if self.document_end is None:
+            hidden: Tensor = self.backbone(self.embed(tokens))
+            return hidden
+        apart, begins = read_apart(tokens, self.chunk_size, self.document_end)
+        starts = document_starts(begins)
+        steps = torch.arange(starts.shape[-1], device=starts.device)
+        inside: Tensor = self.backbone(self.embed(apart), steps - starts, repeat(inside_documents(starts)))
+        return inside
 
     def read_text(self, tokens: Tensor) -> Text:
         """Read ids [B, n * K] once, to continue them at many positions; without gradients."""
-        return Text(self.backbone, self.embed(tokens))
+        if self.document_end is None:
+            return Text(self.backbone, self.embed(tokens))
+        apart, begins = read_apart(tokens, self.chunk_size, self.document_end)
+        return Text(self.backbone, self.embed(apart), document_starts(begins))
+
+    def descend(self, nodes: Nodes, parent: Tensor, chunks: Tensor, window: Tensor, prefix: Tensor) -> Tensor:
+        """Let continuations of a text that was read go on by one chunk each: :meth:`Nodes.descend` of ids [N, K]."""
+        if self.document_end is None:
+            return nodes.descend(parent, self.embed(chunks).squeeze(-2), window, prefix)
+        apart, begins = read_apart(chunks, self.chunk_size, self.document_end)
+        return nodes.descend(parent, self.embed(apart).squeeze(-2), window, prefix, begins.squeeze(-1))
 
     def new_cache(self, room: int | None = None) -> Cache:
         """An empty one for :meth:`read`.
 
         Args:
             room: the most chunks that are ever held, where that is known and steps of one shape are wanted: after a
-                first :meth:`read` chunks are then read one by one.
+                first :meth:`read` chunks are then read one by one. Where attention stays inside documents, what a step
+                sees has no one shape, and the cache grows all the same.
         """
-        if room is None:
+        if room is None or self.document_end is not None:
             return Cache(len(self.backbone.layers))
         return FixedCache(len(self.backbone.layers), room, self.backbone.embed_tokens.weight.device)
 
@@ -241,9 +263,14 @@ class ChunkLanguageModel(nn.Module, ABC):
         Returns:
             Hidden states [R, n, d].
         """
-        inputs = self.embed(tokens)
-        hidden: Tensor = self.backbone(inputs, positions, cache.attentions(inputs.shape[1], mask))
-        return hidden
+        if self.document_end is None:
+            inputs = self.embed(tokens)
+            hidden: Tensor = self.backbone(inputs, positions, cache.attentions(inputs.shape[1], mask))
+            return hidden
+        apart, begins = read_apart(tokens, self.chunk_size, self.document_end)
+        starts = cache.document_starts(positions, begins)
+        inside: Tensor = self.backbone(self.embed(apart), positions - starts, cache.attentions_inside(starts, mask))
+        return inside
 
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Named parameters that training changes; leaves a frozen autoencoder out."""

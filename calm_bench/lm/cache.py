@@ -77,6 +77,10 @@ class Cache:
 
     def __init__(self, num_layers: int) -> None:
         self.layers = [LayerCache() for _ in range(num_layers)]
+        self._positions: Tensor | None = None
+        """Where attention stays inside documents: the position of every held step in its row's text, Long [R, L]."""
+        self._start: Tensor | None = None
+        """And that of the step which began each row's document, Long [R, 1]."""
 
     def attentions(self, num_steps: int, mask: Tensor | None = None) -> list[Attention]:
         """Attentions of each layer, for ``num_steps`` steps that are to be read and held.
@@ -88,8 +92,33 @@ class Cache:
         seen = seen_steps(num_steps, mask)
         return [partial(layer.attend, mask=seen) for layer in self.layers]
 
+    def document_starts(self, positions: Tensor, begins: Tensor) -> Tensor:
+        """Positions of the steps that began the documents of steps to be read, which are held then: Long [R, n].
+
+        Args:
+            positions: Long [R, n], in each row's text.
+            begins: Bool [R, n], true where a step begins a document.
+        """
+        before = positions.new_zeros((len(positions), 1)) if self._start is None else self._start
+        found: Tensor = torch.cat([before, positions * begins], dim=1).cummax(dim=1).values[:, 1:]
+        self._start = found[:, -1:]
+        self._positions = positions if self._positions is None else torch.cat([self._positions, positions], dim=1)
+        return found
+
+    def attentions_inside(self, starts: Tensor, mask: Tensor | None) -> list[Attention]:
+        """As :meth:`attentions` for the steps of which :meth:`document_starts` told ``starts`` [R, n]."""
+        assert self._positions is not None
+        num_steps, total = starts.shape[1], self._positions.shape[1]
+        steps = torch.ones((num_steps, total), dtype=torch.bool, device=starts.device).tril(total - num_steps)
+        seen = steps & (self._positions[:, None] >= starts[..., None])
+        if mask is not None:
+            seen = seen & mask[:, None]
+        return [partial(layer.attend, mask=seen) for layer in self.layers]
+
     def keep(self, rows: Tensor) -> None:
         """Forget all rows but ``rows``, Long."""
+        if self._positions is not None and self._start is not None:
+            self._positions, self._start = self._positions[rows], self._start[rows]
         for layer in self.layers:
             layer.keep(rows)
 

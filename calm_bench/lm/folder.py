@@ -21,14 +21,22 @@ from calm_bench.weights import WeightsError, load_weights, read_description
 
 
 def build_language_model(
-    config: LanguageModelConfig, vocab_size: int, autoencoder: Autoencoder | None, seed: int
+    config: LanguageModelConfig,
+    vocab_size: int,
+    autoencoder: Autoencoder | None,
+    seed: int,
+    document_end: int | None = None,
 ) -> ChunkLanguageModel:
     """An untrained model whose initial weights depend on ``seed`` alone, not on what ran before.
+
+    Args:
+        document_end: the token that ends a document, for a model whose attention stays inside them.
 
     A head or a family from elsewhere that ``config`` names is imported, and trusted in this process from then on.
 
     Raises:
-        ValueError: a model of a family that needs an autoencoder, without one.
+        ValueError: a model of a family that needs an autoencoder, without one, or one of ``model.document_masking``
+            without ``document_end``.
         TypeError: its network is no :class:`ChunkLanguageModel`.
     """
     named = _code_of(config)
@@ -37,15 +45,18 @@ def build_language_model(
     network = imported(family_of(config).network_of(config))
     if not (isinstance(network, type) and issubclass(network, ChunkLanguageModel)):
         raise TypeError(f"{network!r} is no class derived from calm_bench.lm.ChunkLanguageModel")
+    if config.needs_autoencoder and autoencoder is None:
+        raise ValueError(f"a {config.kind} model needs an autoencoder")
+    if config.document_masking and document_end is None:
+        raise ValueError("a model of model.document_masking needs to know which token ends a document")
     # Each network chooses its own arguments: the protocol of its family says which.
     build: Callable[..., ChunkLanguageModel] = network
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "init", "language_model"))
-        if not config.needs_autoencoder:
-            return build(config, vocab_size)
-        if autoencoder is None:
-            raise ValueError(f"a {config.kind} model needs an autoencoder")
-        return build(config, autoencoder)
+        model = build(config, autoencoder if config.needs_autoencoder else vocab_size)
+    if config.document_masking:
+        model.document_end = document_end
+    return model
 
 
 def load_language_model(
@@ -85,7 +96,8 @@ def from_description(description: dict[str, Any], trusted_heads: Collection[str]
         )
     inner = description.get("autoencoder")
     autoencoder = Autoencoder.from_description(inner) if inner else None
-    return build_language_model(config, description["vocab_size"], autoencoder, seed=0)
+    end = description.get("document_end")
+    return build_language_model(config, description["vocab_size"], autoencoder, seed=0, document_end=end)
 
 
 def runs_code_from_elsewhere(config: LanguageModelConfig) -> bool:

@@ -28,11 +28,22 @@ ON_GPU = 64
 class Text:
     """Windows that were read once, and their keys and values at every step."""
 
-    def __init__(self, backbone: Backbone, inputs: Tensor) -> None:
-        """Read ``inputs`` [W, L, d]."""
+    def __init__(self, backbone: Backbone, inputs: Tensor, starts: Tensor | None = None) -> None:
+        """Read ``inputs`` [W, L, d].
+
+        Args:
+            starts: Long [W, L], the step that begins each step's document, where attention stays inside documents.
+        """
         self.backbone = backbone
+        self.starts = starts
         cache = Cache(len(backbone.layers))
-        self.hidden: Tensor = backbone(inputs, attentions=cache.attentions(inputs.shape[1]))
+        if starts is None:
+            hidden = backbone(inputs, attentions=cache.attentions(inputs.shape[1]))
+        else:
+            positions = torch.arange(inputs.shape[1], device=inputs.device).expand_as(starts)
+            inside = partial(cache.attentions_inside, cache.document_starts(positions, positions == starts), None)
+            hidden = backbone(inputs, positions - starts, inside())
+        self.hidden: Tensor = hidden
         """[W, L, d]."""
         self.keys: list[Tensor] = [layer.keys for layer in cache.layers]
         """Keys of each layer: [W, G, L, e]."""
@@ -41,6 +52,27 @@ class Text:
     def nodes(self) -> Nodes:
         """The root of a new tree of continuations; the tree before it is no longer to be used."""
         return Nodes(self)
+
+
+@dataclass(frozen=True)
+class _Documents:
+    """Where the document of each of N nodes begins."""
+
+    text: Tensor
+    """Long [N], the first step of the text that belongs to it; where none does, the node's prefix."""
+    ancestor: Tensor
+    """Long [N], the first of the node's ancestors that belongs to it."""
+
+    def of(self, nodes: Tensor) -> _Documents:
+        return _Documents(self.text[nodes], self.ancestor[nodes])
+
+    def gone_on(self, begins: Tensor, prefix: Tensor, depth: int) -> _Documents:
+        """Those of nodes with one more ancestor, number ``depth``, which begins a document where ``begins`` says so."""
+        return _Documents(torch.where(begins, prefix, self.text), self.ancestor.masked_fill(begins, depth))
+
+    def positions(self, prefix: Tensor, depth: int) -> Tensor:
+        """Of ancestor ``depth`` in its document: Long [N]."""
+        return prefix - self.text + depth - self.ancestor
 
 
 @dataclass(frozen=True)
@@ -58,6 +90,8 @@ class Side:
     slot: Tensor
     unseen: Tensor
     """Bool [W, most, longest], true where a node does not look."""
+    unseen_ancestors: Tensor | None
+    """Bool [W, most, t], likewise; unset where every node looks at all of its ancestors."""
 
     def spread(self, values: Tensor) -> Tensor:
         """[n, G, r, x] -> [W, G, most * r, x], zeros where a window has fewer nodes."""
@@ -79,8 +113,11 @@ class Nodes:
         self._keys: list[Tensor | None] = [None for _ in text.keys]
         self._values: list[Tensor | None] = [None for _ in text.keys]
         self._depth = 0
+        self._documents: _Documents | None = None
 
-    def descend(self, parent: Tensor, inputs: Tensor, window: Tensor, prefix: Tensor) -> Tensor:
+    def descend(
+        self, parent: Tensor, inputs: Tensor, window: Tensor, prefix: Tensor, begins: Tensor | None = None
+    ) -> Tensor:
         """Go on by one chunk: the children take the place of their parents.
 
         Args:
@@ -89,16 +126,28 @@ class Nodes:
             inputs: [N, d], the embedded chunks.
             window: Long [N], ascending.
             prefix: Long [N], steps of the text before the node's position, at least 1.
+            begins: Bool [N], where a chunk begins a document; given where attention stays inside documents.
 
         Returns:
             Hidden states [N, d] that have read the chunks.
         """
         backbone = self._text.backbone
-        sides = _sides(window, prefix, backbone.num_heads, self._depth + 1)
+        positions = prefix + self._depth
+        if begins is not None:
+            before = self._documents
+            own = self._at_the_text(window, prefix) if before is None else before.of(parent)
+            self._documents = own.gone_on(begins, prefix, self._depth)
+            positions = self._documents.positions(prefix, self._depth)
+        sides = _sides(window, prefix, backbone.num_heads, self._depth + 1, self._documents)
         attentions = [partial(self._attend, layer, parent, sides) for layer in range(len(self._keys))]
-        hidden: Tensor = backbone(inputs, prefix + self._depth, attentions)
+        hidden: Tensor = backbone(inputs, positions, attentions)
         self._depth += 1
         return hidden
+
+    def _at_the_text(self, window: Tensor, prefix: Tensor) -> _Documents:
+        """The documents that the text is in where it is continued."""
+        assert self._text.starts is not None
+        return _Documents(self._text.starts[window, prefix - 1], torch.zeros_like(prefix))
 
     def _attend(
         self, layer: int, parent: Tensor, sides: list[Side], query: Tensor, key: Tensor, value: Tensor
@@ -129,6 +178,8 @@ def _attended(
     to_text = side.spread(grouped) @ text_keys.transpose(2, 3)  # [W, G, most * r, longest]
     to_text.unflatten(2, (side.most, -1)).masked_fill_(side.unseen[:, None, :, None], -torch.inf)
     to_ancestors = side.spread(torch.einsum("ngre,ntge->ngrt", grouped, keys))
+    if side.unseen_ancestors is not None:
+        to_ancestors.unflatten(2, (side.most, -1)).masked_fill_(side.unseen_ancestors[:, None, :, None], -torch.inf)
     weights = torch.cat([to_text, to_ancestors], dim=-1).softmax(dim=-1, dtype=torch.float32).to(query.dtype)
     from_text = side.gathered(weights[..., : side.longest] @ text_values)
     from_ancestors = torch.einsum("ngrt,ntge->ngre", side.gathered(weights[..., side.longest :]), values)
@@ -142,8 +193,11 @@ def _appended(before: Tensor | None, parent: Tensor, new: Tensor) -> Tensor:
     return own if before is None else torch.cat([before[parent], own], dim=1)
 
 
-def _sides(window: Tensor, prefix: Tensor, num_heads: int, depth: int) -> list[Side]:
-    """Nodes in windows ``window`` that see ``prefix`` steps of them, both Long [N], and ``depth`` of their own.
+def _sides(
+    window: Tensor, prefix: Tensor, num_heads: int, depth: int, documents: _Documents | None = None
+) -> list[Side]:
+    """Nodes in windows ``window`` that see ``prefix`` steps of them, both Long [N], and ``depth`` of their own; of both
+    those that are of their document, where ``documents`` are told.
 
     The same for all layers, and worked out on the CPU from one copy: a GPU is waited for once, not at every number.
     """
@@ -158,8 +212,15 @@ def _sides(window: Tensor, prefix: Tensor, num_heads: int, depth: int) -> list[S
         slot = torch.arange(len(own)) - (count.cumsum(0) - count)[own]
         unseen = torch.ones((len(count), int(count.max()), longest), dtype=torch.bool, device=device)
         own, slot = own.to(device, non_blocking=True), slot.to(device, non_blocking=True)
-        unseen[own, slot] = torch.arange(longest, device=device) >= prefix[nodes, None]
-        sides.append(Side(nodes, slice(first, last + 1), longest, unseen.shape[1], own, slot, unseen))
+        steps = torch.arange(longest, device=device)
+        unseen[own, slot] = steps >= prefix[nodes, None]
+        ancestors = None
+        if documents is not None:
+            unseen[own, slot] |= steps < documents.text[nodes, None]
+            ancestors = torch.zeros((*unseen.shape[:2], depth), dtype=torch.bool, device=device)
+            ancestors[own, slot] = torch.arange(depth, device=device) < documents.ancestor[nodes, None]
+        windows_of = slice(first, last + 1)
+        sides.append(Side(nodes, windows_of, longest, unseen.shape[1], own, slot, unseen, ancestors))
     return sides
 
 

@@ -119,8 +119,8 @@ def _continue(
             leader = agreement.leader()
             leads = agreement.goes_on & (leader == torch.arange(num_samples, device=hidden.device))
             row, sample = leads.nonzero(as_tuple=True)  # [N], in the order of windows
-            inputs = model.embed(agreement.tokens[row, sample, begin - chunk_size : begin]).squeeze(-2)
-            states = nodes.descend(node_of[row, sample], inputs, window[row], prefix[row])
+            chunks = agreement.tokens[row, sample, begin - chunk_size : begin]
+            states = model.descend(nodes, node_of[row, sample], chunks, window[row], prefix[row])
             number = torch.zeros_like(node_of)
             number[row, sample] = torch.arange(len(row), device=hidden.device)
             node_of = number.gather(1, leader)

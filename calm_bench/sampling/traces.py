@@ -210,7 +210,7 @@ class _Beginnings:
         if chunk.shape[1] < self.model.chunk_size:
             state = self.model.advance(rows_of(self.state, parent), tokens)
             return _Beginnings(self.model, self.nodes, root, window, prefix, chunk, state)
-        hidden = self.nodes.descend(root, self.model.embed(chunk).squeeze(-2), window, prefix)
+        hidden = self.model.descend(self.nodes, root, chunk, window, prefix)
         root = torch.arange(len(chunk), device=chunk.device)
         return _Beginnings(self.model, self.nodes, root, window, prefix, chunk[:, :0], self.model.begin(hidden))
 

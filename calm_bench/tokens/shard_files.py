@@ -31,6 +31,7 @@ class ShardFiles:
         manifest = read_manifest(self.folder)
         described = described_split(self.folder, manifest, split)
         self.vocab_size: int = manifest["vocab_size"]
+        self.eos_id: int = manifest["eos_id"]
         self.digest: str = described["digest"]
         """Identity of the split's content."""
         self._shards: list[dict[str, Any]] = described["shards"]

@@ -29,6 +29,10 @@ class TrainingText:
     def vocab_size(self) -> int:
         return self._text.vocab_size
 
+    @property
+    def eos_id(self) -> int:
+        return self._text.eos_id
+
     def batches(self, seed: int) -> Batches | ShardBatches:
         """What the training serves; to be closed in the end.
 

@@ -64,7 +64,7 @@ def train_language_model(
     config, training = experiment.model, experiment.model.training
     text = TrainingText(tokens_folder, training)
     autoencoder = None if autoencoder_folder is None else load_autoencoder(Path(autoencoder_folder) / "model")
-    model = build_language_model(config, text.vocab_size, autoencoder, experiment.seed)
+    model = build_language_model(config, text.vocab_size, autoencoder, experiment.seed, text.eos_id)
     if pretrained is not None:
         start_from(model, pretrained)
     model.to(device)

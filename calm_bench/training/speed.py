@@ -70,7 +70,8 @@ def language_model_speed(
     autoencoder: Autoencoder | None = None
     if experiment.model.needs_autoencoder:
         autoencoder = untrained(experiment, vocab_size).to(device)
-    model = build_language_model(experiment.model, vocab_size, autoencoder, experiment.seed).to(device)
+    # Whichever token ends documents takes as long.
+    model = build_language_model(experiment.model, vocab_size, autoencoder, experiment.seed, document_end=0).to(device)
     tokens = _tokens(training, vocab_size, device)
     step = _step(_trainee(model, model.loss), tokens, training, device, seconds)
     model.eval()

@@ -115,9 +115,13 @@ class MaskedNodes(Nodes):
         self._slot = torch.empty(0, dtype=torch.long)
         """Long [N]: slot of each node of the depth before among its window's."""
 
-    def descend(self, parent: Tensor, inputs: Tensor, window: Tensor, prefix: Tensor) -> Tensor:
+    def descend(
+        self, parent: Tensor, inputs: Tensor, window: Tensor, prefix: Tensor, begins: Tensor | None = None
+    ) -> Tensor:
         text = self._text
+        # Models of others read across documents.
         assert isinstance(text, MaskedText)
+        assert begins is None
         num_windows, device = len(text.hidden), inputs.device
         count = torch.bincount(window, minlength=num_windows)
         slot = torch.arange(len(window), device=device) - (count.cumsum(0) - count)[window]

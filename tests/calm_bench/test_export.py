@@ -139,6 +139,13 @@ def test_an_autoencoder_that_reads_the_chunk_before_is_refused(tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
+def test_a_model_that_reads_inside_documents_is_refused(tmp_path: Path) -> None:
+    model = build_calm()
+    model.document_end = 3
+    with pytest.raises(ExportError, match="the reference reads across documents"):
+        export_reference(model, tmp_path)
+
+
 def test_a_token_model_is_refused(tmp_path: Path) -> None:
     config = LanguageModel(kind="token", hidden_size=8, intermediate_size=12, num_layers=1, num_attention_heads=2)
     with pytest.raises(ExportError, match="plain Llama"):

@@ -15,7 +15,7 @@ from calm_bench.autoencoder import Autoencoder, load_autoencoder
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import LanguageModel
 from calm_bench.hub import CalmBenchCalm, wrap
-from calm_bench.lm import Calm, ChunkLanguageModel, load_language_model
+from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel, load_language_model
 from calm_bench.lm.folder import build_language_model
 from calm_bench.weights import WeightsError
 
@@ -69,6 +69,18 @@ def test_round_trip_is_bit_equal(kind: str, tmp_path: Path) -> None:
     tokens = torch.randint(VOCAB_SIZE, (2, 8))
     outputs = [tuple(model(tokens).values()) for model in (wrap(network), loaded)]
     assert all(torch.equal(a, b) for a, b in zip(*outputs, strict=True))
+
+
+def test_the_end_of_documents_is_kept(tmp_path: Path) -> None:
+    network = build("token")
+    assert isinstance(network, TokenModel)
+    masked = LanguageModel.model_validate(network.config.model_dump() | {"document_masking": True})
+    masking = build_language_model(masked, VOCAB_SIZE, None, 0, document_end=3).eval()
+    wrap(masking).save_pretrained(tmp_path)
+    loaded = AutoModel.from_pretrained(tmp_path)
+    tokens = torch.randint(VOCAB_SIZE, (2, 8))
+    assert loaded.network.document_end == 3
+    assert torch.equal(loaded.network.hidden_states(tokens), masking.hidden_states(tokens))
 
 
 @KINDS
