@@ -148,6 +148,17 @@ def test_read_bit_by_bit_it_is_the_same(family: str) -> None:
                 reader.keep([1, 0])
 
 
+@torch.no_grad()
+def test_a_cache_of_fixed_room_is_not_asked_of_masks_without_a_shape() -> None:
+    model = model_of("token").eval()
+    tokens = with_ends(text(1, 6), 3)
+    caches = model.new_cache(), model.new_cache(room=6)
+    for chunk in range(6):
+        step, position = tokens[:, chunk : chunk + 1], torch.tensor([[chunk]])
+        grown, fixed = (model.read(step, position, cache) for cache in caches)
+        torch.testing.assert_close(grown, fixed, atol=0.0, rtol=0.0)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
 def test_continuations_see_their_own_document(family: str) -> None:
