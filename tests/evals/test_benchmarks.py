@@ -216,12 +216,14 @@ def test_eval_of_a_model_of_transformers(
     config = GPT2Config(vocab_size=257, n_positions=256, n_embd=16, n_layer=1, n_head=2, **ends)
     GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
     arguments = [str(tmp_path / "gpt2"), "--store", str(tmp_path / "runs"), *SHORT]
-    arguments += ["--tasks", "markov_choice", "--limit", "4", "--json", "--no-track"]
+    own = str(write_task(tmp_path / "own"))
+    arguments += ["--tasks", "markov_choice", "--tasks", own, "--limit", "4", "--json", "--no-track"]
     assert command(monkeypatch, "eval", *arguments) == 0
     found = json.loads(capsys.readouterr().out)
     assert set(found["brierlm"]) == {"matched", "paper"}
     accuracy = found["tasks"][0]
     assert (accuracy["scorer"], accuracy["num_samples"], accuracy["monte_carlo_error"]) == ("exact", 0, 0)
+    assert {score["task"] for score in found["tasks"]} == {"markov_choice", "mine"}, "the first is not lost"
 
 
 def test_eval_refuses_what_it_cannot_do(

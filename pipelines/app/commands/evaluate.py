@@ -40,11 +40,12 @@ def evaluate(
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Of corpus.* and evaluation.*.")
     ] = None,
     tasks: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
-            "--tasks", help="Of lm-eval, by comma: names, task files, TASK@FOLDER for data in a folder; or offline."
+            "--tasks",
+            help="Of lm-eval, by comma or one by one: names, task files, TASK@FOLDER for data in a folder; or offline.",
         ),
-    ] = "",
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Documents of each task.")] = None,
     scorer: Annotated[
         str | None, typer.Option("--scorer", help="What stands in for a chunk model's likelihood (default: the best).")
@@ -89,7 +90,9 @@ def evaluate(
     from pipelines.store.opening import open_store
     from pipelines.tracking.evaluation import track_evaluation
 
-    wanted = EvalRequest.of(protocols, tasks, limit, scorer, samples, max_length, alignment, track, rows is not None)
+    wanted = EvalRequest.of(
+        protocols, ",".join(tasks or ()), limit, scorer, samples, max_length, alignment, track, rows is not None
+    )
     single_threaded()
     where = open_store(store)
     if trust_code:
