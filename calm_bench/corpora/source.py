@@ -43,10 +43,11 @@ def source_name(source: str) -> str:
     Raises:
         CorpusError: it is none of them; names the nearest.
     """
-    if source.startswith(HUGGING_FACE_PREFIX):
-        return "hf"
+    # Before the next: an address may begin with hf:// too.
     if ADDRESS in source:
         return "remote"
+    if source.startswith(HUGGING_FACE_PREFIX):
+        return "hf"
     names = CORPORA.names()
     if source in NEEDS_ARGUMENT:
         if Path(source).exists():

@@ -8,6 +8,7 @@ from typing import Any
 
 from calm_bench.atomic import write_bytes
 from calm_bench.config import Corpus
+from calm_bench.corpora.source import ADDRESS, HUGGING_FACE_PREFIX
 from calm_bench.published_parts import SCRATCH
 from pipelines.common.numbers import printable
 from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageCost
@@ -55,7 +56,8 @@ def corpus_cost(stage: Stage, context: CostContext) -> StageCost:
     if num_bytes is None:
         return StageCost(None)
     rate = READ_BYTES_PER_SECOND["markov" if corpus.source == "markov" else "local"]
-    if corpus.source != "markov" and not corpus.source.startswith("hf:"):
+    is_of_hub = corpus.source.startswith(HUGGING_FACE_PREFIX) and ADDRESS not in corpus.source
+    if corpus.source != "markov" and not is_of_hub:
         rate *= part_workers(num_bytes, context)
     return StageCost(STAGE_S + (0.1 + num_bytes / rate), disk_bytes=written)
 

@@ -33,6 +33,14 @@ for number, settings in enumerate(json.loads(sys.argv[1])):
     print(json.dumps({**found, "bytes": 0 if "error" in found else divisible_bytes(config)}), flush=True)
     sys.stdin.readline()
 """
+LOOK = """
+import json, sys
+from calm_bench.config import Corpus
+from calm_bench.corpora import corpus_dependencies
+for _ in range(2):
+    print(json.dumps(corpus_dependencies(Corpus(source=sys.argv[1]))), flush=True)
+    sys.stdin.readline()
+"""
 
 
 @pytest.fixture
@@ -53,10 +61,8 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
         yield found
 
 
-def test_parquet_files_at_a_commit(tmp_path: Path, hub: Hub) -> None:
-    config = {"source": "hf:some/set", "subset": "en", "revision": REVISION}
-    wanted = [config | {"max_documents": 30}, config, config | {"text_field": "txt"}]
-    wanted += [config | {"split": "test"}, {"source": "hf:some/lines", "revision": REVISION}]
+def started(hub: Hub, tmp_path: Path, code: str, *arguments: str) -> subprocess.Popen[str]:
+    """A process for which ``hub`` is the hub."""
     environment = os.environ | {
         "HF_ENDPOINT": hub.url,
         "HF_HOME": str(tmp_path / "home"),
@@ -64,10 +70,32 @@ def test_parquet_files_at_a_commit(tmp_path: Path, hub: Hub) -> None:
         "HF_HUB_DISABLE_XET": "1",
     }
     environment = {name: value for name, value in environment.items() if name not in ("HF_HUB_OFFLINE", "HF_TOKEN")}
-    command = [sys.executable, "-c", READ, json.dumps(wanted), str(tmp_path / "out")]
-    process = subprocess.Popen(
-        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen([sys.executable, "-c", code, *arguments], env=environment, text=True, **pipes)
+
+
+def test_a_file_that_was_added_since_is_seen(tmp_path: Path, hub: Hub) -> None:
+    """The client of the hub keeps what it has listed."""
+    process = started(hub, tmp_path, LOOK, "hf://datasets/some/lines")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    before = process.stdout.readline()
+    if not before:
+        raise AssertionError(process.communicate()[1])
+    (hub.root / "some" / "lines" / "more.jsonl").write_text('{"text": "more"}\n')
+    process.stdin.write("look again\n")
+    process.stdin.flush()
+    after = process.stdout.readline()
+    process.communicate()
+    assert json.loads(after)["url"] == json.loads(before)["url"]
+    assert json.loads(after)["versions"] != json.loads(before)["versions"]
+
+
+def test_parquet_files_at_a_commit(tmp_path: Path, hub: Hub) -> None:
+    config = {"source": "hf:some/set", "subset": "en", "revision": REVISION}
+    wanted = [config | {"max_documents": 30}, config, config | {"text_field": "txt"}]
+    wanted += [config | {"split": "test"}, {"source": "hf:some/lines", "revision": REVISION}]
+    process = started(hub, tmp_path, READ, json.dumps(wanted), str(tmp_path / "out"))
     answers: list[dict[str, Any]] = []
     sent = []
     assert process.stdin is not None
