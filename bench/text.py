@@ -1,7 +1,7 @@
 """How fast text becomes a corpus and tokens, beside the tokenizer's own library and ``datasets``, in one run.
 
     python -m bench.text [--megabytes 64] [--rounds 3] [--workers 1 2] [--threads]
-    python -m bench.text --memory [--megabytes 64] [--tokenizer bytes]
+    python -m bench.text --memory [--megabytes 64] [--tokenizer bytes] [--quality near]
 
 The text is the documentation of Python, shuffled anew as often as it takes; the tokenizer is a byte-level BPE of 32,000
 entries trained on it, saved as transformers does. Rows of a round are measured in turns, each from a file that was just
@@ -33,27 +33,39 @@ from calm_bench.tokens import build_tokenizer, write_tokens
 from calm_bench.tokens.bpe import END_OF_TEXT, BpeTokenizer
 
 VOCABULARY = 32_000
-MEASURE = """
-import resource, sys
+QUALITY = {"near": {"duplicates": "near"}, "words": {"decontaminate_words": 13}}
+MEASURE = r"""
+import json, re, sys
 from pathlib import Path
 from calm_bench.config import Corpus, Tokens
 from calm_bench.corpora import write_corpus
 from calm_bench.tokens import write_tokens
-source, folder, tokenizer = sys.argv[1:]
-write_corpus(Corpus(source=source), Path(folder, "corpus"))
-corpus = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def peak():
+    # What getrusage tells begins with the process that started this one.
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+source, folder, tokenizer, quality = sys.argv[1:]
+report = write_corpus(Corpus(source=source, quality=json.loads(quality)), Path(folder, "corpus"))
+corpus = peak()
 write_tokens(Tokens(tokenizer=tokenizer), Path(folder, "corpus"), Path(folder, "tokens"))
-print(corpus / 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(sum(report.documents.values()), corpus, peak())
 """
 
 
-def write_text(path: Path, texts: list[str], megabytes: float) -> float:
-    """Write so much of ``texts`` as JSON lines; returns the megabytes of text."""
+def write_text(path: Path, texts: list[str], megabytes: float, mix_words: bool = False) -> float:
+    """Write so much of ``texts`` as JSON lines; returns the megabytes of text.
+
+    Args:
+        mix_words: bring the words of each document into another order, so that no two of them are alike.
+    """
     generator = random.Random(0)
     written = 0
     with path.open("w") as file:
         while written < megabytes * 1e6:
-            for text in generator.sample(texts, len(texts)):
+            for original in generator.sample(texts, len(texts)):
+                words = original.split() if mix_words else []
+                text = " ".join(generator.sample(words, len(words))) if mix_words else original
                 file.write(json.dumps({"text": text}) + "\n")
                 written += len(text.encode())
     return written / 1e6
@@ -162,15 +174,16 @@ def print_speeds(folder: Path, texts: list[str], megabytes: float, rounds: int, 
         print(f"| {name} | {size / wall:.2f} | {by_cpu or ' | '} |")
 
 
-def print_memory(folder: Path, texts: list[str], megabytes: float, tokenizer: str) -> None:
+def print_memory(folder: Path, texts: list[str], megabytes: float, tokenizer: str, quality: str | None) -> None:
     """Peaks of one process that makes both stages, at a quarter, half and all of the text."""
-    print("| text, MB | corpus, MB | tokens, MB |\n|---|---|---|")
+    print("| text, MB | documents | corpus, MB | tokens, MB |\n|---|---|---|---|")
+    settings = json.dumps({} if quality is None else QUALITY[quality])
     for share in (0.25, 0.5, 1.0):
-        size = write_text(folder / "text.jsonl", texts, megabytes * share)
+        size = write_text(folder / "text.jsonl", texts, megabytes * share, mix_words=quality is not None)
         command = [sys.executable, "-c", MEASURE, str(folder / "text.jsonl"), str(_empty(folder / "out"))]
-        out = subprocess.run([*command, tokenizer], check=True, capture_output=True, text=True)
-        corpus, tokens = map(float, out.stdout.split())
-        print(f"| {size:.0f} | {corpus:.0f} | {tokens:.0f} |")
+        out = subprocess.run([*command, tokenizer, settings], check=True, capture_output=True, text=True)
+        documents, corpus, tokens = map(float, out.stdout.split())
+        print(f"| {size:.0f} | {documents:,.0f} | {corpus:.0f} | {tokens:.0f} |", flush=True)
 
 
 def main() -> None:
@@ -180,6 +193,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--tokenizer", choices=["32k", "bytes"], default="32k", help="of --memory")
+    parser.add_argument("--quality", choices=list(QUALITY), help="of --memory: near duplicates, or decontamination")
     parser.add_argument("--threads", action="store_true", help="let tokenizers use all cores, as they do by themselves")
     asked = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if asked.threads else "false"
@@ -191,7 +205,7 @@ def main() -> None:
             save_tokenizer(folder, texts)
         if asked.memory:
             tokenizer = str(folder / "hugging-face") if asked.tokenizer == "32k" else asked.tokenizer
-            print_memory(folder, texts, asked.megabytes, tokenizer)
+            print_memory(folder, texts, asked.megabytes, tokenizer, asked.quality)
         else:
             print_speeds(folder, texts, asked.megabytes, asked.rounds, asked.workers)
 
