@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -191,3 +192,66 @@ def test_a_lost_node_costs_its_parts_alone(
     finally:
         executor.close()
     assert written(store, graph) == expected
+
+
+LIMITED = """
+import os, resource, sys
+from pathlib import Path
+
+limit = Path({flag!r})
+if limit.exists() and any("default_worker" in argument for argument in sys.orig_argv):
+    most = int(limit.read_text())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+"""
+
+
+@pytest.fixture
+def fill_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
+    """Lets files of workers that start from now on have so many bytes at most; None, any number.
+
+    The limit is the kernel's, and ends writing as a full disk does.
+    """
+    flag, folder = tmp_path / "limit", tmp_path / "startup"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(LIMITED.format(flag=str(flag)))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]))
+
+    def fill(most: int | None) -> None:
+        flag.unlink(missing_ok=True)
+        if most is not None:
+            flag.write_text(str(most))
+
+    return fill
+
+
+@pytest.mark.parametrize(("kind", "most"), [("corpus", 45_000_000), ("tokens", 25_000_000)])
+def test_a_full_disk_is_named_and_the_same_stage_goes_on(
+    tmp_path: Path,
+    graph: StageGraph,
+    expected: dict[str, str],
+    fill_disks: Callable[[int | None], None],
+    kind: str,
+    most: int,
+) -> None:
+    store = Store(tmp_path / "store")
+
+    def attempt(what: str) -> None:
+        executor = RayExecutor(store, Execution(max_parallel=1))
+        try:
+            executor.submit(graph[what]).result(300)
+        finally:
+            executor.close()
+
+    if kind == "tokens":
+        attempt("corpus")
+    fill_disks(most)
+    with pytest.raises(StageError, match=rf"make room, and the same command goes on .*{graph[kind].name}") as failed:
+        attempt(kind)
+    assert "File too large" in str(failed.value)
+    kept = {path.stat().st_ino for path in (store.work_folder(graph[kind]) / PARTS).glob("*/train.arrow")}
+    assert published(store, graph[kind]) >= (kind == "tokens"), "the tokenizer"
+    fill_disks(None)
+    for what in ("corpus", "tokens"):
+        attempt(what)
+    assert written(store, graph) == expected
+    assert kept <= {path.stat().st_ino for path in store.folder(graph["corpus"]).rglob("*.arrow")}
