@@ -141,16 +141,16 @@ def _run(
 
 
 def _inputs(store: Store, stage: Stage, kind: StageKind, work: Path) -> dict[str, Path]:
-    """The folders of what ``stage`` reads, with all files that it does not bring itself.
+    """The folders of what ``stage`` reads, with all files but those that may stay elsewhere.
 
     Raises:
         DamagedInput: some are missing or not what was published.
     """
-    brought = kind.brings(stage)
-    whole = {name: source for name, source in stage.inputs.items() if name not in brought}
+    partly = kind.left_elsewhere(stage)
+    whole = {name: source for name, source in stage.inputs.items() if name not in partly}
     _check([source for source in whole.values() if _needs_check(source, store)], store)
     folders = {name: store.folder(source) for name, source in whole.items()}
-    for name, left_out in brought.items():
+    for name, left_out in partly.items():
         source = stage.inputs[name]
         try:
             folders[name] = store.fetch_without(source, left_out, work / INPUTS / name)

@@ -60,8 +60,8 @@ class LocalCache:
         return final
 
     def fetch_without(self, kind: str, identity: str, left_out: str, into: Path) -> None:
-        """Put the files of the finished stage into the folder ``into``, in the place of what it held; those in its
-        folder ``left_out`` are not downloaded: ``into`` then says where they are kept.
+        """Put the files of the finished stage into the folder ``into``, in the place of what it held; those whose names
+        begin with ``left_out`` are not downloaded: ``into`` then says where they are kept.
 
         Raises:
             FileNotFoundError: the stage is not finished.
@@ -70,7 +70,7 @@ class LocalCache:
         found = self._published.record(f"{kind}-{identity}")
         prefix = prefix_of(kind, identity)
         shutil.rmtree(into, ignore_errors=True)
-        elsewhere = {name for name in found.files if name.startswith(f"{left_out}/")}
+        elsewhere = {name for name in found.files if name.startswith(left_out)}
         if problems := manifest.fetch(self._objects, prefix, found, into, found.files.keys() - elsewhere - {RECORD}):
             raise CorruptedStage(problems)
         keep_elsewhere(into, {name: self._objects.uri(f"{prefix}/{found.files[name].object}") for name in elsewhere})

@@ -131,7 +131,7 @@ class Store:
         return self._stages.fetch(stage)
 
     def fetch_without(self, stage: Stage, left_out: str, into: str | Path) -> Path:
-        """The folder of the finished stage, of which the files in its folder ``left_out`` may be kept elsewhere.
+        """The folder of the finished stage, of which files whose names begin with ``left_out`` may be kept elsewhere.
 
         Args:
             into: where the others go, if the stage is not on this machine; what was there is removed.

@@ -82,8 +82,8 @@ def in_one_piece(stage: Stage, results: Mapping[str, Mapping[str, Any]]) -> bool
     return False
 
 
-def brings_nothing(stage: Stage) -> Mapping[str, str]:
-    """The files that a stage fetches itself which has them all brought: none."""
+def reads_all(stage: Stage) -> Mapping[str, str]:
+    """What may stay elsewhere of the inputs of a stage that reads them whole: nothing."""
     return {}
 
 
@@ -135,9 +135,10 @@ class StageKind:
     in_parts: Callable[[Stage, Mapping[str, Mapping[str, Any]]], bool] = in_one_piece
     """``in_parts(stage, results)``: whether there is so much to do that other workers should do it in parts
     (``context.map_parts``), given the results of its inputs. The stage itself holds no CPU then."""
-    brings: Callable[[Stage], Mapping[str, str]] = brings_nothing
-    """``brings(stage)``: of inputs, by the names it knows them under, the folder in each whose files it fetches itself,
-    a few at a time, where the store is an object store (:mod:`calm_bench.kept_elsewhere`)."""
+    left_elsewhere: Callable[[Stage], Mapping[str, str]] = reads_all
+    """``left_elsewhere(stage)``: of inputs, by the names it knows them under, how the names of files begin that it does
+    not read, or brings itself a few at a time (:mod:`calm_bench.kept_elsewhere`): they are not fetched from an object
+    store for it."""
     scratch: tuple[str, ...] = ("checkpoints",)
     """Names in the work folder that serve resumption only and are removed when the result is published."""
     checked_when_opened: bool = False

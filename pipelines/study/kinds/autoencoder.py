@@ -15,7 +15,7 @@ from pipelines.common.numbers import floored_percent
 from pipelines.study.config import Execution
 from pipelines.study.cost import STAGE_S, UNKNOWN_COST, CostContext, StageCost
 from pipelines.study.kinds.autoencoder_workload import AutoencoderWorkload
-from pipelines.study.kinds.enough_text import shards_brought, too_little_to_train_on
+from pipelines.study.kinds.enough_text import shards_left_elsewhere, too_little_to_train_on
 from pipelines.study.kinds.measured_speed import measure_autoencoder
 from pipelines.study.kinds.pretrained import pretrained_folder
 from pipelines.study.kinds.sharing import unshareable
@@ -180,7 +180,7 @@ AUTOENCODER = StageKind(
     data_parallel=True,
     impossible=autoencoder_unshareable,
     refusal=autoencoder_refusal,
-    brings=partial(shards_brought, section="autoencoder"),
+    left_elsewhere=partial(shards_left_elsewhere, section="autoencoder"),
     scratch=("checkpoints", "stop"),
     section="autoencoder",
     flops=autoencoder_flops,

@@ -38,7 +38,12 @@ def _too_short_shards(stage: Stage, section: str) -> str | None:
     )
 
 
-def shards_brought(stage: Stage, section: str) -> dict[str, str]:
+def shards_left_elsewhere(stage: Stage, section: str) -> dict[str, str]:
     """The text that the training of ``stage`` in ``section`` brings itself: that of which it holds a few shards."""
     training = stage.config[section].get("training", {})
     return {"tokens": "train"} if training.get("shuffle_shards") is not None else {}
+
+
+def training_text_left_elsewhere(stage: Stage) -> dict[str, str]:
+    """The text that a stage does without which reads held-out text only."""
+    return {name: "train" for name in ("corpus", "tokens") if name in stage.inputs}

@@ -16,7 +16,7 @@ from calm_bench.memory import Memory, training_memory
 from calm_bench.worker_memory import divided_memory
 from pipelines.study.config import Execution
 from pipelines.study.cost import STAGE_S, CostContext, StageCost
-from pipelines.study.kinds.enough_text import shards_brought, too_little_to_train_on
+from pipelines.study.kinds.enough_text import shards_left_elsewhere, too_little_to_train_on
 from pipelines.study.kinds.language_model_workload import LanguageModelWorkload
 from pipelines.study.kinds.measured_speed import measure_language_model
 from pipelines.study.kinds.pretrained import pretrained_folder
@@ -187,7 +187,7 @@ LANGUAGE_MODEL = StageKind(
     data_parallel=True,
     impossible=language_model_unshareable,
     refusal=language_model_refusal,
-    brings=partial(shards_brought, section="model"),
+    left_elsewhere=partial(shards_left_elsewhere, section="model"),
     scratch=("checkpoints", "stop"),
     section="model",
     flops=language_model_flops,

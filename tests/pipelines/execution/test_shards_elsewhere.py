@@ -49,6 +49,7 @@ def graph(tmp_path: Path) -> StageGraph:
         "corpus": Corpus(source=str(tmp_path / "text.jsonl"), validation_fraction=0.1, test_fraction=0.1),
         "tokens": Tokens(shard_tokens=500),
         "model": model,
+        "evaluation": {"context_length": 64, "max_windows": 4, "num_samples": 2},
     }
     return stages_for(Experiment.model_validate(described))
 
@@ -92,6 +93,19 @@ def test_only_the_window_comes_to_this_machine(tmp_path: Path, graph: StageGraph
     run(folder, graph, "corpus", "tokens", "language_model")
     weights = "model/model.safetensors"
     assert file_digest(model / weights) == file_digest(folder.folder(graph["language_model"]) / weights)
+
+
+def test_a_score_needs_no_training_text(tmp_path: Path, graph: StageGraph) -> None:
+    home = ObjectStore(f"file://{tmp_path / 'home'}")
+    run(remote_store(home, tmp_path / "maker"), graph, "corpus", "tokens", "language_model")
+    scorer, folder = remote_store(home, tmp_path / "scorer"), Store(tmp_path / "folder")
+    found = run(scorer, graph, "evaluation")
+    assert found["brierlm"] == run(folder, graph, "corpus", "tokens", "language_model", "evaluation")["brierlm"]
+    assert not scorer.is_whole(graph["corpus"])
+    assert not scorer.is_whole(graph["tokens"])
+    assert scorer.is_whole(graph["language_model"])
+    here = [path.relative_to(scorer.root).as_posix() for path in scorer.root.rglob("*.arrow")]
+    assert not [name for name in here if "train" in name]
 
 
 def test_a_shard_that_is_damaged_where_it_is_kept_is_found_and_made_anew(tmp_path: Path, graph: StageGraph) -> None:
