@@ -10,7 +10,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.version import Version
+
+import calm_bench
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("calm_bench", "evals", "pipelines")
@@ -130,3 +133,15 @@ def test_pytest_is_for_the_conformance_suites_alone() -> None:
     assert "import of pytest halted" in done.stderr, "the suites need it"
     assert "calm_bench/testing" in done.stderr.replace("\\", "/"), "and nothing before them"
     assert "calm_bench/heads" not in done.stderr
+
+
+def test_what_is_to_be_cited_is_this_version() -> None:
+    """``CITATION.cff``, which hosts of repositories show, and the BibTeX in README."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    (entry,) = re.findall(r"@software\{.*?\n\}", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    found = dict(re.findall(r"(\w+)\s*=\s*\{(.*?)\},?\n", entry))
+    assert found["version"] == citation["version"] == calm_bench.__version__
+    assert found["title"].startswith(citation["title"])
+    assert found["license"] == citation["license"]
+    (paper,) = citation["references"]
+    assert paper["identifiers"] == [{"type": "other", "value": "arXiv:2510.27688"}]

@@ -168,6 +168,8 @@ def test_a_model_has_its_parts(result: cb.StudyResult) -> None:
     assert chunks.autoencoder is not None
     assert tokens.autoencoder is None
     assert chunks.decode(chunks.encode("größe")) == "größe"
+    moved = result.load_model("K=2").to("meta")
+    assert {parameter.device.type for parameter in moved.network.parameters()} == {moved.device} == {"meta"}
     assert "K=2" in repr(chunks)
     with pytest.raises(ConfigurationError, match="temperature"):
         chunks.generate("ab", temperature=1.5)

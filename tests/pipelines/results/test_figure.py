@@ -100,7 +100,11 @@ def test_a_picture_for_a_paper_has_its_size_and_no_words_of_its_own(ablation: li
         sizes = {text.get_fontsize() for text in column.findobj(Text) if text.get_text()}
         assert min(sizes) >= 5.5
     draw(board, tmp_path / "column.pdf", size=(3.3, 2.4))
-    assert (tmp_path / "column.pdf").read_bytes().startswith(b"%PDF")
+    content = (tmp_path / "column.pdf").read_bytes()
+    assert content.startswith(b"%PDF")
+    # Fonts that publishers take: TrueType, embedded.
+    assert b"/FontFile2" in content
+    assert b"/Type3" not in content
 
 
 @pytest.mark.parametrize("size", [None, "3.3x2.4", "7x2.4"])
