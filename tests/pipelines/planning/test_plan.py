@@ -186,7 +186,7 @@ def test_vocabulary_sizes_for_pricing(tmp_path: Path) -> None:
     assert assumed_vocab_size(Tokens(tokenizer="bpe", vocab_size=600)) == 600
     folder = tmp_path / "gpt2-something"
     folder.mkdir()
-    with pytest.raises(ConfigurationError, match=r"has no tokenizer\.json"):
+    with pytest.raises(ConfigurationError, match=r"gpt2-something has no tokenizer\.json"):
         assumed_vocab_size(Tokens(tokenizer=str(folder)))
     ByteTokenizer().save(folder)
     assert assumed_vocab_size(Tokens(tokenizer=str(folder))) == 257
