@@ -174,7 +174,8 @@ def largest(logits: Tensor) -> Tensor:
     # The last span begins earlier where it would end late: what lies in two spans is found in the first of them.
     start: Tensor = (maxima.argmax(dim=-1) * SPAN).clamp_max(size - SPAN)
     span = logits.gather(1, start[:, None] + torch.arange(SPAN))
-    return start + span.argmax(dim=-1)
+    found: Tensor = start + span.argmax(dim=-1)
+    return found
 
 
 @torch.no_grad()

@@ -35,6 +35,7 @@ __all__ = [
     "autoencoder_parameter_count",
     "autoencoder_training_flops",
     "inference_flops",
+    "layer_parameters",
     "parameter_count",
     "training_flops",
     "training_steps",
@@ -103,6 +104,11 @@ def parameter_count(model: LanguageModel, autoencoder: Autoencoder | None, vocab
     for name, count in family_of(model).parameters(model, autoencoder, vocab_size).items():
         parts[name] = parts.get(name, 0.0) + count
     return CostBreakdown(parts)
+
+
+def layer_parameters(model: LanguageModel) -> float:
+    """Parameters of one layer of the backbone, exact."""
+    return backbone_weights(model) / model.num_layers + 2.0 * model.hidden_size
 
 
 def autoencoder_parameter_count(autoencoder: Autoencoder, chunk_size: int, vocab_size: int) -> CostBreakdown:

@@ -10,6 +10,8 @@ from calm_bench.config import Training
 from calm_bench.flops import CostBreakdown
 from calm_bench.memory import FLOAT, Memory
 
+BF16 = 2
+"""Bytes of a number in bf16."""
 HEADROOM = 0.85
 """Share of a device's memory that ``auto`` fills: the closed forms are a few percent off, allocators leave gaps."""
 
@@ -48,12 +50,16 @@ def divided_memory(
     trained: float,
     frozen: float,
     device: Literal["cpu", "cuda"],
+    layer: float = 0.0,
+    num_layers: int = 0,
 ) -> Memory:
     """Bytes of one of ``workers`` at the worst moment, where one process would need ``memory`` for the same rows.
 
     Args:
         trained: parameters that are trained.
         frozen: parameters that are there besides.
+        layer: those of each of ``num_layers`` layers, which ``fsdp`` gathers when it is their turn; all others are
+            whole from the forward to the backward pass.
     """
     if workers == 1:
         return memory
@@ -61,10 +67,13 @@ def divided_memory(
     if strategy == "ddp":
         # In which gradients are collected to be sent.
         return Memory(CostBreakdown(parts | {"buckets": FLOAT * trained}))
-    # Beyond fp32, weights have copies for autocast, which are whole from the forward to the backward pass.
-    copies = parts["weights"] / (FLOAT * (trained + frozen)) - 1
+    layers = layer * num_layers
+    # Copies in bf16 for autocast; those of layers are what is gathered, of one layer and of the next.
+    copies = parts["weights"] - FLOAT * (trained + frozen)
+    gathered = 2 * layer * (BF16 if copies else FLOAT)
+    others = FLOAT * (trained - layers) + max(copies - BF16 * layers, 0.0)
     pieces = parts | {
-        "weights": FLOAT * (trained / workers + frozen + copies * (trained + frozen)),
+        "weights": FLOAT * (trained / workers + frozen) + others + gathered,
         "gradients": parts.get("gradients", 0.0) / workers,
         "optimizer": parts.get("optimizer", 0.0) / workers,
     }

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from calm_bench.autoencoder import load_autoencoder
 from calm_bench.config import Experiment
 from calm_bench.devices import available_memory
-from calm_bench.flops import DECODE_MODE, inference_flops, parameter_count, training_flops
+from calm_bench.flops import DECODE_MODE, inference_flops, layer_parameters, parameter_count, training_flops
 from calm_bench.lm.base import ChunkLanguageModel
 from calm_bench.lm.folder import build_language_model, runs_code_from_elsewhere
 from calm_bench.memory import frozen_parameters, training_memory
@@ -135,7 +135,8 @@ def _micro_batch(
 
     def bytes_of(rows: int) -> float:
         memory = training_memory(config, autoencoder, vocab_size, kind, rows, options.activation_checkpointing)
-        return divided_memory(memory, workers.size, workers.strategy, trained, frozen, kind).total
+        sizes = layer_parameters(config), config.num_layers
+        return divided_memory(memory, workers.size, workers.strategy, trained, frozen, kind, *sizes).total
 
     # What is free differs from one GPU to the next.
     return workers.told(fitting_rows(options.micro_batch, rows, bytes_of, available_memory(device)))

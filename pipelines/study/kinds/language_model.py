@@ -11,7 +11,7 @@ from calm_bench.arithmetic import training_arithmetic
 from calm_bench.config import Autoencoder, Experiment, LanguageModel, Trajectory
 from calm_bench.families.base import family_of
 from calm_bench.family_registry import FAMILIES
-from calm_bench.flops import parameter_count
+from calm_bench.flops import layer_parameters, parameter_count
 from calm_bench.memory import Memory, training_memory
 from calm_bench.worker_memory import divided_memory
 from pipelines.study.config import Execution
@@ -93,7 +93,9 @@ def language_model_cost(stage: Stage, context: CostContext) -> StageCost:
     def memory_of(rows: int) -> Memory:
         recomputes = context.training.activation_checkpointing
         whole = training_memory(experiment.model, autoencoder, context.vocab_size, context.device, rows, recomputes)
-        return divided_memory(whole, context.workers.count, context.workers.strategy, trained, frozen, context.device)
+        count, strategy = context.workers.count, context.workers.strategy
+        sizes = layer_parameters(experiment.model), experiment.model.num_layers
+        return divided_memory(whole, count, strategy, trained, frozen, context.device, *sizes)
 
     rows = sequences_at_once(workload.training, memory_of, context)
     seconds = worker_seconds(price.model, workload.training, context.speed_of(workload), context.workers)

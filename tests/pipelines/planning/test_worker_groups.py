@@ -9,7 +9,7 @@ import pytest
 
 from calm_bench.config import LanguageModel, Training
 from calm_bench.devices import available_cpus
-from calm_bench.flops import parameter_count
+from calm_bench.flops import layer_parameters, parameter_count
 from calm_bench.memory import training_memory
 from calm_bench.overrides import ConfigurationError
 from calm_bench.worker_memory import divided_memory, rows_at_once
@@ -24,6 +24,7 @@ from pipelines.study.config import Execution, Study
 VOCABULARY = 1000
 MODEL = LanguageModel(kind="token", training=Training(num_steps=10, batch_size=8, sequence_length=128))
 PARAMETERS = parameter_count(MODEL, None, VOCABULARY).total
+LAYER = layer_parameters(MODEL)
 
 
 def parts(device: Any = "cuda", batch: int = 8, accumulation: int = 1, **execution: Any) -> dict[str, float]:
@@ -33,7 +34,8 @@ def parts(device: Any = "cuda", batch: int = 8, accumulation: int = 1, **executi
     name = "h100x8" if device == "cuda" else "local"
     machine = machine_named(name, Execution(**execution))
     memory = training_memory(model, None, VOCABULARY, device, rows_at_once(training, machine.workers))
-    divided = divided_memory(memory, machine.workers, machine.strategy, PARAMETERS, 0.0, machine.device)
+    sizes = PARAMETERS, 0.0, machine.device, LAYER, MODEL.num_layers
+    divided = divided_memory(memory, machine.workers, machine.strategy, *sizes)
     return dict(divided.parts.parts)
 
 
@@ -62,8 +64,11 @@ def test_fully_sharded_workers_hold_a_part_of_the_model() -> None:
     alone, eight = parts(), parts(workers=8, strategy="fsdp")
     assert eight["optimizer"] == pytest.approx(alone["optimizer"] / 8)
     assert eight["gradients"] == pytest.approx(alone["gradients"] / 8)
-    # The copies in two bytes for autocast are whole in between.
-    assert eight["weights"] == pytest.approx(4 * PARAMETERS / 8 + alone["weights"] - 4 * PARAMETERS)
+    # A layer and the next are gathered in two bytes; what is no layer is whole in four, and has copies for autocast.
+    layers = LAYER * MODEL.num_layers
+    copies = alone["weights"] - 4 * PARAMETERS - 2 * layers
+    gathered = 2 * 2 * LAYER + 4 * (PARAMETERS - layers)
+    assert eight["weights"] == pytest.approx(4 * PARAMETERS / 8 + gathered + copies)
     # Hardly anything to keep for the backward pass: then the finished model is the worst, gathered by one beside
     # its half of weights and of the optimizer's state.
     little = parts("cpu", batch=2, workers=2, strategy="fsdp")
@@ -77,7 +82,7 @@ def test_an_estimate_counts_all_workers(tmp_path: Path) -> None:
         training = {"num_steps": 100_000, "batch_size": 512}
         study = Study.model_validate(
             {"name": "big", "execution": settings, "model": {"kind": "token", "training": training},
-             "samples": {"num_prompts": 0}, "evaluation": {"max_windows": 1}}
+             "samples": {"num_prompts": 0}, "evaluation": {"max_windows": 1, "context_length": 64}}
         )  # fmt: skip
         book = SpeedCache(machine_named(machine, settings), lambda text: None, tmp_path / "calibration.json")
         store = Store(tmp_path)
