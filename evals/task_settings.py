@@ -23,7 +23,7 @@ def check_settings(file: TaskFile) -> None:
     """
     from dataclasses import fields
 
-    from lm_eval.config.task import TaskConfig
+    from lm_eval.api.task import TaskConfig
 
     settings = file.settings
     known = [field.name for field in fields(TaskConfig)]
