@@ -19,6 +19,7 @@ from lm_eval.api.task import ConfigurableTask
 from calm_bench.registry import did_you_mean
 from evals.answer_labels import as_template, check_answer, check_contest, check_label, check_text
 from evals.generation_requests import read_request
+from evals.harness_reader import WHERE_LENGTH
 from evals.protocol import EvaluationError
 from evals.task_files import TaskFileError
 
@@ -77,8 +78,11 @@ WHERE = "calm_bench_where"
 """Key of a task's settings under which :class:`FileTask` is told the file."""
 
 
-def check_questions(task: Any, where: str, limit: int | None = None) -> None:
+def check_questions(task: Any, where: str, limit: int | None = None, longest: int | None = None) -> None:
     """Look at the first ``limit`` questions of a task; tasks that are programs of their own are left alone.
+
+    Args:
+        longest: bytes of a continuation that can be scored, where tokens are bytes.
 
     Equal or single choices are refused in a task file of one's own, which can be put right. Those of lm-eval's tasks
     are what others were scored on.
@@ -94,7 +98,7 @@ def check_questions(task: Any, where: str, limit: int | None = None) -> None:
         except EvaluationError as error:
             raise TaskFileError(f"{where}: {error}") from None
     for number, document in enumerate(islice(iter(task.eval_docs), limit), start=1):
-        _check_question(task, document, f"{where}: question {number}")
+        _check_question(task, document, f"{where}: question {number}", longest)
 
 
 def question_of(task: Any, sample: Mapping[str, Any]) -> str:
@@ -145,7 +149,9 @@ def _variables(template: str) -> list[str]:
         return []
 
 
-def _check_question(task: ConfigurableTask, document: Mapping[str, Any], where: str) -> None:
+def _check_question(
+    task: ConfigurableTask, document: Mapping[str, Any], where: str, longest: int | None = None
+) -> None:
     for setting in FIELDS:
         value = task.get_config(setting)
         names = [] if not isinstance(value, str) else [value] if value in task.features else _variables(value)
@@ -162,10 +168,14 @@ def _check_question(task: ConfigurableTask, document: Mapping[str, Any], where: 
         )
     if kind == "loglikelihood" and not target:
         raise TaskFileError(f"{where}: doc_to_target is empty, so there is no continuation to score")
+    if kind == "loglikelihood":
+        _check_length(task, [target], where, longest)
     has_choices = kind == "generate_until" and task.get_config("doc_to_choice") is not None
     if kind != "multiple_choice" and not has_choices:
         return
     choices = _choices(task, document, where)
+    if kind == "multiple_choice":
+        _check_length(task, [str(target)] if isinstance(text, int) else choices, where, longest)
     check_text(task, document, text, where)
     if callable(task.get_config("process_results")):
         return  # which says itself what is right
@@ -176,6 +186,18 @@ def _check_question(task: ConfigurableTask, document: Mapping[str, Any], where: 
         check_answer(task, document, text, target, choices, where)
         if isinstance(task, FileTask) and task.is_ones_own and not isinstance(text, int):
             check_contest(task, target, choices, where)
+
+
+def _check_length(task: ConfigurableTask, continuations: Sequence[str], where: str, longest: int | None) -> None:
+    if longest is None:
+        return
+    delimiter = str(task.get_config("target_delimiter") or "")
+    most = max(len(f"{delimiter}{continuation}".encode()) for continuation in continuations)
+    if most > longest:
+        raise TaskFileError(
+            f"{where}: an answer of {most} tokens (bytes) cannot be scored where {longest} are read of it at most: "
+            f"raise max_length ({WHERE_LENGTH})"
+        )
 
 
 def _choices(task: ConfigurableTask, document: Mapping[str, Any], where: str) -> Sequence[str]:

@@ -26,7 +26,10 @@ class MissingData(ConfigurationError):
 
 
 def load_tasks(
-    specifications: Sequence[str], metadata: Mapping[str, Any], limit: int | None = None
+    specifications: Sequence[str],
+    metadata: Mapping[str, Any],
+    limit: int | None = None,
+    longest: int | None = None,
 ) -> tuple[dict[str, Any], TaskManager]:
     """What ``lm_eval.evaluate`` takes for tasks, and the manager that made it. Their questions have been looked at.
 
@@ -35,6 +38,7 @@ def load_tasks(
             to be read from there. Only names that are not ours make lm-eval index its 14.7 thousand tasks.
         metadata: given to every task.
         limit: questions of each task that will be asked.
+        longest: bytes of a continuation that can be scored, where tokens are bytes.
 
     Raises:
         UnknownName: no such task; names the nearest.
@@ -53,14 +57,17 @@ def load_tasks(
             if part == "tasks":
                 for task, made in content.items():
                     _note_source(sources, task, name)
-                    check_questions(made, name.name, limit)
+                    check_questions(made, name.name, limit, longest)
             loaded[part] |= content
     return loaded, manager
 
 
-def check_tasks(specifications: Sequence[str], limit: int | None = None) -> None:
+def check_tasks(specifications: Sequence[str], limit: int | None = None, longest: int | None = None) -> None:
     """Refuse tasks that :func:`load_tasks` would refuse, or that cannot be scored; those that ship here are not loaded
     for it.
+
+    Args:
+        limit, longest: as of :func:`load_tasks`.
 
     Raises:
         UnknownName, MissingData, TaskFileError: as :func:`load_tasks`.
@@ -70,7 +77,7 @@ def check_tasks(specifications: Sequence[str], limit: int | None = None) -> None
     if any(specification not in shipped_tasks() for specification in specifications):
         from evals.rehearsal import rehearse
 
-        loaded, _ = load_tasks(specifications, {}, limit)
+        loaded, _ = load_tasks(specifications, {}, limit, longest)
         rehearse({name: task for name, task in loaded["tasks"].items() if name not in shipped_tasks()}, limit)
 
 

@@ -81,7 +81,7 @@ def check_study(study: Study, fetch: bool = False) -> list[str]:
         if benchmarks.scorer is not None:
             # Of token models too, whose scores it does not enter: a misspelt word is nobody's intention.
             _check_scorer(benchmarks.scorer)
-        check_tasks(benchmarks.tasks, benchmarks.limit)
+        check_tasks(benchmarks.tasks, benchmarks.limit, _longest_continuation(study, benchmarks))
         for reason in unkept([task_identity(task) for task in benchmarks.tasks]):
             notes[f"{reason}. Until then its scores are computed anew in every run"] = None
     return list(notes)
@@ -142,6 +142,19 @@ def _check_scorer(name: str) -> None:
 
     if name != EXACT:
         SCORERS.get(name)
+
+
+def _longest_continuation(study: Study, benchmarks: Benchmarks) -> int | None:
+    """Bytes of an answer that the models of the study can score; None where tokens are something else."""
+    from evals.harness_reader import HarnessSettings
+
+    if any(name != "bytes" for name in _given(study, "tokens.tokenizer")):
+        return None
+    length = benchmarks.max_length or HarnessSettings.max_length
+    # What no model can have is refused where it is tried.
+    sizes = [size for size in _given(study, "model.chunk_size") if isinstance(size, int) and size > 0]
+    # As evals.harness_reader has it: a chunk stands before the answer.
+    return min((max(2, length // size) * size - size for size in sizes), default=None)
 
 
 def _variants(study: Study) -> Iterator[Benchmarks]:

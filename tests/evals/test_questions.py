@@ -470,3 +470,16 @@ def test_a_function_that_fails_is_seen_before_any_model_is_trained(tmp_path: Pat
         check_tasks([str(path)])
     (tmp_path / "judging.py").write_text("def judge(question, answers):\n    return {'acc': question['answer'] == 1}\n")
     check_tasks([str(path)])
+
+
+def test_answers_longer_than_what_is_read_are_refused_before_any_model_is_trained(tmp_path: Path) -> None:
+    path = write_task(tmp_path, rows=changed(2, choices=["even", "odd " * 30]))
+    settings = {"name": "a", "benchmarks": {"tasks": [str(path)], "max_length": 100}}
+    with pytest.raises(TaskFileError, match=r"question 2: an answer of 121 tokens .*benchmarks\.max_length") as told:
+        check_study(Study.model_validate(settings))
+    assert "where 96 are read" in str(told.value), "a chunk of four stands before it"
+    check_study(Study.model_validate(settings | {"benchmarks": {"tasks": [str(path)], "max_length": 128}}))
+    check_study(Study.model_validate(settings | {"tokens": {"tokenizer": "bpe"}}))
+    searched = {"search": {"parameters": [{"name": "model.chunk_size", "values": [1, 50, "two"]}]}}
+    with pytest.raises(TaskFileError, match="where 50 are read"):
+        check_study(Study.model_validate(settings | searched))
