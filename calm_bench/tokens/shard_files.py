@@ -14,7 +14,10 @@ import numpy.typing as npt
 from calm_bench.corpora import CorpusError, Split
 from calm_bench.corpora.remote_file import ask, file_system
 from calm_bench.kept_elsewhere import NotThere, kept_elsewhere
-from calm_bench.tokens.stream import described_split, map_column, read_manifest
+from calm_bench.tokens.stream import DamagedShard, described_split, map_column, read_manifest
+
+ATTEMPTS = 3
+"""At fetching a shard that is not what was written."""
 
 
 class ShardFiles:
@@ -50,16 +53,31 @@ class ShardFiles:
             DamagedShard: it is not what was written.
         """
         name: str = self._shards[shard]["file"]
-        path = self.folder / name
-        if name in self._elsewhere and not path.is_file():
-            arriving = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-            path.parent.mkdir(parents=True, exist_ok=True)
+        if name not in self._elsewhere:
+            return map_column(self.folder, self._shards[shard], verify=True)
+        damaged: DamagedShard | None = None
+        for _ in range(ATTEMPTS):
             try:
-                _download(self._elsewhere[name], arriving)
-                arriving.replace(path)
-            finally:
-                arriving.unlink(missing_ok=True)
-        return map_column(self.folder, self._shards[shard], verify=True)
+                self._fetch(name)
+                return map_column(self.folder, self._shards[shard], verify=True)
+            except DamagedShard as error:
+                # It was cut short on the way, or another worker of the training has let go of it meanwhile.
+                damaged = error
+                self.forget(shard)
+        assert damaged is not None
+        raise damaged
+
+    def _fetch(self, name: str) -> None:
+        path = self.folder / name
+        if path.is_file():
+            return
+        arriving = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _download(self._elsewhere[name], arriving)
+            arriving.replace(path)
+        finally:
+            arriving.unlink(missing_ok=True)
 
     def forget(self, shard: int) -> None:
         """Remove what was fetched of a shard; whoever has it mapped can go on reading."""

@@ -170,6 +170,30 @@ def test_a_shard_that_does_not_come_is_named(far_folder: Path, tmp_path: Path, f
         list(islice(batches_of(far_folder), 60))
 
 
+@pytest.mark.parametrize("fault", ["cut short", "let go of"])
+def test_a_shard_that_came_damaged_is_fetched_again(
+    far_folder: Path, tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a transfer that ends early, and by another worker that removes what both fetch."""
+    files = ShardFiles(far_folder, "train")
+    faults = iter([fault, ""])
+    replace = Path.replace
+
+    def faulty(self: Path, target: Path) -> Path:
+        moved = replace(self, target)
+        match next(faults):
+            case "cut short":
+                moved.write_bytes(moved.read_bytes()[:-1])
+            case "let go of":
+                ShardFiles(far_folder, "train").forget(4)
+        return moved
+
+    monkeypatch.setattr(Path, "replace", faulty)
+    found = files.bring(4)
+    assert found.tolist() == ShardFiles(tmp_path / "far", "train").bring(4).tolist()
+    assert list(faults) == []
+
+
 @pytest.mark.parametrize("content", ["{", '{"format": 2, "files": {}}', "[]"])
 def test_a_list_of_places_that_cannot_be_read_is_named(far_folder: Path, content: str) -> None:
     (far_folder / ELSEWHERE).write_text(content)
