@@ -49,7 +49,11 @@ def _cost_lines(estimate: Estimate, price_per_hour: float | None) -> list[str]:
 def _basis(estimate: Estimate) -> str:
     machine = estimate.machine
     if machine.peak and not estimate.calibrated:
-        share = "a share assumed by kind of model" if machine.mfu is None else f"{100 * machine.mfu:.0f} %"
+        share = (
+            "a share assumed by kind of model, nothing compiled,"
+            if machine.mfu is None
+            else f"{100 * machine.mfu:.0f} %"
+        )
         return f"at {share} of the peak of {scientific(machine.peak)} FLOP/s (--mfu)"
     to_run = [estimate.costs[stage] for stage in estimate.spans]
     if not estimate.calibrated:

@@ -91,8 +91,8 @@ class Workload(ABC):
     def gpu_utilisation(self) -> float:
         """Share of a GPU's peak in bf16 that its training reaches, assumed until it is measured there.
 
-        Four fifths of what a model of the kernels gives for the paper's sizes on an H100 (docs/gpu.md): no GPU was
-        measured.
+        Four fifths of what a model of the kernels gives for the paper's sizes on an H100 where nothing is compiled
+        (docs/gpu.md): no GPU was measured, compiled or not.
         """
         return 0.25
 

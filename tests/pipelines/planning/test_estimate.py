@@ -139,7 +139,7 @@ def test_gpus_get_hours_and_hear_what_does_not_fit(tmp_path: Path) -> None:
     assert eight.energy_kwh == pytest.approx(0.7 * eight.gpu_hours)
     assert f"{eight.seconds / 3600 * 20:,.2f} at 20 an hour" in text
     assert "kWh at a board's rated 700 W" in text
-    assert "a share assumed by kind of model of the peak of 9.89e14 FLOP/s (--mfu)" in text
+    assert "a share assumed by kind of model, nothing compiled, of the peak of 9.89e14 FLOP/s (--mfu)" in text
     assert "not known before" in text
     assert "TOO MUCH: the GPU" not in text
     assert re.search(r"sequences at once \(execution\.micro_batch\): .*language model K=4 8 of 16", text)
