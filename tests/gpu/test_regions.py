@@ -66,8 +66,8 @@ def test_layers_share_a_graph_and_the_loss_and_its_gradients_stay(kind: str) -> 
 class SameBatch:
     """The same tokens at every step."""
 
-    def __next__(self) -> torch.Tensor:
-        return tokens(4)
+    def take(self, rows: torch.Tensor) -> torch.Tensor:
+        return tokens(4)[rows]
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -83,21 +83,37 @@ def summary(folder: Path) -> Any:
     return Loop(task, SameBatch(), config, folder, 0, "cpu", lambda: False).run()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_compiled_training_ends_at_the_same_loss_and_says_that_it_is_compiled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Inductor's kernels for the CPU stand in for those of a GPU; to build them takes a minute of a fast core."""
     monkeypatch.delenv(VARIABLE, raising=False)
     plain = summary(tmp_path / "plain")
     assert plain.arithmetic == "fp32 on cpu"
-    monkeypatch.setenv(VARIABLE, "1")
-    if backend_for("cpu") is None:
-        pytest.skip("no C++ compiler")
+    monkeypatch.setattr("calm_bench.training.loop.backend_for", lambda device: "aot_eager")
     compiled = summary(tmp_path / "compiled")
     assert compiled.arithmetic == "fp32 on cpu, compiled"
     assert compiled.final_loss == pytest.approx(plain.final_loss, rel=1e-5)
     assert compiled.validation["loss"] == pytest.approx(plain.validation["loss"], rel=1e-5)
+
+
+@pytest.mark.long
+def test_kernels_of_the_compiler_give_the_loss_and_its_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inductor's for the CPU stand in for those of a GPU: of one layer and of the softmax, forward and backward."""
+    monkeypatch.setenv(VARIABLE, "1")
+    if (backend := backend_for("cpu")) is None:
+        pytest.skip("no C++ compiler")
+    model = language_model("token", num_layers=1)
+    parameters = list(model.parameters())
+    expected = model.loss(tokens(2))[0]
+    wanted = torch.autograd.grad(expected, parameters)
+    # A pool of compilers takes longer to start than these few kernels to build.
+    with torch._inductor.config.patch(compile_threads=1), compiling(backend):
+        found = model.loss(tokens(2))[0]
+        given = torch.autograd.grad(found, parameters)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    for one, other in zip(given, wanted, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_a_cpu_compiles_nothing_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
