@@ -41,6 +41,9 @@ def variables_for(execution: Execution) -> dict[str, str]:
         # Linux could have clusters. Its servers run what they are sent, so all the machine's addresses will not do.
         ONE_HOST: "0",
         "RAY_AUTH_MODE": "disabled",
+        # Where all processes of a job are told to end at once, its server ends first. Ray would end this process and
+        # the workers a minute later, in the middle of a long step or of a large checkpoint.
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "600",
         "RAY_USAGE_STATS_ENABLED": "0",
         # A stage that declared no GPU must not see one, or its numbers would depend on where it lands.
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",

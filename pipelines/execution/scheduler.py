@@ -33,6 +33,8 @@ POLL_S = 1.0
 """How often running stages are looked at for progress."""
 PATIENCE_S = 20.0
 """After so long it is asked whether a stage can be placed at all."""
+GIVE_UP_S = 10.0
+"""So long a stage that is asked to end may be in nobody's hands."""
 GRACE_S = 2.0
 """Who ends all processes of a job at once may reach this one after its workers."""
 
@@ -49,6 +51,8 @@ class _Running:
     """Asked to end, since no trial needs it any more."""
     wanted_again: int | None = None
     """Length of the longest chain from it, where a trial needs it after all."""
+    in_hands: float = inf
+    """When it was last seen in somebody's hands, once it is asked to end."""
 
 
 class Scheduler:
@@ -132,6 +136,8 @@ class Scheduler:
         wait([running.future for running in self._running.values()], timeout=POLL_S, return_when=FIRST_COMPLETED)
         for stage, running in list(self._running.items()):
             self._poll(stage, running)
+            if self._stopping and not running.future.done():
+                self._give_up(stage, running)
             if running.future.done():
                 del self._running[stage]
                 self.num_ended += 1
@@ -141,6 +147,18 @@ class Scheduler:
         """Submit nothing more and ask what runs to save its state and end."""
         self._stopping = True
         self._executor.stop()
+
+    def _give_up(self, stage: Stage, running: _Running) -> None:
+        """End a stage for which no worker answers: it had not begun, or its worker is gone.
+
+        Where all processes of a job are told to end at once, a worker may wait for a server of Ray that is gone.
+        """
+        if running.in_hands == inf or self._store.is_claimed(stage):
+            running.in_hands = monotonic()
+        elif monotonic() > running.in_hands + GIVE_UP_S:
+            # The executor keeps its own, which it may fill all the same.
+            running.future = Future()
+            running.future.set_exception(Interrupted(f"{stage} had not begun, or its worker is gone"))
 
     @property
     def is_idle(self) -> bool:

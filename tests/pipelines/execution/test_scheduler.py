@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
-from pipelines.execution.events import StageStarted
+from pipelines.execution import scheduler as of_scheduler
+from pipelines.execution.events import StageFailed, StageStarted
 from pipelines.execution.local_executor import LocalExecutor
 from pipelines.execution.scheduler import Scheduler
 from pipelines.store.store import Store
@@ -58,3 +60,47 @@ def test_a_model_is_scored_before_the_next_is_trained(store: Store, toy: Toy, re
     order = [event.stage for event in listener.events if isinstance(event, StageStarted)]
     for model, score in zip(models, scores, strict=True):
         assert order.index(score) == order.index(model) + 1, [stage.kind for stage in order]
+
+
+class Silent:
+    """An executor of which nothing more is heard."""
+
+    parallelism = 1
+
+    def submit(self, stage: Stage) -> Future[dict[str, Any]]:
+        return Future()
+
+    def unschedulable_reason(self, stage: Stage) -> str | None:
+        return None
+
+    def stop(self) -> None:
+        pass
+
+    def stop_stage(self, stage: Stage) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_stop_waits_for_who_works_and_for_nobody_else(
+    store: Store, toy: Toy, recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_scheduler, "POLL_S", 0.02)
+    monkeypatch.setattr(of_scheduler, "GIVE_UP_S", 0.2)
+    stage, listener = toy("draw", seed=0), recorder()
+    scheduler = Scheduler(store, Silent(), listener)
+    scheduler.add(StageGraph((stage,)))
+    scheduler.submit()
+    lease = store.claim(stage)
+    assert lease is not None
+    with lease:
+        scheduler.stop()
+        for _ in range(30):
+            scheduler.wait()
+        assert not scheduler.is_idle, "a worker holds it, and may be saving"
+    for _ in range(30):
+        scheduler.wait()
+    assert scheduler.is_idle
+    assert scheduler.errors == {}
+    assert not [event for event in listener.events if isinstance(event, StageFailed)]
