@@ -81,7 +81,9 @@ def check_study(study: Study, fetch: bool = False) -> list[str]:
         if benchmarks.scorer is not None:
             # Of token models too, whose scores it does not enter: a misspelt word is nobody's intention.
             _check_scorer(benchmarks.scorer)
-        check_tasks(benchmarks.tasks, benchmarks.limit, _longest_continuation(study, benchmarks))
+        if benchmarks.tasks:
+            # What is needed for it takes seconds to import.
+            check_tasks(benchmarks.tasks, benchmarks.limit, _longest_continuation(study, benchmarks))
         for reason in unkept([task_identity(task) for task in benchmarks.tasks]):
             notes[f"{reason}. Until then its scores are computed anew in every run"] = None
     return list(notes)
