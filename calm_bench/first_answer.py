@@ -6,13 +6,15 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from calm_bench.errors import RunError
+
 T = TypeVar("T")
 
 FIRST_ANSWER_S = 30.0
 """How long a server may be silent when a process first asks it."""
 
 
-class NoAnswer(Exception):
+class NoAnswer(RunError):
     """A server was silent; who asked says which."""
 
 
