@@ -31,6 +31,8 @@ from pipelines.study.stage_kind import STAGE_KINDS
 
 POLL_S = 1.0
 """How often running stages are looked at for progress."""
+LISTEN_S = 0.1
+"""How often it is asked meanwhile whether to stop: Ray aborts a process whose servers are ended while it starts."""
 PATIENCE_S = 20.0
 """After so long it is asked whether a stage can be placed at all."""
 GIVE_UP_S = 10.0
@@ -133,7 +135,10 @@ class Scheduler:
 
     def wait(self) -> None:
         """Wait for a stage to end, a second at most; report progress and take in what ended."""
-        wait([running.future for running in self._running.values()], timeout=POLL_S, return_when=FIRST_COMPLETED)
+        futures, deadline = [running.future for running in self._running.values()], monotonic() + POLL_S
+        while futures and not wait(futures, LISTEN_S, FIRST_COMPLETED).done and monotonic() < deadline:
+            if self._stop_asked() and not self._stopping:
+                return
         for stage, running in list(self._running.items()):
             self._poll(stage, running)
             if self._stopping and not running.future.done():
