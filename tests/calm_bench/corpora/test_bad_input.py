@@ -115,7 +115,7 @@ def long_rows(kind: str, long: int) -> Iterator[bytes]:
 def test_a_row_that_is_too_long_is_passed_over(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"a.{kind}.gz"
     with gzip.open(path, "wb", compresslevel=1) as out:
-        out.writelines(long_rows(kind, 40 * 2**20))
+        out.writelines(long_rows(kind, 8 * 2**20))
     # What is imported with the first document is no part of what a document needs.
     written(path, tmp_path / "first", max_documents=1)
     tracemalloc.start()
@@ -126,7 +126,7 @@ def test_a_row_that_is_too_long_is_passed_over(tmp_path: Path, kind: str) -> Non
         tracemalloc.stop()
     assert found == ["short", "last"]
     assert report.skipped == {TOO_LONG: 1}
-    assert peak < 15_000_000
+    assert peak < 7_000_000
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow"])
