@@ -142,8 +142,11 @@ class RayInstance:
 
         workers = [] if self._execution.address else _started_by_raylet()
         ray.shutdown()
-        # They notice that their raylet is gone, but those that only just start look for it for half a minute.
+        # They notice that their raylet is gone, but those that only just start look for it for half a minute. Where it
+        # had ended before, they are nobody's children any more.
         end_all(workers)
+        if self._execution.address is None and self.logs is not None:
+            end_all(_naming(os.path.dirname(self.logs)))
 
 
 def _connect(execution: Execution) -> str | None:
@@ -290,6 +293,16 @@ def _half_started() -> list[psutil.Process]:
         with suppress(psutil.Error):
             if any(word.startswith(os.path.dirname(ray.__file__)) for word in child.cmdline()):
                 found.append(child)
+    return found
+
+
+def _naming(session: str) -> list[psutil.Process]:
+    """Processes that were started with a file in the folder of a Ray's session, which no other Ray has."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.pid != os.getpid() and any(f"{session}/" in word for word in process.cmdline()):
+                found.append(process)
     return found
 
 
