@@ -26,6 +26,8 @@ pytestmark = pytest.mark.slow
 
 MARK = "CALM_BENCH_TEST_RUN"
 CRASH = ("Traceback", "*** SIG", "Aborted", "core dumped", "Fatal", "Check failed")
+LONG = 20_000
+"""Steps of a training that no moment of these tests comes after."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 Starter = Callable[..., "Run"]
 
@@ -200,7 +202,7 @@ def test_a_signal_at_any_moment(attempt: int, start: Starter, store: Store, ende
     if attempt % 2:
         shutil.copytree(ended[0], store.root)
     number = SIGNALS[attempt % 3]
-    run = start("seed=7", "model.training.num_steps=1500")
+    run = start("seed=7", f"model.training.num_steps={LONG}")
     began = time.monotonic()
     wait_for(lambda: time.monotonic() - began > 0.1 + attempt, "the moment", of=run.process)
     run.process.send_signal(number)
@@ -211,6 +213,6 @@ def test_a_signal_at_any_moment(attempt: int, start: Starter, store: Store, ende
 @pytest.mark.long
 @pytest.mark.parametrize("attempt", range(20))
 def test_sigterm_to_all_at_any_moment(attempt: int, start: Starter, store: Store) -> None:
-    run = start("execution.retries=0", "model.training.num_steps=1500")
+    run = start("execution.retries=0", f"model.training.num_steps={LONG}")
     began = time.monotonic()
     _end_all_at(run, store, lambda: time.monotonic() - began > 0.1 + 1.5 * attempt)
