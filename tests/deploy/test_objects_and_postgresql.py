@@ -60,6 +60,7 @@ def ended(process: subprocess.Popen[str], code: int = 0) -> str:
     return said
 
 
+@pytest.mark.long
 def test_drivers_share_a_study_in_an_object_store_by_a_database(
     start: Callable[..., subprocess.Popen[str]],
     new_database: Callable[[], str],

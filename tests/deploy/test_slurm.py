@@ -154,6 +154,7 @@ def ended(job: subprocess.Popen[str]) -> str:
     return job.communicate(timeout=GRACE_S)[0]
 
 
+@pytest.mark.long
 def test_a_cluster_of_the_job_and_a_time_limit_that_costs_nothing(tmp_path: Path, undisturbed: Outcome) -> None:
     """Of one node, which listens on loopback and asks for its token: Ray's command allows no second one there."""
     scheduler = Scheduler(tmp_path, "several-nodes.sh")

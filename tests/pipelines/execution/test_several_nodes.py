@@ -99,6 +99,7 @@ def _metrics(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.long
 def test_a_model_divided_between_two_nodes_one_of_which_is_lost(
     cluster: Any, tmp_path: Path, tiny_study: Callable[..., Study]
 ) -> None:
