@@ -8,6 +8,7 @@ from pathlib import Path
 
 from calm_bench.atomic import write_json
 from calm_bench.errors import RunError
+from calm_bench.inside import is_inside
 
 ELSEWHERE = "elsewhere.json"
 FORMAT = 1
@@ -26,7 +27,7 @@ def kept_elsewhere(folder: Path) -> dict[str, str]:
     """The addresses of the files that ``folder`` lacks; none where it has all.
 
     Raises:
-        NotThere: what it says cannot be read.
+        NotThere: what it says cannot be read, or names a file outside the folder, which bringing it would write.
     """
     path = folder / ELSEWHERE
     if not path.is_file():
@@ -35,8 +36,11 @@ def kept_elsewhere(folder: Path) -> dict[str, str]:
         found = json.loads(path.read_bytes())
         if found["format"] != FORMAT:
             raise NotThere(f"{path} has format {found['format']}, this version reads {FORMAT}: remove its folder")
-        return dict(found["files"])
+        files: dict[str, str] = dict(found["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, NotThere):
             raise
         raise NotThere(f"{path} does not say where files are ({error}): remove its folder") from error
+    if outside := [name for name in files if not is_inside(folder, name)]:
+        raise NotThere(f"{path} names {outside[0]}, which is outside its folder: remove that folder")
+    return files

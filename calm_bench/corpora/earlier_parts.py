@@ -17,6 +17,7 @@ from calm_bench.atomic import write_json
 from calm_bench.corpora.base import CorpusError
 from calm_bench.corpora.split_files import SPLITS, Split, SplitWriter, digests_beside, read_encoded
 from calm_bench.fingerprint import file_digest
+from calm_bench.inside import is_inside
 from calm_bench.published_parts import link
 
 INDEX = "parts.json"
@@ -98,6 +99,8 @@ class EarlierPart:
             if (mine := self.splits.get(split)) is None:
                 with SplitWriter(target):
                     continue
+            if not is_inside(self.folder, mine.file):
+                raise CorpusError(f"{self.folder} names {mine.file}, which is outside it")
             link(self.folder / mine.file, target)
             if file_digest(target) != mine.sha256:
                 raise CorpusError(f"{self.folder / mine.file} is damaged")

@@ -12,6 +12,7 @@ from typing import IO, Any, Literal, Self, get_args
 import pyarrow as pa
 
 from calm_bench.corpora.base import CorpusError
+from calm_bench.inside import is_inside
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -80,13 +81,13 @@ def split_files(folder: Path, split: Split) -> list[Path]:
         return [alone]
     path = folder / MANIFEST
     try:
-        files = [folder / name for name in manifest["splits"][split]]
+        names = list(map(Path, manifest["splits"][split]))
     except (KeyError, TypeError) as error:
         raise _no_list(path, error) from error
-    for file in files:
-        if not file.resolve().is_relative_to(folder.resolve()):
-            raise CorpusError(f"{path} names {file}, which is outside its folder; write the corpus again")
-    return files
+    for name in names:
+        if not is_inside(folder, name):
+            raise CorpusError(f"{path} names {folder / name}, which is outside its folder; write the corpus again")
+    return [folder / name for name in names]
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from calm_bench.corpora import Split
 from calm_bench.errors import RunError
+from calm_bench.inside import is_inside
 from calm_bench.known_digests import known_digest
 from calm_bench.tokens.tokenizer import TokensError
 
@@ -169,7 +170,7 @@ def map_column(folder: Path, described: dict[str, Any], verify: bool) -> npt.NDA
         TokensError: it is outside its folder.
     """
     path = folder / described["file"]
-    if not path.resolve().is_relative_to(folder.resolve()):
+    if not is_inside(folder, described["file"]):
         raise TokensError(f"{folder / MANIFEST} names {path}, which is outside its folder; write the tokens again")
     if not path.is_file():
         raise DamagedShard(path, f"sha256 {described['sha256']}", "no file")

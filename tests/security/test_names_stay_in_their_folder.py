@@ -230,6 +230,50 @@ def test_tokens_of_elsewhere_cannot_name_shards_outside(tmp_path: Path) -> None:
             TokenStream.open(folder, "train")
 
 
+def test_shards_that_are_kept_elsewhere_are_not_brought_to_a_place_outside(tmp_path: Path) -> None:
+    from calm_bench.config import Corpus, Markov, Tokens
+    from calm_bench.corpora import write_corpus
+    from calm_bench.kept_elsewhere import NotThere, keep_elsewhere
+    from calm_bench.tokens import write_tokens
+    from calm_bench.tokens.shard_files import ShardFiles
+
+    write_corpus(Corpus(source="markov", markov=Markov(num_documents=10, document_length=50)), tmp_path / "corpus")
+    folder, theirs = tmp_path / "tokens", tmp_path / "theirs"
+    write_tokens(Tokens(), tmp_path / "corpus", folder)
+    theirs.write_text("what somebody else wants to be written")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name in ("../written", str(tmp_path / "written")):
+        manifest["splits"]["train"]["shards"][0]["file"] = name
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        keep_elsewhere(folder, {name: theirs.as_uri()})
+        with pytest.raises(NotThere, match="outside its folder"):
+            ShardFiles(folder, "train").bring(0)
+        assert not (tmp_path / "written").exists()
+
+
+def test_an_earlier_corpus_cannot_name_parts_outside(tmp_path: Path) -> None:
+    from calm_bench.config import Corpus
+    from calm_bench.corpora import read_documents, write_corpus
+
+    def write(folder: str, word: str) -> Corpus:
+        (tmp_path / folder).mkdir()
+        lines = [json.dumps({"text": f"{word} {number}"}) + "\n" for number in range(400)]
+        (tmp_path / folder / "a.jsonl").write_text("".join(lines))
+        return Corpus(source=str(tmp_path / folder))
+
+    config = write("texts", "ours")
+    write_corpus(config, tmp_path / "earlier")
+    kept = list(read_documents(tmp_path / "earlier", "train"))
+    write_corpus(write("others", "theirs"), tmp_path / "other")
+    # With its digest, it would be taken for the text of the source.
+    theirs = {"file": "../other/train.arrow", "sha256": file_digest(tmp_path / "other" / "train.arrow")}
+    listed = json.loads((tmp_path / "earlier" / "parts.json").read_text())
+    listed["parts"][0]["splits"]["train"] |= theirs
+    (tmp_path / "earlier" / "parts.json").write_text(json.dumps(listed))
+    write_corpus(config, tmp_path / "new", earlier=[tmp_path / "earlier"])
+    assert list(read_documents(tmp_path / "new", "train")) == kept
+
+
 @pytest.mark.parametrize("name", ["../../etc", "K=4/../../x", "@", "/no/such/folder"])
 def test_a_model_is_no_path_made_of_a_label(tmp_path: Path, name: str) -> None:
     (tmp_path / "store").mkdir()
