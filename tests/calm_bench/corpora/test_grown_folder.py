@@ -177,15 +177,18 @@ def test_plain_text_is_read_again_where_it_is_cut_otherwise(tmp_path: Path, sour
     assert {"p", "q"} == set(before.reads(config(source))[0]) - {"d"}
 
 
-@pytest.mark.parametrize("damage", [b"cut", None])
+@pytest.mark.parametrize("damage", ["cut", "gone", "another part"])
 def test_what_is_damaged_is_read_again_and_never_written_to(
-    tmp_path: Path, source: Path, read: list[str], damage: bytes | None
+    tmp_path: Path, source: Path, read: list[str], damage: str
 ) -> None:
     before = Before(tmp_path, config(source), read)
     path = tmp_path / "before" / "train" / "part-00001.arrow"
     path.unlink()
-    if damage is not None:
-        path.write_bytes(damage)
+    if damage == "cut":
+        path.write_bytes(b"cut")
+    elif damage == "another part":
+        # A whole file, of documents of its own: only its hash tells.
+        path.write_bytes(path.with_name("part-00000.arrow").read_bytes())
     others = files(tmp_path / "before")
     assert before.reads(config(source))[0] == ["b"]
     assert files(tmp_path / "before") == others
