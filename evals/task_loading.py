@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calm_bench.overrides import ConfigurationError
+from calm_bench.own_code import refresh_bytecode
 from calm_bench.registry import UnknownName
+from calm_bench.source_digest import module_file
 from evals.task_files import LOCAL_DATA, TaskFile, TaskFileError, TaskName, parse_task_name, read_task_file
 
 if TYPE_CHECKING:
@@ -181,6 +183,10 @@ def _settings_of(file: TaskFile, folder: Path | None) -> dict[str, Any]:
     if "class" not in file.settings:
         check_settings(file)
     data = LocalData(file, folder)
+    for function in file.functions:
+        module = module_file(function.name.rpartition(".")[0], function.folder)
+        if module is not None:
+            refresh_bytecode(module)
     settings = load_task_settings(file.path) | data.settings
     settings = {key: value for key, value in settings.items() if not (key == "dataset_name" and value is None)}
     if "class" in settings:

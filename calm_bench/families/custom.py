@@ -9,12 +9,12 @@ of the family raises :class:`calm_bench.trusted_code.UntrustedCode` where the us
 from __future__ import annotations
 
 from functools import cache
-from importlib import import_module
 from typing import Any, Literal
 
 from calm_bench.config import Autoencoder, LanguageModel
 from calm_bench.families.base import Family, Parts
 from calm_bench.head_costs import Accounting
+from calm_bench.own_code import import_own
 from calm_bench.part_memory import Device, chunk_input_kept, cross_entropy_peak, logits_held
 from calm_bench.registry import UnknownName
 from calm_bench.trusted_code import check_trusted
@@ -100,7 +100,7 @@ def imported(target: str) -> Any:
     """
     module, _, attribute = target.partition(":")
     try:
-        return getattr(import_module(module), attribute)
+        return getattr(import_own(module), attribute)
     except (ImportError, AttributeError) as error:
         raise UnknownName(f"model.custom.target {target!r} cannot be imported: {error}") from error
 

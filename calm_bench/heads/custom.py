@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from calm_bench.head_config import CustomHead as CustomHeadConfig
 from calm_bench.heads.base import Head
 from calm_bench.heads.noise import Noise
 from calm_bench.overrides import ConfigurationError
+from calm_bench.own_code import import_own
 from calm_bench.registry import UnknownName
 
 FEW, MANY = 8, 16
@@ -56,7 +56,7 @@ class CustomHead(Head):
 def _imported(target: str) -> Any:
     module, _, attribute = target.partition(":")
     try:
-        return getattr(import_module(module), attribute)
+        return getattr(import_own(module), attribute)
     except (ImportError, AttributeError) as error:
         raise UnknownName(f"model.head.target {target!r} cannot be imported: {error}") from error
 

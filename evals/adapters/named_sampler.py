@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from importlib import import_module
 from typing import Any
 
 from calm_bench.overrides import ConfigurationError
+from calm_bench.own_code import import_own
 from calm_bench.registry import UnknownName, did_you_mean
 from evals.samplers import Sampler
 
@@ -33,7 +33,7 @@ def open_named_sampler(target: str) -> Sampler:
     """
     module, _, attribute = target.partition(":")
     try:
-        code = import_module(module)
+        code = import_own(module)
     except ImportError as error:
         raise UnknownName(
             f"{target} cannot be imported: {error}; is its folder on the path? From the folder of {module}.py: "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -463,12 +464,15 @@ def test_metrics_that_the_answers_do_not_allow_are_seen_before_any_model_is_trai
 
 
 def test_a_function_that_fails_is_seen_before_any_model_is_trained(tmp_path: Path) -> None:
-    (tmp_path / "judging.py").write_text("def judge(question, answers):\n    return {'acc': question['anwser'] == 1}\n")
+    judging = tmp_path / "judging.py"
+    judging.write_text("def judge(question, answers):\n    return {'acc': question['anwser'] == 1}\n")
+    os.utime(judging, ns=(1, 1))
     path = write_task(tmp_path)
     path.write_text(path.read_text() + "process_results: !function judging.judge\n")
     with pytest.raises(TaskFileError, match=r"mine cannot be scored, .*KeyError: 'anwser'.*its process_results"):
         check_tasks([str(path)])
-    (tmp_path / "judging.py").write_text("def judge(question, answers):\n    return {'acc': question['answer'] == 1}\n")
+    judging.write_text("def judge(question, answers):\n    return {'acc': question['answer'] == 1}\n")
+    os.utime(judging, ns=(2, 2))  # Python's bytecode knows a file by its size and the second of its change
     check_tasks([str(path)])
 
 

@@ -1,0 +1,45 @@
+"""Code of one's own, run as it stands: heads, families, samplers and functions of task files that a user wrote.
+
+Python takes a file's bytecode for its own where second of change and size are the same. A file that a script writes
+twice within a second, or whose times an image or a copy made alike, would so run as it was before, under the identity
+of what it is now.
+"""
+
+from __future__ import annotations
+
+import py_compile
+from contextlib import suppress
+from importlib import import_module
+from importlib.util import cache_from_source
+from pathlib import Path
+from types import ModuleType
+
+from calm_bench.source_digest import imported_files, module_file
+
+
+def import_own(module: str) -> ModuleType:
+    """The module ``module``, imported from its source as it is now; one that is imported already is left as it is.
+
+    Runs its code: call it only for what the user named and said to trust.
+
+    Raises:
+        ImportError: there is no such module, or it raises one.
+    """
+    file = module_file(module, Path.cwd())
+    if file is not None:
+        refresh_bytecode(file)
+    return import_module(module)
+
+
+def refresh_bytecode(file: Path) -> None:
+    """Make the bytecode of ``file``, and of the files of one's own that it imports, anew where there is some, so that
+    Python takes it for that of their content (PEP 552) and not of their time.
+
+    What cannot be compiled or written is left: importing it tells why.
+    """
+    for found in imported_files(file):
+        with suppress(OSError, ValueError, py_compile.PyCompileError):
+            if Path(cache_from_source(str(found))).exists():
+                py_compile.compile(
+                    str(found), doraise=True, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH
+                )
