@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import time
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -13,8 +14,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from calm_bench.walk import files_below
+
+FileVersion = tuple[int, int, int, int, int]
+"""Device, inode, size and both times of change."""
 IDENTITY_LENGTH = 16
 """Hex digits of an identity: 64 bits, enough that two of a million configurations never meet by chance."""
+SETTLED_S = 2.0
+"""A file that changed later than this before it is looked at may change again within the same tick of its clock."""
 
 
 def canonical_json(value: Any) -> str:
@@ -38,22 +45,35 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def folder_identity(folder: Path) -> str:
-    """Identity of all files below ``folder``, by their names in it and their contents; its own name does not enter.
+def content_digest(path: Path) -> str:
+    """As :func:`file_digest`, but a file is read again only where the system says that it may be another: a search asks
+    for every trial.
 
-    A file is read again only where its size or its time of change is another: a search asks for every trial.
+    Its size and its time of change alone do not say so: whoever copies or unpacks files may set the time. The system
+    itself sets the time of the last change of a file's entry, and gives what replaces it another number.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return identity({str(path.relative_to(folder)): _digest_of(path, path.stat()) for path in files})
-
-
-def _digest_of(path: Path, seen: os.stat_result) -> str:
-    return _known_digest(path, seen.st_size, seen.st_mtime_ns, seen.st_ino)
+    seen = path.stat()
+    if time.time() - max(seen.st_mtime, seen.st_ctime) < SETTLED_S:
+        return file_digest(path)
+    return _known_digest(path, file_version(seen))
 
 
 @lru_cache(maxsize=4096)
-def _known_digest(path: Path, size: int, changed_ns: int, inode: int) -> str:
+def _known_digest(path: Path, version: FileVersion) -> str:
     return file_digest(path)
+
+
+def file_version(seen: os.stat_result) -> FileVersion:
+    """What is another number of a file that was replaced, cut or written into."""
+    return (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+
+
+def folder_identity(folder: Path) -> str:
+    """Identity of all files below ``folder``, by their names in it and their contents; its own name does not enter.
+
+    Links to folders are followed, as by who reads the folder.
+    """
+    return identity({file.relative_to(folder).as_posix(): content_digest(file) for file in files_below(folder)})
 
 
 def _plain(value: Any, where: str) -> Any:

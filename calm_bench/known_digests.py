@@ -15,10 +15,9 @@ import time
 from io import BufferedRandom, BufferedReader
 
 from calm_bench.caches import CacheError, own_temporary_folder
+from calm_bench.fingerprint import SETTLED_S, file_version
 
 FOLDER = "digests"
-SETTLED_S = 2.0
-"""A file that changed later than this before it is hashed may change again without another time of change."""
 _LENGTH = 64
 
 
@@ -40,7 +39,7 @@ def known_digest(file: BufferedReader) -> str:
 
 
 def _name(seen: os.stat_result) -> str:
-    return "-".join(map(str, (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)))
+    return "-".join(map(str, file_version(seen)))
 
 
 def _remembered(memo: BufferedRandom) -> str | None:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from calm_bench.fingerprint import file_digest
+from calm_bench.fingerprint import FileVersion, content_digest, file_version
 
 OUR_PACKAGES = frozenset({"calm_bench", "evals", "pipelines"})
 """Governed by the revisions of their stages instead."""
@@ -37,7 +37,7 @@ def source_digest(file: Path) -> str:
         digest.update(found.read_bytes())
         digest.update(b"\0")
         for data in _named_files(found):
-            digest.update(_known_content(data, data.stat().st_size, data.stat().st_mtime_ns).encode())
+            digest.update(content_digest(data).encode())
     return digest.hexdigest()
 
 
@@ -59,11 +59,6 @@ def _named_files(file: Path) -> list[Path]:
                     found[path.resolve()] = None
                     break
     return list(found)
-
-
-@lru_cache(maxsize=256)
-def _known_content(path: Path, size: int, modified_ns: int) -> str:
-    return file_digest(path)
 
 
 def code_digest(module: str) -> str | None:
@@ -89,11 +84,11 @@ def code_digest(module: str) -> str | None:
             files += sorted(Path(folder).rglob("*.py"))
         if not files and found.origin is not None:
             files = [Path(found.origin)]
-    return _digest_of(tuple((path, path.stat().st_mtime_ns) for path in files)) if files else THIS_PROCESS
+    return _digest_of(tuple((path, file_version(path.stat())) for path in files)) if files else THIS_PROCESS
 
 
 @lru_cache(maxsize=64)
-def _digest_of(files: tuple[tuple[Path, int], ...]) -> str:
+def _digest_of(files: tuple[tuple[Path, FileVersion], ...]) -> str:
     digest = hashlib.sha256()
     for path, _ in files:
         digest.update(path.read_bytes())

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from calm_bench import walk
 from calm_bench.file_signs import misread_file
 from evals.task_files import TaskFile, TaskFileError
 
@@ -144,9 +145,7 @@ def files_below(source: Path) -> list[Path]:
     """A file itself, or the files in a folder and its subfolders, hidden ones left out, sorted by path."""
     if source.is_file():
         return [source]
-    inside = (path for path in source.rglob("*") if path.is_file())
-    visible = (path for path in inside if not any(part.startswith(".") for part in path.relative_to(source).parts))
-    return sorted(visible, key=lambda path: path.relative_to(source).as_posix())
+    return walk.files_below(source, hidden=False)
 
 
 def _leaves(value: Any) -> Iterator[str]:

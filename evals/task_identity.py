@@ -10,12 +10,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from calm_bench.fingerprint import file_digest, identity
+from calm_bench.fingerprint import content_digest, identity
 from calm_bench.source_digest import OUR_PACKAGES, imported_files, module_file, source_digest
 from evals.task_data import LocalData, files_below
 from evals.task_files import Function, TaskFile, TaskFileError, parse_task_name, read_task_file
@@ -189,15 +188,9 @@ def _content_of_folder(text: str, folder: Path) -> str:
 
 def _digest(path: Path) -> str:
     try:
-        status = path.stat()
-        return _digest_of_version(path.resolve(), status.st_size, status.st_mtime_ns)
+        return content_digest(path)
     except OSError as error:
         raise TaskFileError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-@lru_cache(maxsize=4096)
-def _digest_of_version(path: Path, size: int, modified: int) -> str:
-    return file_digest(path)
 
 
 def unkept(identities: Sequence[TaskIdentity]) -> list[str]:

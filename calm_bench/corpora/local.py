@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from calm_bench.corpora.file_source import KINDS, KINDS_IN_WORDS, FilesFound, Fi
 from calm_bench.corpora.input_file import LocalFile, kind_of
 from calm_bench.corpora.input_parts import PART_BYTES, Span
 from calm_bench.known_digests import known_digest
+from calm_bench.walk import files_below
 
 
 class LocalFiles(FileSource):
@@ -72,35 +71,26 @@ def find_local(config: Corpus) -> FilesFound[LocalFile]:
 
 
 def walk_files(root: Path) -> list[Path]:
-    """All files below ``root`` but hidden ones, sorted by relative path.
+    """All files below ``root`` but hidden ones, sorted by relative path; links that lead nowhere too, which nobody can
+    read.
 
     Raises:
         CorpusError: a folder cannot be listed.
     """
-    found: list[Path] = []
-    for folder, subfolders, files in os.walk(root, onerror=_refuse):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        found += [Path(folder, name) for name in files if not name.startswith(".")]
-    return sorted(found, key=lambda file: file.relative_to(root).as_posix())
+    return files_below(root, hidden=False, dangling=True, on_error=_refuse)
 
 
 def content_digest(file: Path) -> str:
-    """SHA-256 of a file, computed once on a node for as long as its size and time stay the same.
+    """SHA-256 of a file, computed once on a node for as long as it is the same file, unchanged.
 
     Raises:
         CorpusError: it cannot be read.
     """
     try:
-        status = file.stat()
-        return _digest_of_version(file.resolve(), status.st_size, status.st_mtime_ns)
+        with file.open("rb") as opened:
+            return known_digest(opened)
     except OSError as error:
         raise CorpusError(f"cannot read {file}: {error.strerror or error}") from error
-
-
-@lru_cache(maxsize=4096)
-def _digest_of_version(file: Path, size: int, modified: int) -> str:
-    with file.open("rb") as opened:
-        return known_digest(opened)
 
 
 def _root(source: str) -> Path:

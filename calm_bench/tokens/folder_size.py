@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from calm_bench.fingerprint import FileVersion, file_version
 from calm_bench.tokens.tokenizer import DESCRIPTION
 
 SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -40,11 +41,11 @@ def loaded_vocab_size(folder: Path) -> int:
         TokenizerError: there is none that can be used; names the folder and what to do.
     """
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    return _loaded_vocab_size(folder, tuple((path.name, path.stat().st_mtime_ns) for path in files))
+    return _loaded_vocab_size(folder, tuple((path.name, file_version(path.stat())) for path in files))
 
 
 @lru_cache(maxsize=16)
-def _loaded_vocab_size(folder: Path, files: tuple[tuple[str, int], ...]) -> int:
+def _loaded_vocab_size(folder: Path, files: tuple[tuple[str, FileVersion], ...]) -> int:
     from calm_bench.config import Tokens
     from calm_bench.tokens.choose_tokenizer import build_tokenizer
 
