@@ -7,6 +7,9 @@ from calm_bench.family_registry import FAMILIES
 from calm_bench.head_config import CustomHead
 from calm_bench.source_digest import code_digest
 
+MODEL_CODE = ("head_code", "family_code")
+"""Names of what :func:`model_code` finds."""
+
 
 def model_code(model: LanguageModel) -> dict[str, str]:
     """Digests of the code of a head (``head_code``) and of a family (``family_code``) that do not ship here; empty for

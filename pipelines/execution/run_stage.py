@@ -23,6 +23,7 @@ from pipelines.store.lease import Lease
 from pipelines.store.provenance import provenance
 from pipelines.store.store import Store
 from pipelines.store.workspace import ERROR, INPUTS
+from pipelines.study.changed_source import refuse_changed
 from pipelines.study.stage import Interrupted, Stage
 from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_kind import StageKind, kind_or_none
@@ -115,6 +116,7 @@ def _run(
             context = replace(context, device=device, earlier=partial(store.others_of, stage))
         work = store.open_work(stage, context.device)
         inputs = _inputs(store, stage, kind, work)
+        _refuse_changed(stage, kind)
         started = time.perf_counter()
         try:
             if group is None:
@@ -138,6 +140,19 @@ def _run(
         raise
     except Exception as error:
         raise _told(stage, kind, work, error, group) from error
+
+
+def _refuse_changed(stage: Stage, kind: StageKind) -> None:
+    """
+    Raises:
+        ChangedSource: what the stage reads from outside of the store, or code that it runs, is not what it was
+            described with.
+    """
+    refuse_changed(kind.changed(stage))
+    for source in stage.inputs.values():
+        known = kind_or_none(source.kind)
+        if known is not None and known.brings_code:
+            refuse_changed(known.changed(source))
 
 
 def _inputs(store: Store, stage: Stage, kind: StageKind, work: Path) -> dict[str, Path]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from calm_bench.config import LanguageModel
 from calm_bench.fingerprint import file_digest
-from calm_bench.model_code import model_code
+from calm_bench.model_code import MODEL_CODE, model_code
 from pipelines.store.integrity import recorded_digests
 from pipelines.store.store import Store
 from pipelines.study.stage_folder import StageRecord
@@ -67,7 +67,7 @@ def _is_published(model_folder: Path, stage_folder: Path) -> bool:
 def _has_its_code(stage_folder: Path) -> bool:
     """Whether the code from elsewhere that a model is made of is what its stage was trained and scored with."""
     config = StageRecord.load(stage_folder).config
-    recorded = {name: config[name] for name in ("head_code", "family_code") if name in config}
+    recorded = {name: config[name] for name in MODEL_CODE if name in config}
     return recorded == model_code(LanguageModel.model_validate(config["model"]))
 
 

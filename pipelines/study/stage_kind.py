@@ -72,6 +72,13 @@ def never_refused(stage: Stage, results: Mapping[str, Mapping[str, Any]]) -> str
     return None
 
 
+def plug_in_changed(stage: Stage) -> str | None:
+    """The code of a kind from another distribution where it is no longer what the stage was described with."""
+    described = stage.config.get("code")
+    is_same = described is None or STAGE_KINDS.code_digest(stage.kind) == described
+    return None if is_same else f"the code of the kind of stage {stage.kind!r}"
+
+
 def always_possible(stage: Stage, execution: Execution) -> None:
     """The reason against a stage that every configuration allows: none."""
     return
@@ -132,6 +139,12 @@ class StageKind:
     impossible: Callable[[Stage, Execution], str | None] = always_possible
     """``impossible(stage, execution)``: why it would fail under ``execution``, whatever its inputs hold; None if
     nothing is known. Asked before anything of the study runs."""
+    changed: Callable[[Stage], str | None] = plug_in_changed
+    """``changed(stage)``: what it reads from outside of the store (text, folders, code) and is no longer what the stage
+    was described with when the study was read; None where all is. Asked by the process that runs it, just before: a
+    study may run for days, and its result stands for what was there at the beginning."""
+    brings_code: bool = False
+    """True where code that it names (``changed`` looks at it) is run by the stages that read it too."""
     in_parts: Callable[[Stage, Mapping[str, Mapping[str, Any]]], bool] = in_one_piece
     """``in_parts(stage, results)``: whether there is so much to do that other workers should do it in parts
     (``context.map_parts``), given the results of its inputs. The stage itself holds no CPU then."""

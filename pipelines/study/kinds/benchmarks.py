@@ -9,8 +9,10 @@ from typing import Any
 from calm_bench.config import Benchmarks
 from calm_bench.families.base import family_of
 from calm_bench.overrides import ConfigurationError
+from evals.task_identity import task_identity
 from evals.task_score import TaskScore
 from pipelines.common.numbers import printable
+from pipelines.study.changed_source import refuse_changed
 from pipelines.study.config import Execution
 from pipelines.study.kinds.language_model import language_model_experiment
 from pipelines.study.kinds.trained import load_trained
@@ -47,7 +49,23 @@ def run_benchmarks(stage: Stage, inputs: Mapping[str, Path], folder: Path, conte
         if context.stop():
             raise Interrupted(f"stopped before the task {task}")
         scores += run_tasks(lm, [task], settings.limit, metadata, remarks.append)
+    # They may have been written to while they were asked.
+    refuse_changed(benchmarks_changed(stage))
     return {"tasks": [score.model_dump(mode="json") for score in scores], **({"remarks": remarks} if remarks else {})}
+
+
+def benchmarks_changed(stage: Stage) -> str | None:
+    """The tasks that are no longer those of which the study spoke: their files, data or functions; or a scorer."""
+    from evals.scorers import SCORERS
+
+    described = stage.config.get("tasks", ())
+    for task, content in zip(stage.settings.get("tasks", ()), described, strict=False):
+        if task_identity(task).content != content:
+            return f"the task {task} (its file, what it includes, its data or its functions)"
+    scorer = stage.config["benchmarks"]["scorer"]
+    if "scorer_code" in stage.config and SCORERS.code_digest(scorer) != stage.config["scorer_code"]:
+        return f"the code of the scorer {scorer}"
+    return None
 
 
 def benchmarks_impossible(stage: Stage, execution: Execution) -> str | None:
@@ -83,6 +101,7 @@ BENCHMARKS = StageKind(
     run_benchmarks,
     heading="Tasks",
     summary=benchmarks_summary,
+    changed=benchmarks_changed,
     impossible=benchmarks_impossible,
     row_part=benchmarks_row,
     artifacts=(RESULT_FILE,),

@@ -9,9 +9,12 @@ from typing import Any
 from calm_bench.atomic import write_bytes
 from calm_bench.config import Corpus
 from calm_bench.corpora.source import ADDRESS, HUGGING_FACE_PREFIX
+from calm_bench.fingerprint import identity
 from calm_bench.published_parts import SCRATCH
 from pipelines.common.numbers import printable
+from pipelines.study.changed_source import refuse_changed
 from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageCost
+from pipelines.study.graph import corpus_identity_of
 from pipelines.study.kinds.text_parts import MUCH_TEXT, Text, part_workers, watched_parts
 from pipelines.study.row import FinishedStage, RowPart
 from pipelines.study.stage import Stage
@@ -32,8 +35,23 @@ def run_corpus(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: 
     parts = watched_parts(context, folder, lambda found: Text(found.bytes) if isinstance(found, PartFound) else None)
     corpus = Corpus.model_validate(stage.settings["corpus"])
     report = write_corpus(corpus, folder, parts, context.earlier()).as_dict()
+    # It may have been written to while it was read.
+    refuse_changed(corpus_changed(stage))
     write_bytes(folder / CARD, corpus_card(corpus, report, stage.config["depends_on"]).encode())
     return report
+
+
+def corpus_changed(stage: Stage) -> str | None:
+    """The text, where it is another than that of which the study spoke."""
+    from calm_bench.corpora import CorpusError
+
+    corpus = Corpus.model_validate(stage.settings["corpus"])
+    try:
+        is_same = identity(corpus_identity_of(corpus)) == identity(stage.config)
+    except CorpusError:
+        # What cannot be read says so itself.
+        return None
+    return None if is_same else f"the text of corpus.source={corpus.source} or the code that reads it"
 
 
 def corpus_in_parts(stage: Stage, results: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -85,6 +103,7 @@ CORPUS = StageKind(
     heading="Corpus",
     uses_torch=False,
     uses_device=False,
+    changed=corpus_changed,
     in_parts=corpus_in_parts,
     scratch=SCRATCH,
     checked_when_opened=True,

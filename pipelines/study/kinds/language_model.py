@@ -13,6 +13,7 @@ from calm_bench.families.base import family_of
 from calm_bench.family_registry import FAMILIES
 from calm_bench.flops import layer_parameters, parameter_count
 from calm_bench.memory import Memory, training_memory
+from calm_bench.model_code import MODEL_CODE, model_code
 from calm_bench.worker_memory import divided_memory
 from pipelines.study.config import Execution
 from pipelines.study.cost import STAGE_S, CostContext, StageCost
@@ -105,6 +106,15 @@ def language_model_cost(stage: Stage, context: CostContext) -> StageCost:
     return StageCost(STAGE_S + seconds, memory_of(rows), kept, scratch, rows, context.is_measured(workload))
 
 
+def language_model_changed(stage: Stage) -> str | None:
+    """The code of one's own that the model is made of, where it is no longer that of which the study spoke."""
+    described = {name: stage.config[name] for name in MODEL_CODE if name in stage.config}
+    if not described or model_code(LanguageModel.model_validate(stage.config["model"])) == described:
+        return None
+    named = [str(stage.config["model"].get(section, {}).get("target") or "") for section in ("head", "custom")]
+    return f"the code of the model ({', '.join(filter(None, named)) or stage.config['model']['kind']})"
+
+
 def language_model_unshareable(stage: Stage, execution: Execution) -> str | None:
     """Why the workers cannot share its batches, or the noise of its model's head."""
     experiment = language_model_experiment(stage)
@@ -187,6 +197,8 @@ LANGUAGE_MODEL = StageKind(
     revision=2,
     get_ready=import_training,
     data_parallel=True,
+    changed=language_model_changed,
+    brings_code=True,
     impossible=language_model_unshareable,
     refusal=language_model_refusal,
     left_elsewhere=partial(shards_left_elsewhere, section="model"),

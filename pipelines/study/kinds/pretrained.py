@@ -12,6 +12,8 @@ from pipelines.study.stage import Stage
 class ChangedFolder(UsageError, ValueError):
     """A folder does not hold what a stage was described with."""
 
+    input_explains = False
+
 
 def pretrained_folder(stage: Stage, section: str) -> Path | None:
     """Where the trained part lies that the stage begins from; None where it begins from nothing.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from calm_bench.atomic import write_bytes
 from calm_bench.config import Samples
 from calm_bench.devices import device_name
+from calm_bench.fingerprint import folder_identity
 from calm_bench.memory import sampling_memory
 from pipelines.common.numbers import printable
 from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageCost
@@ -78,6 +79,15 @@ def run_samples(stage: Stage, inputs: Mapping[str, Path], folder: Path, context:
             f"{settings.prompt_tokens} tokens (samples.prompt_tokens) and an end"
         )
     return result | {name: found for name, found in (("judgements", judgements), ("remarks", remarks)) if found}
+
+
+def samples_changed(stage: Stage) -> str | None:
+    """The judge's folder, where it holds another model than that of which the study spoke."""
+    if "judge" not in stage.settings:
+        return None
+    folder = Path(stage.settings["judge"])
+    is_same = not folder.is_dir() or folder_identity(folder) == stage.config["samples"]["judge"]
+    return None if is_same else f"the judge in {folder} (samples.judge)"
 
 
 class _Written:
@@ -214,6 +224,7 @@ SAMPLES = StageKind(
     "samples",
     run_samples,
     heading="Samples of text",
+    changed=samples_changed,
     left_elsewhere=training_text_left_elsewhere,
     cost=samples_cost,
     summary=samples_summary,

@@ -8,8 +8,10 @@ from typing import Any
 
 from calm_bench.atomic import write_bytes
 from calm_bench.config import Tokens
+from calm_bench.fingerprint import folder_identity
 from calm_bench.published_parts import SCRATCH
 from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageCost
+from pipelines.study.graph import OWN_TOKENIZERS
 from pipelines.study.kinds.text_parts import MUCH_TEXT, Text, part_workers, watched_parts
 from pipelines.study.stage import Stage
 from pipelines.study.stage_context import StageContext
@@ -36,6 +38,15 @@ def run_tokens(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: 
     return report
 
 
+def tokens_changed(stage: Stage) -> str | None:
+    """The folder of the tokenizer, where it holds another than that of which the study spoke."""
+    folder = Path(stage.settings["tokens"]["tokenizer"]).expanduser()
+    if not folder.is_dir() or stage.settings["tokens"]["tokenizer"] in OWN_TOKENIZERS:
+        return None
+    is_same = folder_identity(folder) == stage.config["tokenizer"]
+    return None if is_same else f"the tokenizer in {folder}"
+
+
 def tokens_in_parts(stage: Stage, results: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether the corpus is large."""
     return bool(sum(results["corpus"]["bytes"].values()) > MUCH_TEXT)
@@ -59,6 +70,7 @@ TOKENS = StageKind(
     heading="Tokens",
     uses_torch=False,
     uses_device=False,
+    changed=tokens_changed,
     in_parts=tokens_in_parts,
     scratch=SCRATCH,
     checked_when_opened=True,
