@@ -73,6 +73,11 @@ def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
+def compiles_regions() -> bool:
+    """Whether regions are compiled here, as they are inside :func:`compiling`."""
+    return _backend.get() is not None
+
+
 @contextmanager
 def compiling(backend: str | Callable[..., object] | None) -> Iterator[None]:
     """Compile regions inside the block; ``backend`` is torch.compile's, None for none."""

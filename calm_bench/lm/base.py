@@ -221,7 +221,8 @@ class ChunkLanguageModel(nn.Module, ABC):
         apart, begins = read_apart(tokens, self.chunk_size, self.document_end)
         starts = document_starts(begins)
         steps = torch.arange(starts.shape[-1], device=starts.device)
-        inside: Tensor = self.backbone(self.embed(apart), steps - starts, repeat(inside_documents(starts)))
+        attention = inside_documents(starts, self.backbone.head_size)
+        inside: Tensor = self.backbone(self.embed(apart), steps - starts, repeat(attention))
         return inside
 
     def read_text(self, tokens: Tensor) -> Text:

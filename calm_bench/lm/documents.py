@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from calm_bench.lm.backbone import Attention, attend
+from calm_bench.lm.document_blocks import inside_blocks, suits_blocks
 
 
 class Read(NamedTuple):
@@ -49,8 +50,13 @@ def seen_inside(starts: Tensor) -> Tensor:
     return (steps <= steps[:, None]) & (steps >= starts[..., None])
 
 
-def inside_documents(starts: Tensor) -> Attention:
-    """Attention of a whole text to itself, each step to those of its own document: for Long [B, n]."""
+def inside_documents(starts: Tensor, head_size: int) -> Attention:
+    """Attention of a whole text to itself, each step to those of its own document: for Long [B, n].
+
+    By blocks where a GPU trains with compiled layers, by a mask of all steps elsewhere.
+    """
+    if suits_blocks(starts, head_size):
+        return inside_blocks(starts)
     return partial(_masked, seen_inside(starts))
 
 

@@ -22,6 +22,7 @@ from weakref import WeakValueDictionary
 import pytest
 import torch
 from torch import Tensor
+from torch._ops import HigherOrderOperator
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -62,6 +63,9 @@ class PretendedGpu:
 
     def holds(self, tensor: Tensor) -> bool:
         with torch._C.DisableTorchFunction():
+            # Inside torch.func.vmap a tensor is one of many, and the memory is theirs.
+            while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+                tensor = torch._C._functorch.get_unwrapped(tensor)
             return tensor.untyped_storage()._cdata in self._storages
 
     def take(self, found: Any) -> None:
@@ -213,6 +217,8 @@ class _Calls(TorchFunctionMode):
 class _Kernels(TorchDispatchMode):
     """What torch computes, down to single operations, in backward passes too."""
 
+    supports_higher_order_operators = True
+
     def __init__(self, gpu: PretendedGpu) -> None:
         super().__init__()
         self.gpu = gpu
@@ -243,9 +249,11 @@ class _Kernels(TorchDispatchMode):
         with torch._C.DisableTorchFunction():
             if self._unseen:
                 return func(*args, **kwargs)
-            name = func._schema.name
             tensors = _tensors(args, kwargs)
             here = [tensor for tensor in tensors if self.gpu.holds(tensor)]
+            if isinstance(func, HigherOrderOperator):
+                return self._whole(func, args, kwargs, len(here) not in (0, len(tensors)))
+            name = func._schema.name
             if here:
                 self._check(func, args, kwargs, [tensor for tensor in tensors if not self.gpu.holds(tensor)])
             found = func(*args, **kwargs)
@@ -254,6 +262,14 @@ class _Kernels(TorchDispatchMode):
                 on_gpu = bool(here) if tensors else self._beside_gpu
             if on_gpu and not (name == "aten::copy_" and not self.gpu.holds(args[0])):
                 self.gpu.take(found)
+        return found
+
+    def _whole(self, func: HigherOrderOperator, args: Any, kwargs: Any, is_mixed: bool) -> Any:
+        """An operation that a GPU has one kernel for, and a CPU several operations of torch."""
+        if is_mixed:
+            raise DevicesMixed(f"{func} of tensors on {GPU} and on the CPU")
+        found = func(*args, **kwargs)
+        self.gpu.take(found)
         return found
 
     def _check(self, func: Any, args: Any, kwargs: Any, away: list[Tensor]) -> None:
