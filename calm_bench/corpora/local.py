@@ -12,6 +12,7 @@ from calm_bench.corpora.file_source import KINDS, KINDS_IN_WORDS, FilesFound, Fi
 from calm_bench.corpora.input_file import LocalFile, kind_of
 from calm_bench.corpora.input_parts import PART_BYTES, Span
 from calm_bench.known_digests import known_digest
+from calm_bench.parallel_files import map_files
 from calm_bench.walk import files_below
 
 
@@ -28,8 +29,9 @@ class LocalFiles(FileSource):
         """
         digest = hashlib.sha256()
         cut: dict[str, int] = {}
-        for file in find_local(config).files:
-            digest.update(f"{kind_of(file.name)} {content_digest(file.path)}\n".encode())
+        files = find_local(config).files
+        for file, content in zip(files, map_files(content_digest, [file.path for file in files]), strict=True):
+            digest.update(f"{kind_of(file.name)} {content}\n".encode())
             if kind_of(file.name) == ".txt" and file.size > PART_BYTES:
                 cut = {"text_part_bytes": PART_BYTES}
         return {"content": digest.hexdigest(), **cut}

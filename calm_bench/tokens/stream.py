@@ -18,6 +18,7 @@ from calm_bench.corpora import Split
 from calm_bench.errors import RunError
 from calm_bench.inside import is_inside
 from calm_bench.known_digests import known_digest
+from calm_bench.parallel_files import map_files
 from calm_bench.tokens.tokenizer import TokensError
 
 MANIFEST = "manifest.json"
@@ -70,7 +71,7 @@ class TokenStream:
         manifest = read_manifest(folder)
         described = described_split(folder, manifest, split)
         files = [*described["shards"], described["documents_file"]]
-        columns = [map_column(folder, file, verify) for file in files]
+        columns = map_files(lambda file: map_column(folder, file, verify), files)
         *shards, document_ends = columns
         starts = [0, *np.cumsum([len(shard) for shard in shards], dtype=np.int64).tolist()]
         return cls(

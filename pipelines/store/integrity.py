@@ -9,6 +9,7 @@ from typing import Any
 
 from calm_bench.atomic import is_temporary, write_bytes
 from calm_bench.fingerprint import file_digest, identity
+from calm_bench.parallel_files import map_files
 from pipelines.common.record_file import RecordError, damaged
 from pipelines.store.names import stays_inside
 from pipelines.study.stage_folder import REMEDY, StageRecord
@@ -23,10 +24,11 @@ def record_files(folder: Path, leave_out: Sequence[str] = ()) -> None:
     Args:
         leave_out: names in ``folder`` that do not belong to the stage; half-written files never do.
     """
+    names = [name for name in _names(folder) if name != RECORD and name.partition("/")[0] not in leave_out]
+    digests = map_files(file_digest, [folder / name for name in names])
     record = {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": file_digest(folder / name)}
-        for name in _names(folder)
-        if name != RECORD and name.partition("/")[0] not in leave_out
+        name: {"bytes": (folder / name).stat().st_size, "sha256": digest}
+        for name, digest in zip(names, digests, strict=True)
     }
     write_bytes(folder / RECORD, (json.dumps(record, indent=2) + "\n").encode())
 
@@ -86,7 +88,8 @@ def compare_files(folder: Path) -> list[str] | None:
     except ValueError as error:
         return [f"{RECORD} cannot be read ({error})"]
     whole = folder.resolve()
-    return [problem for name, entry in record.items() if (problem := _damage_of(folder / name, name, entry, whole))]
+    found = map_files(lambda named: _damage_of(folder / named[0], *named, whole), record.items())
+    return [problem for problem in found if problem]
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from calm_bench.fingerprint import file_digest
+from calm_bench.parallel_files import map_files
 from pipelines.store.errors import StoreUnreachable
 from pipelines.store.names import stays_inside
 from pipelines.store.object_store import ObjectStore
@@ -101,9 +102,10 @@ def send(
     known = {piece.sha256: piece.object for piece in before.files.values()} if before else {}
     files: dict[str, FileEntry] = {}
     fresh: list[tuple[Path, str]] = []
-    for name in names:
+    listed = list(names)
+    digests = map_files(file_digest, [folder / name for name in listed])
+    for name, digest in zip(listed, digests, strict=True):
         path = folder / name
-        digest = file_digest(path)
         files[name] = FileEntry(path.stat().st_size, digest, known.get(digest, f"{upload}/{name}"))
         if digest not in known:
             fresh.append((path, f"{prefix}/{upload}/{name}"))
@@ -135,15 +137,18 @@ def fetch(
                 objects.download([pair])
             except FileNotFoundError:
                 pair[1].unlink(missing_ok=True)
-    problems = []
-    for name in chosen:
-        path, piece = into / name, bundle.files[name]
-        if not path.is_file():
-            problems.append(f"{name} is missing")
-        elif path.stat().st_size != piece.bytes or file_digest(path) != piece.sha256:
-            problems.append(f"{name} has other content than was published")
-            path.unlink()
-    return problems
+    problems = map_files(lambda name: _difference(into / name, bundle.files[name]), chosen)
+    for name, problem in zip(chosen, problems, strict=True):
+        if problem:
+            (into / name).unlink(missing_ok=True)
+    return [f"{name} {problem}" for name, problem in zip(chosen, problems, strict=True) if problem]
+
+
+def _difference(path: Path, piece: FileEntry) -> str | None:
+    if not path.is_file():
+        return "is missing"
+    is_whole = path.stat().st_size == piece.bytes and file_digest(path) == piece.sha256
+    return None if is_whole else "has other content than was published"
 
 
 def check(objects: ObjectStore, prefix: str, bundle: Manifest) -> list[str]:
