@@ -14,21 +14,28 @@ from importlib.util import cache_from_source
 from pathlib import Path
 from types import ModuleType
 
+from calm_bench.loaded_code import check_loaded
 from calm_bench.source_digest import imported_files, module_file
 
 
 def import_own(module: str) -> ModuleType:
-    """The module ``module``, imported from its source as it is now; one that is imported already is left as it is.
+    """The module ``module``, imported from its source as it is now; one that is imported already is what it was then.
 
     Runs its code: call it only for what the user named and said to trust.
 
     Raises:
         ImportError: there is no such module, or it raises one.
+        ChangedCode: it, or a file of one's own that it imports, has changed since this process imported it.
     """
     file = module_file(module, Path.cwd())
-    if file is not None:
-        refresh_bytecode(file)
-    return import_module(module)
+    if file is None:
+        return import_module(module)
+    check_loaded(imported_files(file))
+    refresh_bytecode(file)
+    found = import_module(module)
+    # From now on it is known as what it is.
+    check_loaded(imported_files(file))
+    return found
 
 
 def refresh_bytecode(file: Path) -> None:

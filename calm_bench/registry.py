@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
 from calm_bench.errors import UsageError
+from calm_bench.own_code import import_own
 from calm_bench.source_digest import code_digest
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ class Registry(Generic[T]):
         if isinstance(target, str):
             module, _, attribute = target.partition(":")
             self._modules[name] = module
-            loaded: T = getattr(import_module(module), attribute)
+            loaded: T = getattr(import_own(module), attribute)
             self._targets[name] = loaded
             return loaded
         return target

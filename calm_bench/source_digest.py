@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from calm_bench.fingerprint import FileVersion, content_digest, file_version
+from calm_bench.loaded_code import check_loaded
 
 OUR_PACKAGES = frozenset({"calm_bench", "evals", "pipelines"})
 """Governed by the revisions of their stages instead."""
@@ -66,6 +67,9 @@ def code_digest(module: str) -> str | None:
     all Python files of its package where it is installed. ``None`` of this project and the standard library.
 
     What has no file, such as a cell of a notebook, has a digest that holds in this process only.
+
+    Raises:
+        ChangedCode: this process has imported a file that has changed since.
     """
     top = module.partition(".")[0]
     if top in OUR_PACKAGES or (top in sys.stdlib_module_names and top != "__main__"):
@@ -73,6 +77,7 @@ def code_digest(module: str) -> str | None:
     loaded = getattr(sys.modules.get(module), "__file__", None)
     file = module_file(module, Path.cwd()) or (Path(loaded).resolve() if loaded else None)
     if file is not None and not _is_installed(file):
+        check_loaded(imported_files(file))
         return source_digest(file)
     try:
         found = find_spec(top)

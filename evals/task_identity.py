@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from calm_bench.fingerprint import content_digest, identity
+from calm_bench.loaded_code import check_loaded
 from calm_bench.source_digest import OUR_PACKAGES, imported_files, module_file, source_digest
 from evals.task_data import LocalData, files_below
 from evals.task_files import Function, TaskFile, TaskFileError, parse_task_name, read_task_file
@@ -134,6 +135,7 @@ def _code(function: Function) -> tuple[str, list[str]]:
     if file is None:
         # Of an installed package.
         return module, []
+    check_loaded(imported_files(file))
     return source_digest(file), [found for path in imported_files(file) for found in _open_ends(path)]
 
 

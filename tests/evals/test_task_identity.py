@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,7 @@ def test_the_code_of_an_extra_stage_enters_it(tmp_path: Path, monkeypatch: pytes
     before = stage()
     assert stage() == before
     (tmp_path / "my_stage.py").write_text(f"{code}SIZE = 2\n")
+    monkeypatch.delitem(sys.modules, "my_stage")  # as in a process that begins
     assert stage() != before
 
 
@@ -252,6 +254,8 @@ def test_a_scorer_and_a_corpus_of_ones_own_are_known_by_what_they_are_made_of(
     SCORERS.get("mine-for-a-test")
     assert identities() == before, "the same whether it has been imported or not"
     (tmp_path / "my_parts.py").write_text("SIZE = 2\n")
+    for name in ("my_scorer", "my_corpus", "my_parts"):
+        monkeypatch.delitem(sys.modules, name, raising=False)  # as in a process that begins
     after = identities()
     assert [one != other for one, other in zip(before, after, strict=True)] == [True, True]
 

@@ -1,0 +1,99 @@
+"""Files of code of one's own that this process has imported, and has not imported again since they changed.
+
+Identities are made of files. A process that lives on while its user edits them, as that of a notebook, would run what
+it imported, and its results would stand for what is written now.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from inspect import isclass, isfunction
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+from calm_bench.errors import UsageError
+from calm_bench.fingerprint import content_digest
+
+_LM_EVALS_TIME = "__mtime__"
+"""Of modules that lm-eval imports for task files: the time of change at which it did; at another it imports anew."""
+_imported: dict[tuple[Path, str], tuple[ModuleSpec | None, str]] = {}
+"""By file and name of the module: how it was imported, and the content of the file when that was first seen."""
+
+
+class ChangedCode(UsageError, ValueError):
+    """Code was changed after this process had imported it."""
+
+    input_explains = False
+
+
+def check_loaded(files: Iterable[Path]) -> None:
+    """Look whether modules of ``files`` that this process has imported are what the files hold.
+
+    Raises:
+        ChangedCode: one is not; names it.
+    """
+    for file in files:
+        for name, module in _modules_of(file):
+            if _has_changed(file, name, module):
+                raise ChangedCode(
+                    f"{file} has changed since this process imported it, and what would run is what it was: begin anew "
+                    "(in a notebook restart the kernel)"
+                )
+
+
+def _modules_of(file: Path) -> Iterator[tuple[str, ModuleType]]:
+    for name, module in list(sys.modules.items()):
+        loaded = getattr(module, "__file__", None)
+        if isinstance(loaded, str) and loaded.endswith(file.name) and Path(loaded).resolve() == file:
+            yield name, module
+
+
+def _has_changed(file: Path, name: str, module: ModuleType) -> bool:
+    now, spec = content_digest(file), getattr(module, "__spec__", None)
+    time = getattr(module, _LM_EVALS_TIME, None)
+    if time is not None and time != file.stat().st_mtime_ns:
+        _imported.pop((file, name), None)
+        return False
+    known = _imported.get((file, name))
+    # Whoever imports it again gives it another specification.
+    if known is None or known[0] is not spec:
+        if _differs(module, file):
+            return True
+        _imported[file, name] = (spec, now)
+        return False
+    return known[1] != now
+
+
+def _differs(module: ModuleType, file: Path) -> bool:
+    """Whether a function of ``module`` is another than the one that ``file`` holds now; constants do not show, nor does
+    anything where another importer than Python's own may have rewritten what it read, as pytest's does."""
+    if type(getattr(module, "__loader__", None)) is not SourceFileLoader:
+        return False
+    try:
+        written = {code.co_qualname: code for code in _codes(compile(file.read_bytes(), str(file), "exec", 0, True))}
+    except (SyntaxError, ValueError):
+        return True
+    own = (function.__code__ for function in _functions(module))
+    own = (code for code in own if Path(code.co_filename).resolve() == file)
+    return any(written.get(code.co_qualname) != code for code in own)
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+def _functions(module: ModuleType) -> Iterator[FunctionType]:
+    for value in vars(module).values():
+        if getattr(value, "__module__", None) != module.__name__:
+            continue
+        members: Iterable[Any] = vars(value).values() if isclass(value) else [value]
+        for member in members:
+            function = getattr(member, "__func__", None) or getattr(member, "fget", None) or member
+            if isfunction(function):
+                yield function
