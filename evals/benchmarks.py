@@ -43,6 +43,7 @@ def run_tasks(
 
     from lm_eval import evaluate
 
+    from evals.data_caches import transformed_anew
     from evals.questions import question_of
     from evals.task_loading import load_tasks
 
@@ -55,7 +56,8 @@ def run_tasks(
         task.set_fewshot_seed(seed=0)
         _bound(task.aggregation())
     # Errors are computed here: lm-eval would bootstrap some of them in processes of its own.
-    results = evaluate(lm, loaded, limit=limit, bootstrap_iters=0, verbosity="ERROR")
+    with transformed_anew():
+        results = evaluate(lm, loaded, limit=limit, bootstrap_iters=0, verbosity="ERROR")
     for name, task in loaded["tasks"].items():
         for sample in results["samples"][name]:
             sample[QUESTION] = question_of(task, sample)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lm_eval.api.model import LM
 from lm_eval.api.task import ConfigurableTask
 
+from evals.data_caches import transformed_anew
 from evals.questions import QUESTIONS
 from evals.task_files import TaskFileError
 
@@ -75,7 +76,7 @@ def _scored(name: str, task: ConfigurableTask, limit: int) -> Mapping[str, Any]:
     before = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), transformed_anew():
             # A score of so few made-up answers is none to be warned of.
             warnings.simplefilter("ignore")
             loaded = {"tasks": {name: task}, "groups": {}, "group_map": {}}

@@ -47,6 +47,7 @@ def load_tasks(
         MissingData: its data set cannot be loaded.
         TaskFileError: a task file or a question that cannot be used, or two tasks of one name.
     """
+    from evals.data_caches import transformed_anew
     from evals.questions import check_questions
 
     named = [parse_task_name(specification) for specification in dict.fromkeys(specifications)]
@@ -54,13 +55,14 @@ def load_tasks(
     manager = _manager(named, files, metadata)
     loaded: dict[str, Any] = {"tasks": {}, "groups": {}, "group_map": {}}
     sources: dict[str, TaskName] = {}
-    for name in named:
-        for part, content in _load(name, files.get(name), manager).items():
-            if part == "tasks":
-                for task, made in content.items():
-                    _note_source(sources, task, name)
-                    check_questions(made, name.name, limit, longest)
-            loaded[part] |= content
+    with transformed_anew():
+        for name in named:
+            for part, content in _load(name, files.get(name), manager).items():
+                if part == "tasks":
+                    for task, made in content.items():
+                        _note_source(sources, task, name)
+                        check_questions(made, name.name, limit, longest)
+                loaded[part] |= content
     return loaded, manager
 
 
@@ -176,6 +178,7 @@ def _load(name: TaskName, file: TaskFile | None, manager: TaskManager) -> dict[s
 def _settings_of(file: TaskFile, folder: Path | None) -> dict[str, Any]:
     """A task file's settings with its data where they are, and its questions looked at."""
     from evals.adapters.lm_eval_internals import load_task_settings
+    from evals.data_caches import prepared_folder
     from evals.questions import WHERE, FileTask
     from evals.task_data import LocalData
     from evals.task_settings import check_settings
@@ -188,6 +191,10 @@ def _settings_of(file: TaskFile, folder: Path | None) -> dict[str, Any]:
         if module is not None:
             refresh_bytecode(module)
     settings = load_task_settings(file.path) | data.settings
+    if data.is_complete:
+        given = settings.get("dataset_kwargs") or {}
+        prepared = prepared_folder(data.files, given.get("cache_dir"))
+        settings["dataset_kwargs"] = {**given, "cache_dir": str(prepared)}
     settings = {key: value for key, value in settings.items() if not (key == "dataset_name" and value is None)}
     if "class" in settings:
         return settings

@@ -17,10 +17,12 @@ def lm_eval(context: typer.Context) -> None:
     All arguments are lm-eval's. An --include_path of your own takes the place of ours.
     """
     from evals.adapters.lm_eval_internals import run_command
+    from evals.data_caches import transformed_anew
     from evals.harness import register
 
     register()
-    run_command(with_our_tasks(context.args))
+    with transformed_anew():
+        run_command(with_our_tasks(context.args))
 
 
 def with_our_tasks(arguments: list[str]) -> list[str]:
