@@ -25,6 +25,7 @@ def run_tasks(
     limit: int | None = None,
     metadata: Mapping[str, Any] | None = None,
     remark: Callable[[str], None] = lambda text: None,
+    commits: Mapping[str, str] | None = None,
 ) -> list[TaskScore]:
     """The metrics of every task, in order.
 
@@ -34,6 +35,7 @@ def run_tasks(
         limit: documents of each task; the first ones.
         metadata: given to every task; ours take the ``corpus`` of the model's training and its ``corpus_folder``.
         remark: told what the scores do not show: values that are no numbers, prompts that lost their beginning.
+        commits: as of :func:`evals.task_loading.load_tasks`.
 
     Raises:
         UnknownName, MissingData, TaskFileError: as :func:`evals.task_loading.load_tasks`.
@@ -48,7 +50,7 @@ def run_tasks(
     from evals.task_loading import load_tasks
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    loaded, _ = load_tasks(specifications, metadata or {}, limit)
+    loaded, _ = load_tasks(specifications, metadata or {}, limit, commits=commits)
     for task in loaded["tasks"].values():
         # What simple_evaluate does for tasks that leave it open; its seeding of global generators is not wanted.
         if task.get_config("num_fewshot") is None:

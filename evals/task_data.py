@@ -71,7 +71,7 @@ class LocalData:
                 self.files += files_below(there)
                 self.is_complete = source in PACKAGED
         if "data_files" in kwargs:
-            remote = [leaf for leaf in _leaves(kwargs["data_files"]) if "://" in leaf]
+            remote = [leaf for leaf in leaves(kwargs["data_files"]) if "://" in leaf]
             local = source in PACKAGED or found is not None
             if local:
                 kwargs["data_files"] = self._absolute(kwargs["data_files"], base)
@@ -148,12 +148,13 @@ def files_below(source: Path) -> list[Path]:
     return walk.files_below(source, hidden=False)
 
 
-def _leaves(value: Any) -> Iterator[str]:
+def leaves(value: Any) -> Iterator[str]:
+    """Every text in lists and mappings of ``value``."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for inner in value.values():
-            yield from _leaves(inner)
+            yield from leaves(inner)
     elif isinstance(value, list):
         for inner in value:
-            yield from _leaves(inner)
+            yield from leaves(inner)

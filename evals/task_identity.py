@@ -8,15 +8,18 @@ cannot be told without running the task is said, and then the scores must not be
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from calm_bench.fingerprint import content_digest, identity
 from calm_bench.loaded_code import check_loaded
 from calm_bench.source_digest import OUR_PACKAGES, imported_files, module_file, source_digest
+from evals.hub_data import hub_data, kept_commit
+from evals.lm_eval_tasks import tasks_named
 from evals.task_data import LocalData, files_below
 from evals.task_files import Function, TaskFile, TaskFileError, parse_task_name, read_task_file
 
@@ -51,37 +54,98 @@ class TaskIdentity:
     """What it depends on, 16 hex digits; None of a task that ships here, which its name says all about."""
     unknown: tuple[str, ...] = ()
     """What its scores may depend on beyond that, a phrase each; scores must not be kept then."""
+    commits: Mapping[str, str] = field(default_factory=dict)
+    """By the names of single tasks, the commits of the data sets of the hub that they read."""
 
 
-def task_identity(text: str) -> TaskIdentity:
+def task_identity(text: str, commits: Mapping[str, str] | None = None) -> TaskIdentity:
     """The identity of the task ``text``.
+
+    Args:
+        commits: of data sets of the hub, by single tasks, as an identity told them; those that it does not name are as
+            the caches here tell.
 
     Raises:
         TaskFileError: the task file or a file that it names cannot be read.
+        ChangedCode: this process has imported a function's file that has changed since.
     """
     from evals.tasks import shipped_tasks
 
     found = parse_task_name(text)
     data = None if found.folder is None else _content_of_folder(text, found.folder)
+    if found.file is None and found.name in shipped_tasks() and data is None:
+        return TaskIdentity(text, found.name, None)
+    parts = _Parts({"lm_eval": version("lm-eval"), "data": data, "scoring": SCORING}, dict(commits or {}))
     if found.file is None:
-        if found.name in shipped_tasks() and data is None:
-            return TaskIdentity(text, found.name, None)
-        # lm-eval's own: the task is its version's, and a data set of the hub is what the name says.
-        content = identity({"lm_eval": version("lm-eval"), "data": data, "scoring": SCORING})
+        if found.name not in shipped_tasks():
+            parts.add_named(found.name, found.folder)
         written = found.name if found.folder is None else f"{found.name}@{found.folder.absolute()}"
-        return TaskIdentity(written, found.name, content)
-    parts: dict[str, Any] = {"lm_eval": version("lm-eval"), "data": data, "scoring": SCORING}
-    unknown: list[str] = []
-    files = [read_task_file(found.file)]
-    files += group_members(files[0])
+        return parts.identity(written, found.name)
+    group = read_task_file(found.file)
+    files = [group, *group_members(group)]
     for number, file in enumerate(files):
-        own, open_ends = _content(file, found.folder if number == 0 else None)
-        parts[f"file {number}"] = own
-        unknown += open_ends
+        parts.add(f"file {number}", file, _content(file), found.folder if number == 0 else None)
+    here = {file.name for file in files}
+    for file in files:
+        for member in file.members if file.is_group else ():
+            if member not in here and member not in shipped_tasks():
+                parts.add_named(member, None)
     written = str(found.file.absolute())
     if found.folder is not None:
         written += f"@{found.folder.absolute()}"
-    return TaskIdentity(written, found.file.name, identity(parts), tuple(dict.fromkeys(unknown)))
+    return parts.identity(written, found.file.name)
+
+
+class _Parts:
+    """What an identity is made of, collected file by file."""
+
+    def __init__(self, found: dict[str, Any], given: Mapping[str, str]) -> None:
+        self._found = found
+        self._given = given
+        self._commits: dict[str, str] = {}
+        self._unknown: dict[str, None] = {}
+
+    def add(self, key: str, task: TaskFile, content: _Content, folder: Path | None, named: str = "") -> None:
+        """Add a task file, what is known of its content, and its data; ``named`` where it is lm-eval's of that name."""
+        self._unknown |= dict.fromkeys(content.unknown)
+        local = LocalData(task, folder)
+        described = {**content.described, "data": [_digest(path) for path in local.files]}
+        if task.settings.get("dataset_path") is not None and not local.is_complete:
+            data = hub_data(task, local)
+            commit = None if data is None else self._given.get(task.name) or kept_commit(data)
+            if commit is None:
+                reads = f"reads the data set {task.settings['dataset_path']}, which may change"
+                pin = f"{task.path} {reads}: pin it (dataset_kwargs: {{revision: COMMIT}})"
+                kept = f"{named} of lm-eval {reads}: no commit of it is kept here"
+                self._unknown[kept if named else pin] = None
+            else:
+                self._commits[task.name] = commit
+                # Where the file names it, its content does.
+                described |= {} if commit == getattr(data, "revision", None) else {"commit": commit}
+        self._found[key] = described
+
+    def add_named(self, name: str, folder: Path | None) -> None:
+        """Add the tasks that a name of lm-eval stands for; nothing where there is none of that name, which is refused
+        elsewhere."""
+        named = tasks_named(name)
+        if named is None:
+            return
+        self._found[f"groups {name}"] = [_digest(path) for path in named.groups]
+        for task, path in named.files.items():
+            try:
+                file, content = _of_lm_eval(path)
+            except TaskFileError:
+                # lm-eval may read what is no task file here.
+                self._unknown[f"{task} of lm-eval is described in a way that is not read here"] = None
+                continue
+            self.add(f"task {task}", file, content, folder, task)
+            if file.settings.get("dataset_path") is None:
+                self._unknown[f"{task} of lm-eval makes its questions itself"] = None
+        for task in named.open_ends:
+            self._unknown[f"{task} of lm-eval tells its questions in no file"] = None
+
+    def identity(self, written: str, name: str) -> TaskIdentity:
+        return TaskIdentity(written, name, identity(self._found), tuple(self._unknown), self._commits)
 
 
 def group_members(group: TaskFile) -> list[TaskFile]:
@@ -105,25 +169,28 @@ def group_members(group: TaskFile) -> list[TaskFile]:
     return list(found.values())
 
 
-def _content(task: TaskFile, folder: Path | None) -> tuple[Any, list[str]]:
-    """JSON that changes with the task, and phrases for what it cannot hold."""
+class _Content(NamedTuple):
+    """What a task file is beside its data."""
+
+    described: dict[str, Any]
+    unknown: tuple[str, ...]
+
+
+def _content(task: TaskFile) -> _Content:
+    """JSON that changes with the file, what it includes and its functions, and phrases for what that cannot hold."""
     unknown: list[str] = []
-    local = LocalData(task, folder)
-    source, kwargs = task.settings.get("dataset_path"), task.settings.get("dataset_kwargs") or {}
-    if source is not None and not local.is_complete and not (isinstance(kwargs, dict) and kwargs.get("revision")):
-        unknown.append(
-            f"{task.path} reads the data set {source}, which may change: pin it (dataset_kwargs: {{revision: COMMIT}})"
-        )
     functions = {}
     for function in task.functions:
         functions[function.name], open_ends = _code(function)
         unknown += [f"{task.path} calls {function.name}, and {phrase}" for phrase in open_ends]
-    content = {
-        "files": [_digest(path) for path in task.files],
-        "data": [_digest(path) for path in local.files],
-        "functions": functions,
-    }
-    return content, unknown
+    return _Content({"files": [_digest(path) for path in task.files], "functions": functions}, tuple(unknown))
+
+
+@lru_cache(maxsize=4096)
+def _of_lm_eval(path: Path) -> tuple[TaskFile, _Content]:
+    """A task file of lm-eval: it is installed, and stays as it is for as long as the process lives."""
+    file = read_task_file(path)
+    return file, _content(file)
 
 
 def _code(function: Function) -> tuple[str, list[str]]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from calm_bench.hub_commit import COMMIT
 from calm_bench.overrides import ConfigurationError
 from calm_bench.own_code import refresh_bytecode
 from calm_bench.registry import UnknownName
@@ -32,6 +33,7 @@ def load_tasks(
     metadata: Mapping[str, Any],
     limit: int | None = None,
     longest: int | None = None,
+    commits: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Any], TaskManager]:
     """What ``lm_eval.evaluate`` takes for tasks, and the manager that made it. Their questions have been looked at.
 
@@ -41,10 +43,12 @@ def load_tasks(
         metadata: given to every task.
         limit: questions of each task that will be asked.
         longest: bytes of a continuation that can be scored, where tokens are bytes.
+        commits: by the names of single tasks, those of the data sets of the hub that they are to read; others are
+            the newest that can be had.
 
     Raises:
         UnknownName: no such task; names the nearest.
-        MissingData: its data set cannot be loaded.
+        MissingData: its data set cannot be loaded, or not at its commit.
         TaskFileError: a task file or a question that cannot be used, or two tasks of one name.
     """
     from evals.data_caches import transformed_anew
@@ -52,15 +56,17 @@ def load_tasks(
 
     named = [parse_task_name(specification) for specification in dict.fromkeys(specifications)]
     files = {name: read_task_file(name.file) for name in named if name.file is not None}
-    manager = _manager(named, files, metadata)
+    wanted = dict(commits or {})
+    manager = _manager(named, files, metadata, wanted)
     loaded: dict[str, Any] = {"tasks": {}, "groups": {}, "group_map": {}}
     sources: dict[str, TaskName] = {}
     with transformed_anew():
         for name in named:
-            for part, content in _load(name, files.get(name), manager).items():
+            for part, content in _load(name, files.get(name), manager, wanted).items():
                 if part == "tasks":
                     for task, made in content.items():
                         _note_source(sources, task, name)
+                        _check_commit(task, made, wanted.get(task))
                         check_questions(made, name.name, limit, longest)
                 loaded[part] |= content
     return loaded, manager
@@ -85,9 +91,16 @@ def check_tasks(specifications: Sequence[str], limit: int | None = None, longest
         rehearse({name: task for name, task in loaded["tasks"].items() if name not in shipped_tasks()}, limit)
 
 
-def _manager(named: Sequence[TaskName], files: Mapping[TaskName, TaskFile], metadata: Mapping[str, Any]) -> TaskManager:
+def _manager(
+    named: Sequence[TaskName],
+    files: Mapping[TaskName, TaskFile],
+    metadata: Mapping[str, Any],
+    commits: Mapping[str, str],
+) -> TaskManager:
     from lm_eval.tasks import TaskManager
 
+    from evals.lm_eval_tasks import lm_eval_index, tasks_named
+    from evals.questions import WHERE
     from evals.task_identity import group_members
     from evals.tasks import TASKS_FOLDER, shipped_tasks
 
@@ -106,21 +119,35 @@ def _manager(named: Sequence[TaskName], files: Mapping[TaskName, TaskFile], meta
             raise _no_member(group, member, sorted(here))
     manager = TaskManager(
         include_path=[str(TASKS_FOLDER), *dict.fromkeys(str(group.path.parent) for group in groups)],
-        include_defaults=bool(foreign or elsewhere),
+        include_defaults=False,
         metadata=dict(metadata),
     )
+    if foreign or elsewhere:
+        for name, entry in lm_eval_index().items():
+            manager.task_index.setdefault(name, entry)
+    known = list(manager.task_index)
     for name in foreign:
-        if not manager.match_tasks([name]):
-            raise UnknownName(f"unknown task {name!r}{_nearest(name, manager.all_tasks)}")
+        if name not in manager.task_index:
+            raise UnknownName(f"unknown task {name!r}{_nearest(name, known)}")
+    for name in (*foreign, *(member for _, member in elsewhere)):
+        found = tasks_named(name)
+        for member, path in {} if found is None else found.files.items():
+            if member in commits:
+                settings = _settings_of(read_task_file(path), None, commits[member])
+                # lm-eval's own task, whose questions are not for this project to judge.
+                settings = {key: value for key, value in settings.items() if key not in ("class", WHERE)}
+                manager.task_index[member] = replace(manager.task_index[member], yaml_path=None, cfg=settings)
     for group in groups:
         for member in group.members:
             if member not in manager.task_index:
-                raise _no_member(group, member, manager.all_tasks)
+                raise _no_member(group, member, known)
         for task in group_members(group):
             if not task.is_group:
                 # As a file that is named itself: its data beside it, its questions looked at.
                 entry = manager.task_index[task.name]
-                manager.task_index[task.name] = replace(entry, yaml_path=None, cfg=_settings_of(task, None))
+                manager.task_index[task.name] = replace(
+                    entry, yaml_path=None, cfg=_settings_of(task, None, commits.get(task.name))
+                )
     return manager
 
 
@@ -141,7 +168,7 @@ def _note_source(sources: dict[str, TaskName], task: str, name: TaskName) -> Non
         )
 
 
-def _load(name: TaskName, file: TaskFile | None, manager: TaskManager) -> dict[str, Any]:
+def _load(name: TaskName, file: TaskFile | None, manager: TaskManager, commits: Mapping[str, str]) -> dict[str, Any]:
     from evals.task_data import LocalData
 
     try:
@@ -150,7 +177,7 @@ def _load(name: TaskName, file: TaskFile | None, manager: TaskManager) -> dict[s
                 raise TaskFileError(f"{file.path} is a group of tasks, so it cannot be given a folder: name its tasks")
             return dict(manager.load([file.name]))
         if file is not None:
-            return dict(manager.load([_settings_of(file, name.folder)]))
+            return dict(manager.load([_settings_of(file, name.folder, commits.get(file.name))]))
         return dict(manager.load([name.name if name.folder is None else _with_data(name, manager)]))
     except Exception as error:  # data set libraries and hubs raise a dozen unrelated kinds
         if isinstance(error, ConfigurationError):
@@ -175,8 +202,8 @@ def _load(name: TaskName, file: TaskFile | None, manager: TaskManager) -> dict[s
         ) from error
 
 
-def _settings_of(file: TaskFile, folder: Path | None) -> dict[str, Any]:
-    """A task file's settings with its data where they are, and its questions looked at."""
+def _settings_of(file: TaskFile, folder: Path | None, commit: str | None = None) -> dict[str, Any]:
+    """A task file's settings with its data where they are, at ``commit`` on the hub, and its questions looked at."""
     from evals.adapters.lm_eval_internals import load_task_settings
     from evals.data_caches import prepared_folder
     from evals.questions import WHERE, FileTask
@@ -195,10 +222,33 @@ def _settings_of(file: TaskFile, folder: Path | None) -> dict[str, Any]:
         given = settings.get("dataset_kwargs") or {}
         prepared = prepared_folder(data.files, given.get("cache_dir"))
         settings["dataset_kwargs"] = {**given, "cache_dir": str(prepared)}
+    elif commit is not None:
+        settings["dataset_kwargs"] = {**(settings.get("dataset_kwargs") or {}), "revision": commit}
     settings = {key: value for key, value in settings.items() if not (key == "dataset_name" and value is None)}
     if "class" in settings:
         return settings
     return {**settings, "class": FileTask, WHERE: str(file.path)}
+
+
+def _check_commit(name: str, task: Any, commit: str | None) -> None:
+    """
+    Raises:
+        MissingData: ``task`` has read its data set at another commit than it names, or than ``commit``. Without a
+            network datasets takes the latest that is kept, whatever was asked for.
+    """
+    from evals.hub_data import loaded_commit
+
+    config: Any = getattr(task, "config", None)
+    kwargs = getattr(config, "dataset_kwargs", None) or {}
+    asked = commit or kwargs.get("revision")
+    found = loaded_commit(getattr(task, "dataset", None))
+    if found is not None and COMMIT.fullmatch(str(asked)) and found != asked:
+        source = config.dataset_path
+        raise MissingData(
+            f"task {name} needs the data set {source} at the commit {asked}, and what the cache here gives without a "
+            f"network is {found}. With a network it is brought; or bring it with `hf download --repo-type dataset "
+            f"{source} --revision {asked} --local-dir FOLDER`, and name the folder: {name}{LOCAL_DATA}FOLDER"
+        )
 
 
 def _with_data(name: TaskName, manager: TaskManager) -> dict[str, Any]:

@@ -270,7 +270,11 @@ def _benchmarks_identity(benchmarks: Benchmarks) -> dict[str, Any]:
     config |= code
     if unkept(tasks):
         config["run"] = THIS_RUN
-    return {"config": config, "settings": {"tasks": [task.written for task in tasks]}}
+    settings: dict[str, Any] = {"tasks": [task.written for task in tasks]}
+    if commits := {name: commit for task in tasks for name, commit in task.commits.items()}:
+        # A worker elsewhere, or a later try, is to have the same.
+        settings["commits"] = commits
+    return {"config": config, "settings": settings}
 
 
 def _scorer_code(name: str | None) -> dict[str, str]:

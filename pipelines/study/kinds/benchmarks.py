@@ -48,7 +48,7 @@ def run_benchmarks(stage: Stage, inputs: Mapping[str, Path], folder: Path, conte
     for task in stage.settings.get("tasks", settings.tasks):
         if context.stop():
             raise Interrupted(f"stopped before the task {task}")
-        scores += run_tasks(lm, [task], settings.limit, metadata, remarks.append)
+        scores += run_tasks(lm, [task], settings.limit, metadata, remarks.append, stage.settings.get("commits"))
     # They may have been written to while they were asked.
     refuse_changed(benchmarks_changed(stage))
     return {"tasks": [score.model_dump(mode="json") for score in scores], **({"remarks": remarks} if remarks else {})}
@@ -60,7 +60,7 @@ def benchmarks_changed(stage: Stage) -> str | None:
 
     described = stage.config.get("tasks", ())
     for task, content in zip(stage.settings.get("tasks", ()), described, strict=False):
-        if task_identity(task).content != content:
+        if task_identity(task, stage.settings.get("commits")).content != content:
             return f"the task {task} (its file, what it includes, its data or its functions)"
     scorer = stage.config["benchmarks"]["scorer"]
     if "scorer_code" in stage.config and SCORERS.code_digest(scorer) != stage.config["scorer_code"]:

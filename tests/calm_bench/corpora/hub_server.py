@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,12 +21,27 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class Hub:
-    """Data sets as folders ``owner/name`` below ``root``, each at one commit; and what was fetched of their files."""
+    """Data sets as folders ``owner/name`` below ``root``, each at one commit; and what was fetched of their files.
+
+    Earlier commits lie in ``at/COMMIT/owner/name``.
+    """
 
     root: Path
+    revision: str = REVISION
+    """The commit of the main branch."""
     url: str = ""
     sent: dict[str, int] = field(default_factory=dict)
     """Bytes by file."""
+
+    def folder(self, name: str, revision: str | None) -> Path:
+        earlier = self.root / "at" / str(revision) / name
+        return earlier if earlier.is_dir() else self.root / name
+
+    def move_on(self, name: str, revision: str) -> Path:
+        """Let the main branch be another commit, which begins as a copy; returns its folder."""
+        shutil.copytree(self.root / name, self.root / "at" / self.revision / name)
+        self.revision = revision
+        return self.root / name
 
 
 def _entry(file: Path, folder: Path) -> dict[str, Any]:
@@ -63,20 +79,22 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             path, _, query = self.path.partition("?")
             path = unquote(path)
             if found := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)(?:/([a-z-]+)/([^/]+)(?:/(.*))?)?", path):
-                name, what, _, rest = found.groups()
+                name, what, revision, rest = found.groups()
                 if not (hub.root / name).is_dir():
                     return self._json({"error": "Repository not found"}, 404)
-                return self._json(*self._about(hub.root / name, name, what, rest or "", parse_qs(query), body))
-            if found := re.fullmatch(r"/datasets/([^/]+/[^/]+)/resolve/[^/]+/(.*)", path):
-                return self._file(hub.root / found[1] / found[2])
+                folder = hub.folder(name, revision)
+                return self._json(*self._about(folder, name, what, rest or "", parse_qs(query), body))
+            if found := re.fullmatch(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.*)", path):
+                return self._file(hub.folder(found[1], found[2]) / found[3])
             return self._json({"error": "not found"}, 404)
 
         def _about(
             self, folder: Path, name: str, what: str | None, rest: str, query: dict[str, list[str]], body: bytes
         ) -> tuple[Any, int]:
             if what in (None, "revision"):
+                commit = self._commit(folder)
                 siblings = [{"rfilename": one["path"]} for one in _tree(folder, "", True) if one["type"] == "file"]
-                about = {"_id": "1", "id": name, "sha": REVISION, "private": False, "gated": False, "tags": []}
+                about = {"_id": "1", "id": name, "sha": commit, "private": False, "gated": False, "tags": []}
                 return about | {"disabled": False, "downloads": 0, "likes": 0, "siblings": siblings}, 200
             if what == "tree":
                 if not (folder / rest).is_dir():
@@ -89,11 +107,15 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 return [every[path] for path in asked if path in every], 200
             return {"error": f"nobody speaks {what}"}, 404
 
+        def _commit(self, path: Path) -> str:
+            below = path.relative_to(hub.root).parts
+            return below[1] if below[0] == "at" else hub.revision
+
         def _file(self, path: Path) -> None:
             if not path.is_file():
                 return self._json({"error": "Entry not found"}, 404)
             content = path.read_bytes()
-            headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": REVISION}
+            headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": self._commit(path)}
             status, asked = 200, re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
             if asked:
                 start, stop = int(asked[1]), min(int(asked[2]) + 1, len(content))
