@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from calm_bench.fingerprint import file_digest, identity
 from calm_bench.flops import inference_flops
+from calm_bench.model_code import model_code
 from calm_bench.overrides import ConfigurationError
 from calm_bench.source_digest import code_digest
 from pipelines.common.corpus_name import corpus_name
@@ -114,7 +115,7 @@ def _unknown(name: str, scoring: Scoring) -> dict[str, Any]:
         "label": name if model.sampler is not None else _last_part(name),
         "seed": 0,
         "chunk_size": scoring.sampler.chunk_size,
-        "model_identity": _identity(name, model),
+        "model_identity": _identity(name, model, network),
         # The path would tell others about this machine alone.
         "model_folder": _last_part(str(model.folder)) if model.sampler is None else name,
     }
@@ -158,12 +159,19 @@ def _declared(sampler: Sampler) -> dict[str, Any]:
     return found
 
 
-def _identity(name: str, model: TrainedModel) -> str:
-    """Identity of a model that no stage trained: of its files, or of the code of a sampler."""
+def _identity(name: str, model: TrainedModel, network: ChunkLanguageModel | None = None) -> str:
+    """Identity of a model that no stage trained: of its files and code of one's own, or of a sampler's code and
+    weights."""
     if model.sampler is not None:
-        return identity({"sampler": name, "code": code_digest(name.partition(":")[0])})
+        from evals.sampler_state import weights_digest
+
+        state = weights_digest(model.sampler)
+        code = code_digest(name.partition(":")[0])
+        return identity({"sampler": name, "code": code, **({} if state is None else {"weights": state})})
     folders = [model.folder, *([model.autoencoder] if model.autoencoder is not None else [])]
-    return identity([{path.name: file_digest(path) for path in _files(folder)} for folder in folders])
+    files: list[Any] = [{path.name: file_digest(path) for path in _files(folder)} for folder in folders]
+    code_of_model = {} if network is None else model_code(network.config)
+    return identity([*files, *([code_of_model] if code_of_model else [])])
 
 
 def _files(folder: Path) -> Sequence[Path]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import calm_bench as cb
@@ -160,3 +161,34 @@ def test_rows_are_added_and_replaced(make_entry: Callable[..., Entry], tmp_path:
     path.write_text("{}")
     with pytest.raises(LeaderboardError, match="not a leaderboard"):
         add_rows(path, rows)
+
+
+WEIGHTED = """
+import os
+import numpy as np
+
+class Weighted:
+    vocab_size = 257
+    chunk_size = 1
+
+    def __init__(self):
+        self.table = np.load(os.environ["WHERE_THE_WEIGHTS_LIE"])
+
+    def sample(self, contexts, num_samples, horizon, seeds):
+        drawn = [np.random.default_rng(seed).choice(257, (num_samples, horizon), p=self.table) for seed in seeds]
+        return np.stack(drawn)
+"""
+
+
+def test_other_weights_are_another_model(
+    own: str, store: Path, as_scored: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose code is the same: weights of a hub, or of a place that an option names."""
+    Path(f"{own}_weights.py").write_text(WEIGHTED)
+    monkeypatch.setenv("WHERE_THE_WEIGHTS_LIE", "w.npy")
+    for letters in (5, 20, 5):
+        table = np.where((np.arange(257) >= 97) & (np.arange(257) < 97 + letters), 1 / letters, 0.0)
+        np.save("w.npy", table)
+        assert evaluate(monkeypatch, f"{own}_weights:Weighted", store, "--trust-code", *as_scored) == 0
+    rows = read_board(Path("rows.json"))
+    assert len({row.model_identity for row in rows}) == len(rows) == 2
