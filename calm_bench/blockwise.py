@@ -8,13 +8,13 @@ Shape letters: R rows, d width, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from calm_bench.regions import region
 
@@ -52,23 +52,13 @@ def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, max_logits: i
         targets: Long [R], token ids.
         max_logits: logits held at once, R V of a block of rows; unset means as many as suit the device.
     """
-    if max_logits is None:
-        max_logits = MAX_LOGITS if hidden.device.type == "cpu" else MAX_LOGITS_ON_GPU
-    rows = max(1, max_logits // weight.shape[0])
-    if not torch.is_grad_enabled():
-        total = hidden.new_zeros((), dtype=torch.float32)
-        for block, wanted in zip(hidden.split(rows), targets.split(rows), strict=True):
-            logits = functional.linear(block, weight).float()
-            total = total + functional.cross_entropy(logits, wanted, reduction="sum")
-        return total / len(targets)
-    kind = hidden.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
-    summed: Tensor = _SummedCrossEntropy.apply(hidden, weight, targets, rows, dtype)  # type: ignore[no-untyped-call]
-    return summed / len(targets)
+    return _summed(hidden, weight, targets, None, max_logits) / len(targets)
 
 
 def weighted_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, scale: Tensor) -> Tensor:
     """Sum over rows of ``scale`` times the cross-entropy in nats of ``softmax(hidden @ weight.T)`` at ``targets``.
+
+    Its gradients are those of :func:`cross_entropy`.
 
     Args:
         hidden: [R, d].
@@ -76,34 +66,57 @@ def weighted_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, scal
         targets: Long [R], token ids.
         scale: fp32 [R], without a gradient.
     """
-    rows = max(1, (MAX_LOGITS if hidden.device.type == "cpu" else MAX_LOGITS_ON_GPU) // weight.shape[0])
+    return _summed(hidden, weight, targets, scale, None)
 
-    def summed(block: Tensor, wanted: Tensor, own: Tensor) -> Tensor:
-        logits = functional.linear(block, weight).float()
-        return (own * functional.cross_entropy(logits, wanted, reduction="none")).sum()
 
-    blocks = list(zip(hidden.split(rows), targets.split(rows), scale.split(rows), strict=True))
-    if len(blocks) == 1:
-        return summed(*blocks[0])
-    # Each block's logits are made anew in the backward pass, so that those of all are never held together.
-    return torch.stack([checkpoint(summed, *block, use_reentrant=False) for block in blocks]).sum()
+def _summed(hidden: Tensor, weight: Tensor, targets: Tensor, scale: Tensor | None, max_logits: int | None) -> Tensor:
+    if max_logits is None:
+        max_logits = MAX_LOGITS if hidden.device.type == "cpu" else MAX_LOGITS_ON_GPU
+    rows = max(1, max_logits // weight.shape[0])
+    if not torch.is_grad_enabled():
+        total = hidden.new_zeros((), dtype=torch.float32)
+        for block, wanted, own in zip(
+            hidden.split(rows), targets.split(rows), _scales(scale, targets, rows), strict=True
+        ):
+            logits = functional.linear(block, weight).float()
+            if own is None:
+                total = total + functional.cross_entropy(logits, wanted, reduction="sum")
+            else:
+                total = total + (own * functional.cross_entropy(logits, wanted, reduction="none")).sum()
+        return total
+    kind = hidden.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+    summed: Tensor = _SummedCrossEntropy.apply(hidden, weight, targets, scale, rows, dtype)  # type: ignore[no-untyped-call]
+    return summed
+
+
+def _scales(scale: Tensor | None, targets: Tensor, rows: int) -> Sequence[Tensor | None]:
+    """Of every block of ``rows``."""
+    return scale.split(rows) if scale is not None else [None] * len(targets.split(rows))
 
 
 class _SummedCrossEntropy(torch.autograd.Function):
-    """Sum over rows, with the products in the given dtype."""
+    """Sum over rows, each times its ``scale`` where there is one, with the products in the given dtype."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, rows: int, dtype: torch.dtype) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, scale: Tensor | None, rows: int, dtype: torch.dtype
+    ) -> Tensor:
         with torch.autocast(hidden.device.type, enabled=False):
             inputs, matrix = hidden.to(dtype), weight.to(dtype)
             exact = torch.promote_types(dtype, torch.float32)
             of_hidden, of_weight = torch.empty_like(inputs), torch.zeros_like(weight, dtype=exact)
             total = hidden.new_zeros((), dtype=torch.float32)
-            blocks = zip(inputs.split(rows), targets.split(rows), of_hidden.split(rows), strict=True)
-            for block, wanted, of_block in blocks:
-                loss, of_logits = _loss_and_gradient(functional.linear(block, matrix), wanted)
+            scales = _scales(scale, targets, rows)
+            blocks = zip(inputs.split(rows), targets.split(rows), of_hidden.split(rows), scales, strict=True)
+            for block, wanted, of_block, own in blocks:
+                loss, of_logits = _loss_and_gradient(functional.linear(block, matrix), wanted, own)
                 total = total + loss
                 torch.mm(of_logits, matrix, out=of_block)
+                if own is not None:
+                    # Rows of a width, not of a vocabulary, are multiplied.
+                    of_block *= own.unsqueeze(1)
+                    block = (block * own.unsqueeze(1)).to(dtype)
                 if dtype == exact:
                     of_weight.addmm_(of_logits.T, block)
                 else:
@@ -114,14 +127,15 @@ class _SummedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_total: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, of_total: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         of_hidden, of_weight = ctx.saved_tensors
         first, second = ctx.dtypes
-        return (of_hidden.to(first) * of_total, (of_weight * of_total).to(second), None, None, None)
+        return (of_hidden.to(first) * of_total, (of_weight * of_total).to(second), None, None, None, None)
 
 
-def _loss_and_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Summed cross-entropy in fp32, and its gradient softmax - one-hot in the dtype of ``logits`` [R, V].
+def _loss_and_gradient(logits: Tensor, targets: Tensor, scale: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Cross-entropy in fp32, summed with ``scale``, and the gradient softmax - one-hot in the dtype of ``logits``
+    [R, V], without it.
 
     On a CPU the gradient takes the place of the logits, a few rows at a time, which stay in the processor's cache
     meanwhile; every row is what it is among all.
@@ -133,8 +147,11 @@ def _loss_and_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]
         log_probabilities, gradient = _softmax(block, wanted)
         found.append(log_probabilities)
         gradients.append(block.copy_(gradient) if in_place else gradient)
-    # Summed by the loss, in its order, of rows that have one class each.
-    loss = functional.nll_loss(torch.cat(found), torch.zeros_like(targets), reduction="sum")
+    if scale is None:
+        # Summed by the loss, in its order, of rows that have one class each.
+        loss = functional.nll_loss(torch.cat(found), torch.zeros_like(targets), reduction="sum")
+    else:
+        loss = -(scale * torch.cat(found)[:, 0]).sum()
     return loss, logits if in_place else gradients[0]
 
 

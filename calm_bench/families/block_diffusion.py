@@ -38,7 +38,8 @@ class BlockDiffusionFamily(Family):
     sections = frozenset({"denoiser"})
     network = "calm_bench.lm.block_diffusion:BlockDiffusionModel"
     likelihood = "bound"
-    revision = 2
+    # 3: gradients of the logits come from the forward pass, summed in fp32; see calm_bench.blockwise.
+    revision = 3
 
     def problem(self, model: Any) -> str | None:
         denoiser, size = model.denoiser, model.chunk_size

@@ -35,18 +35,45 @@ def test_without_gradients_the_loss_is_the_same_and_none_is_computed() -> None:
         assert torch.equal(loss, blockwise.cross_entropy(hidden, weight, targets, 7 * VOCABULARY).detach())
 
 
+@pytest.mark.parametrize("max_logits", [1, 7 * VOCABULARY, 1 << 20])
+def test_a_weighted_sum_and_its_gradients(max_logits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blockwise, "MAX_LOGITS", max_logits)
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(ROWS, WIDTH, generator=generator, requires_grad=True)
+    weight = torch.randn(VOCABULARY, WIDTH, generator=generator, requires_grad=True)
+    targets = torch.randint(VOCABULARY, (ROWS,), generator=generator)
+    scale = torch.rand(ROWS, generator=generator)
+    scale[::5] = 0
+    loss = blockwise.weighted_cross_entropy(hidden, weight, targets, scale)
+    plain = (scale * functional.cross_entropy(hidden @ weight.T, targets, reduction="none")).sum()
+    torch.testing.assert_close(loss, plain)
+    given = torch.autograd.grad(3 * loss, (hidden, weight))
+    torch.testing.assert_close(given, torch.autograd.grad(3 * plain, (hidden, weight)), atol=1e-5, rtol=1e-4)
+    with torch.no_grad():
+        torch.testing.assert_close(blockwise.weighted_cross_entropy(hidden, weight, targets, scale), plain)
+
+
 @pytest.mark.filterwarnings("ignore:Mismatch dtype")
-def test_a_thousand_blocks_under_bf16_have_the_gradients_of_fp32() -> None:
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_a_thousand_blocks_under_bf16_have_the_gradients_of_fp32(
+    is_weighted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Words of natural frequencies: summed in bf16, the gradient of the frequent ones stops growing."""
     generator = torch.Generator().manual_seed(0)
     rows, blocks = 8, 1000
+    monkeypatch.setattr(blockwise, "MAX_LOGITS", rows * VOCABULARY)
     hidden = torch.randn(rows * blocks, WIDTH, generator=generator, requires_grad=True)
     weight = torch.randn(VOCABULARY, WIDTH, generator=generator, requires_grad=True)
     frequencies = 1 / torch.arange(1, VOCABULARY + 1)
     targets = torch.multinomial(frequencies, len(hidden), replacement=True, generator=generator)
-    expected = torch.autograd.grad(functional.cross_entropy(hidden @ weight.T, targets), (hidden, weight))
+    scale = 1 + 3 * torch.rand(len(hidden), generator=generator) if is_weighted else torch.ones(len(hidden))
+    plain = functional.cross_entropy(hidden @ weight.T, targets, reduction="none")
+    expected = torch.autograd.grad((scale * plain).mean(), (hidden, weight))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = blockwise.cross_entropy(hidden, weight, targets, rows * VOCABULARY)
+        if is_weighted:
+            loss = blockwise.weighted_cross_entropy(hidden, weight, targets, scale) / len(hidden)
+        else:
+            loss = blockwise.cross_entropy(hidden, weight, targets)
     for ours, theirs in zip(torch.autograd.grad(loss, (hidden, weight)), expected, strict=True):
         assert ours.dtype == torch.float32
         assert (ours - theirs).norm() < 0.01 * theirs.norm()
