@@ -73,7 +73,7 @@ def train_autoencoder(
     loss, scores = training_loss(model), validation_scores(model)
     trainee = TrainingTask(model, loss, scores, held_out.tokens, flops.total, section="autoencoder")
     seed = derive(experiment.seed, "autoencoder")
-    micro_batch = _micro_batch(config, chunk_size, text.vocab_size, device, options)
+    micro_batch = autoencoder_rows(config, chunk_size, text.vocab_size, device, options)
     with closing(text.batches(derive(experiment.seed, "data", "autoencoder"))) as batches:
         loop = Loop(trainee, batches, training, folder, seed, device, stop, options.keep_checkpoints, micro_batch)
         summary = loop.run()
@@ -172,10 +172,11 @@ def untrained(experiment: Experiment, vocab_size: int) -> Autoencoder:
         return Autoencoder(experiment.autoencoder, experiment.model.chunk_size, vocab_size)
 
 
-def _micro_batch(
+def autoencoder_rows(
     config: AutoencoderConfig, chunk_size: int, vocab_size: int, device: str, options: TrainingOptions
 ) -> int:
-    """Sequences at once. An autoencoder is whole on every worker."""
+    """Sequences that a worker computes at once, as ``options`` and its memory have it. An autoencoder is whole on every
+    worker."""
     workers = current_workers()
     kind: Literal["cpu", "cuda"] = "cuda" if device.startswith("cuda") else "cpu"
     trained = autoencoder_parameter_count(config, chunk_size, vocab_size).total

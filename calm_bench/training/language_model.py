@@ -98,7 +98,7 @@ def train_language_model(
         units=list(model.backbone.layers),
     )
     seed = derive(experiment.seed, "language_model")
-    micro_batch = _micro_batch(experiment, text.vocab_size, model, device, options)
+    micro_batch = language_model_rows(experiment, text.vocab_size, model, device, options)
     with closing(text.batches(derive(experiment.seed, "data", "language_model"))) as batches:
         loop = Loop(trainee, batches, training, folder, seed, device, stop, options.keep_checkpoints, micro_batch)
         summary = loop.run()
@@ -119,10 +119,10 @@ def train_language_model(
     }
 
 
-def _micro_batch(
+def language_model_rows(
     experiment: Experiment, vocab_size: int, model: ChunkLanguageModel, device: str, options: TrainingOptions
 ) -> int | None:
-    """Sequences at once; None for all of a worker's."""
+    """Sequences that a worker computes at once, as ``options`` and its memory have it; None for all that it has."""
     config, workers = experiment.model, current_workers()
     rows = rows_at_once(config.training, workers.size)
     check_micro_batch(config.training, workers.size, options, model.draws_by_rows)

@@ -118,7 +118,7 @@ class Loop:
                     self._save()
             if not self.validation:
                 # The run had ended, but its result was not published: the last checkpoint holds the model.
-                self.validation = self._scores()
+                self.validation = self.scores()
         self.average.exchange()
         return self._summary()
 
@@ -251,11 +251,12 @@ class Loop:
         return f"at step {self.step} of {self.total_steps} (learning rate {rate:.2e})"
 
     def _validate(self) -> None:
-        self.validation = self._scores()
+        self.validation = self.scores()
         self.validated_at = self.step
         self._record("validation", self.validation)
 
-    def _scores(self) -> dict[str, float]:
+    def scores(self) -> dict[str, float]:
+        """Loss and other scores of the held-out text as the model is now, means over its windows."""
         with self.average.shown():
             return self._scores_of_the_model()
 

@@ -88,7 +88,7 @@ def _entropy_window(experiment: Experiment, model: ChunkLanguageModel) -> float:
     """Seconds of a window whose cross-entropy is taken."""
     import torch
 
-    from calm_bench.training.speed import clock
+    from calm_bench.training.speed import clock, wait_for
     from evals.cross_entropy import chunk_log_likelihoods
 
     assert experiment.trajectory is not None
@@ -97,6 +97,8 @@ def _entropy_window(experiment: Experiment, model: ChunkLanguageModel) -> float:
     tokens = torch.randint(0, model.vocab_size, (evaluation.context_length,), device=device)
     first = max(evaluation.first_position, model.chunk_size)
     now = clock(str(device))
+    wait_for(str(device))
     begun = now()
     chunk_log_likelihoods(model, tokens, first, experiment.trajectory.num_samples, 0)
+    wait_for(str(device))
     return now() - begun

@@ -23,13 +23,16 @@ with two workers."""
 
 
 def worker_seconds(price: TrainingPrice, training: Training, speed: Speed, workers: Workers) -> float:
-    """Seconds of a whole training by ``workers``, among whom its steps are divided evenly.
+    """Seconds of a whole training by ``workers``, among whom its steps and validations are divided evenly.
 
-    What is sent between workers is not counted. A validation is not divided: every worker computes it whole.
+    What is sent between workers is not counted.
     """
     if workers.count == 1:
         return training_seconds(price, training, speed)
-    return GROUP_START_S + training_seconds(price, training, replace(speed, step=speed.step / workers.speedup))
+    shared = replace(
+        speed, step=speed.step / workers.speedup, validation_token=speed.validation_token / workers.speedup
+    )
+    return GROUP_START_S + training_seconds(price, training, shared)
 
 
 def training_seconds(price: TrainingPrice, training: Training, speed: Speed) -> float:

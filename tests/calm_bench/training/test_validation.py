@@ -39,7 +39,7 @@ def test_windows_are_read_in_micro_batches_and_count_alike(num_windows: int, tmp
     config = Training(num_steps=9, batch_size=8, sequence_length=3, gradient_accumulation=4)
     task = TrainingTask(nn.Linear(1, 1), scores, scores, held_out, 1.0)
     loop = Loop(task, NoBatches(), config, tmp_path, 0, "cpu", lambda: False)
-    found = loop._scores()
+    found = loop.scores()
     assert found == {
         "loss": pytest.approx(held_out.float().mean().item()),
         "square": pytest.approx(held_out.float().square().mean().item()),
@@ -48,7 +48,7 @@ def test_windows_are_read_in_micro_batches_and_count_alike(num_windows: int, tmp
     numbers = [number for _, number in seen]
     assert len(set(numbers)) == len(numbers), "every micro-batch has noise of its own"
     seen.clear()
-    assert loop._scores() == found
+    assert loop.scores() == found
     assert [number for _, number in seen] == numbers, "and the same every time"
 
 

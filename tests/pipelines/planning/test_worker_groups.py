@@ -9,7 +9,7 @@ import pytest
 
 from calm_bench.config import LanguageModel, Training
 from calm_bench.devices import available_cpus
-from calm_bench.flops import layer_parameters, parameter_count
+from calm_bench.flops import CostBreakdown, layer_parameters, parameter_count
 from calm_bench.memory import training_memory
 from calm_bench.overrides import ConfigurationError
 from calm_bench.worker_memory import divided_memory, rows_at_once
@@ -20,6 +20,10 @@ from pipelines.planning.plan import plan_study
 from pipelines.report.estimate_table import machine_lines
 from pipelines.store.store import Store
 from pipelines.study.config import Execution, Study
+from pipelines.study.cost import Workers
+from pipelines.study.kinds.training_cost import GROUP_START_S, worker_seconds
+from pipelines.study.price import TrainingPrice
+from pipelines.study.workload import Speed
 
 VOCABULARY = 1000
 MODEL = LanguageModel(kind="token", training=Training(num_steps=10, batch_size=8, sequence_length=128))
@@ -73,6 +77,17 @@ def test_fully_sharded_workers_hold_a_part_of_the_model() -> None:
     # its half of weights and of the optimizer's state.
     little = parts("cpu", batch=2, workers=2, strategy="fsdp")
     assert sum(little.values()) >= little["process"] + (4 + 2 + 4) * PARAMETERS
+
+
+def test_workers_share_steps_and_validations_alike() -> None:
+    price = TrainingPrice(CostBreakdown(), 1000, 0, CostBreakdown())
+    training = MODEL.training.model_copy(update={"validate_every": 10})
+    speed = Speed(step=1.0, validation_token=1e-4)
+    alone = worker_seconds(price, training, speed, Workers())
+    held_out = 100 * training.validation_batches * 8 * 128
+    assert alone == pytest.approx(1000 + 1e-4 * held_out)
+    together = worker_seconds(price, training, speed, Workers(4, speedup=4.0))
+    assert together == pytest.approx(GROUP_START_S + alone / 4)
 
 
 def test_an_estimate_counts_all_workers(tmp_path: Path) -> None:
