@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self, get_args
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from calm_bench.corpora.base import CorpusError
@@ -136,6 +138,12 @@ def read_batches(path: Path, start: int = 0, stop: int | None = None) -> Iterato
                 yield reader.get_batch(index).column("text")
     except (OSError, pa.ArrowException, KeyError) as error:
         raise _unreadable(path, error) from error
+
+
+def text_bounds(column: Any) -> npt.NDArray[np.int64]:
+    """Where each text of a column begins in its buffer of bytes, and where the last one ends."""
+    bounds: npt.NDArray[np.int32] = np.frombuffer(column.buffers()[1], np.int32)
+    return bounds[column.offset : column.offset + len(column) + 1].astype(np.int64)
 
 
 def read_encoded(path: Path) -> Iterator[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from calm_bench.tokens.byte_tokenizer import ByteTokenizer
 from calm_bench.tokens.choose_tokenizer import build_tokenizer, load_tokenizer
 from calm_bench.tokens.loader import Batches, Windows, windows
+from calm_bench.tokens.pack import ShardFound
 from calm_bench.tokens.shard_batches import ShardBatches
 from calm_bench.tokens.shard_files import ShardFiles
 from calm_bench.tokens.shards import TokensReport, write_tokens
@@ -19,6 +20,7 @@ __all__ = [
     "DamagedShard",
     "ShardBatches",
     "ShardFiles",
+    "ShardFound",
     "TokenPartFound",
     "TokenStream",
     "Tokenizer",

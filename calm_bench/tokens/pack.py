@@ -77,6 +77,11 @@ class ShardFound:
     sha256: str
 
     @property
+    def bytes(self) -> int:
+        """UTF-8 bytes of text; where a part is cut, as many as its tokens have on average."""
+        return sum(round(one.part.bytes * one.count / one.part.tokens) for one in self.shard.slices)
+
+    @property
     def described(self) -> dict[str, Any]:
         """Its entry in the manifest."""
         file = f"{self.shard.split}/{self.shard.name}"
@@ -132,8 +137,7 @@ def write_shard(tokenizer: TokenizerFound, folder: Path, shard: Shard) -> ShardF
     """Publish one shard in ``folder``, unless an earlier attempt has."""
 
     def make(empty: Path) -> dict[str, Any]:
-        tokens = [_read(one, tokenizer) for one in shard.slices]
-        values = np.concatenate(tokens or [np.empty(0, tokenizer.dtype)])
+        values = _read(shard.slices, tokenizer)
         write_column(empty / shard.name, "tokens", values)
         return {"rows": len(values)}
 
@@ -176,8 +180,15 @@ def write_column(path: Path, name: str, values: npt.NDArray[Any]) -> None:
         file.write_batch(batch)
 
 
-def _read(one: Slice, tokenizer: TokenizerFound) -> npt.NDArray[Any]:
-    ids = np.fromfile(one.part.ids, tokenizer.dtype, one.count, offset=one.start * tokenizer.dtype.itemsize)
-    if one.is_cut:
-        ids[-1] = tokenizer.eos_id
-    return ids
+def _read(slices: Sequence[Slice], tokenizer: TokenizerFound) -> npt.NDArray[Any]:
+    """The ids of all slices, one after the other."""
+    # Memory is asked for once: touching it for the first time takes longer than the copy.
+    values = np.empty(sum(one.count for one in slices), tokenizer.dtype)
+    begin = 0
+    for one in slices:
+        ids = values[begin : begin + one.count]
+        one.part.read_ids(one.start, ids)
+        if one.is_cut:
+            ids[-1] = tokenizer.eos_id
+        begin += one.count
+    return values

@@ -15,8 +15,18 @@ import numpy.typing as npt
 from calm_bench.array_files import append_array
 from calm_bench.config import Tokens
 from calm_bench.corpora.mixture import read_mixture
-from calm_bench.corpora.split_files import SPLITS, Split, num_batches, read_batches, read_documents, split_files
+from calm_bench.corpora.split_files import (
+    SPLITS,
+    Split,
+    num_batches,
+    read_batches,
+    read_documents,
+    split_files,
+    text_bounds,
+)
 from calm_bench.published_parts import publish_part
+from calm_bench.tokens.byte_ids import read_byte_ids, write_byte_ends
+from calm_bench.tokens.byte_tokenizer import ByteTokenizer
 from calm_bench.tokens.choose_tokenizer import build_tokenizer, load_tokenizer
 from calm_bench.tokens.earlier_ids import find_ids
 from calm_bench.tokens.tokenizer import Tokenizer, TokensError
@@ -82,17 +92,28 @@ class TokenPartFound:
     documents: int
     bytes: int
     text: str = ""
-    """Digest of its text; empty in a part that an older version published."""
-
-    @property
-    def ids(self) -> Path:
-        """The ids, as they lie in memory."""
-        return self.folder / "ids.bin"
+    """Digest of its text; empty where nobody asks for it: of bytes, and in a part that an older version published."""
 
     @property
     def ends(self) -> Path:
         """Position after each document's EOS in the part, eight bytes each."""
         return self.folder / "ends.bin"
+
+    def read_ids(self, start: int, out: Ids) -> None:
+        """Fill ``out`` with the ids from position ``start`` on.
+
+        Raises:
+            OSError: the file of ids ends too early.
+            CorpusError: the text has changed.
+        """
+        path = self.folder / "ids.bin"
+        if not path.is_file():
+            read_byte_ids(read_batches(self.part.path, self.part.start, self.part.stop), start, out)
+            return
+        with path.open("rb") as file:
+            file.seek(start * out.itemsize)
+            if file.readinto(out.data) != out.nbytes:
+                raise OSError(f"{path} ends before its {start + len(out)} ids")
 
 
 def token_parts(corpus_folder: Path) -> Iterator[TokenPart]:
@@ -143,6 +164,8 @@ def write_token_part(
 ) -> TokenPartFound:
     """Publish the ids of one part in ``folder``, unless an earlier attempt has; from ``earlier`` tokens that have them.
 
+    Of bytes only where documents end: their ids are read from the text.
+
     Args:
         earlier: as :func:`calm_bench.tokens.earlier_ids.folders_of` gives them.
 
@@ -152,6 +175,9 @@ def write_token_part(
     """
 
     def make(empty: Path) -> dict[str, Any]:
+        if tokenizer.digest == ByteTokenizer.digest:
+            with (empty / "ends.bin").open("wb") as ends:
+                return write_byte_ends(read_batches(part.path, part.start, part.stop), ends)
         text = _text_digest(part)
         known = find_ids(earlier, tokenizer.digest, text)
         taken = None if known is None else known.take_over(empty, tokenizer.dtype)
@@ -202,8 +228,7 @@ def check_ids(ids: Ids, tokenizer: Tokenizer) -> None:
 def _texts(part: TokenPart) -> Iterator[tuple[list[str], int]]:
     """The documents of a part, about ``TEXT_AT_ONCE`` bytes together, and how many bytes they are."""
     for column in read_batches(part.path, part.start, part.stop):
-        # Where each text begins in the batch's buffer, and the last one ends.
-        offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
+        offsets = text_bounds(column)
         begin = 0
         while begin < len(column):
             full = int(np.searchsorted(offsets, offsets[begin] + TEXT_AT_ONCE, side="right")) - 1

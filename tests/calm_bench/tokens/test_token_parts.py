@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import tracemalloc
 from collections.abc import Callable, Generator, Sequence
@@ -13,12 +14,13 @@ import pyarrow as pa
 import pytest
 
 from calm_bench.config import Tokens
-from calm_bench.corpora import SPLITS, Split
+from calm_bench.corpora import SPLITS, CorpusError, Split
 from calm_bench.corpora import split_files as split_files_module
 from calm_bench.corpora.split_files import SplitWriter
 from calm_bench.published_parts import PartMapper, in_this_process
 from calm_bench.tokens import TokensError, TokenStream, build_tokenizer, write_tokens
 from calm_bench.tokens import token_part as token_part_module
+from calm_bench.tokens.byte_ids import read_byte_ids, write_byte_ends
 from calm_bench.tokens.byte_tokenizer import ByteTokenizer
 from calm_bench.tokens.earlier_ids import INDEX
 from calm_bench.tokens.pack import shards_of, take
@@ -68,8 +70,8 @@ def test_neither_parts_nor_their_order_change_a_bit(
         monkeypatch.setattr(token_part_module, "TEXT_AT_ONCE", at_once)
         assert write_tokens(config, corpus, tmp_path / name, shuffled) == whole
         written, expected = files(tmp_path / name), files(tmp_path / "whole")
-        # What later tokens are told of the parts is told of these.
-        assert written.pop(INDEX) != expected.pop(INDEX)
+        # What later tokens are told of the parts is told of these; of bytes nothing is.
+        assert (written.pop(INDEX) == expected.pop(INDEX)) == (config is BYTES)
         assert written == expected
 
 
@@ -80,6 +82,31 @@ def test_the_stream_is_what_the_tokenizer_says(tmp_path: Path, corpus: Path) -> 
     expected = [[*tokenizer.encode(text), tokenizer.eos_id] for text in TEXTS]
     assert stream[:].tolist() == [token for ids in expected for token in ids]
     assert stream.document_ends.tolist() == np.cumsum([len(ids) for ids in expected]).tolist()
+
+
+@pytest.mark.parametrize("cut", [501, 4000, 10**6])
+def test_ids_of_bytes_are_read_from_any_place_of_the_text(tmp_path: Path, corpus: Path, cut: int) -> None:
+    write_tokens(Tokens(shard_tokens=cut), corpus, tmp_path / "out")
+    stream = TokenStream.open(tmp_path / "out", "train")
+    encoded, lengths = ByteTokenizer().encode_documents(TEXTS)
+    assert stream[:].tolist() == encoded.tolist()
+    assert stream.document_ends.tolist() == np.cumsum(lengths).tolist()
+
+
+def test_empty_texts_and_a_sliced_column_have_their_ids() -> None:
+    texts = ["left out", "", "é", "", "no"]
+    column = pa.array(texts).slice(1, 4)
+    expected, lengths = ByteTokenizer().encode_documents(texts[1:])
+    ends = io.BytesIO()
+    assert write_byte_ends([column, column], ends) == {"tokens": 16, "documents": 8, "bytes": 8}
+    assert np.frombuffer(ends.getvalue(), np.int64).tolist() == np.cumsum([*lengths, *lengths]).tolist()
+    for start in range(16):
+        for stop in range(start + 1, 17):
+            out = np.full(stop - start, 999, np.uint16)
+            read_byte_ids([column, column], start, out)
+            assert out.tolist() == [*expected, *expected][start:stop]
+    with pytest.raises(CorpusError, match="it has changed"):
+        read_byte_ids([column], 1, np.empty(8, np.uint16))
 
 
 class Stopped(Exception):
@@ -117,7 +144,8 @@ def test_what_was_published_stays_and_what_is_damaged_is_made_again(
         write_tokens(config, corpus, out, stopping(12))
     before = inodes(out)
     assert len(before) == 13
-    flip(out / "parts/train-00003/ids.bin")
+    assert (out / "parts/train-00003/ids.bin").is_file() == (config is BPE)
+    flip(out / "parts/train-00003" / ("ids.bin" if config is BPE else "ends.bin"))
     (out / "parts/train-00004/part.json").write_text("{")
     (out / "parts/train-00005/ends.bin").unlink()
     assert write_tokens(config, corpus, out) == expected

@@ -231,7 +231,7 @@ def fill_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int
 
 
 @pytest.mark.parametrize(
-    ("kind", "most"), [pytest.param("corpus", 45_000_000, marks=pytest.mark.long), ("tokens", 25_000_000)]
+    ("kind", "most"), [pytest.param("corpus", 45_000_000, marks=pytest.mark.long), ("tokens", 15_000_000)]
 )
 def test_a_full_disk_is_named_and_the_same_stage_goes_on(
     tmp_path: Path,
