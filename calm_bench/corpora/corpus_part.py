@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -118,8 +119,14 @@ def write_part(config: Corpus, folder: Path, part: CorpusPart) -> PartFound:
 
 def position(encoded: bytes, seed: int) -> float:
     """A document's place in [0, 1), from its text and the seed alone."""
-    digest = hashlib.sha256(f"{seed}\x1f".encode() + encoded).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+    digest = _seeded(seed).copy()
+    digest.update(encoded)
+    return int.from_bytes(digest.digest()[:8], "big") / 2**64
+
+
+@lru_cache(maxsize=1)
+def _seeded(seed: int) -> hashlib._Hash:
+    return hashlib.sha256(f"{seed}\x1f".encode())
 
 
 def _write(config: Corpus, part: CorpusPart, folder: Path) -> dict[str, Any]:

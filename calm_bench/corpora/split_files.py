@@ -66,7 +66,8 @@ class SplitWriter:
 
     def _flush(self) -> None:
         if self._batch:
-            column = pa.array(self._batch, type=pa.binary()).cast(pa.string())
+            # They were encoded from text: a cast would look whether they are UTF-8.
+            column = pa.array(self._batch, type=pa.binary()).view(pa.string())
             self._file.write_batch(pa.record_batch([column], schema=SCHEMA))
             self._batch, self._batch_bytes = [], 0
 
