@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
@@ -168,8 +169,30 @@ def map_column(folder: Path, described: dict[str, Any], verify: bool) -> npt.NDA
 
     Raises:
         DamagedShard: it is missing, truncated or changed.
-        TokensError: it is outside its folder.
+        TokensError: it is outside its folder, or no further file can be open.
     """
+    try:
+        return _mapped(folder, described, verify)
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+    import resource  # what has no such limits has no such module
+
+    # Python keeps a mapped file open. Shells give a process 1024 files, and let it have many more.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    try:
+        return _mapped(folder, described, verify)
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+        raise TokensError(
+            f"{folder} has more shards than this process may have files open ({most:,}): raise the limit (ulimit -Hn) "
+            "or tokens.shard_tokens, or train with shuffle_shards"
+        ) from error
+
+
+def _mapped(folder: Path, described: dict[str, Any], verify: bool) -> npt.NDArray[Any]:
     path = folder / described["file"]
     if not is_inside(folder, described["file"]):
         raise TokensError(f"{folder / MANIFEST} names {path}, which is outside its folder; write the tokens again")
@@ -190,6 +213,8 @@ def map_column(folder: Path, described: dict[str, Any], verify: bool) -> npt.NDA
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             column = pa.ipc.open_file(pa.py_buffer(mapped)).get_batch(0).column(0)
         except (OSError, ValueError, pa.ArrowException, IndexError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                raise
             raise DamagedShard(path, f"sha256 {described['sha256']}", f"no Arrow file ({error})") from error
     # Without copy the array borrows the mapped pages and keeps them alive. By DLPack: to_numpy would import pandas.
     values: npt.NDArray[Any] = np.from_dlpack(column)
