@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from calm_bench.logit_parts import logit_parts
 from calm_bench.regions import region
 
 MAX_LOGITS = 1 << 24
@@ -108,19 +109,10 @@ class _SummedCrossEntropy(torch.autograd.Function):
             of_hidden, of_weight = torch.empty_like(inputs), torch.zeros_like(weight, dtype=exact)
             total = hidden.new_zeros((), dtype=torch.float32)
             scales = _scales(scale, targets, rows)
-            blocks = zip(inputs.split(rows), targets.split(rows), of_hidden.split(rows), scales, strict=True)
-            for block, wanted, of_block, own in blocks:
-                loss, of_logits = _loss_and_gradient(functional.linear(block, matrix), wanted, own)
-                total = total + loss
-                torch.mm(of_logits, matrix, out=of_block)
-                if own is not None:
-                    # Rows of a width, not of a vocabulary, are multiplied.
-                    of_block *= own.unsqueeze(1)
-                    block = (block * own.unsqueeze(1)).to(dtype)
-                if dtype == exact:
-                    of_weight.addmm_(of_logits.T, block)
-                else:
-                    of_weight += of_logits.T @ block
+            blocks = zip(inputs.split(rows), targets.split(rows), scales, of_hidden.split(rows), strict=True)
+            add = _by_parts if hidden.device.type == "cpu" and dtype != torch.bfloat16 else _at_once
+            for block, wanted, own, of_block in blocks:
+                total = total + add(block, matrix, wanted, own, of_block, of_weight)
         ctx.save_for_backward(of_hidden, of_weight)
         ctx.dtypes = hidden.dtype, weight.dtype
         return total
@@ -133,26 +125,62 @@ class _SummedCrossEntropy(torch.autograd.Function):
         return (of_hidden.to(first) * of_total, (of_weight * of_total).to(second), None, None, None, None)
 
 
-def _loss_and_gradient(logits: Tensor, targets: Tensor, scale: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Cross-entropy in fp32, summed with ``scale``, and the gradient softmax - one-hot in the dtype of ``logits``
-    [R, V], without it.
-
-    On a CPU the gradient takes the place of the logits, a few rows at a time, which stay in the processor's cache
-    meanwhile; every row is what it is among all.
-    """
-    in_place = logits.device.type == "cpu" and logits.dtype != torch.bfloat16
-    rows = max(1, SOFTMAX_LOGITS // logits.shape[1]) if in_place else len(logits)
-    found, gradients = [], []
-    for block, wanted in zip(logits.split(rows), targets.unsqueeze(1).split(rows), strict=True):
-        log_probabilities, gradient = _softmax(block, wanted)
-        found.append(log_probabilities)
-        gradients.append(block.copy_(gradient) if in_place else gradient)
-    if scale is None:
-        # Summed by the loss, in its order, of rows that have one class each.
-        loss = functional.nll_loss(torch.cat(found), torch.zeros_like(targets), reduction="sum")
+def _at_once(
+    hidden: Tensor, weight: Tensor, targets: Tensor, scale: Tensor | None, of_hidden: Tensor, of_weight: Tensor
+) -> Tensor:
+    """Cross-entropy in fp32, summed with ``scale``; its gradients are written into ``of_hidden`` [R, d] and added to
+    ``of_weight``."""
+    found, of_logits = _softmax(functional.linear(hidden, weight), targets.unsqueeze(1))
+    torch.mm(of_logits, weight, out=of_hidden)
+    inputs = _scaled(hidden, scale, of_hidden)
+    if of_logits.dtype == of_weight.dtype:
+        of_weight.addmm_(of_logits.T, inputs)
     else:
-        loss = -(scale * torch.cat(found)[:, 0]).sum()
-    return loss, logits if in_place else gradients[0]
+        of_weight += of_logits.T @ inputs
+    return _total(found, scale)
+
+
+def _by_parts(
+    hidden: Tensor, weight: Tensor, targets: Tensor, scale: Tensor | None, of_hidden: Tensor, of_weight: Tensor
+) -> Tensor:
+    """As :func:`_at_once`, on a CPU and not in bf16.
+
+    The gradient takes the place of the logits, and the logits of the next part its place, so that all stay near the
+    processor's caches and the system need not be asked for memory, which costs as much as half a product. Every row is
+    what it is among all.
+    """
+    sizes = logit_parts(len(hidden), weight.shape[0])
+    logits, rows = hidden.new_empty((max(sizes), weight.shape[0])), max(1, SOFTMAX_LOGITS // weight.shape[0])
+    scales = [None] * len(sizes) if scale is None else scale.split(sizes)
+    found = []
+    parts = zip(hidden.split(sizes), targets.unsqueeze(1).split(sizes), scales, of_hidden.split(sizes), strict=True)
+    for part, wanted, own_scale, of_part in parts:
+        own = torch.mm(part, weight.T, out=logits[: len(part)])
+        for block, targets_of_block in zip(own.split(rows), wanted.split(rows), strict=True):
+            log_probabilities, gradient = _softmax(block, targets_of_block)
+            found.append(log_probabilities)
+            block.copy_(gradient)
+        torch.mm(own, weight, out=of_part)
+        of_weight.addmm_(own.T, _scaled(part, own_scale, of_part))
+    return _total(torch.cat(found), scale)
+
+
+def _scaled(hidden: Tensor, scale: Tensor | None, of_hidden: Tensor) -> Tensor:
+    """``hidden`` times ``scale``, and ``of_hidden`` in its place: rows of a width, not of a vocabulary, are
+    multiplied."""
+    if scale is None:
+        return hidden
+    of_hidden *= scale.unsqueeze(1)
+    return (hidden * scale.unsqueeze(1)).to(hidden.dtype)
+
+
+def _total(log_probabilities: Tensor, scale: Tensor | None) -> Tensor:
+    """Minus the sum of [R, 1], each times its scale; without scales in the order of the loss: of rows that have one
+    class each."""
+    if scale is not None:
+        return -(scale * log_probabilities[:, 0]).sum()
+    targets = torch.zeros(len(log_probabilities), dtype=torch.long, device=log_probabilities.device)
+    return functional.nll_loss(log_probabilities, targets, reduction="sum")
 
 
 @region

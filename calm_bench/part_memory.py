@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 from calm_bench.config import LanguageModel
+from calm_bench.logit_parts import logit_parts
 
 Device = Literal["cpu", "cuda"]
 MAX_LOGITS = 1 << 24
@@ -18,13 +19,15 @@ CACHED_LOGITS_ON_GPU = 1 << 26
 
 
 def cross_entropy_peak(rows: float, width: int, vocab_size: int, device: Device) -> float:
-    """Numbers of :func:`calm_bench.blockwise.cross_entropy`: a block's logits, which become the gradient, and the
-    gradients of the inputs and of the weights. On a GPU their logarithms and, since they are bf16, casts stand beside
-    them."""
+    """Numbers of :func:`calm_bench.blockwise.cross_entropy`: the gradients of the inputs and of the weights, and the
+    logits of a part (on a GPU, of a block), which become the gradient. On a GPU their logarithms and, since they are
+    bf16, casts stand beside them."""
     whole = rows * vocab_size
-    block = min(whole, MAX_LOGITS if device == "cpu" else MAX_LOGITS_ON_GPU)
-    at_once = 1.0 if device == "cpu" else 2.5 if whole == block else 3.0
-    return at_once * block + rows * width + vocab_size * width
+    if device == "cpu":
+        at_once = 1.0 * vocab_size * max(logit_parts(max(1, min(int(rows), MAX_LOGITS // vocab_size)), vocab_size))
+    else:
+        at_once = 2.5 * min(whole, MAX_LOGITS_ON_GPU)
+    return at_once + rows * width + vocab_size * width
 
 
 def logits_held(samples: int, vocab_size: int, device: Device) -> float:

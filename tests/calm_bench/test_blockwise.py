@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from calm_bench import blockwise
+from calm_bench import blockwise, logit_parts
+from calm_bench.logit_parts import FEW_ROWS, PART_LOGITS, SUMMED_ROWS
 
 ROWS, WIDTH, VOCABULARY = 37, 8, 50
 
@@ -99,6 +100,48 @@ def test_softmaxes_of_a_few_rows_are_those_of_all_to_the_bit(at_once: int, monke
     assert torch.equal(of_weight, summed.detach() * scale)
 
 
+@pytest.mark.parametrize("rows", [150, 224, 384, 385, 409, 577, 600, 1537, 2040])
+@pytest.mark.parametrize("part", [1, 500 * VOCABULARY])
+def test_parts_on_a_cpu_have_the_gradients_of_the_whole_to_the_bit(
+    rows: int, part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(rows)
+    hidden = torch.randn(rows, WIDTH, generator=generator, requires_grad=True)
+    weight = torch.randn(VOCABULARY, WIDTH, generator=generator, requires_grad=True)
+    targets = torch.randint(VOCABULARY, (rows,), generator=generator)
+
+    def gradients(logits: int) -> tuple[torch.Tensor, ...]:
+        monkeypatch.setattr(logit_parts, "PART_LOGITS", logits)
+        loss = blockwise.cross_entropy(hidden, weight, targets)
+        return loss, *torch.autograd.grad(loss, (hidden, weight))
+
+    whole, parted = gradients(rows * VOCABULARY * SUMMED_ROWS), gradients(part)
+    assert torch.equal(whole[0], parted[0])
+    assert torch.equal(whole[1], parted[1])
+    torch.testing.assert_close(whole[2], parted[2])
+    if sums_as_parts_end():
+        assert torch.equal(whole[2], parted[2])
+
+
+def sums_as_parts_end() -> bool:
+    """Whether this machine's matrix products sum as many rows at a time as parts have."""
+    rows, columns = torch.randn(2 * SUMMED_ROWS, VOCABULARY), torch.randn(2 * SUMMED_ROWS, WIDTH)
+    summed = torch.zeros(VOCABULARY, WIDTH)
+    for part, other in zip(rows.split(SUMMED_ROWS), columns.split(SUMMED_ROWS), strict=True):
+        summed.addmm_(part.T, other)
+    return torch.equal(summed, torch.zeros(VOCABULARY, WIDTH).addmm_(rows.T, columns))
+
+
+@pytest.mark.parametrize("vocab_size", [50, 4096, 128_256])
+def test_parts_are_whole_sums_and_none_is_small(vocab_size: int) -> None:
+    for rows in range(1, 1300):
+        *parts, last = logit_parts.logit_parts(rows, vocab_size)
+        assert sum(parts) + last == rows
+        assert not any(part % SUMMED_ROWS for part in parts)
+        assert not parts or (last >= FEW_ROWS and not SUMMED_ROWS < last < 2 * SUMMED_ROWS)
+        assert max([*parts, last]) < max(PART_LOGITS // vocab_size, SUMMED_ROWS) + 2 * SUMMED_ROWS
+
+
 def test_the_gradients_may_be_asked_for_twice() -> None:
     hidden = torch.randn(ROWS, WIDTH, requires_grad=True)
     weight = torch.randn(VOCABULARY, WIDTH, requires_grad=True)
@@ -132,7 +175,14 @@ def test_no_block_holds_more_logits_than_allowed(monkeypatch: pytest.MonkeyPatch
         held.append(result.numel())
         return result
 
+    product = torch.mm
+
+    def watched_product(*arguments: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        held.append(out.numel())
+        return product(*arguments, out=out)
+
     monkeypatch.setattr(functional, "linear", watched)
+    monkeypatch.setattr(torch, "mm", watched_product)
     hidden, weight = torch.randn(ROWS, WIDTH, requires_grad=True), torch.randn(VOCABULARY, WIDTH)
     blockwise.cross_entropy(hidden, weight, torch.zeros(ROWS, dtype=torch.long), 5 * VOCABULARY).backward()
     blockwise.argmax(hidden, weight, 5 * VOCABULARY)
