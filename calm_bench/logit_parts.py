@@ -8,6 +8,8 @@ from __future__ import annotations
 PART_LOGITS = 1 << 22
 """Logits of a part whose gradients are made, about: 16 MB stay near a CPU's caches, and need not be asked of the system
 again and again."""
+DRAWN_LOGITS = 1 << 20
+"""Logits of a part that is drawn from, about: several tensors of this size are held, one of them in fp64."""
 SUMMED_ROWS = 192
 """Rows that MKL sums at a time. What is more than that and less than twice as many it halves."""
 FEW_ROWS = 16
@@ -27,3 +29,15 @@ def logit_parts(num_rows: int, vocab_size: int) -> list[int]:
     while 0 < rest < FEW_ROWS or SUMMED_ROWS < rest < 2 * SUMMED_ROWS:
         whole, rest = whole - 1, rest + size
     return [size] * whole + ([rest] if rest else [])
+
+
+def drawn_parts(num_rows: int, block: int, vocab_size: int) -> list[int]:
+    """Rows of each part of blocks of ``block`` rows that are drawn from; none has few rows but where its block has."""
+    size = max(FEW_ROWS, DRAWN_LOGITS // vocab_size)
+    parts = []
+    for start in range(0, num_rows, block):
+        whole, rest = divmod(min(block, num_rows - start), size)
+        if whole and 0 < rest < FEW_ROWS:
+            whole, rest = whole - 1, rest + size
+        parts += [size] * whole + ([rest] if rest else [])
+    return parts

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,7 @@ from calm_bench import blockwise
 from calm_bench.lm.base import one_check, require_finite
 from calm_bench.lm.exact import ChunkState, ExactModel, rows_of
 from calm_bench.lm.tree import Nodes, Text
+from calm_bench.logit_parts import drawn_parts
 from calm_bench.sampling.agreement import STOPPED
 from calm_bench.sampling.block_sizes import samples_at_once
 
@@ -115,9 +117,9 @@ def _later_likelihoods(model: ExactModel, hidden: Tensor, chunks: Tensor) -> lis
     tokens before each; none where a chunk is one token."""
     if model.chunk_size == 1:
         return []
-    rows = _rows(model, hidden)
+    sizes = _rows(model, hidden)
     parts = []
-    for block, own in zip(hidden.split(rows), chunks.split(rows), strict=True):
+    for block, own in zip(hidden.split(sizes), chunks.split(sizes), strict=True):
         state, found = model.begin(block), []
         for index in range(1, model.chunk_size):
             state = model.advance(state, own[:, index - 1])
@@ -241,18 +243,18 @@ def _draw(
         uniform: a number per sample, of the same shape; None to draw nothing.
         targets: Long ``[N]``.
     """
-    rows, number = _rows(model, state[0]), len(state[0])
+    sizes = _rows(model, state[0])
+    ends = list(accumulate(sizes))
     samples = row_of.flatten()
     tokens = torch.zeros_like(samples)
     collision, likelihood = [], [state[0].new_zeros(0, dtype=torch.float32)]
-    starts = range(0, number, rows)
-    of_blocks = [samples] * len(starts) if uniform is None else _of_blocks(samples, rows, len(starts))
-    for start, here in zip(starts, of_blocks, strict=True):
-        weights = model.next_probabilities(tuple(part[start : start + rows] for part in state))
+    of_blocks = [samples] * len(sizes) if uniform is None else _of_blocks(samples, ends)
+    for start, end, here in zip([0, *ends], ends, of_blocks, strict=False):
+        weights = model.next_probabilities(tuple(part[start:end] for part in state))
         squares = weights.square()
         collision.append(squares.sum(dim=-1))
         if targets is not None:
-            likelihood.append(weights.gather(1, targets[start : start + rows, None])[:, 0])
+            likelihood.append(weights.gather(1, targets[start:end, None])[:, 0])
         if uniform is None:
             continue
         row = samples[here] - start
@@ -262,12 +264,16 @@ def _draw(
     return _Drawn(collided, tokens.view(row_of.shape), torch.cat(likelihood))
 
 
-def _of_blocks(rows: Tensor, size: int, count: int) -> list[Tensor]:
-    """Which of ``rows``, Long ``[Q]``, lie in each of ``count`` blocks of ``size``: a GPU is waited for once."""
-    if count == 1:
+def _of_blocks(rows: Tensor, ends: list[int]) -> list[Tensor]:
+    """Which of ``rows``, Long ``[Q]``, lie in each of the blocks with these ends: a GPU is waited for once. Its blocks
+    are all as long as the first, but for the last."""
+    if len(ends) == 1:
         return [torch.arange(len(rows), device=rows.device)]
-    block = rows.div(size, rounding_mode="floor")
-    sizes = rows.new_zeros(count).scatter_add(0, block, torch.ones_like(block))
+    if rows.device.type == "cpu":
+        block = torch.bucketize(rows, torch.tensor(ends), right=True)
+    else:
+        block = rows.div(ends[0], rounding_mode="floor")
+    sizes = rows.new_zeros(len(ends)).scatter_add(0, block, torch.ones_like(block))
     return list(block.argsort(stable=True).split(sizes.tolist()))
 
 
@@ -281,10 +287,13 @@ def _select(weights: Tensor, row: Tensor, uniform: Tensor) -> Tensor:
     return (found - row * weights.shape[1]).clamp(0, weights.shape[1] - 1)
 
 
-def _rows(model: ExactModel, hidden: Tensor) -> int:
-    """Rows whose distributions are held at once."""
-    logits = blockwise.CACHED_LOGITS if hidden.device.type == "cpu" else blockwise.CACHED_LOGITS_ON_GPU
-    return max(1, logits // model.vocab_size)
+def _rows(model: ExactModel, hidden: Tensor) -> list[int]:
+    """Rows of ``hidden [N, d]`` whose distributions are held at once, one block after the other."""
+    on_cpu = hidden.device.type == "cpu"
+    block = max(1, (blockwise.CACHED_LOGITS if on_cpu else blockwise.CACHED_LOGITS_ON_GPU) // model.vocab_size)
+    if on_cpu:
+        return drawn_parts(len(hidden), block, model.vocab_size)
+    return [min(block, len(hidden) - start) for start in range(0, len(hidden), block)]
 
 
 def _check(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import accumulate, pairwise
+
 import pytest
 import torch
 from torch.nn import functional
 
 from calm_bench import blockwise, logit_parts
-from calm_bench.logit_parts import FEW_ROWS, PART_LOGITS, SUMMED_ROWS
+from calm_bench.logit_parts import FEW_ROWS, PART_LOGITS, SUMMED_ROWS, drawn_parts
 
 ROWS, WIDTH, VOCABULARY = 37, 8, 50
 
@@ -140,6 +142,18 @@ def test_parts_are_whole_sums_and_none_is_small(vocab_size: int) -> None:
         assert not any(part % SUMMED_ROWS for part in parts)
         assert not parts or (last >= FEW_ROWS and not SUMMED_ROWS < last < 2 * SUMMED_ROWS)
         assert max([*parts, last]) < max(PART_LOGITS // vocab_size, SUMMED_ROWS) + 2 * SUMMED_ROWS
+
+
+@pytest.mark.parametrize("vocab_size", [50, 4096, 128_256])
+@pytest.mark.parametrize("block", [1, 20, 523, 1024])
+def test_parts_that_are_drawn_from_stay_inside_blocks_and_none_is_small(vocab_size: int, block: int) -> None:
+    for rows in range(1, 1100, 7):
+        ends = list(accumulate(drawn_parts(rows, block, vocab_size)))
+        assert {*range(block, rows, block), rows} <= {*ends}
+        assert ends[-1] == rows
+        # What is small is a block by itself.
+        small = [(begin, end) for begin, end in pairwise([0, *ends]) if end - begin < FEW_ROWS]
+        assert all(begin % block == 0 and (end == rows or end % block == 0) for begin, end in small)
 
 
 def test_the_gradients_may_be_asked_for_twice() -> None:

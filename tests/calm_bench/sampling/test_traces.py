@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
+from calm_bench import logit_parts
 from calm_bench.config import LanguageModel as LanguageModelConfig
 from calm_bench.lm import TokenModel
 from calm_bench.lm.base import NotFinite
+from calm_bench.logit_parts import FEW_ROWS
 from calm_bench.sampling.traces import Traces, trace_continuations
 
 VOCAB_SIZE = 5
@@ -73,6 +75,20 @@ def test_tokens_are_drawn_from_the_distribution_or_its_square(model: TokenModel,
         expected = weights / weights.sum()
         found = torch.bincount(traces.tokens[0, p, :, 0], minlength=VOCAB_SIZE) / 20_000
         assert ((found - expected).abs() < 4 * (expected * (1 - expected) / 20_000).sqrt() + 1e-9).all()
+
+
+def test_parts_of_a_block_have_its_bits(model: TokenModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def traced() -> Traces:
+        return trace_continuations(model, WINDOWS, range(1, 13), 8, 4, generators, until_apart=True)
+
+    found = []
+    for drawn_logits in (1 << 20, FEW_ROWS * VOCAB_SIZE, 19 * VOCAB_SIZE):
+        monkeypatch.setattr(logit_parts, "DRAWN_LOGITS", drawn_logits)
+        generators = [Generator().manual_seed(index) for index in range(len(WINDOWS))]
+        found.append(traced())
+    whole, *parted = found
+    assert (whole.tokens[..., -1] >= 0).sum() > 3 * FEW_ROWS  # several parts, to the last token
+    assert all(torch.equal(*both) for traces in parted for both in zip(whole, traces, strict=True))
 
 
 def test_single_tokens_need_no_continuation(model: TokenModel) -> None:
