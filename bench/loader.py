@@ -28,7 +28,7 @@ from typing import Any
 from bench.measure import machine
 from calm_bench.config import Corpus, Tokens
 from calm_bench.corpora import write_corpus
-from calm_bench.kept_elsewhere import keep_elsewhere
+from calm_bench.kept_elsewhere import KeptFile, keep_elsewhere
 from calm_bench.tokens import Batches, ShardBatches, ShardFiles, TokenStream, write_tokens
 
 SHARD_TOKENS = 1_000_000
@@ -75,7 +75,7 @@ def kept_at_an_address(tokens: Path, folder: Path, bytes_per_second: float) -> I
     folder.mkdir()
     shutil.copy(tokens / "manifest.json", folder)
     names = [path.relative_to(tokens).as_posix() for path in tokens.glob("train/shard-*.arrow")]
-    keep_elsewhere(folder, {name: f"http://127.0.0.1:{server.server_port}/{name}" for name in names})
+    keep_elsewhere(folder, {name: KeptFile(f"http://127.0.0.1:{server.server_port}/{name}") for name in names})
     try:
         yield folder
     finally:

@@ -18,6 +18,7 @@ from calm_bench.corpora.base import CorpusError
 from calm_bench.corpora.split_files import SPLITS, Split, SplitWriter, digests_beside, read_encoded
 from calm_bench.fingerprint import file_digest
 from calm_bench.inside import is_inside
+from calm_bench.kept_elsewhere import ELSEWHERE
 from calm_bench.published_parts import link
 
 INDEX = "parts.json"
@@ -134,7 +135,9 @@ def write_index(folder: Path, parts: Sequence[EarlierPart]) -> None:
 
 
 def _read(folder: Path) -> list[EarlierPart]:
-    """The parts that a corpus lists; none where it was written without, or by another version."""
+    """The parts that a corpus lists; none where it was written without, by another version, or is kept elsewhere."""
+    if (folder / ELSEWHERE).is_file():
+        return []
     try:
         index = json.loads((folder / INDEX).read_bytes())
         if index["format"] != FORMAT:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self, get_args
@@ -14,7 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from calm_bench.corpora.base import CorpusError
+from calm_bench.corpora.bring_file import bring_file
 from calm_bench.inside import is_inside
+from calm_bench.kept_elsewhere import kept_elsewhere
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -73,24 +75,31 @@ class SplitWriter:
 
 
 def split_files(folder: Path, split: Split) -> list[Path]:
-    """The files of one split of a written corpus, in order.
+    """The files of one split of a written corpus, in order; those that are kept elsewhere are brought first.
 
     Raises:
-        CorpusError: the corpus has a list of its files that cannot be read.
+        CorpusError: the corpus has a list of its files that cannot be read, or a file is not what was published.
+        NotThere: a file cannot be brought.
     """
-    alone = folder / f"{split}.arrow"
-    manifest = None if alone.exists() else read_manifest(folder)
+    elsewhere = kept_elsewhere(folder)
+    names = _names_of(folder, split, elsewhere)
+    return [bring_file(folder, name, elsewhere[name]) if name in elsewhere else folder / name for name in names]
+
+
+def _names_of(folder: Path, split: Split, elsewhere: Container[str]) -> list[str]:
+    alone = f"{split}.arrow"
+    manifest = None if alone in elsewhere or (folder / alone).exists() else read_manifest(folder)
     if manifest is None:
         return [alone]
     path = folder / MANIFEST
     try:
-        names = list(map(Path, manifest["splits"][split]))
+        names = list(map(str, manifest["splits"][split]))
     except (KeyError, TypeError) as error:
         raise _no_list(path, error) from error
     for name in names:
         if not is_inside(folder, name):
             raise CorpusError(f"{path} names {folder / name}, which is outside its folder; write the corpus again")
-    return [folder / name for name in names]
+    return names
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

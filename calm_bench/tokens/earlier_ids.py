@@ -18,6 +18,7 @@ import numpy as np
 from calm_bench.array_files import append_array
 from calm_bench.atomic import write_json
 from calm_bench.corpora import Split
+from calm_bench.kept_elsewhere import ELSEWHERE
 from calm_bench.tokens.stream import TokenStream
 from calm_bench.tokens.tokenizer import TokensError
 
@@ -92,7 +93,11 @@ def _known(folders: tuple[Path, ...], tokenizer: str) -> dict[str, EarlierIds]:
 
 
 def _read(folder: Path, tokenizer: str) -> dict[str, EarlierIds]:
-    """What a folder lists; nothing where it was written without, by another version, or with another tokenizer."""
+    """What a folder lists; nothing where it was written without, by another version, or with another tokenizer, or
+    where its ids are kept elsewhere.
+    """
+    if (folder / ELSEWHERE).is_file():
+        return {}
     try:
         index = json.loads((folder / INDEX).read_bytes())
         if (index["format"], index["tokenizer"]) != (FORMAT, tokenizer):

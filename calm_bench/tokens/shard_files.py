@@ -5,16 +5,16 @@ A folder of tokens may lack its shards where it says where they are kept (:mod:`
 
 from __future__ import annotations
 
-import secrets
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy.typing as npt
 
-from calm_bench.corpora import CorpusError, Split
-from calm_bench.corpora.remote_file import ask, file_system
-from calm_bench.kept_elsewhere import NotThere, kept_elsewhere
-from calm_bench.tokens.stream import DamagedShard, described_split, map_column, read_manifest
+from calm_bench.corpora import Split
+from calm_bench.corpora.bring_file import fetch_file
+from calm_bench.kept_elsewhere import kept_elsewhere
+from calm_bench.tokens.manifest import DamagedShard, described_split, map_column, read_manifest
 
 ATTEMPTS = 3
 """At fetching a shard that is not what was written."""
@@ -38,12 +38,18 @@ class ShardFiles:
         self.digest: str = described["digest"]
         """Identity of the split's content."""
         self._shards: list[dict[str, Any]] = described["shards"]
+        self._documents_file: dict[str, Any] = described["documents_file"]
         self._elsewhere = kept_elsewhere(self.folder)
 
     @property
     def rows(self) -> list[int]:
         """Tokens of each shard."""
         return [shard["rows"] for shard in self._shards]
+
+    @property
+    def are_elsewhere(self) -> bool:
+        """Whether any shard is."""
+        return any(shard["file"] in self._elsewhere for shard in self._shards)
 
     def bring(self, shard: int) -> npt.NDArray[Any]:
         """The ids of a shard, mapped; fetched before where it is kept elsewhere, and compared with its hash.
@@ -52,32 +58,27 @@ class ShardFiles:
             NotThere: it cannot be fetched.
             DamagedShard: it is not what was written.
         """
-        name: str = self._shards[shard]["file"]
+        return self._bring(self._shards[shard])
+
+    def bring_document_ends(self, verify: bool = True) -> npt.NDArray[Any]:
+        """The position after each document's EOS; as :meth:`bring`, and compared with its hash if ``verify``."""
+        return self._bring(self._documents_file, verify)
+
+    def _bring(self, described: dict[str, Any], verify: bool = True) -> npt.NDArray[Any]:
+        name: str = described["file"]
         if name not in self._elsewhere:
-            return map_column(self.folder, self._shards[shard], verify=True)
+            return map_column(self.folder, described, verify)
         damaged: DamagedShard | None = None
         for _ in range(ATTEMPTS):
             try:
-                self._fetch(name)
-                return map_column(self.folder, self._shards[shard], verify=True)
+                fetch_file(self.folder, name, self._elsewhere[name].url)
+                return map_column(self.folder, described, verify=True)
             except DamagedShard as error:
                 # It was cut short on the way, or another worker of the training has let go of it meanwhile.
                 damaged = error
-                self.forget(shard)
+                (self.folder / name).unlink(missing_ok=True)
         assert damaged is not None
         raise damaged
-
-    def _fetch(self, name: str) -> None:
-        path = self.folder / name
-        if path.is_file():
-            return
-        arriving = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            _download(self._elsewhere[name], arriving)
-            arriving.replace(path)
-        finally:
-            arriving.unlink(missing_ok=True)
 
     def forget(self, shard: int) -> None:
         """Remove what was fetched of a shard; whoever has it mapped can go on reading."""
@@ -86,9 +87,27 @@ class ShardFiles:
             (self.folder / name).unlink(missing_ok=True)
 
 
-def _download(url: str, path: Path) -> None:
-    files, place = file_system(url)
-    try:
-        ask(url, lambda: files.get_file(place, str(path)))
-    except CorpusError as error:
-        raise NotThere(f"a shard of the tokens cannot be brought: {error}") from error
+class BroughtShards(Sequence[npt.NDArray[Any]]):
+    """The ids of all shards of a split, each brought when it is first asked for and kept from then on."""
+
+    def __init__(self, files: ShardFiles) -> None:
+        self._files = files
+        self._brought: dict[int, npt.NDArray[Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self._files.rows)
+
+    @overload
+    def __getitem__(self, shard: int) -> npt.NDArray[Any]: ...
+    @overload
+    def __getitem__(self, shard: slice) -> list[npt.NDArray[Any]]: ...
+    def __getitem__(self, shard: int | slice) -> npt.NDArray[Any] | list[npt.NDArray[Any]]:
+        """
+        Raises:
+            NotThere, DamagedShard: as :meth:`ShardFiles.bring`.
+        """
+        if isinstance(shard, slice):
+            return [self[index] for index in range(len(self))[shard]]
+        if shard not in self._brought:
+            self._brought[shard] = self._files.bring(shard)
+        return self._brought[shard]

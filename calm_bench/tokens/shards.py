@@ -17,8 +17,8 @@ from calm_bench.corpora import SPLITS, Split
 from calm_bench.corpora.mixture import WrittenMixture, read_mixture
 from calm_bench.published_parts import RECORD, PartMapper, in_this_process, link, remove_unfinished_parts
 from calm_bench.tokens.earlier_ids import folders_of, write_index
+from calm_bench.tokens.manifest import FORMAT, MANIFEST
 from calm_bench.tokens.pack import ShardFound, Taken, listed, shards_of, take, write_ends, write_shard
-from calm_bench.tokens.stream import FORMAT, MANIFEST
 from calm_bench.tokens.token_part import TokenPartFound, make_tokenizer, token_parts, write_token_part
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calm_bench.opening import open_autoencoder
@@ -17,6 +18,7 @@ from pipelines.store.store import Store
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from torch import Tensor
 
     from calm_bench.autoencoder.probe import AccuracyAt, Probes
 
@@ -48,13 +50,17 @@ def probe_model(
 
     autoencoder = open_autoencoder(model.folder, device, model.autoencoder)
     experiment, graph = prepare_text(model, store, overrides)
-    stream = read_text("tokens", graph, store, lambda folder: TokenStream.open(folder, experiment.evaluation.split))
+
+    def read(folder: Path) -> tuple[TokenStream, Tensor]:
+        stream = TokenStream.open(folder, experiment.evaluation.split)
+        return stream, windows(stream, autoencoder.span, None).tokens
+
+    stream, chunks = read_text("tokens", graph, store, read)
     if stream.vocab_size > autoencoder.vocab_size:
         raise ConfigurationError(
             f"the tokenizer has {stream.vocab_size} tokens, the autoencoder of {model.folder} only "
             f"{autoencoder.vocab_size}: it is not the model's; --tokenizer names another"
         )
-    chunks = windows(stream, autoencoder.span, None).tokens
     try:
         return probe(autoencoder, chunks, seed, max_tokens or PROBE_TOKENS)
     except ValueError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from calm_bench.config import Corpus, Evaluation, Experiment, Samples
 from calm_bench.devices import set_tf32
@@ -13,7 +13,7 @@ from calm_bench.overrides import ConfigurationError, assign, parse_assignment, v
 from calm_bench.problems import check_path
 from pipelines.scoring.evaluation_report import ScoredText
 from pipelines.scoring.models import TrainedModel, is_transformers_model
-from pipelines.scoring.stored_text import make_text, read_text
+from pipelines.scoring.stored_text import make_text, read_text, text_folder
 from pipelines.store.kept_corpus import corpus_identity_in
 from pipelines.store.store import Store
 from pipelines.study.graph import stages_for
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from evals.samplers import Sampler
     from evals.task_score import TaskScore
 
+Found = TypeVar("Found")
 SETTABLE = ("corpus", "evaluation")
 TEXT_POSITIONS = 16
 """Positions of each document where words or bytes are counted: more documents tell more than more positions."""
@@ -113,10 +114,14 @@ class Scoring:
     @cached_property
     def stream(self) -> TokenStream:
         """The tokens of the split that is scored."""
+        return self._read(lambda stream: stream)
+
+    def _read(self, work: Callable[[TokenStream], Found]) -> Found:
+        """What ``work`` makes of the tokens of the split that is scored; those that are damaged are made anew first."""
         from calm_bench.tokens import TokenStream
 
         split = self.experiment.evaluation.split
-        return read_text("tokens", self._graph, self._store, lambda folder: TokenStream.open(folder, split))
+        return read_text("tokens", self._graph, self._store, lambda folder: work(TokenStream.open(folder, split)))
 
     @property
     def text(self) -> ScoredText:
@@ -157,7 +162,9 @@ class Scoring:
         """
         from evals.evaluate import evaluate_brierlm
 
-        return evaluate_brierlm(self.sampler, self.stream, self.protocol(protocol), progress)
+        # Files of an object store come while they are read, and only then are seen to be damaged.
+        settings = self.protocol(protocol)
+        return self._read(lambda stream: evaluate_brierlm(self.sampler, stream, settings, progress))
 
     def text_brierlm(
         self, unit: Literal["words", "bytes"], progress: Callable[[int, int], None] | None = None
@@ -203,7 +210,7 @@ class Scoring:
         corpus = self.experiment.corpus
         metadata = {
             "corpus": corpus.model_dump(mode="json"),
-            "corpus_folder": str(self._store.fetch(self._graph["corpus"])),
+            "corpus_folder": str(text_folder("corpus", self._graph, self._store)),
         }
         return run_tasks(self._lm(settings), specifications, limit, metadata, remark)
 
@@ -217,7 +224,7 @@ class Scoring:
         from pipelines.study.kinds.samples import prompts_of, write_texts
 
         settings = settings or Samples()
-        prompts = prompts_of(self.stream, settings.num_prompts, settings.prompt_tokens)
+        prompts = self._read(lambda stream: prompts_of(stream, settings.num_prompts, settings.prompt_tokens))
         seed = self.experiment.evaluation.seed
         written = []
         for temperature in settings.temperatures:

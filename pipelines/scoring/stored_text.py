@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from calm_bench.corpora import SPLITS
 from calm_bench.corpora.base import CorpusError
 from calm_bench.tokens.tokenizer import TokensError
 from pipelines.execution.run_stage import quarantine_damaged, run_stage
@@ -33,16 +34,23 @@ def make_text(graph: StageGraph, store: Store) -> None:
 def read_text(kind: str, graph: StageGraph, store: Store, read: Callable[[Path], Found]) -> Found:
     """What ``read`` finds in the folder of the stage of ``kind``; what is damaged is made anew first.
 
+    The folder of an object store's stage lacks its text: those files are brought that ``read`` reads, and stay.
+
     Raises:
         TokensError, CorpusError: the files are those that were published, and cannot be read.
         StageError: one of the stages cannot be made anew.
     """
     try:
-        return read(store.fetch(graph[kind]))
+        return read(text_folder(kind, graph, store))
     except (TokensError, CorpusError):
         damaged = quarantine_damaged([graph[each] for each in TEXT], store)
         if not damaged:
             raise
         warnings.warn(f"{'. '.join(damaged)}. It is made anew", stacklevel=2)
         make_text(graph, store)
-        return read(store.fetch(graph[kind]))
+        return read(text_folder(kind, graph, store))
+
+
+def text_folder(kind: str, graph: StageGraph, store: Store) -> Path:
+    """The folder of the stage of ``kind``, whose text may be kept elsewhere."""
+    return store.fetch_without(graph[kind], SPLITS)

@@ -57,11 +57,13 @@ class FinishedStages(Protocol):
             CorruptedStage: what is kept is not what was published.
         """
 
-    def fetch_without(self, stage: Stage, left_out: str, into: Path) -> Path:
-        """The folder of the finished stage, of which files whose names begin with ``left_out`` may be kept elsewhere.
+    def fetch_without(self, stage: Stage, left_out: tuple[str, ...], into: Path | None) -> Path:
+        """The folder of the finished stage, of which files may be kept elsewhere whose names begin as one of
+        ``left_out``.
 
         Args:
-            into: where the others go, if the stage is not on this machine; what was there is removed.
+            into: where the others go, if the stage is not on this machine; what was there is removed. None is the place
+                of the copies of stages, where they and what is brought of the rest stay.
 
         Raises:
             FileNotFoundError: the stage is not finished.

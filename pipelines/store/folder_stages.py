@@ -56,7 +56,7 @@ class FolderStages:
     def fetch(self, stage: Stage) -> Path:
         return self._workspace.folder(stage)
 
-    def fetch_without(self, stage: Stage, left_out: str, into: Path) -> Path:
+    def fetch_without(self, stage: Stage, left_out: tuple[str, ...], into: Path | None) -> Path:
         return self.fetch(stage)
 
     def summaries(self, stages: Iterable[Stage]) -> dict[Stage, Path]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from calm_bench.kept_elsewhere import keep_elsewhere
+from calm_bench.kept_elsewhere import ELSEWHERE, KeptFile, keep_elsewhere
 from pipelines.store import manifest
 from pipelines.store.errors import CorruptedStage
 from pipelines.store.integrity import RECORD, verify_folder
@@ -22,7 +22,9 @@ SMALL_BYTES = 2**20
 
 
 class LocalCache:
-    """The folders below ``root/stages``. A whole one appears by one rename; one without its record is a summary."""
+    """The folders below ``root/stages``. A whole one appears by one rename; one without its record is a summary, or it
+    says where what it lacks is kept.
+    """
 
     def __init__(self, objects: ObjectStore, root: Path, published: PublishedIndex) -> None:
         self._objects = objects
@@ -59,9 +61,9 @@ class LocalCache:
             _move(arriving, final)
         return final
 
-    def fetch_without(self, kind: str, identity: str, left_out: str, into: Path) -> None:
+    def fetch_without(self, kind: str, identity: str, left_out: tuple[str, ...], into: Path) -> None:
         """Put the files of the finished stage into the folder ``into``, in the place of what it held; those whose names
-        begin with ``left_out`` are not downloaded: ``into`` then says where they are kept.
+        begin as one of ``left_out`` are not downloaded: ``into`` then says where they are kept.
 
         Raises:
             FileNotFoundError: the stage is not finished.
@@ -73,7 +75,27 @@ class LocalCache:
         elsewhere = {name for name in found.files if name.startswith(left_out)}
         if problems := manifest.fetch(self._objects, prefix, found, into, found.files.keys() - elsewhere - {RECORD}):
             raise CorruptedStage(problems)
-        keep_elsewhere(into, {name: self._objects.uri(f"{prefix}/{found.files[name].object}") for name in elsewhere})
+        files = {name: found.files[name] for name in elsewhere}
+        keep_elsewhere(
+            into,
+            {name: KeptFile(self._objects.uri(f"{prefix}/{file.object}"), file.sha256) for name, file in files.items()},
+        )
+
+    def fetch_some(self, kind: str, identity: str, left_out: tuple[str, ...]) -> Path:
+        """The folder of the finished stage here, made by :meth:`fetch_without` where it is not; what is brought of the
+        rest stays in it.
+
+        Raises:
+            FileNotFoundError, CorruptedStage: as :meth:`fetch_without`.
+        """
+        final = self.folder(kind, identity)
+        if self.is_whole(kind, identity) or (final / ELSEWHERE).is_file():
+            return final
+        with self._incoming() as incoming:
+            arriving = incoming / kind / identity
+            self.fetch_without(kind, identity, left_out, arriving)
+            _move(arriving, final)
+        return final
 
     def prefetch(self, names: Iterable[str]) -> None:
         """Download the small files of the finished stages ``names``, many at once; what is here is left alone."""
@@ -107,9 +129,9 @@ def prefix_of(kind: str, identity: str) -> str:
 
 
 def _move(folder: Path, final: Path) -> None:
-    """Rename ``folder`` to ``final``, in the place of a summary; another process may have brought the same by now."""
+    """Rename ``folder`` to ``final``, in the place of less; another process may have brought the same by now."""
     final.parent.mkdir(parents=True, exist_ok=True)
-    if final.is_dir() and not (final / RECORD).is_file() and (folder / RECORD).is_file():
+    if final.is_dir() and _completeness(folder) > _completeness(final):
         with suppress(FileNotFoundError):
             final.rename(folder.with_name(f"{folder.name}-summary"))
     try:
@@ -117,3 +139,8 @@ def _move(folder: Path, final: Path) -> None:
     except OSError:
         if not final.is_dir():
             raise
+
+
+def _completeness(folder: Path) -> int:
+    """0 of a summary, 1 of a folder that says where the rest is kept, 2 of a whole one."""
+    return 2 if (folder / RECORD).is_file() else int((folder / ELSEWHERE).is_file())

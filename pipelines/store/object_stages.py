@@ -64,9 +64,11 @@ class ObjectStages:
     def fetch(self, stage: Stage) -> Path:
         return self._cache.fetch(stage.kind, stage.identity)
 
-    def fetch_without(self, stage: Stage, left_out: str, into: Path) -> Path:
+    def fetch_without(self, stage: Stage, left_out: tuple[str, ...], into: Path | None) -> Path:
         if self.is_whole(stage):
             return self.fetch(stage)
+        if into is None:
+            return self._cache.fetch_some(stage.kind, stage.identity, left_out)
         self._cache.fetch_without(stage.kind, stage.identity, left_out, into)
         return into
 

@@ -130,17 +130,19 @@ class Store:
         """
         return self._stages.fetch(stage)
 
-    def fetch_without(self, stage: Stage, left_out: str, into: str | Path) -> Path:
-        """The folder of the finished stage, of which files whose names begin with ``left_out`` may be kept elsewhere.
+    def fetch_without(self, stage: Stage, left_out: tuple[str, ...], into: str | Path | None = None) -> Path:
+        """The folder of the finished stage, of which files may be kept elsewhere whose names begin as one of
+        ``left_out``.
 
         Args:
-            into: where the others go, if the stage is not on this machine; what was there is removed.
+            into: where the others go, if the stage is not on this machine; what was there is removed. None is the place
+                of the copies of stages, where they and what is brought of the rest stay.
 
         Raises:
             FileNotFoundError: the stage is not finished.
             CorruptedStage: what is kept is not what was published.
         """
-        return self._stages.fetch_without(stage, left_out, Path(into))
+        return self._stages.fetch_without(stage, left_out, None if into is None else Path(into))
 
     def summaries(self, stages: Iterable[Stage]) -> dict[Stage, Path]:
         """Folders of those of ``stages`` that are finished, with their small files at least: all but weights and texts.

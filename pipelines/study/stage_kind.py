@@ -89,7 +89,7 @@ def in_one_piece(stage: Stage, results: Mapping[str, Mapping[str, Any]]) -> bool
     return False
 
 
-def reads_all(stage: Stage) -> Mapping[str, str]:
+def reads_all(stage: Stage) -> Mapping[str, tuple[str, ...]]:
     """What may stay elsewhere of the inputs of a stage that reads them whole: nothing."""
     return {}
 
@@ -148,7 +148,7 @@ class StageKind:
     in_parts: Callable[[Stage, Mapping[str, Mapping[str, Any]]], bool] = in_one_piece
     """``in_parts(stage, results)``: whether there is so much to do that other workers should do it in parts
     (``context.map_parts``), given the results of its inputs. The stage itself holds no CPU then."""
-    left_elsewhere: Callable[[Stage], Mapping[str, str]] = reads_all
+    left_elsewhere: Callable[[Stage], Mapping[str, tuple[str, ...]]] = reads_all
     """``left_elsewhere(stage)``: of inputs, by the names it knows them under, how the names of files begin that it does
     not read, or brings itself a few at a time (:mod:`calm_bench.kept_elsewhere`): they are not fetched from an object
     store for it."""

@@ -233,7 +233,7 @@ def test_tokens_of_elsewhere_cannot_name_shards_outside(tmp_path: Path) -> None:
 def test_shards_that_are_kept_elsewhere_are_not_brought_to_a_place_outside(tmp_path: Path) -> None:
     from calm_bench.config import Corpus, Markov, Tokens
     from calm_bench.corpora import write_corpus
-    from calm_bench.kept_elsewhere import NotThere, keep_elsewhere
+    from calm_bench.kept_elsewhere import KeptFile, NotThere, keep_elsewhere
     from calm_bench.tokens import write_tokens
     from calm_bench.tokens.shard_files import ShardFiles
 
@@ -245,7 +245,7 @@ def test_shards_that_are_kept_elsewhere_are_not_brought_to_a_place_outside(tmp_p
     for name in ("../written", str(tmp_path / "written")):
         manifest["splits"]["train"]["shards"][0]["file"] = name
         (folder / "manifest.json").write_text(json.dumps(manifest))
-        keep_elsewhere(folder, {name: theirs.as_uri()})
+        keep_elsewhere(folder, {name: KeptFile(theirs.as_uri())})
         with pytest.raises(NotThere, match="outside its folder"):
             ShardFiles(folder, "train").bring(0)
         assert not (tmp_path / "written").exists()

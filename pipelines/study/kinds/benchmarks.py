@@ -14,6 +14,7 @@ from evals.task_score import TaskScore
 from pipelines.common.numbers import printable
 from pipelines.study.changed_source import refuse_changed
 from pipelines.study.config import Execution
+from pipelines.study.kinds.enough_text import text_left_elsewhere
 from pipelines.study.kinds.language_model import language_model_experiment
 from pipelines.study.kinds.trained import load_trained
 from pipelines.study.row import FinishedStage, RowPart
@@ -104,5 +105,6 @@ BENCHMARKS = StageKind(
     changed=benchmarks_changed,
     impossible=benchmarks_impossible,
     row_part=benchmarks_row,
+    left_elsewhere=text_left_elsewhere,
     artifacts=(RESULT_FILE,),
 )

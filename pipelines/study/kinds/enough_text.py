@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from calm_bench.corpora import SPLITS
 from pipelines.study.stage import Stage
 
 
@@ -38,12 +39,12 @@ def _too_short_shards(stage: Stage, section: str) -> str | None:
     )
 
 
-def shards_left_elsewhere(stage: Stage, section: str) -> dict[str, str]:
+def shards_left_elsewhere(stage: Stage, section: str) -> dict[str, tuple[str, ...]]:
     """The text that the training of ``stage`` in ``section`` brings itself: that of which it holds a few shards."""
     training = stage.config[section].get("training", {})
-    return {"tokens": "train"} if training.get("shuffle_shards") is not None else {}
+    return {"tokens": ("train",)} if training.get("shuffle_shards") is not None else {}
 
 
-def training_text_left_elsewhere(stage: Stage) -> dict[str, str]:
-    """The text that a stage does without which reads held-out text only."""
-    return {name: "train" for name in ("corpus", "tokens") if name in stage.inputs}
+def text_left_elsewhere(stage: Stage) -> dict[str, tuple[str, ...]]:
+    """The text of a stage that reads some of it, whose files are brought when they are read."""
+    return {name: SPLITS for name in ("corpus", "tokens") if name in stage.inputs}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from calm_bench.memory import Memory, evaluation_memory
 from pipelines.common.numbers import clipped_with_error
 from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageCost
-from pipelines.study.kinds.enough_text import training_text_left_elsewhere
+from pipelines.study.kinds.enough_text import text_left_elsewhere
 from pipelines.study.kinds.trained import load_trained
 from pipelines.study.row import FinishedStage, RowPart
 from pipelines.study.stage import Interrupted, Stage
@@ -150,7 +150,7 @@ EVALUATION = StageKind(
     heading="Evaluations",
     revision=2,
     get_ready=import_scoring,
-    left_elsewhere=training_text_left_elsewhere,
+    left_elsewhere=text_left_elsewhere,
     cost=evaluation_cost,
     summary=evaluation_summary,
     row_part=evaluation_row,

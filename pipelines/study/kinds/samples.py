@@ -13,7 +13,7 @@ from calm_bench.fingerprint import folder_identity
 from calm_bench.memory import sampling_memory
 from pipelines.common.numbers import printable
 from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageCost
-from pipelines.study.kinds.enough_text import training_text_left_elsewhere
+from pipelines.study.kinds.enough_text import text_left_elsewhere
 from pipelines.study.kinds.generation_speed import WritingSpeed, chosen_speed, in_words
 from pipelines.study.kinds.trained import load_trained
 from pipelines.study.kinds.writing_statistics import in_words as in_words_beside_held_out
@@ -225,7 +225,7 @@ SAMPLES = StageKind(
     run_samples,
     heading="Samples of text",
     changed=samples_changed,
-    left_elsewhere=training_text_left_elsewhere,
+    left_elsewhere=text_left_elsewhere,
     cost=samples_cost,
     summary=samples_summary,
     row_part=samples_row,

@@ -12,7 +12,7 @@ from calm_bench.atomic import write_json
 from calm_bench.config import Trajectory
 from calm_bench.fingerprint import identity
 from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, UNKNOWN_COST, CostContext, StageCost
-from pipelines.study.kinds.enough_text import training_text_left_elsewhere
+from pipelines.study.kinds.enough_text import text_left_elsewhere
 from pipelines.study.kinds.evaluation import protocol_of, scoring_memory, text_is_too_short
 from pipelines.study.kinds.trained import load_trained
 from pipelines.study.stage import Interrupted, Stage
@@ -111,7 +111,7 @@ TRAJECTORY = StageKind(
     run_trajectory,
     heading="Models along training",
     scratch=("checkpoints", "points"),
-    left_elsewhere=training_text_left_elsewhere,
+    left_elsewhere=text_left_elsewhere,
     cost=trajectory_cost,
     refusal=text_is_too_short,
     summary=trajectory_summary,

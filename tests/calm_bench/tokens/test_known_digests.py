@@ -17,7 +17,7 @@ from calm_bench import known_digests
 from calm_bench.config import Tokens
 from calm_bench.known_digests import known_digest
 from calm_bench.tokens import TokensReport, TokenStream
-from calm_bench.tokens.stream import DamagedShard
+from calm_bench.tokens.manifest import DamagedShard
 
 Write = Callable[[list[str], Tokens], tuple[Path, TokensReport]]
 

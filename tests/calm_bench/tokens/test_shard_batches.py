@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from calm_bench.config import Tokens
-from calm_bench.kept_elsewhere import ELSEWHERE, NotThere, keep_elsewhere
+from calm_bench.kept_elsewhere import ELSEWHERE, KeptFile, NotThere, keep_elsewhere
 from calm_bench.tokens import DamagedShard, ShardBatches, TokensError, TokensReport, TokenStream
 from calm_bench.tokens.shard_batches import AHEAD
 from calm_bench.tokens.shard_cache import ShardCache
@@ -40,7 +40,7 @@ def far_folder(folder: Path, tmp_path: Path) -> Path:
     near.mkdir()
     (near / "manifest.json").write_text((far / "manifest.json").read_text())
     shards = sorted(path.relative_to(far).as_posix() for path in far.glob("train/shard-*.arrow"))
-    keep_elsewhere(near, {name: f"file://{far / name}" for name in shards})
+    keep_elsewhere(near, {name: KeptFile(f"file://{far / name}") for name in shards})
     return near
 
 
@@ -194,7 +194,7 @@ def test_a_shard_that_came_damaged_is_fetched_again(
     assert list(faults) == []
 
 
-@pytest.mark.parametrize("content", ["{", '{"format": 2, "files": {}}', "[]"])
+@pytest.mark.parametrize("content", ["{", '{"format": 1, "files": {}}', '{"format": 2, "files": {"a": "b"}}', "[]"])
 def test_a_list_of_places_that_cannot_be_read_is_named(far_folder: Path, content: str) -> None:
     (far_folder / ELSEWHERE).write_text(content)
     with pytest.raises(NotThere, match=ELSEWHERE):
