@@ -8,6 +8,7 @@ from typing import Any
 from pipelines.execution.executor import ExecutorError
 from pipelines.execution.ray_train import THREADS
 from pipelines.execution.same_code import ROOT
+from pipelines.execution.worker_process import allocator_settings
 from pipelines.store.provenance import PACKAGES
 from pipelines.study.config import Execution
 
@@ -48,6 +49,7 @@ def variables_for(execution: Execution) -> dict[str, str]:
         # A stage that declared no GPU must not see one, or its numbers would depend on where it lands.
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
         **THREADS,
+        **allocator_settings(),
         **_import_path(),
         **short_folder(),
     }
@@ -82,4 +84,5 @@ def _import_path() -> dict[str, str]:
 def travelling_code() -> dict[str, Any]:
     """A runtime environment that brings the three packages to nodes where they are not installed."""
     packages = [str(ROOT / name) for name in PACKAGES]
-    return {"py_modules": packages, "env_vars": {**THREADS, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}}
+    variables = {**THREADS, **allocator_settings(), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
+    return {"py_modules": packages, "env_vars": variables}

@@ -22,7 +22,7 @@ from calm_bench.training_options import TrainingOptions
 from pipelines.execution.failures import WorkerFailed, kernel_kills
 from pipelines.execution.same_code import DriverCode
 from pipelines.execution.worker_group import WorkerGroup
-from pipelines.execution.worker_process import StopFiles, prepare_process
+from pipelines.execution.worker_process import StopFiles, allocator_settings, prepare_process
 from pipelines.study.stage import Interrupted, Stage
 from pipelines.study.stage_context import StageContext
 from pipelines.study.stage_kind import StageKind
@@ -115,7 +115,7 @@ def _fit(group: WorkerGroup, job: _Job, kills_before: int) -> dict[str, Any]:
             # Ray's own notes: what a stage keeps is in its work folder.
             storage_path=notes,
             failure_config=train.FailureConfig(max_failures=0, max_preemption_failures=0),
-            worker_runtime_env={"env_vars": THREADS},
+            worker_runtime_env={"env_vars": {**THREADS, **allocator_settings()}},
             logging_config=train.LoggingConfig(log_level="ERROR"),
         )
         work: Any = _work

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -64,6 +65,16 @@ def import_modules(kind: StageKind) -> None:
         kind.get_ready()
 
 
+def allocator_settings() -> dict[str, str]:
+    """Environment in which torch's memory on a GPU grows where it lies, before it is initialised there.
+
+    Blocks of a fixed size leave gaps, which decide where most of a GPU is filled. What the user has set stays.
+    """
+    if any(name in os.environ for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")):
+        return {}
+    return {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+
+
 def prepare_process(kind: StageKind, device: str) -> str:
     """The device that ``device`` means here.
 
@@ -71,6 +82,7 @@ def prepare_process(kind: StageKind, device: str) -> str:
     """
     if not kind.uses_torch:
         return "cpu"
+    os.environ.update(allocator_settings())
     import_modules(kind)
     import torch
 
