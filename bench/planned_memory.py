@@ -2,11 +2,13 @@
 
     python -m bench.planned_memory
     python -m bench.planned_memory --activation-checkpointing
+    python -m bench.planned_memory --validation
 
 Tensors without data stand for the model: every operation of two micro-batches in bf16 is dispatched, nothing is
 computed, and the bytes that would be held are counted. The optimizer's two averages and the process are added alike on
 both sides. The second column is the largest number of sequences at once that ``execution.micro_batch=auto`` takes on a
-GPU of 80 GB.
+GPU of 80 GB. ``--validation`` counts a step's micro-batch as it is configured, the same sequences without gradients,
+and a whole batch without gradients, which is never computed at once.
 """
 
 from __future__ import annotations
@@ -14,11 +16,19 @@ from __future__ import annotations
 import argparse
 import warnings
 
-from calm_bench import blockwise
 from calm_bench.config import Experiment
 from calm_bench.memory import Memory
 from calm_bench.worker_memory import fitting_rows
-from tests.gpu.test_planned_memory import FAMILIES, HEADS, experiment, held, planned
+from tests.gpu.paper_sizes import (
+    FAMILIES,
+    HEADS,
+    TRAININGS,
+    as_on_a_gpu,
+    experiment,
+    held,
+    held_in_validation,
+    planned,
+)
 
 PRESETS = ["paper-s", "paper-m", "paper-l", "paper-xl"]
 SEQUENCES = [2, 16]
@@ -36,13 +46,7 @@ def measured(described: Experiment, kind: str, sequences: int, recomputes: bool)
     return held(described, kind, sequences, recomputes) + parts["optimizer"] + parts["process"]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--activation-checkpointing", action="store_true", help="layers are computed again")
-    again = parser.parse_args().activation_checkpointing
-    warnings.filterwarnings("ignore", message="Mismatch dtype")
-    for name in ("MAX_LOGITS", "CACHED_LOGITS"):
-        setattr(blockwise, name, blockwise.MAX_LOGITS_ON_GPU)
+def plans(again: bool) -> None:
     print("| training | fits 80 GB | " + " | ".join(f"GB at {n}, planned | tensors" for n in SEQUENCES) + " |")
     print("|---|---|" + "---|---|" * len(SEQUENCES))
     for preset in PRESETS:
@@ -60,6 +64,36 @@ def main() -> None:
             ]
             name = kind if kind == "autoencoder" else f"{preset} {kind}"
             print(f"| {name} | {fits} | {' | '.join(cells)} |", flush=True)
+
+
+def validations() -> None:
+    print("| paper-m | sequences | step, GB | validation, GB | a whole batch, GB |")
+    print("|---|---|---|---|---|")
+    for kind in TRAININGS:
+        described = experiment("paper-m", kind)
+        training = described.autoencoder.training if kind == "autoencoder" else described.model.training
+        rows = training.batch_size // training.gradient_accumulation
+        averages = planned(described, kind, rows).parts.parts["optimizer"]
+        found = [
+            held(described, kind, rows),
+            held_in_validation(described, kind, rows),
+            held_in_validation(described, kind, training.batch_size),
+        ]
+        cells = " | ".join(f"{(each + averages) / 1e9:.1f}" for each in found)
+        print(f"| {kind} | {rows} | {cells} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--activation-checkpointing", action="store_true", help="layers are computed again")
+    parser.add_argument("--validation", action="store_true", help="validations beside steps")
+    given = parser.parse_args()
+    warnings.filterwarnings("ignore", message="Mismatch dtype")
+    with as_on_a_gpu():
+        if given.validation:
+            validations()
+        else:
+            plans(given.activation_checkpointing)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from calm_bench.heads.schedule import (
     NUM_TIMES,
     Steps,
     clipped_cosine,
+    last_time,
     spaced_times,
     steps_through,
     zero_terminal_cosine,
@@ -43,10 +44,10 @@ class DiffusionHead(PureHead):
         self.learns_noise = config.objective == "noise"
         outputs = 2 * latent_size if self.learns_noise else latent_size
         self.network = AdaLNNetwork(config, hidden_size, latent_size, outputs)
-        alpha_bar = clipped_cosine() if self.learns_noise else zero_terminal_cosine()
+        schedule = clipped_cosine if self.learns_noise else zero_terminal_cosine
+        alpha_bar = schedule()
         self._every_time = steps_through(alpha_bar)
-        last = int((alpha_bar.sqrt() >= config.start).nonzero()[-1])
-        self.visited = spaced_times(last, config.num_steps)
+        self.visited = spaced_times(last_time(schedule, config.start), config.num_steps)
         self._visited_steps = steps_through(alpha_bar[self.visited])
 
     def noise(self, target_mean: Tensor, generator: Generator | None) -> HeadNoise:

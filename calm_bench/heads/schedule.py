@@ -6,7 +6,9 @@ computed in double precision (as the reference does) and kept in single.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +38,12 @@ def zero_terminal_cosine() -> Tensor:
     alpha_bar = (steps / NUM_TIMES * math.pi / 2).cos().square()
     alpha_bar[-1] = 0.0
     return alpha_bar
+
+
+@functools.cache
+def last_time(schedule: Callable[[], Tensor], start: float) -> int:
+    """The last time of ``schedule`` whose signal is at least ``start``, read off the table once."""
+    return int((schedule().sqrt() >= start).nonzero()[-1])
 
 
 def spaced_times(last: int, num_steps: int) -> Tensor:

@@ -91,9 +91,7 @@ class BlockDiffusionModel(ChunkLanguageModel):
         masked, weights = _masked(uniform, self.chunk_size)
         read = self.head(hidden, unit_embeddings(self.backbone, chunks), masked).flatten(0, 1)
         scale = torch.where(masked, weights[:, None], 0).flatten()
-        # A GPU would wait for the number of masked tokens, and a graph would depend on it.
-        fixed = tokens.is_cuda or torch.compiler.is_compiling()
-        chosen = _first_masked(masked) if fixed else masked.flatten().nonzero()[:, 0]
+        chosen = _first_masked(masked) if has_fixed_shapes(tokens) else masked.flatten().nonzero()[:, 0]
         summed = blockwise.weighted_cross_entropy(
             read[chosen], self.lm_head.weight, chunks.flatten()[chosen], scale[chosen]
         )
@@ -143,6 +141,12 @@ class BlockDiffusionModel(ChunkLanguageModel):
             tokens = tokens.scatter(1, positions, drawn.view(positions.shape))
             masked = masked.scatter(1, positions, False)
         return tokens
+
+
+def has_fixed_shapes(tokens: Tensor) -> bool:
+    """Whether a loss computes a fixed number of tokens: a GPU would wait for the number of masked ones, and a graph
+    would depend on it."""
+    return tokens.is_cuda or torch.compiler.is_compiling()
 
 
 def _masked(uniform: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.device_mesh import init_device_mesh
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from calm_bench import blockwise
 from calm_bench.flops import layer_parameters, parameter_count
 from calm_bench.lm.folder import build_language_model
 from calm_bench.memory import frozen_parameters
@@ -20,7 +19,8 @@ from calm_bench.training.autoencoder import untrained
 from calm_bench.training.distributed_group import DistributedGroup
 from calm_bench.worker_memory import divided_memory
 from tests.gpu.fake_memory import PeakBytes
-from tests.gpu.test_planned_memory import VOCAB_SIZE, WITHIN, experiment, planned
+from tests.gpu.paper_sizes import VOCAB_SIZE, as_on_a_gpu, experiment, planned
+from tests.gpu.test_planned_memory import WITHIN
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Mismatch dtype")]
 
@@ -30,13 +30,12 @@ WORKERS = 8
 @pytest.fixture(autouse=True)
 def workers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Seven others that are never there, and a GPU's blocks."""
-    for name in ("MAX_LOGITS", "CACHED_LOGITS"):
-        monkeypatch.setattr(blockwise, name, blockwise.MAX_LOGITS_ON_GPU)
     dist.init_process_group("fake", rank=0, world_size=WORKERS, store=FakeStore())
     # Made here, since it reads numbers, which tensors without data do not have.
     mesh = init_device_mesh("cpu", (WORKERS,))
     monkeypatch.setattr("torch.distributed.device_mesh.init_device_mesh", lambda *ignored: mesh)
-    yield
+    with as_on_a_gpu():
+        yield
     dist.destroy_process_group()
 
 
