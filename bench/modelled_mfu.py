@@ -1,48 +1,34 @@
 """The share of a GPU's peak that trainings would reach by a model of its kernels, at the paper's sizes; without a GPU.
 
     python -m bench.modelled_mfu
+    python -m bench.modelled_mfu --activation-checkpointing
 
-Every operation of a micro-batch, forward and backward in bf16, is dispatched for tensors without data, and takes the
-slower of its FLOPs at 70 % of the peak for products (35 and 28 % for attention, forward and backward) and of its bytes
-at 85 % of the bandwidth, at least 2.5 µs; the CPU launches one in 6 µs. *As it is*, every operation is a kernel.
-*Compiled*, all that lies between two products is one, which reads what was made before it and writes what is used
-after it: the bound of what a compiler can fuse, with every tensor that eager code keeps for its backward pass.
-
-The GPU is an H100 by its data sheet: 989 TFLOP/s in bf16 and 3.35 TB/s. No GPU has confirmed the model. MFU is the
-FLOPs of :mod:`calm_bench.flops` a second over the peak.
+A micro-batch, forward and backward in bf16, by :mod:`tests.gpu.roofline`. MFU is the FLOPs of :mod:`calm_bench.flops` a
+second over the peak. ``--activation-checkpointing`` tells what layers cost that are computed again.
 """
 
 from __future__ import annotations
 
+import argparse
 import warnings
-import weakref
-from dataclasses import dataclass, field
-from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from calm_bench import blockwise
 from calm_bench.config import Experiment
 from calm_bench.flops import autoencoder_training_flops, training_flops
-from calm_bench.lm.folder import build_language_model
-from calm_bench.training.autoencoder import training_loss, untrained
-from tests.gpu.test_planned_memory import VOCAB_SIZE, experiment
+from tests.gpu.paper_sizes import VOCAB_SIZE, as_on_a_gpu, built, experiment, tokens_of
+from tests.gpu.roofline import PEAK, Roofline
 
-PEAK, BANDWIDTH = 989e12, 3.35e12
-OF_PRODUCTS, OF_BANDWIDTH = 0.70, 0.85
-OF_ATTENTION, OF_ATTENTION_BACKWARD = 0.35, 0.28
-LEAST_S, LAUNCH_S = 2.5e-6, 6e-6
-"""Seconds of the smallest kernel, and of the CPU for each."""
 TRAININGS = [
     ("paper-m", "energy", 16),
     ("paper-m", "flow", 16),
+    ("paper-m", "diffusion", 16),
     ("paper-m", "shortcut", 16),
     ("paper-m", "patch", 16),
     ("paper-m", "multi_token", 16),
+    ("paper-m", "block_diffusion", 16),
     ("paper-l", "energy", 8),
     ("paper-xl", "energy", 4),
     ("paper-s", "token", 32),
@@ -50,102 +36,6 @@ TRAININGS = [
     ("paper-m", "autoencoder", 8),
 ]
 """Presets, kinds, and sequences at once."""
-PRODUCTS = {"mm", "addmm", "addmm_", "bmm", "baddbmm", "linear"}
-IN_PLACE = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "detach", "lift_fresh", "alias"}
-"""Operations that no kernel serves, beside views."""
-
-
-@dataclass
-class Kernels:
-    """What a list of kernels takes."""
-
-    seconds: float = 0.0
-    count: int = 0
-
-    def add(self, flops: float, rate: float, num_bytes: float) -> None:
-        self.seconds += max(flops / rate, num_bytes / (OF_BANDWIDTH * BANDWIDTH), LEAST_S)
-        self.count += 1
-
-    @property
-    def wall(self) -> float:
-        """Seconds: the GPU's or those of launching, whichever is more."""
-        return max(self.seconds, LAUNCH_S * self.count)
-
-
-@dataclass
-class Run:
-    """Operations between two products, which one kernel could do."""
-
-    read: dict[int, int] = field(default_factory=dict)
-    """Bytes by storage, of tensors that were made before."""
-    made: dict[int, tuple[Any, int]] = field(default_factory=dict)
-    """Storages by key, weakly, and their bytes."""
-
-
-class Roofline(TorchDispatchMode):
-    """Counts what is computed inside, as it is and compiled."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.eager, self.compiled = Kernels(), Kernels()
-        self._run = Run()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
-        name = func._schema.name.split("::")[1]
-        given = [tensor for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
-        made = [tensor for tensor in tree_leaves(found) if isinstance(tensor, Tensor)]
-        if func.is_view or name in IN_PLACE or not made:
-            return found
-        num_bytes = sum(map(bytes_of, given)) + sum(map(bytes_of, made))
-        if name in PRODUCTS or "attention" in name:
-            self.end_run()
-            flops, share = cost(name, given, made)
-            self.eager.add(flops, share * PEAK, num_bytes)
-            self.compiled.add(flops, share * PEAK, num_bytes)
-        else:
-            self.eager.add(0.0, PEAK, num_bytes)
-            self._note(given, made)
-        return found
-
-    def _note(self, given: list[Tensor], made: list[Tensor]) -> None:
-        run = self._run
-        for tensor in given:
-            key = tensor.untyped_storage()._cdata
-            if key not in run.made:
-                run.read[key] = max(run.read.get(key, 0), bytes_of(tensor))
-        for tensor in made:
-            storage = tensor.untyped_storage()
-            run.made[storage._cdata] = (weakref.ref(storage), bytes_of(tensor))
-
-    def end_run(self) -> None:
-        """Count what was computed since the last product as one kernel."""
-        run, self._run = self._run, Run()
-        written = sum(count for storage, count in run.made.values() if storage() is not None)
-        if run.made:
-            self.compiled.add(0.0, PEAK, sum(run.read.values()) + written)
-
-
-def bytes_of(tensor: Tensor) -> int:
-    """Of the numbers in memory: expanded dimensions are stored once."""
-    count = tensor.element_size()
-    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
-        count *= size if stride else 1
-    return count
-
-
-def cost(name: str, given: list[Tensor], made: list[Tensor]) -> tuple[float, float]:
-    """FLOPs of a product, and the share of the peak at which it runs."""
-    if "attention" in name:
-        query, key = (given[1], given[2]) if "backward" in name else (given[0], given[1])
-        batch, heads, length, size = query.shape
-        # Two products forward and five backward, of which causality leaves half.
-        products = 5 if "backward" in name else 2
-        share = OF_ATTENTION_BACKWARD if "backward" in name else OF_ATTENTION
-        return products * batch * heads * length * key.shape[2] * size, share
-    first, second = given[-2:]
-    rows = first.numel() // first.shape[-1]
-    return 2.0 * rows * first.shape[-1] * second.shape[-1], OF_PRODUCTS
 
 
 def model_flops(described: Experiment, kind: str) -> float:
@@ -157,16 +47,11 @@ def model_flops(described: Experiment, kind: str) -> float:
     return training_flops(model, described.autoencoder if model.needs_autoencoder else None, VOCAB_SIZE, steps).total
 
 
-def counted(described: Experiment, kind: str, sequences: int) -> tuple[Roofline, int]:
+def counted(described: Experiment, kind: str, sequences: int, recomputes: bool = False) -> tuple[Roofline, int]:
     """The operations of one micro-batch, and its tokens."""
-    training = described.autoencoder.training if kind == "autoencoder" else described.model.training
     with FakeTensorMode():
-        tokens = torch.zeros((sequences, training.sequence_length), dtype=torch.long)
-        if kind == "autoencoder":
-            loss = training_loss(untrained(described, VOCAB_SIZE))
-        else:
-            inner = untrained(described, VOCAB_SIZE) if described.model.needs_autoencoder else None
-            loss = build_language_model(described.model, VOCAB_SIZE, inner, seed=0).loss
+        tokens = tokens_of(described, kind, sequences)
+        loss, _ = built(described, kind, recomputes)
         with torch.autocast("cpu", dtype=torch.bfloat16), Roofline() as roofline:
             value, _ = loss(tokens, Generator())
             value.backward()
@@ -174,10 +59,7 @@ def counted(described: Experiment, kind: str, sequences: int) -> tuple[Roofline,
     return roofline, tokens.numel()
 
 
-def main() -> None:
-    warnings.filterwarnings("ignore", message="Mismatch dtype")
-    for name in ("MAX_LOGITS", "CACHED_LOGITS"):
-        setattr(blockwise, name, blockwise.MAX_LOGITS_ON_GPU)
+def shares() -> None:
     print("| training | sequences | kernels | ms | MFU | kernels, compiled | ms | MFU |")
     print("|---" * 8 + "|")
     for preset, kind, sequences in TRAININGS:
@@ -190,6 +72,31 @@ def main() -> None:
         ]
         name = kind if kind == "autoencoder" else f"{preset} {kind}"
         print(f"| {name} | {sequences} | {' | '.join(cells)} |", flush=True)
+
+
+def costs_of_computing_again() -> None:
+    print("| training | sequences | FLOPs, times | as it is, times | compiled, times |")
+    print("|---" * 5 + "|")
+    for preset, kind, sequences in TRAININGS:
+        if kind == "autoencoder":
+            continue
+        described = experiment(preset, kind)
+        (plain, _), (again, _) = (counted(described, kind, sequences, recomputes) for recomputes in (False, True))
+        cells = [
+            f"{again.eager.flops / plain.eager.flops:.2f}",
+            f"{again.eager.wall / plain.eager.wall:.2f}",
+            f"{again.compiled.wall / plain.compiled.wall:.2f}",
+        ]
+        print(f"| {preset} {kind} | {sequences} | {' | '.join(cells)} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--activation-checkpointing", action="store_true", help="layers are computed again")
+    again = parser.parse_args().activation_checkpointing
+    warnings.filterwarnings("ignore", message="Mismatch dtype")
+    with as_on_a_gpu():
+        costs_of_computing_again() if again else shares()
 
 
 if __name__ == "__main__":

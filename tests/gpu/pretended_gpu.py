@@ -46,6 +46,10 @@ READS = {
 INDEXES = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_", "aten::_unsafe_index"}
 TAKES_NO_SCALAR = {"aten::cat", "aten::stack", "aten::gather", "aten::scatter", "aten::scatter_", "aten::index_select"}
 """Operations that do not take a number on the CPU among tensors of a GPU, as arithmetic does."""
+NO_KERNEL = {
+    *(f"aten::{name}" for name in ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")),
+    *(f"aten::{name}" for name in ("detach", "alias", "_local_scalar_dense", "lift_fresh")),
+}
 VIEWS_ON_CPU = {Tensor.numpy, Tensor.__array__, Tensor.__dlpack__, Tensor.data_ptr}
 
 
@@ -58,6 +62,8 @@ class PretendedGpu:
 
     def __init__(self) -> None:
         self.waits: Counter[str] = Counter()
+        self.kernels = 0
+        """Operations that computed something there; views and new memory are none."""
         self._storages: WeakValueDictionary[int, Any] = WeakValueDictionary()
         self._page_locked: WeakValueDictionary[int, Any] = WeakValueDictionary()
 
@@ -260,6 +266,8 @@ class _Kernels(TorchDispatchMode):
             on_gpu = self._on_gpu
             if on_gpu is None:
                 on_gpu = bool(here) if tensors else self._beside_gpu
+            if (here or on_gpu) and not func.is_view and name not in NO_KERNEL:
+                self.gpu.kernels += 1
             if on_gpu and not (name == "aten::copy_" and not self.gpu.holds(args[0])):
                 self.gpu.take(found)
         return found
