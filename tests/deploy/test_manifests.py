@@ -187,6 +187,13 @@ def test_images_build_from_what_is_there_in_the_tested_versions(path: Path) -> N
     assert re.search(r"^USER [1-9]\d*$", text, re.MULTILINE), "not as root, by number, so that Kubernetes can tell"
 
 
+def test_the_image_has_what_a_gpu_needs() -> None:
+    """torch.compile builds what launches its kernels; memory is not to be left in gaps."""
+    text = (DEPLOY / "Dockerfile").read_text().replace("\\\n", " ")
+    assert re.search(r"apt-get install .*\bgcc libc6-dev\b", text)
+    assert "PYTORCH_ALLOC_CONF=expandable_segments:True" in text
+
+
 def test_the_image_has_what_its_entry_says() -> None:
     """Extras whose packages are not pinned would give another image every day."""
     pinned = {name.lower().replace("_", "-") for name in _constraints()}

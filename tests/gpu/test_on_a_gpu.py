@@ -12,8 +12,9 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
+from calm_bench import blockwise
 from calm_bench.autoencoder import load_autoencoder
 from calm_bench.config import Experiment, LanguageModel
 from calm_bench.families.block_diffusion import most_masked
@@ -193,6 +194,25 @@ def test_speed_is_measured(gpu: PretendedGpu, kind: str) -> None:
     assert speed.step > 0
     if kind == "energy":
         assert autoencoder_speed(experiment(kind), VOCAB_SIZE, GPU, 0.01).step > 0
+
+
+def test_a_gpu_has_thousands_of_rows_in_a_block(gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a CPU has few: it would read the weights more often than multiply."""
+    rows: list[int] = []
+    softmax = blockwise._softmax
+
+    def noted(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        rows.append(len(logits))
+        return softmax(logits, targets)
+
+    monkeypatch.setattr(blockwise, "_softmax", noted)
+    monkeypatch.setattr(blockwise, "MAX_LOGITS", 8 * VOCAB_SIZE)
+    monkeypatch.setattr(blockwise, "MAX_LOGITS_ON_GPU", 64 * VOCAB_SIZE)
+    for device, expected in (("cpu", [8] * 16), (GPU, [64, 64])):
+        rows.clear()
+        model = language_model("token").to(device)
+        model.loss(torch.zeros((8, 17), dtype=torch.long, device=device))
+        assert rows == expected
 
 
 def test_every_head_is_gone_through() -> None:

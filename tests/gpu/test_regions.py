@@ -63,6 +63,35 @@ def test_layers_share_a_graph_and_the_loss_and_its_gradients_stay(kind: str) -> 
     assert graphs, "nothing is compiled"
 
 
+NETWORK = {"Layer.forward", "GatedBlock.forward", "AdaLNBlock.forward", "AdaLNFinal.forward"}
+ONE_STEP = {"Layer.forward", "GatedBlock.forward", "OneStepBlock.forward", "FinalLayer.forward"}
+COMPILED = {
+    "autoencoder": {"GatedBlock.forward", "_softmax"},
+    "token": {"Layer.forward", "_softmax"},
+    "patch": {"Layer.forward", "_softmax"},
+    "block_diffusion": {"Layer.forward", "_softmax"},
+    "multi_token": {"Layer.forward", "TokenHead.forward", "_softmax"},
+    "energy": {*ONE_STEP, "energy_terms"},
+    "drifting": ONE_STEP,
+    **dict.fromkeys(("diffusion", "diffusion of the noise", "flow", "shortcut", "mean_flow"), NETWORK),
+}
+
+
+@pytest.mark.parametrize("kind", ["autoencoder", *LANGUAGE_MODELS])
+def test_layers_blocks_of_heads_and_the_softmax_are_compiled(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: set[str] = set()
+
+    def compiled(function: Callable[..., Any], **settings: Any) -> Callable[..., Any]:
+        names.add(function.__qualname__)
+        return function
+
+    monkeypatch.setattr("calm_bench.regions.torch.compile", compiled)
+    _, loss = trained(kind)
+    with compiling(lambda graph, inputs: graph.forward):
+        loss(tokens(2), Generator().manual_seed(0))
+    assert names == COMPILED[kind]
+
+
 class SameBatch:
     """The same tokens at every step."""
 

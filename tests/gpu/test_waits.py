@@ -18,6 +18,7 @@ from calm_bench.sampling.continuations import sample_continuations
 from calm_bench.sampling.generate import generate_batch
 from calm_bench.seeding import generator
 from calm_bench.training.autoencoder import training_loss
+from calm_bench.training.checkpoint import Checkpoints, Counters
 from calm_bench.training.loop import Loop
 from calm_bench.training.task import Loss, TrainingTask
 from evals.estimators import Estimator, score_windows
@@ -108,6 +109,18 @@ def test_a_head_samples_without_a_wait(gpu: PretendedGpu, kind: str) -> None:
     gpu.waits.clear()
     model.head.sample(hidden, 2, generator(0, device=GPU))
     assert not gpu.waits
+
+
+def test_a_checkpoint_waits_once_for_its_copies(gpu: PretendedGpu, tmp_path: Path) -> None:
+    """Into page-locked memory, which is kept for the next one."""
+    loop = training("energy", tmp_path, 100, log_every=50)
+    loop.train_step()
+    checkpoints = Checkpoints(tmp_path / "saved")
+    for step in (1, 2):
+        gpu.waits.clear()
+        checkpoints.save(loop.trainee.module, loop.optimizer, Counters(step, 1.0, 0, {}, {}))
+        assert [where.partition(" at ")[0] for where in gpu.waits.elements()] == ["synchronize"]
+    checkpoints.join()
 
 
 def shallow(kind: str, num_layers: int) -> ChunkLanguageModel:

@@ -26,6 +26,11 @@ def test_a_run_shorter_than_its_warm_up_stays_below_the_peak() -> None:
     assert max(learning_rate(config, step, 5) for step in range(5)) < 0.5
 
 
+def test_a_step_is_one_kernel_for_all_weights() -> None:
+    optimizer = build_optimizer(nn.Linear(3, 3).named_parameters(), Training(num_steps=1))
+    assert all(group["fused"] for group in optimizer.param_groups)
+
+
 def test_only_matrices_decay() -> None:
     module = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))
     optimizer = build_optimizer(module.named_parameters(), Training(num_steps=1, learning_rate=0.1, weight_decay=0.5))

@@ -119,6 +119,15 @@ def gradients_between_micro_batches() -> tuple[int, int]:
     return _bytes(weight.grad for weight in weights if weight.grad is not None), _bytes(weights)
 
 
+def memories_of_gradients() -> int:
+    """In how many pieces of memory the gradients of two layers lie, of workers that hold the whole model each."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    group = DistributedGroup("ddp")
+    group.prepare(model, [], skips_parameters=False)
+    group.call(lambda: model(torch.ones(1, 4)).square().mean()).backward()
+    return len({weight.grad.untyped_storage().data_ptr() for weight in model.parameters() if weight.grad is not None})
+
+
 def formats_of_a_divided_model() -> tuple[list[str], list[str], list[str]]:
     """Of weights that are computed with, of gradients, and of weights that are kept: of two layers and one besides."""
     model = nn.Sequential(*(nn.Linear(4, 4, bias=False) for _ in range(3)))
@@ -270,6 +279,10 @@ def test_two_workers_compute_the_layers_of_a_divided_model_again(
     reference, whole = trainings.undisturbed("energy", **settings)
     assert (first.error, second.error) == ("", "")
     assert_alike(tmp_path, whole, first.result, reference, TOLERANCE[precision])
+
+
+def test_gradients_lie_in_the_memory_that_is_sent(run: Run) -> None:
+    assert run(memories_of_gradients) == [1, 1]
 
 
 def test_divided_layers_are_sent_in_bf16_and_their_gradients_summed_in_fp32(run: Run) -> None:
