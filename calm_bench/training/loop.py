@@ -79,6 +79,8 @@ class Loop:
         self.latest_loss: float | None = None
         self.validation: dict[str, float] = {}
         self.validated_at: int | None = None
+        self.arithmetic: list[str] = []
+        """What it was computed in, in the order of its runs (:mod:`calm_bench.arithmetic`)."""
 
     def run(self) -> Summary:
         """Train to the end of the budget; the model then has its averaged weights, where an average is kept.
@@ -97,6 +99,9 @@ class Loop:
 
     def _run(self) -> Summary:
         metrics_size = self._resume()
+        own = training_arithmetic(self.config.precision, self.device, self.backend is not None)
+        if self.arithmetic[-1:] != [own]:
+            self.arithmetic.append(own)
         with self._opened(metrics_size) as self.recorder:
             self.resumed_at, self.clock = self.step, time.perf_counter()
             self.elapsed_before = self.elapsed
@@ -138,6 +143,7 @@ class Loop:
             return 0
         self.step, self.elapsed = counters.step, counters.elapsed
         self.first_loss, self.latest_loss = counters.progress["first_loss"], counters.progress["latest_loss"]
+        self.arithmetic = list(counters.progress.get("arithmetic", []))
         self.averages.load_state_dict(counters.progress["averages"], self.device)
         if "alarm" in counters.progress:
             self.alarm.load_state_dict(counters.progress["alarm"])
@@ -288,6 +294,7 @@ class Loop:
             "latest_loss": self.latest_loss,
             "averages": self.averages.state_dict(),
             "alarm": self.alarm.state_dict(),
+            "arithmetic": self.arithmetic,
         }
         validation_loss = self.validation.get("loss") if self.validated_at == self.step else None
         counters = Counters(
@@ -323,7 +330,7 @@ class Loop:
             wall_time_s=self.elapsed,
             tokens_per_second=tokens / max(self.elapsed, 1e-9),
             plateau_steps=self.alarm.steps,
-            arithmetic=training_arithmetic(self.config.precision, self.device, self.backend is not None),
+            arithmetic=", then ".join(self.arithmetic),
         )
 
 

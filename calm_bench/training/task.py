@@ -87,4 +87,4 @@ class Summary:
     plateau_steps: int
     """Steps under the alarm of :mod:`calm_bench.training.plateau`; 0 for losses that it does not judge."""
     arithmetic: str
-    """Number format and device, of the process that ended it (:mod:`calm_bench.arithmetic`)."""
+    """Number format and device (:mod:`calm_bench.arithmetic`); all of them, where it went on in another."""

@@ -11,7 +11,15 @@ import pytest
 from calm_bench.family_registry import FAMILIES
 from calm_bench.heads import HEADS
 from calm_bench.training import loop
-from tests.calm_bench.training.tiny_trainings import FAMILIES_TRAINED, HEADS_TRAINED, STEPS, TRAINED, Trainings, cut
+from tests.calm_bench.training.tiny_trainings import (
+    FAMILIES_TRAINED,
+    HEADS_TRAINED,
+    STEPS,
+    TRAINED,
+    Trainings,
+    cut,
+    never,
+)
 
 CUTS = [
     ("killed", 3),  # before the first checkpoint
@@ -47,6 +55,18 @@ def test_in_half_precision_too(what: str, trainings: Trainings, tmp_path: Path) 
     settings = {"precision": "bf16", "gradient_accumulation": 2}
     cut(trainings.of(what, **settings), tmp_path, "stopped", 7)
     trainings.assert_ends_like_the_undisturbed(tmp_path, what, **settings)
+
+
+def test_one_that_goes_on_in_another_arithmetic_says_both(
+    trainings: Trainings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut(trainings.of("token"), tmp_path, "stopped", 5)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "training_arithmetic", lambda *settings: "bf16 on cuda")
+        cut(trainings.of("token"), tmp_path, "stopped", 6)
+        cut(trainings.of("token"), tmp_path, "stopped", 7)
+    result = trainings.of("token")(tmp_path, never)
+    assert result["arithmetic"] == "fp32 on cpu, then bf16 on cuda, then fp32 on cpu"
 
 
 @pytest.mark.parametrize("step", [1, 2, 6, 8, 10])
