@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from calm_bench.atomic import remove_unfinished
 from calm_bench.training.background import BackgroundWork
 from calm_bench.training.checkpoint_files import (
     CheckpointFiles,
@@ -135,10 +136,15 @@ class Checkpoints:
 
         A damaged one is passed over with a warning, one that was being written when its process ended without. Workers
         that share a training all read the one that the first of them has found, each its own part, however many had
-        written it.
+        written it. What was being written then is removed: it is as large as a checkpoint, and every kill leaves one.
         """
         workers = current_workers()
-        newest = self._newest_intact() if workers.is_first else None
+        newest = None
+        if workers.is_first:
+            newest = self._newest_intact()
+            if self.folder.is_dir():
+                # Nobody writes before all workers have been told where they go on.
+                remove_unfinished(self.folder, older_than_s=-1.0)
         step, count = (workers.told(number) for number in ((newest.step, newest.count) if newest else (0, 0)))
         if count == 0:
             return None

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
+import os
+import signal
 import threading
 from contextlib import nullcontext
 from pathlib import Path
@@ -129,6 +132,25 @@ def test_a_damaged_one_is_passed_over(tmp_path: Path, damage: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), before.parameters(), strict=True))
     _save(checkpoints, 3, 2.0)
     assert checkpoints.best() is not None
+
+
+def test_what_was_being_written_when_its_process_was_killed_is_removed(tmp_path: Path) -> None:
+    """A file of a checkpoint's size under a name of its own, which nobody ever asks for."""
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.restore(*_model(0.0)) is None, "there is no folder yet"
+    _save(checkpoints, 1)
+    process = multiprocessing.get_context("fork").Process(target=_killed_while_writing, args=(tmp_path,))
+    process.start()
+    process.join()
+    assert len([path for path in tmp_path.iterdir() if path.name.startswith(".")]) == 1
+    counters = checkpoints.restore(*_model(0.0))
+    assert counters is not None
+    assert counters.step == 1
+    assert _steps(tmp_path) == [1]
+
+
+def _killed_while_writing(folder: Path) -> None:
+    write_with(folder / "step-000000002.safetensors", lambda path: os.kill(os.getpid(), signal.SIGKILL))
 
 
 def test_older_ones_without_digest_are_warned_of(tmp_path: Path) -> None:
