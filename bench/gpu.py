@@ -1,87 +1,113 @@
-"""Energy training step at CALM-M's size on a GPU, in bf16: tokens per second, memory, and the share of the peak used.
+"""Everything that only a GPU can tell, in a quarter of an hour: is it right, how fast is it, what does it take.
 
-Once as it is and once with its regions compiled, as trainings there are (:mod:`calm_bench.regions`).
+    python -m bench.gpu                       # on one GPU, with models of the paper's sizes
+    python -m bench.gpu --device cpu          # the same lines on tiny models, to see that they run
+    python -m bench.gpu --only checks,steps   # some of the sections
+    python -m bench.gpu --peak 312e12         # a GPU that is not in the list of bench.gpu_rates, for its MFU
 
-    python -m bench.gpu
-    python -m bench.gpu --peak 312e12     # a GPU that is not in the list below
+Prints tables in Markdown as they get done, and keeps all of it in ``gpu.json`` and ``gpu.md`` (``--out``); what was
+found stays where the time runs out, or a part fails. Ends with 1 where a check does not hold or something failed.
 
-MFU is the FLOPs that the step needs by calm_bench.flops, a second, over the GPU's peak for dense bf16 products as its
-maker states it. Without a GPU it says so and ends.
+Besides torch it needs numpy, pydantic, safetensors and pyarrow, and a C compiler for what is compiled.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import gc
+import json
+import sys
 import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
-from calm_bench.autoencoder import Autoencoder
-from calm_bench.config import Autoencoder as AutoencoderConfig
-from calm_bench.config import LanguageModel
-from calm_bench.flops import training_flops
-from calm_bench.lm import Calm
-from calm_bench.lm.folder import build_language_model
-from calm_bench.presets import PRESETS
-from calm_bench.regions import backend_for, compiling
+from bench.gpu_checks import checks, compiled_checks
+from bench.gpu_device import Case, Device, Row
+from bench.gpu_rates import checkpoints, generation, machine, more_steps, scoring, steps, validation
 
-PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "RTX 4090": 165e12}
-"""Dense bf16 FLOPs a second."""
-BATCH, VOCABULARY, STEPS = 4, 128_256, 5
+SECTIONS: dict[str, Callable[[Device, float | None], list[Case]]] = {
+    "machine": machine,
+    "checks": checks,
+    "steps": steps,
+    "validation": validation,
+    "scoring": scoring,
+    "generation": generation,
+    "checkpoints": checkpoints,
+    "compiled": compiled_checks,
+    "more": more_steps,
+}
+"""What there may be no time for comes last."""
+MINUTES = 14.0
 
 
-def measure(model: Calm, length: int, backend: str | None) -> tuple[float, float, float]:
-    """Tokens a second (the median of the steps), peak memory in GB above the idle model, and the first loss."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=0.0, fused=True)
-    device = parameters[0].device
-    tokens = torch.randint(VOCABULARY, (BATCH, length), generator=torch.Generator().manual_seed(0)).to(device)
-    torch.cuda.reset_peak_memory_stats()
-    idle = torch.cuda.memory_allocated()
-    times, losses = [], []
-    for number in range(2 + STEPS):
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        generator = torch.Generator(device).manual_seed(number)
-        with torch.autocast("cuda", dtype=torch.bfloat16), compiling(backend):
-            loss = model.loss(tokens, generator)[0]
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-        losses.append(float(loss.detach()))
-    peak = torch.cuda.max_memory_allocated() - idle
-    return tokens.numel() / statistics.median(times[2:]), peak / 1e9, losses[0]
+def run(name: str, work: Callable[[], Row]) -> Row:
+    """The row of one case, or its error; the device is left empty."""
+    begun = time.perf_counter()
+    try:
+        found = {"": name, **work()}
+    except Exception as error:
+        traceback.print_exc()
+        found = {"": name, "error": f"{type(error).__name__}: {error}".splitlines()[0][:200]}
+    torch.compiler.reset()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return found | {"took, s": round(time.perf_counter() - begun, 1)}
+
+
+def markdown(section: str, rows: list[Row]) -> str:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [f"## {section}", "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    lines += [f"| {' | '.join(cell(row.get(name)) for name in columns)} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--device", default="cuda", help="cuda, or cpu to rehearse")
+    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, with commas")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="nothing is begun after so long")
     parser.add_argument("--peak", type=float, help="FLOPs a second of the GPU, dense bf16")
-    given = parser.parse_args().peak
-    if not torch.cuda.is_available():
-        print("There is no GPU here, so the table at CALM-M's size is skipped.")
-        return
-    name = torch.cuda.get_device_name()
-    peak = given or next((flops for part, flops in PEAKS.items() if part in name), None)
-    preset = PRESETS["paper-m"]
-    config = LanguageModel.model_validate(preset["model"])
-    sizes = AutoencoderConfig.model_validate(preset["autoencoder"])
-    length = config.training.sequence_length
-    flops = training_flops(config, sizes, VOCABULARY, length // config.chunk_size).total
-    print(f"{name}, torch {torch.__version__}; CALM-M, {BATCH} x {length} tokens, bf16, {flops:.3g} FLOPs a token")
-    torch.manual_seed(0)
-    inner = Autoencoder(sizes, config.chunk_size, VOCABULARY)
-    model = build_language_model(config, VOCABULARY, inner, seed=0).to("cuda")
-    assert isinstance(model, Calm)
-    for backend in dict.fromkeys((None, backend_for("cuda"))):
-        speed, memory, loss = measure(model, length, backend)
-        share = "" if peak is None else f"  MFU {speed * flops / peak:.1%} of {peak:.3g} FLOPs/s"
-        how = "as it is" if backend is None else "compiled"
-        print(f"{how}: {speed:,.0f} tokens/s  {memory:.1f} GB above the idle model  loss {loss:.4f}{share}")
-    if peak is None:
-        print("The GPU's peak is not known here: --peak FLOPS gives it, for the MFU")
+    parser.add_argument("--out", type=Path, default=Path(), help="folder of gpu.json and gpu.md")
+    given = parser.parse_args()
+    wanted = given.only.split(",")
+    if unknown := set(wanted) - SECTIONS.keys():
+        parser.error(f"there is no section {', '.join(sorted(unknown))}: there are {', '.join(SECTIONS)}")
+    if given.device != "cpu" and not torch.cuda.is_available():
+        sys.exit("There is no GPU here; --device cpu rehearses what would be measured.")
+    torch.set_num_threads(1 if given.device == "cpu" else torch.get_num_threads())
+    device, begun = Device(given.device), time.perf_counter()
+    model = torch.cuda.get_device_name() if device.is_gpu else "CPU"
+    found: dict[str, list[Row]] = {}
+    kept = {"device": model, "torch": torch.__version__, "begun": time.strftime("%Y-%m-%d %H:%M"), "sections": found}
+    given.out.mkdir(parents=True, exist_ok=True)
+    for section in wanted:
+        found[section] = []
+        for name, work in SECTIONS[section](device, given.peak):
+            if time.perf_counter() - begun > 60 * given.minutes:
+                found[section].append({"": name, "error": "left out: the time was over"})
+            else:
+                found[section].append(run(name, work))
+            print(json.dumps(found[section][-1], default=str), file=sys.stderr, flush=True)
+            (given.out / "gpu.json").write_text(json.dumps(kept, indent=1, default=str) + "\n")
+        print(markdown(section, found[section]), flush=True)
+    heading = f"{model}, torch {torch.__version__}, {kept['begun']}\n\n"
+    (given.out / "gpu.md").write_text(heading + "\n".join(markdown(*each) for each in found.items()))
+    rows = [row for each in found.values() for row in each]
+    failed = [row[""] for row in rows if "error" in row or row.get("holds") is False]
+    print(f"{len(rows)} rows in {time.perf_counter() - begun:.0f} s; failed: {', '.join(failed) or 'none'}")
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":
