@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from calm_bench.config import Training
+from calm_bench.row_noise import draw
 from calm_bench.training.loop import Loop
 from calm_bench.training.task import TrainingTask
 from calm_bench.training.workers import Share, SingleProcess, whole_shares
@@ -50,6 +51,27 @@ def test_windows_are_read_in_micro_batches_and_count_alike(num_windows: int, tmp
     seen.clear()
     assert loop.scores() == found
     assert [number for _, number in seen] == numbers, "and the same every time"
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3])
+def test_no_more_windows_are_held_at_once_than_sequences_in_a_step(micro_batch: int, tmp_path: Path) -> None:
+    """Pieces of a micro-batch, with its noise and its mean."""
+    held_out = torch.arange(24.0).view(8, 3)
+    seen: list[Tensor] = []
+
+    def scores(tokens: Tensor, noise: Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        seen.append(draw(torch.rand, (len(tokens), 1), 0, noise, "cpu"))
+        return tokens.mean() + seen[-1].mean(), {}
+
+    config = Training(num_steps=9, batch_size=8, sequence_length=3, gradient_accumulation=2)
+    task = TrainingTask(nn.Linear(1, 1), scores, scores, held_out, 1.0)
+    whole = Loop(task, NoBatches(), config, tmp_path, 0, "cpu", lambda: False).scores()
+    noise = torch.cat(seen)
+    seen.clear()
+    loop = Loop(task, NoBatches(), config, tmp_path, 0, "cpu", lambda: False, micro_batch=micro_batch)
+    assert loop.scores() == {"loss": pytest.approx(whole["loss"])}
+    assert max(map(len, seen)) <= micro_batch
+    assert torch.equal(torch.cat(seen), noise)
 
 
 class OneOfTwo(SingleProcess):
