@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from calm_bench.devices import set_tf32
 from calm_bench.opening import Vocabulary, open_network, open_vocabulary
 from calm_bench.overrides import ConfigurationError
 from pipelines.common.screen import bearable
@@ -41,6 +42,7 @@ def continue_texts(
     from calm_bench.sampling.generate import generate_batch
     from calm_bench.seeding import generator
 
+    set_tf32(device, True)
     vocabulary = open_vocabulary(model.folder, model.tokenizer)
     network = open_network(model.folder, device, model.autoencoder)
     encoded = [vocabulary.encode(_checked(prompt)) for prompt in prompts]

@@ -39,6 +39,13 @@ def model(tmp_path: Path) -> TrainedModel:
     return find_model(str(tmp_path), Store(tmp_path / "runs"))
 
 
+def test_texts_are_drawn_in_tf32_on_a_gpu(model: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, bool]] = []
+    monkeypatch.setattr("pipelines.scoring.generation.set_tf32", lambda *settings: asked.append(settings))
+    continue_texts(model, ["ab"], 2, 0, Decoding())
+    assert asked == [("cpu", True)]
+
+
 def test_what_is_streamed_is_what_is_returned(model: TrainedModel) -> None:
     written: list[str] = []
     said: list[str] = []
