@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -55,6 +56,22 @@ class HarnessSettings:
             raise ConfigurationError(f"max_length {self.max_length} is not a number of tokens to read")
 
 
+def room_of(max_length: int, chunk_size: int) -> int:
+    """``max_length`` in whole chunks, two at least."""
+    return max(2, max_length // chunk_size) * chunk_size
+
+
+def split_tokens(encode: Callable[[str], list[int]], context: str, continuation: str) -> tuple[list[int], list[int]]:
+    """The tokens of a context and of its continuation; space at the context's end belongs to the continuation."""
+    whole = encode(context + continuation)
+    if not continuation:
+        return whole, []
+    before = encode(context.rstrip())
+    # A token may reach over the border; then it belongs to the continuation.
+    shared = next((index for index, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b), len(before))
+    return whole[:shared], whole[shared:]
+
+
 class HarnessReader:
     """Reads prompts, continuations and whole texts for a model of ``chunk_size``."""
 
@@ -92,14 +109,7 @@ class HarnessReader:
         Raises:
             EvaluationError: it is longer than ``max_length`` leaves to be read.
         """
-        stripped = context.rstrip()
-        before = self._vocabulary.encode(stripped)
-        whole = self._vocabulary.encode(context + continuation)
-        # A token may reach over the border; then it belongs to the continuation.
-        shared = next((index for index, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b), len(before))
-        given, asked = whole[:shared], whole[shared:]
-        if not continuation:
-            given, asked = whole, []
+        given, asked = split_tokens(self._vocabulary.encode, context, continuation)
         size = self._chunk_size
         if len(asked) > self._room - size:
             raise EvaluationError(
@@ -134,8 +144,7 @@ class HarnessReader:
     @property
     def _room(self) -> int:
         """``max_length`` in whole chunks, two at least."""
-        size = self._chunk_size
-        return max(2, self._settings.max_length // size) * size
+        return room_of(self._settings.max_length, self._chunk_size)
 
     def _last(self, tokens: list[int], more: int) -> list[int]:
         """The last ``tokens`` that leave room for ``more``, with the same alignment of chunks."""

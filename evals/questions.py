@@ -18,8 +18,8 @@ from lm_eval.api.task import ConfigurableTask
 
 from calm_bench.registry import did_you_mean
 from evals.answer_labels import as_template, check_answer, check_contest, check_label, check_text
+from evals.answer_length import AnswerLimit
 from evals.generation_requests import read_request
-from evals.harness_reader import WHERE_LENGTH
 from evals.protocol import EvaluationError
 from evals.task_files import TaskFileError
 
@@ -78,11 +78,11 @@ WHERE = "calm_bench_where"
 """Key of a task's settings under which :class:`FileTask` is told the file."""
 
 
-def check_questions(task: Any, where: str, limit: int | None = None, longest: int | None = None) -> None:
+def check_questions(task: Any, where: str, limit: int | None = None, longest: AnswerLimit | None = None) -> None:
     """Look at the first ``limit`` questions of a task; tasks that are programs of their own are left alone.
 
     Args:
-        longest: bytes of a continuation that can be scored, where tokens are bytes.
+        longest: continuations that can be scored, where that is known.
 
     Equal or single choices are refused in a task file of one's own, which can be put right. Those of lm-eval's tasks
     are what others were scored on.
@@ -150,7 +150,7 @@ def _variables(template: str) -> list[str]:
 
 
 def _check_question(
-    task: ConfigurableTask, document: Mapping[str, Any], where: str, longest: int | None = None
+    task: ConfigurableTask, document: Mapping[str, Any], where: str, longest: AnswerLimit | None = None
 ) -> None:
     for setting in FIELDS:
         value = task.get_config(setting)
@@ -169,13 +169,14 @@ def _check_question(
     if kind == "loglikelihood" and not target:
         raise TaskFileError(f"{where}: doc_to_target is empty, so there is no continuation to score")
     if kind == "loglikelihood":
-        _check_length(task, [target], where, longest)
+        _check_length(task, text, [target], where, longest)
     has_choices = kind == "generate_until" and task.get_config("doc_to_choice") is not None
     if kind != "multiple_choice" and not has_choices:
         return
     choices = _choices(task, document, where)
     if kind == "multiple_choice":
-        _check_length(task, [str(target)] if isinstance(text, int) else choices, where, longest)
+        # Where the text is the choice, the target is what is asked after each.
+        _check_length(task, text, [str(target)] if isinstance(text, int) else choices, where, longest)
     check_text(task, document, text, where)
     if callable(task.get_config("process_results")):
         return  # which says itself what is right
@@ -188,16 +189,16 @@ def _check_question(
             check_contest(task, target, choices, where)
 
 
-def _check_length(task: ConfigurableTask, continuations: Sequence[str], where: str, longest: int | None) -> None:
+def _check_length(
+    task: ConfigurableTask, context: Any, continuations: Sequence[str], where: str, longest: AnswerLimit | None
+) -> None:
     if longest is None:
         return
     delimiter = str(task.get_config("target_delimiter") or "")
-    most = max(len(f"{delimiter}{continuation}".encode()) for continuation in continuations)
-    if most > longest:
-        raise TaskFileError(
-            f"{where}: an answer of {most} tokens (bytes) cannot be scored where {longest} are read of it at most: "
-            f"raise max_length ({WHERE_LENGTH})"
-        )
+    for continuation in continuations:
+        wrong = longest.fault(context if isinstance(context, str) else "", f"{delimiter}{continuation}")
+        if wrong is not None:
+            raise TaskFileError(f"{where}: {wrong}")
 
 
 def _choices(task: ConfigurableTask, document: Mapping[str, Any], where: str) -> Sequence[str]:

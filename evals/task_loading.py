@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ from evals.task_files import LOCAL_DATA, TaskFile, TaskFileError, TaskName, pars
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
 
+    from evals.answer_length import AnswerLimit
+
 _SURELY_MEANT = 0.8
 """Likeness of names from which a misspelt name is taken to mean one of our own tasks."""
 
@@ -32,7 +34,7 @@ def load_tasks(
     specifications: Sequence[str],
     metadata: Mapping[str, Any],
     limit: int | None = None,
-    longest: int | None = None,
+    longest: AnswerLimit | None = None,
     commits: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Any], TaskManager]:
     """What ``lm_eval.evaluate`` takes for tasks, and the manager that made it. Their questions have been looked at.
@@ -42,7 +44,7 @@ def load_tasks(
             to be read from there. Only names that are not ours make lm-eval index its 14.7 thousand tasks.
         metadata: given to every task.
         limit: questions of each task that will be asked.
-        longest: bytes of a continuation that can be scored, where tokens are bytes.
+        longest: continuations that can be scored, where that is known.
         commits: by the names of single tasks, those of the data sets of the hub that they are to read; others are
             the newest that can be had.
 
@@ -72,12 +74,16 @@ def load_tasks(
     return loaded, manager
 
 
-def check_tasks(specifications: Sequence[str], limit: int | None = None, longest: int | None = None) -> None:
+def check_tasks(
+    specifications: Sequence[str],
+    limit: int | None = None,
+    longest: Callable[[], AnswerLimit | None] = lambda: None,
+) -> None:
     """Refuse tasks that :func:`load_tasks` would refuse, or that cannot be scored; those that ship here are not loaded
     for it.
 
     Args:
-        limit, longest: as of :func:`load_tasks`.
+        limit, longest: as of :func:`load_tasks`; ``longest`` is asked for only where tasks are loaded.
 
     Raises:
         UnknownName, MissingData, TaskFileError: as :func:`load_tasks`.
@@ -87,7 +93,7 @@ def check_tasks(specifications: Sequence[str], limit: int | None = None, longest
     if any(specification not in shipped_tasks() for specification in specifications):
         from evals.rehearsal import rehearse
 
-        loaded, _ = load_tasks(specifications, {}, limit, longest)
+        loaded, _ = load_tasks(specifications, {}, limit, longest())
         rehearse({name: task for name, task in loaded["tasks"].items() if name not in shipped_tasks()}, limit)
 
 

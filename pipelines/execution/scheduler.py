@@ -231,7 +231,11 @@ class Scheduler:
             if stage not in self._waiting:
                 continue
             known = {name: self.results[source] for name, source in stage.inputs.items() if source in self.results}
-            reason = STAGE_KINDS.get(stage.kind).refusal(stage, known) if known else None
+            kind = STAGE_KINDS.get(stage.kind)
+            reason = kind.refusal(stage, known) if known else None
+            if reason is None and known:
+                folders = {name: self._store.folder(stage.inputs[name]) for name in known}
+                reason = kind.refusal_by_files(stage, folders)
             if reason is not None:
                 del self._waiting[stage]
                 self.errors[stage] = reason

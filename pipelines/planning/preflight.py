@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from calm_bench.config import Benchmarks, Tokens
 from calm_bench.folder_signs import judge_fault, model_fault, no_such_folder, tokenizer_fault
 from calm_bench.overrides import ConfigurationError
+from pipelines.planning.answer_limits import answer_limit
 from pipelines.study.config import Study, leaves
 from pipelines.study.graph import OWN_TOKENIZERS, hub_revision
 from pipelines.study.kinds.evaluation import MIN_WINDOWS
@@ -77,13 +79,14 @@ def check_study(study: Study, fetch: bool = False) -> list[str]:
     if fetch:
         _fetch_tokenizer(study.tokens)
     notes: dict[str, None] = {}
+    tokenizers = list(dict.fromkeys(_given(study, "tokens.tokenizer")))
     for benchmarks in _variants(study):
         if benchmarks.scorer is not None:
             # Of token models too, whose scores it does not enter: a misspelt word is nobody's intention.
             _check_scorer(benchmarks.scorer)
         if benchmarks.tasks:
             # What is needed for it takes seconds to import.
-            check_tasks(benchmarks.tasks, benchmarks.limit, _longest_continuation(study, benchmarks))
+            check_tasks(benchmarks.tasks, benchmarks.limit, partial(answer_limit, study, benchmarks, tokenizers))
         for reason in unkept([task_identity(task) for task in benchmarks.tasks]):
             notes[f"{reason}. Until then its scores are computed anew in every run"] = None
     return list(notes)
@@ -144,19 +147,6 @@ def _check_scorer(name: str) -> None:
 
     if name != EXACT:
         SCORERS.get(name)
-
-
-def _longest_continuation(study: Study, benchmarks: Benchmarks) -> int | None:
-    """Bytes of an answer that the models of the study can score; None where tokens are something else."""
-    from evals.harness_reader import HarnessSettings
-
-    if any(name != "bytes" for name in _given(study, "tokens.tokenizer")):
-        return None
-    length = benchmarks.max_length or HarnessSettings.max_length
-    # What no model can have is refused where it is tried.
-    sizes = [size for size in _given(study, "model.chunk_size") if isinstance(size, int) and size > 0]
-    # As evals.harness_reader has it: a chunk stands before the answer.
-    return min((max(2, length // size) * size - size for size in sizes), default=None)
 
 
 def _variants(study: Study) -> Iterator[Benchmarks]:

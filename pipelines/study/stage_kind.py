@@ -79,6 +79,11 @@ def plug_in_changed(stage: Stage) -> str | None:
     return None if is_same else f"the code of the kind of stage {stage.kind!r}"
 
 
+def never_refused_by_files(stage: Stage, folders: Mapping[str, Path]) -> str | None:
+    """The reason against a stage that any files of its inputs allow: none."""
+    return None
+
+
 def always_possible(stage: Stage, execution: Execution) -> None:
     """The reason against a stage that every configuration allows: none."""
     return
@@ -161,6 +166,10 @@ class StageKind:
     refusal: Callable[[Stage, Mapping[str, Mapping[str, Any]]], str | None] = never_refused
     """``refusal(stage, results)``: why it must fail, given the results of those of its inputs that are finished, by the
     names it knows them under; None if nothing is against it so far. Asked while other inputs are still to be made."""
+
+    refusal_by_files: Callable[[Stage, Mapping[str, Path]], str | None] = never_refused_by_files
+    """``refusal_by_files(stage, folders)``: as ``refusal``, given the folders of these inputs, of which an object store
+    may have left files elsewhere. It may take seconds, and is asked by the driver: answer once for equal questions."""
 
     # What it costs
     section: str = ""

@@ -15,6 +15,7 @@ import yaml
 from calm_bench.config import LanguageModel
 from calm_bench.lm import TokenModel
 from calm_bench.registry import UnknownName
+from calm_bench.tokens.bpe import BpeTokenizer
 from calm_bench.tokens.byte_tokenizer import ByteTokenizer
 from evals.benchmarks import run_tasks
 from evals.generation_requests import read_request
@@ -484,6 +485,15 @@ def test_answers_longer_than_what_is_read_are_refused_before_any_model_is_traine
     assert "where 96 are read" in str(told.value), "a chunk of four stands before it"
     check_study(Study.model_validate(settings | {"benchmarks": {"tasks": [str(path)], "max_length": 128}}))
     check_study(Study.model_validate(settings | {"tokens": {"tokenizer": "bpe"}}))
+    few, many = tmp_path / "few", tmp_path / "many"
+    BpeTokenizer.train(["xyz\n"] * 20, 260).save(few)
+    BpeTokenizer.train(["odd odd odd even\n"] * 20, 280).save(many)
+    with pytest.raises(TaskFileError, match=r"question 2: an answer of 1\d\d tokens .*benchmarks\.max_length"):
+        check_study(Study.model_validate(settings | {"tokens": {"tokenizer": str(few)}}))
+    check_study(Study.model_validate(settings | {"tokens": {"tokenizer": str(many)}}))
+    one = {"search": {"parameters": [{"name": "model", "choices": {"token": {"model.kind": "token"}}}]}}
+    almost = settings | one | {"benchmarks": {"tasks": [str(path)], "max_length": 122}}
+    check_study(Study.model_validate(almost))
     searched = {"search": {"parameters": [{"name": "model.chunk_size", "values": [1, 50, "two"]}]}}
     with pytest.raises(TaskFileError, match="where 50 are read"):
         check_study(Study.model_validate(settings | searched))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,47 @@ def benchmarks_changed(stage: Stage) -> str | None:
     return None
 
 
+def benchmarks_refusal(stage: Stage, folders: Mapping[str, Path]) -> str | None:
+    """Whether an answer is longer than the model can read, in tokens that were trained for the study; other tokenizers
+    are known before anything runs."""
+    tokens = stage.inputs["tokens"]
+    folder = folders.get("tokens")
+    if tokens.config["tokenizer"] != "bpe" or folder is None or not (folder / "tokenizer").is_dir():
+        return None
+    settings = Benchmarks.model_validate(stage.config["benchmarks"])
+    model = language_model_experiment(stage.inputs["language_model"]).model
+    asked = tuple(stage.settings.get("tasks", settings.tasks))
+    commits = tuple(stage.settings.get("commits", {}).items())
+    size = model.family.fixed_chunk_size or model.chunk_size
+    return _too_long(folder / "tokenizer", asked, commits, settings.limit, settings.max_length, size)
+
+
+@lru_cache(maxsize=64)
+def _too_long(
+    tokenizer: Path,
+    tasks: tuple[str, ...],
+    commits: tuple[tuple[str, str], ...],
+    limit: int | None,
+    max_length: int | None,
+    chunk_size: int,
+) -> str | None:
+    from calm_bench.tokens import load_tokenizer
+    from evals.answer_length import AnswerLimit
+    from evals.harness_reader import HarnessSettings
+    from evals.task_loading import load_tasks
+    from evals.tasks import shipped_tasks
+
+    foreign = [task for task in tasks if task not in shipped_tasks()]
+    if not foreign:
+        return None
+    longest = AnswerLimit(max_length or HarnessSettings.max_length, [chunk_size], [load_tokenizer(tokenizer)])
+    try:
+        load_tasks(foreign, {}, limit, longest, dict(commits))
+    except ConfigurationError as error:
+        return str(error)
+    return None
+
+
 def benchmarks_impossible(stage: Stage, execution: Execution) -> str | None:
     """Why the model cannot be asked: its family has no way to answer, or not by the scorer that is named."""
     from evals.scorer_choice import scorer_for
@@ -104,6 +146,7 @@ BENCHMARKS = StageKind(
     summary=benchmarks_summary,
     changed=benchmarks_changed,
     impossible=benchmarks_impossible,
+    refusal_by_files=benchmarks_refusal,
     row_part=benchmarks_row,
     left_elsewhere=text_left_elsewhere,
     artifacts=(RESULT_FILE,),

@@ -17,6 +17,7 @@ from pipelines.study.config import Study
 from pipelines.study.graph import stages_for
 from pipelines.study.kinds.evaluation import MIN_WINDOWS, text_is_too_short
 from pipelines.study.stage_kind import STAGE_KINDS
+from tests.evals.own_tasks import ROWS, write_task
 
 SETTINGS: tuple[str, ...] = (
     "corpus.source=markov",
@@ -70,6 +71,20 @@ def test_nothing_is_trained_for_it(tmp_path: Path) -> None:
     assert len(report.failed) == 1
     assert "scoring needs 3 windows of 8,192 tokens" in str(report.failed[0].error)
     assert sorted(path.name for path in (tmp_path / "stages").iterdir() if any(path.iterdir())) == ["corpus", "tokens"]
+
+
+@pytest.mark.slow
+def test_nothing_is_trained_for_an_answer_too_long_in_trained_tokens(tmp_path: Path) -> None:
+    rows = [{**row, "choices": ["even", "odd " * 30]} for row in ROWS]
+    tasks = f"benchmarks.tasks=[{write_task(tmp_path, rows=rows)}]"
+    settings = [*SETTINGS, f"execution.store={tmp_path / 'runs'}", "execution.backend=local", tasks]
+    study = resolve_study("smoke", [*settings, "tokens.tokenizer=bpe", "benchmarks.max_length=100"])
+    check_study(study)
+    with RunContext.of(study) as context:
+        report = run_and_report(study, Console(quiet=True), context=context)
+    assert "question 1: an answer of 121 tokens (bpe) cannot be scored where 99 are read" in str(report.failed[0].error)
+    stages = tmp_path / "runs" / "stages"
+    assert sorted(path.name for path in stages.iterdir() if any(path.iterdir())) == ["corpus", "tokens"]
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
