@@ -13,6 +13,14 @@ _MARKS = {
     b"\xfe\xff": "UTF-16",
 }
 """Byte order marks, the longer ones first."""
+_PACKED = {
+    b"\x1f\x8b": "gunzip",
+    b"PK\x03\x04": "unzip",
+    b"\x28\xb5\x2f\xfd": "unzstd",
+    b"\xfd7zXZ": "unxz",
+    b"BZh": "bunzip2",
+}
+"""First bytes of compressed files, and what unpacks them."""
 
 
 def misread_as(head: bytes) -> str | None:
@@ -33,6 +41,17 @@ def misread_as(head: bytes) -> str | None:
 def is_pointer(head: bytes) -> bool:
     """Whether a file is what Git leaves in place of one that Git LFS holds."""
     return head.startswith(LFS_POINTER)
+
+
+def packed_by(file: Path) -> str | None:
+    """The command that unpacks ``file``, where its first bytes are those of a compressed one.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with file.open("rb") as opened:
+        head = opened.read(HEAD_BYTES)
+    return next((command for mark, command in _PACKED.items() if head.startswith(mark)), None)
 
 
 def misread_file(file: Path, is_text: bool = True) -> str | None:

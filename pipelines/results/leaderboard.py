@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from calm_bench.errors import RunError
-from calm_bench.file_signs import misread_file
+from calm_bench.file_signs import misread_file, packed_by
 from pipelines.common.tables import csv_text
 from pipelines.results.entry import Entry
 from pipelines.results.pairing import Differences, differences
@@ -112,9 +112,11 @@ class Leaderboard:
             LeaderboardError: it is something else; says what.
         """
         try:
-            document = json.loads(text)
+            document = json.loads(text, object_pairs_hook=_each_once)
         except json.JSONDecodeError as error:
             raise LeaderboardError(f"not a leaderboard: not JSON ({error})") from error
+        except RecursionError as error:
+            raise LeaderboardError("not a leaderboard: JSON in JSON without end") from error
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise LeaderboardError(f'not a leaderboard: it lacks the line "format": "{FORMAT}"')
         if document.get("version") != VERSION:
@@ -138,6 +140,20 @@ class Leaderboard:
         return csv_text(rows, columns)
 
 
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, in which readers would take either of two values of one name.
+
+    Raises:
+        LeaderboardError: a name is given twice.
+    """
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise LeaderboardError(f"a damaged leaderboard: it gives {name[:80]!r} twice in one place")
+        found[name] = value
+    return found
+
+
 def read_board(path: Path) -> Leaderboard:
     """The leaderboard in a file.
 
@@ -147,7 +163,10 @@ def read_board(path: Path) -> Leaderboard:
     try:
         if (wrong := misread_file(path)) is not None:
             raise LeaderboardError(wrong)
-        return Leaderboard.from_json(path.read_text(encoding="utf-8"))
+        if (packed := packed_by(path)) is not None:
+            raise LeaderboardError(f"compressed: unpack it first, with {packed} FILE")
+        # Editors of other systems put a byte order mark before it.
+        return Leaderboard.from_json(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise LeaderboardError(f"{path} cannot be read: {error}") from error
     except LeaderboardError as error:

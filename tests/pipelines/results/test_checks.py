@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 from pipelines.app.cli import app
 from pipelines.results.checks import problems_of
 from pipelines.results.entry import Entry
-from pipelines.results.leaderboard import Leaderboard, read_board
+from pipelines.results.leaderboard import Leaderboard, LeaderboardError, read_board
 from pipelines.results.pooling import pooled
 
 Make = Callable[..., Entry]
@@ -66,3 +67,22 @@ def test_the_command_ends_by_what_it_found(make_entry: Make, tmp_path: Path) -> 
     assert "components give" in ended.output
     assert "other.json is not a leaderboard" in ended.output
     assert "\x1b[2J" not in ended.output
+
+
+def test_files_as_others_send_them(tmp_path: Path, make_entry: Make) -> None:
+    text = Leaderboard([make_entry()]).to_json()
+    path = tmp_path / "it's % \n é.json"
+    for written in (b"\xef\xbb\xbf" + text.encode(), text.replace("\n", "\r\n").encode()):
+        path.write_bytes(written)
+        assert len(read_board(path)) == 1
+    twice = text.replace('"trial":', '"brierlm": 99.0, "trial":', 1)
+    for sent, message in (
+        (gzip.compress(text.encode()), r"compressed: unpack it first, with gunzip FILE"),
+        (b"PK\x03\x04rest", "with unzip FILE"),
+        (text.encode("utf-16"), "iconv -f UTF-16"),
+        (twice.encode(), "it gives 'brierlm' twice"),
+        (b"[" * 100_000, "JSON in JSON without end"),
+    ):
+        path.write_bytes(sent)
+        with pytest.raises(LeaderboardError, match=message):
+            read_board(path)
