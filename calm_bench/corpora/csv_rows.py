@@ -15,6 +15,8 @@ class Row(NamedTuple):
     """None where it is too long."""
     line: int
     """The last line of the file that it takes."""
+    is_whole: bool = True
+    """False of one in which a quote opens that never closes: it took the rest of the file."""
 
 
 def csv_rows(text: TextIO, longest: int | None = None) -> Iterator[Row]:
@@ -32,7 +34,8 @@ def csv_rows(text: TextIO, longest: int | None = None) -> Iterator[Row]:
             if lines.overflowed:
                 break
             lines.begin_row()
-            yield Row(values, lines.number)
+            # A row that ends where a line does is given before the file is known to end.
+            yield Row(values, lines.number, not lines.ended)
         if lines.overflowed:
             lines.pass_over()
             yield Row(None, lines.number)

@@ -28,10 +28,17 @@ KINDS = {
 KINDS_IN_WORDS = (
     f"{', '.join(TEXT_SUFFIXES)} (each also with {', '.join(COMPRESSIONS)}), {' or '.join(BINARY_SUFFIXES)}"
 )
+CSV_READER = {"csv_reader": 2}
+"""Raised when rows of the same file become other documents; 2: rows that cannot be meant are left out."""
 CUT_OFF = "compressed file cut off or damaged, its rest unread after"
 READING_ERRORS = (OSError, EOFError, lzma.LZMAError, zlib.error)
 
 File = TypeVar("File", bound=InputFile, covariant=True)
+
+
+def reader_of(name: str) -> str:
+    """What stands beside the content of a file where its reader has changed what it makes of it."""
+    return f" {CSV_READER}" if format_of(name) == ".csv" else ""
 
 
 @dataclass(frozen=True)

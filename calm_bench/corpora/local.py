@@ -8,8 +8,8 @@ from typing import Any
 
 from calm_bench.config import Corpus
 from calm_bench.corpora.base import CorpusError
-from calm_bench.corpora.file_source import KINDS, KINDS_IN_WORDS, FilesFound, FileSource
-from calm_bench.corpora.input_file import LocalFile, kind_of
+from calm_bench.corpora.file_source import CSV_READER, KINDS, KINDS_IN_WORDS, FilesFound, FileSource, reader_of
+from calm_bench.corpora.input_file import LocalFile, format_of, kind_of
 from calm_bench.corpora.input_parts import PART_BYTES, Span
 from calm_bench.known_digests import known_digest
 from calm_bench.parallel_files import map_files
@@ -33,7 +33,9 @@ class LocalFiles(FileSource):
         for file, content in zip(files, map_files(content_digest, [file.path for file in files]), strict=True):
             digest.update(f"{kind_of(file.name)} {content}\n".encode())
             if kind_of(file.name) == ".txt" and file.size > PART_BYTES:
-                cut = {"text_part_bytes": PART_BYTES}
+                cut |= {"text_part_bytes": PART_BYTES}
+            if format_of(file.name) == ".csv":
+                cut |= CSV_READER
         return {"content": digest.hexdigest(), **cut}
 
 
@@ -47,7 +49,7 @@ class LocalFinder:
         return LocalFile(_root(config.source) / span.name, span.name)
 
     def digest(self, config: Corpus, span: Span) -> str:
-        return content_digest(_root(config.source) / span.name)
+        return f"{content_digest(_root(config.source) / span.name)}{reader_of(span.name)}"
 
 
 def find_local(config: Corpus) -> FilesFound[LocalFile]:

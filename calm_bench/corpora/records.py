@@ -24,6 +24,11 @@ PARQUET_BYTES = 16 * 2**20
 ARROW_FILE = b"ARROW1"
 OTHER_LANGUAGE = "another language (quality.languages)"
 TOO_LONG = "document above max_document_bytes"
+OPEN_QUOTE = "quote that never closes, the rest of its file unread"
+TOO_MANY = "row of more values than names"
+"""Commas of its text may stand there without quotes."""
+SEPARATORS = (";", "\t", "|")
+"""What stands between fields of CSV files where a comma is part of numbers."""
 BYTES_PER_ESCAPED_BYTE = 6
 """A byte of text is written in JSON with at most these many: ``\\u0041``."""
 OTHER_FIELDS_BYTES = 2**20
@@ -97,11 +102,32 @@ class Records:
         with io.TextIOWrapper(open_text(file), "utf-8", "surrogateescape", newline="") as text:
             rows = csv_rows(text, self._longest_record)
             header = next(rows, Row([], 0)).values or []
-            for values, line in rows:
+            self._check_header(file, header)
+            for values, line, is_whole in rows:
                 if values is None:
                     self._skipped.add(TOO_LONG, f"{name}:{line}")
+                elif not is_whole:
+                    self._skipped.add(OPEN_QUOTE, f"{name}:{line}")
+                elif len(values) > len(header):
+                    self._skipped.add(TOO_MANY, f"{name}:{line}")
                 elif values:
                     yield from self.text_of(dict(zip(header, values, strict=False)), f"{name}:{line}")
+
+    def _check_header(self, file: InputFile, header: list[str]) -> None:
+        """
+        Raises:
+            CorpusError: the field is named twice, or the names are separated by something else than commas.
+        """
+        if header.count(self._field) > 1:
+            raise CorpusError(f"{file} names the field {self._field!r} {header.count(self._field)} times: keep one")
+        if len(header) == 1 and self._field != header[0]:
+            for sign in SEPARATORS:
+                if sign in header[0]:
+                    raise CorpusError(
+                        f"{file} separates its fields by {sign!r}, and CSV is read by commas: python -c 'import csv, "
+                        f"sys; csv.writer(sys.stdout).writerows(csv.reader(sys.stdin, delimiter={json.dumps(sign)}))' "
+                        "< OLD > NEW writes it so"
+                    )
 
     def parquet_rows(
         self, file: InputFile, name: str, start: int = 0, stop: int | None = None, by_bytes: bool = False

@@ -10,8 +10,8 @@ from urllib.parse import unquote, urlsplit
 
 from calm_bench.config import Corpus
 from calm_bench.corpora.base import CorpusError
-from calm_bench.corpora.file_source import KINDS, KINDS_IN_WORDS, FilesFound, FileSource
-from calm_bench.corpora.input_file import kind_of
+from calm_bench.corpora.file_source import CSV_READER, KINDS, KINDS_IN_WORDS, FilesFound, FileSource, reader_of
+from calm_bench.corpora.input_file import format_of, kind_of
 from calm_bench.corpora.input_parts import PART_BYTES, Span
 from calm_bench.corpora.remote_file import RemoteFile, ask, described, file_system, remote_file
 
@@ -43,7 +43,9 @@ class RemoteFiles(FileSource):
         for file in find_remote(config.source).files:
             digest.update(f"{kind_of(file.name)} {file.name} {file.size} {file.version}\n".encode())
             if kind_of(file.name) == ".txt" and file.size > PART_BYTES:
-                cut = {"text_part_bytes": PART_BYTES}
+                cut |= {"text_part_bytes": PART_BYTES}
+            if format_of(file.name) == ".csv":
+                cut |= CSV_READER
         return {"url": config.source, "versions": digest.hexdigest(), **cut}
 
 
@@ -59,7 +61,7 @@ class RemoteFinder:
         return remote_file(url, span.name)
 
     def digest(self, config: Corpus, span: Span) -> str:
-        return f"{config.source} {span.version}"
+        return f"{config.source} {span.version}{reader_of(span.name)}"
 
 
 def find_remote(source: str) -> FilesFound[RemoteFile]:

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import random
+import shlex
 import subprocess
 import sys
 import tracemalloc
@@ -19,7 +20,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from calm_bench.config import Corpus, MixtureSource
-from calm_bench.corpora import CorpusReport, Skipped, read_documents, write_corpus
+from calm_bench.corpora import (
+    CorpusError,
+    CorpusReport,
+    Skipped,
+    corpus_dependencies,
+    read_documents,
+    write_corpus,
+)
 from calm_bench.corpora.csv_rows import csv_rows
 from calm_bench.corpora.json_values import TooLong, json_values
 from calm_bench.corpora.local import SOURCE
@@ -247,3 +255,53 @@ def test_tiny_documents_fit_into_memory(tmp_path: Path, millions: float, most: i
     documents, peak = peak_of(tmp_path / "a.jsonl", tmp_path / "out")
     assert documents == count
     assert peak < most
+
+
+@pytest.mark.parametrize(
+    ("content", "texts", "left_out"),
+    [
+        ("id,text\n1,Hello, world\n2,kept\n", ["kept"], {"row of more values than names": 1}),
+        ('text,id\nkept,1\n"open,2\nlost,3\n', ["kept"], {"quote that never closes, the rest of its file unread": 1}),
+        ('text,id\nan "inch" of it,1\n5" wide,2', ['an "inch" of it', '5" wide'], {}),
+        ('text,id\r\n"two\r\nlines",1\r\n"last",2', ["two\r\nlines", "last"], {}),
+    ],
+)
+def test_rows_of_csv_that_cannot_be_meant(
+    tmp_path: Path, content: str, texts: list[str], left_out: dict[str, int]
+) -> None:
+    (tmp_path / "a.csv").write_bytes(content.encode())
+    config = Corpus(source=str(tmp_path / "a.csv"), validation_fraction=0, test_fraction=0)
+    report = write_corpus(config, tmp_path / "out")
+    assert sorted(read_documents(tmp_path / "out", "train")) == sorted(texts)
+    assert report.skipped == left_out
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("text,id,text", "names the field 'text' 2 times"),
+        ("id;text", r"separates its fields by ';'.*delimiter=\";\""),
+        ("id\ttext", r"separates its fields by '\\t'.*delimiter=\"\\t\""),
+    ],
+)
+def test_a_header_that_names_no_field_once(tmp_path: Path, header: str, message: str) -> None:
+    path = tmp_path / "a.csv"
+    sign = next(sign for sign in ";\t," if sign in header)
+    path.write_text(f"{header}\n{sign.join(['1', 'a', '3'][: header.count(sign) + 1])}\n")
+    config = Corpus(source=str(path), validation_fraction=0, test_fraction=0)
+    with pytest.raises(CorpusError, match=message) as told:
+        write_corpus(config, tmp_path / "out")
+    if "python -c" in str(told.value):
+        path.write_text(f'{header}\n1{sign}"a; b,\tc"\n')
+        command = str(told.value).partition("commas: python")[2].partition(" writes it so")[0]
+        command = command.replace("OLD", str(path)).replace("NEW", str(tmp_path / "new.csv"))
+        subprocess.run(f"{shlex.quote(sys.executable)}{command}", shell=True, check=True)
+        write_corpus(config.model_copy(update={"source": str(tmp_path / "new.csv")}), tmp_path / "out")
+        assert list(read_documents(tmp_path / "out", "train")) == ["a; b,\tc"]
+
+
+def test_how_csv_is_read_is_part_of_its_identity(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.jsonl"):
+        (tmp_path / name).write_text("text\n")
+    found = [corpus_dependencies(Corpus(source=str(tmp_path / name))) for name in ("a.csv", "b.jsonl")]
+    assert [one.get("csv_reader") for one in found] == [2, None]
