@@ -64,8 +64,12 @@ class InputFile(Protocol):
         """
         ...
 
-    def open_arrow(self) -> AbstractContextManager[Any]:
+    def open_arrow(self, mapped: bool = True) -> AbstractContextManager[Any]:
         """All of it as a file of pyarrow that can be read from anywhere.
+
+        Args:
+            mapped: where it lies on this machine, let what is read be the system's pages, which count as memory of
+                whoever looks at them, however long ago.
 
         Raises:
             OSError: it cannot be read; so may every later read.
@@ -109,11 +113,11 @@ class LocalFile:
         opened.seek(start)
         return opened
 
-    def open_arrow(self) -> AbstractContextManager[Any]:
+    def open_arrow(self, mapped: bool = True) -> AbstractContextManager[Any]:
         import pyarrow as pa
 
-        mapped: AbstractContextManager[Any] = pa.memory_map(str(self.path))
-        return mapped
+        opened: AbstractContextManager[Any] = pa.memory_map(str(self.path)) if mapped else pa.OSFile(str(self.path))
+        return opened
 
 
 def kind_of(name: str | Path) -> str:

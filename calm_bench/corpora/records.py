@@ -21,6 +21,8 @@ from calm_bench.registry import did_you_mean
 PARQUET_ROWS = 1024
 PARQUET_BYTES = 16 * 2**20
 """Of text that is held together, on average: so many rows, and ``PARQUET_ROWS`` at most."""
+FEW_ROWS = 32
+"""So few rows, of half a megabyte and more, are read one by one."""
 ARROW_FILE = b"ARROW1"
 OTHER_LANGUAGE = "another language (quality.languages)"
 TOO_LONG = "document above max_document_bytes"
@@ -142,10 +144,9 @@ class Records:
             CorpusError: it is no Parquet file.
         """
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         try:
-            with file.open_arrow() as opened, pq.ParquetFile(opened) as parquet:
+            with file.open_arrow(mapped=False) as opened, _parquet(opened, file.buffer_bytes) as parquet:
                 if by_bytes:
                     groups = _groups_between(parquet, start, stop)
                 else:
@@ -155,10 +156,16 @@ class Records:
                     self._lacking(parquet.schema_arrow.names, f"{name}:{first + 1}", _num_rows(parquet, groups))
                     return
                 columns = [column for column in self._columns if column in parquet.schema_arrow.names]
+                is_text = _is_text(parquet.schema_arrow.field(self._field).type)
                 for group in groups:
-                    rows = _rows_at_once(parquet.metadata.row_group(group), columns)
-                    yield from self._values(parquet.iter_batches(rows, [group], columns), name, first)
-                    first += parquet.metadata.row_group(group).num_rows
+                    described = parquet.metadata.row_group(group)
+                    if is_text and self._is_one_long_row(described):
+                        self._skipped.has_field = True
+                        self._skipped.add(TOO_LONG, f"{name}:{first + 1}")
+                    else:
+                        rows = _rows_at_once(described, columns)
+                        yield from self._values(parquet.iter_batches(rows, [group], columns), name, first)
+                    first += described.num_rows
         except (pa.ArrowException, UnicodeDecodeError) as error:
             raise CorpusError(f"{file} is not a readable Parquet file: {error}") from error
 
@@ -191,6 +198,15 @@ class Records:
                 yield from self._values((batch.select(columns) for batch in batches), name)
         except (pa.ArrowException, OSError) as error:
             raise CorpusError(f"{file} is not a readable Arrow file: {error}") from error
+
+    def _is_one_long_row(self, row_group: Any) -> bool:
+        """Whether a row group of Parquet is a single text above the limit, by its description.
+
+        A chunk holds a text once, and some writers put it into its statistics as the least and as the largest too.
+        """
+        if self._longest_text is None or row_group.num_rows != 1:
+            return False
+        return _bytes_of(row_group, [self._field]) > 4 * self._longest_text + OTHER_FIELDS_BYTES
 
     @property
     def _columns(self) -> list[str]:
@@ -251,17 +267,36 @@ def check_field(field: str, skipped: Skipped, source: str) -> None:
 
 def _rows_at_once(row_group: Any, columns: list[str]) -> int:
     """Rows of a Parquet file that are held together."""
+    num_bytes = max(1, _bytes_of(row_group, columns))
+    rows = min(PARQUET_ROWS, PARQUET_BYTES * int(row_group.num_rows) // num_bytes)
+    # A long row by itself takes a copy less than among others.
+    return rows if rows > FEW_ROWS else 1
+
+
+def _bytes_of(row_group: Any, columns: list[str]) -> int:
+    """Bytes of these columns before compression."""
     chunks = (row_group.column(number) for number in range(row_group.num_columns))
-    num_bytes = sum(int(chunk.total_uncompressed_size) for chunk in chunks if chunk.path_in_schema in columns)
-    return max(1, min(PARQUET_ROWS, PARQUET_BYTES * int(row_group.num_rows) // max(1, num_bytes)))
+    return sum(int(chunk.total_uncompressed_size) for chunk in chunks if chunk.path_in_schema in columns)
+
+
+def _parquet(opened: Any, buffer_bytes: int) -> Any:
+    """A Parquet file of which no more than a page of each column and a buffer are held, however long a row group is."""
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(opened, pre_buffer=False, buffer_size=buffer_bytes)
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _longer_than(limit: int | None, column: Any) -> Any:
     """Of each text of a column whether it has more bytes, told without reading it."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    if limit is None or not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+    if limit is None or not _is_text(column.type):
         return np.zeros(len(column), np.bool_)
     lengths = pc.binary_length(column).fill_null(0)
     return lengths.to_numpy(zero_copy_only=False) > limit

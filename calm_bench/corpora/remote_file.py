@@ -65,7 +65,7 @@ class RemoteFile:
     def open(self, start: int = 0) -> RemoteBytes:
         return RemoteBytes(self.url, self.size, start)
 
-    def open_arrow(self) -> AbstractContextManager[Any]:
+    def open_arrow(self, mapped: bool = True) -> AbstractContextManager[Any]:
         import pyarrow as pa
 
         opened: AbstractContextManager[Any] = pa.PythonFile(RemoteBytes(self.url, self.size, 0, needs_ranges=True), "r")

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -167,7 +168,28 @@ def test_long_rows_of_parquet_are_held_a_few_at_a_time(tmp_path: Path) -> None:
         peaks.append(pa.total_allocated_bytes() - before)
         assert document.text == texts[len(peaks) - 1]
     assert len(peaks) == 60
-    assert max(peaks) < 50_000_000
+    # A page, which is as long as its writer made it, here all of the rows; and of these some 16 MB.
+    assert max(peaks) < 90_000_000
+
+
+def test_a_text_that_is_a_row_group_of_its_own_is_left_out_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["short", "y" * 3_000_000, None, "x" * 1500, "last"]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", row_group_size=1)
+    read: list[int] = []
+    batches = pq.ParquetFile.iter_batches
+
+    def noted(self: pq.ParquetFile, rows: int, groups: list[int], columns: list[str]) -> Iterator[Any]:
+        read.extend(groups)
+        return batches(self, rows, groups, columns)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", noted)
+    found, report = written(tmp_path / "a.parquet", tmp_path / "out", max_document_bytes=1000)
+    assert found == ["short", "last"]
+    places = {TOO_LONG: ["a.parquet:2", "a.parquet:4"], "field 'text' is no text": ["a.parquet:3"]}
+    assert report.examples == places
+    assert read == [0, 2, 3, 4]
 
 
 class Slow(io.BytesIO):
@@ -224,26 +246,58 @@ def test_a_csv_that_ends_inside_a_quote_ends_there() -> None:
         assert len(rows) == 2
 
 
-TINY = r"""
+STAGES = r"""
 import re, sys
 from pathlib import Path
 from calm_bench.config import Corpus, Tokens
 from calm_bench.corpora import write_corpus
 from calm_bench.tokens import write_tokens
-source, out = sys.argv[1:]
+source, out, *stages = sys.argv[1:]
 report = write_corpus(Corpus(source=source), out + "/corpus")
-write_tokens(Tokens(), out + "/corpus", out + "/tokens")
+if "tokens" in stages:
+    write_tokens(Tokens(), out + "/corpus", out + "/tokens")
 # What getrusage tells begins with the process that started this one.
 kib = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]
 print(sum(report.documents.values()), int(kib) // 1024)
 """
 
 
-def peak_of(source: Path, out: Path) -> tuple[int, int]:
-    """Documents, and the peak memory in MiB of a process that makes corpus and tokens."""
-    found = subprocess.run([sys.executable, "-c", TINY, source, out], check=True, capture_output=True, text=True)
+def peak_of(source: Path, out: Path, *stages: str) -> tuple[int, int]:
+    """Documents, and the peak memory in MiB of a process that makes the corpus, and ``tokens`` where they are named."""
+    command = [sys.executable, "-c", STAGES, str(source), str(out), *stages]
+    found = subprocess.run(command, check=True, capture_output=True, text=True)
     documents, peak = found.stdout.split()
     return int(documents), int(peak)
+
+
+def test_a_large_row_group_is_not_held(tmp_path: Path) -> None:
+    """Of texts that do not compress, so that what is read of the file is as much as the texts."""
+    length, count = 3000, 50_000
+    letters = np.random.default_rng(0).integers(97, 122, length * count, dtype=np.uint8)
+    bounds = np.arange(0, length * (count + 1), length, dtype=np.int32)
+    texts = pa.Array.from_buffers(pa.string(), count, [None, pa.py_buffer(bounds), pa.py_buffer(letters)])
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", row_group_size=count)
+    assert pq.read_metadata(tmp_path / "a.parquet").num_row_groups == 1
+    documents, peak = peak_of(tmp_path / "a.parquet", tmp_path / "out")
+    assert documents == count
+    assert peak < 220
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("rows", "most"), [(201, 2300), (1, 250)], ids=["among others", "alone"])
+def test_a_giant_of_parquet_takes_four_times_itself_or_nothing(tmp_path: Path, rows: int, most: int) -> None:
+    """Whatever its page holds is read with it: what pyarrow reads of a page, and unpacks, is held whole."""
+    texts = [f"a text {number}" for number in range(100)]
+    table = pa.table({"text": [*texts, "x" * 500_000_000, *texts]})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=rows)
+    del table
+    command = [sys.executable, "-c", STAGES.replace("source=source", "source=source, max_document_bytes=10**6")]
+    found = subprocess.run(
+        [*command, tmp_path / "a.parquet", tmp_path / "out"], check=True, capture_output=True, text=True
+    )
+    documents, peak = map(int, found.stdout.split())
+    assert documents == 200
+    assert peak < most
 
 
 @pytest.mark.parametrize(("millions", "most"), [(0.5, 220), pytest.param(10, 700, marks=pytest.mark.long)])
@@ -252,7 +306,7 @@ def test_tiny_documents_fit_into_memory(tmp_path: Path, millions: float, most: i
     with (tmp_path / "a.jsonl").open("w") as out:
         for begin in range(0, count, 100_000):
             out.write("".join(f'{{"text": "{number:x}"}}\n' for number in range(begin, begin + 100_000)))
-    documents, peak = peak_of(tmp_path / "a.jsonl", tmp_path / "out")
+    documents, peak = peak_of(tmp_path / "a.jsonl", tmp_path / "out", "tokens")
     assert documents == count
     assert peak < most
 
