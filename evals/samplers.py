@@ -195,15 +195,16 @@ class ModelSampler:
         from calm_bench.sampling.continuations import sample_continuations
 
         self._check_decoder()
-        drawn = sample_continuations(
-            self._model,
-            torch.from_numpy(windows),
-            positions,
-            num_samples,
-            horizon,
-            self._generators(seeds),
-            None if targets is None else torch.from_numpy(targets),
-        )
+        with torch.inference_mode():
+            drawn = sample_continuations(
+                self._model,
+                torch.from_numpy(windows),
+                positions,
+                num_samples,
+                horizon,
+                self._generators(seeds),
+                None if targets is None else torch.from_numpy(targets),
+            )
         continuations: Integers = drawn.cpu().numpy()
         return continuations
 
@@ -236,9 +237,10 @@ class ModelSampler:
         if not isinstance(self._model, ExactModel):
             raise ValueError("the model has no probabilities; only samples can score it")
         text, generators = torch.from_numpy(windows), self._generators(seeds)
-        traced = trace_continuations(
-            self._model, text, positions, num_samples, horizon, generators, squared, not squared
-        )
+        with torch.inference_mode():
+            traced = trace_continuations(
+                self._model, text, positions, num_samples, horizon, generators, squared, not squared
+            )
         target, tokens, collision = (part.cpu().numpy() for part in traced)
         return Traces(target.astype(np.float64), tokens, collision.astype(np.float64))
 
@@ -257,7 +259,7 @@ class ModelSampler:
             return torch.cat(parts, dim=1).transpose(0, 1)  # [rows, count, K]
 
         self._check_decoder()
-        with torch.no_grad():
+        with torch.inference_mode():
             reader = Reader(self._model, texts)
             chunks = [draw(reader.hidden, num_samples, generators).flatten(0, 1)]  # [C * S, K]
             if horizon > self.chunk_size:
