@@ -10,6 +10,8 @@ PART_LOGITS = 1 << 22
 again and again."""
 DRAWN_LOGITS = 1 << 20
 """Logits of a part that is drawn from, about: several tensors of this size are held, one of them in fp64."""
+DRAWN_ROWS = 64
+"""Rows of such a part at the least: with fewer, reading a large vocabulary's weights takes longer than the products."""
 SUMMED_ROWS = 192
 """Rows that MKL sums at a time. What is more than that and less than twice as many it halves."""
 FEW_ROWS = 16
@@ -33,7 +35,7 @@ def logit_parts(num_rows: int, vocab_size: int) -> list[int]:
 
 def drawn_parts(num_rows: int, block: int, vocab_size: int) -> list[int]:
     """Rows of each part of blocks of ``block`` rows that are drawn from; none has few rows but where its block has."""
-    size = max(FEW_ROWS, DRAWN_LOGITS // vocab_size)
+    size = max(DRAWN_ROWS, DRAWN_LOGITS // vocab_size)
     parts = []
     for start in range(0, num_rows, block):
         whole, rest = divmod(min(block, num_rows - start), size)

@@ -82,8 +82,9 @@ def test_parts_of_a_block_have_its_bits(model: TokenModel, monkeypatch: pytest.M
         return trace_continuations(model, WINDOWS, range(1, 13), 8, 4, generators, until_apart=True)
 
     found = []
-    for drawn_logits in (1 << 20, FEW_ROWS * VOCAB_SIZE, 19 * VOCAB_SIZE):
-        monkeypatch.setattr(logit_parts, "DRAWN_LOGITS", drawn_logits)
+    monkeypatch.setattr(logit_parts, "DRAWN_LOGITS", 0)
+    for rows in (1 << 20, FEW_ROWS, 19):
+        monkeypatch.setattr(logit_parts, "DRAWN_ROWS", rows)
         generators = [Generator().manual_seed(index) for index in range(len(WINDOWS))]
         found.append(traced())
     whole, *parted = found
