@@ -9,9 +9,12 @@ from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import LanguageModel as LanguageModelConfig
 from calm_bench.heads.energy import EnergyHead
+from calm_bench.heads.noise import OneSource
 from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel
 
 WIDTH, LAYERS = 256, 4
+SAMPLES = 8
+"""Drawn at each position to see how often they agree."""
 
 
 def settings(chunk_size: int) -> LanguageModelConfig:
@@ -61,13 +64,14 @@ def certain(model: ChunkLanguageModel) -> ChunkLanguageModel:
 
 @torch.no_grad()
 def agreeing(model: ChunkLanguageModel, windows: Tensor, wanted: float) -> ChunkLanguageModel:
-    """Two samples begin with the same token about as often as ``wanted``, over the positions of ``windows`` [W, L]."""
-    hidden = model.hidden_states(windows)[:, ::8].flatten(0, 1)
+    """Two samples begin with the same token about as often as ``wanted``, over all positions of ``windows`` [W, L]."""
+    hidden = model.hidden_states(windows).flatten(0, 1)
+    drawn = torch.arange(SAMPLES * len(hidden))
     if isinstance(model, Calm):
         assert isinstance(model.head, EnergyHead)
         final = model.head.final.out_proj
         final.bias.copy_(torch.randn(final.bias.shape, generator=torch.Generator().manual_seed(1)))
-        changed, low, high = final.weight, 1e-4, 1.0
+        changed, low, high = final.weight, 1e-4, 1e4
     else:
         assert isinstance(model, TokenModel)
         changed, low, high = model.lm_head.weight, 1e4, 1.0
@@ -75,7 +79,8 @@ def agreeing(model: ChunkLanguageModel, windows: Tensor, wanted: float) -> Chunk
     for _ in range(12):
         scale = (low * high) ** 0.5
         changed.copy_(scale * direction)
-        first = model.draw(hidden, 16, torch.Generator().manual_seed(0))[..., 0]  # [S, P]
+        noise = OneSource(hidden, SAMPLES, torch.Generator().manual_seed(0))
+        first = model.draft(hidden, noise).token(0, drawn).view(SAMPLES, -1)  # [S, P]
         pairs = (first[:, None] == first[None]).double().mean(dim=-1)  # [S, S]
         if float((pairs.sum() - len(first)) / (len(first) * (len(first) - 1))) > wanted:
             low = scale

@@ -29,13 +29,12 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
+from bench.exchange import Folder
 from bench.measure import machine
 from bench.models import agreeing, calm, certain, states_that_agree, token_model
 from calm_bench.config import Evaluation, Training
-from calm_bench.export import export_reference
 from calm_bench.heads.energy import EnergyHead
 from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel, load_language_model
 from calm_bench.sampling.generate import generate_batch
@@ -46,8 +45,8 @@ from evals.estimators import estimator_for, score_windows
 from evals.protocol import protocol_for
 from evals.samplers import ModelSampler
 
-VOCABULARY, ROUNDS = 4096, 5
-TRAINING, SCORING, NEW_TOKENS = (16, 256), (8, 128), 64
+VOCABULARY, LARGE_VOCABULARY, ROUNDS = 4096, 32_000, 5
+TRAINING, SCORING, LARGE_SCORING, NEW_TOKENS = (16, 256), (8, 128), (2, 128), 64
 """Sequences and their length in tokens, and tokens generated after 32."""
 END = VOCABULARY - 1
 """A token that is never drawn: all texts must get their full length."""
@@ -88,53 +87,6 @@ class Authors:
         if not answer:
             raise SystemExit(f"the authors' side ended at {request}: give the same by hand to {self._process.args}")
         return float(answer)
-
-
-class Folder:
-    """Models and tensors where both sides find them."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._count = path, 0
-
-    def _new(self) -> Path:
-        self._count += 1
-        return self._path / str(self._count)
-
-    def model(self, model: ChunkLanguageModel) -> str:
-        """A chunk model as the authors', a token model as transformers' Llama."""
-        folder = self._new()
-        if isinstance(model, Calm):
-            export_reference(model, folder, eos_id=model.vocab_size - 1)
-        else:
-            write_llama(model, folder)
-        return str(folder)
-
-    def tensor(self, values: Tensor) -> str:
-        file = self._new().with_suffix(".npy")
-        np.save(file, values.numpy())
-        return str(file)
-
-
-def write_llama(model: ChunkLanguageModel, folder: Path) -> None:
-    config = model.config
-    folder.mkdir()
-    sizes = {
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.intermediate_size,
-        "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.num_attention_heads,
-        "num_key_value_heads": config.key_value_heads,
-        "rms_norm_eps": config.rms_norm_eps,
-        "rope_theta": config.rope_theta,
-        "vocab_size": model.vocab_size,
-        "tie_word_embeddings": False,
-        "bos_token_id": None,
-        "eos_token_id": None,
-    }
-    architecture = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "float32"}
-    (folder / "config.json").write_text(json.dumps(sizes | architecture))
-    tensors = {name.replace("backbone.", "model."): tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def rows(folder: Folder, trained: Path | None) -> Iterator[Row]:
@@ -191,33 +143,51 @@ def scores(folder: Folder, trained: Path | None) -> Iterator[Row]:
     """BrierLM under the paper's protocol."""
     windows = random_tokens(*SCORING)
     for name, build in MODELS.items():
-        for how, change in {"all collide": certain, "a tenth collide": a_tenth}.items():
+        for how, change in {"all collide": all_of_them, "a tenth collide": a_tenth}.items():
             yield Row(f"BrierLM, {name}, {how}", partial(changed_score, folder, build, change, windows))
+    few = random_tokens(*LARGE_SCORING)
+    for name, build in MODELS.items():
+        larger = partial(build, LARGE_VOCABULARY)
+        yield Row(
+            f"BrierLM, {name}, a tenth collide, 32,000 words", partial(changed_score, folder, larger, a_tenth, few)
+        )
     if trained is not None:
         text = trained_text(trained)
         for name, model in trained_models(trained).items():
             yield Row(f"BrierLM, {name}, trained", partial(score, folder, model, text))
 
 
-MODELS: dict[str, Callable[[], ChunkLanguageModel]] = {
-    "token": partial(token_model, VOCABULARY),
-    "K=1": partial(calm, VOCABULARY, 1),
-    "K=2": partial(calm, VOCABULARY, 2),
-    "K=4": partial(calm, VOCABULARY, 4),
+def of_chunks(chunk_size: int, vocab_size: int = VOCABULARY) -> ChunkLanguageModel:
+    return calm(vocab_size, chunk_size)
+
+
+def of_tokens(vocab_size: int = VOCABULARY) -> ChunkLanguageModel:
+    return token_model(vocab_size)
+
+
+MODELS: dict[str, Callable[..., ChunkLanguageModel]] = {
+    "token": of_tokens,
+    "K=1": partial(of_chunks, 1),
+    "K=2": partial(of_chunks, 2),
+    "K=4": partial(of_chunks, 4),
 }
 
 
-def a_tenth(model: ChunkLanguageModel) -> ChunkLanguageModel:
-    return agreeing(model, random_tokens(*SCORING), 0.1)
+def a_tenth(model: ChunkLanguageModel, windows: Tensor) -> ChunkLanguageModel:
+    return agreeing(model, windows, 0.1)
+
+
+def all_of_them(model: ChunkLanguageModel, windows: Tensor) -> ChunkLanguageModel:
+    return certain(model)
 
 
 def changed_score(
     folder: Folder,
     build: Callable[[], ChunkLanguageModel],
-    change: Callable[[ChunkLanguageModel], ChunkLanguageModel],
+    change: Callable[[ChunkLanguageModel, Tensor], ChunkLanguageModel],
     windows: Tensor,
 ) -> Both:
-    return score(folder, change(build()), windows)
+    return score(folder, change(build(), windows), windows)
 
 
 def score(folder: Folder, model: ChunkLanguageModel, windows: Tensor) -> Both:
