@@ -148,8 +148,23 @@ def test_kernels_of_the_compiler_give_the_loss_and_its_gradients(monkeypatch: py
 def test_a_cpu_compiles_nothing_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     assert backend_for("cpu") is None
-    monkeypatch.setenv(VARIABLE, "0")
-    assert backend_for("cuda") is None
+    monkeypatch.setenv(VARIABLE, "1")
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    assert backend_for("cpu") == "inductor"
+
+
+def test_a_gpu_compiles_where_it_can_unless_it_is_told_not_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr("calm_bench.regions._has_triton", lambda: True)
+    for given, expected in ((None, "inductor"), ("1", "inductor"), ("0", None)):
+        if given is None:
+            monkeypatch.delenv(VARIABLE, raising=False)
+        else:
+            monkeypatch.setenv(VARIABLE, given)
+        assert backend_for("cuda:0") == expected
+    monkeypatch.setenv(VARIABLE, "1")
+    monkeypatch.setattr("calm_bench.regions._has_triton", lambda: False)
+    assert backend_for("cuda:0") is None
 
 
 @pytest.mark.slow
