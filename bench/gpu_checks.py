@@ -66,6 +66,7 @@ def compiled_checks(device: Device, peak: float | None) -> list[Case]:
             (f"{kind} compiled", partial(compiled, device, kind))
             for kind in ("energy", "token", "autoencoder", "flow", "patch", "block_diffusion")
         ),
+        ("layers computed again, compiled", partial(computed_again, device)),
         ("documents apart, compiled", partial(documents, device)),
         ("FlexAttention of documents", partial(flex_attention, device)),
     ]
@@ -161,6 +162,25 @@ def compiled(device: Device, kind: str) -> Row:
         found.append(
             (loss, torch.cat([each.grad.flatten() for each in own.module.parameters() if each.grad is not None]))
         )
+    (expected, wanted), (loss, gradient) = found
+    return as_it_is(apart(loss, expected), apart(gradient, wanted), took, bool(torch.equal(loss, expected)))
+
+
+def computed_again(device: Device) -> Row:
+    """Gradients of layers that are computed again, compiled, beside those of layers as they are."""
+    found: list[tuple[Tensor, Tensor]] = []
+    took = 0.0
+    for backend, recomputes in ((None, False), (device.backend, True)):
+        model = language_model("energy").to(device.name)
+        model.backbone.recomputes = recomputes
+        begun = time.perf_counter()
+        with compiling(backend):
+            loss = model.loss(tokens(4).to(device.name), device.generator())[0]
+        loss.backward()
+        device.synchronize()
+        took = time.perf_counter() - begun
+        gradients = [each.grad.flatten() for each in model.parameters() if each.grad is not None]
+        found.append((loss, torch.cat(gradients)))
     (expected, wanted), (loss, gradient) = found
     return as_it_is(apart(loss, expected), apart(gradient, wanted), took, bool(torch.equal(loss, expected)))
 

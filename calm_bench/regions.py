@@ -13,7 +13,7 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import ParamSpec, TypeVar
 
@@ -76,6 +76,12 @@ def _has_triton() -> bool:
 def compiles_regions() -> bool:
     """Whether regions are compiled here, as they are inside :func:`compiling`."""
     return _backend.get() is not None
+
+
+def computed_again_alike() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """For ``torch.utils.checkpoint``: around what is computed now, and around what is computed again, which is compiled
+    as it is now wherever the backward pass runs. A GPU's runs outside :func:`compiling`, in a thread of its own."""
+    return nullcontext(), compiling(_backend.get())
 
 
 @contextmanager

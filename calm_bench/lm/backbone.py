@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import repeat
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from calm_bench.regions import region
+from calm_bench.regions import computed_again_alike, region
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Queries [..., H, e], keys and values [..., G, e] of one layer's inputs, all rotated -> [..., H, e]."""
@@ -145,7 +146,8 @@ class Backbone(nn.Module):
         for layer, attention in zip(self.layers, repeat(causal) if attentions is None else attentions, strict=False):
             if self.recomputes and torch.is_grad_enabled():
                 # No layer draws: there is no state of a generator to bring back.
-                x = checkpoint(layer, x, cosine, sine, attention, use_reentrant=False, preserve_rng_state=False)
+                settings: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
+                x = checkpoint(layer, x, cosine, sine, attention, context_fn=computed_again_alike, **settings)
             else:
                 x = layer(x, cosine, sine, attention)
         hidden: Tensor = self.norm(x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,24 @@ def test_layers_share_a_graph_and_the_loss_and_its_gradients_stay(kind: str) -> 
     assert graphs.total() == first, "another graph for the same shapes"
     assert set(graphs.values()) == {1}, "two layers of one shape have a graph each"
     assert graphs, "nothing is compiled"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["token", "energy"])
+def test_layers_that_are_computed_again_are_compiled_as_they_were(kind: str) -> None:
+    """In the backward pass, which a GPU runs in a thread of its own, when nothing says any more what is compiled."""
+    found: list[list[torch.Tensor]] = []
+    for backend in (None, "aot_eager"):
+        model = language_model(kind)
+        model.backbone.recomputes = True
+        with compiling(backend):
+            loss = model.loss(tokens(2), Generator().manual_seed(0))[0]
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(loss.backward).result()
+        found.append([weight.grad for weight in model.parameters() if weight.grad is not None])
+    plain, compiled = found
+    for one, other in zip(compiled, plain, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 NETWORK = {"Layer.forward", "GatedBlock.forward", "AdaLNBlock.forward", "AdaLNFinal.forward"}
