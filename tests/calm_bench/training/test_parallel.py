@@ -148,6 +148,22 @@ def formats_of_a_divided_model() -> tuple[list[str], list[str], list[str]]:
     return first, second, [str(weight.dtype).removeprefix("torch.") for weight in weights]
 
 
+def mean_gradient_of_a_divided_model() -> float:
+    """Of a weight whose gradients are 256 and 1 on the two workers, and whose products are in bf16."""
+    model = nn.Sequential(*(nn.Linear(1, 1, bias=False) for _ in range(2)))
+    for layer in model:
+        nn.init.ones_(layer.weight)
+    group = DistributedGroup("fsdp")
+    group.prepare(model, list(model), skips_parameters=False, precision="bf16")
+
+    def loss() -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return model(torch.tensor([[1.0 if group.rank else 256.0]])).float().sum()
+
+    group.call(loss).backward()
+    return float(model[0].weight.grad.full_tensor())
+
+
 @dataclass(frozen=True)
 class CheckpointInParts:
     """Both workers save a divided model twice; the second one is killed before it has written its part of the second.
@@ -289,6 +305,8 @@ def test_divided_layers_are_sent_in_bf16_and_their_gradients_summed_in_fp32(run:
     for seen, gradients, weights in run(formats_of_a_divided_model):
         assert seen == ["bfloat16", "bfloat16", "float32"], "of two layers and of what is no layer"
         assert gradients == weights == ["float32"] * 3
+    # In bf16 the neighbours of 128 are 1 apart.
+    assert run(mean_gradient_of_a_divided_model) == [128.5, 128.5]
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
