@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from calm_bench.config import Experiment
 from calm_bench.lm import TokenModel
+from calm_bench.sampling.generate import Generated
 from calm_bench.training import language_model as language_model_training
 from calm_bench.training.speed import language_model_speed, timed
 from pipelines.study.kinds.language_model_workload import LanguageModelWorkload
@@ -50,6 +51,27 @@ def test_a_window_of_cross_entropy_is_waited_for(gpu: PretendedGpu, monkeypatch:
     experiment = trajectory.model_copy(update={"evaluation": short})
     measure_language_model(LanguageModelWorkload(experiment, VOCAB_SIZE), GPU, 0.001)
     assert synchronized() == begun[0] + 1
+
+
+@pytest.mark.parametrize(("device", "chunks", "times"), [("cpu", 4, 1), (GPU, 12, 2)])
+def test_a_gpu_writes_whole_texts_and_scores_twice(
+    device: str, chunks: int, times: int, gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first steps are recorded, and what it computes for the first time is loaded."""
+    lengths: list[int] = []
+    scored: list[int] = []
+
+    def written(model: Any, prompts: Any, length: int, *rest: Any) -> list[Generated]:
+        lengths.append(length)
+        return [Generated([0] * length, False, 0, 0, False, 0)]
+
+    monkeypatch.setattr("calm_bench.sampling.generate.generate_batch", written)
+    monkeypatch.setattr("evals.estimators.score_windows", lambda sampler, windows, *rest: scored.append(len(windows)))
+    samples = Experiment().samples.model_copy(update={"num_tokens": 12, "temperatures": (1.0,)})
+    experiment = described().model_copy(update={"samples": samples})
+    measure_language_model(LanguageModelWorkload(experiment, VOCAB_SIZE), device, 0.001)
+    assert lengths == [chunks]
+    assert len(scored) == times
 
 
 @pytest.mark.parametrize(("available", "rows"), [(1e12, 4), (1.0, 1)])
