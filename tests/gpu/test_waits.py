@@ -12,7 +12,7 @@ from torch import Tensor
 
 from calm_bench import blockwise
 from calm_bench.config import Training
-from calm_bench.lm import Calm, ChunkLanguageModel
+from calm_bench.lm import Calm, ChunkLanguageModel, tree
 from calm_bench.lm.exact import ExactModel
 from calm_bench.sampling.continuations import sample_continuations
 from calm_bench.sampling.generate import generate_batch
@@ -139,6 +139,26 @@ def test_scoring_waits_as_often_whatever_the_number_of_layers(gpu: PretendedGpu,
         sample_continuations(model, windows, [CHUNK_SIZE, 16, 24], 3, 2 * CHUNK_SIZE, generators)
         found.append(Counter(gpu.waits))
     assert found[0] == found[1]
+
+
+def test_a_gpu_attends_from_many_continuations_at_once(gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU's few at a time would be thousands of launches for a GPU."""
+    calls: Counter[str] = Counter()
+    attended = tree._attended
+
+    def counted(side: Any, query: Tensor, *rest: Tensor) -> Tensor:
+        calls[query.device.type] += 1
+        return attended(side, query, *rest)
+
+    monkeypatch.setattr(tree, "_attended", counted)
+    monkeypatch.setattr(tree, "MAX_SCORES", 1 << 9)
+    for device in ("cpu", GPU):
+        model, windows = language_model("token").eval().to(device), tokens(2).to(device)
+        generators = [generator(index, device=device) for index in range(2)]
+        sample_continuations(model, windows, [8, 16, 24], 6, 3, generators)
+    # Two further tokens, in two layers.
+    assert calls["cuda"] == 4
+    assert calls["cpu"] > 8 * calls["cuda"], calls
 
 
 SCORED_BATCH = 40
