@@ -74,7 +74,7 @@ def _has_triton() -> bool:
 
 
 def compiles_regions() -> bool:
-    """Whether regions are compiled here, as they are inside :func:`compiling`."""
+    """Whether regions are compiled here, each once for every shape, as they are inside :func:`compiling`."""
     return _backend.get() is not None
 
 

@@ -25,6 +25,7 @@ from calm_bench.lm.backbone import Layer, RMSNorm, attend, rotary_angles
 from calm_bench.lm.base import ChunkLanguageModel, chunks_of
 from calm_bench.lm.chunked import ChunkInput, start, unit_embeddings
 from calm_bench.lm.exact import select_tokens
+from calm_bench.regions import compiles_regions
 from calm_bench.row_noise import draw
 
 
@@ -144,9 +145,9 @@ class BlockDiffusionModel(ChunkLanguageModel):
 
 
 def has_fixed_shapes(tokens: Tensor) -> bool:
-    """Whether a loss computes a fixed number of tokens: a GPU would wait for the number of masked ones, and a graph
+    """Whether a loss computes a fixed number of tokens: a GPU would wait for the number of masked ones, and graphs
     would depend on it."""
-    return tokens.is_cuda or torch.compiler.is_compiling()
+    return tokens.is_cuda or torch.compiler.is_compiling() or compiles_regions()
 
 
 def _masked(uniform: Tensor, size: int) -> tuple[Tensor, Tensor]:
