@@ -13,7 +13,29 @@ from typing import Any
 
 
 def write_with(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, flush it to disk, then rename it to ``path``."""
+    """Let ``write`` fill a temporary file beside ``path``, flush it to disk, then rename it to ``path``.
+
+    Raises:
+        OSError: it cannot be written; names ``path``.
+    """
+    try:
+        _write_with(path, write)
+    except OSError as error:
+        if error.errno is not None:
+            # A full disk names no file, others the temporary one.
+            error.filename, error.filename2 = str(path), None
+        raise
+    except Exception as error:
+        # safetensors tells of the system's errors in words.
+        if type(error).__name__ == "SafetensorError" and (told := _OS_ERROR.search(str(error))) is not None:
+            raise OSError(int(told[1]), os.strerror(int(told[1])), str(path)) from error
+        raise
+
+
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+
+
+def _write_with(path: Path, write: Callable[[Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)

@@ -6,6 +6,7 @@ Only what every command needs is imported here: ``calm-bench --help`` answers be
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import os
 import sys
@@ -87,6 +88,16 @@ def _options(
 
 
 _DEBUG = "CALM_BENCH_DEBUG"
+ANOTHER_PLACE = "give another place (--store, --output) or make room there"
+WAYS_OUT = {
+    errno.ENOSPC: f"{ANOTHER_PLACE}; what is finished is kept, and the same command goes on",
+    errno.EDQUOT: f"{ANOTHER_PLACE}; what is finished is kept, and the same command goes on",
+    errno.EROFS: "it can be read (leaderboard, eval, compare, generate, export --output ELSEWHERE) and not written to",
+    errno.EACCES: "give another place (--store, --output), or have its owner allow it",
+    errno.ENAMETOOLONG: "give a shorter place (--store, --output)",
+    errno.EMFILE: "raise the number of open files (ulimit -n)",
+}
+"""What to do about errors of the machine, which carry no advice of their own."""
 
 
 def main() -> None:
@@ -139,6 +150,9 @@ def _check_working_directory() -> None:
 def _told(error: Exception) -> tuple[str, int]:
     """The message and the exit code of an error; what nobody foresaw says where to look."""
     text = str(error)
+    if isinstance(error, OSError) and error.errno in WAYS_OUT and not isinstance(error, CalmBenchError):
+        where = "" if error.filename is None else f"{error.filename}: "
+        return f"{where}{(error.strerror or text).lower()}: {WAYS_OUT[error.errno]}", FAILED
     if not isinstance(error, CalmBenchError):
         where = f"calm-bench --debug {' '.join(sys.argv[1:])} shows where"
         return f"{type(error).__name__}: {text} ({where})", FAILED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import pkgutil
 from collections.abc import Iterator
@@ -85,3 +86,24 @@ def test_an_error_that_nobody_foresaw_says_where_to_look(
         cli.main()
     assert ended.value.code == FAILED
     assert "KeyError: 'x' (calm-bench --debug" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/a/b"), "/a/b: no space left on device: give another place"),
+        (OSError(errno.EROFS, "Read-only file system", "/a"), "/a: read-only file system: it can be read (leaderboard"),
+        (OSError(errno.EMFILE, "Too many open files"), "too many open files: raise the number of open files (ulimit"),
+    ],
+)
+def test_errors_of_the_machine_carry_advice(
+    error: OSError, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == FAILED
+    assert f"calm-bench: {message}" in capsys.readouterr().err
