@@ -8,6 +8,7 @@ field.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -24,6 +25,8 @@ from evals.protocol import EvaluationError
 from evals.task_files import TaskFileError
 
 FIELDS = ("doc_to_text", "doc_to_target", "doc_to_choice")
+SEPARATORS = (";", "\t", "|")
+"""What stands between fields of files that are called CSV, where it is no comma."""
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SURELY_A_FIELD = 0.6
 """Likeness from which a single word that is no field is taken for a misspelt one."""
@@ -120,6 +123,12 @@ def question_of(task: Any, sample: Mapping[str, Any]) -> str:
 
 
 def _check_fields(task: ConfigurableTask, where: str) -> None:
+    if len(task.features) == 1 and any(sign in task.features[0] for sign in SEPARATORS):
+        (sign,) = [sign for sign in SEPARATORS if sign in task.features[0]][:1]
+        raise TaskFileError(
+            f"{where}: the data separate their fields by {sign!r}, and are read by commas: dataset_kwargs: "
+            f"{{sep: {json.dumps(sign)}}} beside data_files says so"
+        )
     for setting in FIELDS:
         value = task.get_config(setting)
         if not isinstance(value, str) or value in task.features:
@@ -157,7 +166,9 @@ def _check_question(
         names = [] if not isinstance(value, str) else [value] if value in task.features else _variables(value)
         for name in names:
             if name in document and document[name] is None:
-                raise TaskFileError(f"{where}: the field {name!r} is empty (null), and {setting} needs it")
+                raise TaskFileError(
+                    f"{where}: the field {name!r} is empty (null), and {setting} needs it{_words_for_nothing(task)}"
+                )
     text, target = _made(task, "doc_to_text", document, where), _made(task, "doc_to_target", document, where)
     if text is None:
         raise TaskFileError(f"{where}: doc_to_text gives no text")
@@ -187,6 +198,13 @@ def _check_question(
         check_answer(task, document, text, target, choices, where)
         if isinstance(task, FileTask) and task.is_ones_own and not isinstance(text, int):
             check_contest(task, target, choices, where)
+
+
+def _words_for_nothing(task: ConfigurableTask) -> str:
+    """What to do where the field may hold a word that a reader takes for nothing."""
+    if task.DATASET_PATH != "csv":
+        return ""
+    return "; where it says NA, None or null: dataset_kwargs: {keep_default_na: false} beside data_files keeps words"
 
 
 def _check_length(

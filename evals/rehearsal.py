@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import LM
+from lm_eval.api.registry import METRIC_REGISTRY
 from lm_eval.api.task import ConfigurableTask
 
+from calm_bench.registry import did_you_mean
 from evals.data_caches import transformed_anew
 from evals.questions import QUESTIONS
 from evals.task_files import TaskFileError
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
 REHEARSED = 32
 """Questions of a task that are answered; the first ones."""
+UNSAFE = (
+    "{}: unsafe_code runs what a model writes, which is done here for nobody: calm-bench lm-eval "
+    "--confirm_run_unsafe_code does it"
+)
 MADE_UP = " a"
 """Answer to whatever asks for a text."""
 
@@ -54,6 +60,8 @@ def rehearse(tasks: Mapping[str, Any], limit: int | None = None) -> None:
     for name, task in tasks.items():
         if not isinstance(task, ConfigurableTask) or task.OUTPUT_TYPE not in QUESTIONS:
             continue
+        if getattr(task, "UNSAFE_CODE", False) or task.get_config("unsafe_code"):
+            raise TaskFileError(UNSAFE.format(name))
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
         task.set_fewshot_seed(seed=0)
@@ -94,7 +102,8 @@ def _check_metrics(name: str, task: ConfigurableTask, values: Mapping[str, Any])
         return  # A metric of one's own may give several under names of their own.
     for metric in task.aggregation():
         if metric not in given:
+            known = sorted(given) or sorted(set(METRIC_REGISTRY) - {metric})
+            near = did_you_mean(metric, known) if given or metric not in METRIC_REGISTRY else ""
             raise TaskFileError(
-                f"{name}: metric_list asks for {metric}, of which output_type: {task.OUTPUT_TYPE} gives no number"
-                + (f"; it gives {', '.join(sorted(given))}" if given else "")
+                f"{name}: metric_list asks for {metric}, of which output_type: {task.OUTPUT_TYPE} gives no number{near}"
             )

@@ -19,6 +19,8 @@ from evals.task_files import TaskFile, TaskFileError
 PACKAGED = frozenset({"arrow", "audiofolder", "csv", "imagefolder", "json", "pandas", "parquet", "text", "xml"})
 """Names of ``dataset_path`` that say how to read the files of ``dataset_kwargs``."""
 
+MOST_BYTES_LOOKED_AT = 2**25
+"""Of a file whose records are looked at one by one."""
 TEXT_SUFFIXES = (".csv", ".json", ".jsonl", ".ndjson", ".tsv", ".txt")
 
 
@@ -86,7 +88,8 @@ class LocalData:
             return [self._absolute(inner, base) for inner in value]
         if not isinstance(value, str) or "://" in value:
             return value
-        for root in (base, Path.cwd()):
+        real = self._task.path.resolve().parent
+        for root in dict.fromkeys((base, real if base == self._task.path.parent else base, Path.cwd())):
             pattern = str(root.absolute() / Path(value).expanduser())
             literal = Path(pattern)
             if literal.is_dir():
@@ -97,7 +100,8 @@ class LocalData:
             matches = [literal] if literal.is_file() else sorted(map(Path, glob.glob(pattern, recursive=True)))
             if matches:
                 self.files += [match for match in matches if match.is_file()]
-                return pattern
+                # Signs of patterns may be part of a name.
+                return glob.escape(pattern) if literal.is_file() else pattern
         raise TaskFileError(
             f"{self._task.path}: dataset_kwargs.data_files names {value}, which is neither in {base} nor in "
             f"{Path.cwd()}"
@@ -113,7 +117,7 @@ class LocalData:
         return f"{named}: {type(cause).__name__}: {' '.join(str(cause).split())[:200]}"
 
     def _existing(self, path: str) -> Path | None:
-        roots = (self._task.path.parent, Path.cwd())
+        roots = (self._task.path.parent, self._task.path.resolve().parent, Path.cwd())
         return next((at for root in roots if (at := root.absolute() / Path(path).expanduser()).exists()), None)
 
     def _check(self, file: Path) -> None:
@@ -124,6 +128,42 @@ class LocalData:
             raise TaskFileError(f"{self._task.path}: cannot read {file}: {error.strerror or error}") from error
         if wrong is not None:
             raise TaskFileError(f"{self._task.path}: its data file {file} is {wrong}")
+
+
+def check_lines(task: TaskFile, files: list[Path]) -> None:
+    """Look at the records of JSON lines for what readers take in different ways; large files are left alone, and what
+    is no JSON is told of when it is read.
+
+    Raises:
+        TaskFileError: a key that is given twice, or a text that is none; names the file and the line.
+    """
+    for file in files:
+        if file.suffix.lower() not in (".jsonl", ".ndjson") or file.stat().st_size > MOST_BYTES_LOOKED_AT:
+            continue
+        for number, line in enumerate(file.read_bytes().splitlines(), start=1):
+            try:
+                record = json.loads(line, object_pairs_hook=_each_once)
+                json.dumps(record, ensure_ascii=False).encode()
+            except KeyError as error:
+                raise TaskFileError(
+                    f"{task.path}: its data {file}, line {number}: the key {error.args[0]!r} is given twice"
+                ) from None
+            except UnicodeEncodeError:
+                raise TaskFileError(
+                    f"{task.path}: its data {file}, line {number}: half of a character (\\ud800 to \\udfff alone), "
+                    "which is no text: write whole characters"
+                ) from None
+            except (ValueError, RecursionError):
+                continue
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise KeyError(key)
+        found[key] = value
+    return found
 
 
 def _broken_line(file: Path) -> int | None:
@@ -146,6 +186,12 @@ def files_below(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
     return walk.files_below(source, hidden=False)
+
+
+def remote_files(task: TaskFile) -> list[str]:
+    """The addresses among the files of data that ``task`` names."""
+    kwargs = task.settings.get("dataset_kwargs") or {}
+    return [leaf for leaf in leaves(kwargs.get("data_files")) if "://" in leaf] if isinstance(kwargs, Mapping) else []
 
 
 def leaves(value: Any) -> Iterator[str]:

@@ -127,7 +127,7 @@ def _merged(path: Path, files: dict[Path, None], including: tuple[Path, ...] = (
     included = own.pop("include", [])
     merged: dict[str, Any] = {}
     for other in included if isinstance(included, list) else [included]:
-        below = _merged(path.parent / str(other), files, (*including, path))
+        below = _merged(path.resolve().parent / str(other), files, (*including, path))
         below.pop("task_list", None)
         merged |= below
     return merged | own
@@ -143,7 +143,8 @@ def _read(path: Path, including: tuple[Path, ...]) -> dict[str, Any]:
         wrong = None if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else misread_as(raw[:HEAD_BYTES])
         if wrong is not None:
             raise TaskFileError(f"{path}{said_by} is {wrong}")
-        data = _parsed(raw, path.parent)
+        # As lm-eval: functions lie beside the file itself, wherever a link to it is.
+        data = _parsed(raw, path.resolve().parent)
     except OSError as error:
         raise TaskFileError(f"cannot read {path}{said_by}: {error.strerror or error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

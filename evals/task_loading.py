@@ -175,7 +175,7 @@ def _note_source(sources: dict[str, TaskName], task: str, name: TaskName) -> Non
 
 
 def _load(name: TaskName, file: TaskFile | None, manager: TaskManager, commits: Mapping[str, str]) -> dict[str, Any]:
-    from evals.task_data import LocalData
+    from evals.task_data import LocalData, remote_files
 
     try:
         if file is not None and file.is_group:
@@ -200,6 +200,12 @@ def _load(name: TaskName, file: TaskFile | None, manager: TaskManager, commits: 
             ) from error
         if file is not None and (data := LocalData(file, name.folder)).is_complete:
             raise TaskFileError(f"{file.path}: its data cannot be read: {data.why_unreadable(error)}") from error
+        addresses = [] if file is None else remote_files(file)
+        if addresses:
+            raise MissingData(
+                f"task {shown}: its data at {', '.join(addresses)} cannot be read ({type(error).__name__}: "
+                f"{' '.join(str(error).split())[:200]}): bring the file here, and name it in dataset_kwargs.data_files"
+            ) from error
         raise MissingData(
             f"task {shown} needs {_data_set(name, file, manager)}, which is neither cached here nor can be downloaded "
             f"({type(error).__name__}: {' '.join(str(error).split())[:200]}). On a machine with a network, download it "
@@ -213,12 +219,13 @@ def _settings_of(file: TaskFile, folder: Path | None, commit: str | None = None)
     from evals.adapters.lm_eval_internals import load_task_settings
     from evals.data_caches import prepared_folder
     from evals.questions import WHERE, FileTask
-    from evals.task_data import LocalData
+    from evals.task_data import LocalData, check_lines
     from evals.task_settings import check_settings
 
     if "class" not in file.settings:
         check_settings(file)
     data = LocalData(file, folder)
+    check_lines(file, data.files)
     for function in file.functions:
         module = module_file(function.name.rpartition(".")[0], function.folder)
         if module is not None:

@@ -15,6 +15,11 @@ READ_BY_US = ("class", "group", "include")
 SIMILAR = {"jsonl": "json", "ndjson": "json", "tsv": "csv", "txt": "text"}
 """What people write for a ``dataset_path`` that says how to read files."""
 
+NULLABLE = ("dataset_name", "training_split", "validation_split", "test_split", "fewshot_split")
+"""Settings of which null says that there is none."""
+TEXTS = (*NULLABLE, "description", "target_delimiter", "fewshot_delimiter")
+"""Settings that YAML may take for something else: ``no`` is a truth value there, ``2024`` a number."""
+
 
 def check_settings(file: TaskFile) -> None:
     """
@@ -23,7 +28,9 @@ def check_settings(file: TaskFile) -> None:
     """
     from dataclasses import fields
 
-    from lm_eval.api.task import TaskConfig
+    from lm_eval.api.task import ALL_OUTPUT_TYPES, TaskConfig
+
+    from evals.rehearsal import UNSAFE
 
     settings = file.settings
     known = [field.name for field in fields(TaskConfig)]
@@ -39,6 +46,14 @@ def check_settings(file: TaskFile) -> None:
         )
     if source in SIMILAR and not (file.path.parent / str(source)).exists():
         raise TaskFileError(f"{file.path}: dataset_path: {source} is no kind of files: write {SIMILAR[str(source)]}")
+    for name in TEXTS:
+        value = settings.get(name, "")
+        if not isinstance(value, str) and not (value is None and name in NULLABLE):
+            raise TaskFileError(f"{file.path}: {name} must be a text, found {value!r}: put it in quotes")
+    if (kind := settings.get("output_type")) is not None and kind not in ALL_OUTPUT_TYPES:
+        raise TaskFileError(f"{file.path}: there is no output_type {kind!r}{did_you_mean(str(kind), ALL_OUTPUT_TYPES)}")
+    if settings.get("unsafe_code"):
+        raise TaskFileError(UNSAFE.format(file.path))
     for name, least in (("num_fewshot", 0), ("repeats", 1)):
         value = settings.get(name)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):

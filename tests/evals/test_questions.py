@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from evals.generation_requests import read_request
 from evals.harness import CalmBenchLM
 from evals.harness_reader import HarnessSettings
 from evals.task_files import TaskFileError
-from evals.task_loading import check_tasks, load_tasks
+from evals.task_identity import task_identity
+from evals.task_loading import MissingData, check_tasks, load_tasks
 from pipelines.planning.preflight import check_study
 from pipelines.study.config import Study
-from tests.evals.own_tasks import ROWS, write_task
+from tests.evals.own_tasks import ROWS, write_rows, write_task
 
 
 def model(max_length: int = 1024) -> CalmBenchLM:
@@ -184,12 +186,83 @@ def test_fields_that_are_not_there(tmp_path: Path, changes: dict[str, Any], mess
             {"metric_list": [{"metric": "acc", "aggregation": "means", "higher_is_better": True}]},
             "metric_list: there is no aggregation 'means'; did you mean 'mean'",
         ),
+        (
+            {"metric_list": [{"metric": "accuracy", "aggregation": "mean", "higher_is_better": True}]},
+            "metric_list asks for accuracy, .*did you mean 'acc",
+        ),
+        ({"test_split": False}, "test_split must be a text, found False: put it in quotes"),
+        ({"description": 5}, "description must be a text, found 5"),
+        ({"output_type": "multiplechoice"}, "no output_type 'multiplechoice'; did you mean 'multiple_choice'"),
+        ({"unsafe_code": True}, "unsafe_code runs what a model writes.*calm-bench lm-eval --confirm_run_unsafe_code"),
+        (
+            {"dataset_kwargs": {"data_files": {"test": "http://127.0.0.1:1/x.jsonl"}}},
+            "its data at http://127.0.0.1:1/x.jsonl cannot be read .*bring the file here",
+        ),
     ],
 )
 def test_settings_that_cannot_be(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     path = write_task(tmp_path, **changes)
-    with pytest.raises(TaskFileError, match=f"(?s)mine.*{message}"):
+    with pytest.raises((TaskFileError, MissingData), match=f"(?s)mine.*{message}"):
         check_tasks([str(path)])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            '{"question": "a", "question": "b", "choices": ["x", "y"], "answer": 0}',
+            "line 7: the key 'question' is given",
+        ),
+        ('{"question": "\\ud800", "choices": ["x", "y"], "answer": 0}', "line 7: half of a character"),
+    ],
+)
+def test_records_that_readers_take_in_different_ways(tmp_path: Path, line: str, message: str) -> None:
+    path = write_task(tmp_path)
+    with (tmp_path / "mine.jsonl").open("a") as rows:
+        rows.write(f"{line}\n")
+    with pytest.raises(TaskFileError, match=message):
+        check_tasks([str(path)])
+
+
+def test_fields_between_other_signs_than_commas(tmp_path: Path) -> None:
+    """As it is advised, the file is read."""
+    (tmp_path / "mine.csv").write_text("question;a;b;answer\nq;x;None;0\n")
+    kwargs: dict[str, Any] = {"data_files": {"test": "mine.csv"}}
+    settings = {"dataset_path": "csv", "doc_to_choice": "{{[a, b]}}"}
+    path = write_task(tmp_path, rows=None, dataset_kwargs=kwargs, **settings)
+    with pytest.raises(TaskFileError, match=r"separate their fields by ';'") as told:
+        check_tasks([str(path)])
+    kwargs |= yaml.safe_load(str(told.value).partition("dataset_kwargs: ")[2].partition(" beside")[0])
+    write_task(tmp_path, rows=None, dataset_kwargs=kwargs, **settings)
+    with pytest.raises(TaskFileError, match=r"the field 'b' is empty") as told:
+        check_tasks([str(path)])
+    kwargs |= yaml.safe_load(str(told.value).partition("dataset_kwargs: ")[2].partition(" beside")[0])
+    write_task(tmp_path, rows=None, dataset_kwargs=kwargs, **settings)
+    check_tasks([str(path)])
+
+
+def test_names_of_files_that_are_written_like_patterns(tmp_path: Path) -> None:
+    name = 'we"ird [x]* %41 é.jsonl'
+    path = write_task(tmp_path, rows=None, dataset_kwargs={"data_files": {"test": name}})
+    write_rows(tmp_path / name, ROWS)
+    check_tasks([str(path)])
+
+
+def test_a_task_behind_a_link_has_its_own_folder(tmp_path: Path) -> None:
+    """As in lm-eval: functions, included files and data lie beside the file, not beside the link."""
+    real = write_task(tmp_path / "real", include="common.yaml")
+    real.write_text(real.read_text() + "process_docs: !function helpers.tidy\n")
+    (tmp_path / "real" / "common.yaml").write_text("target_delimiter: ' '\n")
+    helpers = tmp_path / "real" / "helpers.py"
+    helpers.write_text("def tidy(docs):\n    return docs\n")
+    link = tmp_path / "link.yaml"
+    link.symlink_to(real)
+    check_tasks([str(link)])
+    before = task_identity(str(link)).content
+    helpers.write_text("def tidy(docs):\n    return docs.select(range(2))\n")
+    os.utime(helpers, (1, 1))
+    sys.modules.pop(str(helpers.with_suffix("")), None)
+    assert task_identity(str(link)).content != before
 
 
 def test_a_key_is_given_once(tmp_path: Path) -> None:
