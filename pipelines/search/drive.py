@@ -34,7 +34,7 @@ from pipelines.search.selection import select
 from pipelines.search.study_pruner import StudyPruner
 from pipelines.search.study_queue import StudyQueue, StudyTrial
 from pipelines.search.trial_queue import TrialResult
-from pipelines.search.trial_storage import Journal, trial_storage, unused_trials
+from pipelines.search.trial_storage import trial_storage, unused_trials
 from pipelines.search.vocabularies import TokensFailed, Vocabularies
 from pipelines.store.kept_corpus import corpus_identity_in
 from pipelines.store.store import Store
@@ -93,7 +93,7 @@ def run_study(
     folder = study_folder(study, store, corpus_identity)
     storage = trial_storage(study.execution, folder, study.name)
     with (
-        store.studies.open(folder.name, in_journal=isinstance(storage, Journal)),
+        store.studies.open(folder.name, storage.place()),
         closing(StudyQueue(storage, study, retry_failed)) as queue,
         polite_stop(announce) as request,
     ):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from calm_bench.atomic import write_bytes
+from calm_bench.fingerprint import identity
 from calm_bench.problems import ConfigurationError
 from pipelines.common.redact import redact
 from pipelines.search.postgresql import (
@@ -59,6 +60,10 @@ class TrialStorage(Protocol):
 
     def exclusively(self, step: Callable[[], T]) -> T:
         """Do ``step`` while no other driver of the study does; it may be done in part, and then from its start."""
+
+    def place(self) -> str | None:
+        """The database that it is, in hex digits that no other has, by whatever address it is reached; None of a
+        journal."""
 
     def close(self) -> None:
         """Let go of it."""
@@ -128,6 +133,9 @@ class Journal:
         with locked(self._guard):
             return step()
 
+    def place(self) -> str | None:
+        return None
+
     def close(self) -> None:
         pass
 
@@ -167,6 +175,24 @@ class Database:
         notice_death(storage.engine)
         self._engine, self._opened = storage.engine, storage
         return storage
+
+    def place(self) -> str | None:
+        import sqlalchemy
+
+        with complaints(self.address), one_connection(self._uri) as engine, engine.connect() as connection:
+            try:
+                # Of the servers, each of which has made itself a number.
+                known = connection.execute(
+                    sqlalchemy.text(
+                        "SELECT system_identifier::text, oid::text FROM pg_control_system(), pg_database "
+                        "WHERE datname = current_database()"
+                    )
+                ).one()
+            except sqlalchemy.exc.ProgrammingError:
+                # Hosted servers may keep it to themselves.
+                url = sqlalchemy.engine.make_url(self._uri)
+                return identity([url.host, url.port, url.database])
+        return identity(list(known))
 
     def try_out(self) -> None:
         """Connect, and leave everything as it is."""

@@ -117,12 +117,12 @@ class WorkInProgress(Protocol):
 class StudyFolders(Protocol):
     """The folders of studies."""
 
-    def open(self, name: str, in_journal: bool = True) -> AbstractContextManager[Path]:
+    def open(self, name: str, database: str | None = None) -> AbstractContextManager[Path]:
         """The folder of the study ``name``, as the last driver left it, while this driver runs it.
 
         Args:
-            in_journal: whether the trials are in a journal in the folder, and not in a database. Only a file system
-                lets drivers share a journal.
+            database: the database in which the trials are kept, by what no other has; None where they are in a journal
+                in the folder, which only a file system lets drivers share.
 
         Raises:
             StudyBusy: another driver has it, and this store cannot let two share it, or keeps the trials elsewhere.

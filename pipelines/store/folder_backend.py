@@ -25,8 +25,8 @@ class FolderStudies:
         self._drivers = StudyDrivers(leases, str(root), share_journals=True)
 
     @contextmanager
-    def open(self, name: str, in_journal: bool = True) -> Iterator[Path]:
-        with self._drivers.running(name, in_journal):
+    def open(self, name: str, database: str | None = None) -> Iterator[Path]:
+        with self._drivers.running(name, database):
             yield self._folder / name
 
     def save(self, name: str) -> None:

@@ -45,11 +45,11 @@ class ObjectStudies:
         self._held: dict[str, Lease] = {}
 
     @contextmanager
-    def open(self, name: str, in_journal: bool = True) -> Iterator[Path]:
+    def open(self, name: str, database: str | None = None) -> Iterator[Path]:
         folder = self._copies.folder(name)
-        with self._drivers.running(name, in_journal) as lease:
+        with self._drivers.running(name, database) as lease:
             try:
-                if in_journal:
+                if database is None:
                     self._held[name] = lease
                 self._copies.fetch(name)
                 with self._copies.driving(name):

@@ -1,7 +1,7 @@
 """The drivers that run a study, known to each other by leases.
 
-Trials in a journal and trials in a database are two searches under one name, which ask the same trials twice and write
-the same files. So drivers that run a study at the same time keep its trials in the one or in the other.
+Trials in a journal and trials in a database, or in two databases, are two searches under one name, which ask the same
+trials twice and write the same files. So drivers that run a study at the same time keep its trials in one place.
 """
 
 from __future__ import annotations
@@ -32,18 +32,19 @@ class StudyDrivers:
         self._share_journals = share_journals
 
     @contextmanager
-    def running(self, name: str, in_journal: bool) -> Iterator[Lease]:
+    def running(self, name: str, database: str | None) -> Iterator[Lease]:
         """Be a driver of the study ``name``.
 
         Args:
-            in_journal: whether it keeps the trials in a journal in the store, and not in a database.
+            database: in which it keeps the trials, in letters and digits that no other database has; None where it
+                keeps them in a journal in the store.
 
         Raises:
-            StudyBusy: another driver keeps them in the other, or in a journal that only one may write.
+            StudyBusy: another driver keeps them elsewhere, or in a journal that only one may write.
         """
-        lease = self._acquire(name, in_journal)
+        lease = self._acquire(name, database)
         try:
-            self._refuse_beside(name, DATABASE if in_journal else JOURNAL)
+            self._refuse_beside(name, database)
             yield lease
         finally:
             lease.release()
@@ -51,12 +52,11 @@ class StudyDrivers:
             with suppress(OSError):
                 self._leases.sweep(prefix=f"{STUDY}{name}.")
 
-    def _acquire(self, name: str, in_journal: bool) -> Lease:
-        if in_journal and not self._share_journals:
+    def _acquire(self, name: str, database: str | None) -> Lease:
+        if database is None and not self._share_journals:
             lease = self._leases.acquire(f"{STUDY}{name}")
         else:
-            kind = JOURNAL if in_journal else DATABASE
-            lease = self._leases.acquire(f"{STUDY}{name}.{kind}-{uuid.uuid4().hex}")
+            lease = self._leases.acquire(f"{STUDY}{name}.{_place(database)}-{uuid.uuid4().hex}")
         if lease is None:
             holder = self._leases.holder(f"{STUDY}{name}") or "another driver"
             raise StudyBusy(
@@ -67,15 +67,22 @@ class StudyDrivers:
             )
         return lease
 
-    def _refuse_beside(self, name: str, other: str) -> None:
-        held = self._leases.held()
-        for lease, found in held.items():
-            if lease.startswith(f"{STUDY}{name}.{other}-") or (other == JOURNAL and lease == f"{STUDY}{name}"):
+    def _refuse_beside(self, name: str, database: str | None) -> None:
+        own = f"{STUDY}{name}.{_place(database)}-"
+        for lease, found in self._leases.held().items():
+            alone = lease == f"{STUDY}{name}"
+            if (alone and database is not None) or (lease.startswith(f"{STUDY}{name}.") and not lease.startswith(own)):
+                in_journal = alone or lease.startswith(f"{STUDY}{name}.{JOURNAL}-")
+                other = f"a {JOURNAL}" if in_journal else f"{'a' if database is None else 'another'} {DATABASE}"
                 raise StudyBusy(
-                    f"{found.holder} runs this study in {self._uri} with its trials in a {other}: wait for it, or stop "
+                    f"{found.holder} runs this study in {self._uri} with its trials in {other}: wait for it, or stop "
                     "it and have all drivers keep the trials in one database (execution.optuna_storage)"
                     + (", or all in the journal (without it)" if self._share_journals else "")
                 )
+
+
+def _place(database: str | None) -> str:
+    return JOURNAL if database is None else f"{DATABASE}-{database}"
 
 
 def is_driven(name: str, held: Mapping[str, HeldLease]) -> bool:

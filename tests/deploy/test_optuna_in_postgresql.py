@@ -240,6 +240,15 @@ def test_what_is_said_of_a_database_that_cannot_be_used(
     assert isinstance(trial_storage(Execution(optuna_storage=uri), tmp_path, "study"), Database)
 
 
+def test_a_database_is_one_by_whatever_address(new_database: NewDatabase, tmp_path: Path) -> None:
+    address = new_database()
+    places = [
+        Database(each, "a").place() for each in (address, address.replace("127.0.0.1", "localhost"), new_database())
+    ]
+    assert places[0] == places[1] != places[2]
+    assert Journal(tmp_path / "journal", "a").place() is None
+
+
 def test_the_tables_of_another_program_are_left_alone(new_database: NewDatabase, postgresql: Server) -> None:
     uri = new_database()
     database = uri.rpartition("/")[2]

@@ -64,11 +64,11 @@ def host(host: Host) -> Host:
 
 
 @contextmanager
-def driven(store: Store, stages: list[Stage], in_journal: bool = True) -> Iterator[Recording]:
+def driven(store: Store, stages: list[Stage], database: str | None = None) -> Iterator[Recording]:
     """A driver whose trials are one stage each."""
     tracker = Tracker()
     recording = Recording(tracker, write_s=0.02, heartbeat_s=0.1)
-    with store.studies.open(NAME, in_journal) as folder:
+    with store.studies.open(NAME, database) as folder:
         folder.mkdir(parents=True, exist_ok=True)
         trials = [{"number": n, "state": "open", "stages": {s.kind: s.identity}} for n, s in enumerate(stages)]
         write_json(folder / "trials.json", trials)

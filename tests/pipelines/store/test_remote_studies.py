@@ -156,11 +156,11 @@ def test_a_second_driver_is_told_who_has_the_study(host: Host) -> None:
     with (
         host("a").studies.open("tiny-1"),
         pytest.raises(StudyBusy, match=r"with its trials in a journal: wait for it, or stop it and have all drivers"),
-        host("b").studies.open("tiny-1", in_journal=False),
+        host("b").studies.open("tiny-1", "1234"),
     ):
         pass
     # With trials in a database there is nothing that only one may write.
-    with host("a").studies.open("tiny-1", in_journal=False), host("b").studies.open("tiny-1", in_journal=False):
+    with host("a").studies.open("tiny-1", "1234"), host("b").studies.open("tiny-1", "1234"):
         pass
 
 

@@ -16,7 +16,7 @@ NAME = "tiny-1"
 DRIVE = """
 import sys
 from pipelines.store.store import Store
-with Store(sys.argv[1]).studies.open(sys.argv[2], in_journal=sys.argv[3] == "journal"):
+with Store(sys.argv[1]).studies.open(sys.argv[2], None if sys.argv[3] == "journal" else sys.argv[3]):
     print("driving", flush=True)
     sys.stdin.read()
 """
@@ -26,27 +26,39 @@ with Store(sys.argv[1]).studies.open(sys.argv[2], in_journal=sys.argv[3] == "jou
 def test_a_journal_and_a_database_are_two_searches(first: str, second: str, tmp_path: Path) -> None:
     one, other = Store(tmp_path), Store(tmp_path)
     with (
-        one.studies.open(NAME, in_journal=first == "journal"),
+        one.studies.open(NAME, None if first == "journal" else first),
         pytest.raises(
             StudyBusy, match=rf"^process \d+ on .* runs this study in {tmp_path} with its trials in a {first}: "
         ),
-        other.studies.open(NAME, in_journal=second == "journal"),
+        other.studies.open(NAME, None if second == "journal" else second),
     ):
         pass
-    with one.studies.open(NAME, in_journal=second == "journal"), other.studies.open("tiny-11"):
+    with one.studies.open(NAME, None if second == "journal" else second), other.studies.open("tiny-11"):
         pass
 
 
-@pytest.mark.parametrize("in_journal", [False, True])
-def test_drivers_that_share_a_folder_share_either(in_journal: bool, tmp_path: Path) -> None:
-    with Store(tmp_path).studies.open(NAME, in_journal), Store(tmp_path).studies.open(NAME, in_journal) as folder:
+def test_two_databases_are_two_searches(tmp_path: Path) -> None:
+    one, other = Store(tmp_path), Store(tmp_path)
+    with (
+        one.studies.open(NAME, "1234"),
+        pytest.raises(StudyBusy, match="with its trials in another database: wait for it"),
+        other.studies.open(NAME, "5678"),
+    ):
+        pass
+    with other.studies.open(NAME, "5678"):
+        pass
+
+
+@pytest.mark.parametrize("database", [None, "1234"])
+def test_drivers_that_share_a_folder_share_either(database: str | None, tmp_path: Path) -> None:
+    with Store(tmp_path).studies.open(NAME, database), Store(tmp_path).studies.open(NAME, database) as folder:
         assert folder == tmp_path / "studies" / NAME
     assert [path.name for path in (tmp_path / "leases").iterdir()] == [".guard"]
 
 
 def test_the_database_comes_first_in_an_object_store_too(host: Callable[..., Store]) -> None:
     with (
-        host("a").studies.open(NAME, in_journal=False),
+        host("a").studies.open(NAME, "1234"),
         pytest.raises(StudyBusy, match="with its trials in a database: wait for it"),
         host("b").studies.open(NAME),
     ):
