@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -84,21 +84,31 @@ def score(
         progress: called with windows done and windows in all.
 
     Raises:
-        EvaluationError: too little text, tokens outside the vocabulary, or positions that do not fit the chunks.
+        EvaluationError: documents that are none, too little text, tokens outside the vocabulary, or positions that do
+            not fit the chunks.
     """
     from calm_bench.tokens.byte_tokenizer import ByteTokenizer
 
     reader = tokenizer or ByteTokenizer()
+    if isinstance(documents, str | bytes):
+        raise EvaluationError(
+            "documents are a list of texts, and this is a single one, whose letters would be documents"
+        )
+    given: list[Any] = list(documents)
+    for number, document in enumerate(given):
+        if not isinstance(document, str) and not isinstance(document, Sequence | np.ndarray):
+            raise EvaluationError(
+                f"document {number} is of the kind {type(document).__name__}, and neither a text nor token ids"
+            )
     encoded = [
-        [*reader.encode(document), reader.eos_id] if isinstance(document, str) else list(document)
-        for document in documents
+        [*reader.encode(document), reader.eos_id] if isinstance(document, str) else list(document) for document in given
     ]
     if not encoded:
         raise EvaluationError("there are no documents to score on")
     source = TokenDocuments(encoded, sampler.vocab_size)
     protocol = Protocol(
         corpus_digest=source.digest,
-        tokenizer_digest=reader.digest if any(isinstance(document, str) for document in documents) else "token ids",
+        tokenizer_digest=reader.digest if any(isinstance(document, str) for document in given) else "token ids",
         split="test",
         context_length=context_length,
         first_position=first_position,

@@ -10,7 +10,7 @@ Shape letters: W windows, L tokens, P positions, S samples, H tokens drawn, C co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeGuard, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 
@@ -134,8 +134,30 @@ def continue_windows(
         return sampler.continue_windows(windows, positions, num_samples, horizon, seeds, targets)
     contexts = [window[:position] for window in windows for position in positions]
     own = [derive(seed, "position", position) for seed in seeds for position in positions]
-    drawn = sampler.sample(contexts, num_samples, horizon, own)
+    found = sampler.sample(contexts, num_samples, horizon, own)
+    drawn = checked_draws(sampler, found, len(contexts), num_samples, horizon)
     return drawn.reshape(len(windows), len(positions), num_samples, horizon)
+
+
+def checked_draws(sampler: Sampler, drawn: Any, contexts: int, num_samples: int, horizon: int) -> Integers:
+    """What a sampler of anybody's drew, ``[C, S, H]``.
+
+    Raises:
+        EvaluationError: it has another shape, whose numbers would be taken for other draws, or holds no whole numbers.
+    """
+    from evals.protocol import EvaluationError
+
+    found = np.asarray(drawn)
+    if found.shape != (contexts, num_samples, horizon):
+        raise EvaluationError(
+            f"{type(sampler).__name__}.sample of {contexts} contexts, num_samples={num_samples} and horizon={horizon} "
+            f"gives {found.shape} instead of {(contexts, num_samples, horizon)}"
+        )
+    if found.dtype.kind not in "iu":
+        raise EvaluationError(
+            f"{type(sampler).__name__}.sample gives numbers of the kind {found.dtype}, and token ids are whole numbers"
+        )
+    return found
 
 
 class ModelSampler:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from calm_bench.config import LanguageModel, Markov
 from calm_bench.corpora.markov import MarkovLanguage
 from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel
 from calm_bench.lm.base import NotFinite
+from evals.any_sampler import score
 from evals.brier import Integers
 from evals.markov import MarkovSampler
+from evals.protocol import EvaluationError
 from evals.samplers import ModelSampler, continue_windows, has_probabilities
 
 VOCAB_SIZE = 11
@@ -151,3 +154,52 @@ def test_a_known_language_begins_a_document_after_an_empty_context() -> None:
     drawn = MarkovSampler(language).sample([np.array([], dtype=np.int64), np.array([97, 98, 99])], 4000, 1, [0, 1])
     share = np.bincount(drawn[0, :, 0] - ord("a"), minlength=3) / 4000
     np.testing.assert_allclose(share, language.stationary.sum(axis=0), atol=0.04)
+
+
+class Draws:
+    """A sampler of anybody's, which gives what it is told to."""
+
+    vocab_size, chunk_size = 257, 1
+
+    def __init__(self, give: Callable[[int, int, int], Any]) -> None:
+        self._give = give
+
+    def sample(self, contexts: Sequence[Any], num_samples: int, horizon: int, seeds: Sequence[int]) -> Any:
+        return self._give(len(contexts), num_samples, horizon)
+
+
+TEXTS = [f"text {number} of the same length " * 10 for number in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("give", "message"),
+    [
+        (lambda c, s, h: np.full((s, c, h), 97), r"Draws\.sample of \d+ contexts, .* gives \(8, \d+, 4\) instead of"),
+        (lambda c, s, h: np.full((c, s), 97), "instead of"),
+        (lambda c, s, h: np.full((c, s, h), 97.6), "numbers of the kind float64, and token ids are whole numbers"),
+        (lambda c, s, h: np.full((c, s, h), None), "kind object"),
+    ],
+)
+def test_draws_that_are_none(give: Callable[[int, int, int], Any], message: str) -> None:
+    """Of another shape they would be those of other contexts, and fractions equal no token."""
+    with pytest.raises(EvaluationError, match=message):
+        score(Draws(give), TEXTS, context_length=64, max_windows=4)
+
+
+def test_draws_in_lists_are_draws() -> None:
+    arrays, lists = (
+        score(Draws(give), TEXTS, context_length=64, max_windows=4)
+        for give in (lambda c, s, h: np.full((c, s, h), 101), lambda c, s, h: [[[101] * h] * s] * c)
+    )
+    assert arrays.brier == lists.brier
+
+
+def test_documents_are_a_list_of_texts() -> None:
+    sampler = Draws(lambda c, s, h: np.full((c, s, h), 101))
+    for single in (TEXTS[0], TEXTS[0].encode()):
+        with pytest.raises(EvaluationError, match="whose letters would be documents"):
+            score(sampler, single)  # type: ignore[arg-type]
+    with pytest.raises(EvaluationError, match="document 1 is of the kind int"):
+        score(sampler, [TEXTS[0], 5])  # type: ignore[list-item]
+    listed, given = (score(sampler, texts, context_length=64) for texts in (TEXTS, (text for text in TEXTS)))  # type: ignore[arg-type]
+    assert listed.protocol_hash == given.protocol_hash

@@ -209,16 +209,14 @@ def load_model(
         autoencoder: folder of a released checkpoint's autoencoder, where it carries none.
 
     Raises:
-        ConfigurationError: there is no such model; says what there is.
+        ConfigurationError: there is no such model, or no such device; says what there is.
         WeightsError, TokenizerError: the folder cannot be read.
     """
-    import torch
-
+    from calm_bench.devices import resolve_device
     from calm_bench.opening import open_network, open_vocabulary
     from pipelines.store.opening import open_store
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = resolve_device(device)
     separate = None if autoencoder is None else Path(autoencoder)
     trained = replace(find_model(str(name), open_store(store)), tokenizer=tokenizer, autoencoder=separate)
     vocabulary = open_vocabulary(trained.folder, tokenizer)
