@@ -17,16 +17,20 @@ FOLDER = "calm-bench"
 
 @contextmanager
 def transformed_anew() -> Iterator[None]:
-    """Within, what functions make of data sets (``process_docs``) is made anew, whatever is kept of it."""
+    """Within, what functions make of data sets (``process_docs``) is made anew, whatever is kept of it; no bars are
+    shown, which would break the caller's own lines."""
     import datasets
 
-    was_kept = datasets.is_caching_enabled()
+    was_kept, were_hidden = datasets.is_caching_enabled(), datasets.are_progress_bars_disabled()
     datasets.disable_caching()
+    datasets.disable_progress_bars()
     try:
         yield
     finally:
         if was_kept:
             datasets.enable_caching()
+        if not were_hidden:
+            datasets.enable_progress_bars()
 
 
 def prepared_folder(files: Sequence[Path], below: str | None = None) -> Path:

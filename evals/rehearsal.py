@@ -6,9 +6,11 @@ does not compute for the task: lm-eval sees them when all questions have been as
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
 from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import LM
@@ -84,7 +86,8 @@ def _scored(name: str, task: ConfigurableTask, limit: int) -> Mapping[str, Any]:
     before = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), transformed_anew():
+        # lm-eval shows a bar of the requests that it makes.
+        with warnings.catch_warnings(), transformed_anew(), redirect_stderr(io.StringIO()):
             # A score of so few made-up answers is none to be warned of.
             warnings.simplefilter("ignore")
             loaded = {"tasks": {name: task}, "groups": {}, "group_map": {}}

@@ -10,7 +10,7 @@ import datasets
 import pytest
 
 from evals.data_caches import transformed_anew
-from evals.task_loading import load_tasks
+from evals.task_loading import check_tasks, load_tasks
 from tests.evals.own_tasks import ROWS, write_rows, write_task
 
 HELPERS = """
@@ -53,6 +53,14 @@ def test_other_answers_at_the_same_time_and_other_code(tmp_path: Path, monkeypat
     (tmp_path / "helpers.py").write_text(HELPERS.replace("strip", "upper"))
     assert asked(task).endswith("NUMBER 0 IS!")
     sys.modules.pop("deeper")
+
+
+def test_a_look_at_tasks_shows_no_bars(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "caches"))
+    check_tasks([str(write_task(tmp_path))])
+    assert capsys.readouterr().err == ""
 
 
 def test_the_callers_setting_is_left() -> None:
