@@ -43,14 +43,8 @@ def is_pointer(head: bytes) -> bool:
     return head.startswith(LFS_POINTER)
 
 
-def packed_by(file: Path) -> str | None:
-    """The command that unpacks ``file``, where its first bytes are those of a compressed one.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with file.open("rb") as opened:
-        head = opened.read(HEAD_BYTES)
+def packed_by(head: bytes) -> str | None:
+    """The command that unpacks what begins with ``head``; None where it is not compressed."""
     return next((command for mark, command in _PACKED.items() if head.startswith(mark)), None)
 
 

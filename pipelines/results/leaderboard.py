@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from calm_bench.errors import RunError
-from calm_bench.file_signs import misread_file, packed_by
+from calm_bench.file_signs import HEAD_BYTES, misread_as, packed_by
 from pipelines.common.tables import csv_text
 from pipelines.results.entry import Entry
 from pipelines.results.pairing import Differences, differences
@@ -161,12 +161,14 @@ def read_board(path: Path) -> Leaderboard:
         LeaderboardError: there is none of this version; names the file.
     """
     try:
-        if (wrong := misread_file(path)) is not None:
+        # Once: what a shell gives as <(command) cannot be read again.
+        content = path.read_bytes()
+        if (wrong := misread_as(content[:HEAD_BYTES])) is not None:
             raise LeaderboardError(wrong)
-        if (packed := packed_by(path)) is not None:
+        if (packed := packed_by(content)) is not None:
             raise LeaderboardError(f"compressed: unpack it first, with {packed} FILE")
         # Editors of other systems put a byte order mark before it.
-        return Leaderboard.from_json(path.read_text(encoding="utf-8-sig"))
+        return Leaderboard.from_json(content.decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise LeaderboardError(f"{path} cannot be read: {error}") from error
     except LeaderboardError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,12 @@ def test_files_as_others_send_them(tmp_path: Path, make_entry: Make) -> None:
     for written in (b"\xef\xbb\xbf" + text.encode(), text.replace("\n", "\r\n").encode()):
         path.write_bytes(written)
         assert len(read_board(path)) == 1
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(text,))
+    writer.start()
+    assert len(read_board(pipe)) == 1
+    writer.join()
     twice = text.replace('"trial":', '"brierlm": 99.0, "trial":', 1)
     for sent, message in (
         (gzip.compress(text.encode()), r"compressed: unpack it first, with gunzip FILE"),
