@@ -130,7 +130,23 @@ def _split_files(name: str, subset: str | None, split: str, revision: str) -> tu
     """The files of a split as the data set's card or their names tell; none where a split is only part of them."""
     _check_that_the_hub_answers(name)
     builder = _datasets(name).load_dataset_builder(name, subset, revision=revision)
+    _check_commit(builder, name, revision)
     return tuple(map(str, (builder.config.data_files or {}).get(split, ())))
+
+
+def _check_commit(builder: Any, name: str, revision: str) -> None:
+    """
+    Raises:
+        CorpusError: without a network datasets takes the latest commit that it keeps, whatever was asked for.
+    """
+    found = str(builder.hash)
+    if COMMIT.fullmatch(found) and found != revision:
+        raise CorpusError(
+            f"cannot read corpus.source={HUGGING_FACE_PREFIX}{name} at {revision}: what the cache here gives without a "
+            f"network is {found}. With a network it is brought; or bring it with `hf download --repo-type dataset "
+            f"{name} --revision {revision} --local-dir FOLDER`, and name the folder: "
+            f"corpus.source={HUGGING_FACE_PREFIX}FOLDER"
+        )
 
 
 def _datasets(name: str) -> Any:

@@ -127,3 +127,29 @@ def test_parquet_files_at_a_commit(tmp_path: Path, hub: Hub) -> None:
     assert "split test" in no_split["error"]
     assert lines.get("texts") == TEXTS[:20], lines
     assert lines["bytes"] == 0
+
+
+KEEP = "import datasets, sys; datasets.load_dataset('some/lines', revision=sys.argv[1])"
+
+
+@pytest.mark.slow
+def test_another_commit_is_not_taken_for_the_one_that_is_asked_for(tmp_path: Path, hub: Hub) -> None:
+    """Without a network datasets gives the latest that it keeps."""
+    later = "2" * 40
+    with (hub.move_on("some/lines", later) / "train.jsonl").open("a") as lines:
+        lines.write(json.dumps({"text": "another text"}) + "\n")
+    keeping = started(hub, tmp_path, KEEP, later)
+    assert keeping.wait() == 0, keeping.communicate()[1]
+    hub.url = ""
+    wanted = [{"source": "hf:some/lines", "revision": commit} for commit in (REVISION, later)]
+    process = started(
+        hub,
+        tmp_path,
+        f"import os; os.environ['HF_HUB_OFFLINE'] = '1'\n{READ}",
+        json.dumps(wanted),
+        str(tmp_path / "out"),
+    )
+    out, errors = process.communicate("go on\n" * 2)
+    first, second = map(json.loads, out.splitlines())
+    assert f"what the cache here gives without a network is {later}" in first.get("error", errors)
+    assert "another text" in second.get("texts", second)
