@@ -53,7 +53,7 @@ def test_workers_share_much_text_and_no_little_text(cost: Callable[[Stage, CostC
         assert found is not None
         return found
 
-    assert seconds(6e9, 4) == pytest.approx(seconds(6e9, 1) / 4, rel=0.01)
+    assert seconds(6e10, 4) == pytest.approx(seconds(6e10, 1) / 4, rel=0.01)
     assert seconds(6e7, 4) == seconds(6e7, 1)
 
 
