@@ -27,6 +27,12 @@ def files_below(
     return sorted(found, key=lambda file: file.relative_to(root).as_posix())
 
 
+def others_below(root: Path, hidden: bool = True) -> list[Path]:
+    """What is neither file nor folder nor a link that leads nowhere: pipes, sockets, devices, on which reading would
+    wait."""
+    return [path for path in _walk(root, (), hidden, _pass_over) if path.exists() and not path.is_file()]
+
+
 def _walk(
     folder: Path, above: tuple[tuple[int, int], ...], hidden: bool, on_error: Callable[[OSError], object]
 ) -> Iterator[Path]:

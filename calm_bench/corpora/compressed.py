@@ -91,7 +91,8 @@ def _open(file: InputFile) -> io.BufferedReader:
     if compression == ".zst":
         import pyarrow as pa
 
-        return _buffered(pa.CompressedInputStream(pa.PythonFile(packed, "r"), "zstd"), 2**20)
+        # Of a read that meets damage all is lost.
+        return _buffered(pa.CompressedInputStream(pa.PythonFile(packed, "r"), "zstd"), UNPACKED_BYTES)
     if compression in (".gz", ".xz", ".bz2"):
         opened: Any = {".gz": gzip.GzipFile, ".xz": lzma.LZMAFile, ".bz2": bz2.BZ2File}[compression]
         decompressor = opened(fileobj=packed) if compression == ".gz" else opened(packed)

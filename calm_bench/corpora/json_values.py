@@ -6,7 +6,7 @@ import codecs
 import json
 import re
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any, Protocol
 
 from calm_bench.corpora.base import CorpusError
 
@@ -21,11 +21,19 @@ class BrokenJSONError(CorpusError):
     """The text is no JSON from here on."""
 
 
+class Stream(Protocol):
+    """Bytes that come in pieces."""
+
+    def read1(self, size: int, /) -> bytes:
+        """Some of the next bytes; none at the end."""
+        ...
+
+
 class TooLong:
     """Stands for a value that was passed over."""
 
 
-def json_values(stream: IO[bytes], longest: int | None = None) -> Iterator[Any]:
+def json_values(stream: Stream, longest: int | None = None) -> Iterator[Any]:
     """The elements of the array that ``stream`` holds, or its values if it holds no array.
 
     Bytes that are not UTF-8 become lone surrogates. At most two values and a piece are in memory.
@@ -61,7 +69,7 @@ def json_values(stream: IO[bytes], longest: int | None = None) -> Iterator[Any]:
 class _Text:
     """A window of decoded text that grows until the value at ``at`` is whole."""
 
-    def __init__(self, stream: IO[bytes], longest: int | None) -> None:
+    def __init__(self, stream: Stream, longest: int | None) -> None:
         self.at = 0
         self._longest = longest
         self._stream = stream
@@ -69,6 +77,8 @@ class _Text:
         self._decoder = json.JSONDecoder()
         self._held = ""
         self._ended = False
+        self._damage: Exception | None = None
+        """What the next read meets."""
 
     def next_character(self) -> str:
         """The first character from ``at`` on that is no white space; empty at the end."""
@@ -124,6 +134,20 @@ class _Text:
     def _grow(self, num_bytes: int | None = None) -> None:
         # As much again as is held: a long value is decoded a few times and not once for each piece.
         rest = self._held[self.at :]
-        read = self._stream.read(num_bytes or max(PIECE_BYTES, len(rest)))
+        read = self._read(num_bytes or max(PIECE_BYTES, len(rest)))
         self._ended = not read
         self._held, self.at = rest + self._decode(read, final=self._ended), 0
+
+    def _read(self, num_bytes: int) -> bytes:
+        """So many bytes or, at the end, fewer; what comes before damage is given before that is met."""
+        if self._damage is not None:
+            raise self._damage
+        read = bytearray()
+        try:
+            while len(read) < num_bytes and (piece := self._stream.read1(num_bytes - len(read))):
+                read += piece
+        except Exception as error:
+            if not read:
+                raise
+            self._damage = error
+        return bytes(read)

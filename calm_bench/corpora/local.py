@@ -13,7 +13,7 @@ from calm_bench.corpora.input_file import LocalFile, format_of, kind_of
 from calm_bench.corpora.input_parts import PART_BYTES, Span
 from calm_bench.known_digests import known_digest
 from calm_bench.parallel_files import map_files
-from calm_bench.walk import files_below
+from calm_bench.walk import files_below, others_below
 
 
 class LocalFiles(FileSource):
@@ -67,11 +67,13 @@ def find_local(config: Corpus) -> FilesFound[LocalFile]:
         return FilesFound([LocalFile(path, path.name)])
     if not path.is_dir():
         raise CorpusError(f"corpus.source={config.source} is no file or folder")
-    found = [LocalFile(file, file.relative_to(root).as_posix()) for file in walk_files(path)]
-    wanted = [file for file in found if kind_of(file.name) in KINDS]
+    found = walk_files(path)
+    wanted = [file for file in found if kind_of(file) in KINDS]
+    others = [*(file for file in found if kind_of(file) not in KINDS), *others_below(path, hidden=False)]
     if not wanted:
         raise CorpusError(f"corpus.source={config.source} has no file whose name ends in {KINDS_IN_WORDS}")
-    return FilesFound(wanted, [file.name for file in found if kind_of(file.name) not in KINDS])
+    names = sorted(other.relative_to(root).as_posix() for other in others)
+    return FilesFound([LocalFile(file, file.relative_to(root).as_posix()) for file in wanted], names)
 
 
 def walk_files(root: Path) -> list[Path]:

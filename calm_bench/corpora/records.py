@@ -156,7 +156,8 @@ class Records:
                     self._lacking(parquet.schema_arrow.names, f"{name}:{first + 1}", _num_rows(parquet, groups))
                     return
                 columns = [column for column in self._columns if column in parquet.schema_arrow.names]
-                is_text = _is_text(parquet.schema_arrow.field(self._field).type)
+                names = parquet.schema_arrow.names
+                is_text = _is_text(parquet.schema_arrow.field(names.index(self._field)).type)
                 for group in groups:
                     described = parquet.metadata.row_group(group)
                     if is_text and self._is_one_long_row(described):

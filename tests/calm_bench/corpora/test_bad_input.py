@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
+import os
 import random
 import shlex
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,7 @@ from calm_bench.corpora import (
     read_documents,
     write_corpus,
 )
+from calm_bench.corpora import json_values as json_values_module
 from calm_bench.corpora.csv_rows import csv_rows
 from calm_bench.corpora.json_values import TooLong, json_values
 from calm_bench.corpora.local import SOURCE
@@ -52,8 +57,9 @@ def test_files_of_one_folder_need_not_agree(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": pa.array([b"raw"])}), folder / "f.parquet")
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), folder / "g.parquet")
     pq.write_table(pa.table({"body": ["elsewhere"]}), folder / "h.parquet")
+    pq.write_table(pa.table([pa.array(["x"]), pa.array(["of two, the last"])], ["text", "text"]), folder / "i.parquet")
     found, report = written(folder, tmp_path / "out")
-    assert found == ["one", "two", "three", "four", "five"]
+    assert found == ["one", "two", "three", "four", "five", "of two, the last"]
     assert report.examples == {
         "JSON line that is no object": ["a.jsonl:4"],
         "field 'text' is no text": ["a.jsonl:3", "e.parquet:1", "e.parquet:2", "f.parquet:1"],
@@ -75,6 +81,58 @@ def test_files_that_hold_nothing(tmp_path: Path, kind: str) -> None:
     named = {where.partition(":")[0] for places in report.examples.values() for where in places}
     assert f"a.{kind}" in named
     assert named <= {f"a.{kind}", f"b.{kind}.gz", f"c.{kind}.gz"}
+
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "gz": gzip.compress,
+    "xz": partial(lzma.compress, preset=0),
+    "bz2": bz2.compress,
+}
+
+
+def zst(content: bytes) -> bytes:
+    packed = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(packed, "zstd") as out:
+        out.write(content)
+    return bytes(packed.getvalue().to_pybytes())
+
+
+@pytest.mark.parametrize("packer", [*PACKERS, "zst"])
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv"])
+def test_what_comes_before_a_cut_is_kept(tmp_path: Path, kind: str, packer: str) -> None:
+    """But for what its decompressor and its buffer hold: 128 KiB, of bz2 a block of 900 kB."""
+    texts = [f"{number} " + "".join(random.Random(number).choices("abcdefgh ", k=1000)) for number in range(2000)]
+    if kind == "csv":
+        content = "text\n" + "\n".join(texts)
+    else:
+        records = [json.dumps({"text": text}) for text in texts]
+        content = "\n".join(records) if kind == "jsonl" else f"[{','.join(records)}]"
+    packed = zst(content.encode()) if packer == "zst" else PACKERS[packer](content.encode())
+    (tmp_path / f"a.{kind}.{packer}").write_bytes(packed[: len(packed) * 3 // 4])
+    found, report = written(tmp_path / f"a.{kind}.{packer}", tmp_path / "out")
+    assert found == texts[: len(found)]
+    assert len(found) > 1500 - (1000 if packer == "bz2" else 270)
+    [(reason, [place])] = report.examples.items()
+    assert reason == "compressed file cut off or damaged, its rest unread after"
+    assert place == f"a.{kind}.{packer}:{len(found) + (kind == 'csv')}"
+
+
+def test_what_is_no_file_of_text_is_counted_and_not_waited_for(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / "real").mkdir(parents=True)
+    (folder / "real" / "a.jsonl").write_text('{"text": "one"}\n')
+    os.mkfifo(folder / "pipe.jsonl")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "b.jsonl").write_text('{"text": "two"}\n')
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "round").symlink_to(folder)
+    found, report = written(folder, tmp_path / "out")
+    assert found == ["two", "one"], "a folder that is linked is read, but not from inside of it"
+    assert report.examples == {"file of another kind": ["pipe.jsonl"]}
+    # What should be there and is not is no such thing.
+    (folder / "lost.jsonl").symlink_to(tmp_path / "gone")
+    with pytest.raises(CorpusError, match=r"cannot read .*lost\.jsonl"):
+        written(folder, tmp_path / "again")
 
 
 def test_equal_names_in_sub_folders_are_files_of_their_own(tmp_path: Path) -> None:
@@ -192,13 +250,9 @@ def test_a_text_that_is_a_row_group_of_its_own_is_left_out_unread(
     assert read == [0, 2, 3, 4]
 
 
-class Slow(io.BytesIO):
-    def read(self, size: int | None = -1) -> bytes:
-        return super().read(3)
-
-
 @pytest.mark.parametrize("seed", range(20))
-def test_json_values_around_one_that_is_too_long(seed: int) -> None:
+def test_json_values_around_one_that_is_too_long(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_values_module, "PIECE_BYTES", 3)
     generator = random.Random(seed)
     # A text that begins with an array is that array.
     values: list[Any] = [0]
@@ -209,7 +263,7 @@ def test_json_values_around_one_that_is_too_long(seed: int) -> None:
     expected = [TooLong if len(json.dumps(value, ensure_ascii=False)) > 200 else value for value in values]
     assert TooLong in expected
     for text in (json.dumps(values, ensure_ascii=False), "\n".join(json.dumps(v, ensure_ascii=False) for v in values)):
-        found = list(json_values(Slow(text.encode()), 200))
+        found = list(json_values(io.BytesIO(text.encode()), 200))
         # A value of about the limit may be held whole before it is known to be too long.
         assert len(found) == len(values)
         for value, wanted in zip(found, expected, strict=True):
