@@ -142,6 +142,8 @@ class FileSource:
                     _check_version(file, span)
             except READING_ERRORS as error:
                 if is_compressed(span.name) and is_damage(error):
+                    if not file.is_remote:
+                        _check_version(file, span)
                     skipped.add(CUT_OFF, last)
                     continue
                 raise unreadable(file, error) from error
@@ -166,7 +168,11 @@ def unreadable(file: object, error: Exception) -> CorpusError:
 
 def _check_version(file: InputFile, span: Span) -> None:
     """What is read is the file that was found, by whose digest its documents are known."""
-    if file.version != span.version:
+    try:
+        is_other = file.version != span.version
+    except OSError as error:
+        raise unreadable(file, error) from error
+    if is_other:
         raise CorpusError(f"{file} has changed since it was looked at: run the same command again")
 
 

@@ -4,7 +4,9 @@ work goes on from it to the same bits. The disk is the limit of the kernel on th
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
 import random
 import resource
 from collections.abc import Callable, Iterator
@@ -13,10 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from calm_bench.config import Corpus, Tokens
+from calm_bench.config import Corpus, Quality, Tokens
 from calm_bench.corpora import CorpusError, read_documents, write_corpus
+from calm_bench.corpora import corpus_part as corpus_part_module
 from calm_bench.corpora import input_parts as input_parts_module
 from calm_bench.corpora import split_files as split_files_module
+from calm_bench.corpora.document_filter import reason_to_leave_out
 from calm_bench.tokens import TokenStream, write_tokens
 from calm_bench.tokens import token_part as token_part_module
 
@@ -95,3 +99,31 @@ def test_a_corpus_that_vanishes_under_the_tokens_is_named(tmp_path: Path, config
     (tmp_path / "elsewhere").rename(gone)
     assert write_tokens(Tokens(), tmp_path / "corpus", tmp_path / "out") == expected
     assert before.items() <= published(tmp_path / "out").items()
+
+
+@pytest.mark.parametrize("how", ["cut short", "longer", "gone"])
+@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz"])
+def test_a_file_that_changes_while_it_is_read_is_named_and_not_taken_for_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, how: str
+) -> None:
+    generator = random.Random(1)
+    records = [json.dumps({"text": "".join(generator.choices("abcdef ", k=2000))}) + "\n" for _ in range(3000)]
+    path, content = tmp_path / f"a.{kind}", "".join(records).encode()
+    path.write_bytes(gzip.compress(content, 1) if kind == "jsonl.gz" else content)
+    look = reason_to_leave_out
+    seen = 0
+
+    def changing(text: str, quality: Quality) -> str | None:
+        nonlocal seen
+        seen += 1
+        if seen == 1000:
+            if how == "gone":
+                path.unlink()
+            else:
+                os.truncate(path, path.stat().st_size // 2 if how == "cut short" else path.stat().st_size + 10)
+        return look(text, quality)
+
+    monkeypatch.setattr(corpus_part_module, "reason_to_leave_out", changing)
+    wrong = "No such file" if how == "gone" else "has changed since it was looked at"
+    with pytest.raises(CorpusError, match=rf"a\.{kind}.*{wrong}"):
+        write_corpus(Corpus(source=str(path), validation_fraction=0, test_fraction=0), tmp_path / "out")
