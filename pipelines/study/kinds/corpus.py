@@ -106,7 +106,6 @@ CORPUS = StageKind(
     changed=corpus_changed,
     in_parts=corpus_in_parts,
     scratch=SCRATCH,
-    checked_when_opened=True,
     cost=corpus_cost,
     summary=corpus_summary,
     row_part=corpus_row,
