@@ -279,7 +279,7 @@ def _of_blocks(rows: Tensor, ends: list[int]) -> list[Tensor]:
 
 def _select(weights: Tensor, row: Tensor, uniform: Tensor) -> Tensor:
     """Long ``[q]``, drawn in proportion to ``weights [N, V]`` of each sample's ``row [q]``."""
-    cumulative = weights.double().cumsum(dim=-1)
+    cumulative = weights.to(torch.float64, copy=True).cumsum_(dim=-1)
     cumulative /= cumulative[:, -1:].clone()
     # One increasing sequence, row r from r to r + 1, so that a single search serves all samples.
     cumulative += torch.arange(len(cumulative), device=cumulative.device)[:, None]
