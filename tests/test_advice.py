@@ -27,9 +27,11 @@ OTHERS = {
     "--model_args": "lm-eval",
     "--use_cache": "lm-eval",
     "--include_path": "lm-eval",
+    "--confirm_run_unsafe_code": "lm-eval",
     "--experiment-id": "mlflow",
     "--repo-type": "hf",
     "--local-dir": "hf",
+    "--revision": "hf",
     "--user": "pip",
     "--upgrade": "pip",
 }
