@@ -268,8 +268,12 @@ class Stopped(ModelSampler):
 
 @pytest.mark.parametrize("sharpness", [0.0, 1.0, 30.0])
 @pytest.mark.parametrize("chunk_size", [None, 1, 2, 4])
-def test_stopping_samples_that_can_change_nothing_keeps_every_bit(chunk_size: int | None, sharpness: float) -> None:
-    """At the estimators of the paper's protocol; ``sharpness`` goes from samples that part at once to equal ones."""
+def test_stopping_samples_that_can_change_nothing_keeps_the_scores(chunk_size: int | None, sharpness: float) -> None:
+    """At the estimators of the paper's protocol; ``sharpness`` goes from samples that part at once to equal ones.
+
+    To the bit where samples are counted. Where probabilities are, some processors round a product of few rows otherwise
+    than one of more.
+    """
     model = sharp_model(chunk_size, sharpness)
     windows = np.random.default_rng(0).integers(0, 5, (3, 24))
     protocol = protocol_for(Evaluation(protocol="paper", context_length=24), "c", "t", chunk_size)
@@ -279,7 +283,7 @@ def test_stopping_samples_that_can_change_nothing_keeps_every_bit(chunk_size: in
         found = score_windows(sampler, windows, protocol.positions, 2, LENGTHS, [1, 2, 3], estimator)
         scores.append(found.scores)
         drawn.append(sampler.drawn)
-    assert np.array_equal(*scores)
+    np.testing.assert_allclose(*scores, rtol=0, atol=1e-6 if chunk_size is None else 0)
     assert np.abs(scores[0]).max() > 0
     assert drawn[1] < drawn[0] or sharpness == 30.0
 
