@@ -139,12 +139,13 @@ def _flush_tree(folder: Path) -> None:
 def _keep_recorded(folder: Path) -> None:
     """Remove what is no part of the finished stage: checkpoints, and what a killed process left half-written."""
     kept = {folder / name for name in recorded_names(folder)}
+    holding = {parent for file in kept for parent in file.parents}
     for parent, folders, names in os.walk(folder, topdown=False):
         for path in (Path(parent) / name for name in (*names, *folders)):
             if path.is_symlink() or not path.is_dir():
                 if path not in kept:
                     path.unlink()
-            elif not any(path in file.parents for file in kept):
+            elif path not in holding:
                 path.rmdir()
 
 
