@@ -42,9 +42,9 @@ def run_watched(stage: Stage, inputs: Mapping[str, Path], folder: Path, context:
     from calm_bench.training.parallel import current_workers
     from pipelines.study.kinds.language_model import run_language_model
 
-    (folder / f"worker-{current_workers().rank}").write_text(
-        f"{torch.get_num_threads()} {os.environ['OMP_NUM_THREADS']} {context.device} {os.environ['PYTORCH_ALLOC_CONF']}"
-    )
+    variables = (os.environ.get(name) for name in ("OMP_NUM_THREADS", "PYTORCH_ALLOC_CONF"))
+    told = (torch.get_num_threads(), *variables, context.device)
+    (folder / f"worker-{current_workers().rank}").write_text(" ".join(map(str, told)))
     return run_language_model(stage, inputs, folder, context)
 
 
@@ -167,7 +167,7 @@ def test_two_workers_train_what_one_trains(shared: tuple[Store, RayExecutor], tm
     assert caught.value.cause == "transient"
     assert not store.is_claimed(model)
     work = store.work_folder(model)
-    assert [(work / f"worker-{rank}").read_text() for rank in range(2)] == ["1 1 cpu expandable_segments:True"] * 2
+    assert [(work / f"worker-{rank}").read_text() for rank in range(2)] == ["1 1 expandable_segments:True cpu"] * 2
 
     reached = int(sorted((work / "checkpoints").glob("*.sha256"))[-1].stem.removeprefix("step-").partition(".")[0])
     divided = configured(executor, Execution(workers=2, cpus_per_stage=0.25, device="cpu", strategy="fsdp"))
