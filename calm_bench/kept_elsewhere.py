@@ -29,7 +29,7 @@ class KeptFile(NamedTuple):
 
 def keep_elsewhere(folder: Path, files: Mapping[str, KeptFile]) -> None:
     """Say where files that ``folder`` lacks are, by their names in it."""
-    described = {name: kept._asdict() for name, kept in files.items()}
+    described = {name: {"url": kept.url, "sha256": kept.sha256} for name, kept in files.items()}
     write_json(folder / ELSEWHERE, {"format": FORMAT, "files": described})
 
 

@@ -125,7 +125,7 @@ def position(encoded: bytes, seed: int) -> float:
 
 
 @lru_cache(maxsize=1)
-def _seeded(seed: int) -> hashlib._Hash:
+def _seeded(seed: int) -> Any:
     return hashlib.sha256(f"{seed}\x1f".encode())
 
 
