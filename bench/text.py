@@ -1,6 +1,6 @@
 """How fast text becomes a corpus and tokens, beside the tokenizer's own library and ``datasets``, in one run.
 
-    python -m bench.text [--megabytes 64] [--rounds 3] [--workers 1 2] [--threads]
+    python -m bench.text [--megabytes 64] [--rounds 3] [--workers 1 2] [--only TEXT] [--threads]
     python -m bench.text --memory [--megabytes 64] [--tokenizer bytes] [--quality near]
 
 The text is the documentation of Python, shuffled anew as often as it takes; the tokenizer is a byte-level BPE of 32,000
@@ -154,8 +154,8 @@ def _empty(folder: Path) -> Path:
     return folder
 
 
-def print_speeds(folder: Path, texts: list[str], megabytes: float, rounds: int, workers: list[int]) -> None:
-    """A table, a line a row."""
+def print_speeds(folder: Path, texts: list[str], megabytes: float, rounds: int, workers: list[int], only: str) -> None:
+    """A table, a line a row, of those whose names have ``only`` in them."""
     size = write_text(folder / "text.jsonl", texts, megabytes)
     write_corpus(Corpus(source=str(folder / "text.jsonl")), folder / "corpus")
     # Imports are no part of any row.
@@ -163,6 +163,8 @@ def print_speeds(folder: Path, texts: list[str], megabytes: float, rounds: int, 
     measured: dict[str, list[tuple[float, float]]] = {}
     for _ in range(rounds):
         for name, work in rows(folder / "text.jsonl", folder, folder / "hugging-face", workers):
+            if only not in name:
+                continue
             measured.setdefault(name, []).append(seconds(work))
             print(f"{name}: {measured[name][-1]}", file=sys.stderr, flush=True)
     print(f"{size:.0f} MB, {rounds} rounds; {machine()}")
@@ -191,6 +193,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=float, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("--only", default="", metavar="TEXT", help="rows whose names have it in them")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--tokenizer", choices=["32k", "bytes"], default="32k", help="of --memory")
     parser.add_argument("--quality", choices=list(QUALITY), help="of --memory: near duplicates, or decontamination")
@@ -207,7 +210,7 @@ def main() -> None:
             tokenizer = str(folder / "hugging-face") if asked.tokenizer == "32k" else asked.tokenizer
             print_memory(folder, texts, asked.megabytes, tokenizer, asked.quality)
         else:
-            print_speeds(folder, texts, asked.megabytes, asked.rounds, asked.workers)
+            print_speeds(folder, texts, asked.megabytes, asked.rounds, asked.workers, asked.only)
 
 
 if __name__ == "__main__":
