@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from bench.same_batch import SameBatch
 from calm_bench.bf16_speed import bf16_speedup
 from calm_bench.config import Experiment
 from calm_bench.lm.folder import build_language_model
@@ -30,22 +30,6 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "token": {"kind": "token", "chunk_size": 1},
     "energy, K=4": {"chunk_size": 4, "head": {"kind": "energy", "num_blocks": 2}},
 }
-
-
-class SameBatch:
-    """The same tokens at every step."""
-
-    def __init__(self, tokens: Tensor) -> None:
-        self._tokens = tokens
-
-    def take(self, rows: Tensor) -> Tensor:
-        return self._tokens[rows]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
 
 
 def training(family: str, width: int, precision: str, folder: Path) -> Loop:

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from bench.gpu_device import STEPS, Case, Device, Row
+from bench.same_batch import SameBatch
 from calm_bench.devices import available_memory, set_tf32
 from calm_bench.flops import autoencoder_training_flops, training_flops
 from calm_bench.lm.exact import ExactModel
@@ -50,22 +50,6 @@ MORE = [
 WINDOWS, SAMPLES, STRIDE = 16, 8, 8
 PROMPT, WRITTEN = 64, 128
 """Tokens."""
-
-
-class SameBatch:
-    """An endless source of one batch."""
-
-    def __init__(self, tokens: Tensor) -> None:
-        self._tokens = tokens
-
-    def take(self, rows: Tensor) -> Tensor:
-        return self._tokens[rows]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
 
 
 def machine(device: Device, peak: float | None) -> list[Case]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipelines.study.config import Objective
+from pipelines.study.search_settings import Objective
 from pipelines.study.stage import Stage, StageGraph
 from pipelines.study.trial import TrialOutcome
 

@@ -12,7 +12,7 @@ from pipelines.monitor.pace import Pace
 from pipelines.monitor.stage_state import StageState, State
 from pipelines.monitor.view import StageView, StudyView, TrialView
 from pipelines.store.estimate_record import planned_seconds
-from pipelines.study.config import Objective
+from pipelines.study.search_settings import Objective
 from pipelines.study.stage import Stage
 from pipelines.study.stage_flops import stage_flops
 from pipelines.study.stage_kind import summary_of

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from calm_bench.config import Benchmarks, Tokens
 from calm_bench.family_registry import FAMILIES
 from calm_bench.folder_signs import no_such_folder
-from pipelines.study.config import Study, leaves
+from pipelines.study.config import Study
 from pipelines.study.graph import hub_revision
+from pipelines.study.search_settings import leaves
 
 if TYPE_CHECKING:
     from evals.answer_length import AnswerLimit, NamedVocabulary

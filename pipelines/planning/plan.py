@@ -14,10 +14,11 @@ from pipelines.planning.stage_costs import assumed_speed
 from pipelines.store.kept_corpus import corpus_identity_in
 from pipelines.store.store import Store
 from pipelines.store.study_folder import study_folder
-from pipelines.study.config import Parameter, Search, Study
+from pipelines.study.config import Study
 from pipelines.study.equal_budget import Budget
 from pipelines.study.graph import CorpusIdentity, stages_for
 from pipelines.study.price import Price, price_of
+from pipelines.study.search_settings import Parameter, Search
 from pipelines.study.space import grid_points, label_of, settings_at
 from pipelines.study.stage import Stage, StageGraph
 from pipelines.study.stage_kind import STAGE_KINDS, check_possible, workloads_of

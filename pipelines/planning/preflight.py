@@ -11,9 +11,10 @@ from calm_bench.config import Benchmarks, Tokens
 from calm_bench.folder_signs import judge_fault, model_fault, no_such_folder, tokenizer_fault
 from calm_bench.overrides import ConfigurationError
 from pipelines.planning.answer_limits import answer_limit
-from pipelines.study.config import Study, leaves
+from pipelines.study.config import Study
 from pipelines.study.graph import OWN_TOKENIZERS, hub_revision
 from pipelines.study.kinds.evaluation import MIN_WINDOWS
+from pipelines.study.search_settings import leaves
 
 FOLDERS = {
     "tokens.tokenizer": tokenizer_fault,

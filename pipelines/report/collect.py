@@ -281,7 +281,7 @@ def _kept(studies: Sequence[_Study], families: Mapping[Key, Family], files: Stag
 
 
 def _part(study: _Study, environment: Environment, files: StageRecords) -> StudyPart:
-    from pipelines.study.config import Search
+    from pipelines.study.search_settings import Search
 
     configuration = sanitize_label(study.configuration)
     configured = study.settings.get("search")

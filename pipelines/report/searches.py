@@ -12,8 +12,8 @@ from pipelines.report.columns import LONGEST_LABEL
 from pipelines.report.curves import rounded
 from pipelines.report.data import Search
 from pipelines.store.trial_record import TrialRecord
-from pipelines.study.config import Parameter
-from pipelines.study.config import Search as Configured
+from pipelines.study.search_settings import Parameter
+from pipelines.study.search_settings import Search as Configured
 from pipelines.study.space import Scalar, distributions
 
 if TYPE_CHECKING:

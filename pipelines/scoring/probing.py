@@ -11,8 +11,7 @@ from calm_bench.overrides import ConfigurationError
 from pipelines.common.numbers import share_with_error
 from pipelines.common.tables import plain_table
 from pipelines.scoring.models import TrainedModel
-from pipelines.scoring.scoring import prepare_text
-from pipelines.scoring.stored_text import read_text
+from pipelines.scoring.stored_text import prepare_text, read_text
 from pipelines.store.store import Store
 
 if TYPE_CHECKING:

@@ -6,18 +6,14 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from calm_bench.config import Corpus, Evaluation, Experiment, Samples
+from calm_bench.config import Samples
 from calm_bench.devices import set_tf32
-from calm_bench.opening import open_network, open_tokenizer, tokenizer_setting
-from calm_bench.overrides import ConfigurationError, assign, parse_assignment, validate
-from calm_bench.problems import check_path
+from calm_bench.opening import open_network, open_tokenizer
+from calm_bench.overrides import ConfigurationError
 from pipelines.scoring.evaluation_report import ScoredText
 from pipelines.scoring.models import TrainedModel, is_transformers_model
-from pipelines.scoring.stored_text import make_text, read_text, text_folder
-from pipelines.store.kept_corpus import corpus_identity_in
+from pipelines.scoring.stored_text import prepare_text, read_text, text_folder
 from pipelines.store.store import Store
-from pipelines.study.graph import stages_for
-from pipelines.study.stage import StageGraph
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
@@ -32,7 +28,6 @@ if TYPE_CHECKING:
     from evals.task_score import TaskScore
 
 Found = TypeVar("Found")
-SETTABLE = ("corpus", "evaluation")
 TEXT_POSITIONS = 16
 """Positions of each document where words or bytes are counted: more documents tell more than more positions."""
 ROWS_OF_HF = 8
@@ -263,55 +258,6 @@ class Scoring:
             batch_size=ROWS_OF_HF,
             trust_remote_code=False,
         )
-
-
-def prepare_text(model: TrainedModel, store: Store, overrides: Sequence[str] = ()) -> tuple[Experiment, StageGraph]:
-    """The corpus that ``model`` was trained on, changed by ``overrides``, in the model's own tokens and in ``store``.
-
-    Returns:
-        The experiment of which corpus and evaluation are meant, and its stages; those of corpus and tokens are done.
-
-    Raises:
-        ConfigurationError: as :func:`score_model`.
-    """
-    experiment = _experiment(model, overrides)
-    graph = stages_for(experiment, corpus_identity_in(store))
-    make_text(graph, store)
-    return experiment, graph
-
-
-def _experiment(model: TrainedModel, overrides: Sequence[str]) -> Experiment:
-    settings: dict[str, Any] = {}
-    for text in overrides:
-        key, value = parse_assignment(text)
-        check_path(Experiment, key)
-        if key.split(".")[0] not in SETTABLE:
-            raise ConfigurationError(f"{key} cannot be changed in a trained model; corpus.* and evaluation.* can")
-        settings[key] = value
-    base = {
-        "corpus": model.corpus or Corpus().model_dump(mode="json"),
-        "evaluation": model.evaluation or Evaluation().model_dump(mode="json"),
-    }
-    changed = assign(base, settings)
-    return Experiment.model_construct(
-        corpus=validate(Corpus, changed["corpus"], "corpus"),
-        evaluation=validate(Evaluation, changed["evaluation"], "evaluation"),
-        tokens=Experiment().tokens.model_copy(update={"tokenizer": _tokenizer(model)}),
-        model=Experiment().model,
-        autoencoder=Experiment().autoencoder,
-        seed=0,
-    )
-
-
-def _tokenizer(model: TrainedModel) -> str:
-    """The model's own tokenizer as a ``tokens.tokenizer`` setting, or the one that was named instead."""
-    setting = model.tokenizer or tokenizer_setting(model.folder)
-    if setting is None:
-        raise ConfigurationError(
-            f"{model.folder} holds no tokenizer, and text cannot be scored without: copy the model's into it, or name "
-            "one (--tokenizer, a folder with a Hugging Face tokenizer, or bytes if the model's ids 0 to 255 are bytes)"
-        )
-    return setting
 
 
 def _written_by_transformers(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines.study.config import Constraint, Objective
 from pipelines.study.search_metrics import search_metric
+from pipelines.study.search_settings import Constraint, Objective
 
 
 def objective_values(objectives: Sequence[Objective], results: Mapping[str, Mapping[str, Any]]) -> tuple[float, ...]:

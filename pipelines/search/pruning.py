@@ -20,7 +20,7 @@ from calm_bench.config import Experiment
 from calm_bench.fingerprint import identity
 from pipelines.execution.events import Event, StageCached, StageFinished, StageProgress
 from pipelines.store.metrics_log import read_lines
-from pipelines.study.config import Search
+from pipelines.study.search_settings import Search
 from pipelines.study.stage import Stage, StageGraph
 
 LANGUAGE_MODEL = "language_model"

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipelines.study.config import Final, Objective, Parameter, Search, Study
+from pipelines.study.config import Final, Study
+from pipelines.study.search_settings import Objective, Parameter, Search
 from pipelines.study.space import settings_at
 from pipelines.study.strata import Stratum, strata
 from pipelines.study.trial import TrialOutcome

@@ -15,7 +15,8 @@ from calm_bench.seeding import derive
 from pipelines.search.selection import Selected, final_search
 from pipelines.search.trial_queue import TrialQueue, TrialRequest, TrialRequestState, TrialResult
 from pipelines.search.trial_storage import TrialStorage
-from pipelines.study.config import Search, Study
+from pipelines.study.config import Study
+from pipelines.study.search_settings import Search
 from pipelines.study.space import label_of, settings_at
 from pipelines.study.strata import num_trials, strata
 from pipelines.study.trial import TrialRole

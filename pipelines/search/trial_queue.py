@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from calm_bench.seeding import derive
 from pipelines.search.optuna_trials import stored_trial, trial_of
 from pipelines.search.trial_storage import TrialStorage
-from pipelines.study.config import Search
+from pipelines.study.search_settings import Search
 from pipelines.study.space import Point, distributions, grid_points
 
 if TYPE_CHECKING:

@@ -15,10 +15,11 @@ from calm_bench.overrides import ConfigurationError, assign, load_yaml, merge, p
 from calm_bench.problems import check_path
 from calm_bench.registry import did_you_mean
 from calm_bench.trusted_code import targets_in, trust_code
-from pipelines.study.config import ANCHORS, NAME, Parameter, Study
+from pipelines.study.config import ANCHORS, NAME, Study
 from pipelines.study.graph import check_extra_stages
 from pipelines.study.precedence import refuse_lost_settings
 from pipelines.study.search_metrics import check_search_metrics
+from pipelines.study.search_settings import Parameter
 
 SHIPPED = Path(__file__).parent.parent / "studies"
 PRESET = "preset"

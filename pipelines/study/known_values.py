@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from calm_bench.config import Benchmarks, Corpus, ExtraStage, LanguageModel, Tokens
 from calm_bench.corpora.source import CORPORA, NEEDS_ARGUMENT
 from calm_bench.family_registry import FAMILIES
-from pipelines.study.config import Constraint, Objective
 from pipelines.study.search_metrics import IN_EVERY_TRIAL
+from pipelines.study.search_settings import Constraint, Objective
 from pipelines.study.stage_kind import STAGE_KINDS
 
 

@@ -13,7 +13,8 @@ from calm_bench.config import Autoencoder, Experiment, LanguageModel
 from calm_bench.family_registry import FAMILIES, lacks_part
 from calm_bench.overrides import ConfigurationError, assign
 from calm_bench.problems import path_segments
-from pipelines.study.config import Parameter, Study, leaves
+from pipelines.study.config import Study
+from pipelines.study.search_settings import Parameter, leaves
 
 _ABSENT = object()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from calm_bench.family_registry import lacks_part
 from calm_bench.overrides import BUDGETS
-from pipelines.study.config import Parameter, Search
+from pipelines.study.search_settings import Parameter, Search
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipelines.study.config import LENGTHS, Study, paths_set
+from pipelines.study.config import LENGTHS, Study
 from pipelines.study.equal_budget import Budget, parse_budget
 from pipelines.study.price import price_of
+from pipelines.study.search_settings import paths_set
 
 
 def budget_of(study: Study, vocab_size: int | None = None) -> Budget | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipelines.study.config import Parameter, Search, Study
+from pipelines.study.config import Study
+from pipelines.study.search_settings import Parameter, Search
 from pipelines.study.space import Point, Scalar, grid_points, label_of
 
 

@@ -17,7 +17,8 @@ from pipelines.app.doctor import Finding, examine
 from pipelines.search.postgresql import PostgresqlError
 from pipelines.search.trial_queue import TrialQueue, TrialRequest, TrialResult
 from pipelines.search.trial_storage import Database, Journal, TrialStorage, trial_storage
-from pipelines.study.config import Execution, Search
+from pipelines.study.config import Execution
+from pipelines.study.search_settings import Search
 from tests.deploy.conftest import PASSWORD, Server
 
 NewDatabase = Callable[[], str]

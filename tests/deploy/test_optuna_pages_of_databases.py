@@ -22,7 +22,8 @@ from calm_bench.atomic import write_json
 from pipelines.search.trial_queue import TrialQueue, TrialResult
 from pipelines.search.trial_storage import VARIABLE, Database, Journal, TrialStorage
 from pipelines.store.study_record import resolved_yaml
-from pipelines.study.config import Search, Study
+from pipelines.study.config import Study
+from pipelines.study.search_settings import Search
 from pipelines.tracking.servers import LOOPBACK, free_port
 from tests.deploy.conftest import PASSWORD, Server
 

@@ -16,7 +16,8 @@ from pipelines.search.trial_queue import TrialQueue, TrialResult
 from pipelines.search.trial_storage import Journal
 from pipelines.store.store import Store
 from pipelines.store.study_folder import study_folder
-from pipelines.study.config import Constraint, Search, Study
+from pipelines.study.config import Study
+from pipelines.study.search_settings import Constraint, Search
 
 ACCURATE = Constraint(metric="autoencoder_accuracy", at_least=0.999)
 CHEAP = Constraint(metric="inference_flops_per_token", at_most=1e6)

@@ -15,7 +15,8 @@ from calm_bench.config import Experiment
 from calm_bench.overrides import apply_settings
 from pipelines.execution.events import Event, StageCached, StageDropped, StageFinished, StageProgress
 from pipelines.search.pruning import RULES, Pruner
-from pipelines.study.config import Search, Study
+from pipelines.study.config import Study
+from pipelines.study.search_settings import Search
 from pipelines.study.stage import Stage, StageGraph
 
 LOSSES = {0: 3.0, 1: 2.0, 2: 2.5, 3: 4.0, 4: 3.5, 5: 1.0, 6: 2.7, 7: 2.2}

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pipelines.study.config import Search
+from pipelines.study.search_settings import Search
 from pipelines.study.space import distributions, grid_points, label_of, settings_at
 
 CHOICES = {"token": {"model.kind": "token"}, "K=2": {"model.chunk_size": 2, "seed": 5}, "K=8": {"model.chunk_size": 8}}

@@ -17,7 +17,8 @@ from calm_bench.tokens.shard_batches import AHEAD
 from calm_bench.tokens.shard_files import ShardFiles
 from pipelines.execution.run_stage import StageError, run_stage
 from pipelines.scoring.models import TrainedModel
-from pipelines.scoring.scoring import prepare_text, score_model
+from pipelines.scoring.scoring import score_model
+from pipelines.scoring.stored_text import prepare_text
 from pipelines.store.object_store import ObjectStore
 from pipelines.store.store import Store
 from pipelines.study.graph import stages_for

@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.search.trial_queue import TrialQueue, TrialRequest, TrialResult
 from pipelines.search.trial_storage import Journal
-from pipelines.study.config import Search
+from pipelines.study.search_settings import Search
 
 GRID = Search.model_validate({"parameters": [{"name": "seed", "values": [0, 1, 2]}]})
 RANGES: list[dict[str, Any]] = [

@@ -13,9 +13,9 @@ from calm_bench.overrides import apply_settings
 from pipelines.execution import events
 from pipelines.monitor.state import StudyState
 from pipelines.study.catalogue import resolve_study
-from pipelines.study.config import Objective
 from pipelines.study.graph import stages_for
 from pipelines.study.price import price_of
+from pipelines.study.search_settings import Objective
 from pipelines.study.stage import Stage
 from pipelines.study.stage_flops import stage_flops
 from pipelines.study.trial import TrialOutcome

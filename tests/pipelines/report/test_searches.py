@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.report.searches import ENOUGH, search_of, value_at
 from pipelines.store.trial_record import TrialRecord
-from pipelines.study.config import Parameter, Search
+from pipelines.study.search_settings import Parameter, Search
 
 RATE = Parameter(name="model.training.learning_rate", low=1e-4, high=1e-2, log=True)
 WIDTH = Parameter(name="model.hidden_size", values=(32, 64))

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from pipelines.search.selection import best_trials, final_search, select
-from pipelines.study.config import Objective, Study
+from pipelines.study.config import Study
+from pipelines.study.search_settings import Objective
 from pipelines.study.space import grid_points, label_of, settings_at
 from pipelines.study.trial import TrialOutcome
 

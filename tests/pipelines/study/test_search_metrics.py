@@ -9,8 +9,8 @@ import pytest
 from calm_bench.overrides import ConfigurationError
 from pipelines.search.objectives import objective_values, violations
 from pipelines.study.catalogue import resolve_study
-from pipelines.study.config import Constraint, Objective, Search
 from pipelines.study.search_metrics import search_metric
+from pipelines.study.search_settings import Constraint, Objective, Search
 from pipelines.study.stage_kind import STAGE_KINDS, StageKind
 
 RESULTS = {

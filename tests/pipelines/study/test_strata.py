@@ -8,7 +8,8 @@ import pytest
 
 from calm_bench.overrides import ConfigurationError
 from pipelines.study.catalogue import resolve_study
-from pipelines.study.config import Search, Study
+from pipelines.study.config import Study
+from pipelines.study.search_settings import Search
 from pipelines.study.space import settings_at
 from pipelines.study.strata import num_trials, strata
 

@@ -24,7 +24,8 @@ from pipelines.search.trial_queue import TrialQueue, TrialResult
 from pipelines.search.trial_storage import Journal
 from pipelines.store.store import Store
 from pipelines.store.study_record import resolved_yaml
-from pipelines.study.config import Search, Study
+from pipelines.study.config import Study
+from pipelines.study.search_settings import Search
 from pipelines.tracking.client import connect
 from pipelines.tracking.servers import LOOPBACK, free_port
 
