@@ -44,7 +44,7 @@ FAULT_STEP = 125
 """A step half way between two checkpoints."""
 ONE_LONG = (
     "search.parameters.0.include=[token]",
-    "model.training.num_steps=9000",
+    "model.training.num_steps=24000",
     "model.training.checkpoint_every=500",
     "model.training.log_every=20",
 )
