@@ -257,6 +257,7 @@ def test_a_server_that_never_answers_is_named_soon(s3: str, tmp_path: Path, monk
         with monkeypatch.context() as there:
             there.setenv("AWS_ENDPOINT_URL", address)
             there.setattr("calm_bench.first_answer.FIRST_ANSWER_S", 3.0)
+            there.setattr("pipelines.store.object_store.PAUSES_S", (0.1, 0.1))
             with pytest.raises(StoreUnreachable, match=rf"no answer of {address} \(AWS_ENDPOINT_URL\) in 3 s"):
                 ObjectStore("s3://silent/store").list("")
     S3FileSystem.clear_instance_cache()
