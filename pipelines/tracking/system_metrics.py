@@ -82,14 +82,16 @@ class SystemSampler:
         self._interval_s = interval_s
         self._failed = failed
         self._stopped = threading.Event()
+        self._adding = threading.Lock()
 
     def start(self) -> None:
         """Begin; the first sample is taken when an interval has passed."""
         threading.Thread(target=self._work, name="system-metrics", daemon=True).start()
 
     def stop(self) -> None:
-        """Take no more samples."""
-        self._stopped.set()
+        """Write no more samples, not even one that is being taken: what is read of the log afterwards is all."""
+        with self._adding:
+            self._stopped.set()
 
     def _work(self) -> None:
         collectors: list[Any] | None = None
@@ -103,7 +105,9 @@ class SystemSampler:
                     collector.collect_metrics()
                     values |= {str(name): float(value) for name, value in collector.aggregate_metrics().items()}
                     collector.clear_metrics()
-                self._log.add(time.time_ns() // 1_000_000, values)
+                with self._adding:
+                    if self.is_wanted and not self._stopped.is_set():
+                        self._log.add(time.time_ns() // 1_000_000, values)
         except Exception as error:  # a driver, a library or the disk: the study goes on without samples
             self._failed(f"system metrics: {type(error).__name__}: {error}")
 
