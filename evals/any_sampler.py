@@ -36,13 +36,18 @@ class TokenDocuments:
                 )
         self.vocab_size = vocab_size
         self._tokens: Integers = np.fromiter(chain.from_iterable(documents), dtype=np.int64)
-        self._ends = np.cumsum([len(document) for document in documents])
+        self._ends: Integers = np.cumsum([len(document) for document in documents])
 
     def __len__(self) -> int:
         return len(self._tokens)
 
     def __getitem__(self, span: slice, /) -> Integers:
         return self._tokens[span]
+
+    @property
+    def document_ends(self) -> Integers:
+        """Position after each document's last token, ``[D]``."""
+        return self._ends
 
     def document_of(self, positions: Integers, /) -> Integers:
         """The number of the document that each of ``positions`` lies in."""

@@ -24,6 +24,10 @@ class TokenSource(Protocol):
     @property
     def vocab_size(self) -> int: ...
 
+    @property
+    def document_ends(self) -> Integers:
+        """Position after each document's last token, ``[D]``: by their tokens copies are known."""
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, span: slice, /) -> Integers: ...
@@ -74,11 +78,8 @@ def first_copies(stream: TokenSource, documents: Integers, targets: Integers) ->
     Returns:
         ``[T]`` and ``[T]``; the offset is -1 in documents of which no copy is scored.
     """
-    ends = getattr(stream, "document_ends", None)
-    scored = np.unique(documents)
+    ends, scored = stream.document_ends, np.unique(documents)
     offsets = np.full(len(targets), -1, dtype=np.int64)
-    if ends is None:
-        return documents, offsets
     first: dict[bytes, int] = {}
     same = {}
     for document in scored.tolist():

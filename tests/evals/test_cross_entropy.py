@@ -34,16 +34,12 @@ class Text:
     def __getitem__(self, span: slice) -> Integers:
         return self.tokens[span]
 
-    def document_of(self, positions: Integers) -> Integers:
-        return positions // 10
-
-
-class Copied(Text):
-    """The same, that knows where documents end, as stored tokens do."""
-
     @property
     def document_ends(self) -> Integers:
         return np.arange(10, len(self.tokens) + 1, 10)
+
+    def document_of(self, positions: Integers) -> Integers:
+        return positions // 10
 
 
 @pytest.fixture
@@ -155,13 +151,13 @@ def test_copies_of_a_document_are_one_in_its_error(text: Text) -> None:
     model = TokenModel(config("token", 1), VOCABULARY).eval()
     documents = text.tokens.reshape(-1, 10)
     once = cross_entropy(model, text, range(0, 240, 10), 10, 1, 1, 0)
-    copied = Copied(documents.repeat(10, axis=0).ravel())
+    copied = Text(documents.repeat(10, axis=0).ravel())
     ten = cross_entropy(model, copied, range(0, 2400, 10), 10, 1, 1, 0)
     assert ten.value == pytest.approx(once.value)
     assert (once.num_documents, ten.num_documents) == (24, 24)
     assert ten.standard_error == pytest.approx(once.standard_error)  # not a third of it
     with pytest.raises(ValueError, match="two documents or more"):
-        cross_entropy(model, Copied(documents[:1].repeat(10, axis=0).ravel()), range(0, 100, 10), 10, 1, 1, 0)
+        cross_entropy(model, Text(documents[:1].repeat(10, axis=0).ravel()), range(0, 100, 10), 10, 1, 1, 0)
 
 
 def test_a_broken_model_is_told(text: Text) -> None:

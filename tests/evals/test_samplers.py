@@ -203,3 +203,15 @@ def test_documents_are_a_list_of_texts() -> None:
         score(sampler, [TEXTS[0], 5])  # type: ignore[list-item]
     listed, given = (score(sampler, texts, context_length=64) for texts in (TEXTS, (text for text in TEXTS)))  # type: ignore[arg-type]
     assert listed.protocol_hash == given.protocol_hash
+
+
+def test_copies_of_a_text_are_one_in_errors() -> None:
+    """However often a text is given, it says as much as once."""
+    known = MarkovLanguage(Markov(order=1, alphabet_size=4, concentration=0.3, seed=0))
+    texts = [known.sample_codes(number, 90) + ord("a") for number in range(14)]
+    once, ten = (
+        score(MarkovSampler(known), given, context_length=91, first_position=8)
+        for given in ([[*text, 256] for text in texts], [[*text, 256] for text in texts for _ in range(10)])
+    )
+    assert (once.num_documents, ten.num_documents) == (14, 14)
+    assert ten.brierlm_se == pytest.approx(once.brierlm_se, rel=0.3)  # not a third of it

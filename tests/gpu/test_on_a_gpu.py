@@ -146,6 +146,10 @@ class OneText:
     def __getitem__(self, span: slice) -> Any:
         return self._tokens[span]
 
+    @property
+    def document_ends(self) -> Any:
+        return np.arange(8, len(self._tokens) + 1, 8)
+
     def document_of(self, positions: Any) -> Any:
         return np.asarray(positions) // 8
 

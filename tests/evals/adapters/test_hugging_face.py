@@ -99,6 +99,10 @@ class Windows:
     def __getitem__(self, span: slice) -> np.ndarray:
         return self.tokens[span]
 
+    @property
+    def document_ends(self) -> np.ndarray:
+        return np.arange(self.length, len(self.tokens) + 1, self.length)
+
     def document_of(self, positions: np.ndarray) -> np.ndarray:
         return positions // self.length
 
