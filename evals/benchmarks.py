@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -179,22 +180,32 @@ def _monte_carlo_error(lm: LM, metric: str, scorer: str, samples: Sequence[Mappi
     if scorer in ("greedy", "samples"):
         return None
     scores = lm.scores
+    # Equal requests are answered once, by the same draws.
+    counts = Counter(map(_asked, samples))
     if metric == "bits_per_byte":
-        rolled = [scores.get(("", sample["arguments"][0][0])) for sample in samples]
+        rolled = [scores.get(("", asked[0][0])) for asked, _ in counts]
         if any(score is None for score in rolled):
             return None
         size = sum(sample[metric][1] for sample in samples)
-        return float(math.sqrt(sum(score.standard_error**2 for score in rolled)) / size / math.log(2))
-    gold = [sample["target"] for sample in samples]
-    asked = [[scores.get(tuple(argument)) for argument in sample["arguments"]] for sample in samples]
-    is_choice = all(isinstance(right, int) and len(own) > 1 for right, own in zip(gold, asked, strict=True))
-    if metric != "acc" or not is_choice or any(score is None for own in asked for score in own):
+        errors = (count * score.standard_error for count, score in zip(counts.values(), rolled, strict=True))
+        return float(math.sqrt(sum(error**2 for error in errors)) / size / math.log(2))
+    gold = [right for _, right in counts]
+    answers = [[scores.get(request) for request in asked] for asked, _ in counts]
+    is_choice = all(right is not None and len(own) > 1 for right, own in zip(gold, answers, strict=True))
+    if metric != "acc" or not is_choice or any(score is None for own in answers for score in own):
         return None
     return accuracy_error(
-        [np.array([score.value for score in own]) for own in asked],
-        [np.array([score.standard_error for score in own]) for own in asked],
+        [np.array([score.value for score in own]) for own in answers],
+        [np.array([score.standard_error for score in own]) for own in answers],
         np.array(gold),
+        copies=list(counts.values()),
     )
+
+
+def _asked(sample: Mapping[str, Any]) -> tuple[tuple[tuple[Any, ...], ...], int | None]:
+    """The requests of a sample, and the number of the right answer where it has one."""
+    target = sample["target"]
+    return tuple(map(tuple, sample["arguments"])), target if isinstance(target, int) else None
 
 
 def _hash(lm: LM, name: str, results: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> str:

@@ -60,7 +60,13 @@ def ratio_error(
     return float(np.std(residuals, ddof=1) * math.sqrt(len(top)) / bottom.sum())
 
 
-def accuracy_error(scores: Sequence[Floats], errors: Sequence[Floats], gold: Integers, seed: int = 0) -> float:
+def accuracy_error(
+    scores: Sequence[Floats],
+    errors: Sequence[Floats],
+    gold: Integers,
+    seed: int = 0,
+    copies: Sequence[int] | None = None,
+) -> float:
     """How far accuracy would move with other draws on the same documents (one standard deviation).
 
     Each score is moved by normal noise of its own Monte Carlo error, ``PERTURBATIONS`` times; r_i is the share of these
@@ -73,11 +79,12 @@ def accuracy_error(scores: Sequence[Floats], errors: Sequence[Floats], gold: Int
         scores: of each document ``[C]``.
         errors: their Monte Carlo errors.
         gold: ``[D]``, the right choice of each.
+        copies: ``[D]``, how often each was asked, which was answered once; unset, each was asked once.
     """
     random = np.random.default_rng(seed)
-    variance = 0.0
-    for values, deviations, right in zip(scores, errors, gold.tolist(), strict=True):
+    variance, times = 0.0, copies or [1] * len(scores)
+    for values, deviations, right, count in zip(scores, errors, gold.tolist(), times, strict=True):
         moved = values + deviations * random.standard_normal((PERTURBATIONS, len(values)))
         share = float((moved.argmax(axis=1) == right).mean())
-        variance += share * (1 - share)
-    return math.sqrt(variance) / len(scores)
+        variance += count**2 * share * (1 - share)
+    return math.sqrt(variance) / sum(times)

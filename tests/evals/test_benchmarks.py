@@ -112,6 +112,8 @@ def test_monte_carlo_error_of_an_accuracy() -> None:
     errors = [np.array([1.0, 1.0]), np.array([0.1, 0.1])]
     assert accuracy_error(scores, errors, np.array([0, 0])) == pytest.approx(0.25, abs=0.01)
     assert accuracy_error(scores[1:], errors[1:], np.array([1])) == 0
+    ten = accuracy_error(scores, errors, np.array([0, 0]), copies=[10, 10])
+    assert ten == accuracy_error(scores, errors, np.array([0, 0])), "a copy has no draws of its own"
 
 
 def test_misspelt_names() -> None:
@@ -272,6 +274,23 @@ def test_copies_of_a_question_are_one_in_errors() -> None:
     assert mean_error([1.0, 1.0], ["a", "a"]) is None
     tops, bottoms = [2.0, 4.0, 7.0], [1.0, 2.0, 3.0]
     assert ratio_error(tops * 10, bottoms * 10, list("abc") * 10) == pytest.approx(ratio_error(tops, bottoms))
+
+
+def test_copies_of_a_question_have_no_draws_of_their_own(tmp_path: Path) -> None:
+    """A question is answered once, however often it is asked: ten copies do not make what draws do to it smaller."""
+    rows = [{**row, "question": f"{row['question']} {number}"} for number in range(3) for row in ROWS]
+    texts = [{"text": f"text {number} of some words"} for number in range(6)]
+    rolling = {"output_type": "loglikelihood_rolling", "doc_to_text": "", "doc_to_target": "text"}
+    rolling |= {"doc_to_choice": None, "metric_list": [{"metric": "bits_per_byte"}]}
+    for given, changes in ((rows, {}), (texts, rolling)):
+        once, ten = (
+            run_tasks(harness("calm"), [str(write_task(tmp_path, rows=given * times, **changes))])[0]
+            for times in (1, 10)
+        )
+        assert once.monte_carlo_error is not None
+        assert once.monte_carlo_error > 0
+        assert ten.monte_carlo_error == pytest.approx(once.monte_carlo_error)
+        assert ten.value == pytest.approx(once.value)
 
 
 def test_copies_of_a_question_are_said(tmp_path: Path) -> None:
