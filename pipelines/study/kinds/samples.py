@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,8 +76,8 @@ def run_samples(stage: Stage, inputs: Mapping[str, Path], folder: Path, context:
     result: dict[str, Any] = {"texts": texts, "speed": speeds, "statistics": statistics}
     if len(prompts) < settings.num_prompts:
         remarks.append(
-            f"{len(prompts)} of {settings.num_prompts} prompts: as many documents of the test split have more than "
-            f"{settings.prompt_tokens} tokens (samples.prompt_tokens) and an end"
+            f"{len(prompts)} of {settings.num_prompts} prompts: as many different documents of the test split have "
+            f"more than {settings.prompt_tokens} tokens (samples.prompt_tokens) and an end"
         )
     return result | {name: found for name, found in (("judgements", judgements), ("remarks", remarks)) if found}
 
@@ -107,9 +108,10 @@ class _Written:
 
 
 def prompts_of(stream: TokenStream, count: int, length: int) -> list[list[int]]:
-    """The first ``length`` tokens of ``count`` documents that are longer, spread evenly over the split.
+    """The first ``length`` tokens of ``count`` different documents that are longer, spread evenly over the split.
 
-    Fewer where there are fewer such documents.
+    Fewer where there are fewer such documents. Of copies one is taken: after another one of them the model would be
+    asked the same, and held-out text would look as if it repeated itself.
     """
     return [stream[start : start + length].tolist() for start, _ in _prompted(stream, count, length)]
 
@@ -128,8 +130,37 @@ def _prompted(stream: TokenStream, count: int, length: int) -> list[tuple[int, i
     starts = [0, *ends[:-1]]
     # A document's last token is the end of the text: a prompt that holds it would leave nothing to write.
     fitting = [(start, end) for start, end in zip(starts, ends, strict=True) if end - start > length + 1]
-    count = min(count, len(fitting))
-    return [fitting[index * len(fitting) // count] for index in range(count)]
+    count, chosen = min(count, len(fitting)), _Different(stream, length)
+    for index in range(count):
+        first = index * len(fitting) // count
+        # In place of a copy the next document that is none.
+        for document in chain(fitting[first:], fitting[:first]):
+            if chosen.add(document):
+                break
+        else:
+            break
+    return chosen.documents
+
+
+class _Different:
+    """Starts and ends of documents of which none is a copy of another; most are told apart by length and beginning."""
+
+    def __init__(self, stream: TokenStream, beginning: int) -> None:
+        self.documents: list[tuple[int, int]] = []
+        self._stream = stream
+        self._beginning = beginning
+        self._alike: dict[tuple[int, bytes], list[tuple[int, int]]] = {}
+
+    def add(self, document: tuple[int, int]) -> bool:
+        """Take a document, unless it is a copy of one that is there; whether it was taken."""
+        start, end = document
+        alike = self._alike.setdefault((end - start, self._stream[start : start + self._beginning].tobytes()), [])
+        tokens = self._stream[start:end] if alike else None
+        if any((self._stream[slice(*other)] == tokens).all() for other in alike):
+            return False
+        alike.append(document)
+        self.documents.append(document)
+        return True
 
 
 def as_markdown(texts: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -> str:

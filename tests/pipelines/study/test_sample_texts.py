@@ -36,6 +36,24 @@ def test_a_document_that_ends_with_the_prompt_is_none_to_continue() -> None:
     assert prompts_of(stream([6, 5]), 2, 4) == [[0] * 4]
 
 
+def test_no_prompt_is_of_a_copy_of_another_document() -> None:
+    """After copies the model would be asked the same, and held-out text would look as if it repeated itself."""
+    documents = [[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 7], [1, 2, 3, 4, 5], [9, 8, 7, 6, 5, 4]]
+
+    def copied(times: int) -> TokenStream:
+        rows = [row for row in documents for _ in range(times)]
+        tokens = np.array([token for row in rows for token in row])
+        return TokenStream("test", 300, 256, "digest", (tokens,), (0, len(tokens)), np.cumsum(list(map(len, rows))))
+
+    for count in (3, 4, 8, 30):
+        prompts, rest = prompts_of(copied(10), count, 3), continuations_of(copied(10), count, 3, 9)
+        found = [prompt + more for prompt, more in zip(prompts, rest, strict=True)]
+        assert len(found) == min(count, 4)
+        assert sorted(found) == sorted(documents if count > 3 else found)
+        assert len({tuple(text) for text in found}) == len(found)
+    assert prompts_of(copied(1), 4, 3) == [row[:3] for row in documents], "equal beginnings are no copies"
+
+
 def test_continuations_are_what_the_documents_say_after_the_prompts() -> None:
     assert continuations_of(stream([10, 3, 12, 5, 20, 11]), 2, 4, 7) == [[0] * 6, [4] * 7]
 
@@ -201,6 +219,6 @@ def test_the_stage_measures_how_fast_it_writes(tmp_path: Path, settings: dict[st
     assert "remarks" not in result
     assert none["texts"] == []
     assert samples_summary(none) == (
-        "0 texts; 0 of 2 prompts: as many documents of the test split have more than 5000 tokens "
+        "0 texts; 0 of 2 prompts: as many different documents of the test split have more than 5000 tokens "
         "(samples.prompt_tokens) and an end"
     )
