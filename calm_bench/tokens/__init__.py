@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from calm_bench.tokens.byte_tokenizer import ByteTokenizer
 from calm_bench.tokens.choose_tokenizer import build_tokenizer, load_tokenizer
-from calm_bench.tokens.loader import Batches, Windows, windows
+from calm_bench.tokens.loader import Batches, Windows, different_chunks, windows
 from calm_bench.tokens.manifest import DamagedShard, read_manifest
 from calm_bench.tokens.pack import ShardFound
 from calm_bench.tokens.shard_batches import ShardBatches
@@ -31,6 +31,7 @@ __all__ = [
     "TrainingText",
     "Windows",
     "build_tokenizer",
+    "different_chunks",
     "load_tokenizer",
     "read_manifest",
     "windows",

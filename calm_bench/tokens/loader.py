@@ -135,3 +135,26 @@ def windows(stream: TokenStream, length: int, max_windows: int | None = None) ->
     count = tiles if max_windows is None else min(tiles, max_windows)
     starts = np.arange(count, dtype=np.int64) * tiles // count * length
     return Windows(torch.from_numpy(stream.gather(starts, length)), torch.from_numpy(starts))
+
+
+def different_chunks(stream: TokenStream, length: int, span: int) -> torch.Tensor:
+    """Long ``[chunks, span]``: windows of ``length`` tokens that tile the stream, each cut into chunks from its start.
+
+    Chunks of documents that are copies of earlier ones are left out: they tell nothing that is not known, and would
+    make errors over chunks too small.
+
+    Raises:
+        TokensError: the stream is shorter than one window.
+    """
+    import torch
+
+    found = windows(stream, length)
+    count = length // span
+    chunks = found.tokens[:, : count * span].reshape(-1, span)
+    copied = stream.copied_documents()
+    if not copied.any():
+        return chunks
+    last = (found.starts[:, None] + torch.arange(count) * span).reshape(-1) + span - 1
+    kept = chunks[torch.from_numpy(~copied[stream.document_of(last.numpy())])]
+    # Chunks may be longer than all first copies.
+    return kept if len(kept) else chunks

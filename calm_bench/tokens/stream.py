@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -109,6 +110,20 @@ class TokenStream:
         if indices.size and not (int(indices.min()) >= 0 and int(indices.max()) < len(self)):
             raise IndexError(f"positions must lie in [0, {len(self)})")
         return np.searchsorted(self._document_ends, indices, side="right").astype(np.int64)
+
+    def copied_documents(self) -> npt.NDArray[np.bool_]:
+        """Whether an earlier document has the same tokens, ``[D]``; reads those documents that are equally long."""
+        ends = self._document_ends
+        begins = np.concatenate([[0], ends[:-1]])
+        _, group, counts = np.unique(ends - begins, return_inverse=True, return_counts=True)
+        copied = np.zeros(len(ends), np.bool_)
+        seen: set[tuple[int, bytes]] = set()
+        for document in np.flatnonzero(counts[group] > 1).tolist():
+            tokens = self[int(begins[document]) : int(ends[document])]
+            key = len(tokens), hashlib.sha256(tokens.tobytes()).digest()
+            copied[document] = key in seen
+            seen.add(key)
+        return copied
 
     def _copy(self, start: int, out: Ids) -> None:
         """Fill ``out`` with the tokens from ``start`` on, over as many shards as it takes."""

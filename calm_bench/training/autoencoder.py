@@ -22,7 +22,7 @@ from calm_bench.flops import autoencoder_parameter_count, autoencoder_training_f
 from calm_bench.memory import autoencoder_training_memory
 from calm_bench.row_noise import draw
 from calm_bench.seeding import derive
-from calm_bench.tokens import TokenStream, TrainingText, windows
+from calm_bench.tokens import TokenStream, TrainingText, different_chunks, windows
 from calm_bench.training.loop import Loop
 from calm_bench.training.parallel import current_workers
 from calm_bench.training.pretrained_parts import pretrained_autoencoder
@@ -120,8 +120,7 @@ def _finished(model: Autoencoder, experiment: Experiment, tokens_folder: Path, f
     model.eval()
     device = next(model.parameters()).device
     length = experiment.autoencoder.training.sequence_length
-    texts = windows(TokenStream.open(tokens_folder, "test"), length, None).tokens
-    test = texts[:, : length // model.span * model.span].reshape(-1, model.span)
+    test = different_chunks(TokenStream.open(tokens_folder, "test"), length, model.span)
     share = accuracy(model, test, torch.Generator(device).manual_seed(derive(experiment.seed, "accuracy")))
     model.save(folder / "model")
     shutil.copytree(tokens_folder / TOKENIZER_FOLDER, folder / "model" / TOKENIZER_FOLDER, dirs_exist_ok=True)

@@ -64,6 +64,8 @@ def trajectories_of(outcomes: Iterable[TrialOutcome]) -> list[Trajectory]:
 def correlations(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
     """By label of the trial, and ``all`` of those that share protocol and text: :meth:`Correlation.to_dict`, or why
     there is none."""
+    # A model that several trials share is one.
+    trajectories = list({each.model_identity or (each.trial, each.label): each for each in trajectories}.values())
     groups = {trajectory.label: trajectory.scored for trajectory in trajectories}
     if len(trajectories) > 1 and len({trajectory.comparable for trajectory in trajectories}) == 1:
         groups["all"] = tuple(point for trajectory in trajectories for point in trajectory.scored)

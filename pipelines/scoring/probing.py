@@ -45,14 +45,14 @@ def probe_model(
         WeightsError: the folder cannot be read.
     """
     from calm_bench.autoencoder.probe import PROBE_TOKENS, probe
-    from calm_bench.tokens import TokenStream, windows
+    from calm_bench.tokens import TokenStream, different_chunks
 
     autoencoder = open_autoencoder(model.folder, device, model.autoencoder)
     experiment, graph = prepare_text(model, store, overrides)
 
     def read(folder: Path) -> tuple[TokenStream, Tensor]:
         stream = TokenStream.open(folder, experiment.evaluation.split)
-        return stream, windows(stream, autoencoder.span, None).tokens
+        return stream, different_chunks(stream, autoencoder.span, autoencoder.span)
 
     stream, chunks = read_text("tokens", graph, store, read)
     if stream.vocab_size > autoencoder.vocab_size:

@@ -8,11 +8,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from calm_bench.config import Tokens
-from calm_bench.tokens import Batches, TokensError, TokensReport, TokenStream, windows
+from calm_bench.tokens import Batches, TokensError, TokensReport, TokenStream, different_chunks, windows
 
 Write = Callable[[list[str], Tokens], tuple[Path, TokensReport]]
 
@@ -128,3 +129,19 @@ def test_fewer_windows_are_spread_over_the_stream(stream: TokenStream) -> None:
     assert windows(stream, 48, 1).starts.tolist() == [0]
     with pytest.raises(TokensError, match="fewer than one window of 1001"):
         windows(stream, 1001)
+
+
+def test_chunks_are_of_different_documents() -> None:
+    """Every document ten times gives the chunks of one of each, so that errors over chunks are not too small."""
+
+    def of(documents: list[list[int]]) -> TokenStream:
+        tokens = np.concatenate([np.array(document) for document in documents])
+        return TokenStream("test", 257, 256, "digest", (tokens,), (0, len(tokens)), np.cumsum([*map(len, documents)]))
+
+    documents = [[*range(number, number + 7), 256] for number in range(20)]
+    once = different_chunks(of(documents), 8, 4)
+    assert once.tolist() == windows(of(documents), 4).tokens.tolist()
+    ten = of([document for document in documents for _ in range(10)])
+    assert different_chunks(ten, 8, 4).tolist() == once.tolist()
+    assert ten.copied_documents().sum() == 180
+    assert len(different_chunks(of([[1, 2, 256]] * 5), 4, 4)) == 3, "they are longer than the only document"

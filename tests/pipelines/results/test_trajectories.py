@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,13 @@ def test_correlations_of_each_training_and_of_all() -> None:
     assert found["K=4"]["num_pairs"] == 5
     assert found["all"]["num_pairs"] == 10
     assert found["all"]["pearson"] > found["token"]["pearson"]
+
+
+def test_a_model_that_trials_share_is_one() -> None:
+    """A search may ask for the same settings again; its points say nothing twice."""
+    one, other = trajectory("a", [1, 2, 4, 5, 7]), trajectory("b", [0, 1, 2, 1.5, 3, 4])
+    shared = [replace(one, trial=number, label=f"a{number}", model_identity="5f") for number in range(5)]
+    assert correlations([*shared, other])["all"]["num_pairs"] == 10
 
 
 def test_other_protocols_are_not_pooled() -> None:
