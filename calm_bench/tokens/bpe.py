@@ -49,8 +49,8 @@ class BpeTokenizer:
     def train(cls, documents: Iterable[str], vocab_size: int) -> BpeTokenizer:
         """Learn up to ``vocab_size`` tokens: EOS, 256 bytes, and merges for as long as pairs repeat.
 
-        Words of more than ``LONGEST_WORD`` characters, such as encoded data, are learned from in pieces, and encoded
-        whole like others.
+        Words of more than ``LONGEST_WORD`` characters, such as encoded data or a run of spaces, are learned from in
+        pieces, and encoded whole like others.
 
         Raises:
             TokenizerError: ``vocab_size`` does not hold EOS and all bytes.
@@ -107,7 +107,8 @@ class BpeTokenizer:
             raise TokenizerError(f"{path} is no readable tokenizer: {why_unreadable(path, error)}") from error
 
 
-_LONG_RUN = re.compile(rf"\S{{{LONGEST_WORD},}}")
+_LONG_RUN = re.compile(rf"[\S\x1c-\x1f]{{{LONGEST_WORD},}}|\s{{{LONGEST_WORD},}}")
+"""What a long word lies in: white space is a word too. Four characters are space to Python alone."""
 
 
 def _learnable(text: str, split: Callable[[str], list[tuple[str, tuple[int, int]]]]) -> Iterator[str]:
