@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -144,9 +145,11 @@ def _mtime(path: Path) -> float:
 
 
 def _is_at_work(record: Record, mtime: float, silent_s: float) -> bool:
-    if record.state != "at work" or record.driver.holder().is_gone():
+    holder = record.driver.holder()
+    if record.state != "at work" or holder.is_gone():
         return False
-    return time.time() - mtime < silent_s
+    # The file has the time of the machine that keeps it, whose clock may be another.
+    return holder.is_here or time.time() - mtime < silent_s
 
 
 def _reach(view: StudyView) -> tuple[int, int]:
@@ -181,7 +184,7 @@ def _without_a_record(folder: Path, uri: Path | str) -> Watched:
     )
     stand: Stand = "left" if counts["open"] or not counts else "finished"
     since = _mtime(folder / TRIALS_FILE) or _mtime(folder)
-    return Watched(view, stand, since, f"calm-bench run {name} --store {uri}", "")
+    return Watched(view, stand, since, f"calm-bench run {name} --store {shlex.quote(str(uri))}", "")
 
 
 def _name_in(path: Path) -> str:

@@ -44,17 +44,17 @@ class ObjectGrant:
         self._content = content
         self._overdue_s = 2 * heartbeat_s
         self._has_rivals = has_rivals
-        self._renewed = time.monotonic()
+        self._renewed = uptime_s()
 
     def renew(self) -> bool:
         """Write the claim anew; False where it is gone, or where it was overdue and another one is there."""
         if not self._objects.exists(self._key):
             return False
-        slept = time.monotonic() - self._renewed
+        slept = uptime_s() - self._renewed
         self._objects.write(self._key, self._content)
         if slept > self._overdue_s and self._has_rivals():
             return False
-        self._renewed = time.monotonic()
+        self._renewed = uptime_s()
         return True
 
     def withdraw(self) -> None:
@@ -72,7 +72,7 @@ class ObjectLeases:
         self.heartbeat_s = heartbeat_s
         self._objects = objects
         self._ahead: float | None = None
-        """By how many seconds the store's clock is ahead of this host's; None before anything was written."""
+        """By how many seconds the store's clock is ahead of :func:`uptime_s`; None before anything was written."""
         self._holders: dict[str, Holder | None] = {}
 
     def grant(self, name: str) -> ObjectGrant | None:
@@ -83,7 +83,7 @@ class ObjectLeases:
         holder = this_process()
         key = f"{FOLDER}/{name}/{time.time_ns():020d}-{holder.token}.json"
         content = json.dumps(asdict(holder)).encode()
-        written = time.time()
+        written = uptime_s()
         self._objects.write(key, content)
         deadline = time.monotonic() + CONTEST_S
         while key in (found := self._list(name)):
@@ -132,7 +132,8 @@ class ObjectLeases:
 
     def _live(self, found: Mapping[str, Found], now: float | None = None) -> set[str]:
         """Those of the claims ``found`` whose holders live; ``now`` by the clock of the store."""
-        now = time.time() + (self._ahead or 0.0) if now is None else now
+        if now is None:
+            now = time.time() if self._ahead is None else uptime_s() + self._ahead
         live = set()
         for key, info in found.items():
             if now - info.modified < self.expiry_s:
@@ -153,6 +154,11 @@ class ObjectLeases:
             except (ValueError, TypeError):
                 self._holders[key] = None
         return self._holders[key]
+
+
+def uptime_s() -> float:
+    """Seconds of a clock that nobody sets, and that goes on while the machine sleeps where the system has one."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def leases_at(objects: ObjectStore, expiry_s: float = EXPIRY_S, heartbeat_s: float = HEARTBEAT_S) -> LeaseManager:

@@ -50,7 +50,9 @@ class StudyCopies:
         found = set()
         for mark in self._drivers.glob("*.json"):
             try:
-                is_gone = Holder(**json.loads(mark.read_text())).is_gone()
+                holder = Holder(**json.loads(mark.read_text()))
+                # Nothing tells the age of a mark, as it does that of a lease.
+                is_gone = holder.is_gone() or holder.is_of_an_earlier_start()
             except (OSError, ValueError, TypeError):
                 continue
             if is_gone:

@@ -116,6 +116,26 @@ def test_a_claim_of_a_process_that_is_gone_is_free_at_once(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["memory"], indirect=True)
+@pytest.mark.parametrize("seconds", [-3600, 3600])
+def test_a_clock_that_is_set_on_this_host_ends_no_other(
+    url: str, seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = ObjectStore(url)
+    claims = leases_at(home, expiry_s=1.0, heartbeat_s=0.3)
+    lease = claims.acquire("stage-1")
+    assert lease is not None
+    lease.release()
+    living = _elsewhere(home, "study-a")
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + seconds)
+    assert claims.holder("study-a") is not None
+    assert claims.sweep() == []
+    assert home.exists(living)
+    time.sleep(1.0)
+    assert claims.holder("study-a") is None, "nobody renewed it"
+
+
+@pytest.mark.parametrize("url", ["memory"], indirect=True)
 def test_a_holder_notices_that_its_claim_was_taken_over(url: str) -> None:
     home = ObjectStore(url)
     lease = leases_at(home, **SHORT).acquire("stage-1")
