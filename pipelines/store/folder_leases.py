@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -70,7 +72,7 @@ class FolderLeases:
         path = self._folder / f"{name}.json"
         if not path.exists():
             return None
-        with locked(self._guard):
+        with self._reading():
             return self._live_holder(path)
 
     def held(self) -> dict[str, HeldLease]:
@@ -78,7 +80,7 @@ class FolderLeases:
         paths = sorted(self._folder.glob("*.json"))
         found = {}
         for path in paths:
-            with locked(self._guard):
+            with self._reading():
                 holder = self._live_holder(path)
             if holder is not None:
                 with suppress(FileNotFoundError):
@@ -89,7 +91,7 @@ class FolderLeases:
         """Files that dead processes left: leases that nobody holds any more, and half-written ones."""
         if not self._folder.is_dir():
             return []
-        with locked(self._guard):
+        with locked(self._guard) if delete else self._reading():
             # Half-written ones exist under the guard only, so whatever is seen here has lost its writer.
             dead = [
                 path
@@ -106,12 +108,27 @@ class FolderLeases:
         holder = _read(path)
         if holder is None or holder.is_gone():
             return None
-        os.utime(self._guard)
         try:
-            age = self._guard.stat().st_mtime - path.stat().st_mtime
+            age = self._now() - path.stat().st_mtime
         except FileNotFoundError:
             return None
         return holder if age < self.expiry_s else None
+
+    def _now(self) -> float:
+        """The time of the file system; of one that may only be read, this host's."""
+        try:
+            os.utime(self._guard)
+        except OSError:
+            return time.time()
+        return self._guard.stat().st_mtime
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Hold the lock, so that nothing changes meanwhile; in a store that may only be read there is none to hold."""
+        with ExitStack() as stack:
+            with suppress(OSError):
+                stack.enter_context(locked(self._guard))
+            yield
 
 
 def leases_in(folder: Path, expiry_s: float = EXPIRY_S, heartbeat_s: float = HEARTBEAT_S) -> LeaseManager:

@@ -121,3 +121,25 @@ def test_what_is_held_is_listed_at_once(tmp_path: Path) -> None:
     first.release()
     second.release()
     assert leases.held() == {}
+
+
+def test_leases_of_a_store_that_may_only_be_read_are_told(tmp_path: Path) -> None:
+    """A killed driver leaves its lease, and who lists or checks such a store takes none."""
+    leases = leases_in(tmp_path)
+    lease = leases.acquire("mine")
+    assert lease is not None
+    dead = json.loads((tmp_path / "mine.json").read_text()) | {"host": "elsewhere", "token": "theirs"}
+    (tmp_path / "dead.json").write_text(json.dumps(dead))
+    os.utime(tmp_path / "dead.json", (0, 0))
+    # As on a read-only file system: not even root may open it for writing.
+    (tmp_path / ".guard").unlink()
+    (tmp_path / ".guard").mkdir()
+    assert leases.holder("mine") is not None
+    assert list(leases.held()) == ["mine"]
+    assert [found.name for found in leases.sweep(delete=False) if "dead" in found.name] == [
+        f"{tmp_path.name}/dead.json"
+    ]
+    with pytest.raises(IsADirectoryError):
+        leases.acquire("another")
+    (tmp_path / ".guard").rmdir()
+    lease.release()
