@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import re
 
-_USER_INFORMATION = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/\s'\"]+@")
-_OF_DATABASE = re.compile(r"(?P<scheme>(?:postgres|mysql|mariadb|mssql|oracle)[A-Za-z0-9+]*://)[^\s'\"]+@")
+# Lengths are bounded, since a message may hold a text of the user's: without, time grows with the square of its length.
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,40}://"
+_USER_INFORMATION = re.compile(rf"(?P<scheme>{_SCHEME})[^/\s'\"]+@")
+_OF_DATABASE = re.compile(r"(?P<scheme>(?:postgres|mysql|mariadb|mssql|oracle)[A-Za-z0-9+]{0,40}://)[^\s'\"]+@")
 """SQLAlchemy takes a password with a slash in it, which elsewhere would end the host."""
-_PASSWORD_WITH_SLASH = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/\s'\"@:]+:(?!\d+(?:/|\s|$))[^\s'\"@]+@")
+_PASSWORD_WITH_SLASH = re.compile(rf"(?P<scheme>{_SCHEME})[^/\s'\"@:]+:(?!\d+(?:/|\s|$))[^\s'\"@]+@")
 """As the secret keys of object stores may be, where somebody has written them into an address; no port."""
 _SECRET_PARAMETER = re.compile(
-    r"(?P<name>[?&;][^=&;\s]*(?:password|passwd|pwd|token|secret|key|signature)[^=&;\s]*=)[^&;\s'\"]+", re.IGNORECASE
+    r"(?P<name>[?&;][^=&;\s]{0,100}(?:password|passwd|pwd|token|secret|key|signature)[^=&;\s]{0,100}=)[^&;\s'\"]+",
+    re.IGNORECASE,
 )
 
 _SECRET_VARIABLE = re.compile(r"(?:TOKEN|SECRET|PASSWORD|PASSWD|PGPASSWORD|ACCESS_KEY|API_KEY)$")

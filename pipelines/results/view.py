@@ -76,7 +76,10 @@ class Filter:
     def holds(self, entry: Entry) -> bool:
         value = self.column.value(entry)
         if isinstance(self.wanted, str):
-            pattern = ".*".join(re.escape(part) for part in self.wanted.split("*"))
+            first, *parts = map(re.escape, self.wanted.split("*"))
+            # What is found first is found for good: to look for it elsewhere again takes for ever where stars are many.
+            rest = "".join(f"(?>.*?{part})" for part in parts[:-1]) + f".*{parts[-1]}" if parts else ""
+            pattern = first + rest
             is_equal = re.fullmatch(pattern, str(value or ""), re.DOTALL) is not None
             return is_equal == (self.operator == "=")
         return value is not None and _OPERATORS[self.operator](float(value), self.wanted)

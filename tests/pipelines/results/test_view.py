@@ -37,6 +37,8 @@ def labels(entries: list[Entry]) -> list[str]:
         ("head!=energy", ["token"]),
         ("head=", ["token"]),
         ("model=K=*", ["K=1", "K=2", "K=4", "K=8"]),
+        ("model=**=*4*", ["K=4"]),
+        ("model=*=*=*", []),
         ("model=K.4", []),
         ("autoencoder_accuracy>0", ["K=1", "K=2", "K=4", "K=8"]),
         ("brierlm<-1e9", []),
@@ -71,6 +73,13 @@ def test_several_conditions_must_all_hold(ablation: list[Entry]) -> None:
 def test_what_is_no_condition(ablation: list[Entry], condition: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(message)):
         filtered(ablation, [condition])
+
+
+def test_many_stars_are_matched_at_once(ablation: list[Entry]) -> None:
+    """Each star that is tried anywhere multiplies the time."""
+    row = ablation[0].model_copy(update={"label": "a" * 60})
+    assert filtered([row], [f"model={'*a' * 30}*b"]) == []
+    assert filtered([row], [f"model={'*a' * 30}*a"]) == [row]
 
 
 @pytest.mark.parametrize(
