@@ -16,6 +16,7 @@ import typer
 
 from calm_bench.caches import settle_caches
 from calm_bench.errors import FAILED, INTERRUPTED, CalmBenchError, UsageError
+from calm_bench.proxies import settle_proxies
 from pipelines.app.commands import (
     check,
     compare,
@@ -114,6 +115,7 @@ def _run() -> None:
     try:
         _check_working_directory()
         settle_caches()
+        settle_proxies()
         app()
     except SystemExit as ended:
         if ended.code == INTERRUPTED:

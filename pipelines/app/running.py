@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from calm_bench.atomic import remove_unfinished
 from calm_bench.caches import settle_caches
+from calm_bench.proxies import settle_proxies
 from pipelines.app.run_context import RunContext
 from pipelines.common.canvas import warm_up
 from pipelines.execution.events import Event, Listener, Listeners, StageProgress
@@ -106,6 +107,7 @@ def run_and_report(
     from pipelines.report.page import write_run_report
 
     settle_caches()
+    settle_proxies()
     context = context or RunContext.of(study)
     store, executor = context.store, context.executor
     progress = progress or progress_for(console)
