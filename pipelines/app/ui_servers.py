@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import time
 from collections import Counter
@@ -73,8 +74,8 @@ class UiServers:
         path = sqlite_path(self._uri)
         if path is not None and not path.exists():
             raise ConfigurationError(
-                f"there is no MLflow database {path}: calm-bench mlflow sync --store {self._store.uri} makes it "
-                "from the files"
+                f"there is no MLflow database {path}: calm-bench mlflow sync --store {shlex.quote(self._store.uri)} "
+                "makes it from the files"
             )
         port = free_port(self._port or MLFLOW_PORT)
         if self._port is not None and port != self._port:
@@ -116,7 +117,10 @@ class UiServers:
         return record.address == redact(self._uri)
 
     def __enter__(self) -> Self:
-        self._terminate = signal.signal(signal.SIGTERM, _as_interrupt)
+        self._terminate = signal.getsignal(signal.SIGTERM)
+        if self._terminate == signal.SIG_DFL:
+            # The command has a handler of its own, which knows the exit code.
+            signal.signal(signal.SIGTERM, _as_interrupt)
         return self
 
     def __exit__(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.app.commands.options import StorePath, console, end_if_unseen, print_json, say
+from pipelines.execution.interrupt import leave_at_once
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,15 +43,19 @@ def watch(
     screen = console()
     if others and not as_json:
         say(screen, f"{folder.name}; others: {', '.join(others)} (calm-bench watch NAME)", style="yellow")
-    if as_json:
-        ended = _print_json(folder, watcher, once)
-    elif once:
+    if once and not as_json:
         _print_once(watcher.poll(folder), screen)
         return
-    elif plain or not is_live(screen):
-        ended = _print_lines(folder, watcher, screen)
-    else:
-        ended = _show(folder, watcher, screen)
+    try:
+        if as_json:
+            ended = _print_json(folder, watcher, once)
+        elif plain or not is_live(screen):
+            ended = _print_lines(folder, watcher, screen)
+        else:
+            ended = _show(folder, watcher, screen)
+    except KeyboardInterrupt:
+        # Whoever looks has seen enough, and nothing ends by it.
+        leave_at_once()
     if not once and ended.stand != "finished":
         raise typer.Exit(1)
 
@@ -110,18 +115,15 @@ def _show(folder: Path, watcher: StudyWatcher, screen: Console) -> Watched:
 
     watched = watcher.poll(folder)
     with Live(console=screen, auto_refresh=False) as live:
-        try:
+        while True:
+            next_poll = time.monotonic() + watcher.poll_s
             while True:
-                next_poll = time.monotonic() + watcher.poll_s
-                while True:
-                    # Ages go on between two looks.
-                    live.update(panel(watched.view, screen.width, screen.height, watched.note), refresh=True)
-                    end_if_unseen(screen.file)
-                    if watched.stand == "finished":
-                        return watched
-                    if (left := next_poll - time.monotonic()) <= 0:
-                        break
-                    time.sleep(min(left, REFRESH_S))
-                watched = watcher.poll(folder)
-        except KeyboardInterrupt:
-            return watched
+                # Ages go on between two looks.
+                live.update(panel(watched.view, screen.width, screen.height, watched.note), refresh=True)
+                end_if_unseen(screen.file)
+                if watched.stand == "finished":
+                    return watched
+                if (left := next_poll - time.monotonic()) <= 0:
+                    break
+                time.sleep(min(left, REFRESH_S))
+            watched = watcher.poll(folder)
