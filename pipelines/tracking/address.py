@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from calm_bench.errors import RunError
 from pipelines.study.config import Tracking
@@ -22,7 +22,19 @@ def tracking_uri(tracking: Tracking, store_root: Path) -> str:
 
     The result may hold credentials: print :func:`pipelines.common.redact.redact` of it.
     """
-    return tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store_root.resolve() / 'mlflow.db'}"
+    return tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or own_database(store_root)
+
+
+def own_database(store_root: Path) -> str:
+    """Address of the sqlite file in the store.
+
+    Where the path has signs that mean something in an address they are escaped, and the driver is named: MLflow would
+    else make a folder of the escaped name beside the store.
+    """
+    path = str(store_root.resolve() / "mlflow.db")
+    if unquote(path) == path and "?" not in path:
+        return f"sqlite:///{path}"
+    return f"sqlite+pysqlite:///{path.replace('%', '%25').replace('?', '%3F')}"
 
 
 def is_server(uri: str) -> bool:
@@ -32,10 +44,10 @@ def is_server(uri: str) -> bool:
 
 def sqlite_path(uri: str) -> Path | None:
     """The file behind a ``sqlite:///`` address; None for other addresses and for a database in memory."""
-    parts = urlsplit(uri)
-    if not parts.scheme.startswith("sqlite") or parts.path in ("", "/", "/:memory:"):
-        return None
-    return Path(parts.path[1:])
+    # As SQLAlchemy reads it: a hash is part of a path.
+    scheme, _, rest = uri.partition(":///")
+    path = unquote(rest.partition("?")[0])
+    return Path(path) if scheme.startswith("sqlite") and path not in ("", ":memory:") else None
 
 
 def check_presence(uri: str) -> None:

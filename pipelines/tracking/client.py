@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,8 +97,9 @@ def experiment_id(client: MlflowClient, name: str, uri: str, artifacts: Path) ->
     if found is not None:
         if found.lifecycle_stage == "deleted":
             raise TrackingError(
-                f"the experiment {name!r} was deleted in MLflow: restore it (MLFLOW_TRACKING_URI={redact(uri)} mlflow "
-                f"experiments restore --experiment-id {found.experiment_id}), or name another (tracking.experiment)"
+                f"the experiment {name!r} was deleted in MLflow: restore it "
+                f"(MLFLOW_TRACKING_URI={shlex.quote(redact(uri))} mlflow experiments restore "
+                f"--experiment-id {found.experiment_id}), or name another (tracking.experiment)"
             )
         _refuse_moved(str(found.artifact_location), uri, artifacts)
         return str(found.experiment_id)
@@ -113,14 +115,15 @@ def _refuse_moved(location: str, uri: str, artifacts: Path) -> None:
     kept = Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
     if kept is None or not is_own:
         return
-    here = artifacts.resolve()
+    # The old place may be a link that leads here.
+    here, there = artifacts.resolve(), kept.resolve()
     # A folder of this name in the store is that of another one, which lay in a folder of this and was moved up.
-    is_here = kept == here if kept.name == here.name else kept.is_relative_to(here.parent)
+    is_here = there == here if there.name == here.name else there.is_relative_to(here.parent)
     if not is_here:
         raise TrackingError(
             f"the store was moved here from {kept.parent}, and the MLflow database in it would write its files there: "
-            f"calm-bench mlflow sync --anew --store {artifacts.parent} makes it again from the store's files (the old "
-            "one is kept beside it)"
+            f"calm-bench mlflow sync --anew --store {shlex.quote(str(artifacts.parent))} makes it again from the "
+            "store's files (the old one is kept beside it)"
         )
 
 

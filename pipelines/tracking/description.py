@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from pipelines.common.numbers import clipped_with_error, compact, printable
 from pipelines.common.redact import redact
 from pipelines.results.entry import Entry
@@ -59,8 +61,8 @@ def trial_note(entry: Entry) -> str:
         lines.append(f"It wrote {speed} tokens/s ({printable(entry.generation)}).")
     folder = redact(entry.model_folder)
     lines.append(
-        f"Where calm-bench is installed:\n\n    calm-bench generate {folder}\n\nor `mlflow.pyfunc.load_model`, with "
-        "the study's store at hand or named: `model_config={'store': PATH}`."
+        f"Where calm-bench is installed:\n\n    calm-bench generate {shlex.quote(folder)}\n\nor "
+        "`mlflow.pyfunc.load_model`, with the study's store at hand or named: `model_config={'store': PATH}`."
     )
     return "\n\n".join(lines)[:LONGEST]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import threading
 import time
@@ -21,6 +22,8 @@ from pipelines.tracking.system_metrics import SystemLog, SystemSampler
 if TYPE_CHECKING:
     from pipelines.study.stage import Stage
 
+SYNC = "calm-bench mlflow sync"
+"""A way out; who refuses an MLflow names its own."""
 LAST_TRY_S = 15.0
 """How long the end of a study waits for a tracking server that was away the last time it was asked."""
 SYNC_SHARE = 20
@@ -58,7 +61,7 @@ class TrackingListener:
     ) -> None:
         self._uri = tracking_uri(tracking, store.root)
         self._sync = StudySync(store, folder, self._uri, tracking.experiment)
-        self._way_out = f"calm-bench mlflow sync {folder.name} --store {store.uri}"
+        self._way_out = f"{SYNC} {folder.name} --store {shlex.quote(store.uri)}"
         self._notify = notify or _to_stderr
         self._interval_s = interval_s
         self._retry_interval_s = retry_interval_s
@@ -197,7 +200,7 @@ class TrackingListener:
                 f"MLflow at {self.address} could not be written: {reason}. The study goes on; its results are in the "
                 "store, and what is missing is sent when MLflow answers again."
             )
-        if closing:
+        if closing and SYNC not in reason:
             self._notify(
                 f"MLflow at {self.address} does not have all of this study: {self._way_out} sends what is missing."
             )

@@ -5,6 +5,7 @@ The same for a study that runs, that was interrupted and that has ended, and as 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +18,14 @@ from pipelines.store.mlflow_record import MlflowRecord
 from pipelines.store.refs import StudyRef
 from pipelines.store.store import Store
 from pipelines.store.study_record import STUDY_FILE
-from pipelines.tracking.address import TrackingError, check_presence, is_server, tracking_uri
+from pipelines.tracking.address import (
+    TrackingError,
+    check_presence,
+    is_server,
+    own_database,
+    sqlite_path,
+    tracking_uri,
+)
 from pipelines.tracking.client import connect, experiment_id, writer_lease
 from pipelines.tracking.runs import StudyRuns
 from pipelines.tracking.study_files import StoredStudy, StudyFiles, published_files
@@ -91,10 +99,9 @@ class StudySync:
             return None
         if self._runs is not None:
             return leaderboard_page(self._uri, self._runs.experiment_id)
-        with suppress(RecordError):
-            kept = MlflowRecord.load(self._folder)
-            if kept is not None and kept.address == self.address:
-                return leaderboard_page(self._uri, kept.experiment_id)
+        kept = _kept(self._folder)
+        if kept is not None and kept.address == self.address:
+            return leaderboard_page(self._uri, kept.experiment_id)
         return None
 
     def is_writer(self) -> bool:
@@ -135,6 +142,9 @@ class StudySync:
 
     def _sync(self, state: StudyState, refused: Callable[[str], None]) -> StoredStudy:
         check_presence(self._uri)
+        known = _kept(self._folder)
+        if known is not None and known.address == self.address and has_no_folder(self._uri):
+            raise TrackingError(told_lost(self._uri, self._store))
         stored = self._files.read()
         if self._runs is None:
             client = connect(self._uri)
@@ -182,12 +192,29 @@ class StudySync:
         record = MlflowRecord(
             address=self.address, experiment_id=runs.experiment_id, parent_run_id=runs.parent_id, runs=numbered
         )
-        try:
-            known = MlflowRecord.load(self._folder)
-        except RecordError:
-            known = None
-        if known != record:
+        if _kept(self._folder) != record:
             record.save(self._folder)
+
+
+def has_no_folder(uri: str) -> bool:
+    """Whether ``uri`` names a database in a folder that is not there: to connect would make it."""
+    path = sqlite_path(uri)
+    return path is not None and not path.parent.is_dir()
+
+
+def told_lost(uri: str, store: Store) -> str:
+    """What to do where a study was in a database whose folder is gone."""
+    return (
+        f"the folder of {redact(uri)} is gone, in which this study was: where the store was moved with it, calm-bench "
+        f"mlflow sync --anew --store {shlex.quote(str(store.root))} makes it again in the store (and tracking.uri= "
+        "names the place in what runs from then on)"
+    )
+
+
+def _kept(folder: Path) -> MlflowRecord | None:
+    with suppress(RecordError):
+        return MlflowRecord.load(folder)
+    return None
 
 
 def set_database_aside(root: Path) -> Path | None:
@@ -201,12 +228,15 @@ def set_database_aside(root: Path) -> Path | None:
     return path.rename(kept)
 
 
-def sync_study(store: Store, folder: Path, uri: str | None = None, experiment: str | None = None) -> Synced:
+def sync_study(
+    store: Store, folder: Path, uri: str | None = None, experiment: str | None = None, anew: bool = False
+) -> Synced:
     """Complete in MLflow the study in ``folder``, which nobody runs.
 
     Args:
         uri: of MLflow, other than the study's own; may hold credentials.
         experiment: other than the study's own.
+        anew: take the store's database in place of one that is lost.
 
     Raises:
         TrackingError: MLflow cannot be written.
@@ -217,7 +247,13 @@ def sync_study(store: Store, folder: Path, uri: str | None = None, experiment: s
         return Synced(folder, problem=str(error))
     if uri is None and tracking.uri is not None and "***" in redact(tracking.uri):
         return Synced(folder, problem=f"the store does not keep the password of {redact(tracking.uri)}: give --uri")
-    sync = StudySync(store, folder, uri or tracking_uri(tracking, store.root), experiment or tracking.experiment)
+    if uri is None:
+        uri = tracking_uri(tracking, store.root)
+        if tracking.uri is not None and has_no_folder(uri) and _kept(folder) is not None:
+            if not anew:
+                return Synced(folder, redact(uri), problem=told_lost(uri, store))
+            uri = own_database(store.root)
+    sync = StudySync(store, folder, uri, experiment or tracking.experiment)
     if not sync.is_writer():
         return Synced(folder, sync.address, problem=f"{sync.writer or 'another process'} is writing it into MLflow")
     refused: list[str] = []

@@ -60,7 +60,7 @@ def sync(
         say(console(), f"the old database is kept as {kept}")
     done = []
     for folder in chosen:
-        done.append(synced := sync_study(where, folder, uri, experiment))
+        done.append(synced := sync_study(where, folder, uri, experiment, anew))
         if not as_json:
             _tell(synced)
     if as_json:
