@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,34 @@ def test_a_stage_that_is_to_stop_begins_no_further_part(tmp_path: Path) -> None:
     # Another attempt tells its own parts, and not those of the one before too.
     list(watched_parts(StageContext(), tmp_path, text_of)(work, range(3)))
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_stop_is_heard_while_a_part_is_made(tmp_path: Path) -> None:
+    """A library may be busy for minutes, as BPE is that learns from gigabytes."""
+    told, ended = threading.Event(), threading.Event()
+
+    def work(part: int) -> tuple[int]:
+        if part == 1:
+            told.set()
+            ended.wait(30)
+        return (part,)
+
+    mapper = watched_parts(StageContext(stop=told.is_set), tmp_path, text_of)
+    begun = time.monotonic()
+    with pytest.raises(Interrupted, match="after 1 of 3 parts, which are kept"):
+        list(mapper(work, range(3)))
+    assert time.monotonic() - begun < 10
+    ended.set()
+
+
+def test_an_error_of_a_part_is_the_stages(tmp_path: Path) -> None:
+    def work(part: int) -> tuple[int]:
+        raise TimeoutError("the text is away")
+
+    mapper = watched_parts(StageContext(), tmp_path, text_of)
+    with pytest.raises(TimeoutError, match="the text is away"):
+        list(mapper(work, [0]))
+    assert list(mapper(lambda part: (part,), [])) == []
 
 
 def test_little_text_is_one_process_work(tmp_path: Path) -> None:
