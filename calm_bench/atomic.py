@@ -21,10 +21,10 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
     try:
         _write_with(path, write)
     except OSError as error:
-        if error.errno is not None:
-            # A full disk names no file, others the temporary one.
-            error.filename, error.filename2 = str(path), None
-        raise
+        if error.errno is None:
+            raise
+        # A full disk names no file, others the temporary one.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     except Exception as error:
         # safetensors tells of the system's errors in words.
         if type(error).__name__ == "SafetensorError" and (told := _OS_ERROR.search(str(error))) is not None:

@@ -89,3 +89,12 @@ def total_memory() -> float | None:
         return None
     limit = memory_limit()
     return total if limit is None else min(total, limit)
+
+
+def address_limit() -> int | None:
+    """Bytes of addresses that this process may have (``ulimit -v``), which are more than it has memory; ``None`` where
+    nothing limits them."""
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if soft == resource.RLIM_INFINITY else soft

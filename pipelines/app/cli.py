@@ -96,6 +96,7 @@ WAYS_OUT = {
     errno.EROFS: "it can be read (leaderboard, eval, compare, generate, export --output ELSEWHERE) and not written to",
     errno.EACCES: "give another place (--store, --output), or have its owner allow it",
     errno.ENAMETOOLONG: "give a shorter place (--store, --output)",
+    errno.EFBIG: "let files be larger (ulimit -f)",
     errno.EMFILE: "raise the number of open files (ulimit -n)",
 }
 """What to do about errors of the machine, which carry no advice of their own."""

@@ -56,21 +56,23 @@ def variables_for(execution: Execution) -> dict[str, str]:
 
 
 def short_folder() -> dict[str, str]:
-    """Where a private Ray's files go, if the usual place has too long a name for the sockets in them.
+    """Where a private Ray's files go, if the usual place has too long a name for the sockets in them, or cannot be
+    written to.
 
     Raises:
         ExecutorError: there is no other place.
     """
     usual = os.environ.get(RAY_FOLDER) or os.environ.get("TMPDIR") or "/tmp"
-    if len(os.fsencode(usual)) <= SOCKET_PATH - len(LONGEST_SOCKET):
+    is_short = len(os.fsencode(usual)) <= SOCKET_PATH - len(LONGEST_SOCKET)
+    if is_short and (not os.path.exists(usual) or os.access(usual, os.W_OK | os.X_OK)):
         return {}
     for folder in ("/tmp", "/var/tmp", "/dev/shm"):
         if os.access(folder, os.W_OK | os.X_OK):
             return {RAY_FOLDER: folder}
+    why = f"the names of sockets in it would be longer than {SOCKET_PATH} bytes"
     raise ExecutorError(
-        f"Ray cannot start with its files in {usual}: the names of sockets in it would be longer than {SOCKET_PATH} "
-        f"bytes. Set {RAY_FOLDER} to a folder of at most {SOCKET_PATH - len(LONGEST_SOCKET)}, or use --local, which "
-        "needs no Ray"
+        f"Ray cannot start with its files in {usual}: {'it cannot be written to' if is_short else why}. Set "
+        f"{RAY_FOLDER} to a folder of at most {SOCKET_PATH - len(LONGEST_SOCKET)}, or use --local, which needs no Ray"
     )
 
 

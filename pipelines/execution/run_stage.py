@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from calm_bench.atomic import write_bytes
+from calm_bench.devices import address_limit
 from calm_bench.errors import RunError
 from calm_bench.trusted_code import targets_in, trust_code
 from pipelines.common.redact import redact
@@ -215,6 +216,9 @@ def _told(stage: Stage, kind: StageKind, work: Path, error: Exception, group: Wo
     if cause == "memory":
         first_line = next(iter(str(error).splitlines()), "")
         advice = kind.memory_advice(stage, None if group is None else group.strategy)
-        message = f"{stage}: out of memory ({name_of(error)}: {first_line}); {advice}{where}"
+        limit = address_limit()
+        # A shell's or a scheduler's limit leaves the machine's memory alone.
+        limited = "" if limit is None else f"ulimit -v leaves each process {limit / 2**30:.3g} GiB; raise it, else "
+        message = f"{stage}: out of memory ({name_of(error)}: {first_line}); {limited}{advice}{where}"
         return StageError(redact(message), details, cause)
     return StageError(redact(f"{stage}: {name_of(error)}: {error}{where}"), details, cause)

@@ -31,6 +31,7 @@ def test_who_is_out_of_space_is_told_where(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left") as told:
         write_with(path, lambda _: Path("/dev/full").write_bytes(b"content"))
     assert (told.value.errno, told.value.filename) == (errno.ENOSPC, str(path))
+    assert str(told.value).endswith(f"'{path}'"), "and nothing of another file"
 
     def serialize(_: Path) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")

@@ -79,7 +79,13 @@ def test_ray_goes_elsewhere_where_its_sockets_would_have_too_long_names(monkeypa
     assert ray_environment.short_folder() == {"RAY_TMPDIR": "/tmp"}
     monkeypatch.setenv("RAY_TMPDIR", f"/tmp/{'é' * 20}")
     assert ray_environment.short_folder() == {"RAY_TMPDIR": "/tmp"}, "bytes are counted, not letters"
+    monkeypatch.setattr("os.access", lambda folder, mode: folder == "/dev/shm")
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
+    assert ray_environment.short_folder() == {"RAY_TMPDIR": "/dev/shm"}, "the usual place cannot be written to"
     monkeypatch.setattr("os.access", lambda folder, mode: False)
+    with pytest.raises(ExecutorError, match=r"files in /tmp: it cannot be written to\. Set RAY_TMPDIR"):
+        ray_environment.short_folder()
+    monkeypatch.setenv("RAY_TMPDIR", f"/tmp/{'é' * 20}")
     with pytest.raises(ExecutorError, match="Set RAY_TMPDIR to a folder of at most 37, or use --local"):
         ray_environment.short_folder()
 

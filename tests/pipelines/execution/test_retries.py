@@ -70,6 +70,18 @@ def test_too_little_memory_is_told_as_such(store: Store, toy: Toy) -> None:
     with pytest.raises(StageError, match=r"greedy: out of memory \(RuntimeError: .*execution\.max_parallel") as caught:
         executor.submit(toy("greedy")).result()
     assert caught.value.cause == "memory"
+    assert "ulimit" not in str(caught.value)
+    executor.close()
+
+
+def test_a_limit_of_addresses_is_named_where_memory_runs_out(
+    store: Store, toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer stages at once change nothing where a shell gives each process so much."""
+    monkeypatch.setattr("pipelines.execution.run_stage.address_limit", lambda: 700 * 2**20)
+    executor = LocalExecutor(store)
+    with pytest.raises(StageError, match=r"ulimit -v leaves each process 0\.684 GiB; raise it, else "):
+        executor.submit(toy("greedy")).result()
     executor.close()
 
 
