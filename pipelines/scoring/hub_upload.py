@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from calm_bench.errors import RunError
+from calm_bench.hub_contact import hub_silence
 from calm_bench.overrides import ConfigurationError
 from pipelines.common.redact import redact
 
@@ -41,6 +42,8 @@ def upload(folder: Path, repo: str, public: bool, message: str) -> str:
     from huggingface_hub import HfApi
 
     api = HfApi()
+    if (silent := hub_silence(api.endpoint)) is not None:
+        raise UploadError(f"{repo} was not sent: {silent}")
     try:
         api.create_repo(repo, private=not public, exist_ok=True)
         commit = api.upload_folder(repo_id=repo, folder_path=folder, commit_message=message)

@@ -56,6 +56,12 @@ def connect(uri: str) -> MlflowClient:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
+    if is_postgresql(uri):
+        # Asked before MLflow does, which would try again for an hour.
+        with one_connection(uri) as engine, advisory_lock(engine, "mlflow tables"):
+            client = MlflowClient(tracking_uri=uri)
+            client.search_experiments(max_results=1)
+        return client
     client = MlflowClient(tracking_uri=uri)
     path = sqlite_path(uri)
     if path is not None:
@@ -64,9 +70,6 @@ def connect(uri: str) -> MlflowClient:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Two processes that create the tables of one file at once would fail each other.
         with FileLock(f"{path}.lock"):
-            client.search_experiments(max_results=1)
-    elif is_postgresql(uri):
-        with one_connection(uri) as engine, advisory_lock(engine, "mlflow tables"):
             client.search_experiments(max_results=1)
     return client
 

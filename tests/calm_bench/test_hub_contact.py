@@ -6,6 +6,7 @@ import http.server
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from calm_bench.tokens.hugging_face import HuggingFaceTokenizer
 from calm_bench.tokens.tokenizer import TokenizerError
 from calm_bench.weights import WeightsError
 from evals.adapters.hugging_face import HuggingFaceSampler
+from pipelines.scoring.hub_upload import UploadError, upload
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def test_only_silence_is_silence(silent: str, monkeypatch: pytest.MonkeyPatch) -
     assert hub_silence(silent, 0.2) is None
 
 
-def test_what_asks_the_hub_says_that_it_is_silent(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_asks_the_hub_says_that_it_is_silent(silent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", silent)
     monkeypatch.setattr("calm_bench.hub_contact.hub_silence.__defaults__", (None, 0.2))
     with pytest.raises(TokenizerError, match=f"{silent} does not answer"):
@@ -57,3 +59,5 @@ def test_what_asks_the_hub_says_that_it_is_silent(silent: str, monkeypatch: pyte
     corpus = Corpus(source="hf:no-such-owner/no-such-text", revision="0" * 40)
     with pytest.raises(CorpusError, match=f"{silent} does not answer"):
         list(CORPORA.get("hf").documents(corpus, Skipped()))
+    with pytest.raises(UploadError, match=f"owner/name was not sent: {silent} does not answer"):
+        upload(tmp_path, "owner/name", public=False, message="a model")

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
 from evals.task_score import TaskScore
 from pipelines.results.entry import Entry
@@ -106,6 +108,15 @@ def test_an_absent_server_is_known_at_once(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(TrackingError, match="no server answers"):
         connect(f"http://127.0.0.1:{free_port(0)}")
+
+
+def test_a_silent_database_is_asked_once() -> None:
+    """MLflow itself would try fifteen times, with pauses that double."""
+    pytest.importorskip("psycopg")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"postgresql://me:secret@127.0.0.1:{server.getsockname()[1]}/runs?connect_timeout=2"
+        with pytest.raises(sqlalchemy.exc.OperationalError, match="timeout"):
+            connect(address)
 
 
 def test_rows_that_began_in_one_millisecond_come_by_trial(
