@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from calm_bench.loaded_code import check_loaded
-from calm_bench.source_digest import imported_files, module_file
+from calm_bench.source_digest import imported_files, own_file
 
 
 def import_own(module: str) -> ModuleType:
@@ -25,9 +25,10 @@ def import_own(module: str) -> ModuleType:
 
     Raises:
         ImportError: there is no such module, or it raises one.
-        ChangedCode: it, or a file of one's own that it imports, has changed since this process imported it.
+        ChangedCode: it, or a file of one's own that it imports, has changed since this process imported it; or another
+            module of this name was imported.
     """
-    file = module_file(module, Path.cwd())
+    file = own_file(module)
     if file is None:
         return import_module(module)
     check_loaded(imported_files(file))

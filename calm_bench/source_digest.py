@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import re
 import secrets
 import sys
@@ -13,9 +14,10 @@ from contextlib import suppress
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from zipimport import ZipImportError, zipimporter
 
 from calm_bench.fingerprint import FileVersion, content_digest, file_version
-from calm_bench.loaded_code import check_loaded
+from calm_bench.loaded_code import ChangedCode, check_loaded
 
 OUR_PACKAGES = frozenset({"calm_bench", "evals", "pipelines"})
 """Governed by the revisions of their stages instead."""
@@ -69,14 +71,13 @@ def code_digest(module: str) -> str | None:
     What has no file, such as a cell of a notebook, has a digest that holds in this process only.
 
     Raises:
-        ChangedCode: this process has imported a file that has changed since.
+        ChangedCode: as :func:`own_file`; or this process has imported a file that has changed since.
     """
     top = module.partition(".")[0]
     if top in OUR_PACKAGES or (top in sys.stdlib_module_names and top != "__main__"):
         return None
-    loaded = getattr(sys.modules.get(module), "__file__", None)
-    file = module_file(module, Path.cwd()) or (Path(loaded).resolve() if loaded else None)
-    if file is not None and not _is_installed(file):
+    file = own_file(module)
+    if file is not None:
         check_loaded(imported_files(file))
         return source_digest(file)
     try:
@@ -101,6 +102,24 @@ def _digest_of(files: tuple[tuple[Path, FileVersion], ...]) -> str:
     return digest.hexdigest()
 
 
+def own_file(module: str) -> Path | None:
+    """The file of ``module`` where it is one's own, or its archive, as this process imports or has imported it; None
+    of an installed one.
+
+    Raises:
+        ChangedCode: it has imported another module of this name than it would find now.
+    """
+    written = getattr(sys.modules.get(module), "__file__", None)
+    loaded = Path(written).resolve() if isinstance(written, str) and os.path.isfile(written) else None
+    file = module_file(module, Path.cwd())
+    if file is not None and loaded is not None and file != loaded:
+        raise ChangedCode(
+            f"{module} was imported from {loaded} by this process, and {file} comes first now: begin anew where it is "
+            "the one that is meant (in a notebook restart the kernel), or give one of the two another name"
+        )
+    return file if loaded is None or _is_installed(loaded) else loaded
+
+
 def imported_files(file: Path) -> list[Path]:
     """``file`` and the files of one's own that it imports, each once, in the order in which they are met; with those
     that Python runs before it, the ``__init__.py`` of the packages that they lie in."""
@@ -114,7 +133,8 @@ def imported_files(file: Path) -> list[Path]:
             for name, level in _imports(now):
                 # Two dots are the folder above.
                 folder = now.parents[min(max(level - 1, 0), len(now.parents) - 1)]
-                waiting += [path for path in [module_file(name, folder)] if path is not None]
+                named = file_beside(name, folder) if level else module_file(name, folder)
+                waiting += [] if named is None else [named]
     return list(found)
 
 
@@ -126,15 +146,49 @@ def _packages_of(file: Path) -> Iterator[Path]:
 
 
 def module_file(name: str, folder: Path) -> Path | None:
-    """The file of the module ``name`` where it is one's own: beside the importing file or on ``sys.path``."""
+    """The file of the module ``name`` where it is one's own, or the archive that holds it: the one that Python finds
+    first on ``sys.path``, or else one in ``folder``, which whoever imports it may put there."""
     if name.partition(".")[0] in OUR_PACKAGES | set(sys.stdlib_module_names):
         return None
+    for entry in sys.path:
+        root = Path(entry or ".").resolve()
+        found = root if _is_in_archive(name, root) else file_beside(name, root)
+        if found is not None:
+            return None if _is_installed(root) else found
+    return file_beside(name, folder)
+
+
+def _is_in_archive(name: str, archive: Path) -> bool:
+    package, _, last = name.rpartition(".")
+    try:
+        return archive.is_file() and zipimporter(str(archive / package.replace(".", "/"))).find_spec(last) is not None
+    except ZipImportError:
+        return False
+
+
+def file_beside(name: str, folder: Path) -> Path | None:
+    """The file of the module ``name`` in ``folder``, whatever it is called: where relative imports look, and lm-eval
+    for the functions of a task."""
     parts = name.split(".")
-    for root in (folder, *_own_roots()):
-        for candidate in (root.joinpath(*parts).with_suffix(".py"), root.joinpath(*parts, "__init__.py")):
-            if candidate.is_file():
-                return candidate.resolve()
+    for candidate in (folder.joinpath(*parts, "__init__.py"), folder.joinpath(*parts[:-1], f"{parts[-1]}.py")):
+        if candidate.is_file():
+            return candidate.resolve()
     return None
+
+
+def own_roots() -> list[str]:
+    """Where this process finds modules that are not installed, in the order in which it looks: folders and archives on
+    ``sys.path``, and folders that it has imported some from and looks in no more."""
+    found = {os.path.abspath(entry or os.curdir): None for entry in sys.path}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        parts = name.split(".")
+        if isinstance(file, str) and os.path.isabs(file) and name != "__main__":
+            path = Path(file)
+            module_parts = path.with_suffix("").parts if path.name != "__init__.py" else path.parent.parts
+            if list(module_parts[-len(parts) :]) == parts:
+                found.setdefault(str(Path(*module_parts[: -len(parts)])))
+    return [root for root in found if os.path.exists(root) and not _is_installed(Path(root).resolve())]
 
 
 def _imports(file: Path) -> Iterator[tuple[str, int]]:
@@ -168,13 +222,6 @@ def _called(node: ast.Call) -> str:
 @lru_cache(maxsize=1)
 def _installed() -> tuple[Path, ...]:
     return tuple(Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
-
-
-def _own_roots() -> Iterator[Path]:
-    for entry in sys.path:
-        root = Path(entry or ".").resolve()
-        if root.is_dir() and not _is_installed(root):
-            yield root
 
 
 def _is_installed(path: Path) -> bool:

@@ -15,6 +15,7 @@ import yaml
 from calm_bench.file_signs import HEAD_BYTES, misread_as
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import did_you_mean
+from calm_bench.source_digest import module_file
 
 LOCAL_DATA = "@"
 """``TASK@FOLDER`` takes the task's data from a folder."""
@@ -44,6 +45,14 @@ class Function(NamedTuple):
     """``module.function``, the module beside the task file or importable."""
     folder: Path
     """Folder of the file that names it."""
+
+    @property
+    def file(self) -> Path | None:
+        """The file of its module where it is one's own: beside the task file, where lm-eval looks first whatever it is
+        called, or else the one that Python finds."""
+        module = self.name.rpartition(".")[0]
+        beside = self.folder / f"{module.replace('.', '/')}.py"
+        return beside.resolve() if beside.is_file() else module_file(module, self.folder)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from calm_bench.fingerprint import content_digest, identity
 from calm_bench.loaded_code import check_loaded
-from calm_bench.source_digest import OUR_PACKAGES, imported_files, module_file, source_digest
+from calm_bench.source_digest import OUR_PACKAGES, imported_files, source_digest
 from evals.hub_data import hub_data, kept_commit
 from evals.lm_eval_tasks import tasks_named
 from evals.task_data import LocalData, files_below
@@ -196,9 +196,9 @@ def _of_lm_eval(path: Path) -> tuple[TaskFile, _Content]:
 def _code(function: Function) -> tuple[str, list[str]]:
     """A digest of the function's module and what it imports, and places in them where it rests on something else."""
     module = function.name.rpartition(".")[0]
-    if module.partition(".")[0] in OUR_PACKAGES and not (function.folder / f"{module.replace('.', '/')}.py").exists():
+    file = function.file
+    if file is None and module.partition(".")[0] in OUR_PACKAGES:
         return "ours", []
-    file = module_file(module, function.folder)
     if file is None:
         # Of an installed package.
         return module, []

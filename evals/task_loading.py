@@ -14,7 +14,6 @@ from calm_bench.hub_commit import COMMIT
 from calm_bench.overrides import ConfigurationError
 from calm_bench.own_code import refresh_bytecode
 from calm_bench.registry import UnknownName
-from calm_bench.source_digest import module_file
 from evals.task_files import LOCAL_DATA, TaskFile, TaskFileError, TaskName, parse_task_name, read_task_file
 
 if TYPE_CHECKING:
@@ -227,8 +226,7 @@ def _settings_of(file: TaskFile, folder: Path | None, commit: str | None = None)
     data = LocalData(file, folder)
     check_lines(file, data.files)
     for function in file.functions:
-        module = module_file(function.name.rpartition(".")[0], function.folder)
-        if module is not None:
+        if (module := function.file) is not None:
             refresh_bytecode(module)
     settings = load_task_settings(file.path) | data.settings
     if data.is_complete:

@@ -80,6 +80,18 @@ def rich_task(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("name", ["statistics", "evals", "yaml"])
+def test_a_function_beside_its_task_may_be_called_as_other_modules(tmp_path: Path, name: str) -> None:
+    """lm-eval looks beside the task file first, whatever the module is called."""
+    path = write_task(tmp_path)
+    path.write_text(path.read_text() + f"process_docs: !function {name}.tidy\n")
+    code = tmp_path / f"{name}.py"
+    code.write_text("def tidy(data):\n    return data\n")
+    before = task_identity(str(path)).content
+    code.write_text("def tidy(data):\n    return data.select([0])\n")
+    assert task_identity(str(path)).content != before
+
+
 @pytest.mark.parametrize("change", [change_labels, change_file, change_include, change_function, change_imported])
 def test_every_part_of_a_task_enters_its_identity(tmp_path: Path, change: Callable[[Path], None]) -> None:
     path = rich_task(tmp_path / "one")
