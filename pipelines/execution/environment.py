@@ -6,6 +6,10 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+"""For processes of Python that are started by ``-m`` or ``-c``: the folder in which this one was started does not come
+first on their path, where a user's ``signal.py`` or ``mlflow/`` would replace others'."""
+
 
 @contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:

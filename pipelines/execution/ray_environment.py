@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from pipelines.execution.executor import ExecutorError
@@ -77,10 +78,20 @@ def short_folder() -> dict[str, str]:
 
 
 def _import_path() -> dict[str, str]:
-    """PYTHONPATH by which workers find a checkout that this process imports without installation."""
-    if ROOT.name in ("site-packages", "dist-packages"):
-        return {}
-    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    """PYTHONPATH by which workers find a checkout that this process imports without installation.
+
+    Places with packages that are called as ours are left out: they come behind all others, as other code of users does
+    (:class:`pipelines.execution.same_code.DriverCode`).
+    """
+    given = os.environ.get("PYTHONPATH", "")
+    places = [place for place in given.split(os.pathsep) if place and not _has_ours(Path(place))]
+    installed = ROOT.name in ("site-packages", "dist-packages")
+    found = os.pathsep.join([*([] if installed else [str(ROOT)]), *places])
+    return {"PYTHONPATH": found} if found != given else {}
+
+
+def _has_ours(folder: Path) -> bool:
+    return any((folder / name / "__init__.py").exists() or (folder / f"{name}.py").exists() for name in PACKAGES)
 
 
 def travelling_code() -> dict[str, Any]:

@@ -13,11 +13,13 @@ import pickle
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import calm_bench
+from calm_bench.source_digest import own_roots
 from pipelines.execution.executor import ExecutorError
 from pipelines.store.provenance import code_digest
 
@@ -31,16 +33,17 @@ class DriverCode:
 
     digest: str
     root: str
+    folder: str
+    """Where the driver was started, from which relative paths count."""
     late: tuple[str, ...]
-    """Folders in which users keep modules of their own: where the driver was started, and its script's."""
+    """Folders and archives in which users keep modules of their own: those in which the driver finds or has found some,
+    in its order, and where it was started."""
 
     @classmethod
     def here(cls) -> DriverCode:
         """The code of this process."""
-        script = os.path.dirname(os.path.realpath(sys.argv[0])) if sys.argv and sys.argv[0] else ""
-        known = {os.path.abspath(path or os.curdir) for path in sys.path}
-        late = [os.getcwd(), *([script] if script in known else [])]
-        return cls(code_digest(), str(ROOT), tuple(dict.fromkeys(late)))
+        folder = os.getcwd()
+        return cls(code_digest(), str(ROOT), folder, tuple(dict.fromkeys([*own_roots(), folder])))
 
     def join(self) -> None:
         """Let this process find the users' modules and relative paths, behind all else, and check its code.
@@ -48,9 +51,10 @@ class DriverCode:
         Raises:
             ExecutorError: as :meth:`check`.
         """
-        if os.path.isdir(self.late[0]):
-            os.chdir(self.late[0])
-        sys.path += [folder for folder in self.late if folder not in sys.path]
+        # On another node it may not be there, or not for this user.
+        with suppress(OSError):
+            os.chdir(self.folder)
+        sys.path += [place for place in self.late if place not in sys.path]
         self.check()
 
     def check(self) -> None:

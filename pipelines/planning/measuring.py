@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from calm_bench.config import Experiment
 from calm_bench.errors import RunError
 from calm_bench.trusted_code import targets_in, trust_code
+from pipelines.execution.environment import SAFE_PATH, environment
 from pipelines.planning.calibration import ALONE, Calibration, Measured
 from pipelines.planning.machines import Machine
 from pipelines.study.stage_kind import STAGE_KINDS
@@ -76,7 +77,9 @@ def measure(workloads: Sequence[Workload], machine: Machine) -> Calibration:
     """
     processes = machine.parallelism if machine.device == "cpu" else 1
     context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(processes)
+    with environment(SAFE_PATH):
+        # Starts a process that keeps account of such things.
+        barrier = context.Barrier(processes)
     requests = [
         (workload.kind, workload.experiment.model_dump(mode="json"), workload.vocab_size) for workload in workloads
     ]
@@ -85,7 +88,8 @@ def measure(workloads: Sequence[Workload], machine: Machine) -> Calibration:
         ours, theirs = context.Pipe(duplex=False)
         arguments = (theirs, barrier, requests, number, machine.device)
         worker = context.Process(target=_work, args=arguments, daemon=True)
-        worker.start()
+        with environment(SAFE_PATH):
+            worker.start()
         theirs.close()
         workers.append((worker, ours))
     models: dict[str, Measured] = {}

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from calm_bench.atomic import write_bytes
 from pipelines.common.canvas import PALETTE
+from pipelines.execution.environment import SAFE_PATH, environment
 from pipelines.report.data import FORMAT, VERSION, Report
 from pipelines.store.trial_record import TRIALS_FILE
 
@@ -59,7 +60,10 @@ def write_run_report(store: Store, folder: Path, notify: Callable[[str], None]) 
     try:
         if (folder / TRIALS_FILE).stat().st_size < LARGE_BYTES:
             return write_report(store, [folder], folder / REPORT)
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        with (
+            environment(SAFE_PATH),
+            ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process,
+        ):
             return process.submit(write_report, store, [folder], folder / REPORT).result()
     except Exception as error:
         notify(f"the report was not written ({type(error).__name__}: {error}); calm-bench report tries again")

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from pipelines.common.redact import redact
+from pipelines.execution.environment import SAFE_PATH
 from pipelines.tracking.address import TrackingError
 
 LOOPBACK = "127.0.0.1"
@@ -58,6 +59,9 @@ class MlflowServer:
             # Without these it is fifteen processes instead of three.
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            **SAFE_PATH,
+            # It would put the folder in which this was started first by itself.
+            "UVICORN_APP_DIR": str(log.parent),
         }
         environment.pop("MLFLOW_TRACKING_URI", None)
         self._process = subprocess.Popen(

@@ -6,24 +6,25 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
 
-from pipelines.execution import same_code
+from pipelines.execution import ray_environment, same_code
 from pipelines.execution.executor import ExecutorError
+from pipelines.execution.ray_environment import variables_for
 from pipelines.execution.same_code import ROOT, DriverCode, call_checked, pickled
 from pipelines.store.provenance import code_digest
 from pipelines.store.store import Store
+from pipelines.study.config import Execution
 from tests.faults.small_study import COMMAND, SIZE, STUDY, TRAINING
-
-HOSTILE = "raise RuntimeError('imported from where the study was started')\n"
-SHADOWS = ("statistics", "random", "queue", "csv", "numpy", "torch", "psutil", "yaml", "pydantic", "setuptools")
-"""Modules of the standard library and of others that users' files are called like."""
+from tests.hostile_folder import HOSTILE, litter
 
 HEAD = """
 import statistics
+from my_archived import NUM_SAMPLES
 from calm_bench.heads.energy import EnergyHead
 from calm_bench.head_config import EnergyHead as Settings
 
@@ -31,25 +32,25 @@ assert statistics.mean([1, 3]) == 2, "the standard library's"
 
 class Mine(EnergyHead):
     def __init__(self, hidden_size, latent_size):
-        super().__init__(Settings(num_samples=4, num_targets=16, noise_size=8, num_blocks=1), hidden_size, latent_size)
+        sizes = {"num_targets": 16, "noise_size": 8, "num_blocks": 1}
+        super().__init__(Settings(num_samples=NUM_SAMPLES, **sizes), hidden_size, latent_size)
 """
 
 
-def litter(folder: Path) -> None:
-    """What may lie beside a notebook: files of common names, another checkout, the user's own head."""
-    for name in SHADOWS:
-        (folder / f"{name}.py").write_text(HOSTILE)
-    for name in ("calm_bench", "evals", "pipelines"):
-        (folder / name).mkdir()
-        (folder / name / "__init__.py").write_text(HOSTILE)
-    (folder / "my_heads.py").write_text(HEAD)
+def own_code(folder: Path) -> tuple[Path, Path]:
+    """A user's head in a folder that no installation knows, and what it imports from an archive in another."""
+    heads, archive = folder / "heads", folder / "library.zip"
+    heads.mkdir()
+    (heads / "my_heads.py").write_text(HEAD)
+    with zipfile.ZipFile(archive, "w") as written:
+        written.writestr("my_archived.py", "NUM_SAMPLES = 4\n")
+    return heads, archive
 
 
 @pytest.mark.slow
 def test_files_beside_a_run_replace_nothing_in_its_workers(tmp_path: Path) -> None:
-    folder, store = tmp_path / "here", Store(tmp_path / "store")
-    folder.mkdir()
-    litter(folder)
+    folder, store = litter(tmp_path / "here"), Store(tmp_path / "store")
+    heads, archive = own_code(tmp_path)
     model = STUDY["model"] | {"head": {"kind": "custom", "target": "my_heads:Mine"}}
     short = TRAINING | {"num_steps": 10}
     described = STUDY | {
@@ -58,8 +59,8 @@ def test_files_beside_a_run_replace_nothing_in_its_workers(tmp_path: Path) -> No
         "search": {"parameters": []},
     }
     (folder / "study.yaml").write_text(yaml.safe_dump(described))
-    # The driver finds the user's head behind all else, as a notebook's or a script's would before.
-    program = f"import sys; sys.path.remove(''); sys.path.append({str(folder)!r}); {COMMAND[2]}"
+    # As a script does it that puts its own folders on the path.
+    program = f"import sys; sys.path.remove(''); sys.path += {[str(heads), str(archive)]}; {COMMAND[2]}"
     done = subprocess.run(
         [sys.executable, "-c", program, "run", "study.yaml", "--store", str(store.root)],
         cwd=folder,
@@ -88,10 +89,29 @@ def test_users_modules_come_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
     code = DriverCode.here()
-    assert code.late[0] == str(tmp_path)
+    assert code.folder == str(tmp_path)
     monkeypatch.chdir("/")
     before = list(sys.path)
     code.join()
     assert os.getcwd() == str(tmp_path), "relative paths begin where the driver's do"
     assert sys.path[: len(before)] == before
     assert sys.path[-1] == code.late[-1]
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_packages_called_as_ours_come_first_from_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    """A command imports its own packages whatever PYTHONPATH says, and so do its workers."""
+    for name in ("mine", "theirs"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "theirs" / "evals").mkdir()
+    (tmp_path / "theirs" / "evals" / "__init__.py").write_text(HOSTILE)
+    root = tmp_path / "site-packages" if installed else ROOT
+    monkeypatch.setattr(ray_environment, "ROOT", root)
+    mine, theirs = str(tmp_path / "mine"), str(tmp_path / "theirs")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([theirs, mine]))
+    found = variables_for(Execution())["PYTHONPATH"].split(os.pathsep)
+    assert found == ([mine] if installed else [str(ROOT), mine])
+    monkeypatch.setattr(sys, "path", [theirs, *sys.path])
+    assert theirs in DriverCode.here().late

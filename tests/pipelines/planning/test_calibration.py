@@ -18,6 +18,7 @@ from pipelines.study.config import Execution
 from pipelines.study.kinds.autoencoder_workload import AutoencoderWorkload
 from pipelines.study.kinds.language_model_workload import LanguageModelWorkload
 from pipelines.study.workload import Speed, Workload
+from tests.hostile_folder import litter
 
 HERE = machine_named("local", Execution(backend="local"))
 TINY = {
@@ -115,7 +116,9 @@ def test_what_would_take_long_is_not_measured() -> None:
 
 
 @pytest.mark.slow
-def test_a_measurement_runs_the_real_models() -> None:
+def test_a_measurement_runs_the_real_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever lies where it is started: its processes begin in the same folder."""
+    monkeypatch.chdir(litter(tmp_path / "here"))
     experiment = Experiment.model_validate(TINY)
     families = [name for name in FAMILIES.built_in if name != "custom"]
     workloads = [AutoencoderWorkload(experiment, 257), *(workload(kind=name) for name in families)]

@@ -28,6 +28,7 @@ from pipelines.study.config import Study
 from pipelines.study.search_settings import Search
 from pipelines.tracking.client import connect
 from pipelines.tracking.servers import LOOPBACK, free_port
+from tests.hostile_folder import litter
 
 RUN = "from pipelines.app.cli import main; main()"
 SEARCH = {"parameters": [{"name": "seed", "values": [0, 1]}]}
@@ -128,7 +129,9 @@ def test_without_optuna_dashboard_mlflow_is_shown_and_what_is_missing_is_said(
 ) -> None:
     shutil.copy(empty_database, store.root / "mlflow.db")
     program = "import sys; sys.modules['optuna_dashboard'] = None; from pipelines.app.cli import main; main()"
-    with ui(store.root, tmp_path / "ui.log", program) as (process, text):
+    # As the command does it, which does not look where it was started; nor does the server.
+    program = f"import sys; sys.path.remove(''); {program}"
+    with ui(store.root, tmp_path / "ui.log", program, litter(tmp_path / "here")) as (process, text):
         assert "pip install optuna-dashboard" in text
         assert "pip install -e '.[ui]'" in text
         (mlflow,) = [line.split()[1] for line in text.splitlines() if line.startswith("MLflow  ")]
@@ -161,13 +164,16 @@ def test_both_answer_and_nothing_is_left_behind(store: Store, empty_database: Pa
 
 
 @contextmanager
-def ui(store: Path, log: Path, program: str = RUN) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def ui(
+    store: Path, log: Path, program: str = RUN, here: Path | None = None
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """The command in a process of its own, and what it has said when all is there."""
     command = [sys.executable, "-c", program, "ui", "--store", str(store), "--port", str(free_port(0))]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
     with log.open("w") as output:
         process = subprocess.Popen(
             command,
+            cwd=here,
             stdout=output,
             stderr=output,
             env=environment,
