@@ -47,16 +47,14 @@ def run_tasks(
     from lm_eval import evaluate
 
     from evals.data_caches import transformed_anew
+    from evals.few_shots import choose_examples
     from evals.questions import question_of
     from evals.task_loading import load_tasks
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     loaded, _ = load_tasks(specifications, metadata or {}, limit, commits=commits)
     for task in loaded["tasks"].values():
-        # What simple_evaluate does for tasks that leave it open; its seeding of global generators is not wanted.
-        if task.get_config("num_fewshot") is None:
-            task.set_config(key="num_fewshot", value=0)
-        task.set_fewshot_seed(seed=0)
+        choose_examples(task)
         _bound(task.aggregation())
     # Errors are computed here: lm-eval would bootstrap some of them in processes of its own.
     with transformed_anew():

@@ -18,11 +18,12 @@ PROMPT_SHARE = 0.75
 """Share of what is read that a long prompt has at most before it loses its beginning; the rest is for the answer."""
 GREEDY_TEMPERATURE = 1e-6
 """Temperature of a token model: no two of its logits are closer, so the largest is drawn."""
-_LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+"""Of several, the first one counts, as in lm-eval."""
 _NEUTRAL = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "num_beams": 1, "repetition_penalty": 1.0}
 """Settings that a sampler of whole chunks cannot follow, and what they must be when text is sampled."""
 _IGNORED = ("use_cache", "num_return_sequences", "seed")
-_KNOWN = ("until", "do_sample", "temperature", *_LENGTHS, *_NEUTRAL, *_IGNORED)
+_KNOWN = ("until", "do_sample", "temperature", *LENGTHS, *_NEUTRAL, *_IGNORED)
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ def read_request(context: str, settings: Mapping[str, Any]) -> GenerationRequest
         if name not in _KNOWN:
             raise EvaluationError(f"generation_kwargs has no {name!r}{did_you_mean(name, list(_KNOWN))}")
     stops = _stops(settings.get("until") or ())
-    lengths = [_length(name, settings[name]) for name in _LENGTHS if settings.get(name) is not None]
+    lengths = [_length(name, settings[name]) for name in LENGTHS if settings.get(name) is not None]
+    length = next(iter(lengths), MAX_TOKENS)
     temperature = settings.get("temperature") or 0.0
     if not isinstance(temperature, int | float) or isinstance(temperature, bool):
         raise EvaluationError(f"generation_kwargs temperature={temperature!r} is no number")
@@ -89,7 +91,7 @@ def read_request(context: str, settings: Mapping[str, Any]) -> GenerationRequest
     if sampled and "temperature" not in settings:
         temperature = 1.0
     if not sampled or temperature == 0:
-        return GenerationRequest(context, GenerationSettings(min(lengths, default=MAX_TOKENS), None), stops)
+        return GenerationRequest(context, GenerationSettings(length, None), stops)
     for name, neutral in _NEUTRAL.items():
         if settings.get(name, neutral) not in (neutral, None):
             raise EvaluationError(
@@ -100,7 +102,7 @@ def read_request(context: str, settings: Mapping[str, Any]) -> GenerationRequest
         raise EvaluationError(
             f"temperature {temperature} is not in (0, 1]: samples can be made more certain, not less (or 0 for greedy)"
         )
-    return GenerationRequest(context, GenerationSettings(min(lengths, default=MAX_TOKENS), temperature), stops)
+    return GenerationRequest(context, GenerationSettings(length, temperature), stops)
 
 
 def _stops(until: Any) -> tuple[str, ...]:

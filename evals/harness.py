@@ -40,6 +40,8 @@ NAME = "calm-bench"
 
 CACHE_OWNER = "calm-bench model"
 """Entry of lm-eval's cache that says whose answers it holds."""
+READING = 2
+"""Counted up when a text is read in another way, so that no cache gives the answers of before."""
 ROWS_AT_ONCE = 32
 """Texts that are generated together."""
 _FROM_LM_EVAL = ("batch_size", "max_batch_size")
@@ -133,6 +135,7 @@ class CalmBenchLM(LM):  # type: ignore[misc]
         """16 hex digits of all that answers depend on: weights, tokenizer, settings, and code from elsewhere of a
         scorer, a head or a family."""
         digest = hashlib.sha256(repr((type(self.network).__name__, self.network.chunk_size, self.settings)).encode())
+        digest.update(f"reading {READING}".encode())
         digest.update(str(getattr(self.vocabulary, "digest", "")).encode())
         # Only where there is some: caches of other models stay theirs.
         for name, code in sorted(model_code(self.network.config).items()):
@@ -143,6 +146,18 @@ class CalmBenchLM(LM):  # type: ignore[misc]
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:IDENTITY_LENGTH]
+
+    def chat_template(self, chat_template: bool | str = False) -> str:
+        """No template: the models here continue texts, and their tokenizers read the marks of a chat as text.
+
+        Raises:
+            ConfigurationError: one is asked for (``--apply_chat_template``).
+        """
+        if chat_template:
+            raise ConfigurationError(
+                "a calm-bench model continues texts and was trained on no chat: leave --apply_chat_template out"
+            )
+        return ""
 
     @property
     def token_sampler(self) -> tuple[ModelSampler, Vocabulary]:

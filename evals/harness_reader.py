@@ -116,11 +116,12 @@ class HarnessReader:
                 f"a continuation of {len(asked)} tokens cannot be scored within {self._room} tokens, of which a chunk "
                 f"of {size} stands before it: raise max_length ({WHERE_LENGTH})"
             )
-        shortened = self._last(given, len(asked))
+        by_continuation = self._settings.alignment == "continuation"
+        shortened = self._last(given, len(asked), by_continuation)
         if len(shortened) < len(given):
             self.shortened.add(context)
         given = shortened
-        if self._settings.alignment == "continuation":
+        if by_continuation:
             given = given[len(given) % size :] if len(given) >= size else self._padding(size - len(given)) + given
         elif len(given) < size:
             given = self._padding(size) + given
@@ -146,11 +147,19 @@ class HarnessReader:
         """``max_length`` in whole chunks, two at least."""
         return room_of(self._settings.max_length, self._chunk_size)
 
-    def _last(self, tokens: list[int], more: int) -> list[int]:
-        """The last ``tokens`` that leave room for ``more``, with the same alignment of chunks."""
+    def _last(self, tokens: list[int], more: int, at_end: bool = False) -> list[int]:
+        """The last ``tokens`` that leave room for ``more``, a chunk of them at least.
+
+        Args:
+            at_end: whether chunks are counted from their end; else they stay where they were, if a whole one is left.
+        """
         size = self._chunk_size
-        excess = len(tokens) - max(size, self._room - more)
-        return tokens[-(-excess // size) * size :] if excess > 0 else tokens
+        most = max(size, self._room - more)
+        excess = len(tokens) - most
+        if excess <= 0:
+            return tokens
+        kept = tokens[-most if at_end else -(-excess // size) * size :]
+        return kept if len(kept) >= size else tokens[-size:]
 
     def _padding(self, count: int) -> list[int]:
         return [self._vocabulary.eos_id] * count

@@ -19,6 +19,7 @@ from lm_eval.api.task import ConfigurableTask
 
 from calm_bench.registry import did_you_mean
 from evals.data_caches import transformed_anew
+from evals.few_shots import choose_examples
 from evals.questions import QUESTIONS
 from evals.task_files import TaskFileError
 
@@ -64,9 +65,7 @@ def rehearse(tasks: Mapping[str, Any], limit: int | None = None) -> None:
             continue
         if getattr(task, "UNSAFE_CODE", False) or task.get_config("unsafe_code"):
             raise TaskFileError(UNSAFE.format(name))
-        if task.get_config("num_fewshot") is None:
-            task.set_config(key="num_fewshot", value=0)
-        task.set_fewshot_seed(seed=0)
+        choose_examples(task)
         try:
             values = _scored(name, task, min(limit or REHEARSED, REHEARSED))
         except Exception as error:  # metrics and functions of one's own raise anything

@@ -27,6 +27,7 @@ OTHERS = {
     "--model_args": "lm-eval",
     "--use_cache": "lm-eval",
     "--include_path": "lm-eval",
+    "--apply_chat_template": "lm-eval",
     "--confirm_run_unsafe_code": "lm-eval",
     "--experiment-id": "mlflow",
     "--repo-type": "hf",

@@ -33,7 +33,8 @@ class EvalRequest:
     scorer: str | None = None
     num_samples: int = 64
     max_length: int | None = None
-    """Tokens read for a task, prompt and answer; unset means the same as in a study (1024)."""
+    """Tokens read for a task, prompt and answer; unset means the same as in a study (1024), and of a model of
+    transformers all of its positions."""
     alignment: str = "continuation"
     texts: bool = True
     """Whether the model is to write, too."""
@@ -126,7 +127,7 @@ def evaluate_model(
     row = RowOfModel.of(name, scoring, store) if wanted.entries else None
     tasks, left_out = [], list[str]()
     if settings is not None:
-        tasks = scoring.tasks(wanted.tasks, wanted.limit, settings, left_out.append)
+        tasks = scoring.tasks(wanted.tasks, wanted.limit, settings, left_out.append, wanted.max_length)
     results = []
     for protocol in wanted.protocols:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -10,6 +11,7 @@ from calm_bench.config import Samples
 from calm_bench.devices import set_tf32
 from calm_bench.opening import open_network, open_tokenizer
 from calm_bench.overrides import ConfigurationError
+from evals.generation_requests import PROMPT_SHARE
 from pipelines.scoring.evaluation_report import ScoredText
 from pipelines.scoring.models import TrainedModel, is_transformers_model
 from pipelines.scoring.stored_text import prepare_text, read_text, text_folder
@@ -190,12 +192,14 @@ class Scoring:
         limit: int | None = None,
         settings: HarnessSettings | None = None,
         remark: Callable[[str], None] = lambda text: None,
+        max_length: int | None = None,
     ) -> list[TaskScore]:
         """Scores of lm-eval tasks; a model of transformers is lm-eval's own ``hf`` then.
 
         Args:
             settings: of :class:`evals.harness.CalmBenchLM`; ``hf`` has likelihoods and takes no scorer.
             remark: as of :func:`evals.benchmarks.run_tasks`.
+            max_length: tokens that a model of transformers reads; unset means all of its positions.
 
         Raises:
             ConfigurationError, EvaluationError, UnknownName: as :func:`evals.benchmarks.run_tasks`.
@@ -207,7 +211,7 @@ class Scoring:
             "corpus": corpus.model_dump(mode="json"),
             "corpus_folder": str(text_folder("corpus", self._graph, self._store)),
         }
-        return run_tasks(self._lm(settings), specifications, limit, metadata, remark)
+        return run_tasks(self._lm(settings, max_length), specifications, limit, metadata, remark)
 
     def texts(self, settings: Samples | None = None) -> list[dict[str, Any]]:
         """What the model writes after beginnings of held-out documents, at every temperature of ``settings``.
@@ -219,7 +223,10 @@ class Scoring:
         from pipelines.study.kinds.samples import prompts_of, write_texts
 
         settings = settings or Samples()
-        prompts = self._read(lambda stream: prompts_of(stream, settings.num_prompts, settings.prompt_tokens))
+        positions: int | None = getattr(self.sampler, "max_positions", None)
+        # Of few positions, some are left to write on.
+        length = min(settings.prompt_tokens, max(1, int(PROMPT_SHARE * positions)) if positions else sys.maxsize)
+        prompts = self._read(lambda stream: prompts_of(stream, settings.num_prompts, length))
         seed = self.experiment.evaluation.seed
         written = []
         for temperature in settings.temperatures:
@@ -229,7 +236,7 @@ class Scoring:
                 written += write_texts(self.network, self.tokenizer, prompts, temperature, settings, seed, self.device)
         return written
 
-    def _lm(self, settings: HarnessSettings | None) -> LM:
+    def _lm(self, settings: HarnessSettings | None, max_length: int | None) -> LM:
         if self.model.sampler is not None:
             raise ConfigurationError(
                 "tasks ask for likelihoods, and a sampler of one's own only draws: leave --tasks out, or write a "
@@ -246,17 +253,18 @@ class Scoring:
                 "lm-eval's model hf needs a Hugging Face tokenizer: save the model's into its folder, or name one "
                 "(--tokenizer FOLDER)"
             )
-        import lm_eval.models  # registers hf before anything else is registered
-        from lm_eval.api.registry import get_model
+        from evals.adapters.lm_eval_hf import PromptFirstHFLM
 
-        assert lm_eval.models is not None
-        return get_model("hf")(
+        positions: int | None = getattr(self.sampler, "max_positions", None)
+        limits = [limit for limit in (max_length, positions) if limit is not None]
+        return PromptFirstHFLM(
             pretrained=str(self.model.folder),
             tokenizer=self.experiment.tokens.tokenizer,
             device=self.device,
             dtype="float32" if self.device == "cpu" else "auto",
             batch_size=ROWS_OF_HF,
             trust_remote_code=False,
+            max_length=min(limits, default=None),
         )
 
 

@@ -276,6 +276,41 @@ def test_prompts_that_fit_are_answered_as_ever() -> None:
     assert (prompt, room) == (list(b"a question"), 20)
 
 
+@pytest.mark.parametrize(("chunk_size", "max_length"), [(4, 8), (8, 8), (8, 16), (16, 32)])
+def test_a_prompt_that_is_cut_to_a_chunk_keeps_a_whole_one(chunk_size: int, max_length: int) -> None:
+    """One token too many must not cost a chunk but for its last token."""
+    lm = harness(chunk_size, max_length=max_length, num_samples=2)
+    for length in range(chunk_size + 1, 3 * chunk_size):
+        context = "".join(chr(ord("a") + index % 26) for index in range(length))
+        prompt, _ = lm.reader.prompt(read_request(context, QUESTION))
+        assert len(prompt) >= chunk_size
+        assert bytes(prompt) == context.encode()[-len(prompt) :]
+        asked = "0" * (max(2, max_length // chunk_size) * chunk_size - chunk_size)
+        assert lm.reader.text(context, asked).tokens[:chunk_size] == tuple(context.encode()[-chunk_size:])
+    starting = harness(chunk_size, max_length=max_length, alignment="start").reader.text(context, asked)
+    assert starting.tokens[: starting.start] == tuple(context.encode()[-chunk_size:])
+
+
+def test_a_context_that_is_cut_keeps_all_the_chunks_that_fit() -> None:
+    lm = harness(8, max_length=32)
+    text = lm.reader.text("abcdefghijklmnopqrstuvwxyz0123", "asked")
+    assert bytes(text.tokens) == b"ghijklmnopqrstuvwxyz0123asked"
+
+
+def test_of_several_lengths_the_one_counts_that_counts_for_lm_eval() -> None:
+    from lm_eval.models.utils import normalize_gen_kwargs
+
+    given = {"max_new_tokens": 12, "max_gen_toks": 30, "max_tokens": 5}
+    assert read_request("a", given).settings.max_tokens == normalize_gen_kwargs(given)["max_gen_toks"] == 30
+
+
+def test_a_chat_template_is_refused() -> None:
+    lm = harness(2)
+    assert lm.chat_template() == ""
+    with pytest.raises(ConfigurationError, match="trained on no chat: leave --apply_chat_template out"):
+        lm.chat_template(True)
+
+
 def test_a_cache_of_answers_belongs_to_one_model(tmp_path: Path) -> None:
     from lm_eval.api.model import CachingLM
 

@@ -143,6 +143,8 @@ BENCHMARKS = StageKind(
     "benchmarks",
     run_benchmarks,
     heading="Tasks",
+    # 2: examples before a question are those of lm-eval's command, and long prompts keep as much as fits.
+    revision=2,
     summary=benchmarks_summary,
     changed=benchmarks_changed,
     impossible=benchmarks_impossible,

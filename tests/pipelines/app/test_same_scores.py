@@ -22,8 +22,10 @@ LIMIT = 6
 TASK = """
 task: mine
 dataset_path: json
-dataset_kwargs: {data_files: {test: mine.jsonl}}
+dataset_kwargs: {data_files: {test: mine.jsonl, train: shots.jsonl}}
 test_split: test
+fewshot_split: train
+num_fewshot: 2
 output_type: multiple_choice
 doc_to_text: "{{question}}"
 doc_to_choice: choices
@@ -47,6 +49,8 @@ def test_a_study_eval_and_lm_eval_score_a_task_alike(tmp_path: Path, monkeypatch
         for n in range(LIMIT)
     ]
     (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, questions)))
+    shots = [{"question": f"{n} is", "choices": [f" {n}", " none"], "answer": 0} for n in range(20, 40)]
+    (tmp_path / "shots.jsonl").write_text("\n".join(map(json.dumps, shots)))
     # A model of chunks, whose scores rest on draws: those of a token model have no seed that could differ.
     search = {"parameters": [{"name": "model", "choices": {"K=2": {"model.chunk_size": 2}}}]}
     wanted = STUDY | {"search": search, "benchmarks": {"tasks": ["mine.yaml"], "num_samples": 8}}
