@@ -11,20 +11,22 @@ from typing import Any
 from calm_bench.fingerprint import FileVersion, file_version
 from calm_bench.tokens.tokenizer import DESCRIPTION
 
+PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
+"""Classes of transformers that add no tokens of their own: a T5 has a hundred more than its files name."""
 SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
 def folder_vocab_size(folder: Path) -> int | None:
     """One more than the largest id, as :attr:`Tokenizer.vocab_size`; None where the files do not tell.
 
-    Known are tokenizers that this project wrote, and those of transformers with a ``tokenizer.json``. Tokens that the
-    files beside it add count too: they get the next ids, whatever number stands beside them. What a tokenizer's class
-    adds by itself is not known here.
+    Known are tokenizers that this project wrote, and those of transformers with a ``tokenizer.json`` and a class that
+    adds nothing by itself. Tokens that the files beside it add count too: they get the next ids, whatever number stands
+    beside them.
     """
     try:
         if (folder / DESCRIPTION).is_file():
             return int(_read(folder / DESCRIPTION)["vocab_size"])
-        if not (folder / "tokenizer.json").is_file():
+        if not (folder / "tokenizer.json").is_file() or not _is_plain(folder):
             return None
         rules = _read(folder / "tokenizer.json")
         vocabulary = dict(_vocabulary(rules["model"]["vocab"]))
@@ -50,6 +52,15 @@ def _loaded_vocab_size(folder: Path, files: tuple[tuple[str, FileVersion], ...])
     from calm_bench.tokens.choose_tokenizer import build_tokenizer
 
     return build_tokenizer(Tokens(tokenizer=str(folder)), ()).vocab_size
+
+
+def _is_plain(folder: Path) -> bool:
+    """Whether the files tell all tokens. Where no class is named, that of the model's kind counts."""
+    settings = _settings(folder / "tokenizer_config.json")
+    if "model_specific_special_tokens" in settings:
+        return False
+    named = settings.get("tokenizer_class")
+    return named in PLAIN_CLASSES or (named is None and not (folder / "config.json").is_file())
 
 
 def _read(path: Path) -> dict[str, Any]:

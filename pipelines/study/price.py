@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,8 +104,10 @@ def assumed_vocab_size(tokens: Tokens) -> int:
         except (TokenizerError, OSError) as error:
             raise ConfigurationError(str(error)) from error
     kept = None if tokens.tokenizer == "bpe" else kept_snapshot(tokens.tokenizer, tokens.revision)
-    if kept is not None and (size := folder_vocab_size(kept)) is not None:
-        return size
+    if kept is not None:
+        # A part of it may be there alone.
+        with suppress(TokenizerError, OSError):
+            return folder_vocab_size(kept) or loaded_vocab_size(kept)
     if tokens.tokenizer == "bpe" or tokens.vocab_size != Tokens().vocab_size:
         return tokens.vocab_size
     for part, size in KNOWN_VOCABULARIES.items():

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from calm_bench.config import Tokens
 from calm_bench.tokens.bpe import END_OF_TEXT, BpeTokenizer
 from calm_bench.tokens.byte_tokenizer import ByteTokenizer
 from calm_bench.tokens.choose_tokenizer import load_tokenizer
@@ -81,6 +82,46 @@ def test_tokens_that_other_files_add(tmp_path: Path, file: str, changes: dict[st
     found = folder_vocab_size(tmp_path)
     assert found == HuggingFaceTokenizer.from_pretrained(str(tmp_path)).vocab_size
     assert found != 283, "something was added"
+
+
+def unigram(folder: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    backend = Tokenizer(models.Unigram())
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=60, special_tokens=["<unk>", "</s>"], unk_token="<unk>", show_progress=False
+    )
+    backend.train_from_iterator(TEXTS, trainer)
+    backend.save(str(folder / "tokenizer.json"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "config", "adds"),
+    [
+        ({"tokenizer_class": "T5Tokenizer"}, None, True),
+        ({"tokenizer_class": "MBartTokenizer"}, None, True),
+        ({}, {"model_type": "t5", "vocab_size": 32128}, True),
+        ({"model_specific_special_tokens": {"image_token": "<image>"}}, None, True),
+        ({"tokenizer_class": "PreTrainedTokenizerFast"}, {"model_type": "t5", "vocab_size": 32128}, False),
+        ({"tokenizer_class": "PreTrainedTokenizerFast"}, None, False),
+        ({}, None, False),
+    ],
+)
+def test_tokens_that_the_class_adds(
+    tmp_path: Path, settings: dict[str, Any], config: dict[str, Any] | None, adds: bool
+) -> None:
+    from calm_bench.tokens.hugging_face import HuggingFaceTokenizer
+    from pipelines.study.price import assumed_vocab_size
+
+    unigram(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>", **settings}))
+    if config is not None:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    loaded = HuggingFaceTokenizer.from_pretrained(str(tmp_path)).vocab_size
+    assert assumed_vocab_size(Tokens(tokenizer=str(tmp_path))) == loaded
+    assert (loaded > 45) == adds, "transformers does as it did"
+    assert folder_vocab_size(tmp_path) == (None if adds else loaded)
 
 
 def test_a_special_token_that_is_only_named_gets_the_next_id(tmp_path: Path) -> None:
