@@ -50,11 +50,11 @@ class TokenIds:
         return "".join(f" {token}" for token in ids)
 
 
-def open_network(folder: Path, device: str, autoencoder: Path | None = None) -> ChunkLanguageModel:
+def open_network(folder: Path, device: str, autoencoder: Path | Autoencoder | None = None) -> ChunkLanguageModel:
     """The network of a model folder, in evaluation mode.
 
     Args:
-        autoencoder: folder of the autoencoder, for a released checkpoint that carries none.
+        autoencoder: the autoencoder or its folder, for a released checkpoint that carries none.
 
     Raises:
         WeightsError: the folder cannot be read.

@@ -78,12 +78,14 @@ def load_released_autoencoder(folder: str | Path) -> Autoencoder:
 
 
 def load_released_calm(
-    folder: str | Path, autoencoder_folder: str | Path | None = None, head: Mapping[str, Any] | None = None
+    folder: str | Path,
+    autoencoder_folder: str | Path | Autoencoder | None = None,
+    head: Mapping[str, Any] | None = None,
 ) -> Calm:
     """Read a reference CALM model with an energy, diffusion or flow head, in evaluation mode.
 
     Args:
-        autoencoder_folder: a separate autoencoder, read where the checkpoint carries none.
+        autoencoder_folder: a separate autoencoder or its folder, for a checkpoint that carries none.
         head: settings of the head to change, such as ``{"num_steps": 4}`` for a flow. A diffusion model samples as the
             reference does unless ``{"start": 0.05}`` makes it begin where the signal can be told from the noise.
 
@@ -101,11 +103,17 @@ def load_released_calm(
     own = {name: tensor for name, tensor in tensors.items() if not name.startswith(INNER)}
     if inner:
         autoencoder = _autoencoder(_inferred_autoencoder_config(config, inner, folder), inner, folder)
+    elif isinstance(autoencoder_folder, Autoencoder):
+        autoencoder = autoencoder_folder
+        _check_fit(config, autoencoder, folder, "that of autoencoder.pretrained.folder")
     elif autoencoder_folder is not None:
         autoencoder = load_released_autoencoder(autoencoder_folder)
         _check_fit(config, autoencoder, folder, Path(autoencoder_folder))
     else:
-        raise WeightsError(f"{folder} carries no autoencoder: name its folder")
+        raise WeightsError(
+            f"{folder} carries no autoencoder: name its folder (--autoencoder FOLDER; of lm-eval and in Python "
+            "autoencoder=FOLDER)"
+        )
     model_config = _validated(
         LanguageModelConfig,
         {
@@ -218,7 +226,7 @@ def _untied(tensors: dict[str, Tensor], ties: Mapping[str, str], folder: Path) -
     return {name: tensor for name, tensor in tensors.items() if name not in ties} | moved
 
 
-def _check_fit(config: dict[str, Any], autoencoder: Autoencoder, folder: Path, autoencoder_folder: Path) -> None:
+def _check_fit(config: dict[str, Any], autoencoder: Autoencoder, folder: Path, named: Path | str) -> None:
     found = {
         "latent_size": autoencoder.latent_size,
         "patch_size": autoencoder.chunk_size,
@@ -230,7 +238,7 @@ def _check_fit(config: dict[str, Any], autoencoder: Autoencoder, folder: Path, a
         if config.get(name, value) != value
     ]
     if problems:
-        raise WeightsError(f"the autoencoder {autoencoder_folder} does not fit {folder}: {listed(problems)}")
+        raise WeightsError(f"the autoencoder {named} does not fit {folder}: {listed(problems)}")
 
 
 def _check(config: dict[str, Any], folder: Path, needed: tuple[str, ...]) -> None:

@@ -101,7 +101,10 @@ class Corpus(Frozen):
             return data
         if data.get("mixture"):
             if data.get("source", MIXTURE) != MIXTURE:
-                raise ValueError(f"corpus.source={data['source']} and corpus.mixture exclude each other: leave out one")
+                raise ValueError(
+                    f"corpus.source={data['source']} and corpus.mixture exclude each other: set "
+                    f"corpus.source={MIXTURE} for the mixture, or corpus.mixture=[] for the source"
+                )
             return {**data, "source": MIXTURE}
         if data.get("source") == MIXTURE:
             raise ValueError("corpus.source=mixture needs corpus.mixture=[{source: ..., weight: ...}, ...]")
@@ -110,8 +113,13 @@ class Corpus(Frozen):
     @model_validator(mode="after")
     def _each_source_of_a_mixture_has_its_own_settings(self) -> Self:
         for name in MixtureSource.model_fields.keys() - {"source", "weight"} if self.mixture else ():
-            if getattr(self, name) != MixtureSource.model_fields[name].default:
-                raise ValueError(f"corpus.{name} and corpus.mixture exclude each other: say it of each source there")
+            default = MixtureSource.model_fields[name].default
+            if getattr(self, name) != default:
+                usual = "null" if default is None else default
+                raise ValueError(
+                    f"corpus.{name} and corpus.mixture exclude each other: say it of each source there, and here set "
+                    f"corpus.{name}={usual}"
+                )
         return self
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from calm_bench.autoencoder import Autoencoder
 from calm_bench.errors import UsageError
 from calm_bench.lm.base import ChunkLanguageModel
+from calm_bench.lm.calm import Calm
 from calm_bench.opening import open_autoencoder, open_network
 from calm_bench.tensor_files import listed
 
@@ -49,7 +51,9 @@ def start_from(model: ChunkLanguageModel, folder: str | Path) -> None:
         UnfitPart: tensors are missing or of other shapes, or it was trained on another autoencoder than ``model`` has.
         WeightsError: the folder cannot be read, or names a custom class that is not trusted.
     """
-    weights, own = open_network(Path(folder), "cpu").state_dict(), model.state_dict()
+    # A released checkpoint may lie apart from its autoencoder, which the model has by then.
+    beside = deepcopy(model.autoencoder) if isinstance(model, Calm) else None
+    weights, own = open_network(Path(folder), "cpu", beside).state_dict(), model.state_dict()
     differing = [
         f"{name} is {_shape(weights.get(name))}, expected {_shape(own.get(name))}"
         for name in sorted(weights.keys() | own.keys())

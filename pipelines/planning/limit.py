@@ -131,7 +131,7 @@ def _shares(unit: Unit, plan: Plan, estimate: Estimate) -> tuple[Mapping[str, fl
 
 
 def _basis(estimate: Estimate) -> str:
-    return "" if estimate.calibrated or estimate.machine.peak else " (not measured yet: --calibrate)"
+    return "" if estimate.calibrated or estimate.machine.peak else " (not measured yet: calm-bench plan --calibrate)"
 
 
 def _number(text: str) -> float:

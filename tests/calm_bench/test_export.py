@@ -17,6 +17,7 @@ from calm_bench.config import LanguageModel
 from calm_bench.export import ExportError, Format, export_reference
 from calm_bench.lm import Calm, TokenModel, load_language_model
 from calm_bench.pretrained import load_released_autoencoder, load_released_calm
+from calm_bench.training.pretrained_parts import start_from
 from calm_bench.weights import WeightsError
 
 VOCAB_SIZE = 31
@@ -158,9 +159,14 @@ def test_a_separate_autoencoder(tmp_path: Path) -> None:
     export_reference(model.autoencoder, tmp_path / "ae")
     path = tmp_path / "model.safetensors"
     save_file({n: t for n, t in load_file(path).items() if not n.startswith("ae_model.")}, path)
-    with pytest.raises(WeightsError, match="carries no autoencoder"):
+    with pytest.raises(WeightsError, match=r"carries no autoencoder: name its folder \(--autoencoder FOLDER"):
         load_released_calm(tmp_path)
     assert_equal(load_released_calm(tmp_path, tmp_path / "ae"), model)
+    # A training that goes on from it has been given its autoencoder by then.
+    begun = Calm(model.config, model.autoencoder)
+    start_from(begun, tmp_path)
+    assert_equal(begun, model)
+    assert begun.autoencoder is model.autoencoder
     export_reference(build_autoencoder(latent_size=6), tmp_path / "other")
     with pytest.raises(WeightsError, match="latent_size is 6, expected 4"):
         load_released_calm(tmp_path, tmp_path / "other")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Annotated
+from dataclasses import asdict, replace
+from typing import Annotated, Any
 
 import typer
 
 from pipelines.app.commands.options import (
     MODEL_HELP,
     AsJson,
+    AutoencoderFolder,
     Device,
     StorePath,
+    TokenizerName,
     console,
     print_json,
     say,
@@ -27,6 +29,8 @@ def compare(
     ] = None,
     store: StorePath = None,
     device: Device = "auto",
+    tokenizer: TokenizerName = None,
+    autoencoder: AutoencoderFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Say how far apart two models are, document by document, with a 95 % interval.
@@ -43,8 +47,12 @@ def compare(
 
     single_threaded()
     where = open_store(store)
+    parts: dict[str, Any] = {"tokenizer": tokenizer, "autoencoder": autoencoder}
     scored = [
-        [sums_of(Scoring(model, where, overrides or (), device), where) for model in find_seeds(name, where)]
+        [
+            sums_of(Scoring(replace(model, **parts), where, overrides or (), device), where)
+            for model in find_seeds(name, where)
+        ]
         for name in (first, second)
     ]
     sides = (scored[0], scored[1])

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.app.commands.options import AsJson, Device, StorePath, console, print_json, say, single_threaded
+from pipelines.app.commands.options import (
+    AsJson,
+    AutoencoderFolder,
+    Device,
+    StorePath,
+    TokenizerName,
+    console,
+    print_json,
+    say,
+    single_threaded,
+)
 from pipelines.common.tables import plain_table
 
 if TYPE_CHECKING:
@@ -31,6 +42,8 @@ def context_sweep(
     ] = None,
     store: StorePath = None,
     device: Device = "auto",
+    tokenizer: TokenizerName = None,
+    autoencoder: AutoencoderFolder = None,
     picture: Annotated[Path | None, typer.Option("--picture", help="Also draw it: a .png or .svg file.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -45,7 +58,8 @@ def context_sweep(
     where = open_store(store)
     sweeps: dict[str, ContextSweep] = {}
     for name in split_names(models, where):
-        scoring = Scoring(find_model(name, where), where, overrides or (), device)
+        found = replace(find_model(name, where), tokenizer=tokenizer, autoencoder=autoencoder)
+        scoring = Scoring(found, where, overrides or (), device)
         protocol = scoring.protocol()
         wanted = _lengths(lengths, protocol.context_length, scoring.sampler.chunk_size)
         sweeps[name] = sweep_context(scoring.sampler, scoring.stream, protocol, wanted)

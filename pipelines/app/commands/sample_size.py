@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -9,8 +10,10 @@ import typer
 from pipelines.app.commands.options import (
     MODEL_HELP,
     AsJson,
+    AutoencoderFolder,
     Device,
     StorePath,
+    TokenizerName,
     console,
     print_json,
     say,
@@ -27,6 +30,8 @@ def sample_size(
     ] = None,
     store: StorePath = None,
     device: Device = "auto",
+    tokenizer: TokenizerName = None,
+    autoencoder: AutoencoderFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Say how many documents and samples per position a standard error takes, from a pilot score of the model."""
@@ -39,7 +44,8 @@ def sample_size(
 
     single_threaded()
     where = open_store(store)
-    pilot = sums_of(Scoring(find_model(model, where), where, overrides or (), device), where)
+    found = replace(find_model(model, where), tokenizer=tokenizer, autoencoder=autoencoder)
+    pilot = sums_of(Scoring(found, where, overrides or (), device), where)
     try:
         sizes = sample_sizes(pilot, error)
     except ValueError as problem:

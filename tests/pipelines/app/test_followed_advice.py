@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -116,3 +117,18 @@ def test_a_program_that_is_told_the_end_is_looked_for_before(tmp_path: Path) -> 
     with notifying(f"{path} -c pass", "smoke", [], said.append):
         pass
     assert said == []
+
+
+@pytest.mark.parametrize("command", ["compare", "context-sweep", "sample-size"])
+def test_a_model_without_a_tokenizer_is_scored_with_the_one_that_is_named(
+    model: Path, tmp_path: Path, command: str
+) -> None:
+    shutil.rmtree(model / "tokenizer")
+    others = {"compare": [str(model)], "sample-size": ["--error", "1"], "context-sweep": ["--lengths", "32,64"]}
+    text = ["corpus.source=markov", "corpus.markov.num_documents=200", "corpus.markov.document_length=120"]
+    asked = [command, str(model), *others[command], *text, "evaluation.context_length=64", "evaluation.num_samples=4"]
+    asked += ["evaluation.first_position=32", "--store", str(tmp_path / "runs")]
+    option = advised(r"holds no tokenizer, .* or name one \((--tokenizer),", call(*asked))[1]
+    refused = call(*asked, option, "bytes")
+    # A model that was never trained has been scored then.
+    assert refused is None or refused.startswith("--error: the pilot's BrierLM is 0")

@@ -50,6 +50,7 @@ COMMIT = f"corpus.revision={'ab' * 20}"
 HALF_A_GPU = "execution.gpus_per_stage=0.5"
 TASKS = ["benchmarks.tasks=[markov_choice]"]
 NO_SEARCH = ["search.parameters=[]", "model.chunk_size=4"]
+MIXTURE = "corpus.mixture=[{source: stdlib, weight: 2}, {source: markov, weight: 1}]"
 THREE = ["execution.workers=3"]
 BATCHES_OF_2 = "model.training.batch_size=2"
 SMALL_AUTOENCODER = "autoencoder.training.batch_size=2"
@@ -129,6 +130,13 @@ class ByRows(PointHead):
             ["nosuch"],
             "of the form key=value, such as model.chunk_size=2",
             ["search.parameters=[]", "model.chunk_size=2"],
+        ),
+        ([MIXTURE], "set corpus.source=mixture for the mixture", [MIXTURE, "corpus.source=mixture"]),
+        ([MIXTURE], r"or corpus.mixture=\[\] for the source", ["corpus.mixture=[]"]),
+        (
+            [MIXTURE, "corpus.source=mixture", "corpus.max_documents=9"],
+            "and here set corpus.max_documents=null",
+            [MIXTURE, "corpus.source=mixture", "corpus.max_documents=null"],
         ),
         (["corpus.sourc=markov"], "did you mean .?corpus.source", []),
         ([*TPE, ON_TEST], "Leave search.split out", TPE),
