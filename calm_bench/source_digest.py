@@ -111,7 +111,8 @@ def own_file(module: str) -> Path | None:
     """
     written = getattr(sys.modules.get(module), "__file__", None)
     loaded = Path(written).resolve() if isinstance(written, str) and os.path.isfile(written) else None
-    file = module_file(module, Path.cwd())
+    # A script is whatever was started, and nobody finds it by that name.
+    file = None if module == "__main__" else module_file(module, Path.cwd())
     if file is not None and loaded is not None and file != loaded:
         raise ChangedCode(
             f"{module} was imported from {loaded} by this process, and {file} comes first now: begin anew where it is "

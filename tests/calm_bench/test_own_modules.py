@@ -85,6 +85,14 @@ def test_a_module_imported_from_a_folder_that_was_left_is_not_taken_for_another(
             use("own_left")
 
 
+def test_a_script_is_the_one_that_was_started(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(here)
+    started = write(here.parent, "study.py", "")
+    write(here, "__main__.py", "")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(started))
+    assert code_digest("__main__") == source_digest(started)
+
+
 def test_code_in_an_archive_is_known_by_its_content(tmp_path: Path) -> None:
     digests = []
     for value in (1, 2):

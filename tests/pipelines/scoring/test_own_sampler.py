@@ -44,7 +44,7 @@ class NoSampler:
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest) -> str:
     """Name of a module in the working directory, of this test alone, as modules are imported once."""
-    name = f"own_{request.node.name.partition('[')[0]}"
+    name = re.sub(r"\W", "_", f"own_{request.node.name}")
     (tmp_path / f"{name}.py").write_text(CODE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
