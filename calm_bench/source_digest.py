@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from zipimport import ZipImportError, zipimporter
 
+from calm_bench.errors import UsageError
 from calm_bench.fingerprint import FileVersion, content_digest, file_version
 from calm_bench.loaded_code import ChangedCode, check_loaded
 
@@ -26,6 +27,10 @@ MAX_NAME = 255
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 THIS_PROCESS = secrets.token_hex(32)
 """Stands for code that cannot be read: nobody else may take it for their own."""
+
+
+class AmbiguousModule(UsageError, ValueError):
+    """A module of one's own is called as an installed one."""
 
 
 def source_digest(file: Path) -> str:
@@ -71,7 +76,7 @@ def code_digest(module: str) -> str | None:
     What has no file, such as a cell of a notebook, has a digest that holds in this process only.
 
     Raises:
-        ChangedCode: as :func:`own_file`; or this process has imported a file that has changed since.
+        ChangedCode, AmbiguousModule: as :func:`own_file`; or this process has imported a file that has changed since.
     """
     top = module.partition(".")[0]
     if top in OUR_PACKAGES or (top in sys.stdlib_module_names and top != "__main__"):
@@ -108,6 +113,7 @@ def own_file(module: str) -> Path | None:
 
     Raises:
         ChangedCode: it has imported another module of this name than it would find now.
+        AmbiguousModule: as :func:`module_file`.
     """
     written = getattr(sys.modules.get(module), "__file__", None)
     loaded = Path(written).resolve() if isinstance(written, str) and os.path.isfile(written) else None
@@ -148,15 +154,31 @@ def _packages_of(file: Path) -> Iterator[Path]:
 
 def module_file(name: str, folder: Path) -> Path | None:
     """The file of the module ``name`` where it is one's own, or the archive that holds it: the one that Python finds
-    first on ``sys.path``, or else one in ``folder``, which whoever imports it may put there."""
+    first on ``sys.path``, or else one in ``folder``, which whoever imports it may put there.
+
+    Raises:
+        AmbiguousModule: an installed module has its name.
+    """
     if name.partition(".")[0] in OUR_PACKAGES | set(sys.stdlib_module_names):
         return None
     for entry in sys.path:
         root = Path(entry or ".").resolve()
         found = root if _is_in_archive(name, root) else file_beside(name, root)
         if found is not None:
-            return None if _is_installed(root) else found
+            return None if _is_installed(root) else _unambiguous(name, found)
     return file_beside(name, folder)
+
+
+def _unambiguous(name: str, file: Path) -> Path:
+    """``file``, unless processes that look in its folder last, as workers do, would import another."""
+    top = name.partition(".")[0]
+    for entry in sys.path:
+        if _is_installed(Path(entry or ".").resolve()) and (other := file_beside(top, Path(entry))) is not None:
+            raise AmbiguousModule(
+                f"{top} is {file} here, and the installed {other} in workers, which look there first: give your module "
+                "another name, or uninstall the other"
+            )
+    return file
 
 
 def _is_in_archive(name: str, archive: Path) -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 from calm_bench.loaded_code import ChangedCode
 from calm_bench.own_code import import_own
-from calm_bench.source_digest import code_digest, imported_files, module_file, own_roots, source_digest
+from calm_bench.source_digest import AmbiguousModule, code_digest, imported_files, module_file, own_roots, source_digest
 
 pytestmark = pytest.mark.quick
 
@@ -65,6 +65,20 @@ def test_what_is_installed_first_is_not_ones_own(here: Path) -> None:
     write(here, "yaml.py", "VALUE = 1\n")
     assert module_file("yaml", here) is None
     assert imported_files(write(here, "own_head.py", "import yaml\n")) == [here / "own_head.py"]
+
+
+def test_a_module_called_as_an_installed_one_is_refused(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a notebook it comes first; workers look there last."""
+    monkeypatch.syspath_prepend(here)
+    for target in ("sqlitedict", "own_user"):
+        write(here, "own_user.py", "import sqlitedict\n")
+        write(here, "sqlitedict.py", "VALUE = 1\n")
+        with pytest.raises(AmbiguousModule, match=r"is .*here/sqlitedict\.py here, and the installed .*site-pack"):
+            code_digest(target)
+    # As the message says.
+    (here / "sqlitedict.py").rename(here / "own_dict.py")
+    write(here, "own_user.py", "import own_dict\n")
+    assert imported_files(here / "own_user.py") == [here / "own_user.py", here / "own_dict.py"]
 
 
 def test_a_module_imported_from_a_folder_that_was_left_is_not_taken_for_another(
