@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from calm_bench.config import Experiment
@@ -17,7 +17,7 @@ from pipelines.store.study_folder import study_folder
 from pipelines.study.config import Study
 from pipelines.study.equal_budget import Budget
 from pipelines.study.graph import CorpusIdentity, stages_for
-from pipelines.study.price import Price, price_of
+from pipelines.study.price import BYTES_VOCABULARY, Price, price_of
 from pipelines.study.search_settings import Parameter, Search
 from pipelines.study.space import grid_points, label_of, settings_at
 from pipelines.study.stage import Stage, StageGraph
@@ -111,17 +111,23 @@ class Plan:
     @property
     def vocabulary_bounds(self) -> tuple[int, ...]:
         """Sizes that were assumed of vocabularies yet to be trained, each the most that it can get, ascending."""
+        return tuple(sorted({asked for _, asked, priced in self._yet_to_be_trained if priced == asked}))
+
+    @property
+    def for_fewest_words(self) -> tuple[str, ...]:
+        """Labels of trials whose budget does not pay for all the entries that their BPE may get."""
+        return tuple(label for label, asked, priced in self._yet_to_be_trained if priced < asked)
+
+    @property
+    def _yet_to_be_trained(self) -> list[tuple[str, int, int]]:
+        """Label, most entries and priced entries of each trial whose BPE is not there."""
         done = {planned.stage for planned in self.stages if planned.state == "cached"}
-        return tuple(
-            sorted(
-                {
-                    trial.price.vocab_size
-                    for trial in self.trials
-                    if trial.price is not None and trial.graph is not None and trial.experiment is not None
-                    if trial.experiment.tokens.tokenizer == "bpe" and trial.graph["tokens"] not in done
-                }
-            )
-        )
+        return [
+            (trial.label, trial.experiment.tokens.vocab_size, trial.price.vocab_size)
+            for trial in self.trials
+            if trial.graph is not None and trial.experiment is not None and trial.price is not None
+            if trial.experiment.tokens.tokenizer == "bpe" and trial.graph["tokens"] not in done
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON of the plan: trials with their prices by part, stages with their states."""
@@ -206,7 +212,7 @@ class _Expansion:
 
     def __call__(self, number: int, label: str, settings: Mapping[str, Any]) -> PlannedTrial:
         try:
-            experiment = self.rule(apply_settings(self.study.experiment(), settings))
+            experiment, assumed = self.trained(settings)
         except ConfigurationError as error:
             return PlannedTrial(number, label, settings, error=str(error))
         graph = stages_for(experiment, self.corpus_identity)
@@ -214,8 +220,29 @@ class _Expansion:
             check_possible(graph.stages, self.study.execution, self.store.is_done)
         except ConfigurationError as error:
             return PlannedTrial(number, label, settings, error=str(error))
-        price = price_of(experiment, _known_vocab_size(graph, self.store))
+        price = price_of(experiment, _known_vocab_size(graph, self.store) or assumed)
         return PlannedTrial(number, label, settings, graph, price, experiment=experiment)
+
+    def trained(self, settings: Mapping[str, Any]) -> tuple[Experiment, int | None]:
+        """The experiment at ``settings`` with its length, and the vocabulary that this length is for, where it is not
+        the one to be assumed: a budget that does not pay for all the entries that a BPE may get may pay for those that
+        it finds, so the fewest decide whether it can be run.
+
+        Raises:
+            ConfigurationError: the budget does not pay for it.
+        """
+        wanted = apply_settings(self.study.experiment(), settings)
+        try:
+            return self.rule(wanted), None
+        except ConfigurationError as error:
+            graph = stages_for(wanted, self.corpus_identity)
+            if wanted.tokens.tokenizer != "bpe" or _known_vocab_size(graph, self.store) is not None:
+                raise
+            fewest = replace(self.rule, size_of=lambda _: BYTES_VOCABULARY)
+            try:
+                return fewest(wanted), BYTES_VOCABULARY
+            except ConfigurationError:
+                raise error from None
 
 
 def workloads_in(plan: Plan, only_to_run: bool = False) -> list[Workload]:
@@ -269,7 +296,7 @@ def _sampled(study: Study, expand: _Expansion) -> tuple[PriceRange, tuple[Planne
         ConfigurationError: not one of the points is a possible experiment.
     """
     chance = random.Random(0)
-    search, wanted, base = study.search, num_trials(study), study.experiment()
+    search, wanted = study.search, num_trials(study)
     parts = strata(search)
     prices: list[float] = []
     drawn: list[PlannedTrial] = []
@@ -287,7 +314,7 @@ def _sampled(study: Study, expand: _Expansion) -> tuple[PriceRange, tuple[Planne
             prices.append(trial.price.training_flops)
             continue
         try:
-            prices.append(price_of(expand.rule(apply_settings(base, settings))).training_flops)
+            prices.append(price_of(*expand.trained(settings)).training_flops)
         except ConfigurationError as refused:
             error = refused
     if not prices:

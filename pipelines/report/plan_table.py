@@ -11,7 +11,7 @@ from pipelines.planning.estimate import Estimate
 from pipelines.planning.plan import Plan, PlannedStage, PlannedTrial
 from pipelines.report.captions import budget_in_words
 from pipelines.report.estimate_table import amount_of_bytes, long_duration, machine_lines, memory_of
-from pipelines.study.price import Price
+from pipelines.study.price import BYTES_VOCABULARY, Price
 from pipelines.study.stage import Stage
 from pipelines.study.stage_kind import STAGE_KINDS
 from pipelines.study.strata import num_final_trials
@@ -34,6 +34,8 @@ PARTS = {
     "logits": "Logits",
 }
 STYLES = {"cached": "green", "begun": "yellow", "new": "cyan"}
+NAMED = 3
+"""Trials that a sentence names."""
 SHOWN_TRIALS = 24
 """Trials of a long search that are printed; what follows them is summed up in a line."""
 
@@ -133,6 +135,12 @@ def summary(plan: Plan) -> str:
         lengths = "" if plan.budget is None else ", and lengths follow from the budget then"
         lines.append(
             f"How many entries a BPE finds is known when it is trained: prices are for {_at_most(bounds)}{lengths}."
+        )
+    if labels := plan.for_fewest_words:
+        lines.append(
+            f"The budget of {', '.join(map(printable, labels[:NAMED]))}{' and others' if len(labels) > NAMED else ''} "
+            f"does not pay for all the entries that a BPE may get: prices are for {BYTES_VOCABULARY}, and whether it "
+            "pays for those that are found is known when it is trained."
         )
     lines.append(
         "Training FLOPs include autoencoders, each once. FLOPs / token: inference, one sample at temperature 1."

@@ -232,13 +232,38 @@ def few_words(tmp_path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+def test_a_budget_that_may_pay_for_the_words_that_are_found_is_not_refused(tmp_path: Path) -> None:
+    """It does not pay for the autoencoder with all 8,192 entries, nor for a warm-up: with those of the text it does."""
+    store = Store(tmp_path / "runs")
+    wanted = few_words(tmp_path)
+    wanted["search"] = {"parameters": [{"name": "model", "choices": {"K=2": {"model.chunk_size": 2}}}]}
+    fixed = study(**wanted, budget="equal-total-flops 1e9")
+    little, enough = plan_study(study(**wanted, budget="equal-total-flops 1e6"), store), plan_study(fixed, store)
+    assert "does not pay for the autoencoder" in little.impossible[0], "with the fewest entries neither"
+    assert enough.impossible == ()
+    (trial,) = enough.trials
+    assert trial.price is not None
+    assert trial.price.vocab_size == 257
+    assert trial.price.training_flops == pytest.approx(1e9, rel=0.05)
+    told = shown(enough)
+    assert "does not pay for all the entries that a BPE may get: prices are for 257" in told
+    assert "at most" not in told
+    (outcome,) = run_study(fixed, store, LocalExecutor(store))
+    assert outcome.state == "complete", outcome.error
+    spent = sum(outcome.results[kind]["training_flops"] for kind in ("autoencoder", "language_model"))
+    assert spent == pytest.approx(1e9, rel=0.05)
+
+
+@pytest.mark.slow
 def test_the_vocabulary_that_a_bpe_finds_decides_what_is_equal(tmp_path: Path) -> None:
     choices = {"token": {"model.kind": "token"}, "K=2": {"model.chunk_size": 2}}
     wanted = few_words(tmp_path) | {"budget": "equal-total-flops"}
     wanted["search"] = {"parameters": [{"name": "model", "choices": choices}]}
     fixed, store = study(**wanted), Store(tmp_path / "runs")
     expected = plan_study(fixed, store)
-    assert {trial.price.vocab_size for trial in expected.trials if trial.price} == {8192}
+    # The budget, which is the token model's, does not pay for an autoencoder of so many entries.
+    assert [trial.price.vocab_size for trial in expected.trials if trial.price] == [8192, 257]
+    assert expected.impossible == ()
     assert "at most 8,192" in shown(expected)
 
     outcomes = run_study(fixed, store, LocalExecutor(store))
