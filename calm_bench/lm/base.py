@@ -264,13 +264,14 @@ class ChunkLanguageModel(nn.Module, ABC):
         Returns:
             Hidden states [R, n, d].
         """
+        backbone = cache.fused or self.backbone
         if self.document_end is None:
             inputs = self.embed(tokens)
-            hidden: Tensor = self.backbone(inputs, positions, cache.attentions(inputs.shape[1], mask))
+            hidden: Tensor = backbone(inputs, positions, cache.attentions(inputs.shape[1], mask))
             return hidden
         apart, begins = read_apart(tokens, self.chunk_size, self.document_end)
         starts = cache.document_starts(positions, begins)
-        inside: Tensor = self.backbone(self.embed(apart), positions - starts, cache.attentions_inside(starts, mask))
+        inside: Tensor = backbone(self.embed(apart), positions - starts, cache.attentions_inside(starts, mask))
         return inside
 
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:

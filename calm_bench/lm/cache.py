@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from calm_bench.lm.backbone import Attention, attend
+from calm_bench.lm.fused import FusedBackbone
 
 
 class LayerCache:
@@ -74,6 +75,9 @@ class LayerCache:
 
 class Cache:
     """Keys and values of all layers."""
+
+    fused: FusedBackbone | None = None
+    """Reads in place of the model's own backbone."""
 
     def __init__(self, num_layers: int) -> None:
         self.layers = [LayerCache() for _ in range(num_layers)]

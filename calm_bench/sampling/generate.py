@@ -10,6 +10,7 @@ import torch
 from torch import Generator
 
 from calm_bench.lm.base import ChunkLanguageModel, DeferredChecks, deferred_checks
+from calm_bench.lm.fused import fused_backbone
 from calm_bench.sampling.reader import Reader
 from calm_bench.sampling.temperature import MAX_DRAWS, Decoding, Sampled, draws_once, sample_chunks
 
@@ -116,7 +117,8 @@ def generate_batch(
     finished: dict[int, Generated] = {}
     # A chunk that a prompt begins gives fewer new tokens than others.
     most_chunks = 1 + -(-max_new_tokens // model.chunk_size)
-    reader = Reader(model, [row.text for row in rows], most_chunks)
+    fused = fused_backbone(model.backbone, len(rows), most_chunks)
+    reader = Reader(model, [row.text for row in rows], most_chunks, fused)
     while True:
         known = [row.known for row in rows]
         # Candidates that are searched are checked as they are drawn: a search through wrong ones takes long.
@@ -129,7 +131,7 @@ def generate_batch(
         for row in realigned:
             _align_with_the_end(row, model.chunk_size, eos_id)
         if realigned:
-            reader = Reader(model, [rows[index].text for index in continuing], most_chunks)
+            reader = Reader(model, [rows[index].text for index in continuing], most_chunks, fused)
         else:
             chunks = sampled.chunks
             if len(continuing) < len(rows):

@@ -13,6 +13,7 @@ from torch import Tensor
 from calm_bench.lm.base import ChunkLanguageModel
 from calm_bench.lm.cache import Cache
 from calm_bench.lm.fixed_cache import FixedCache
+from calm_bench.lm.fused import FusedBackbone
 from calm_bench.sampling.recorded import Recorded
 
 
@@ -22,12 +23,19 @@ class Reader:
     Positions count from each text's own start, so a row's hidden states are those it would have alone.
     """
 
-    def __init__(self, model: ChunkLanguageModel, texts: Sequence[Sequence[int]], more: int | None = None) -> None:
+    def __init__(
+        self,
+        model: ChunkLanguageModel,
+        texts: Sequence[Sequence[int]],
+        more: int | None = None,
+        fused: FusedBackbone | None = None,
+    ) -> None:
         """Read whole chunks, at least one of each text.
 
         Args:
             more: chunks of each row that are read later, at the most. Where it is known, a GPU does every step by the
                 same operations (:mod:`calm_bench.lm.fixed_cache`).
+            fused: reads in place of the model's own backbone.
         """
         device = next(model.parameters()).device
         longest = max(len(text) for text in texts)
@@ -40,6 +48,7 @@ class Reader:
         mask = index >= start if any(padding) else None
         positions = (index - start).clamp_min(0)
         cache = model.new_cache(None if more is None or device.type == "cpu" else num_chunks + more)
+        cache.fused = fused
         self.hidden = model.read(tokens, positions, cache, mask)[:, -1]
         following = num_chunks - start  # [R, 1]
         self._steps: _GrowingSteps | _FixedSteps
