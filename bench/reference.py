@@ -35,6 +35,7 @@ from bench.exchange import Folder
 from bench.measure import machine
 from bench.models import agreeing, calm, certain, states_that_agree, token_model
 from calm_bench.config import Evaluation, Training
+from calm_bench.freed_memory import keep_freed_memory
 from calm_bench.heads.energy import EnergyHead
 from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel, load_language_model
 from calm_bench.sampling.generate import generate_batch
@@ -287,7 +288,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--row", help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    # As processes of stages and commands do.
     torch.set_num_threads(1)
+    keep_freed_memory()
     if asked.row is None:
         print(f"{machine()}; medians of {asked.rounds} rounds in turns, CPU seconds\n")
         print("| | theirs | ours | ratio | rounds |\n|---|---|---|---|---|", flush=True)

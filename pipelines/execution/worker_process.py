@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from calm_bench.devices import set_tf32
+from calm_bench.freed_memory import keep_freed_memory
 from pipelines.store.flags import Flag
 from pipelines.study.stage_kind import StageKind
 
@@ -83,6 +84,7 @@ def prepare_process(kind: StageKind, device: str) -> str:
     if not kind.uses_torch:
         return "cpu"
     os.environ.update(allocator_settings())
+    keep_freed_memory()
     import_modules(kind)
     import torch
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from calm_bench.config import Experiment
 from calm_bench.errors import RunError
+from calm_bench.freed_memory import keep_freed_memory
 from calm_bench.trusted_code import targets_in, trust_code
 from pipelines.execution.environment import SAFE_PATH, environment
 from pipelines.planning.calibration import ALONE, Calibration, Measured
@@ -137,6 +138,7 @@ def _work(connection: Connection, barrier: Barrier, requests: list[Request], num
         import evals.evaluate  # noqa: F401 - what a stage imports takes its time too
 
         torch.set_num_threads(1)
+        keep_freed_memory()
         own = time.process_time() - begun_cpu
         connection.send(min(time.perf_counter() - begun, IMPORT_WAIT * own))
         together: list[Speed] = []

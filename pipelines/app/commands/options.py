@@ -162,4 +162,7 @@ def single_threaded() -> None:
     """As the stages do it, so that equal work gives equal numbers."""
     import torch
 
+    from calm_bench.freed_memory import keep_freed_memory
+
+    keep_freed_memory()
     torch.set_num_threads(1)
