@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from calm_bench.lm.base import ChunkLanguageModel, DeferredChecks, deferred_checks
+from calm_bench.lm.exact import ExactModel
 from calm_bench.lm.fused import fused_backbone
 from calm_bench.sampling.reader import Reader
-from calm_bench.sampling.temperature import MAX_DRAWS, Decoding, Sampled, draws_once, sample_chunks
+from calm_bench.sampling.temperature import MAX_DRAWS, Decoding, Sampled, draw_once, draws_once, sample_chunks
 
 __all__ = ["MAX_DRAWS", "Decoding", "Generated", "generate", "generate_batch"]
 
@@ -121,10 +122,16 @@ def generate_batch(
     reader = Reader(model, [row.text for row in rows], most_chunks, fused)
     while True:
         known = [row.known for row in rows]
-        # Candidates that are searched are checked as they are drawn: a search through wrong ones takes long.
-        with deferred_checks() if draws_once(model, decoding, known) else nullcontext(DeferredChecks()) as checks:
-            sampled = sample_chunks(model, reader.hidden, decoding, [generators[row.index] for row in rows], known)
-        continuing = _extend(rows, sampled, checks, max_new_tokens, eos_id, finished, on_tokens, stop)
+        own = [generators[row.index] for row in rows]
+        if draws_once(model, decoding, known):
+            with deferred_checks() as checks:
+                chunks = draw_once(model, reader.hidden, decoding, own, known)
+            draws = _drawn_once(chunks, checks, 0 if isinstance(model, ExactModel) else 1)
+        else:
+            # Candidates that are searched are checked as they are drawn: a search through wrong ones takes long.
+            sampled = sample_chunks(model, reader.hidden, decoding, own, known)
+            chunks, draws = sampled.chunks, _sampled(sampled)
+        continuing = _extend(rows, draws, max_new_tokens, eos_id, finished, on_tokens, stop)
         if not continuing:
             return [finished[index] for index in range(len(prompts))]
         realigned = [row for row in (rows[index] for index in continuing) if row.known]
@@ -133,12 +140,45 @@ def generate_batch(
         if realigned:
             reader = Reader(model, [rows[index].text for index in continuing], most_chunks, fused)
         else:
-            chunks = sampled.chunks
             if len(continuing) < len(rows):
                 reader.keep(continuing)
                 chunks = chunks[continuing]
             reader.read(chunks)
         rows = [rows[index] for index in continuing]
+
+
+class _Draw(NamedTuple):
+    """A row's next chunk, as in :class:`Sampled`, on this side of a transfer."""
+
+    chunk: list[int]
+    found: bool
+    approximated: bool
+    head_evaluations: int
+    decoder_evaluations: int
+    acceptance: float
+
+
+def _drawn_once(chunks: Tensor, checks: DeferredChecks, decoder_evaluations: int) -> Iterator[_Draw]:
+    """Of chunks [R, K], by one transfer with what is to be checked: each would make a GPU wait.
+
+    Raises:
+        NotFinite: a check says so.
+    """
+    finite = [flag.long().expand(len(chunks), 1) for flag, _ in checks.noted]
+    fetched = torch.cat([*finite, chunks], dim=1).tolist()
+    checks.settle(fetched[0][: len(finite)])
+    return (_Draw(row[len(finite) :], True, False, 1, decoder_evaluations, 0.0) for row in fetched)
+
+
+def _sampled(sampled: Sampled) -> Iterator[_Draw]:
+    flags = [sampled.found, sampled.approximated, sampled.head_evaluations, sampled.decoder_evaluations]
+    fetched = torch.cat([torch.stack(flags, dim=1).long(), sampled.chunks], dim=1).tolist()
+    return (
+        _Draw(chunk, bool(found), bool(approximated), heads, decoders, likely)
+        for (found, approximated, heads, decoders, *chunk), likely in zip(
+            fetched, sampled.acceptance.tolist(), strict=True
+        )
+    )
 
 
 def _row(index: int, prompt: list[int], chunk_size: int, eos_id: int) -> _Row:
@@ -148,8 +188,7 @@ def _row(index: int, prompt: list[int], chunk_size: int, eos_id: int) -> _Row:
 
 def _extend(
     rows: list[_Row],
-    sampled: Sampled,
-    checks: DeferredChecks,
+    draws: Iterable[_Draw],
     max_new_tokens: int,
     eos_id: int,
     finished: dict[int, Generated],
@@ -158,25 +197,16 @@ def _extend(
 ) -> list[int]:
     """Add the sampled chunks to the rows; the places of those that go on. A row without a chunk keeps its ``known``."""
     continuing = []
-    # One transfer for all that is read here: each would make a GPU wait.
-    flags = torch.stack(
-        [sampled.found, sampled.approximated, sampled.head_evaluations, sampled.decoder_evaluations], dim=1
-    )
-    finite = [flag.long().expand(len(rows), 1) for flag, _ in checks.noted]
-    fetched = torch.cat([*finite, flags.long(), sampled.chunks], dim=1).tolist()
-    checks.settle(fetched[0][: len(finite)])
-    values = [row[len(finite) :] for row in fetched]
-    likely = sampled.acceptance.tolist()
-    for index, (row, (found, approximated, heads, decoders, *chunk)) in enumerate(zip(rows, values, strict=True)):
-        row.head_evaluations += heads
-        row.decoder_evaluations += decoders
-        row.num_approximated += approximated
-        row.acceptance += likely[index]
-        if not found:
+    for index, (row, draw) in enumerate(zip(rows, draws, strict=True)):
+        row.head_evaluations += draw.head_evaluations
+        row.decoder_evaluations += draw.decoder_evaluations
+        row.num_approximated += draw.approximated
+        row.acceptance += draw.acceptance
+        if not draw.found:
             continuing.append(index)
             continue
-        piece = chunk[len(row.known) :][: max_new_tokens - len(row.tokens)]
-        row.text.extend(chunk)
+        piece = draw.chunk[len(row.known) :][: max_new_tokens - len(row.tokens)]
+        row.text.extend(draw.chunk)
         row.known = []
         ended = eos_id in piece
         if ended:

@@ -129,6 +129,21 @@ def draws_once(model: ChunkLanguageModel, decoding: Decoding, begins: Sequence[S
     return isinstance(model, ExactModel) or (decoding.temperature == 1 and not any(begins))
 
 
+def draw_once(
+    model: ChunkLanguageModel,
+    hidden: Tensor,
+    decoding: Decoding,
+    generators: Sequence[Generator],
+    begins: Sequence[Sequence[int]],
+) -> Tensor:
+    """The chunks of :func:`sample_chunks` where :func:`draws_once` holds, Long [R, K]: all are found, none is
+    approximated, and each cost one sample."""
+    if isinstance(model, ExactModel):
+        uniform = RowSources(hidden, 1, generators).uniform(model.chunk_size)[0]
+        return model.draw_tempered(hidden, uniform, decoding.power.value, begins)
+    return model.draw_rows(hidden, 1, generators)[0]
+
+
 def sample_from(source: Source, begins: list[list[int]], decoding: Decoding) -> Sampled:
     """As :func:`sample_chunks`, from any source of candidates; one row per list of known tokens."""
     if decoding.method == "batch" and decoding.temperature < 1:
@@ -218,8 +233,7 @@ def _sample_tokens(
     generators: Sequence[Generator],
     known: Sequence[Sequence[int]],
 ) -> Sampled:
-    uniform = RowSources(hidden, 1, generators).uniform(model.chunk_size)[0]
-    chunks = model.draw_tempered(hidden, uniform, decoding.power.value, known)
+    chunks = draw_once(model, hidden, decoding, generators, known)
     ones = torch.ones(len(hidden), dtype=torch.long, device=hidden.device)
     none = torch.zeros(len(hidden), dtype=torch.float64)
     return Sampled(chunks, ones.bool(), torch.zeros_like(ones).bool(), none, ones, torch.zeros_like(ones))
