@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from calm_bench import blockwise
 from calm_bench.config import Autoencoder as AutoencoderConfig
+from calm_bench.gated import gated
 from calm_bench.regions import region
 from calm_bench.weights import load_weights, read_description, save_weights
 
@@ -31,7 +32,7 @@ class GatedBlock(nn.Module):
     @region
     def forward(self, x: Tensor) -> Tensor:
         normed = self.norm(x)
-        out: Tensor = x + self.down_proj(functional.silu(self.gate_proj(normed)) * self.up_proj(normed))
+        out: Tensor = x + self.down_proj(gated(self.gate_proj(normed), self.up_proj(normed)))
         return out
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from calm_bench.gated import gated
 from calm_bench.regions import computed_again_alike, region
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -67,7 +68,7 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., d] -> [..., d]."""
-        out: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        out: Tensor = self.down_proj(gated(self.gate_proj(x), self.up_proj(x)))
         return out
 
 
@@ -184,7 +185,7 @@ def rotary_angles(
 def rotated(values: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     """Every pair (i, i + e/2) of ``values`` [..., heads, e] turned by its position's angle."""
     first, second = values.chunk(2, dim=-1)
-    return values * cosine + torch.cat([second, first], dim=-1) * sine
+    return (values * cosine).add_(torch.cat([second, first], dim=-1) * sine)
 
 
 def causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from calm_bench.gated import gated
 from calm_bench.lm.backbone import Attention, Backbone, Layer, rotated
 
 LEAST_WIDTH, WIDTH_OF_A_VECTOR = 16, 4
@@ -108,8 +109,7 @@ class FusedLayer:
         attended = attention(query, key, heads[..., self._num_rotated :, :])
         x = x + linear(attended.flatten(-2), self.out)
         normed = self._norms[1](x)
-        gated = functional.silu(linear(normed, self.gate), inplace=True).mul_(linear(normed, self.up))
-        return x + linear(gated, self.down)
+        return x + linear(gated(linear(normed, self.gate), linear(normed, self.up)), self.down)
 
 
 def laid_out(weight: Tensor) -> Tensor:
