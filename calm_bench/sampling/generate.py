@@ -93,6 +93,8 @@ def generate_batch(
     A text starts after the end of another, so a prompt without a whole chunk is preceded by a chunk of end-of-text
     tokens. A row that has ended leaves the batch.
 
+    On a CPU the layers' weights may be held twice meanwhile (:mod:`calm_bench.lm.fused` says when).
+
     Args:
         prompts: any number of tokens each, none included.
         generators: one per prompt, on the model's device. A row's text is a function of its prompt and its generator,
