@@ -70,6 +70,12 @@ def folder_chunk_size(folder: Path) -> int | None:
     return None
 
 
+def folder_vocabulary(folder: Path) -> int | None:
+    """Tokens of the vocabulary of the model in ``folder``; None where it does not tell."""
+    found = _description(folder).get("vocab_size")
+    return found if isinstance(found, int) else None
+
+
 def with_settings_of_the_folder(data: Any, settings_of: Callable[[Path], Mapping[str, Any]]) -> Any:
     """``data`` of a section, with what the folder that it begins from fixes. A folder that is not here fixes nothing:
     what was read of it before stands in the section."""

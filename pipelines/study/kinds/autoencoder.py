@@ -17,7 +17,7 @@ from pipelines.study.cost import STAGE_S, UNKNOWN_COST, CostContext, StageCost
 from pipelines.study.kinds.autoencoder_workload import AutoencoderWorkload
 from pipelines.study.kinds.enough_text import shards_left_elsewhere, too_little_to_train_on
 from pipelines.study.kinds.measured_speed import measure_autoencoder
-from pipelines.study.kinds.pretrained import pretrained_folder
+from pipelines.study.kinds.pretrained import other_vocabulary, pretrained_folder
 from pipelines.study.kinds.sharing import unshareable
 from pipelines.study.kinds.training_cost import micro_batch_advice, sequences_at_once, training_disk, worker_seconds
 from pipelines.study.price import TrainingPrice, price_of
@@ -104,17 +104,18 @@ def autoencoder_cost(stage: Stage, context: CostContext) -> StageCost:
     return StageCost(STAGE_S + seconds, memory_of(rows), kept, scratch, rows, context.is_measured(workload))
 
 
-def autoencoder_unshareable(stage: Stage, execution: Execution) -> str | None:
-    """Why the workers cannot share its batches; one from a folder is not trained."""
+def autoencoder_impossible(stage: Stage, execution: Execution) -> str | None:
+    """Why the workers cannot share its batches; one from a folder is not trained, and may read other tokens."""
     if "pretrained" in stage.config["autoencoder"]:
-        return None
+        return other_vocabulary(stage, "autoencoder", {})
     return unshareable(autoencoder_experiment(stage).autoencoder.training, execution, lambda: True)
 
 
 def autoencoder_refusal(stage: Stage, results: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Whether the text is too short for one of its sequences; one from a folder is not trained."""
+    """Whether the text is too short for one of its sequences; one from a folder is not trained, and may read other
+    tokens."""
     if "pretrained" in stage.config["autoencoder"]:
-        return None
+        return other_vocabulary(stage, "autoencoder", results)
     return too_little_to_train_on(stage, "autoencoder", results)
 
 
@@ -178,7 +179,7 @@ AUTOENCODER = StageKind(
     revision=3,
     get_ready=import_training,
     data_parallel=True,
-    impossible=autoencoder_unshareable,
+    impossible=autoencoder_impossible,
     refusal=autoencoder_refusal,
     left_elsewhere=partial(shards_left_elsewhere, section="autoencoder"),
     scratch=("checkpoints", "stop"),

@@ -20,7 +20,7 @@ from pipelines.study.cost import STAGE_S, CostContext, StageCost
 from pipelines.study.kinds.enough_text import shards_left_elsewhere, too_little_to_train_on
 from pipelines.study.kinds.language_model_workload import LanguageModelWorkload
 from pipelines.study.kinds.measured_speed import measure_language_model
-from pipelines.study.kinds.pretrained import pretrained_folder
+from pipelines.study.kinds.pretrained import other_vocabulary, pretrained_folder
 from pipelines.study.kinds.sharing import unshareable
 from pipelines.study.kinds.training_cost import micro_batch_advice, sequences_at_once, training_disk, worker_seconds
 from pipelines.study.price import TrainingPrice, price_of
@@ -115,16 +115,19 @@ def language_model_changed(stage: Stage) -> str | None:
     return f"the code of the model ({', '.join(filter(None, named)) or stage.config['model']['kind']})"
 
 
-def language_model_unshareable(stage: Stage, execution: Execution) -> str | None:
-    """Why the workers cannot share its batches, or the noise of its model's head."""
+def language_model_impossible(stage: Stage, execution: Execution) -> str | None:
+    """Why the workers cannot share its batches, or the noise of its model's head; or the model that it begins from
+    reads other tokens."""
+    if (reason := other_vocabulary(stage, "model", {})) is not None:
+        return reason
     experiment = language_model_experiment(stage)
     model = experiment.model
     return unshareable(model.training, execution, lambda: family_of(model).draws_by_rows(model, experiment.autoencoder))
 
 
 def language_model_refusal(stage: Stage, results: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Whether the text is too short for one of its sequences."""
-    return too_little_to_train_on(stage, "model", results)
+    """Whether the text is too short for one of its sequences, or of other tokens than the model that it begins from."""
+    return too_little_to_train_on(stage, "model", results) or other_vocabulary(stage, "model", results)
 
 
 def language_model_memory_advice(stage: Stage, strategy: str | None) -> str:
@@ -199,7 +202,7 @@ LANGUAGE_MODEL = StageKind(
     data_parallel=True,
     changed=language_model_changed,
     brings_code=True,
-    impossible=language_model_unshareable,
+    impossible=language_model_impossible,
     refusal=language_model_refusal,
     left_elsewhere=partial(shards_left_elsewhere, section="model"),
     scratch=("checkpoints", "stop"),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from calm_bench.config import Tokens
 from calm_bench.errors import UsageError
 from calm_bench.fingerprint import folder_identity
+from calm_bench.pretrained_config import folder_vocabulary
 from pipelines.study.stage import Stage
+from pipelines.study.stage_flops import stage_vocab_size
 
 
 class ChangedFolder(UsageError, ValueError):
@@ -33,3 +38,29 @@ def pretrained_folder(stage: Stage, section: str) -> Path | None:
             "goes on with what it holds now"
         )
     return folder
+
+
+def other_vocabulary(stage: Stage, section: str, results: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Why the trained part that the stage begins from does not read the text's tokens; None where it does, or where
+    that is not known yet.
+
+    Args:
+        results: of the stage's inputs, as far as they are there.
+    """
+    if "pretrained" not in stage.config[section]:
+        return None
+    folder = Path(stage.settings["pretrained"])
+    found, read = results.get("tokens", {}).get("vocab_size") or _known_size(stage), folder_vocabulary(folder)
+    if found is None or read is None or found == read:
+        return None
+    return (
+        f"the {section} of {folder} has a vocabulary of {read:,} tokens, and the text's tokenizer one of {found:,}: "
+        "set tokens.tokenizer to the one that it was trained with"
+    )
+
+
+def _known_size(stage: Stage) -> int | None:
+    """Size of the vocabulary where the tokenizer is there before the tokens are."""
+    tokens = Tokens.model_validate(stage.inputs["tokens"].settings["tokens"])
+    is_here = tokens.tokenizer == "bytes" or (tokens.tokenizer != "bpe" and Path(tokens.tokenizer).is_dir())
+    return stage_vocab_size(stage) if is_here else None

@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 from calm_bench.export import export_reference
 from calm_bench.opening import open_network
 from calm_bench.overrides import ConfigurationError
+from calm_bench.tokens.bpe import BpeTokenizer
+from pipelines.planning.plan import plan_study
 from pipelines.results.entry import Entry, entry_from
 from pipelines.store.store import Store
 from pipelines.study.catalogue import resolve_study
@@ -157,7 +159,7 @@ def test_a_model_of_another_autoencoder_is_refused(
 
 
 def test_what_cannot_be_is_refused_before_anything_runs(
-    row: Callable[[Study], tuple[Entry, TrialOutcome]], study: Callable[..., Study], store: Store
+    run: Run, row: Callable[[Study], tuple[Entry, TrialOutcome]], study: Callable[..., Study], store: Store
 ) -> None:
     nowhere = study(TOKEN, model={"kind": "token", "pretrained": {"folder": "nowhere"}})
     with pytest.raises(ConfigurationError, match=r"model\.pretrained\.folder: nowhere is no model folder"):
@@ -167,6 +169,24 @@ def test_what_cannot_be_is_refused_before_anything_runs(
     other = study(CALM, autoencoder={"pretrained": {"folder": own}}, model={"chunk_size": 4})
     with pytest.raises(ConfigurationError, match=r"packs 2 tokens, and model\.chunk_size is 4"):
         stages_for(other.experiment())
+    # Another tokenizer than it was trained with: known from its folder, or as soon as there are tokens.
+    source = {"folder": str(folder_of(before, "language_model"))}
+    of_bytes = {"search": CALM, "autoencoder": {"pretrained": source}, "model": {"pretrained": source}}
+    tokenizer = store.folder(before.graph["tokens"]) / "tokenizer"  # type: ignore[index]
+    BpeTokenizer.train(["some words and some other words"] * 9, 270).save(tokenizer.parents[3] / "words")
+    for tokens in ({"tokenizer": str(tokenizer.parents[3] / "words")}, {"tokenizer": "bpe", "vocab_size": 300}):
+        described = study(**of_bytes, tokens=tokens)
+        (trial,) = plan_study(described, store).trials
+        told = trial.error
+        if tokens["tokenizer"] == "bpe":
+            assert told is None, "how many entries it finds nobody knows"
+            (outcome,) = run(described)
+            assert outcome.state == "failed"
+            assert not {"autoencoder", "language_model"} & outcome.results.keys()
+            told = outcome.error
+        assert "has a vocabulary of 257 tokens, and the text's tokenizer one of" in str(told)
+    (trial,) = plan_study(study(**of_bytes, tokens={"tokenizer": str(tokenizer)}), store).trials
+    assert trial.error is None, "as it is advised"
     with pytest.raises(ConfigurationError, match=r"latent_size=99 would not reach the model: .* one with 8"):
         resolve_study("smoke", [f"autoencoder.pretrained.folder={own}", "autoencoder.latent_size=99"])
     with pytest.raises(ConfigurationError, match=r"training_flops are those of a trained part: name its folder too"):
