@@ -149,11 +149,17 @@ def evaluate_text_brierlm(
         [(first[texts[p.document]], p.offset // protocol.context_bytes) for p in positions], dtype=np.int64
     )
     if len(np.unique(stretches.reshape(-1, 2), axis=0)) < MIN_CLUSTERS:
+        long = [text for text in texts if len(text) > protocol.first_position + protocol.max_word_bytes]
+        if protocol.unit == "words" and long and not any(len(text.split()) > protocol.horizon for text in long):
+            raise EvaluationError(
+                f"no long document has more than {protocol.horizon} words with spaces between them: score bytes instead "
+                "(calm-bench eval --protocols bytes)"
+            )
         raise EvaluationError(
             f"{len(texts)} documents have {len(positions)} positions with {protocol.first_position} bytes before and "
             f"{protocol.horizon} {protocol.unit} after them, in fewer than {MIN_CLUSTERS} stretches of "
             f"{protocol.context_bytes} bytes: give more or longer documents, or lower first_position, position_stride "
-            "or context_bytes"
+            "or context_bytes of the TextProtocol"
         )
     parts: list[PositionScores] = []
     for begin in range(0, len(positions), positions_at_once):
@@ -189,7 +195,7 @@ def summarised(
     if num_stretches < MIN_CLUSTERS:
         raise EvaluationError(
             f"{len(scores)} positions in {num_stretches} stretches of text are too few for a score with an error: give "
-            f"more or longer documents, with {MIN_CLUSTERS} stretches at least, or lower first_position"
+            f"more or longer documents, with {MIN_CLUSTERS} stretches at least, or lower the protocol's first_position"
         )
     by_document = num_documents >= MIN_DOCUMENTS
     sums = cluster_sums(scores, stretches[:, 0] if by_document else stretch)

@@ -257,6 +257,16 @@ def test_what_cannot_be_scored_is_refused() -> None:
         text_protocol_for(["half a pair \ud83d"], unit="words")
 
 
+def test_text_without_spaces_is_scored_in_bytes() -> None:
+    """More of such text would not help."""
+    texts = ["".join(random.Random(number).choices("日本語abc", k=400)) for number in range(20)]
+    sampler = TokenTextSampler(WordLanguage(ByteTokenizer()), ByteTokenizer())
+    with pytest.raises(EvaluationError, match=r"score bytes instead \(calm-bench eval --protocols bytes\)"):
+        evaluate_text_brierlm(sampler, texts, text_protocol_for(texts, unit="words"))
+    protocol = text_protocol_for(texts, unit="bytes", max_positions=2, num_samples=2)
+    assert evaluate_text_brierlm(sampler, texts, protocol).num_documents == 20
+
+
 class TooFew(TokenTextSampler):
     def sample_text(self, *arguments: object) -> list[list[bytes]]:
         return [texts[:-1] for texts in super().sample_text(*arguments)]  # type: ignore[arg-type]
