@@ -152,8 +152,8 @@ def evaluate_text_brierlm(
         long = [text for text in texts if len(text) > protocol.first_position + protocol.max_word_bytes]
         if protocol.unit == "words" and long and not any(len(text.split()) > protocol.horizon for text in long):
             raise EvaluationError(
-                f"no long document has more than {protocol.horizon} words with spaces between them: score bytes instead "
-                "(calm-bench eval --protocols bytes)"
+                f"no long document has more than {protocol.horizon} words with spaces between them: score bytes "
+                "instead (calm-bench eval --protocols bytes)"
             )
         raise EvaluationError(
             f"{len(texts)} documents have {len(positions)} positions with {protocol.first_position} bytes before and "
