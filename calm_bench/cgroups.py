@@ -1,4 +1,5 @@
-"""Limits that a container or a job sets on this process: CPU time and memory of control groups, of version 1 and 2.
+"""Limits that a container or a job sets on this process: CPU time, memory and processes of control groups, of version 1
+and 2.
 
 A process is in a group for each controller, and every group above that one limits it too. What a container sees as the
 root of its groups is its own group, or the whole tree of its host, of which only its part may be mounted.
@@ -45,6 +46,12 @@ def memory_limit(process: Path = SELF) -> float | None:
 def memory_left(process: Path = SELF) -> float | None:
     """Bytes of :func:`memory_limit` that are not in use, cached files not counted; ``None`` where nothing limits it."""
     return min((max(0.0, limit - used) for limit, used in _memory(process)), default=None)
+
+
+def process_limit(process: Path = SELF) -> int | None:
+    """Processes and threads that there may be in this one's group; ``None`` where nothing limits them."""
+    found = (_read(folder / "pids.max") for folder in _groups(process, "pids"))
+    return min((int(limit) for limit in found if limit.isdigit()), default=None)
 
 
 def _quotas(process: Path) -> Iterator[float]:

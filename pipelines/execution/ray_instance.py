@@ -12,10 +12,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from resource import RLIM_INFINITY, RLIMIT_NPROC, getrlimit
 from typing import Any
 
 import psutil
 
+from calm_bench.cgroups import process_limit
 from calm_bench.devices import available_cpus
 from pipelines.execution.descendants import end_all
 from pipelines.execution.environment import environment
@@ -26,6 +28,8 @@ from pipelines.study.config import Execution
 OBJECT_STORE_BYTES = 100 * 2**20
 """Results are small and artifacts travel through the store, so Ray's usual third of the memory is not needed."""
 
+PROCESSES = 500
+"""Processes and threads, above which it is not for want of them that Ray does not start on a small machine."""
 LISTENER_S = 10.0
 """How long an address is tried at which nobody listens."""
 START_ATTEMPTS = 3
@@ -128,7 +132,7 @@ class RayInstance:
         except BaseException as error:
             where = f"at {execution.address}" if execution.address else "on this machine"
             return ExecutorError(
-                f"Ray did not start {where}: {str(error).rstrip('.')}. "
+                f"Ray did not start {where}: {str(error).rstrip('.')}{_few_processes()}. "
                 "--local (in Python run(local=True)) runs the same study in this process."
             )
         if execution.address is None and (missing := _missing_resource(execution, self.total)) is not None:
@@ -282,6 +286,20 @@ def _missing_resource(execution: Execution, total: Callable[[str], float]) -> st
                 "cluster in execution.address"
             )
     return None
+
+
+def _few_processes() -> str:
+    """What to add where so few processes may run that Ray could not start its own; empty where that is not the case."""
+    soft, _ = getrlimit(RLIMIT_NPROC)
+    # Of root the limit of users is not asked.
+    of_user = None if soft == RLIM_INFINITY or os.getuid() == 0 else soft
+    limits = [limit for limit in (process_limit(), of_user) if limit is not None]
+    if not limits or min(limits) >= PROCESSES:
+        return ""
+    return (
+        f"; {min(limits)} processes and threads may run here (pids.max of the control group, ulimit -u), and Ray takes "
+        "hundreds"
+    )
 
 
 def _half_started() -> list[psutil.Process]:

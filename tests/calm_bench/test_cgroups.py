@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from calm_bench import devices
-from calm_bench.cgroups import cpu_quota, memory_left, memory_limit
+from calm_bench.cgroups import cpu_quota, memory_left, memory_limit, process_limit
 
 V2 = "30 23 0:26 / {folder} rw,relatime - cgroup2 cgroup2 rw\n"
 V1 = "33 23 0:30 {root} {folder}/{name} rw,relatime shared:9 - cgroup cgroup rw,{controllers}\n"
@@ -65,6 +65,20 @@ def test_groups_of_version_1_are_found_by_controller(tmp_path: Path, root: str) 
     assert cpu_quota(here) == 2
     assert memory_limit(here) == 2**31
     assert memory_left(here) == 2**31 - 10**8
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_fewest_processes_on_the_way_up_count(tmp_path: Path, version: int) -> None:
+    tree = tmp_path / "tree"
+    folder = tree / "pids" if version == 1 else tree
+    write(folder / "job", pids__max="4096")
+    write(folder / "job/step", pids__max="max")
+    mount = (
+        V1.format(root="/", folder=tree, name="pids", controllers="pids") if version == 1 else V2.format(folder=tree)
+    )
+    here = process(tmp_path, f"{'5:pids' if version == 1 else '0:'}:/job/step", mount)
+    assert process_limit(here) == 4096
+    assert process_limit(tmp_path / "nothing") is None
 
 
 def test_missing_limits_limit_nothing(tmp_path: Path) -> None:
