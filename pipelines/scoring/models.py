@@ -138,9 +138,21 @@ def _at_path(name: str, store: Store) -> TrainedModel | None:
 
 
 def _scored(entry: Entry, store: Store) -> TrainedModel:
+    """The model of a row.
+
+    Raises:
+        ConfigurationError: the store has the row alone, as where its studies were copied without their stages.
+    """
     # The store may have moved since, or be no folder at all: its own stage counts.
     kept = store.find_folder("language_model", entry.model_identity)
-    return _with_origin(Path(entry.model_folder), store) if kept is None else _published(kept, store)
+    if kept is not None:
+        return _published(kept, store)
+    if not Path(entry.model_folder).is_dir():
+        raise ConfigurationError(
+            f"{entry.study}/{entry.label} has a row in the store {store.uri}, and its model is not there: bring "
+            f"stages/language_model/{entry.model_identity} from where it was trained, or calm-bench run makes it again"
+        )
+    return _with_origin(Path(entry.model_folder), store)
 
 
 def _unscored(name: str, names: ModelNames, store: Store) -> TrainedModel:

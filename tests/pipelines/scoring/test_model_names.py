@@ -12,6 +12,8 @@ from calm_bench.overrides import ConfigurationError
 from pipelines.results.entry import Entry
 from pipelines.results.leaderboard import Leaderboard
 from pipelines.scoring.model_names import ModelNames, trial_named
+from pipelines.scoring.models import find_model, find_seeds
+from pipelines.store.store import Store
 
 Make = Callable[..., Entry]
 FIRST, SECOND, SEEDED = (Path(name) for name in ("smoke-aaaa1111", "smoke-bbbb2222", "seeded-cccc3333"))
@@ -82,3 +84,14 @@ def test_a_trial_without_a_score_has_a_name_too() -> None:
     assert trial_named("smoke-a#7", [FIRST, SECOND]) == (FIRST, 7)
     assert trial_named("smoke#7", [FIRST, SECOND]) is None
     assert trial_named("token", [FIRST]) is None
+
+
+def test_a_row_whose_model_is_not_in_the_store_is_told_as_such(make_entry: Make, tmp_path: Path) -> None:
+    """As where studies were copied without their stages."""
+    folder = tmp_path / "studies" / FIRST.name
+    folder.mkdir(parents=True)
+    row = make_entry(study="smoke", label="token", model_identity="5f", model_folder="stages/language_model/5f/model")
+    (folder / "leaderboard.json").write_text(Leaderboard([row]).to_json())
+    for look in (find_model, find_seeds):
+        with pytest.raises(ConfigurationError, match=r"smoke/token has a row .* bring stages/language_model/5f from"):
+            look("token", Store(tmp_path))
