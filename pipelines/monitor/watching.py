@@ -21,6 +21,7 @@ from pipelines.store.refs import StudyRef
 from pipelines.store.study_names import choose_studies
 from pipelines.store.trial_record import TRIALS_FILE, has_begun, load_trials
 
+STORE = "--store"
 Stand = Literal["at work", "finished", "left"]
 """``left``: it has not ended, and no driver is at work on it."""
 
@@ -50,6 +51,8 @@ class Watched:
         return "; ".join(filter(None, [self._stand_in_words(), self.remark]))
 
     def _stand_in_words(self) -> str:
+        if self.since == 0:
+            return f"{self.view.folder} is gone: --store says where the store is now"
         when = _clock(self.since)
         if self.stand == "finished":
             return f"the study ended at {when}"
@@ -88,11 +91,12 @@ def poll(folder: Path, uri: Path | str, silent_s: float = SILENT_S) -> Watched:
         view = _merged(record.view, others)
         since = max(mtime for _, mtime in live)
         token = record.driver.token
-        return Watched(view, "at work", since, record.command, record.folder, len(live), token)
+        return Watched(view, "at work", since, _command_here(record, uri), record.folder, len(live), token)
     finished = [pair for pair in found if pair[0].state == "finished"]
     record, mtime = max(finished or found, key=lambda pair: pair[1])
     stand: Stand = "finished" if finished else "left"
-    return Watched(record.view, stand, mtime, record.command, record.folder, driver=record.driver.token)
+    command = _command_here(record, uri)
+    return Watched(record.view, stand, mtime, command, record.folder, driver=record.driver.token)
 
 
 def studies(root: Path, uri: Path | str, silent_s: float = SILENT_S) -> list[tuple[Path, Watched]]:
@@ -150,6 +154,23 @@ def _is_at_work(record: Record, mtime: float, silent_s: float) -> bool:
         return False
     # The file has the time of the machine that keeps it, whose clock may be another.
     return holder.is_here or time.time() - mtime < silent_s
+
+
+def _command_here(record: Record, uri: Path | str) -> str:
+    """The command by which a study goes on, with the place of the store as it is now: it may have been moved since."""
+    if "://" in str(uri) or "execution.store=" in record.command:
+        return record.command
+    try:
+        words = shlex.split(record.command)
+    except ValueError:
+        return record.command
+    given = [index for index, word in enumerate(words) if word == STORE or word.startswith(f"{STORE}=")]
+    at = given[-1] if given else len(words)
+    length = 0 if not given else 1 if "=" in words[at] else 2
+    named = Path(words[at + length - 1].removeprefix(f"{STORE}=") if given else "runs").expanduser()
+    if (Path(record.folder) / named).resolve() == Path(uri).resolve():
+        return record.command
+    return shlex.join([*words[:at], STORE, str(uri), *words[at + length :]])
 
 
 def _reach(view: StudyView) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -109,7 +110,7 @@ def test_a_driver_that_was_killed_is_known_by_its_process(tmp_path: Path, folder
     subprocess.run([sys.executable, "-c", KILLED], env={**os.environ, "STUDY_FOLDER": str(folder)}, check=False)
     watched = poll(folder, tmp_path)
     assert watched.stand == "left"
-    command = "calm-bench run k-ablation 'tracking.uri=postgresql://***@host/db' continues"
+    command = f"calm-bench run k-ablation 'tracking.uri=postgresql://***@host/db' --store {tmp_path} continues"
     assert f"no driver is at work since {time.strftime('%H:')}" in watched.note
     assert command in watched.note
     assert watch(tmp_path, "k-ablation", "--plain")[0] == 1
@@ -230,3 +231,28 @@ def _record(path: Path) -> Record:
     record = read_record(path)
     assert record is not None
     return record
+
+
+@pytest.mark.parametrize(
+    ("typed", "named"),
+    [
+        ("run mine.yaml --store old --local", "run mine.yaml --store {here} --local"),
+        ("run mine.yaml --store=old seed=1", "run mine.yaml --store {here} seed=1"),
+        ("run mine.yaml", "run mine.yaml --store {here}"),
+        ("run mine.yaml --store 'a store'", "run mine.yaml --store 'a store'"),
+        ("run mine.yaml execution.store=old", "run mine.yaml execution.store=old"),
+    ],
+)
+def test_the_command_names_the_store_where_it_is_now(
+    typed: str, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that was moved while its study was paused: the old command would begin another at the old place."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["calm-bench", *shlex.split(typed)])
+    store = tmp_path / "a store"
+    driver = Driver(store / "studies" / "mine-0123456789abcdef")
+    driver.tell([events.StudyStarted("mine", "ab", driver.folder, 4)])
+    driver.recording.close(KeyboardInterrupt())
+    assert poll(driver.folder, store).command == "calm-bench " + named.format(here=shlex.quote(str(store)))
+    store.rename(tmp_path / "moved")
+    assert "is gone: --store says where" in poll(driver.folder, store).note
