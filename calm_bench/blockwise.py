@@ -157,7 +157,9 @@ def _by_parts(
     for part, wanted, own_scale, of_part in parts:
         own = torch.mm(part, weight.T, out=logits[: len(part)])
         for block, targets_of_block in zip(own.split(rows), wanted.split(rows), strict=True):
-            found.append(_softmax_in_place(block, targets_of_block))
+            log_probabilities, gradient = _softmax(block, targets_of_block)
+            found.append(log_probabilities)
+            block.copy_(gradient)
         torch.mm(own, weight, out=of_part)
         of_weight.addmm_(own.T, _scaled(part, own_scale, of_part))
     return _total(torch.cat(found), scale)
@@ -190,18 +192,6 @@ def _softmax(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     gradient = log_probabilities.exp_()
     gradient.scatter_add_(1, targets, gradient.new_full(targets.shape, -1.0))
     return found, gradient.to(logits.dtype)
-
-
-def _softmax_in_place(logits: Tensor, targets: Tensor) -> Tensor:
-    """As :func:`_softmax`, with the gradient in the place of ``logits``."""
-    if logits.dtype != torch.float32:
-        found, gradient = _softmax(logits, targets)
-        logits.copy_(gradient)
-        return found
-    log_probabilities = functional.log_softmax(logits, dim=-1)
-    torch.exp(log_probabilities, out=logits)
-    logits.scatter_add_(1, targets, logits.new_full(targets.shape, -1.0))
-    return log_probabilities.gather(1, targets)
 
 
 def argmax(hidden: Tensor, weight: Tensor, max_logits: int | None = None) -> Tensor:
