@@ -17,7 +17,8 @@ from pipelines.planning.estimate import Estimate, estimate
 from pipelines.planning.limit import Limit, check_limit
 from pipelines.planning.machines import THIS_MACHINE, Machine, local_gpus, machine_named
 from pipelines.planning.measuring import MeasuringFailed, expected_seconds, measure, worth_measuring
-from pipelines.planning.plan import Plan, plan_study, workloads_in
+from pipelines.planning.plan import Plan, workloads_in
+from pipelines.planning.planner import plan_study
 from pipelines.planning.stage_costs import Speeds
 from pipelines.store.estimate_record import ComparedTime, EstimateRecord, StageTime, save_plan
 from pipelines.store.store import Store

@@ -205,7 +205,8 @@ def plan(
     from pipelines.planning.forecast import SpeedCache, default_machines
     from pipelines.planning.limit import check_limit, parse_limit
     from pipelines.planning.machines import machine_named
-    from pipelines.planning.plan import plan_study, workloads_in
+    from pipelines.planning.plan import workloads_in
+    from pipelines.planning.planner import plan_study
     from pipelines.planning.preflight import check_study
     from pipelines.report.plan_table import SHOWN_TRIALS, print_plan
     from pipelines.store.opening import open_store

@@ -65,7 +65,7 @@ class Study:
             ConfigurationError, UnknownName: it asks for what no trial could use, as ``calm-bench plan`` says it.
         """
         from pipelines.planning.objective_text import settle_objective_text
-        from pipelines.planning.plan import plan_study
+        from pipelines.planning.planner import plan_study
         from pipelines.planning.preflight import check_study
         from pipelines.store.opening import open_store
 

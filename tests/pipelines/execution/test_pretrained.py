@@ -15,7 +15,7 @@ from calm_bench.export import export_reference
 from calm_bench.opening import open_network
 from calm_bench.overrides import ConfigurationError
 from calm_bench.tokens.bpe import BpeTokenizer
-from pipelines.planning.plan import plan_study
+from pipelines.planning.planner import plan_study
 from pipelines.results.entry import Entry, entry_from
 from pipelines.store.store import Store
 from pipelines.study.catalogue import resolve_study

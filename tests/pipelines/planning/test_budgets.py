@@ -14,7 +14,8 @@ from rich.console import Console
 from calm_bench.overrides import ConfigurationError
 from pipelines.execution.local_executor import LocalExecutor
 from pipelines.planning.budgets import RESOLVED, rule_for
-from pipelines.planning.plan import Plan, plan_study
+from pipelines.planning.plan import Plan
+from pipelines.planning.planner import plan_study
 from pipelines.report.captions import budget_in_words
 from pipelines.report.plan_table import print_plan
 from pipelines.results.entry import entry_from

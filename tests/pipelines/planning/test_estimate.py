@@ -17,7 +17,8 @@ from pipelines.planning.calibration import Calibration, Measured
 from pipelines.planning.estimate import Estimate, estimate
 from pipelines.planning.forecast import Forecast, forecast
 from pipelines.planning.machines import Machine, machine_named
-from pipelines.planning.plan import Plan, PlannedStage, PlannedTrial, plan_study, workloads_in
+from pipelines.planning.plan import Plan, PlannedStage, PlannedTrial, workloads_in
+from pipelines.planning.planner import plan_study
 from pipelines.planning.stage_costs import assumed_speed
 from pipelines.report.estimate_table import machine_lines
 from pipelines.store.estimate_record import ESTIMATE_FILE, PLAN_FILE

@@ -15,7 +15,7 @@ from pipelines.execution.choose_executor import make_executor
 from pipelines.planning.limit import parse_limit
 from pipelines.planning.machines import machine_named
 from pipelines.planning.objective_text import settle_objective_text
-from pipelines.planning.plan import plan_study
+from pipelines.planning.planner import plan_study
 from pipelines.planning.preflight import check_study
 from pipelines.store.store import Store
 from pipelines.study.catalogue import resolve_study

@@ -14,7 +14,7 @@ from pipelines.planning.calibration import Calibration
 from pipelines.planning.estimate import estimate
 from pipelines.planning.limit import Limit, OverBudget, check_limit, parse_limit
 from pipelines.planning.machines import machine_named
-from pipelines.planning.plan import plan_study
+from pipelines.planning.planner import plan_study
 from pipelines.store.store import Store
 from pipelines.study.catalogue import resolve_study
 

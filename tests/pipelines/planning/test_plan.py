@@ -15,7 +15,8 @@ from calm_bench.config import Corpus, Experiment, Tokens
 from calm_bench.flops import training_flops, training_steps
 from calm_bench.overrides import ConfigurationError
 from calm_bench.tokens import ByteTokenizer
-from pipelines.planning.plan import Plan, plan_study
+from pipelines.planning.plan import Plan
+from pipelines.planning.planner import plan_study
 from pipelines.report.plan_table import SHOWN_TRIALS, print_plan, summary
 from pipelines.store.store import Store
 from pipelines.study.catalogue import resolve_study

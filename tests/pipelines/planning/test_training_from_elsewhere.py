@@ -13,7 +13,8 @@ from pipelines.planning.calibration import Calibration, Measured, load_calibrati
 from pipelines.planning.estimate import estimate
 from pipelines.planning.machines import machine_named
 from pipelines.planning.measuring import worth_measuring
-from pipelines.planning.plan import plan_study, workloads_in
+from pipelines.planning.plan import workloads_in
+from pipelines.planning.planner import plan_study
 from pipelines.store.store import Store
 from pipelines.study.config import Execution, Study
 from pipelines.study.cost import CostContext, StageCost

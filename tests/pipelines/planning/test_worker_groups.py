@@ -16,7 +16,7 @@ from calm_bench.worker_memory import divided_memory, rows_at_once
 from pipelines.planning.estimate import Estimate, estimate
 from pipelines.planning.forecast import SpeedCache, default_machines
 from pipelines.planning.machines import machine_named
-from pipelines.planning.plan import plan_study
+from pipelines.planning.planner import plan_study
 from pipelines.report.estimate_table import machine_lines
 from pipelines.store.store import Store
 from pipelines.study.config import Execution, Study

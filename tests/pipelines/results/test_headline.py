@@ -15,7 +15,7 @@ from numpy.random import Generator
 
 from evals.replicates import leave_groups_out
 from evals.stats import cluster_sums
-from pipelines.planning.plan import plan_study
+from pipelines.planning.planner import plan_study
 from pipelines.results.entry import Entry
 from pipelines.results.headline import headline, headlines
 from pipelines.results.trajectories import Point, Trajectory

@@ -13,7 +13,7 @@ import pytest
 
 from pipelines.execution.events import Event, StageStarted, TrialFinished
 from pipelines.execution.local_executor import LocalExecutor
-from pipelines.planning.plan import plan_study
+from pipelines.planning.planner import plan_study
 from pipelines.report.leaderboard_files import write_leaderboard
 from pipelines.results.entry import entry_from
 from pipelines.results.leaderboard import Leaderboard
