@@ -11,7 +11,7 @@ from tests.gpu.paper_sizes import TRAININGS, as_on_a_gpu, experiment, held, plan
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Mismatch dtype")]
 
 WITHIN = 0.10
-SIZES = [("paper-s", 16), ("paper-m", 4), ("paper-l", 2)]
+SIZES = [("paper-s", 16), ("paper-m", 4), pytest.param("paper-l", 2, marks=pytest.mark.long)]
 """Presets, with sequences at once."""
 
 

@@ -37,7 +37,10 @@ def in_ascii(folder: Path, *arguments: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("where", [("--local",), ()], ids=["in this process", "on Ray"])
+@pytest.mark.parametrize(
+    "where",
+    [pytest.param(("--local",), id="in this process"), pytest.param((), id="on Ray", marks=pytest.mark.long)],
+)
 def test_store_and_corpus_keep_their_names(tmp_path: Path, where: tuple[str, ...]) -> None:
     (tmp_path / CORPUS).mkdir()
     for number in range(60):

@@ -57,7 +57,7 @@ def said(folder: Path, store: str) -> str:
     return str(json.loads(record.read_text())["view"]["said"])
 
 
-@pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii"}, LOCALE])
+@pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii"}, pytest.param(LOCALE, marks=pytest.mark.long)])
 def test_a_study_ends_on_a_screen_without_the_letters(
     folder: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -125,7 +125,9 @@ def commands(folder: Path) -> list[list[str]]:
     ]
 
 
-@pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii"}, LOCALE | PLAIN_TERM])
+@pytest.mark.parametrize(
+    "environment", [pytest.param({"PYTHONIOENCODING": "ascii"}, marks=pytest.mark.long), LOCALE | PLAIN_TERM]
+)
 def test_commands_show_what_the_screen_can_bear(folder: Path, environment: dict[str, str]) -> None:
     for command in commands(folder):
         done = run(folder, *command, env=environment)

@@ -159,7 +159,7 @@ def run_at_once(stage: Stage, inputs: Mapping[str, Path], folder: Path, context:
     return {"value": 1}
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_stage_that_fits_nowhere_says_so_while_it_waits_for_a_node(
     cluster: Any, tmp_path: Path, recorder: Any, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:

@@ -20,8 +20,10 @@ def _weights(store: Store) -> dict[str, str]:
     return {path.parts[-3]: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_ray_and_local_give_the_same_bits(tmp_path: Path, tiny_study: Callable[..., Study]) -> None:
+    """In the suite: tests/faults compares the weights of studies on Ray with those of this process alone."""
     study = tiny_study()
     stores = Store(tmp_path / "local"), Store(tmp_path / "ray")
     executors: tuple[Executor, ...] = LocalExecutor(stores[0]), RayExecutor(stores[1], Execution())

@@ -81,8 +81,11 @@ def expected(graph: StageGraph, tmp_path_factory: pytest.TempPathFactory) -> dic
     return found
 
 
-# One worker: also on a cluster of one CPU, below.
-@pytest.mark.parametrize(("workers", "cpus"), [pytest.param(1, 1.0, marks=pytest.mark.long), (2, 1.0), (4, 0.5)])
+# One worker: also on a cluster of one CPU, below. Two: also those of which one is lost.
+@pytest.mark.parametrize(
+    ("workers", "cpus"),
+    [pytest.param(1, 1.0, marks=pytest.mark.long), pytest.param(2, 1.0, marks=pytest.mark.long), (4, 0.5)],
+)
 def test_any_number_of_workers_makes_the_same_bits(
     tmp_path: Path, graph: StageGraph, expected: dict[str, str], workers: int, cpus: float
 ) -> None:
