@@ -6,6 +6,7 @@ it imported, and its results would stand for what is written now.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -35,20 +36,37 @@ def check_loaded(files: Iterable[Path]) -> None:
     Raises:
         ChangedCode: one is not; names it.
     """
-    for file in files:
-        for name, module in _modules_of(file):
-            if _has_changed(file, name, module):
-                raise ChangedCode(
-                    f"{file} has changed since this process imported it, and what would run is what it was: begin anew "
-                    "(in a notebook restart the kernel)"
-                )
+    for file, name, module in _modules_of(files):
+        if _has_changed(file, name, module):
+            raise ChangedCode(
+                f"{file} has changed since this process imported it, and what would run is what it was: begin anew "
+                "(in a notebook restart the kernel)"
+            )
 
 
-def _modules_of(file: Path) -> Iterator[tuple[str, ModuleType]]:
+def _modules_of(files: Iterable[Path]) -> Iterator[tuple[Path, str, ModuleType]]:
+    """Those of ``files`` that are imported, each with the name and the module.
+
+    Thousands of modules are loaded, and most packages' files are called alike: one look at each, at what the system
+    has there and not at its path, costs milliseconds.
+    """
+    wanted: dict[tuple[int, int] | None, Path] = {_place(str(file)): file for file in files}
+    wanted.pop(None, None)
+    names = {file.name for file in wanted.values()}
     for name, module in list(sys.modules.items()):
         loaded = getattr(module, "__file__", None)
-        if isinstance(loaded, str) and loaded.endswith(file.name) and Path(loaded).resolve() == file:
-            yield name, module
+        if isinstance(loaded, str) and os.path.basename(loaded) in names:
+            file = wanted.get(_place(loaded))
+            if file is not None:
+                yield file, name, module
+
+
+def _place(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _has_changed(file: Path, name: str, module: ModuleType) -> bool:
