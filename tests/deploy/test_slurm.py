@@ -124,6 +124,7 @@ def test_a_time_limit_costs_nothing_and_the_job_is_queued_again(
     assert left_behind(scheduler.store) == []
 
 
+@pytest.mark.long  # a time limit is in the suite
 def test_a_preempted_job_goes_on_with_the_same_bits(tmp_path: Path, undisturbed: Outcome) -> None:
     scheduler = Scheduler(tmp_path, "one-node.sh", "--local")
     job = scheduler.begin()

@@ -130,7 +130,8 @@ def test_a_disk_that_is_full_at_a_checkpoint(study: Study, store: Store, undistu
     assert finish(study, store) == undisturbed
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+# Ctrl-C: in the suite on Ray.
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGKILL])
 def test_a_driver_that_is_told_to_stop_or_killed(
     number: signal.Signals, study: Study, store: Store, command: Command, undisturbed: Outcome
 ) -> None:

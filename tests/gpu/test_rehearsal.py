@@ -18,6 +18,7 @@ def rehearsed(folder: Path, root: Path, *more: str) -> tuple[int, dict[str, Any]
     return done.returncode, json.loads((folder / "gpu.json").read_text())["sections"], (folder / "gpu.md").read_text()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_sections_are_rehearsed_one_by_one(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     code, found, text = rehearsed(tmp_path, pytestconfig.rootpath, "--only", "machine,validation,checkpoints")

@@ -180,6 +180,7 @@ def test_lost_workers_cost_their_parts_alone(tmp_path: Path, graph: StageGraph, 
     assert written(store, graph) == expected
 
 
+@pytest.mark.long  # lost workers are in the suite
 def test_a_lost_node_costs_its_parts_alone(
     tmp_path: Path, graph: StageGraph, expected: dict[str, str], idle_head: Any
 ) -> None:
