@@ -14,13 +14,16 @@ from calm_bench.proxies import settle_proxies
 
 
 @pytest.fixture
-def surroundings(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+def surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Without proxies, and put back at the end."""
+    # urllib keeps the proxies that it found at its first request, for all later ones of the process.
+    urllib.request.install_opener(None)  # type: ignore[arg-type]
     for name in [*os.environ, "no_proxy", "NO_PROXY"]:
         if name.lower().endswith("_proxy"):
             monkeypatch.setenv(name, "")
             monkeypatch.delenv(name)
-    return monkeypatch
+    yield monkeypatch
+    urllib.request.install_opener(None)  # type: ignore[arg-type]
 
 
 @pytest.fixture
