@@ -107,11 +107,11 @@ def test_packages_called_as_ours_come_first_from_nowhere(
         (tmp_path / name).mkdir()
     (tmp_path / "theirs" / "evals").mkdir()
     (tmp_path / "theirs" / "evals" / "__init__.py").write_text(HOSTILE)
-    root = tmp_path / "site-packages" if installed else ROOT
+    root = tmp_path / ("site-packages" if installed else "checkout")
     monkeypatch.setattr(ray_environment, "ROOT", root)
     mine, theirs = str(tmp_path / "mine"), str(tmp_path / "theirs")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([theirs, mine]))
     found = variables_for(Execution())["PYTHONPATH"].split(os.pathsep)
-    assert found == ([mine] if installed else [str(ROOT), mine])
+    assert found == ([mine] if installed else [str(root), mine])
     monkeypatch.setattr(sys, "path", [theirs, *sys.path])
     assert theirs in DriverCode.here().late
