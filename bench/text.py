@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from bench.measure import machine
 from calm_bench.config import Corpus, Experiment, Tokens
@@ -81,11 +82,11 @@ def save_tokenizer(folder: Path, texts: list[str]) -> None:
     backend.save_pretrained(str(folder / "hugging-face"))
 
 
-def seconds(work: Callable[[], object]) -> tuple[float, float]:
-    """Wall time and CPU time, that of processes which have ended included."""
+def measure(work: Callable[[], object]) -> tuple[float, float, object]:
+    """Wall time, CPU time, that of processes which have ended included, and what ``work`` returns."""
     began, cpu = time.perf_counter(), _cpu()
-    work()
-    return time.perf_counter() - began, _cpu() - cpu
+    returned = work()
+    return time.perf_counter() - began, _cpu() - cpu, returned
 
 
 def _cpu() -> float:
@@ -146,20 +147,32 @@ def datasets_map(source: Path, folder: Path, cache: Path) -> None:
     )
 
 
-def on_ray(source: Path, tokens: Tokens, folder: Path, workers: int) -> None:
-    """The two stages as a study runs them, Ray's start left out."""
+def on_ray(source: Path, tokens: Tokens, folder: Path, workers: int) -> float:
+    """The two stages as a study runs them, the start of Ray and of the workers included.
+
+    Returns:
+        MB/s of the tokens without that start: from when as many parts were done as there are workers, to the last.
+    """
     from pipelines.execution.ray_executor import RayExecutor
+    from pipelines.store.metrics_log import read_lines
     from pipelines.store.store import Store
     from pipelines.study.config import Execution
     from pipelines.study.graph import stages_for
 
     graph = stages_for(Experiment(corpus=Corpus(source=str(source)), tokens=tokens))
-    executor = RayExecutor(Store(_empty(folder)), Execution(max_parallel=workers))
+    store = Store(_empty(folder))
+    executor = RayExecutor(store, Execution(max_parallel=workers))
     try:
         for kind in ("corpus", "tokens"):
             executor.submit(graph[kind]).result()
     finally:
         executor.close()
+    done = [
+        (line.time, line.metrics["mb_per_second"] * line.time)
+        for line in read_lines("tokens", store.folder(graph["tokens"]))
+    ]
+    (began, before), (ended, all_of_it) = done[workers - 1], done[-1]
+    return (all_of_it - before) / (ended - began)
 
 
 def _empty(folder: Path) -> Path:
@@ -176,20 +189,20 @@ def print_speeds(
     write_corpus(Corpus(source=str(folder / "text.jsonl")), folder / "corpus")
     # Imports are no part of any row.
     build_tokenizer(Tokens(tokenizer=str(folder / "hugging-face")), []).encode_documents(texts[:1])
-    measured: dict[str, list[tuple[float, float]]] = {}
+    measured: dict[str, list[tuple[float, float, Any]]] = {}
     for _ in range(rounds):
         for name, work in rows(folder / "text.jsonl", folder, folder / "hugging-face", workers):
             if not any(text in name for text in only):
                 continue
-            measured.setdefault(name, []).append(seconds(work))
+            measured.setdefault(name, []).append(measure(work))
             print(f"{name}: {measured[name][-1]}", file=sys.stderr, flush=True)
     print(f"{size:.0f} MB, {rounds} rounds; {machine()}")
-    print("| | MB/s | MB per CPU second | cores |\n|---|---|---|---|")
+    print("| | MB/s | MB per CPU second | cores | tokens, MB/s once started |\n|---|---|---|---|---|")
     for name, found in measured.items():
-        wall, cpu = (statistics.median(column) for column in zip(*found, strict=True))
+        wall, cpu = (statistics.median(column) for column in list(zip(*found, strict=True))[:2])
         # Ray's workers are no children of this process.
-        by_cpu = "" if "Ray" in name else f"{size / cpu:.2f} | {cpu / wall:.2f}"
-        print(f"| {name} | {size / wall:.2f} | {by_cpu or ' | '} |")
+        on_ray = " | ".join(["", "", f"{statistics.median(rate for *_, rate in found):.2f}"]) if "Ray" in name else ""
+        print(f"| {name} | {size / wall:.2f} | {on_ray or f'{size / cpu:.2f} | {cpu / wall:.2f} | '} |")
 
 
 def print_memory(folder: Path, texts: list[str], megabytes: float, tokenizer: str, quality: str | None) -> None:
