@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from calm_bench.corpora.base import CorpusError
+
 COMPRESSIONS = (".gz", ".zst", ".xz", ".bz2")
+ARROW_ROWS = 64
+"""Of a mapped file, read between two looks at whether it is whole."""
 
 
 class InputFile(Protocol):
@@ -118,6 +123,27 @@ class LocalFile:
 
         opened: AbstractContextManager[Any] = pa.memory_map(str(self.path)) if mapped else pa.OSFile(str(self.path))
         return opened
+
+
+def while_whole(file: InputFile, size: int, batches: Iterator[Any]) -> Iterator[Any]:
+    """The rows of record batches, some at a time, each looked at only while the file still has its ``size``.
+
+    Of a mapped file that was cut, what is gone ends the process by a signal, without a word.
+
+    Raises:
+        CorpusError: it became shorter.
+    """
+
+    def check() -> None:
+        if file.size < size:
+            raise CorpusError(f"{file} became shorter while it was read: bring the whole file back, and run again")
+
+    check()
+    for batch in batches:
+        for begin in range(0, batch.num_rows, ARROW_ROWS):
+            check()
+            yield batch.slice(begin, ARROW_ROWS)
+        check()
 
 
 def kind_of(name: str | Path) -> str:

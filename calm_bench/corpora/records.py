@@ -14,7 +14,7 @@ from calm_bench.config import NO_FILTERS, Quality
 from calm_bench.corpora.base import CorpusError, Document, Skipped
 from calm_bench.corpora.compressed import open_text
 from calm_bench.corpora.csv_rows import Row, csv_rows
-from calm_bench.corpora.input_file import InputFile
+from calm_bench.corpora.input_file import InputFile, while_whole
 from calm_bench.corpora.json_values import BrokenJSONError, TooLong, json_values
 from calm_bench.registry import did_you_mean
 
@@ -178,10 +178,11 @@ class Records:
                 counted from the first of them.
 
         Raises:
-            CorpusError: it is no Arrow file.
+            CorpusError: it is no Arrow file, or became shorter meanwhile.
         """
         import pyarrow as pa
 
+        size = file.size
         try:
             with file.open_arrow() as mapped:
                 if mapped.read(len(ARROW_FILE)) == ARROW_FILE:
@@ -196,7 +197,8 @@ class Records:
                     self._lacking(opened.schema.names, f"{name}:1", sum(batch.num_rows for batch in batches))
                     return
                 columns = [column for column in self._columns if column in opened.schema.names]
-                yield from self._values((batch.select(columns) for batch in batches), name)
+                pieces = while_whole(file, size, batches)
+                yield from self._values((piece.select(columns) for piece in pieces), name)
         except (pa.ArrowException, OSError) as error:
             raise CorpusError(f"{file} is not a readable Arrow file: {error}") from error
 

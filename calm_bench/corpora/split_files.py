@@ -139,12 +139,16 @@ def read_batches(path: Path, start: int = 0, stop: int | None = None) -> Iterato
     """The column ``text`` of the record batches from ``start`` to before ``stop``, mapped; one in memory at a time.
 
     Raises:
-        CorpusError: the file is missing or no Arrow file.
+        CorpusError: the file is missing or no Arrow file, or became shorter meanwhile.
     """
     try:
+        size = path.stat().st_size
         with pa.memory_map(str(path)) as mapped:
             reader = pa.ipc.open_file(mapped)
             for index in range(reader.num_record_batches)[start:stop]:
+                # What a mapped file has lost ends the process by a signal, without a word.
+                if path.stat().st_size < size:
+                    raise OSError("it became shorter while it was read")
                 yield reader.get_batch(index).column("text")
     except (OSError, pa.ArrowException, KeyError) as error:
         raise _unreadable(path, error) from error

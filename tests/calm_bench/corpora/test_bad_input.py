@@ -217,6 +217,40 @@ def test_rows_of_columns_are_left_out_unread(tmp_path: Path, kind: str) -> None:
     assert peak < 3_000_000
 
 
+CUT_MEANWHILE = """
+import os, sys
+from pathlib import Path
+from calm_bench.config import Corpus
+from calm_bench.corpora.base import CorpusError, Skipped
+from calm_bench.corpora.local import SOURCE
+from calm_bench.corpora.split_files import read_batches
+
+path = Path(sys.argv[1])
+split = sys.argv[2] == "split"
+read = read_batches(path) if split else SOURCE.documents(Corpus(source=str(path)), Skipped())
+next(read)
+os.truncate(path, path.stat().st_size // 2)
+try:
+    for one in read:
+        str(one)
+except CorpusError as error:
+    sys.exit(f"refused: {error}")
+"""
+
+
+@pytest.mark.parametrize("layout", ["file", "stream", "split"])
+def test_an_arrow_file_that_is_cut_while_it_is_read_is_refused_by_name(tmp_path: Path, layout: str) -> None:
+    """Such a file is mapped: what is gone would end the process by SIGBUS."""
+    path = tmp_path / "a.arrow"
+    table = pa.table({"text": [f"{number} " + "y" * 100 for number in range(30_000)]})
+    with (pa.ipc.new_stream if layout == "stream" else pa.ipc.new_file)(str(path), table.schema) as out:
+        out.write_table(table, max_chunksize=None if layout == "file" else 3000)
+    ended = subprocess.run([sys.executable, "-c", CUT_MEANWHILE, str(path), layout], capture_output=True, text=True)
+    assert f"{path} " in ended.stderr
+    assert "became shorter while it was read" in ended.stderr
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1), ended.stderr
+
+
 def test_long_rows_of_parquet_are_held_a_few_at_a_time(tmp_path: Path) -> None:
     texts = [f"{number} " + "y" * 1_000_000 for number in range(60)]
     pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", compression="none", use_dictionary=False)
