@@ -17,6 +17,7 @@ from typing import Any
 
 from calm_bench.errors import UsageError
 from calm_bench.fingerprint import content_digest
+from calm_bench.loaded_constants import constants_differ, differs_from_bytecode
 
 _LM_EVALS_TIME = "__mtime__"
 """Of modules that lm-eval imports for task files: the time of change at which it did; at another it imports anew."""
@@ -86,17 +87,23 @@ def _has_changed(file: Path, name: str, module: ModuleType) -> bool:
 
 
 def _differs(module: ModuleType, file: Path) -> bool:
-    """Whether a function of ``module`` is another than the one that ``file`` holds now; constants do not show, nor does
-    anything where another importer than Python's own may have rewritten what it read, as pytest's does."""
+    """Whether ``module`` is other than what ``file`` holds now, as far as it shows: a function, a constant, or the
+    bytecode that was kept. Nothing does where another importer than Python's own may have rewritten what it read, as
+    pytest's does."""
     if type(getattr(module, "__loader__", None)) is not SourceFileLoader:
         return False
+    source = file.read_bytes()
     try:
-        written = {code.co_qualname: code for code in _codes(compile(file.read_bytes(), str(file), "exec", 0, True))}
+        whole = compile(source, str(file), "exec", 0, True)
     except (SyntaxError, ValueError):
         return True
-    own = (function.__code__ for function in _functions(module))
-    own = (code for code in own if Path(code.co_filename).resolve() == file)
-    return any(written.get(code.co_qualname) != code for code in own)
+    written = {code.co_qualname: code for code in _codes(whole)}
+    own = [function for function in _functions(module) if Path(function.__code__.co_filename).resolve() == file]
+    return (
+        any(written.get(function.__code__.co_qualname) != function.__code__ for function in own)
+        or constants_differ(module, source, own)
+        or differs_from_bytecode(module, whole)
+    )
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:

@@ -67,6 +67,94 @@ def test_whatever_was_edited(folder: Path, before: str, after: str) -> None:
         check_loaded([file])
 
 
+CONSTANTS = """\
+from enum import Enum
+
+SCALE = 1
+RATES: tuple[float, ...] = (0.5, 1.0)
+SIZES = [1, 2]
+HALF = SCALE / 2
+count = 0
+
+
+class Colour(Enum):
+    RED = 1
+
+
+class Head:
+    width = 3
+    made = 0
+
+    def __init__(self, depth=4, *, alpha=1.0):
+        self.width = depth
+        Head.made += 1
+
+
+def step():
+    global count
+    count += 1
+"""
+
+
+EDITS = [
+    ("SCALE = 1", "SCALE = 2"),
+    ("SCALE = 1", "SCALE = 1.0"),
+    ("SCALE = 1\n", "SCALE = 1\nMORE = 'x'\n"),
+    ("(0.5, 1.0)", "(0.5, 2.0)"),
+    ("width = 3", "width = 8"),
+    ("depth=4", "depth=5"),
+    ("alpha=1.0", "alpha=1.5"),
+]
+ONLY_IN_BYTECODE = [("[1, 2]", "[1, 2, 3]"), ("SCALE / 2", "SCALE / 3")]
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "keeps_bytecode"),
+    [(*edit, keeps) for edit in EDITS for keeps in (True, False)] + [(*edit, True) for edit in ONLY_IN_BYTECODE],
+)
+def test_an_edit_of_a_constant_before_anybody_asked(
+    folder: Path, was: str, now: str, keeps_bytecode: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", not keeps_bytecode)
+    file = folder / "loaded_constants.py"
+    file.write_text(CONSTANTS)
+    importlib.invalidate_caches()
+    importlib.import_module("loaded_constants")
+    file.write_text(CONSTANTS.replace(was, now))
+    with pytest.raises(ChangedCode, match=r"loaded_constants\.py has changed"):
+        check_loaded([file])
+
+
+@pytest.mark.parametrize("keeps_bytecode", [True, False])
+def test_what_code_itself_changes_is_no_edit(
+    folder: Path, keeps_bytecode: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", not keeps_bytecode)
+    (folder / "loaded_constants.py").write_text(CONSTANTS)
+    importlib.invalidate_caches()
+    module = importlib.import_module("loaded_constants")
+    module.step()
+    module.SIZES.append(3)
+    module.Head()
+    check_loaded([folder / "loaded_constants.py"])
+
+
+def test_bytecode_that_could_not_be_kept_tells_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be of another process, older than what this one has imported."""
+    file = folder / "loaded_constants.py"
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file.write_text("SIZES = [1, 2]\n")
+    importlib.import_module("loaded_constants")
+    del sys.modules["loaded_constants"]
+    file.write_text("SIZES = [1, 2, 3]\n")
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    importlib.import_module("loaded_constants")
+    check_loaded([file])
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    check_loaded([file])
+
+
 def test_what_was_imported_again_is_what_it_is(folder: Path) -> None:
     module = import_own("loaded_constants")
     (folder / "loaded_constants.py").write_text("SCALE = 20\n")
