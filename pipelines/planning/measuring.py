@@ -20,6 +20,7 @@ from calm_bench.config import Experiment
 from calm_bench.errors import RunError
 from calm_bench.freed_memory import keep_freed_memory
 from calm_bench.trusted_code import targets_in, trust_code
+from pipelines.common.with_parent import end_with_parent
 from pipelines.execution.environment import SAFE_PATH, environment
 from pipelines.planning.calibration import ALONE, Calibration, Measured
 from pipelines.planning.machines import Machine
@@ -131,6 +132,7 @@ def _answer(connection: Connection) -> Any:
 def _work(connection: Connection, barrier: Barrier, requests: list[Request], number: int, device: str) -> None:
     """In a process of its own: import, then measure request after request with the others, then alone."""
     os.environ.update(THREADS)
+    end_with_parent()
     try:
         begun, begun_cpu = time.perf_counter(), time.process_time()
         import torch

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from calm_bench.atomic import write_bytes
 from pipelines.common.canvas import PALETTE
+from pipelines.common.with_parent import end_with_parent
 from pipelines.execution.environment import SAFE_PATH, environment
 from pipelines.report.data import FORMAT, VERSION, Report
 from pipelines.store.trial_record import TRIALS_FILE
@@ -62,7 +63,9 @@ def write_run_report(store: Store, folder: Path, notify: Callable[[str], None]) 
             return write_report(store, [folder], folder / REPORT)
         with (
             environment(SAFE_PATH),
-            ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process,
+            ProcessPoolExecutor(
+                1, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent
+            ) as process,
         ):
             return process.submit(write_report, store, [folder], folder / REPORT).result()
     except Exception as error:

@@ -21,6 +21,8 @@ LOOPBACK = "127.0.0.1"
 START_S = 180.0
 """Longest wait for a server; it has a dozen seconds of imports, on a busy machine many more."""
 _STOP_S = 10.0
+TIED = Path(__file__).with_name("tied.py")
+"""Runs a module as ``python -m`` does."""
 
 
 def free_port(preferred: int) -> int:
@@ -66,11 +68,13 @@ class MlflowServer:
         environment.pop("MLFLOW_TRACKING_URI", None)
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", LOOPBACK, "--port", str(port)),
+                *(sys.executable, str(TIED), "mlflow", "server"),
+                *("--workers", "1", "--host", LOOPBACK, "--port", str(port)),
                 *("--artifacts-destination", str(artifacts)),
             ],
             env=environment,
-            stdin=subprocess.DEVNULL,
+            # It ends with this pipe, whatever becomes of this process.
+            stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=self._log,
             # A group of its own: Ctrl-C reaches us alone, and we end all of it.
@@ -113,6 +117,8 @@ class MlflowServer:
             except subprocess.TimeoutExpired:
                 continue
         self._process.wait()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
         self._log.close()
 
     def __enter__(self) -> Self:
