@@ -33,6 +33,8 @@ class StudyNeeds:
     """Stages of all its trials."""
     to_do: frozenset[str]
     """Stages of its open trials: what is started of these will be continued."""
+    ended_with: frozenset[str] = frozenset()
+    """Stages of its complete trials, all of which were finished once."""
 
     @property
     def is_finished(self) -> bool:
@@ -78,9 +80,33 @@ def studies_in(store: Store) -> list[StudyNeeds]:
             continue
         except RecordError as error:
             raise StoreError(f"what the study in {folder} needs is not known: {error}") from error
-        stages, to_do = refs_of(trials), refs_of(trial for trial in trials if trial.state == "open")
-        found.append(StudyNeeds(StudyRef.of(folder).name, folder, _names(stages), _names(to_do)))
+        to_do, ended_with = (
+            _names(refs_of(trial for trial in trials if trial.state == state)) for state in ("open", "complete")
+        )
+        found.append(StudyNeeds(StudyRef.of(folder).name, folder, _names(refs_of(trials)), to_do, ended_with))
     return found
+
+
+@dataclass(frozen=True)
+class MissingStages:
+    """Stages that trials of a study have ended with, as its record says, and that are not in the store."""
+
+    study: str
+    folder: Path
+    """Of the study: its ``study.yaml`` is what makes them again."""
+    names: tuple[str, ...]
+    """``kind-identity``, sorted."""
+
+
+def missing_stages(store: Store) -> list[MissingStages]:
+    """What complete trials need and the store lacks, by study; trials that failed or are open need not have all.
+
+    Raises:
+        StoreError: what a study needs cannot be read.
+    """
+    there = {found.name for found in store.finished()}
+    needs = ((study, tuple(sorted(study.ended_with - there))) for study in studies_in(store))
+    return [MissingStages(study.name, study.folder, names) for study, names in needs if names]
 
 
 def stored_stages(store: Store) -> list[StoredStage]:

@@ -192,6 +192,18 @@ def test_what_verify_says_to_remove(finished: Path, folder: Path) -> None:
     assert call("store", "verify", "--store", "runs") is None
 
 
+def test_the_command_that_verify_gives_for_stages_that_are_gone(finished: Path, folder: Path) -> None:
+    for kind in ("tokens", "language_model"):
+        shutil.rmtree(stage_of(folder, kind))
+    done = CliRunner().invoke(app, ["store", "verify", "--store", "runs"], env={"COLUMNS": "400"})
+    assert done.exit_code == 1
+    assert "has ended with 2 stages that are not there: language_model-" in done.output
+    (command,) = re.findall(r"calm-bench (run \S+ --store \S+) makes them again", done.output)
+    assert call(*command.split()) is None
+    assert outcome(folder) == outcome(finished)
+    assert call("store", "verify", "--store", "runs") is None
+
+
 @pytest.mark.parametrize("kind", ["tokens", "corpus"])
 def test_text_that_is_damaged_is_made_anew_for_a_score(finished: Path, folder: Path, kind: str) -> None:
     asked = ("eval", "token", "--store", "runs", "--no-track", "--protocols", "matched,words")

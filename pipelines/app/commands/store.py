@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipelines.app.commands.options import AsJson, StorePath, console, print_json, say
+from pipelines.common.numbers import printable
 
 if TYPE_CHECKING:
     from pipelines.store.inventory import StoredStage
     from pipelines.store.store import Store
+
+MOST_NAMED = 5
+"""Missing stages of a study that are listed; --json lists all."""
 
 app = typer.Typer(
     name="store",
@@ -41,8 +47,11 @@ def ls(store: StorePath = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def verify(store: StorePath = None, as_json: AsJson = False) -> None:
-    """Read every finished stage and compare it with the hashes that were recorded when it was published."""
-    from pipelines.store.inventory import stored_stages
+    """Read every finished stage and compare it with the hashes that were recorded when it was published.
+
+    Exit code 1 where one is damaged, or where a study has ended with a stage that is not there.
+    """
+    from pipelines.store.inventory import missing_stages, stored_stages
 
     opened = _open(store)
     damaged: list[tuple[StoredStage, list[str]]] = []
@@ -58,12 +67,14 @@ def verify(store: StorePath = None, as_json: AsJson = False) -> None:
             damaged.append((stage, problems))
         else:
             intact += 1
+    missing = missing_stages(opened)
     if as_json:
         print_json(
             {
                 "intact": intact,
                 "damaged": [{"folder": str(stage.folder), "damage": problems} for stage, problems in damaged],
                 "without_hashes": [str(stage.folder) for stage in unrecorded],
+                "missing": [{"study": one.folder.name, "stages": list(one.names)} for one in missing],
             }
         )
     else:
@@ -76,7 +87,12 @@ def verify(store: StorePath = None, as_json: AsJson = False) -> None:
             users = ", ".join(stage.studies)
             again = f"; calm-bench run makes it again ({users})" if users else ""
             say(screen, f"    remove {stage.folder}{again}")
-    if damaged:
+        for one in missing:
+            are = "a stage that is" if len(one.names) == 1 else f"{len(one.names)} stages that are"
+            named = ", ".join(one.names[:MOST_NAMED]) + (", ..." if len(one.names) > MOST_NAMED else "")
+            say(screen, f"{printable(one.study)} has ended with {are} not there: {named}", style="red")
+            say(screen, f"    {_again(one.folder, opened)}")
+    if damaged or missing:
         raise typer.Exit(1)
 
 
@@ -109,6 +125,16 @@ def gc(
         say(screen, f"{opened.uri}: removed {size(total)}")
     else:
         say(screen, f"{opened.uri}: {size(total)} could go; nothing was removed, --delete does it")
+
+
+def _again(study: Path, store: Store) -> str:
+    """The command that makes the missing stages of the study in the folder ``study``."""
+    from pipelines.store.study_record import STUDY_FILE
+
+    if not (study / STUDY_FILE).is_file():
+        return f"bring them from where the study was run: {study} has no {STUDY_FILE}"
+    file, where = shlex.quote(str(study / STUDY_FILE)), shlex.quote(str(store.uri))
+    return f"calm-bench run {file} --store {where} makes them again"
 
 
 def _open(where: str | None) -> Store:

@@ -210,6 +210,26 @@ def test_the_commands(store: Store, toy: Toy) -> None:
     assert "1 were published without hashes" in call("verify")
 
 
+def test_stages_that_a_study_has_ended_with_and_that_are_gone_are_told_with_the_command(store: Store, toy: Toy) -> None:
+    def verified(*arguments: str) -> tuple[int, str]:
+        done = CliRunner().invoke(app, ["store", "verify", "--store", str(store.root), *arguments])
+        return done.exit_code, done.output
+
+    there, gone, failed, paused = (toy("draw", seed=seed) for seed in range(4))
+    _publish(store, there)
+    _study(store, "whole", complete=[there], failed=[failed], open=[paused])
+    assert verified()[0] == 0, "what a trial has not ended with need not be there"
+    _study(store, "study", complete=[there, gone])
+    (folder,) = (store.root / "studies").glob("study-*")
+    code, told = verified()
+    assert code == 1
+    assert f"study has ended with a stage that is not there: {gone.name}" in told
+    assert f"{folder} has no study.yaml" in told
+    (folder / "study.yaml").write_text("name: study\n")
+    assert f"calm-bench run {folder}/study.yaml --store {store.root} makes them again" in verified()[1]
+    assert json.loads(verified("--json")[1])["missing"] == [{"study": folder.name, "stages": [gone.name]}]
+
+
 def test_sizes_and_ages() -> None:
     assert [size(count) for count in (0, 999, 1000, 12345, 999_499, 999_700, 2.5e9)] == [
         "0 B", "999 B", "1 kB", "12.3 kB", "999 kB", "1 MB", "2.5 GB"
