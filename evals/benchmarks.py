@@ -211,13 +211,16 @@ def _hash(lm: LM, name: str, results: Mapping[str, Any], samples: Sequence[Mappi
 
     documents = sorted(sample[part] for sample in samples for part in ("doc_hash", "prompt_hash", "target_hash"))
     protocol = (results["configs"].get(name, {}).get("metadata") or {}).get("protocol_hash")
-    return identity(
-        {
-            "task": name,
-            "version": results["versions"].get(name),
-            "shots": results["n-shot"].get(name),
-            "documents": documents,
-            "lm_eval": version("lm-eval"),
-            "protocol": protocol,
-        }
-    )
+    asked = {
+        "task": name,
+        "version": results["versions"].get(name),
+        "shots": results["n-shot"].get(name),
+        "documents": documents,
+        "lm_eval": version("lm-eval"),
+        "protocol": protocol,
+    }
+    bounded: set[str] = getattr(lm, "bounded", set())
+    if any(argument[0] in bounded for sample in samples for argument in sample["arguments"]):
+        # Of what is read whole, a longer length changes nothing.
+        asked["max_length"] = getattr(lm, "max_length", None)
+    return identity(asked)

@@ -182,6 +182,16 @@ class CalmBenchLM(LM):  # type: ignore[misc]
         return self.reader.shortened
 
     @property
+    def bounded(self) -> set[str]:
+        """Contexts and texts of which ``max_length`` decided what was read or written."""
+        return self.reader.bounded
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that are read at most, prompt and answer together."""
+        return self.settings.max_length
+
+    @property
     def _reading(self) -> dict[str, Any]:
         return {name: getattr(self.settings, name) for name in ("max_length", "alignment", "seed")}
 

@@ -78,6 +78,9 @@ class HarnessReader:
     def __init__(self, vocabulary: Vocabulary, chunk_size: int, settings: HarnessSettings) -> None:
         self.shortened: set[str] = set()
         """Contexts of which the beginning was not read."""
+        self.bounded: set[str] = set()
+        """These, contexts whose answers are shorter than they were asked for, and texts read in several windows: what
+        ``max_length`` decides."""
         self._vocabulary = vocabulary
         self._chunk_size = chunk_size
         self._settings = settings
@@ -90,13 +93,14 @@ class HarnessReader:
         least = min(wanted, max(size, self._room - int(self._room * PROMPT_SHARE)))
         kept = self._last(tokens, least)
         if len(kept) < len(tokens):
-            self.shortened.add(request.context)
+            self._shorten(request.context)
             self._say_once(
                 f"prompts longer than {self._room - least} tokens lose their beginning (max_length "
                 f"{self._settings.max_length}, of which the answer gets {least})"
             )
         room = min(wanted, max(size, self._room - len(kept)))
         if room < wanted:
+            self.bounded.add(request.context)
             self._say_once(
                 f"answers are shorter than the {wanted} tokens asked for (max_gen_toks) where the prompt leaves less "
                 f"of {self._room} (max_length)"
@@ -119,7 +123,7 @@ class HarnessReader:
         by_continuation = self._settings.alignment == "continuation"
         shortened = self._last(given, len(asked), by_continuation)
         if len(shortened) < len(given):
-            self.shortened.add(context)
+            self._shorten(context)
         given = shortened
         if by_continuation:
             given = given[len(given) % size :] if len(given) >= size else self._padding(size - len(given)) + given
@@ -133,6 +137,8 @@ class HarnessReader:
         tokens, size = self._vocabulary.encode(string), self._chunk_size
         length = max(size, self._room - size)
         padded = [*self._padding(size), *tokens]
+        if len(tokens) > length:
+            self.bounded.add(string)
         windows = []
         for begin in range(size, len(padded), length):
             end = min(begin + length, len(padded))
@@ -160,6 +166,10 @@ class HarnessReader:
             return tokens
         kept = tokens[-most if at_end else -(-excess // size) * size :]
         return kept if len(kept) >= size else tokens[-size:]
+
+    def _shorten(self, context: str) -> None:
+        self.shortened.add(context)
+        self.bounded.add(context)
 
     def _padding(self, count: int) -> list[int]:
         return [self._vocabulary.eos_id] * count

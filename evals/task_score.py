@@ -29,8 +29,9 @@ class TaskScore(Frozen):
     scorer: str
     """How choices were compared: ``exact`` is the likelihood."""
     protocol_hash: str
-    """Hash of the questions: task, version, documents and prompts. Equal hashes asked the same; how a model answered,
-    by its likelihood or by a scorer, is told by ``scorer`` and does not keep models apart."""
+    """Hash of the questions: task, version, documents and prompts, and the length that was read where some did not fit
+    into it. Equal hashes asked the same; how a model answered, by its likelihood or by a scorer, is told by ``scorer``
+    and does not keep models apart."""
     higher_is_better: bool | None = None
     num_truncated: Annotated[int, Field(ge=0, exclude_if=lambda count: count == 0)] = 0
     """Documents of which a prompt was longer than what is read, and lost its beginning."""

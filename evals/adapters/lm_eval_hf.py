@@ -32,6 +32,8 @@ class PromptFirstHFLM(HFLM):  # type: ignore[misc]
         super().__init__(*arguments, **settings)
         self.shortened: set[str] = set()
         """Contexts of which the beginning was not read."""
+        self.bounded: set[str] = set()
+        """These, contexts whose answers are shorter than they were asked for, and texts read in several windows."""
         self._has_said = False
 
     def generate_until(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[str]:
@@ -57,7 +59,15 @@ class PromptFirstHFLM(HFLM):  # type: ignore[misc]
             # The last token is predicted and not read.
             if length > self.max_length + 1:
                 self.shortened.add(context)
+                self.bounded.add(context)
         found: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm)
+        return found
+
+    def loglikelihood_rolling(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[float]:
+        """As ``hf``; notes the texts that are read in several windows."""
+        texts = (request.args[0] for request in requests)
+        self.bounded |= {text for text in texts if len(self.tok_encode(text)) > self.max_length}
+        found: list[float] = super().loglikelihood_rolling(requests, disable_tqdm)
         return found
 
     def _bounded(self, request: Instance) -> Instance:
@@ -69,8 +79,10 @@ class PromptFirstHFLM(HFLM):  # type: ignore[misc]
         room = min(wanted, max(least, self.max_length - length))
         if length > self.max_length - room:
             self.shortened.add(context)
+            self.bounded.add(context)
         if room == wanted:
             return request
+        self.bounded.add(context)
         if not self._has_said:
             self._has_said = True
             LOGGER.warning(

@@ -92,6 +92,23 @@ def test_hash_changes_with_the_questions_and_not_with_who_answers_how() -> None:
     assert len({same, hash_of(limit=3), hash_of(metadata=seeds)}) == 3
 
 
+@pytest.mark.parametrize("kind", ["multiple_choice", "generate_until", "loglikelihood_rolling"])
+def test_hash_tells_the_length_that_is_read_where_it_decides_something(kind: str, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"multiple_choice": {}}.get(kind, {"output_type": kind, "doc_to_choice": None})
+    if kind == "generate_until":
+        changes |= {"doc_to_target": "{{choices[0]}}", "generation_kwargs": {"max_gen_toks": 4, "until": ["."]}}
+        changes |= {"metric_list": [{"metric": "exact_match"}]}
+    if kind == "loglikelihood_rolling":
+        changes |= {"doc_to_text": "", "doc_to_target": "question", "metric_list": [{"metric": "bits_per_byte"}]}
+    rows = [{**row, "question": f"{row['question']:x<60}"} for row in ROWS[:2]]
+    task = str(write_task(tmp_path, rows=rows, **changes))
+    cut, shorter, whole, longer = (
+        run_tasks(harness("token", max_length=length), [task])[0] for length in (32, 24, 128, 256)
+    )
+    assert len({cut.protocol_hash, shorter.protocol_hash, whole.protocol_hash}) == 3
+    assert longer == whole, "what is read whole is the same question at any length"
+
+
 def test_errors_over_documents() -> None:
     values = [0.0, 1.0, 1.0, 1.0]
     assert mean_error(values) == pytest.approx(np.std(values, ddof=1) / 2)

@@ -70,3 +70,14 @@ def test_contexts_that_lose_their_beginning_are_counted(folder: Path) -> None:
     assert value == pytest.approx(expected, abs=1e-4)
     with pytest.raises(EvaluationError, match="continuation of 100 tokens cannot be scored within 16 tokens"):
         lm.loglikelihood(asked("loglikelihood", ("the", "w" * 100)))
+
+
+def test_what_the_length_decides_is_noted(folder: Path) -> None:
+    lm, long = opened(folder, max_length=16), "the quick brown fox jumps over the lazy dog"
+    lm.loglikelihood(asked("loglikelihood", ("the", " fox")))
+    lm.loglikelihood_rolling(asked("loglikelihood_rolling", ("the fox",)))
+    assert lm.bounded == set()
+    lm.generate_until(asked("generate_until", ("a fox", {"max_gen_toks": 99})))
+    lm.loglikelihood(asked("loglikelihood", (long, " and")))
+    lm.loglikelihood_rolling(asked("loglikelihood_rolling", (f"{long}.",)))
+    assert lm.bounded == {"a fox", long, f"{long}."}
