@@ -70,5 +70,21 @@ def start_from(model: ChunkLanguageModel, folder: str | Path) -> None:
     model.load_state_dict(weights)
 
 
+def is_built_on(folder: str | Path, autoencoder: str | Path) -> bool:
+    """Whether the model in ``folder`` was trained on the autoencoder of the folder ``autoencoder``: it has the same
+    weights inside, or none of its own. Of a model without a place for one it is so too.
+
+    Raises:
+        WeightsError: a folder cannot be read, or names a custom class that is not trusted.
+        ConfigurationError: ``autoencoder`` holds a model without one.
+    """
+    wanted = open_autoencoder(Path(autoencoder), "cpu")
+    model = open_network(Path(folder), "cpu", deepcopy(wanted))
+    if not isinstance(model, Calm):
+        return True
+    found, own = model.autoencoder.state_dict(), wanted.state_dict()
+    return found.keys() == own.keys() and all(torch.equal(found[name], own[name]) for name in own)
+
+
 def _shape(tensor: torch.Tensor | None) -> str:
     return "missing" if tensor is None else " x ".join(map(str, tensor.shape)) or "a number"

@@ -96,7 +96,7 @@ class _Expansion:
             return PlannedTrial(number, label, settings, error=str(error))
         graph = stages_for(experiment, self.corpus_identity)
         try:
-            check_possible(graph.stages, self.study.execution, self.store.is_done)
+            check_possible(graph.stages, self.study.execution, self.store.is_done, self.store.folder)
         except ConfigurationError as error:
             return PlannedTrial(number, label, settings, error=str(error))
         price = price_of(experiment, _known_vocab_size(graph, self.store) or assumed)

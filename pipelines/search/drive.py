@@ -225,7 +225,7 @@ class _Run:
             self._fail(asked, self._with_results(replace(outcome, state=asked.state, error=asked.error)))
             return
         try:
-            check_possible(graph.stages, self.study.execution, self.store.is_done)
+            check_possible(graph.stages, self.study.execution, self.store.is_done, self.store.folder)
         except ConfigurationError as error:
             self._fail(asked, replace(outcome, state="invalid", error=str(error)))
             return

@@ -144,6 +144,10 @@ class StageKind:
     impossible: Callable[[Stage, Execution], str | None] = always_possible
     """``impossible(stage, execution)``: why it would fail under ``execution``, whatever its inputs hold; None if
     nothing is known. Asked before anything of the study runs."""
+    impossible_beside: Callable[[Stage, Mapping[str, Path]], str | None] = never_refused_by_files
+    """``impossible_beside(stage, finished)``: as ``impossible``, given the folders of those of its inputs that are
+    finished, by the names it knows them under; the others are yet to be made. It may take seconds: answer once for
+    equal questions."""
     changed: Callable[[Stage], str | None] = plug_in_changed
     """``changed(stage)``: what it reads from outside of the store (text, folders, code) and is no longer what the stage
     was described with when the study was read; None where all is. Asked by the process that runs it, just before: a
@@ -255,14 +259,26 @@ def kind_or_none(name: str) -> StageKind | None:
         return None
 
 
-def check_possible(stages: Iterable[Stage], execution: Execution, is_done: Callable[[Stage], bool]) -> None:
+def check_possible(
+    stages: Iterable[Stage],
+    execution: Execution,
+    is_done: Callable[[Stage], bool],
+    folder_of: Callable[[Stage], Path],
+) -> None:
     """Refuse stages, of those that are not done, that would fail whatever comes of the others.
+
+    Args:
+        folder_of: where a stage that is done lies; of an object store it need not be here.
 
     Raises:
         ConfigurationError: there is one; says which and what to change.
     """
     for stage in stages:
-        reason = STAGE_KINDS.get(stage.kind).impossible(stage, execution)
+        kind = STAGE_KINDS.get(stage.kind)
+        reason = kind.impossible(stage, execution)
+        if reason is None and kind.impossible_beside is not never_refused_by_files:
+            finished = {name: folder_of(source) for name, source in stage.inputs.items() if is_done(source)}
+            reason = kind.impossible_beside(stage, finished)
         if reason is not None and not is_done(stage):
             raise ConfigurationError(f"{stage}: {reason}")
 

@@ -20,7 +20,7 @@ from pipelines.study.cost import STAGE_S, CostContext, StageCost
 from pipelines.study.kinds.enough_text import shards_left_elsewhere, too_little_to_train_on
 from pipelines.study.kinds.language_model_workload import LanguageModelWorkload
 from pipelines.study.kinds.measured_speed import measure_language_model
-from pipelines.study.kinds.pretrained import other_vocabulary, pretrained_folder
+from pipelines.study.kinds.pretrained import other_autoencoder, other_vocabulary, pretrained_folder
 from pipelines.study.kinds.sharing import unshareable
 from pipelines.study.kinds.training_cost import micro_batch_advice, sequences_at_once, training_disk, worker_seconds
 from pipelines.study.price import TrainingPrice, price_of
@@ -203,6 +203,7 @@ LANGUAGE_MODEL = StageKind(
     changed=language_model_changed,
     brings_code=True,
     impossible=language_model_impossible,
+    impossible_beside=other_autoencoder,
     refusal=language_model_refusal,
     left_elsewhere=partial(shards_left_elsewhere, section="model"),
     scratch=("checkpoints", "stop"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -145,17 +146,40 @@ def test_content_is_identity_and_not_the_path(
     assert identity(folder) != identity(copy)
 
 
-def test_a_model_of_another_autoencoder_is_refused(
-    run: Run, row: Callable[[Study], tuple[Entry, TrialOutcome]], study: Callable[..., Study]
+def test_a_model_of_another_autoencoder_is_refused_before_that_is_trained(
+    run: Run, row: Callable[[Study], tuple[Entry, TrialOutcome]], study: Callable[..., Study], store: Store
 ) -> None:
     _, before = row(study(CALM))
-    source = str(folder_of(before, "language_model"))
-    other = study(CALM, model={"pretrained": {"folder": source}}).model_copy(update={"seed": 5})
+    model, autoencoder = (folder_of(before, kind) for kind in ("language_model", "autoencoder"))
+
+    def planned(described: Study) -> str | None:
+        (trial,) = plan_study(described, store).trials
+        return trial.error
+
+    from_folder = {"folder": str(model)}
+    other = study(CALM, model={"pretrained": from_folder}).model_copy(update={"seed": 5})
+    told = planned(other)
+    assert "trained on another autoencoder, whose latents mean something else" in str(told)
+    advised = re.search(r"set autoencoder\.pretrained\.folder=(\S+) too", str(told))
+    assert advised is not None
     (outcome,) = run(other)
-    assert outcome.state == "failed"
-    assert outcome.error is not None
-    assert "trained on another autoencoder, whose latents mean something else" in outcome.error
-    assert f"set autoencoder.pretrained.folder={source}" in outcome.error
+    assert (outcome.state, outcome.error, outcome.results) == ("invalid", told, {}), "nothing was trained for it"
+    # The other autoencoder is there, by itself and as a folder: weights tell.
+    _, trained = row(other.model_copy(update={"model": study(CALM).model}))
+    its_folder = {"folder": str(folder_of(trained, "autoencoder"))}
+    assert planned(other) == told
+    assert planned(study(CALM, autoencoder={"pretrained": its_folder}, model={"pretrained": from_folder})) == told
+    # As it is advised; the study's own; and a copy of the model, whose weights tell.
+    copy = autoencoder.parents[3] / "copy"
+    shutil.copytree(model, copy)
+    for sections in (
+        {"autoencoder": {"pretrained": {"folder": advised[1]}}, "model": {"pretrained": from_folder}},
+        {"model": {"pretrained": from_folder}},
+        {"model": {"pretrained": {"folder": str(copy)}}},
+    ):
+        assert planned(study(CALM, **sections)) is None
+    shutil.rmtree(autoencoder.parent)
+    assert planned(study(CALM, model={"pretrained": from_folder})) is None, "the very same will be trained"
 
 
 def test_what_cannot_be_is_refused_before_anything_runs(
