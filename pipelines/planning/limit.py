@@ -13,6 +13,7 @@ from calm_bench.overrides import ConfigurationError
 from pipelines.common.numbers import compact, duration, printable, scientific
 from pipelines.planning.estimate import Estimate
 from pipelines.planning.plan import Plan
+from pipelines.planning.vocabulary_notes import vocabulary_notes
 from pipelines.study.equal_budget import parse_seconds
 from pipelines.study.stage_kind import STAGE_KINDS
 
@@ -85,6 +86,7 @@ def check_limit(limit: Limit, plan: Plan, estimate: Estimate) -> None:
         if largest:
             named = ", ".join(f"{printable(name)} {limit.show(amount)}" for name, amount in largest)
             lines.append(f"  Largest {title}: {named}.")
+    lines += [f"  {note}" for note in vocabulary_notes(plan)]
     raise OverBudget("\n".join(lines))
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from calm_bench.config import Experiment
 from pipelines.study.config import Study
 from pipelines.study.equal_budget import Budget
-from pipelines.study.price import Price
+from pipelines.study.price import Price, is_out_of_sight
 from pipelines.study.stage import Stage, StageGraph
 from pipelines.study.stage_kind import STAGE_KINDS, workloads_of
 from pipelines.study.workload import Workload
@@ -103,15 +103,30 @@ class Plan:
         return tuple(label for label, asked, priced in self._yet_to_be_trained if priced < asked)
 
     @property
+    def out_of_sight(self) -> tuple[tuple[str, int], ...]:
+        """Tokenizers of the hub that are not here, with the sizes that are taken for theirs, in order."""
+        found = [
+            (trial.experiment.tokens.tokenizer, trial.price.vocab_size)
+            for trial in self._without_tokens
+            if trial.experiment is not None and trial.price is not None and is_out_of_sight(trial.experiment.tokens)
+        ]
+        return tuple(dict.fromkeys(found))
+
+    @property
     def _yet_to_be_trained(self) -> list[tuple[str, int, int]]:
         """Label, most entries and priced entries of each trial whose BPE is not there."""
-        done = {planned.stage for planned in self.stages if planned.state == "cached"}
         return [
             (trial.label, trial.experiment.tokens.vocab_size, trial.price.vocab_size)
-            for trial in self.trials
-            if trial.graph is not None and trial.experiment is not None and trial.price is not None
-            if trial.experiment.tokens.tokenizer == "bpe" and trial.graph["tokens"] not in done
+            for trial in self._without_tokens
+            if trial.experiment is not None and trial.price is not None
+            if trial.experiment.tokens.tokenizer == "bpe"
         ]
+
+    @property
+    def _without_tokens(self) -> list[PlannedTrial]:
+        """Trials that can run and whose tokens are not in the store."""
+        done = {planned.stage for planned in self.stages if planned.state == "cached"}
+        return [trial for trial in self.trials if trial.graph is not None and trial.graph["tokens"] not in done]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON of the plan: trials with their prices by part, stages with their states."""

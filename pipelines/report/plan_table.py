@@ -9,9 +9,10 @@ from pipelines.common.numbers import MISSING, compact, printable, scientific
 from pipelines.common.tables import plain_table
 from pipelines.planning.estimate import Estimate
 from pipelines.planning.plan import Plan, PlannedStage, PlannedTrial
+from pipelines.planning.vocabulary_notes import vocabulary_notes
 from pipelines.report.captions import budget_in_words
 from pipelines.report.estimate_table import amount_of_bytes, long_duration, machine_lines, memory_of
-from pipelines.study.price import BYTES_VOCABULARY, Price
+from pipelines.study.price import Price
 from pipelines.study.stage import Stage
 from pipelines.study.stage_kind import STAGE_KINDS
 from pipelines.study.strata import num_final_trials
@@ -34,8 +35,6 @@ PARTS = {
     "logits": "Logits",
 }
 STYLES = {"cached": "green", "begun": "yellow", "new": "cyan"}
-NAMED = 3
-"""Trials that a sentence names."""
 SHOWN_TRIALS = 24
 """Trials of a long search that are printed; what follows them is summed up in a line."""
 
@@ -131,25 +130,11 @@ def summary(plan: Plan) -> str:
         )
     if plan.budget is not None:
         lines.append(f"Budget of each language model: {budget_in_words(str(plan.budget))}.")
-    if bounds := plan.vocabulary_bounds:
-        lengths = "" if plan.budget is None else ", and lengths follow from the budget then"
-        lines.append(
-            f"How many entries a BPE finds is known when it is trained: prices are for {_at_most(bounds)}{lengths}."
-        )
-    if labels := plan.for_fewest_words:
-        lines.append(
-            f"The budget of {', '.join(map(printable, labels[:NAMED]))}{' and others' if len(labels) > NAMED else ''} "
-            f"does not pay for all the entries that a BPE may get: prices are for {BYTES_VOCABULARY}, and whether it "
-            "pays for those that are found is known when it is trained."
-        )
+    lines += vocabulary_notes(plan)
     lines.append(
         "Training FLOPs include autoencoders, each once. FLOPs / token: inference, one sample at temperature 1."
     )
     return "\n".join(lines)
-
-
-def _at_most(bounds: tuple[int, ...]) -> str:
-    return f"at most {' or '.join(f'{size:,}' for size in bounds)}"
 
 
 def _rest(plan: Plan, num_shown: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,13 @@ from calm_bench.flops import (
 from calm_bench.overrides import ConfigurationError
 
 BYTES_VOCABULARY = 257
-KNOWN_VOCABULARIES = {"llama-3": 128256, "llama3": 128256, "llama-2": 32000, "gpt2": 50257}
-"""Vocabulary sizes by a part of the tokenizer's name, for pricing without a network."""
+KNOWN_VOCABULARIES = {
+    r"meta-llama/(meta-)?llama-3(\.\d)?-\d+b(-instruct)?": 128256,
+    r"meta-llama/llama-2-\d+b(-chat)?(-hf)?": 32000,
+    r"((openai-community/)?gpt2(-medium|-large|-xl)?|(distilbert/)?distilgpt2)": 50257,
+}
+"""Vocabulary sizes of tokenizers by their whole name on the hub, in lower case, for pricing without a network. What
+others publish under a similar name may have added tokens or left some out."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,7 @@ def price_of(experiment: Experiment, vocab_size: int | None = None) -> Price:
 
 def assumed_vocab_size(tokens: Tokens) -> int:
     """Vocabulary size for pricing: known for bytes and bpe and looked up in a folder, or in the hub's cache, else
-    ``tokens.vocab_size`` or by the tokenizer's name.
+    by the tokenizer's whole name (:data:`KNOWN_VOCABULARIES`) or ``tokens.vocab_size``.
 
     Raises:
         ConfigurationError: none of these says it, or the folder holds no tokenizer that can be used.
@@ -108,15 +114,26 @@ def assumed_vocab_size(tokens: Tokens) -> int:
         # A part of it may be there alone.
         with suppress(TokenizerError, OSError):
             return folder_vocab_size(kept) or loaded_vocab_size(kept)
-    if tokens.tokenizer == "bpe" or tokens.vocab_size != Tokens().vocab_size:
+    if tokens.tokenizer == "bpe":
         return tokens.vocab_size
-    for part, size in KNOWN_VOCABULARIES.items():
-        if part in tokens.tokenizer.lower():
+    for pattern, size in KNOWN_VOCABULARIES.items():
+        if re.fullmatch(pattern, tokens.tokenizer.lower()):
             return size
+    if tokens.vocab_size != Tokens().vocab_size:
+        return tokens.vocab_size
     raise ConfigurationError(
         f"tokens.vocab_size: the vocabulary of {tokens.tokenizer!r} is not known without downloading it; "
         "set tokens.vocab_size to its size to price this study"
     )
+
+
+def is_out_of_sight(tokens: Tokens) -> bool:
+    """Whether the tokenizer is one of the hub of which nothing is kept here, so that its size rests on what is said."""
+    if tokens.tokenizer in ("bytes", "bpe") or Path(tokens.tokenizer).expanduser().is_dir():
+        return False
+    from calm_bench.hub_commit import kept_snapshot
+
+    return kept_snapshot(tokens.tokenizer, tokens.revision) is None
 
 
 def _training(training: Training, parameters: CostBreakdown, flops_per_token: CostBreakdown) -> TrainingPrice:

@@ -69,6 +69,15 @@ def test_the_command_refuses_and_writes_nothing(tmp_path: Path, command: str) ->
     assert not (tmp_path / "store" / "stages").exists()
 
 
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_a_refusal_says_that_a_vocabulary_is_yet_to_be_found(tmp_path: Path, command: str) -> None:
+    words = ["tokens.tokenizer=bpe", "tokens.vocab_size=8192", "--store", str(tmp_path), "--budget", "1e9"]
+    done = CliRunner().invoke(app, [command, "smoke", *words])
+    assert isinstance(done.exception, OverBudget)
+    said = "  How many entries a BPE finds is known when it is trained: prices are for at most 8,192."
+    assert str(done.exception).splitlines()[-1] == said
+
+
 def test_json_of_the_command_holds_the_estimates(tmp_path: Path) -> None:
     machines = ["--machine", "local", "--machine", "a100x4"]
     done = CliRunner().invoke(app, ["plan", "smoke", "--store", str(tmp_path), "--json", *machines])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from calm_bench.config import Corpus, Experiment, Tokens
 from calm_bench.flops import training_flops, training_steps
 from calm_bench.overrides import ConfigurationError
 from calm_bench.tokens import ByteTokenizer
+from pipelines.planning.calibration import Calibration
+from pipelines.planning.estimate import estimate
+from pipelines.planning.limit import Limit, OverBudget, check_limit
+from pipelines.planning.machines import machine_named
 from pipelines.planning.plan import Plan
 from pipelines.planning.planner import plan_study
 from pipelines.report.plan_table import SHOWN_TRIALS, print_plan, summary
@@ -192,9 +197,26 @@ def test_vocabulary_sizes_for_pricing(tmp_path: Path) -> None:
     ByteTokenizer().save(folder)
     assert assumed_vocab_size(Tokens(tokenizer=str(folder))) == 257
     assert assumed_vocab_size(Tokens(tokenizer="some/tokenizer", vocab_size=32000)) == 32000
-    assert assumed_vocab_size(Tokens(tokenizer="meta-llama/Llama-3.1-8B")) == 128256
-    with pytest.raises(ConfigurationError, match=r"set tokens\.vocab_size"):
-        assumed_vocab_size(Tokens(tokenizer="some/tokenizer"))
+    known = {"meta-llama/Llama-3.1-8B": 128256, "meta-llama/Llama-2-7b-chat-hf": 32000, "gpt2-medium": 50257}
+    for name, size in known.items():
+        assert assumed_vocab_size(Tokens(tokenizer=name)) == size
+    # Others may publish another vocabulary under a similar name.
+    for name in ("some/tokenizer", "some/gpt2", "some/llama-3-8b", "my-gpt2-small", "gpt2/extended"):
+        with pytest.raises(ConfigurationError, match=r"set tokens\.vocab_size"):
+            assumed_vocab_size(Tokens(tokenizer=name))
+
+
+@pytest.mark.parametrize("name", ["some/gpt2", "openai-community/gpt2"])
+def test_what_a_price_takes_for_granted_of_a_vocabulary_is_said(name: str, tmp_path: Path) -> None:
+    study = small_study(tokens={"tokenizer": name, "vocab_size": 50257, "revision": "0" * 40})
+    plan = plan_study(study, Store(tmp_path))
+    assert plan.out_of_sight == ((name, 50257),)
+    said = f"The tokenizer {name} is not in the hub's cache here: prices take it to have 50,257 tokens"
+    assert said in " ".join(shown(plan).split())
+    expected = estimate(plan, Store(tmp_path), machine_named("local", study.execution), Calibration())
+    with pytest.raises(OverBudget, match=re.escape(said)):
+        check_limit(Limit("flops", 1.0), plan, expected)
+    assert plan_study(small_study(), Store(tmp_path)).out_of_sight == ()
 
 
 def test_json_says_the_same(tmp_path: Path) -> None:
