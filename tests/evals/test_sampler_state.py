@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import threading
 import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +26,22 @@ class Holder:
         self.started, self.lock, self.numpy = time.time(), threading.Lock(), np
         self.me = self
         vars(self).update(parts)
+
+
+class Slotted:
+    __slots__ = ("table",)
+
+    def __init__(self, value: float) -> None:
+        self.table = np.full(2, value)
+
+
+def bound(value: float) -> Callable[[], float]:
+    table = np.full(2, value)
+    return lambda: float(table.sum())
+
+
+def of_class(value: float) -> object:
+    return type("Own", (Holder,), {"TABLE": np.full(2, value), "__module__": __name__})()
 
 
 def linear(value: float) -> torch.nn.Module:
@@ -39,6 +61,14 @@ def linear(value: float) -> torch.nn.Module:
         lambda value: {"table": np.full((3, 0 if value == 0 else 2), value)},
         lambda value: {"table": torch.full((2,), value, dtype=torch.bfloat16)},
         lambda value: {"table": torch.tensor(value)},
+        lambda value: {"score": bound(value)},
+        lambda value: {"score": partial(max, np.full(2, value))},
+        lambda value: {"score": Holder(network=linear(value)).__eq__, "f": bound(value)},
+        lambda value: {"inner": Slotted(value)},
+        lambda value: {"inner": SimpleNamespace(table=np.full(2, value))},
+        lambda value: {"counts": Counter({"a": int(value), "b": 1})},
+        lambda value: {"counts": {("a", "b"): {"c": value}}},
+        lambda value: {"row": [np.float64(value), np.float64(3.0)]},
     ],
 )
 def test_weights_are_seen(part: Any) -> None:
@@ -46,5 +76,16 @@ def test_weights_are_seen(part: Any) -> None:
     assert weights_digest(Holder(**part(1.0))) != weights_digest(Holder(**part(2.0)))
 
 
+def test_weights_of_a_class_and_of_its_module_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert weights_digest(of_class(1.0)) == weights_digest(of_class(1.0)) is not None
+    assert weights_digest(of_class(1.0)) != weights_digest(of_class(2.0))
+    found = []
+    for value in (1.0, 1.0, 2.0):
+        monkeypatch.setattr(sys.modules[__name__], "TABLE", np.full(2, value), raising=False)
+        found.append(weights_digest(Holder()))
+    assert found[0] == found[1] != found[2]
+
+
 def test_a_sampler_without_weights() -> None:
-    assert weights_digest(Holder(names=np.array(["a", None], dtype=object))) is None
+    parts = {"names": np.array(["a", None], dtype=object), "log": logging.getLogger("a"), "drawn": []}
+    assert weights_digest(Holder(**parts)) is None
