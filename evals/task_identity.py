@@ -38,6 +38,19 @@ CLOCK = frozenset(
     {"time", "time_ns", "now", "today", "utcnow", "uuid1", "uuid4", "urandom", "token_hex", "SystemRandom"}
 )
 """Names of calls that give something else every time."""
+SURROUNDINGS = frozenset(
+    {"os.environ", "os.environb", "sys.argv", "os.uname", "os.cpu_count", "os.getpid", "os.getlogin", "os.getcwd"}
+    | {"socket.gethostname", "getpass.getuser", "pathlib.Path.cwd", "pathlib.Path.home"}
+)
+"""What tells where, by whom or how a process was started, by its whole name."""
+MODULES_OF_SURROUNDINGS = frozenset({"locale", "platform"})
+"""Modules of which everything does."""
+READS_BY_ANY_NAME = frozenset({"open", "exec", "eval"})
+"""Builtins that count wherever they stand, since they may be called by another name."""
+DRAWS = frozenset({"random", "secrets", "numpy.random"})
+"""Modules of which functions draw without a seed of their own."""
+TORCH_DRAWS = frozenset({"rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial", "poisson"})
+"""Functions of torch that do."""
 GENERATORS = frozenset({"Random", "RandomState", "default_rng", "SeedSequence", "Generator", "manual_seed", "seed"})
 """Names of calls that make random numbers the same every time, where they are given a seed."""
 
@@ -206,45 +219,76 @@ def _code(function: Function) -> tuple[str, list[str]]:
     return source_digest(file), [found for path in imported_files(file) for found in _open_ends(path)]
 
 
-def _called(node: ast.Call) -> str:
-    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+def _imported(tree: ast.AST) -> dict[str, str]:
+    """By the names that ``tree`` has for them, the whole names of what it imports."""
+    found: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            # Without a name of its own, the first part alone is one.
+            first = {one.name.partition(".")[0] for one in node.names if not one.asname}
+            found |= dict(zip(first, first, strict=True)) | {one.asname: one.name for one in node.names if one.asname}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {one.asname or one.name: f"{node.module}.{one.name}" for one in node.names}
+    return found
 
 
-def _is_random(node: ast.Call) -> bool:
-    """Whether ``node`` draws from, or makes, a generator of random numbers that nobody gave a seed."""
-    name, given = _called(node), bool(node.args or node.keywords)
-    if name in GENERATORS:
+def _whole_name(node: ast.AST, imported: Mapping[str, str]) -> str:
+    """``numpy.random.choice`` of ``np.random.choice``; of what is no name and its parts, the parts alone."""
+    if isinstance(node, ast.Name):
+        return imported.get(node.id, node.id)
+    if isinstance(node, ast.Attribute):
+        return f"{_whole_name(node.value, imported)}.{node.attr}"
+    return ""
+
+
+def _is_random(node: ast.Call, name: str) -> bool:
+    """Whether ``node``, a call of ``name``, draws from, or makes, a generator of random numbers that nobody gave a
+    seed."""
+    module, _, last = name.rpartition(".")
+    given = bool(node.args or node.keywords)
+    if last in GENERATORS:
         return not given
-    if not isinstance(node.func, ast.Attribute):
-        return False
-    of = node.func.value
-    from_module = (of.id if isinstance(of, ast.Name) else getattr(of, "attr", "")) == "random"
     # ``shuffle`` of a data set takes its seed itself.
-    return from_module or (name == "shuffle" and not given)
+    is_drawn = module in DRAWS or module.endswith(".random") or (module == "torch" and last in TORCH_DRAWS)
+    return is_drawn or (isinstance(node.func, ast.Attribute) and last == "shuffle" and not given)
 
 
 def _open_ends(file: Path) -> Iterator[str]:
-    """Where the code in ``file`` reads something, and where it rests on chance or the clock."""
+    """Where the code in ``file`` reads something, and where it rests on chance, the clock or its surroundings."""
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):
         return
+    imported = _imported(tree)
     nodes = list(ast.walk(tree))
-    calls = [node for node in nodes if isinstance(node, ast.Call)]
-    has_seed = any(_called(node) in ("seed", "manual_seed") and (node.args or node.keywords) for node in calls)
+    modules = {name.partition(".")[0] for name in imported.values()}
+    made = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    made |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    calls = {node: _whole_name(node.func, imported) for node in nodes if isinstance(node, ast.Call)}
+    has_seed = any(
+        name.rpartition(".")[2] in ("seed", "manual_seed") and (node.args or node.keywords)
+        for node, name in calls.items()
+    )
     for node in nodes:
         where = f"{file.name}:{getattr(node, 'lineno', 0)}"
-        if isinstance(node, ast.Attribute) and node.attr == "environ":
-            yield f"{where} reads files or settings"
+        if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
+            name = _whole_name(node, imported)
+            module = name.partition(".")[0]
+            is_around = name in SURROUNDINGS or (module in MODULES_OF_SURROUNDINGS and module in modules)
+            if (name in READS_BY_ANY_NAME - made) or is_around or name.endswith(".environ"):
+                yield f"{where} reads files or settings"
+            elif name == "hash" and name not in made:
+                yield f"{where} gives something else every time: hash() of a text differs from process to process"
         if not isinstance(node, ast.Call):
             continue
-        name = _called(node)
-        is_open = name in ("import_module", "__import__") and not all(
+        name = calls[node]
+        last = name.rpartition(".")[2]
+        is_open = last in ("import_module", "__import__") and not all(
             isinstance(one, ast.Constant) for one in node.args
         )
-        if name in READS or is_open:
+        if last in READS or is_open:
             yield f"{where} reads files or settings"
-        elif name in CLOCK or (_is_random(node) and not has_seed):
+        elif last in CLOCK or (_is_random(node, name) and not has_seed):
             yield f"{where} gives something else every time, by chance or the clock: give it a seed"
 
 

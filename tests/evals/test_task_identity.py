@@ -333,7 +333,11 @@ def reading(folder: Path, body: str) -> Path:
     """A task with a function of one's own that does ``body``."""
     path = write_task(folder)
     path.write_text(path.read_text() + "process_docs: !function reader.tidy\n")
-    (folder / "reader.py").write_text(f"import random, time\nimport numpy as np\ndef tidy(docs):\n    {body}\n")
+    imports = (
+        "import platform, random, socket, sys, time; from os import environ as E; from random import shuffle as mix"
+    )
+    imports += "; from time import time as moment\nimport numpy as np, torch as t"
+    (folder / "reader.py").write_text(f"{imports}\ndef tidy(docs):\n    {body}\n")
     return path
 
 
@@ -346,6 +350,17 @@ def reading(folder: Path, body: str) -> Path:
         ("return docs.shuffle()", True),
         ("return docs.filter(lambda doc: time.time() > 5)", True),
         ("return docs if __import__('a' + 'b') else docs", True),
+        ("return docs.select(range(int(E['COUNT'])))", True),
+        ("order = list(range(len(docs))); mix(order); return docs.select(order)", True),
+        ("return docs.select(t.randperm(len(docs)).tolist())", True),
+        ("return docs if moment() > 5 else docs", True),
+        ("return docs.filter(lambda doc: hash(doc['question']) % 2)", True),
+        ("return docs if socket.gethostname() == 'a' else docs", True),
+        ("return docs if platform.node() == 'a' else docs", True),
+        ("return docs.select(range(len(sys.argv)))", True),
+        ("read = open; return docs if read('x').read() else docs", True),
+        ("hash = open = 1; return docs.select([hash, open])", False),
+        ("return docs.filter(lambda doc: doc['platform'] == sys.version)", False),
         ("return docs.select(random.Random(0).sample(range(len(docs)), 3))", False),
         ("return docs.select(np.random.default_rng(0).permutation(len(docs)))", False),
         ("random.seed(3); return docs.select(random.sample(range(len(docs)), 3))", False),
