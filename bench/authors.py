@@ -98,6 +98,17 @@ def score_calm(folder: str, tokens: str) -> Run:
     return score
 
 
+def evaluate_calm(folder: str, tokens: str) -> Run:
+    """Their evaluation as their script runs it: it draws the samples of the energy loss, and computes that as well."""
+    model, windows = calm(folder), load(tokens)
+
+    @torch.no_grad()
+    def evaluate() -> object:
+        return model(input_ids=windows, labels=windows)
+
+    return evaluate
+
+
 def score_token(folder: str, tokens: str) -> Run:
     from train_ar import CustomTrainer
 
@@ -132,6 +143,7 @@ CASES: dict[str, Callable[..., Run]] = {
         token_step,
         autoencoder_step,
         score_calm,
+        evaluate_calm,
         score_token,
         temperature,
         generate_calm,

@@ -7,9 +7,10 @@ requirements (bench/README.md says how to make one). STORE holds a finished stud
 K = 1, 2 and 4, such as ``k-ablation``; without it the rows of trained models are left out.
 
 A row is the median of five rounds, in each of which both run once, after a run that does not count, both in processes
-of the row's own. Scores follow the
-paper's protocol, which is theirs. ``collide`` says how often two samples of a position begin alike: always, as seldom
-as is usual (a tenth of the time), or as they do in a trained model.
+of the row's own. Scores follow the paper's protocol, which is theirs. What their script computes with the scores of a
+CALM, the energy loss and six further samples of each position, is left out of ``theirs``; with it, their script has a
+column of its own. ``collide`` says how often two samples of a position begin alike: always, as seldom as is usual (a
+tenth of the time), or as they do in a trained model.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ class Both:
     ours: Callable[[], object]
     request: dict[str, Any]
     """What :mod:`bench.authors` is asked for."""
+    script: dict[str, Any] | None = None
+    """The same, where the authors' script cannot be had without more than that."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Authors:
         print(json.dumps(request), file=self._process.stdin, flush=True)
         answer = self._process.stdout.readline()
         if not answer:
-            raise SystemExit(f"the authors' side ended at {request}: give the same by hand to {self._process.args}")
+            raise SystemExit(f"the authors' side ended at {request}: give the same by hand to {self._process.args!r}")
         return float(answer)
 
 
@@ -202,8 +205,10 @@ def score(folder: Folder, model: ChunkLanguageModel, windows: Tensor) -> Both:
     def run() -> object:
         return score_windows(sampler, texts, protocol.positions, 2, protocol.ngram_lengths, seeds, estimator)
 
-    case = "score_token" if is_token else "score_calm"
-    return Both(run, {"case": case, "folder": folder.model(model), "tokens": folder.tensor(windows)})
+    request = {"folder": folder.model(model), "tokens": folder.tensor(windows)}
+    if is_token:
+        return Both(run, {"case": "score_token"} | request)
+    return Both(run, {"case": "score_calm"} | request, script={"case": "evaluate_calm"} | request)
 
 
 def temperatures(folder: Folder) -> Iterator[Row]:
@@ -293,7 +298,7 @@ def main() -> None:
     keep_freed_memory()
     if asked.row is None:
         print(f"{machine()}; medians of {asked.rounds} rounds in turns, CPU seconds\n")
-        print("| | theirs | ours | ratio | rounds |\n|---|---|---|---|---|", flush=True)
+        print("| | theirs | ours | ratio | rounds | their script | ratio |\n|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for row in rows(Folder(Path(folder)), asked.trained):
             if asked.row == row.name:
@@ -307,16 +312,20 @@ def line(row: Row, authors: Authors, rounds: int) -> str:
     """A row of the table."""
     both = row.prepare()
     both.ours()
-    ours, theirs = [], []
+    ours, theirs, scripts = [], [], []
     for _ in range(rounds):
         begin = time.process_time()
         both.ours()
         ours.append(time.process_time() - begin)
         theirs.append(authors.seconds(both.request))
+        if both.script is not None:
+            scripts.append(authors.seconds(both.script))
     ratios = [their / our for their, our in zip(theirs, ours, strict=True)]
+    of_scripts = [script / our for script, our in zip(scripts, ours, strict=bool(scripts))]
     return (
         f"| {row.name} | {statistics.median(theirs):.3f} | {statistics.median(ours):.3f} "
-        f"| {statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} |"
+        f"| {statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} "
+        + (f"| {statistics.median(scripts):.3f} | {statistics.median(of_scripts):.2f} |" if scripts else "| | |")
     )
 
 
