@@ -65,10 +65,17 @@ def uses_tf32(device: str) -> bool:
 
 
 def available_cpus() -> int:
-    """CPUs that this process may use: those it may run on, and no more than its container's quota, rounded down."""
+    """CPUs that this process may use: those it may run on, and no more than its container's quota, rounded down, or
+    than its job was given."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = cpu_quota()
-    return count if quota is None else max(1, min(count, int(quota)))
+    limits = [count, *(int(limit) for limit in (cpu_quota(), _given_by_slurm()) if limit is not None)]
+    return max(1, min(limits))
+
+
+def _given_by_slurm() -> int | None:
+    """CPUs of this machine that belong to the job; a cluster may leave it to its users to keep to them."""
+    given = os.environ.get("SLURM_CPUS_ON_NODE", "")
+    return int(given) if "SLURM_JOB_ID" in os.environ and given.isdigit() else None
 
 
 def available_memory(device: str) -> float | None:

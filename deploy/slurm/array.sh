@@ -11,7 +11,7 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --output=calm-bench-%A-%a.log
-#SBATCH --signal=B:TERM@120
+#SBATCH --signal=B:USR1@120
 
 export CALM_BENCH_SETTINGS="${CALM_BENCH_SETTINGS-execution.gpus_per_stage=1}"
 # Many hosts must not share MLflow's file on a network folder: without a server, whoever runs "calm-bench mlflow sync"

@@ -10,7 +10,7 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --output=calm-bench-%j.log
-#SBATCH --signal=B:TERM@180
+#SBATCH --signal=B:USR1@180
 
 set -u
 : "${CALM_BENCH_STORE:=$HOME/calm-bench}"
@@ -23,19 +23,24 @@ port=$((20000 + SLURM_JOB_ID % 20000))
 export RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_TOKEN RAY_USAGE_STATS_ENABLED=0
+# Ray counts the CPUs of the machine, whatever the job has of them; srun is told anew since Slurm 22.05.
+cpus=${SLURM_CPUS_PER_TASK:-1}
+export SRUN_CPUS_PER_TASK=$cpus
 
 srun --nodes=1 --ntasks=1 --nodelist="$head" --overlap \
-    ray start --head --port="$port" --include-dashboard=false --disable-usage-stats --block &
+    ray start --head --port="$port" --num-cpus="$cpus" --include-dashboard=false --disable-usage-stats --block &
 for _ in $(seq 60); do
     ray health-check --address "$head:$port" >/dev/null 2>&1 && break
     sleep 2
 done
 if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
     srun --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$((SLURM_JOB_NUM_NODES - 1)) --exclude="$head" --overlap \
-        ray start --address="$head:$port" --disable-usage-stats --block &
+        ray start --address="$head:$port" --num-cpus="$cpus" --disable-usage-stats --block &
 fi
 
-run=
+run= again=
+trap 'again=yes; [ -n "$run" ] && kill -TERM "$run" 2>/dev/null' USR1
+# scancel and preemption tell all processes of the job, and the study hears it once.
 trap '[ -n "$run" ] && kill -TERM "$run" 2>/dev/null' TERM
 # shellcheck disable=SC2086
 calm-bench run "$@" --plain --store "$CALM_BENCH_STORE" execution.address="$head:$port" $CALM_BENCH_SETTINGS &
@@ -46,7 +51,7 @@ while kill -0 "$run" 2>/dev/null; do
     wait "$run"
     code=$?
 done
-if [ "$code" -eq 143 ]; then
+if [ "$code" -eq 143 ] && [ -n "$again" ]; then
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"

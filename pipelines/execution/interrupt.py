@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 LAST_S = 15.0
 """So long after a signal this process ends in any case: a KeyboardInterrupt that is raised in a finalizer is lost."""
+
+ECHO_S = 1.0
+"""A second SIGTERM within so long is the first one again: a scheduler sends it to every process of a job, and its
+script hands it on to those that it has started."""
 
 _heard: list[signal.Signals] = []
 """What this process was asked to end by, first to last."""
@@ -92,17 +97,23 @@ class StopRequest:
 def polite_stop(announce: Callable[[str], None] | None = None) -> Iterator[StopRequest]:
     """Turn the first of :data:`SIGNALS` inside the block into a true :class:`StopRequest`.
 
-    Those that were ignored stay so. The next one raises KeyboardInterrupt in the main thread. Outside the main thread,
-    where Python allows no handlers, the request never turns true.
+    Those that were ignored stay so. The next one raises KeyboardInterrupt in the main thread, but for a SIGTERM that
+    comes twice at once (:data:`ECHO_S`). Outside the main thread, where Python allows no handlers, the request never
+    turns true.
 
     Args:
         announce: told the reason at once, in a thread of its own: the main thread may be in the middle of anything.
     """
-    request = StopRequest()
+    request, heard_at = StopRequest(), 0.0
 
     def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal heard_at
         _heard.append(signal.Signals(number))
+        now, before = time.monotonic(), heard_at
+        heard_at = now
         if request:
+            if request.reason == signal.Signals(number).name == "SIGTERM" and now - before < ECHO_S:
+                return
             raise KeyboardInterrupt
         request.reason = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         if announce is not None:

@@ -98,10 +98,28 @@ def test_a_group_outside_of_what_is_mounted_falls_back_to_what_is(tmp_path: Path
     assert cpu_quota(here) == 3
 
 
-@pytest.mark.parametrize(("quota", "cpus"), [(None, 4), (0.5, 1), (1.5, 1), (3.0, 3), (64.0, 4)])
+@pytest.mark.parametrize(
+    ("quota", "slurm", "cpus"),
+    [
+        (None, None, 4),
+        (0.5, None, 1),
+        (1.5, None, 1),
+        (3.0, None, 3),
+        (64.0, None, 4),
+        (None, "2", 2),
+        (3.0, "1", 1),
+        (None, "64", 4),
+        (None, "2(x2)", 4),
+    ],
+)
 def test_a_quota_is_rounded_down_and_at_least_one(
-    quota: float | None, cpus: int, monkeypatch: pytest.MonkeyPatch
+    quota: float | None, slurm: str | None, cpus: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What Slurm gave a job counts too: without its plug-ins for CPUs nothing holds the job to it."""
+    for name, value in {"SLURM_JOB_ID": slurm and "7", "SLURM_CPUS_ON_NODE": slurm}.items():
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
     monkeypatch.setattr(devices, "cpu_quota", lambda: quota)
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(4)))
     assert devices.available_cpus() == cpus

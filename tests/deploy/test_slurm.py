@@ -114,8 +114,8 @@ def test_a_time_limit_costs_nothing_and_the_job_is_queued_again(
     scheduler = Scheduler(tmp_path, script, "--local")
     job = scheduler.begin()
     wait_for(lambda: begun(scheduler.store, "language_model"), "a training has begun", of=job)
-    # --signal=B:TERM@120: the script alone.
-    job.send_signal(signal.SIGTERM)
+    # --signal=B:USR1@120: the script alone.
+    job.send_signal(signal.SIGUSR1)
     said, _ = job.communicate(timeout=120)
     assert (job.returncode, scheduler.asked_again) == (143, True), said
     said, _ = (again := scheduler.begin()).communicate(timeout=300)
@@ -133,11 +133,40 @@ def test_a_preempted_job_goes_on_with_the_same_bits(tmp_path: Path, undisturbed:
     _, living = psutil.wait_procs([one for one in processes if one.pid != job.pid], timeout=GRACE_S)
     for process in living:
         process.kill()
-    job.communicate(timeout=30)
+    said, _ = job.communicate(timeout=30)
+    assert "stopped by SIGTERM" in said, "by Slurm and by its script, it was asked once"
+    assert not scheduler.asked_again
     said, _ = (again := scheduler.begin()).communicate(timeout=300)
     assert again.returncode == 0, said
     assert outcome_in(scheduler.store) == undisturbed
     assert left_behind(scheduler.store) == []
+
+
+@pytest.mark.parametrize("script", ["one-node.sh", "several-nodes.sh"])
+@pytest.mark.parametrize(
+    ("number", "whom", "queued"),
+    [(signal.SIGUSR1, "script", True), (signal.SIGTERM, "script", False), (signal.SIGTERM, "all", False)],
+)
+def test_only_who_has_reached_a_time_limit_is_queued_again(
+    script: str, number: signal.Signals, whom: str, queued: bool, tmp_path: Path
+) -> None:
+    """Whom ``scancel`` has ended is not to come back."""
+    scheduler = Scheduler(tmp_path, script)
+    for name in ("ray", "calm-bench"):
+        (tmp_path / "bin" / name).unlink()
+    scheduler._program(tmp_path / "bin" / "ray", "#!/bin/sh\n")
+    scheduler._program(
+        tmp_path / "bin" / "calm-bench",
+        "#!/bin/bash\ntrap 'exit 143' TERM\ntouch begun\nwhile :; do sleep 0.01; done\n",
+    )
+    job = scheduler.begin()
+    wait_for((tmp_path / "begun").exists, "the study has begun", of=job)
+    if whom == "all":
+        to_all(job, number)
+    else:
+        job.send_signal(number)
+    said, _ = job.communicate(timeout=30)
+    assert (job.returncode, scheduler.asked_again) == (143, queued), said
 
 
 def ended(job: subprocess.Popen[str]) -> str:
@@ -163,7 +192,7 @@ def test_a_cluster_of_the_job_and_a_time_limit_that_costs_nothing(tmp_path: Path
     try:
         # Not ``of`` the job, whose output is read to its end then: Ray's servers keep it open.
         wait_for(lambda: begun(scheduler.store, "language_model") or job.poll() is not None, "a training has begun")
-        job.send_signal(signal.SIGTERM)
+        job.send_signal(signal.SIGUSR1)
     finally:
         said = ended(job)
     assert (job.returncode, scheduler.asked_again) == (143, True), said
@@ -197,9 +226,10 @@ def test_drivers_of_an_array_write_to_a_server_or_not_at_all(
 def test_scripts_are_shell_and_ask_for_a_signal_in_time(script: str) -> None:
     text = (SCRIPTS / script).read_text()
     subprocess.run(["bash", "-n", str(SCRIPTS / script)], check=True)
-    assert "#SBATCH --signal=B:TERM@1" in text
+    assert "#SBATCH --signal=B:USR1@1" in text
     assert "#SBATCH --requeue" in text
     assert resolve_study("k-ablation", ["execution.gpus_per_stage=1"]).execution.gpus_per_stage == 1
     if "ray start" in text:
         assert "RAY_AUTH_MODE=token" in text
+        assert text.count("ray start") == text.count('--num-cpus="$cpus"') == 2, "Ray counts those of the machine"
         assert "--include-dashboard=false" in text

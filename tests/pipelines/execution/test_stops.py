@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from calm_bench.training_options import DEFAULT_OPTIONS
+from pipelines.execution import interrupt
 from pipelines.execution.events import StageFailed, StageRetried
+from pipelines.execution.interrupt import forget_signals, polite_stop
 from pipelines.execution.local_executor import LocalExecutor
 from pipelines.execution.ray_executor import _perform
 from pipelines.execution.run_stage import StageError
@@ -57,6 +59,24 @@ def _end_this_process_when_claimed(store: Store, stage: Stage) -> None:
     while not store.is_claimed(stage):
         time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_sigterm_that_comes_twice_at_once_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As from Slurm, which tells every process of a job, and from its script, which hands it on."""
+    with polite_stop() as request:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert request.reason == "SIGTERM"
+        monkeypatch.setattr(interrupt, "ECHO_S", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+    monkeypatch.undo()
+    with polite_stop():
+        os.kill(os.getpid(), signal.SIGINT)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), number)
+    forget_signals()
 
 
 def test_a_worker_that_hears_sigterm_saves_and_ends(store: Store, toy: Toy) -> None:
