@@ -95,7 +95,7 @@ WAYS_OUT = {
     errno.EDQUOT: f"{ANOTHER_PLACE}; what is finished is kept, and the same command goes on",
     errno.EROFS: "it can be read (leaderboard, eval, compare, generate, export --output ELSEWHERE) and not written to",
     errno.EACCES: "give another place (--store, --output), or have its owner allow it",
-    errno.ENAMETOOLONG: "give a shorter place (--store, --output)",
+    errno.ENAMETOOLONG: "no file has so long a name: if a place is meant (--store, --output), give a shorter one",
     errno.EFBIG: "let files be larger (ulimit -f)",
     errno.EMFILE: "raise the number of open files (ulimit -n)",
 }
@@ -168,6 +168,8 @@ def _told(error: Exception) -> tuple[str, int]:
 
 def _complain(message: str, code: int) -> int:
     from pipelines.common.redact import redact
+    from pipelines.common.sanitize import without_controls
 
-    print(f"calm-bench: {redact(message)}", file=sys.stderr)
+    # Names and files of others stand in messages.
+    print(f"calm-bench: {without_controls(redact(message))}", file=sys.stderr)
     return code

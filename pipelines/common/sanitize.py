@@ -22,3 +22,12 @@ def sanitize_label(text: str, limit: int | None = None) -> str:
 
 def _is_harmless(character: str) -> bool:
     return character in "\n\t" or character in _JOINERS or unicodedata.category(character) not in _UNSEEN
+
+
+def without_controls(text: str) -> str:
+    """``text`` with what would steer a terminal shown as a replacement character; ends of lines and tabs stay."""
+    return "".join(REPLACEMENT if _steers(character) else character for character in text)
+
+
+def _steers(character: str) -> bool:
+    return unicodedata.category(character) == "Cc" and character not in "\n\t"

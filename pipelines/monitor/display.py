@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from calm_bench.overrides import ConfigurationError
 from pipelines.common.numbers import duration
+from pipelines.common.sanitize import without_controls
 from pipelines.common.screen import is_live, why_lost
 from pipelines.execution import events
 from pipelines.monitor.panel import panel
@@ -150,7 +151,9 @@ class RichProgress(Progress):
 
     def _said(self, said: Said) -> None:
         if said.level in ("warning", "error") or said.text.startswith("everything is there"):
-            self._console.print(said.text, style=LEVEL_STYLES[said.level], markup=False, highlight=False)
+            self._console.print(
+                without_controls(said.text), style=LEVEL_STYLES[said.level], markup=False, highlight=False
+            )
 
 
 def progress_for(
@@ -169,4 +172,5 @@ def progress_for(
 
 def print_said(console: Console, said: Said) -> None:
     """A line with the time since the study's start."""
-    console.print(f"[{duration(said.elapsed_s)}] {said.text}", markup=False, highlight=False, soft_wrap=True)
+    text = without_controls(said.text)
+    console.print(f"[{duration(said.elapsed_s)}] {text}", markup=False, highlight=False, soft_wrap=True)

@@ -7,6 +7,7 @@ from time import time
 from typing import TYPE_CHECKING
 
 from pipelines.common.numbers import compact, duration, scientific
+from pipelines.common.sanitize import without_controls
 from pipelines.monitor.tracker import time_left
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def panel(view: StudyView, width: int, height: int = HEIGHT, note: str = "") -> 
     if trials and free > 2:
         lines += [[], *_trial_lines(trials[-(free - 2) :], width, len(trials) == view.num_trials)]
     text = Text("\n").join(_fitted(line, width) for line in lines)
-    return text.append(f"\n{note}", "bold yellow") if note else text
+    return text.append(f"\n{without_controls(note)}", "bold yellow") if note else text
 
 
 def _head(view: StudyView, width: int) -> Iterator[list[Cell]]:
@@ -202,7 +203,7 @@ def _fitted(cells: Sequence[Cell], width: int) -> Text:
 
     line = Text(no_wrap=True)
     for text, style in cells:
-        line.append(text, style or None)
+        line.append(without_controls(text), style or None)
     line.rstrip()
     line.truncate(width, overflow="ellipsis")
     return line

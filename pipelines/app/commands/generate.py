@@ -21,6 +21,7 @@ from pipelines.app.commands.options import (
     say_on_stderr,
     single_threaded,
 )
+from pipelines.common.sanitize import without_controls
 
 
 class Method(StrEnum):
@@ -62,8 +63,11 @@ def generate(
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
 
+    # A model may write anything; what reads a pipe gets it as it is.
+    is_seen = sys.stdout.isatty()
+
     def write(text: str) -> None:
-        sys.stdout.write(text)
+        sys.stdout.write(without_controls(text) if is_seen else text)
         sys.stdout.flush()
         end_if_unseen(sys.stdout)
 

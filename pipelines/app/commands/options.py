@@ -15,6 +15,7 @@ import typer
 
 from calm_bench.devices import resolve_device
 from calm_bench.errors import FAILED
+from pipelines.common.sanitize import without_controls
 from pipelines.common.screen import why_lost
 
 if TYPE_CHECKING:
@@ -100,12 +101,12 @@ def say(screen: Console, text: str, style: str = "") -> None:
     """Print text that is not markup, unbroken, so that paths can be copied."""
     from rich.text import Text
 
-    screen.print(Text(text, style=style), soft_wrap=True)
+    screen.print(Text(without_controls(text), style=style), soft_wrap=True)
 
 
 def say_on_stderr(text: str) -> None:
     """Print what is no result."""
-    print(text, file=sys.stderr)
+    print(without_controls(text), file=sys.stderr)
 
 
 def print_json(result: object, indent: int | None = 2) -> None:

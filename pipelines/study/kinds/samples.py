@@ -13,6 +13,7 @@ from calm_bench.devices import device_name
 from calm_bench.fingerprint import folder_identity
 from calm_bench.memory import sampling_memory
 from pipelines.common.numbers import printable
+from pipelines.common.sanitize import without_controls
 from pipelines.study.cost import SMALL_FILES_BYTES, STAGE_S, CostContext, StageCost
 from pipelines.study.kinds.enough_text import text_left_elsewhere
 from pipelines.study.kinds.generation_speed import WritingSpeed, chosen_speed, in_words
@@ -171,7 +172,7 @@ def as_markdown(texts: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -
     """
     parts = ["# Samples\n", *(f"{note}\n" for note in notes)]
     for text in texts:
-        whole = f"{text['prompt']}⟦{text['text']}⟧"
+        whole = without_controls(f"{text['prompt']}⟦{text['text']}⟧")
         ended = "the model ended the text" if text["ended"] else f"cut after {text['num_tokens']} tokens"
         fence = "```"
         while fence in whole:

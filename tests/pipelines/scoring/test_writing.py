@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,16 +15,20 @@ from calm_bench.atomic import write_json
 from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import LanguageModel as LanguageModelConfig
+from calm_bench.config import Samples
 from calm_bench.lm import Calm
 from calm_bench.opening import TokenIds, open_vocabulary
 from calm_bench.overrides import ConfigurationError
 from calm_bench.sampling.temperature import Decoding
 from calm_bench.tokens.byte_tokenizer import ByteTokenizer
 from calm_bench.tokens.tokenizer import TokenizerError
+from pipelines.app.commands.generate import Method, generate
 from pipelines.scoring.generation import continue_texts
 from pipelines.scoring.models import TrainedModel, find_model
+from pipelines.scoring.scoring import Scoring
 from pipelines.store.store import Store
 from pipelines.study.stage import Stage
+from tests.evals.tiny_models import save_tiny
 
 
 @pytest.fixture
@@ -44,6 +49,35 @@ def test_texts_are_drawn_in_tf32_on_a_gpu(model: TrainedModel, monkeypatch: pyte
     monkeypatch.setattr("pipelines.scoring.generation.set_tf32", lambda *settings: asked.append(settings))
     continue_texts(model, ["ab"], 2, 0, Decoding())
     assert asked == [("cpu", True)]
+
+
+def test_a_terminal_is_not_steered_by_what_a_model_continues(
+    model: TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = os.openpty()
+    with open(theirs, "w", encoding="utf-8") as terminal, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", terminal)
+        generate(str(model.folder), ["a\x1b[31mb\x07"], tokens=2, method=Method.auto, device="cpu")
+        terminal.flush()
+        shown = os.read(ours, 4096)
+    os.close(ours)
+    assert shown.startswith("a�[31mb�".encode())
+    written: list[str] = []
+    continue_texts(model, ["a\x1b[31mb"], 2, 0, Decoding(), write=written.append)
+    assert "".join(written).startswith("a\x1b[31mb"), "as it is for who is no terminal"
+
+
+def test_a_model_of_few_positions_has_some_left_to_write_on(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "gpt2", positions=32)
+    store = Store(tmp_path / "runs")
+    corpus = ["corpus.source=markov", "corpus.markov.num_documents=40", "corpus.markov.document_length=300"]
+    scoring = Scoring(find_model(str(folder), store), store, corpus, "cpu")
+    texts = scoring.texts(Samples(num_prompts=2, num_tokens=64, prompt_tokens=64))
+    assert len(texts) == 2 * len(Samples().temperatures)
+    for text in texts:
+        read = len(scoring.tokenizer.encode(text["prompt"]))
+        assert 24 >= read > 16, "three quarters of what it reads"
+        assert read + text["num_tokens"] == 32 or text["ended"]
 
 
 def test_what_is_streamed_is_what_is_returned(model: TrainedModel) -> None:
