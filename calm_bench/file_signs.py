@@ -28,6 +28,8 @@ def misread_as(head: bytes) -> str | None:
 
     UTF-16 without a byte order mark is told by its NUL bytes, every second one in Latin text.
     """
+    if head and not head.strip(b"\0"):
+        return "nothing but NUL bytes, as a full disk or a crash leaves a file: bring it again"
     if is_pointer(head):
         return "a Git LFS pointer and not the file itself: run `git lfs pull` where it was cloned"
     encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
@@ -65,3 +67,14 @@ def why_unreadable(file: Path, error: object, is_text: bool = True) -> str:
         return misread_file(file, is_text) or str(error)
     except OSError:
         return str(error)
+
+
+def not_utf8(text: bytes, error: UnicodeDecodeError) -> str:
+    """What is wrong with ``text``, which ended its reading as UTF-8 with ``error``: the line, and the way out."""
+    if (command := packed_by(text)) is not None:
+        return f"compressed: unpack it first, with {command} FILE"
+    line = text.count(b"\n", 0, error.start) + 1
+    return (
+        f"no UTF-8 text in line {line} (byte 0x{text[error.start]:02x}): convert it, as with `iconv -f LATIN1 -t UTF-8 "
+        "FILE > NEW` where it is Latin-1"
+    )

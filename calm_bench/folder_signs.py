@@ -6,11 +6,11 @@ who pulled the safetensors alone has a whole model.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from calm_bench.file_signs import misread_file
+from calm_bench.json_text import parse_json_text
 
 DESCRIPTIONS = ("calm_tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 VOCABULARIES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt", "merges.txt")
@@ -104,7 +104,7 @@ def _fault(files: Iterator[Path]) -> str | None:
         try:
             wrong = misread_file(file, is_text=is_json)
             if wrong is None and is_json:
-                json.loads(file.read_text(encoding="utf-8"))
+                parse_json_text(file.read_text(encoding="utf-8"))
         except OSError as error:
             wrong = f"not readable ({error.strerror or error})"
         except ValueError as error:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from calm_bench.file_signs import why_unreadable
+from calm_bench.json_text import parse_json_text
 
 if TYPE_CHECKING:
     from calm_bench.autoencoder import Autoencoder
@@ -104,7 +104,7 @@ def tokenizer_setting(folder: Path) -> str | None:
     own = folder / "tokenizer" / DESCRIPTION
     if own.is_file():
         try:
-            kind = json.loads(own.read_text(encoding="utf-8"))["kind"]
+            kind = parse_json_text(own.read_text(encoding="utf-8"))["kind"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TokenizerError(f"{own} does not describe a tokenizer ({why_unreadable(own, error)})") from None
         # Bytes are the same everywhere, so the tokens that a study wrote serve again.
@@ -152,7 +152,7 @@ def _description(folder: Path) -> dict[str, Any]:
 
     path = folder / CONFIG_FILE
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return dict(parse_json_text(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise WeightsError(f"{folder} is not a model folder: it has no {CONFIG_FILE}") from None
     except ValueError as error:

@@ -17,8 +17,8 @@ from pydantic import BaseModel, ValidationError
 
 from calm_bench.config import Experiment
 from calm_bench.family_registry import FAMILIES, SECTIONS
-from calm_bench.file_signs import HEAD_BYTES, misread_as
-from calm_bench.problems import KIND, ConfigurationError, check_path, explain, path_segments
+from calm_bench.file_signs import HEAD_BYTES, misread_as, not_utf8
+from calm_bench.problems import KIND, MOST_SHOWN, ConfigurationError, check_path, explain, path_segments
 
 __all__ = ["ConfigurationError", "apply_settings", "assign", "load_yaml", "merge", "parse_assignment", "validate"]
 
@@ -35,12 +35,22 @@ HEAD = "head"
 
 MERGE = "tag:yaml.org,2002:merge"
 
+YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, RecursionError)
+"""What PyYAML raises of a text: by itself, by what reads a value (``2024-02-30``), and of parts in parts."""
+
 
 class _Loader(yaml.SafeLoader):
     """YAML with the scalars of its 1.2 core schema, with merge keys (``<<: *anchor``), without duplicate keys.
 
     PyYAML follows YAML 1.1, where ``1e-3`` is text, ``no`` is false and ``1:30`` is ninety.
     """
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """As PyYAML's, whose readers of values (``!!int x``) raise errors that name no line."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, TypeError) as error:
+            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from error
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (the base class's form)
 
@@ -84,6 +94,20 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 
+def yaml_problem(error: Exception, text: str | bytes = "") -> str:
+    """What one of :data:`YAML_ERRORS` says of ``text``, as the end of a message, with the line where it is known."""
+    if isinstance(error, RecursionError):
+        return "lists or mappings in each other without end"
+    if isinstance(error, yaml.reader.ReaderError):
+        before = text[: error.position]
+        line = (before.count("\n") if isinstance(before, str) else before.count(b"\n")) + 1
+        return f"line {line}: the character #x{error.character:02x} is none that YAML allows"
+    return _STREAM.sub(" in ", str(error))
+
+
+_STREAM = re.compile(r'\s*in "<(?:unicode|byte) string>", ')
+
+
 def load_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; an empty file is an empty mapping.
 
@@ -94,13 +118,15 @@ def load_yaml(path: Path) -> dict[str, Any]:
         raw = path.read_bytes()
         if (what := misread_as(raw[:HEAD_BYTES])) is not None:
             raise ConfigurationError(f"{path} is {what}")
-        data = yaml.load(raw.decode("utf-8-sig"), Loader=_Loader)
+        text = raw.decode("utf-8-sig")
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{path} is not UTF-8 text: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path} is not valid YAML: {error}") from error
+        raise ConfigurationError(f"{path} is {not_utf8(raw, error)}") from error
+    try:
+        data = yaml.load(text, Loader=_Loader)
+    except YAML_ERRORS as error:
+        raise ConfigurationError(f"{path} is not valid YAML: {yaml_problem(error, text)}") from error
     if data is None:
         return {}
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
@@ -120,8 +146,11 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         raise ConfigurationError(f"{text!r} is not of the form key=value, such as model.chunk_size=2")
     try:
         return path, yaml.load(value, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"the value of {path} is not valid YAML: {value!r} ({error})") from error
+    except YAML_ERRORS as error:
+        shown = value if len(value) <= MOST_SHOWN else f"{value[:MOST_SHOWN]}..."
+        raise ConfigurationError(
+            f"the value of {path} is not valid YAML: {shown!r} ({yaml_problem(error, value)})"
+        ) from error
 
 
 def merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ autoencoder. :mod:`calm_bench.export` writes such folders.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from calm_bench.config import RMS_NORM_EPS, ROPE_THETA
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import LanguageModel as LanguageModelConfig
 from calm_bench.file_signs import why_unreadable
+from calm_bench.json_text import parse_json_text
 from calm_bench.lm.calm import Calm
 from calm_bench.reference_names import (
     ARCHITECTURES,
@@ -263,7 +263,7 @@ def _validated(kind: type[Description], settings: dict[str, Any], folder: Path) 
 def _config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return dict(parse_json_text(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise WeightsError(f"{folder} has no {CONFIG_FILE}") from None
     except (ValueError, TypeError) as error:

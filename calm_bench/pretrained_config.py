@@ -5,7 +5,6 @@ A folder says its sizes, so an experiment that begins from one need not repeat t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -13,6 +12,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from calm_bench.frozen import Frozen
+from calm_bench.json_text import parse_json_text
 
 _SIZES = ("latent_size", "hidden_size", "intermediate_size", "num_encoder_layers", "num_decoder_layers", "rms_norm_eps")
 """What the weights of an autoencoder fix."""
@@ -88,7 +88,7 @@ def with_settings_of_the_folder(data: Any, settings_of: Callable[[Path], Mapping
 
 def _description(folder: Path) -> dict[str, Any]:
     try:
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        found = parse_json_text((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         # Who builds on the folder says what is wrong with it.
         return {}

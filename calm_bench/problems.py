@@ -23,6 +23,10 @@ UNION_MEMBER = re.compile(r"[\[\]]|^(?:int|float|str|bool|none|constrained-.*)$"
 """Names that pydantic adds to an error's location for the member of a union that it tried."""
 
 
+MOST_SHOWN = 200
+"""Characters of a value that a message repeats."""
+
+
 class ConfigurationError(UsageError, ValueError):
     """A description that cannot be used; the message names the key and what to do."""
 
@@ -88,10 +92,16 @@ def explain(model: type[BaseModel], error: ValidationError) -> list[str]:
             given = detail.get("input")
             if detail["type"] != "value_error" and isinstance(given, str | int | float | bool | None):
                 message = message[0].lower() + message[1:]
-                found[path] = f", found {given!r}" + _sweep(path, given, detail["type"])
+                found[path] = f", found {_short(given)}" + _sweep(path, given, detail["type"])
         problems.setdefault(path, []).append(message)
     lines = {path: " or ".join(messages) + found.get(path, "") for path, messages in problems.items()}
     return [f"{path}: {line}" if path else line for path, line in lines.items()]
+
+
+def _short(given: object) -> str:
+    """``given`` as one would write it, cut where it is long."""
+    shown = repr(given[: MOST_SHOWN + 1] if isinstance(given, str) else given)
+    return shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}..."
 
 
 def _sweep(path: str, given: object, problem: str) -> str:

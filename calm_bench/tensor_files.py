@@ -5,7 +5,6 @@ A pickle can carry code, so it is read with torch's tensors-only unpickler and r
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from calm_bench.errors import RunError
 from calm_bench.file_signs import misread_file, why_unreadable
+from calm_bench.json_text import parse_json_text
 
 SAFETENSORS = "model.safetensors"
 PICKLE = "pytorch_model.bin"
@@ -66,7 +66,7 @@ def listed(problems: list[str]) -> str:
 
 def _indexed(index: Path) -> dict[str, Tensor]:
     try:
-        shards = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+        shards = dict(parse_json_text(index.read_text(encoding="utf-8"))["weight_map"])
         names = sorted(set(shards.values()))
         # A path inside an index could point anywhere.
         outside = [name for name in names if Path(name).name != name]

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from calm_bench.atomic import write_bytes, write_with
 from calm_bench.file_signs import why_unreadable
+from calm_bench.json_text import parse_json_text
 from calm_bench.tensor_files import SAFETENSORS as WEIGHTS_FILE
 from calm_bench.tensor_files import WeightsError, listed, read_tensors
 
@@ -54,7 +55,7 @@ def read_description(folder: str | Path, *model_types: str) -> dict[str, Any]:
     """
     path = Path(folder) / CONFIG_FILE
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = parse_json_text(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise WeightsError(f"{folder} is not a model folder: it has no {CONFIG_FILE}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from calm_bench.file_signs import HEAD_BYTES, misread_as
-from calm_bench.overrides import ConfigurationError
+from calm_bench.overrides import YAML_ERRORS, ConfigurationError, yaml_problem
 from calm_bench.registry import did_you_mean
 from calm_bench.source_digest import module_file
 
@@ -125,9 +125,18 @@ def read_task_file(path: Path) -> TaskFile:
     found = TaskFile(path, settings, tuple(files))
     if found.is_group and not (isinstance(settings.get("task"), list) and settings["task"]):
         raise TaskFileError(f"{path}: the group {found.name} lists no tasks (task: [first, second])")
+    if found.is_group and not all(isinstance(item, str) or _names_one(item) for item in settings["task"]):
+        raise TaskFileError(
+            f"{path}: the group {found.name} lists tasks by their names (task: [first, second]), found "
+            f"{settings['task']!r}"
+        )
     if found.is_group and found.name in found.members:
         raise TaskFileError(f"{path}: the group {found.name} lists itself")
     return found
+
+
+def _names_one(item: Any) -> bool:
+    return isinstance(item, Mapping) and isinstance(item.get("task") or item.get("group"), str)
 
 
 def _merged(path: Path, files: dict[Path, None], including: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -135,7 +144,10 @@ def _merged(path: Path, files: dict[Path, None], including: tuple[Path, ...] = (
     files[path.resolve()] = None
     included = own.pop("include", [])
     merged: dict[str, Any] = {}
-    for other in included if isinstance(included, list) else [included]:
+    listed = included if isinstance(included, list) else [included]
+    if not all(isinstance(other, str) and other for other in listed):
+        raise TaskFileError(f"{path}: include must name a file, or a list of files, found {included!r}")
+    for other in listed:
         below = _merged(path.resolve().parent / str(other), files, (*including, path))
         below.pop("task_list", None)
         merged |= below
@@ -147,17 +159,20 @@ def _read(path: Path, including: tuple[Path, ...]) -> dict[str, Any]:
     if path in including:
         raise TaskFileError(f"{path} includes itself, through {' and '.join(map(str, including))}")
     try:
+        if path.exists() and not path.is_file():
+            raise TaskFileError(f"{path}{said_by} is no file")
         raw = path.read_bytes()
         # YAML may be UTF-16 with a byte order mark; the rest of what is misread cannot be meant.
         wrong = None if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else misread_as(raw[:HEAD_BYTES])
         if wrong is not None:
             raise TaskFileError(f"{path}{said_by} is {wrong}")
-        # As lm-eval: functions lie beside the file itself, wherever a link to it is.
-        data = _parsed(raw, path.resolve().parent)
     except OSError as error:
         raise TaskFileError(f"cannot read {path}{said_by}: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TaskFileError(f"{path}{said_by} is not valid YAML: {error}") from error
+    try:
+        # As lm-eval: functions lie beside the file itself, wherever a link to it is.
+        data = _parsed(raw, path.resolve().parent)
+    except YAML_ERRORS as error:
+        raise TaskFileError(f"{path}{said_by} is not valid YAML: {yaml_problem(error, raw)}") from error
     if data is None:
         raise TaskFileError(f"{path}{said_by} is empty: a task needs task, dataset_path, doc_to_text and doc_to_target")
     if not isinstance(data, dict):
@@ -170,6 +185,12 @@ def _parsed(raw: bytes, folder: Path) -> Any:
 
     class Loader(yaml.SafeLoader):
         """Functions are named and not imported; a key that is given twice is an error, as in studies."""
+
+        def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+            try:
+                return super().construct_object(node, deep)
+            except (ValueError, TypeError) as error:
+                raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from error
 
         def flatten_mapping(self, node: yaml.MappingNode) -> None:
             # Before merge keys add those of others. Some files of lm-eval's own have keys twice.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 
 from calm_bench.config import Tokens
 from calm_bench.file_signs import why_unreadable
+from calm_bench.json_text import parse_json_text
 from calm_bench.tokens.byte_tokenizer import ByteTokenizer
 from calm_bench.tokens.tokenizer import DESCRIPTION, Tokenizer, TokenizerError
 
@@ -46,7 +46,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     """
     path = Path(folder) / DESCRIPTION
     try:
-        description = json.loads(path.read_text())
+        description = parse_json_text(path.read_text())
         module, _, attribute = LOADERS[description["kind"]].partition(":")
     except (OSError, ValueError, KeyError, TypeError) as error:
         wrong = why_unreadable(path, error)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from calm_bench.fingerprint import FileVersion, file_version
+from calm_bench.json_text import parse_json_text
 from calm_bench.tokens.tokenizer import DESCRIPTION
 
 PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
@@ -64,7 +64,7 @@ def _is_plain(folder: Path) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    found: dict[str, Any] = parse_json_text(path.read_text(encoding="utf-8"))
     return found
 
 

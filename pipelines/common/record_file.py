@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from calm_bench.json_text import parse_json_text
 from calm_bench.problems import ConfigurationError
 
 Record = TypeVar("Record")
@@ -24,7 +24,7 @@ def parse_json(content: bytes | str, where: Path | str, remedy: str) -> Any:
         RecordError: it is none.
     """
     try:
-        return json.loads(content)
+        return parse_json_text(content)
     except ValueError as error:
         raise damaged(where, f"not JSON: {error}", remedy) from None
 

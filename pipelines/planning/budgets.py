@@ -7,7 +7,6 @@ resumed study trains the very same stages, wherever it goes on.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from calm_bench.atomic import write_json
 from calm_bench.config import Experiment
 from calm_bench.flops import training_steps
+from calm_bench.json_text import parse_json_text
 from calm_bench.overrides import ConfigurationError, apply_settings
 from pipelines.store.file_lock import locked
 from pipelines.study.config import Study
@@ -154,7 +154,7 @@ class ResolvedTime:
 
     def _read(self) -> dict[str, Any]:
         try:
-            content = json.loads(self._path.read_text(encoding="utf-8"))
+            content = parse_json_text(self._path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
         except ValueError as error:

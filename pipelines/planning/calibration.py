@@ -19,6 +19,7 @@ from calm_bench.atomic import write_bytes
 from calm_bench.caches import user_caches
 from calm_bench.devices import available_cpus
 from calm_bench.fingerprint import identity
+from calm_bench.json_text import parse_json_text
 from pipelines.planning.machines import Machine
 from pipelines.store.file_lock import locked
 from pipelines.study.workload import Speed, Workload
@@ -138,7 +139,7 @@ def machine_facts(machine: Machine) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json_text(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (FORMAT, VERSION):

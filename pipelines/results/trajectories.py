@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from calm_bench.json_text import parse_json_text
 from pipelines.common.numbers import printable
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def correlations(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
 def read_trajectories(folder: Path) -> list[Trajectory]:
     """What :func:`write_trajectories` left in a study's ``folder``; nothing where it left nothing that can be read."""
     try:
-        rows = json.loads((folder / f"{NAME}.json").read_text(encoding="utf-8"))["trajectories"]
+        rows = parse_json_text((folder / f"{NAME}.json").read_text(encoding="utf-8"))["trajectories"]
         return [
             Trajectory(
                 row["trial"],

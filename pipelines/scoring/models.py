@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from calm_bench.json_text import parse_json_text
 from calm_bench.overrides import ConfigurationError
 from pipelines.results.entry import Entry
 from pipelines.results.stored import stored_leaderboards
@@ -204,7 +204,7 @@ def is_transformers_model(folder: Path) -> bool:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     try:
-        description = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        description = parse_json_text((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(description, dict) and description.get("model_type") in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES

@@ -9,6 +9,7 @@ from typing import Any
 
 from calm_bench.atomic import is_temporary, write_bytes
 from calm_bench.fingerprint import file_digest, identity
+from calm_bench.json_text import parse_json_text
 from calm_bench.parallel_files import map_files
 from pipelines.common.record_file import RecordError, damaged
 from pipelines.store.names import stays_inside
@@ -100,7 +101,7 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _entries(path: Path) -> dict[str, dict[str, Any]]:
-    record = json.loads(path.read_text())
+    record = parse_json_text(path.read_text())
     if not isinstance(record, dict) or not all(
         isinstance(entry, dict) and entry.keys() >= {"bytes", "sha256"} for entry in record.values()
     ):

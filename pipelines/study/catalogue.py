@@ -6,6 +6,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,13 +68,14 @@ def resolve_study(name_or_path: str, overrides: Sequence[str] = ()) -> Study:
     preset = settings.pop(PRESET, file.get(PRESET))
     written = {key: value for key, value in file.items() if key != PRESET and not key.startswith(ANCHORS)}
     data: dict[str, Any] = {"name": path.stem, **_defaults()}
-    for layer in (_preset(preset), written):
+    origin = str(path) if not settings else ""
+    for layer in (_preset(preset, origin), written):
         data = merge(data, layer)
     if "name" not in written and "name" not in settings:
         _check_stem(path)
     data = assign(data, settings)
-    refuse_infinite(data)
-    study = validate(Study, data, "" if settings else str(path))
+    refuse_infinite(data, origin=f"{origin}: " if origin else "")
+    study = validate(Study, data, origin)
     for parameter in study.search.parameters:
         _check_parameter(parameter)
     check_extra_stages(study)
@@ -85,20 +87,23 @@ def resolve_study(name_or_path: str, overrides: Sequence[str] = ()) -> Study:
     return _with_objective_text(study)
 
 
-def refuse_infinite(value: Any, path: str = "") -> None:
+def refuse_infinite(value: Any, path: str = "", origin: str = "") -> None:
     """
+    Args:
+        origin: what a message begins with.
+
     Raises:
         ConfigurationError: a number in a study's settings is infinite or none (``.inf``, ``1e400``, ``.nan``): no
             setting can be, and the study's record could not hold it.
     """
     if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigurationError(f"{path}: {value} is no number that a setting can be")
+        raise ConfigurationError(f"{origin}{path}: {value} is no number that a setting can be")
     if isinstance(value, Mapping):
         for key, item in value.items():
-            refuse_infinite(item, f"{path}.{key}".lstrip("."))
+            refuse_infinite(item, f"{path}.{key}".lstrip("."), origin)
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            refuse_infinite(item, f"{path}[{index}]")
+            refuse_infinite(item, f"{path}[{index}]", origin)
 
 
 def _with_objective_text(study: Study) -> Study:
@@ -110,15 +115,21 @@ def _with_objective_text(study: Study) -> Study:
 
 
 def _find(name_or_path: str) -> Path:
-    shipped = SHIPPED / f"{name_or_path}.yaml"
+    names = [path.stem for path in SHIPPED.glob("*.yaml")]
     given = Path(name_or_path)
-    if "/" not in name_or_path and shipped.is_file():
-        return shipped
-    if given.is_file():
-        return given
+    if name_or_path in names:
+        return SHIPPED / f"{name_or_path}.yaml"
+    with suppress(OSError):  # such as a name that is longer than files may have
+        if given.is_file():
+            return given
+        if given.is_dir():
+            raise ConfigurationError(f"{name_or_path} is a folder: name a study file (YAML) in it")
+        if given.exists():
+            raise ConfigurationError(f"{name_or_path} is no file that can be read again: write the study into a file")
+        if given.is_symlink():
+            raise ConfigurationError(f"{name_or_path} is a link that leads nowhere: there is no {given.readlink()}")
     if given.suffix in (".yaml", ".yml") or "/" in name_or_path:
         raise ConfigurationError(f"there is no study file {name_or_path}")
-    names = [path.stem for path in SHIPPED.glob("*.yaml")]
     raise ConfigurationError(
         f"there is no study {name_or_path!r}{did_you_mean(name_or_path, names)} (a path of a YAML file works too)"
     )
@@ -144,13 +155,16 @@ def _defaults() -> dict[str, Any]:
     return Experiment().model_dump(mode="json")
 
 
-def _preset(name: Any) -> Mapping[str, Any]:
+def _preset(name: Any, origin: str) -> Mapping[str, Any]:
     if name is None:
         return {}
     from calm_bench.presets import PRESETS
 
     if not isinstance(name, str) or name not in PRESETS:
-        raise ConfigurationError(f"{PRESET}: there is no preset {name!r}{did_you_mean(str(name), list(PRESETS))}")
+        raise ConfigurationError(
+            f"{origin}{': ' if origin else ''}{PRESET}: there is no preset {name!r}"
+            f"{did_you_mean(str(name), list(PRESETS))}"
+        )
     return PRESETS[name]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,46 @@ def test_unusable_file_is_refused_by_name(tmp_path: Path, content: bytes) -> Non
         load_yaml(file)
     with pytest.raises(ConfigurationError, match="cannot read"):
         load_yaml(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: !!int abc\n", "invalid literal.*line 1"),
+        ("? !!set {a, b}\n: 3\n", "unhashable.*line 1"),
+        (f"seed: {'9' * 5000}\n", "Exceeds the limit.*line 1"),
+        (f"seed: {'[' * 2000}\n", "in each other without end"),
+        ("seed: 1\u001b", "line 1: the character #x1b is none that YAML allows"),
+    ],
+)
+def test_whatever_yaml_stumbles_over_is_told_with_the_file(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(text)
+    with pytest.raises(ConfigurationError, match=rf"^{tmp_path}/study\.yaml is not valid YAML: .*{message}"):
+        load_yaml(tmp_path / "study.yaml")
+    if text.startswith("seed: "):
+        with pytest.raises(ConfigurationError, match=f"^the value of seed is not valid YAML: .*{message}") as refused:
+            parse_assignment(text.strip("\n").replace(": ", "=", 1))
+        assert len(str(refused.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"name: a\nx: caf\xe9\n", r"is no UTF-8 text in line 2 \(byte 0xe9\): convert it, as with `iconv -f LATIN1"),
+        (gzip.compress(b"name: a\n"), "is compressed: unpack it first, with gunzip FILE"),
+        (bytes(4096), "is nothing but NUL bytes, as a full disk or a crash leaves a file"),
+    ],
+)
+def test_what_is_no_text_is_named_with_the_way_out(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_bytes(content)
+    with pytest.raises(ConfigurationError, match=rf"^{tmp_path}/study\.yaml {message}"):
+        load_yaml(tmp_path / "study.yaml")
+
+
+def test_what_is_found_is_shown_cut() -> None:
+    with pytest.raises(ConfigurationError, match=r"^seed: .*found 'xxx") as refused:
+        validate(Experiment, {"seed": "x" * 10**6})
+    assert len(str(refused.value)) < 400
 
 
 def test_empty_file_sets_nothing(tmp_path: Path) -> None:
