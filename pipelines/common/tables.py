@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,14 +31,22 @@ def plain_table(title: str = "") -> Table:
     )
 
 
-def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
+def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], is_for_programs: bool = False) -> str:
     """``rows`` as CSV with a header; a row has nothing in the columns that it lacks.
+
+    What a spreadsheet would run as a formula is quoted by an apostrophe, in names of columns too, unless programs alone
+    read it.
 
     Raises:
         ValueError: a row has a column that is not among ``columns``.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(rows)
+    kept: Callable[[Any], Any] = (lambda value: value) if is_for_programs else _harmless
+    writer.writerow({name: kept(name) for name in columns})
+    writer.writerows({name: kept(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
+
+
+def _harmless(value: Any) -> Any:
+    return "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

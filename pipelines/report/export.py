@@ -39,11 +39,7 @@ def records_json(leaderboard: Leaderboard, view: View) -> str:
 
 
 def records_csv(leaderboard: Leaderboard, view: View) -> str:
-    """:func:`records` as CSV; what a spreadsheet would run as a formula is quoted by an apostrophe."""
+    """:func:`records` as CSV."""
     rows = records(leaderboard, view)
     names = list(dict.fromkeys(name for row in rows for name in row))
-    return csv_text(({name: _harmless(value) for name, value in row.items()} for row in rows), names)
-
-
-def _harmless(value: Any) -> Any:
-    return "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    return csv_text(rows, names)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Scalar = str | int | float | bool | None
 Four = tuple[float, float, float, float]
+StandardError = Annotated[float, Field(ge=0)]
 OTHER = "other"
 """Kind of models of others: a sampler of one's own, a model of transformers."""
 
@@ -88,9 +89,9 @@ class Entry(Frozen):
     autoencoder_accuracy: float | None = None
     """Share of held-out tokens that the autoencoder reconstructs."""
     brier: Four
-    brier_se: Four
+    brier_se: tuple[StandardError, StandardError, StandardError, StandardError]
     brierlm: float
-    brierlm_se: float
+    brierlm_se: StandardError
     replicates: str = ""
     """BrierLM with each group of documents left out (:mod:`evals.replicates`), by which two rows are compared in pairs;
     empty where the evaluation kept no sums."""

@@ -14,7 +14,9 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from calm_bench.errors import RunError
-from calm_bench.file_signs import HEAD_BYTES, misread_as, packed_by
+from calm_bench.file_signs import HEAD_BYTES, misread_as, not_utf8, packed_by
+from calm_bench.json_text import parse_json_text
+from calm_bench.problems import explain
 from pipelines.common.tables import csv_text
 from pipelines.results.entry import Entry
 from pipelines.results.pairing import Differences, differences
@@ -112,24 +114,29 @@ class Leaderboard:
             LeaderboardError: it is something else; says what.
         """
         try:
-            document = json.loads(text, object_pairs_hook=_each_once)
+            document = parse_json_text(text, object_pairs_hook=_each_once)
         except json.JSONDecodeError as error:
             raise LeaderboardError(f"not a leaderboard: not JSON ({error})") from error
-        except RecursionError as error:
-            raise LeaderboardError("not a leaderboard: JSON in JSON without end") from error
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise LeaderboardError(f'not a leaderboard: it lacks the line "format": "{FORMAT}"')
         if document.get("version") != VERSION:
             raise LeaderboardError(
                 f"a leaderboard of version {document.get('version')}, but this calm-bench reads version {VERSION}"
             )
-        try:
-            return cls(Entry.model_validate(row) for group in document["groups"] for row in group["entries"])
-        except (KeyError, TypeError, ValidationError) as error:
-            raise LeaderboardError(f"a damaged leaderboard: {error}") from error
+        groups = document.get("groups")
+        if not isinstance(groups, list) or not all(
+            isinstance(group, dict) and isinstance(group.get("entries"), list) for group in groups
+        ):
+            raise LeaderboardError("a damaged leaderboard: its groups must be a list of objects with lists of entries")
+        rows = [row for group in groups for row in group["entries"]]
+        return cls(_entry(row, number) for number, row in enumerate(rows, 1))
 
-    def to_csv(self) -> str:
-        """One line a row, all fields; Brier-1..4 and their errors in columns of their own."""
+    def to_csv(self, is_for_programs: bool = False) -> str:
+        """One line a row, all fields; Brier-1..4 and their errors in columns of their own.
+
+        Args:
+            is_for_programs: as of :func:`pipelines.common.tables.csv_text`.
+        """
         rows = [
             {"rank": rank, **_flat(entry)}
             for group in self.groups
@@ -137,7 +144,27 @@ class Leaderboard:
         ]
         fixed = ["rank", *_columns()]
         columns = [*fixed, *sorted({name for row in rows for name in row} - set(fixed))]
-        return csv_text(rows, columns)
+        return csv_text(rows, columns, is_for_programs)
+
+
+def _entry(row: Any, number: int) -> Entry:
+    """
+    Raises:
+        LeaderboardError: ``row`` is no row of this version; says which it is, and what is wrong.
+    """
+    try:
+        return Entry.model_validate(row)
+    except ValidationError as error:
+        problems, told = error.errors(), "; ".join(explain(Entry, error))
+    label = row.get("label") if isinstance(row, dict) else None
+    named = f"row {number}" + (f" ({label[:80]})" if isinstance(label, str) else "")
+    unknown = [str(problem["loc"][-1]) for problem in problems if problem["type"] == "extra_forbidden"]
+    if len(unknown) == len(problems):
+        raise LeaderboardError(
+            f"a leaderboard with fields that this calm-bench does not know ({named}: {', '.join(unknown)}): a newer "
+            "version wrote it; update calm-bench"
+        )
+    raise LeaderboardError(f"a damaged leaderboard: {named}: {told}")
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -169,8 +196,10 @@ def read_board(path: Path) -> Leaderboard:
             raise LeaderboardError(f"compressed: unpack it first, with {packed} FILE")
         # Editors of other systems put a byte order mark before it.
         return Leaderboard.from_json(content.decode("utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise LeaderboardError(f"{path} cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        raise LeaderboardError(f"{path} is {not_utf8(content, error)}") from error
+    except OSError as error:
+        raise LeaderboardError(f"{path} cannot be read: {error.strerror or error}") from error
     except LeaderboardError as error:
         raise LeaderboardError(f"{path} is {error}") from error
 

@@ -144,7 +144,7 @@ def leaderboard(
     if baseline is not None:
         from pipelines.results.baseline import changes_table, compare_boards
 
-        if not baseline.is_file():
+        if not baseline.exists() or baseline.is_dir():
             raise ConfigurationError(f"there is no leaderboard {baseline} to compare with")
         before = list(read_board(baseline))
         screen = console() if format is Format.table else error_console()

@@ -200,7 +200,7 @@ class StudyResult(Sequence["Entry"]):
         """One line per row, one column per field: scores with their errors, costs, counts, the protocol's hash."""
         import pandas
 
-        return pandas.read_csv(io.StringIO(self.leaderboard.to_csv()))
+        return pandas.read_csv(io.StringIO(self.leaderboard.to_csv(is_for_programs=True)))
 
     def load_model(self, label: str, device: str = "cpu") -> Model:
         """The trained model of the row called ``label``."""

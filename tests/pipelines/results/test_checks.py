@@ -89,7 +89,7 @@ def test_files_as_others_send_them(tmp_path: Path, make_entry: Make) -> None:
         (b"PK\x03\x04rest", "with unzip FILE"),
         (text.encode("utf-16"), "iconv -f UTF-16"),
         (twice.encode(), "it gives 'brierlm' twice"),
-        (b"[" * 100_000, "JSON in JSON without end"),
+        (b"[" * 100_000, "not JSON .lists or objects in each other without end"),
     ):
         path.write_bytes(sent)
         with pytest.raises(LeaderboardError, match=message):

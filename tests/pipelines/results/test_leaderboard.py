@@ -3,17 +3,22 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from evals.task_score import TaskScore
+from pipelines.report.export import records_csv
 from pipelines.report.leaderboard_files import write_leaderboard
 from pipelines.results.entry import Entry, IncompleteOutcome, entry_from
-from pipelines.results.leaderboard import Leaderboard, LeaderboardError
+from pipelines.results.leaderboard import Leaderboard, LeaderboardError, read_board
 from pipelines.results.pareto import pareto_front
+from pipelines.results.view import View
 from pipelines.study.config import Study
 from pipelines.study.stage import Stage, StageGraph
 from pipelines.study.trial import TrialOutcome
@@ -72,13 +77,38 @@ def test_json_is_read_back_as_it_was_written(ablation: list[Entry]) -> None:
         ("no", "not JSON"),
         ("[]", "lacks the line"),
         ('{"format": "calm-bench leaderboard", "version": 2}', "version 2"),
-        ('{"format": "calm-bench leaderboard", "version": 1}', "damaged"),
+        ('{"format": "calm-bench leaderboard", "version": 1}', "damaged.*groups must be a list"),
+        ('{"format": "calm-bench leaderboard", "version": 1, "groups": {}}', "damaged.*groups must be a list"),
+        ('{"format": "calm-bench leaderboard", "version": ' + "9" * 5000 + "}", "not JSON .Exceeds the limit"),
         ('{"format": "calm-bench leaderboard", "version": 1, "groups": [{"entries": [{"a": 1}]}]}', "damaged"),
     ],
 )
 def test_another_file_is_refused_with_the_reason(text: str, message: str) -> None:
     with pytest.raises(LeaderboardError, match=message):
         Leaderboard.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"brierlm": math.nan},
+            r"damaged leaderboard: row 1 \(K=4\): brierlm: input should be a finite number, found nan",
+        ),
+        ({"brierlm_se": -1.0}, r"row 1 \(K=4\): brierlm_se: input should be greater than or equal to 0, found -1.0$"),
+        ({"label": None}, "row 1: label: input should be a valid string, found None$"),
+        ({"zzz": 1}, r"fields that this calm-bench does not know \(row 1 \(K=4\): zzz\): .*update calm-bench"),
+    ],
+)
+def test_a_row_that_cannot_be_is_named(
+    changes: dict[str, Any], message: str, make_entry: Callable[..., Entry], tmp_path: Path
+) -> None:
+    document = json.loads(Leaderboard([make_entry()]).to_json())
+    document["groups"][0]["entries"][0] |= changes
+    (tmp_path / "rows.json").write_text(json.dumps(document))
+    with pytest.raises(LeaderboardError, match=message) as refused:
+        read_board(tmp_path / "rows.json")
+    assert "pydantic" not in str(refused.value)
 
 
 def test_csv_has_one_line_a_row_and_one_column_a_number(make_entry: Callable[..., Entry]) -> None:
@@ -90,6 +120,28 @@ def test_csv_has_one_line_a_row_and_one_column_a_number(make_entry: Callable[...
     assert [float(line[f"brier_{n}_se"]) for n in range(1, 5)] == list(row.brier_se)
     assert float(line["total_training_flops"]) == row.total_training_flops
     assert line["autoencoder_accuracy"] == ""
+
+
+def test_csv_runs_nothing_in_a_spreadsheet(make_entry: Callable[..., Entry]) -> None:
+    score = TaskScore(
+        task="=HYPERLINK(1)",
+        metric="acc",
+        value=-0.5,
+        standard_error=None,
+        monte_carlo_error=None,
+        num_documents=1,
+        num_samples=0,
+        scorer="exact",
+        protocol_hash="0" * 16,
+    )
+    board = Leaderboard([make_entry(label="=1+1", study="@SUM(1)", settings=(("a", "+1"),), tasks=(score,))])
+    head, line = csv.reader(io.StringIO(board.to_csv()))
+    assert {"'=1+1", "'@SUM(1)", "'+1", "-0.5"} <= set(line)
+    assert not any(cell[:1] in "=+@" for cell in (*head, *line) if cell)
+    (kept,) = csv.DictReader(io.StringIO(board.to_csv(is_for_programs=True)))
+    assert kept["label"] == "=1+1"
+    head, *_ = csv.reader(io.StringIO(records_csv(board, View())))
+    assert not any(name.startswith("=") for name in head)
 
 
 def test_a_finished_trial_becomes_a_row(make_outcome: Callable[..., TrialOutcome]) -> None:
