@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -165,13 +166,17 @@ def _check_question(
         value = task.get_config(setting)
         names = [] if not isinstance(value, str) else [value] if value in task.features else _variables(value)
         for name in names:
-            if name in document and document[name] is None:
+            # A number that is none is how readers of tables have it that nothing stands there.
+            if nothing := _nothing(document.get(name, "")):
+                way_out = _words_for_nothing(task)
                 raise TaskFileError(
-                    f"{where}: the field {name!r} is empty (null), and {setting} needs it{_words_for_nothing(task)}"
+                    f"{where}: the field {name!r} is empty ({nothing}), and {setting} needs it{way_out}"
                 )
     text, target = _made(task, "doc_to_text", document, where), _made(task, "doc_to_target", document, where)
     if text is None:
         raise TaskFileError(f"{where}: doc_to_text gives no text")
+    if isinstance(text, list | dict | float):
+        raise TaskFileError(f"{where}: doc_to_text gives {text!r}, which is no text{as_template(task, 'doc_to_text')}")
     kind = task.OUTPUT_TYPE
     if kind in ("loglikelihood", "loglikelihood_rolling") and not isinstance(target, str):
         raise TaskFileError(
@@ -198,6 +203,11 @@ def _check_question(
         check_answer(task, document, text, target, choices, where)
         if isinstance(task, FileTask) and task.is_ones_own and not isinstance(text, int):
             check_contest(task, target, choices, where)
+
+
+def _nothing(value: Any) -> str:
+    """``null`` or ``NaN``; nothing of what is something."""
+    return "null" if value is None else "NaN" if isinstance(value, float) and math.isnan(value) else ""
 
 
 def _words_for_nothing(task: ConfigurableTask) -> str:

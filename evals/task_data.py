@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from calm_bench import walk
-from calm_bench.file_signs import misread_file
+from calm_bench.file_signs import misread_file, not_utf8
+from calm_bench.json_text import parse_json_text
 from evals.task_files import TaskFile, TaskFileError
 
 PACKAGED = frozenset({"arrow", "audiofolder", "csv", "imagefolder", "json", "pandas", "parquet", "text", "xml"})
@@ -107,11 +108,22 @@ class LocalData:
             f"{Path.cwd()}"
         )
 
-    def why_unreadable(self, error: BaseException) -> str:
-        """The file and line that cannot be read where they can be told, else what ``error`` says of its cause."""
+    def broken_file(self) -> str | None:
+        """The first file of text that is no UTF-8 or has a line that is no JSON, and where; None where all are in
+        order."""
         for file in self.files:
+            if file.suffix.lower() not in TEXT_SUFFIXES:
+                continue
+            if (wrong := _not_text(file)) is not None:
+                return f"{file} is {wrong}"
             if file.suffix.lower() in (".jsonl", ".ndjson") and (line := _broken_line(file)) is not None:
                 return f"{file}, line {line}: not JSON"
+        return None
+
+    def why_unreadable(self, error: BaseException) -> str:
+        """The file and line that cannot be read where they can be told, else what ``error`` says of its cause."""
+        if (broken := self.broken_file()) is not None:
+            return broken
         cause = error.__cause__ or error
         named = ", ".join(map(str, self.files[:3])) or str(self._task.settings.get("dataset_path"))
         return f"{named}: {type(cause).__name__}: {' '.join(str(cause).split())[:200]}"
@@ -173,10 +185,22 @@ def _broken_line(file: Path) -> int | None:
             for number, line in enumerate(lines, start=1):
                 try:
                     if line.strip():
-                        json.loads(line)
+                        parse_json_text(line)
                 except ValueError:
                     return number
     except (OSError, ValueError):
+        pass
+    return None
+
+
+def _not_text(file: Path) -> str | None:
+    """What is wrong with a file of text that is no UTF-8; None where it is, or cannot be read at all."""
+    try:
+        content = file.read_bytes()
+        content.decode()
+    except UnicodeDecodeError as error:
+        return not_utf8(content, error)
+    except OSError:
         pass
     return None
 

@@ -190,6 +190,8 @@ def _load(name: TaskName, file: TaskFile | None, manager: TaskManager, commits: 
         if not _is_about_data(error):
             if file is None:
                 raise
+            if (broken := LocalData(file, name.folder).broken_file()) is not None:
+                raise TaskFileError(f"{file.path}: its data cannot be read: {broken}") from error
             raise TaskFileError(f"{file.path} cannot be used ({type(error).__name__}: {error})") from error
         shown = name.name
         if (unusable := _unusable_cache()) is not None:
