@@ -34,11 +34,25 @@ SPAN = 128
 """Logits that are searched for their maximum together on a CPU."""
 _MIN_ROWS = 128
 """Fewer, and reading the weights takes longer than multiplying with them."""
+ARGMAX_ROWS = 1024
+"""Rows whose argmax is looked for together on a CPU, in one part of the vocabulary after the other: the matrix library
+copies a part of the weights for each product, and with few rows that takes long."""
+COMMON_WORDS = 256
+"""Words among which :func:`argmax_among` looks for a likelier one, at most."""
+FEWEST_WORDS = 4096
+"""Of a vocabulary in which :func:`argmax_among` is faster than :func:`argmax`."""
+FEWEST_LOGITS = 1 << 19
+"""Of all rows, where about half of them are asked for in this way."""
 
 
 def decoding_rows(weight: Tensor) -> int:
-    """Rows whose logits with ``weight`` [vocabulary, width] are best made together when only their argmax is wanted."""
+    """Rows of which all logits with ``weight`` [vocabulary, width] are best held together, without gradients."""
     return max(_MIN_ROWS, (CACHED_LOGITS if weight.device.type == "cpu" else CACHED_LOGITS_ON_GPU) // weight.shape[0])
+
+
+def argmax_rows(weight: Tensor) -> int:
+    """Rows whose :func:`argmax` with ``weight`` [vocabulary, width] is best looked for together."""
+    return max(ARGMAX_ROWS, decoding_rows(weight)) if weight.device.type == "cpu" else decoding_rows(weight)
 
 
 def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, max_logits: int | None = None) -> Tensor:
@@ -194,13 +208,65 @@ def _softmax(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return found, gradient.to(logits.dtype)
 
 
-def argmax(hidden: Tensor, weight: Tensor, max_logits: int | None = None) -> Tensor:
-    """Most likely token of every row: [rows, width] x [vocabulary, width] -> [rows].
+def argmax(hidden: Tensor, weight: Tensor) -> Tensor:
+    """Most likely token of every row: [rows, width] x [vocabulary, width] -> [rows], a block of logits at a time."""
+    return torch.cat([_argmax(block, weight) for block in hidden.split(argmax_rows(weight))])
 
-    ``max_logits`` are held at once; unset means :func:`decoding_rows` rows of them.
+
+def _argmax(hidden: Tensor, weight: Tensor) -> Tensor:
+    """Of rows that are looked at together."""
+    words = len(weight)
+    if hidden.device.type == "cpu":
+        words = max(1, CACHED_LOGITS // (SPAN * max(1, len(hidden)))) * SPAN
+    if words >= len(weight):
+        return largest(functional.linear(hidden, weight))
+    tokens, logits = [], []
+    for start, part in zip(range(0, len(weight), words), weight.split(words), strict=True):
+        of_part = functional.linear(hidden, part)
+        likeliest = largest(of_part)
+        tokens.append(start + likeliest)
+        logits.append(of_part.gather(1, likeliest[:, None])[:, 0])
+    found: Tensor = torch.stack(tokens).gather(0, torch.stack(logits).argmax(dim=0, keepdim=True))[0]
+    return found
+
+
+def argmax_among(hidden: Tensor, weight: Tensor, among: Tensor) -> Tensor:
+    """:func:`argmax` of the rows where it is one of ``among``; elsewhere -1 may stand in its place.
+
+    On a CPU, a row is done where one of the words that are most common in ``among`` is likelier than its own.
+
+    Args:
+        hidden: [rows, width].
+        weight: [vocabulary, width].
+        among: Long [rows, n], ids.
     """
-    blocks = hidden.split(decoding_rows(weight) if max_logits is None else max(1, max_logits // weight.shape[0]))
-    return torch.cat([largest(functional.linear(block, weight)) for block in blocks])
+    if weight.device.type != "cpu":
+        return argmax(hidden, weight)
+    words, counts = among.unique(return_counts=True)
+    common = words[counts.topk(min(COMMON_WORDS, len(words))).indices]
+    rows = _may_be_largest(hidden, weight[common], weight[among]).nonzero()[:, 0]
+    found = torch.full((len(hidden),), -1)
+    if len(rows):
+        found[rows] = argmax(hidden[rows], weight)
+    return found
+
+
+def pays_to_know(num_rows: int, weight: Tensor) -> bool:
+    """Whether it is faster to ask by :func:`argmax_among` about half of so many rows, should they differ."""
+    return weight.device.type == "cpu" and len(weight) >= FEWEST_WORDS and num_rows * len(weight) >= FEWEST_LOGITS
+
+
+def _may_be_largest(hidden: Tensor, words: Tensor, own: Tensor) -> Tensor:
+    """Whether a word of each row, ``own`` [R, n, d], is as likely as all ``words`` [w, d], or too close to tell by
+    products that round differently: Bool [R]."""
+    likeliest = functional.linear(hidden, words).amax(dim=-1)
+    logits = (own * hidden.unsqueeze(1)).sum(dim=-1).amax(dim=-1)
+    norm = torch.linalg.vector_norm
+    sizes = norm(hidden, dim=-1) * norm(own, dim=-1).amax(dim=-1).maximum(norm(words, dim=-1).amax())
+    # Any order of summation is at most width * eps / 2 of the summed sizes off, which are at most the norms' product.
+    error = hidden.shape[1] * torch.finfo(hidden.dtype).eps * sizes
+    may_be: Tensor = ~(likeliest > logits + error)  # NaN is as likely as anything
+    return may_be
 
 
 def largest(logits: Tensor) -> Tensor:

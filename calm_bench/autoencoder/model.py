@@ -208,7 +208,7 @@ class Autoencoder(nn.Module):
             context: [..., H], broadcast to ``latents``; None where chunks are read alone.
         """
         weight = self.encoder.embedding.weight
-        rows = max(1, blockwise.decoding_rows(weight) // self.chunk_size)
+        rows = max(1, blockwise.argmax_rows(weight) // self.chunk_size)
         tokens = [
             blockwise.argmax(self.decoder_hidden(*block).flatten(0, 1), weight)
             for block in _blocks(latents, context, rows)
@@ -223,11 +223,18 @@ class Autoencoder(nn.Module):
         each, _ = blockwise.log_probabilities_and_argmax(hidden, weight, tokens.flatten())
         return each.view(tokens.shape).sum(dim=-1)
 
-    def decode_token(self, chunk: Tensor, index: int) -> Tensor:
-        """Most likely token at one place of each chunk, from ``decoder.chunk(latents)``: [rows, H] -> [rows] ids."""
-        weight = self.encoder.embedding.weight
-        blocks = chunk.split(blockwise.decoding_rows(weight))
-        return torch.cat([blockwise.argmax(self.decoder.token(block, index), weight) for block in blocks])
+    def decode_token(self, chunk: Tensor, index: int, among: Tensor | None = None) -> Tensor:
+        """Most likely token at one place of each chunk, from ``decoder.chunk(latents)``: [rows, H] -> [rows] ids.
+
+        Args:
+            among: Long [rows, n], the ids that matter: a token that is none of them may be told as -1.
+        """
+        weight, size = self.encoder.embedding.weight, blockwise.argmax_rows(self.encoder.embedding.weight)
+        hidden = (self.decoder.token(block, index) for block in chunk.split(size))
+        if among is None:
+            return torch.cat([blockwise.argmax(block, weight) for block in hidden])
+        pairs = zip(hidden, among.split(size), strict=True)
+        return torch.cat([blockwise.argmax_among(block, weight, own) for block, own in pairs])
 
     def save(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into ``folder``."""

@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Generator, Tensor
 
+from calm_bench import blockwise
 from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import LanguageModel as LanguageModelConfig
 from calm_bench.heads import HEADS
@@ -25,8 +26,11 @@ class DrawnLatents(LazyChunks):
         self._autoencoder = autoencoder
         self._chunks = autoencoder.decoder.chunk(latents, context)
 
-    def token(self, index: int, samples: Tensor) -> Tensor:
-        return self._autoencoder.decode_token(self._chunks[samples], index)
+    def pays_to_know(self, num_samples: int) -> bool:
+        return blockwise.pays_to_know(num_samples, self._autoencoder.encoder.embedding.weight)
+
+    def token(self, index: int, samples: Tensor, among: Tensor | None = None) -> Tensor:
+        return self._autoencoder.decode_token(self._chunks[samples], index, among)
 
 
 class Calm(ChunkLanguageModel):

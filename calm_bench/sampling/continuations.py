@@ -2,11 +2,13 @@
 
 The text is read once, teacher-forced. The first sampled chunk of a position needs nothing more: it is drawn from the
 hidden state that has read the text before the position. Later chunks go through the backbone together, for all windows
-and many positions: :mod:`.tree`. Three things keep this small:
+and many positions: :mod:`.tree`. Four things keep this small:
 
 - samples of a position that agree so far share one pass of the backbone;
 - with targets, a sample that agrees neither with the target nor with any other sample of its position is given up,
   inside a chunk too, whose tokens are decoded one after the other; past the targets' end only other samples count;
+- with targets, the first token of a position's last sample is looked for only where it may be the target or that of
+  another sample;
 - positions are taken a block at a time, and vocabulary-sized results a block of rows at a time, so that memory does not
   grow with the length of the text times the vocabulary.
 
@@ -23,7 +25,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from calm_bench.lm.base import ChunkLanguageModel, one_check, require_finite
+from calm_bench.lm.base import ChunkLanguageModel, LazyChunks, one_check, require_finite
 from calm_bench.lm.tree import Text
 from calm_bench.sampling.agreement import Agreement
 from calm_bench.sampling.block_sizes import samples_at_once
@@ -53,8 +55,8 @@ def sample_continuations(
             own generator, up to the rounding of larger matrix products, whatever else is in the batch.
         targets: Long ``[W, P, h]``, the first h <= H tokens of the true continuations. A sample that differs from the
             target, or has reached its end, and differs from every other sample of its position is not continued, since
-            no longer n-gram of it can match anything: its later tokens are -1. All others are those drawn without
-            targets.
+            no longer n-gram of it can match anything: its later tokens are -1, and so may be the one that differs. All
+            others are those drawn without targets.
         block_samples: samples continued together, unless a single unit of every window has more; unset means as many as
             suit the device. Affects speed and memory only.
 
@@ -130,9 +132,21 @@ def _continue(
             if index and targets is not None:
                 still = agreement.goes_on.flatten()[samples]
                 samples, order = samples[still], order[still]
-            agreement.add(begin + index, samples, draft.token(index, order))
+            if begin + index == 0 and wanted is not None and draft.pays_to_know(len(samples)):
+                tokens = _first_tokens(draft, order.view(num_rows, num_samples), wanted[:, :1])
+            else:
+                tokens = draft.token(index, order)
+            agreement.add(begin + index, samples, tokens)
     drawn: Tensor = agreement.tokens.unflatten(0, (num_windows, num_positions))
     return drawn
+
+
+def _first_tokens(draft: LazyChunks, order: Tensor, targets: Tensor) -> Tensor:
+    """Long [R x S] of samples that are ``order`` [R, S] in ``draft``; of a row's last sample -1 perhaps, if it is no
+    other's nor the target, [R, 1]."""
+    others = draft.token(0, order[:, :-1].flatten()).view(len(order), -1)
+    last = draft.token(0, order[:, -1], torch.cat([others, targets], dim=1))
+    return torch.cat([others, last[:, None]], dim=1).flatten()
 
 
 def _check(

@@ -164,11 +164,44 @@ def test_the_gradients_may_be_asked_for_twice() -> None:
     assert all(map(torch.equal, first, torch.autograd.grad(loss, (hidden, weight))))
 
 
-@pytest.mark.parametrize("max_logits", [1, 7 * VOCABULARY, 1 << 20])
-def test_argmax(max_logits: int) -> None:
-    torch.manual_seed(1)
-    hidden, weight = torch.randn(ROWS, WIDTH), torch.randn(VOCABULARY, WIDTH)
-    assert torch.equal(blockwise.argmax(hidden, weight, max_logits), (hidden @ weight.T).argmax(-1))
+@pytest.mark.parametrize("held", [1, ROWS * blockwise.SPAN, 1 << 22])
+def test_argmax_of_a_part_of_the_vocabulary_after_the_other(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of the largest, wherever parts end; NaN is the largest of all."""
+    generator = torch.Generator().manual_seed(1)
+    hidden = torch.randint(-2, 3, (ROWS, WIDTH), generator=generator).float()
+    weight = torch.randint(-2, 3, (1000, WIDTH), generator=generator).float()
+    weight[700] = torch.nan
+    hidden[::5] = 0  # all words are equal, but for one
+    plain = hidden @ weight.T
+    monkeypatch.setattr(blockwise, "CACHED_LOGITS", held)
+    assert torch.equal(blockwise.argmax(hidden, weight), plain.argmax(-1))
+    assert torch.equal(blockwise.argmax(hidden, weight[:700]), plain[:, :700].argmax(-1))
+
+
+def test_a_word_that_is_none_of_those_that_matter_need_not_be_found() -> None:
+    generator = torch.Generator().manual_seed(1)
+    hidden, weight = torch.randn(200, WIDTH, generator=generator), torch.randn(4096, WIDTH, generator=generator)
+    weight[4000] = weight[17]  # the first of the largest is no other than before
+    likeliest = (hidden @ weight.T).argmax(-1)
+    among = torch.randint(4096, (200, 3), generator=generator)
+    among[::2, 1] = likeliest[::2]
+    among[likeliest == 17, 2] = 4000
+    found = blockwise.argmax_among(hidden, weight, among)
+    matters = (among == likeliest[:, None]).any(dim=1)
+    assert torch.equal(found[matters], likeliest[matters])
+    assert torch.equal(found.where(found >= 0, likeliest), likeliest)
+    assert (found[1::2] == -1).float().mean() > 0.8
+
+
+def test_words_that_round_to_different_sides_are_looked_at_whole() -> None:
+    """A word is given up if another is likelier by more than products may err."""
+    hidden, weight = torch.ones(2, 4), torch.zeros(4096, 4)
+    hidden[1] = -1
+    weight[0], weight[4095] = torch.tensor([1.0, 2.0**25, -(2.0**25), 0.0]), 2.0**-3
+    among = torch.tensor([[4095], [0]])
+    assert torch.equal(blockwise.argmax_among(hidden, weight, among), (hidden @ weight.T).argmax(-1))
+    weight[0] = torch.tensor([1.0, 0.0, 0.0, 0.0])
+    assert blockwise.argmax_among(hidden, weight, among).tolist() == [-1, -1]
 
 
 @pytest.mark.parametrize("size", [blockwise.SPAN, 8 * blockwise.SPAN, 8 * blockwise.SPAN + 3, 4096, 5000])
@@ -199,5 +232,8 @@ def test_no_block_holds_more_logits_than_allowed(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch, "mm", watched_product)
     hidden, weight = torch.randn(ROWS, WIDTH, requires_grad=True), torch.randn(VOCABULARY, WIDTH)
     blockwise.cross_entropy(hidden, weight, torch.zeros(ROWS, dtype=torch.long), 5 * VOCABULARY).backward()
-    blockwise.argmax(hidden, weight, 5 * VOCABULARY)
     assert max(held) <= 5 * VOCABULARY
+    held.clear()
+    monkeypatch.setattr(blockwise, "CACHED_LOGITS", 3 * ROWS * blockwise.SPAN)
+    blockwise.argmax(hidden, torch.randn(10 * blockwise.SPAN, WIDTH))
+    assert held == [3 * ROWS * blockwise.SPAN] * 3 + [ROWS * blockwise.SPAN]

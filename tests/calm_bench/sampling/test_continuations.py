@@ -175,6 +175,45 @@ def test_stopping_changes_no_token_that_is_drawn_and_no_score(chunk_size: int, m
     assert (scores[0] == scores[1]).all()
 
 
+@pytest.mark.parametrize("num_samples", [2, 5])
+@pytest.mark.parametrize("chunk_size", [1, 2, 4])
+def test_asking_only_for_tokens_that_matter_changes_no_score(
+    chunk_size: int, num_samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last of samples that agree is not decoded where it can be neither another's token nor the target."""
+    torch.manual_seed(0)
+    sizes = AutoencoderConfig(latent_size=8, hidden_size=16, intermediate_size=24)
+    model = Calm(config("calm", chunk_size), Autoencoder(sizes, chunk_size, 64)).eval()
+    spread_weights(model, seed=1)
+    windows = torch.randint(64, (3, LENGTH + 5), generator=Generator().manual_seed(0))
+    positions = list(range(chunk_size, LENGTH + 1, chunk_size))
+    targets = torch.stack([windows[:, position : position + 5] for position in positions], dim=1)
+    asked: list[Tensor] = []
+    argmax_among = blockwise.argmax_among
+
+    def noted(hidden: Tensor, weight: Tensor, among: Tensor) -> Tensor:
+        asked.append(argmax_among(hidden, weight, among))
+        return asked[-1]
+
+    def draw() -> Tensor:
+        generators = [Generator().manual_seed(100 + window) for window in range(3)]
+        return sample_continuations(model, windows, positions, num_samples, 5, generators, targets)
+
+    monkeypatch.setattr(blockwise, "argmax_among", noted)
+    plain = draw()
+    assert not asked
+    monkeypatch.setattr(blockwise, "FEWEST_WORDS", 64)
+    monkeypatch.setattr(blockwise, "FEWEST_LOGITS", 1)
+    pruned = draw()
+    given_up = torch.cat(asked) < 0
+    assert 0.1 < given_up.float().mean() < 1
+    assert ((pruned < 0) & (plain >= 0)).sum() == given_up.sum()
+    assert torch.equal(pruned.where(pruned >= 0, plain), plain)
+    scores = [brier_scores(found.numpy(), targets.numpy(), (1, 2, 3, 4, 5)) for found in (plain, pruned)]
+    assert (scores[0] == scores[1]).all()
+    assert (scores[0] != 0).any()
+
+
 def test_samples_that_agree_share_a_pass_of_the_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
     model = random_model(0)
     passes: list[int] = []
@@ -208,9 +247,7 @@ def test_memory_grows_with_the_block_and_not_with_text_times_vocabulary(chunk_si
         with LargestTensor() as seen:
             sample_continuations(model, windows, range(step, length, step), 2, 4, [Generator()], block_samples=1)
         largest.append(seen.numel)
-    rows = blockwise.decoding_rows(model.backbone.embed_tokens.weight)
-    assert largest == [rows * vocabulary] * 2
-    assert rows < 300
+    assert largest[0] == largest[1] <= blockwise.CACHED_LOGITS < 300 * vocabulary
 
 
 class LargestTensor(TorchDispatchMode):
