@@ -53,6 +53,20 @@ def _write_with(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def refuse_unwritable(path: Path) -> None:
+    """Find out whether ``path`` can be written by the functions here, before what is to stand there is made.
+
+    Raises:
+        OSError: it cannot; names ``path``.
+    """
+    folder = next(above for above in path.absolute().parents if above.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` atomically."""
     write_with(path, lambda temporary: temporary.write_bytes(content))

@@ -105,7 +105,10 @@ def protocol_of(source: str) -> str:
 
 
 def _check(source: str) -> None:
-    parts = urlsplit(source)
+    try:
+        parts = urlsplit(source)
+    except ValueError as error:
+        raise CorpusError(f"corpus.source={source} is no address: {error}") from None
     protocol = protocol_of(source)
     if protocol in ("file", "local"):
         raise CorpusError(f"corpus.source={source}: name the path itself, without {protocol}://")

@@ -214,6 +214,8 @@ def file_system(url: str) -> tuple[Any, str]:
         raise CorpusError(f"corpus.source={url}: {error}") from error
     except ImportError as error:
         raise CorpusError(f"corpus.source={url} needs a package: {error}") from error
+    except OSError as error:  # some connect at once (ftp)
+        raise CorpusError(f"cannot read {url}: {type(error).__name__}: {error}") from error
     return found
 
 

@@ -11,6 +11,7 @@ from calm_bench.config import Benchmarks, Tokens
 from calm_bench.folder_signs import judge_fault, model_fault, no_such_folder, tokenizer_fault
 from calm_bench.overrides import ConfigurationError
 from pipelines.planning.answer_limits import answer_limit
+from pipelines.planning.sound_settings import check_settings
 from pipelines.study.config import Study
 from pipelines.study.graph import OWN_TOKENIZERS, hub_revision
 from pipelines.study.kinds.evaluation import MIN_WINDOWS
@@ -39,14 +40,16 @@ def check_study(study: Study, fetch: bool = False) -> list[str]:
         Tasks whose scores will not be kept for a later run, a sentence each.
 
     Raises:
-        ConfigurationError: no text to watch trainings by, or none to score, or no GPU where one is asked for, a
-            folder whose files cannot be a model or a tokenizer, or an address as the store keeps it, without password.
+        ConfigurationError: settings that no study can mean, no text to watch trainings by, or none to score, or no
+            GPU where one is asked for, a folder whose files cannot be a model or a tokenizer, or an address as the
+            store keeps it, without password.
         UnknownName: a scorer or task that does not exist; names the nearest.
         MissingData, TaskFileError: a task's data or questions cannot be used.
     """
     from evals.task_identity import task_identity, unkept
     from evals.task_loading import check_tasks
 
+    check_settings(study, _variants(study))
     for split in ("validation", "test"):
         if getattr(study.corpus, f"{split}_fraction") == 0:
             what = "watches trainings" if split == "validation" else "scores models"

@@ -18,6 +18,7 @@ from calm_bench.flops import (
     training_steps,
 )
 from calm_bench.overrides import ConfigurationError
+from calm_bench.registry import did_you_mean
 
 BYTES_VOCABULARY = 257
 KNOWN_VOCABULARIES = {
@@ -121,9 +122,11 @@ def assumed_vocab_size(tokens: Tokens) -> int:
             return size
     if tokens.vocab_size != Tokens().vocab_size:
         return tokens.vocab_size
+    near = did_you_mean(tokens.tokenizer.lower(), ["bytes", "bpe"])
+    meant = near if "did you mean" in near else ""
     raise ConfigurationError(
-        f"tokens.vocab_size: the vocabulary of {tokens.tokenizer!r} is not known without downloading it; "
-        "set tokens.vocab_size to its size to price this study"
+        f"tokens.vocab_size: the vocabulary of {tokens.tokenizer!r} is not known without downloading it{meant}; set "
+        "tokens.vocab_size to its size to price this study"
     )
 
 

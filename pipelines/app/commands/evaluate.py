@@ -82,7 +82,7 @@ def evaluate(
 
     Prints BrierLM under both protocols and the tasks, each with its errors, sample counts and protocol.
     """
-    from calm_bench.atomic import write_bytes
+    from calm_bench.atomic import refuse_unwritable, write_bytes
     from pipelines.scoring.eval_rows import add_rows
     from pipelines.scoring.evaluating import EvalRequest, evaluate_model
     from pipelines.scoring.evaluation_report import print_report
@@ -100,8 +100,9 @@ def evaluate(
     else:
         found = replace(_find_model(model, where), tokenizer=tokenizer, autoencoder=autoencoder)
     if rows is not None:
-        # A file that holds something else is told of before minutes are spent.
+        # A file that holds something else, or cannot be written, is told of before minutes are spent.
         add_rows(rows, ())
+        refuse_unwritable(rows)
     with windows_done() as progress:
         report = evaluate_model(model, found, where, overrides or (), device, wanted, progress)
     if as_json:

@@ -21,6 +21,7 @@ from calm_bench.config import Corpus
 from calm_bench.corpora import CorpusError, corpus_dependencies, divisible_bytes, read_documents, write_corpus
 from calm_bench.corpora import input_parts as input_parts_module
 from calm_bench.corpora import remote_file as remote_file_module
+from calm_bench.corpora.remote import find_remote
 from calm_bench.testing.corpus_conformance import CorpusConformance
 from tests.calm_bench.corpora.http_files import HttpFiles, serving
 
@@ -240,3 +241,15 @@ def test_a_server_that_never_answers_is_named_soon(monkeypatch: pytest.MonkeyPat
         with pytest.raises(CorpusError, match=rf"cannot read {address}: no answer in 2 s: see whether the server runs"):
             corpus_dependencies(Corpus(source=address))
         assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("https://[::1/text.txt", r"^corpus\.source=https://\[::1/text\.txt is no address: Invalid IPv6 URL"),
+        ("ftp://127.0.0.1:1/text.txt", r"^cannot read ftp://127\.0\.0\.1:1/text\.txt: ConnectionRefusedError"),
+    ],
+)
+def test_what_is_no_address_or_refuses_at_once_is_named(source: str, message: str) -> None:
+    with pytest.raises(CorpusError, match=message):
+        find_remote(source)

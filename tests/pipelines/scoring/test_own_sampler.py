@@ -72,6 +72,16 @@ def test_a_class_is_scored_and_its_text_named(
     assert "markov, split test, corpus " in capsys.readouterr().out
 
 
+def test_a_file_of_rows_that_cannot_be_written_is_told_of_before_anything_is_scored(
+    module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(f"{module}.py").write_text(CODE.replace("draws = [", "raise AssertionError('scored')\n        draws = ["))
+    assert command(monkeypatch, f"{module}:Uniform", "--trust-code", "--rows", "/proc/rows.json") == 1
+    told = capsys.readouterr().err
+    assert "/proc/rows.json" in told
+    assert "AssertionError" not in told
+
+
 def test_code_runs_only_on_the_users_word(
     module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

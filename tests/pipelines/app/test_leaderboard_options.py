@@ -1,0 +1,53 @@
+"""Options of ``leaderboard`` that no table or picture can come of are refused before one is printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from calm_bench.overrides import ConfigurationError
+from pipelines.app.cli import app
+from pipelines.results.entry import Entry
+from pipelines.results.leaderboard import Leaderboard
+
+
+@pytest.fixture
+def rows(make_entry: Callable[..., Entry], tmp_path: Path) -> str:
+    path = tmp_path / "rows.json"
+    path.write_text(Leaderboard([make_entry()]).to_json())
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--picture", "x.foo"], r"--picture x\.foo: the name must end in \.png, \.svg, \.pdf, \.pgf"),
+        (["--picture", "x"], "the name must end in"),
+        (["--picture", "/nowhere/x.png"], "there is no folder /nowhere: name a file in a folder that is there"),
+        (["--headline", "--at", "nan"], "--at nan is no BrierLM: scores are from 0 to 100"),
+        (["--at", "-5"], "--at -5 is no BrierLM"),
+    ],
+)
+def test_what_cannot_be_is_refused(options: list[str], message: str, rows: str) -> None:
+    done = CliRunner().invoke(app, ["leaderboard", "--merge", rows, *options])
+    assert isinstance(done.exception, ConfigurationError)
+    with pytest.raises(ConfigurationError, match=message):
+        raise done.exception
+    assert done.stdout == ""
+
+
+def test_an_older_leaderboard_may_come_from_a_command(rows: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=(Path(rows).read_text(),))
+    writer.start()
+    words = ["leaderboard", "--merge", rows, "--baseline", str(tmp_path / "pipe"), "--format", "json"]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    writer.join()
+    assert json.loads(done.stdout)["groups"]
+    assert "neither" in done.stderr
