@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 
+from pipelines.common.sanitize import JOINERS
+
 MISSING = "–"  # noqa: RUF001 - a dash is what a table shows where there is nothing
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -97,5 +99,11 @@ def floored_percent(share: float | None) -> str:
 
 
 def printable(text: str) -> str:
-    """``text`` on one line without control characters, so that a name cannot move the cursor or break a table."""
-    return "".join(character if character.isprintable() else "�" for character in " ".join(text.split()))
+    """``text`` on one line without control characters, so that a name cannot move the cursor or break a table.
+
+    Joiners stay: they are part of words in many scripts, and of signs.
+    """
+    kept = (
+        character if character.isprintable() or character in JOINERS else "�" for character in " ".join(text.split())
+    )
+    return "".join(kept)

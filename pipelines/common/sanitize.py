@@ -10,7 +10,7 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 ELLIPSIS = "…"
 # Joiners are part of words in many scripts; the other format characters turn or hide what stands beside them.
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-_JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
+JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 
 
 def sanitize_label(text: str, limit: int | None = None) -> str:
@@ -21,7 +21,7 @@ def sanitize_label(text: str, limit: int | None = None) -> str:
 
 
 def _is_harmless(character: str) -> bool:
-    return character in "\n\t" or character in _JOINERS or unicodedata.category(character) not in _UNSEEN
+    return character in "\n\t" or character in JOINERS or unicodedata.category(character) not in _UNSEEN
 
 
 def without_controls(text: str) -> str:

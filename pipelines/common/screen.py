@@ -177,10 +177,9 @@ def screens() -> Iterator[None]:
     _fill_gaps()
     forget_no_size()
     before = sys.stdout, sys.stderr
-    if sys.stdout is not None:
-        sys.stdout = cast("io.TextIOWrapper", screen_of(sys.stdout))
-    if sys.stderr is not None:
-        sys.stderr = cast("io.TextIOWrapper", screen_of(sys.stderr))
+    # Python has none where it was closed, and print takes none for standard output.
+    sys.stdout = _nowhere() if sys.stdout is None else cast("io.TextIOWrapper", screen_of(sys.stdout))
+    sys.stderr = _nowhere() if sys.stderr is None else cast("io.TextIOWrapper", screen_of(sys.stderr))
     try:
         yield
     finally:
@@ -189,6 +188,11 @@ def screens() -> Iterator[None]:
             if isinstance(stream, Screen):
                 stream.flush()
                 stream.let_go()
+
+
+def _nowhere() -> io.TextIOWrapper:
+    """A stream that keeps nothing."""
+    return open(os.devnull, "w", encoding="utf-8")
 
 
 def forget_no_size() -> None:

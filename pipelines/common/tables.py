@@ -7,6 +7,8 @@ import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipelines.common.sanitize import without_controls
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -34,8 +36,8 @@ def plain_table(title: str = "") -> Table:
 def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], is_for_programs: bool = False) -> str:
     """``rows`` as CSV with a header; a row has nothing in the columns that it lacks.
 
-    What a spreadsheet would run as a formula is quoted by an apostrophe, in names of columns too, unless programs alone
-    read it.
+    Unless programs alone read it, what a spreadsheet would run as a formula is quoted by an apostrophe, in names of
+    columns too, and what would steer a terminal is replaced.
 
     Raises:
         ValueError: a row has a column that is not among ``columns``.
@@ -49,4 +51,7 @@ def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], is_for_p
 
 
 def _harmless(value: Any) -> Any:
-    return "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    if not isinstance(value, str):
+        return value
+    text = without_controls(value)
+    return "'" + text if value[:1] in ("=", "+", "-", "@", "\t", "\r") else text

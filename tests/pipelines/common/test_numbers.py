@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.common.numbers import clipped_with_error, share_with_error, signed_with_error, with_error
+from pipelines.common.numbers import clipped_with_error, printable, share_with_error, signed_with_error, with_error
 
 VALUES = st.floats(-1e6, 1e6)
 ERRORS = st.floats(1e-9, 1e6)
@@ -68,3 +68,10 @@ def test_a_score_that_could_not_be_lower_says_so() -> None:
 def test_shares_are_in_percent() -> None:
     assert share_with_error(0.99954, 0.000213) == "99.954±0.021 %"
     assert share_with_error(1.0, 0.0) == "100.00±0 %"
+
+
+def test_names_on_a_line_keep_what_words_are_made_of() -> None:
+    assert printable("two\nlines\x1b[31m \u202eturned") == "two lines�[31m �turned"
+    assert printable("👩\N{ZERO WIDTH JOINER}💻 می\N{ZERO WIDTH NON-JOINER}خواهم") == (
+        "👩\N{ZERO WIDTH JOINER}💻 می\N{ZERO WIDTH NON-JOINER}خواهم"
+    )

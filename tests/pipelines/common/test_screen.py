@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import errno
 import io
+import sys
 
 import pytest
 from rich.console import Console
 
-from pipelines.common.screen import Screen, bearable, is_live, why_lost
+from pipelines.common.screen import Screen, bearable, is_live, screens, why_lost
 
 
 @pytest.mark.parametrize(
@@ -96,3 +97,17 @@ def test_only_what_can_be_written_over_is_live(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert is_live(Console(file=stream(), force_jupyter=False)) is live
+
+
+def test_what_was_closed_takes_all_and_mixes_with_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python has no stream there, and ``print`` takes none for standard output: results would hold messages."""
+    for name in ("stdout", "stderr"):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, name, None)
+            with screens():
+                print("a word", file=getattr(sys, name))
+                assert not getattr(sys, name).isatty()
+            assert getattr(sys, name) is None
+    assert capsys.readouterr() == ("", "")
