@@ -12,6 +12,10 @@ TASKS_FOLDER = Path(__file__).parent
 """The folder of the task files, ``<task>.yaml``."""
 
 
+LENGTHS_OF_ANSWERS = {"markov_choice": 6, "stdlib_choice": 12, "stdlib_last_word": 5}
+"""Characters of the answers to choose from, or of the shortest ones, by task; others have none."""
+
+
 def shipped_tasks() -> list[str]:
     """Names of the tasks that come with the package, sorted."""
     return sorted(path.stem for path in TASKS_FOLDER.glob("*.yaml"))

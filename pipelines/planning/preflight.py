@@ -88,12 +88,29 @@ def check_study(study: Study, fetch: bool = False) -> list[str]:
         if benchmarks.scorer is not None:
             # Of token models too, whose scores it does not enter: a misspelt word is nobody's intention.
             _check_scorer(benchmarks.scorer)
+        if (wrong := _too_short(study, benchmarks, tokenizers)) is not None:
+            raise ConfigurationError(wrong)
         if benchmarks.tasks:
             # What is needed for it takes seconds to import.
             check_tasks(benchmarks.tasks, benchmarks.limit, partial(answer_limit, study, benchmarks, tokenizers))
         for reason in unkept([task_identity(task) for task in benchmarks.tasks]):
             notes[f"{reason}. Until then its scores are computed anew in every run"] = None
     return list(notes)
+
+
+def _too_short(study: Study, benchmarks: Benchmarks, tokenizers: list[str]) -> str | None:
+    """Whether an answer of a task that ships here is longer than what is read; others are looked at themselves."""
+    from evals.tasks import LENGTHS_OF_ANSWERS
+
+    asked = [name for name in benchmarks.tasks if name in LENGTHS_OF_ANSWERS]
+    if benchmarks.max_length is None or not asked:
+        return None
+    limit = answer_limit(study, benchmarks, tokenizers)
+    for name in asked if limit is not None else ():
+        assert limit is not None
+        if (wrong := limit.fault("a", "x" * LENGTHS_OF_ANSWERS[name])) is not None:
+            return f"benchmarks.max_length={benchmarks.max_length}: {name}: {wrong}"
+    return None
 
 
 def _check_tokenizer(name: str) -> None:

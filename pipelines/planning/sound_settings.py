@@ -30,6 +30,8 @@ def check_settings(study: Study, variants: Iterable[Benchmarks]) -> None:
 def _problems(study: Study, variants: Iterable[Benchmarks]) -> Iterator[str]:
     if not study.execution.store.strip():
         yield "execution.store is empty, so results would lie about in the working directory: name a folder (runs)"
+    if study.samples.num_prompts and not study.samples.temperatures:
+        yield "samples.temperatures is empty, so nothing would be written: name some, or set samples.num_prompts=0"
     for benchmarks in variants:
         for name in _twice(benchmarks.tasks):
             yield f"benchmarks.tasks names {name} twice, and it has one score: name it once"

@@ -6,6 +6,7 @@ import pytest
 
 from calm_bench.config import Tokens
 from calm_bench.overrides import ConfigurationError
+from evals.tasks import LENGTHS_OF_ANSWERS, markov_text, stdlib_text
 from pipelines.planning.preflight import check_study
 from pipelines.study.catalogue import resolve_study
 from pipelines.study.price import assumed_vocab_size
@@ -24,6 +25,11 @@ SEARCH = ("search.sampler=tpe", "search.num_trials=4")
         (
             ["benchmarks.tasks=[stdlib_choice]", "benchmarks.num_samples=1"],
             "num_samples=1 is too few: .* 2 draws or more",
+        ),
+        (["samples.temperatures=[]"], "samples.temperatures is empty, so nothing would be written"),
+        (
+            [FEW[0], "benchmarks.max_length=12"],
+            "stdlib_choice: an answer of 12 tokens .* raise max_length",
         ),
         (["search.objectives=[]"], "search.objectives is empty: name a metric"),
         (["search.objectives=[{metric: parameters},{metric: parameters}]"], "search.objectives names parameters twice"),
@@ -66,3 +72,8 @@ def test_what_may_be_meant_is_not(settings: list[str]) -> None:
 def test_a_misspelt_tokenizer_is_told_the_nearest() -> None:
     with pytest.raises(ConfigurationError, match="'byte' is not known without downloading it; did you mean 'bytes'"):
         assumed_vocab_size(Tokens(tokenizer="byte"))
+
+
+def test_lengths_of_answers_are_those_of_the_tasks() -> None:
+    assert LENGTHS_OF_ANSWERS["stdlib_choice"] == stdlib_text.CONTINUATION
+    assert LENGTHS_OF_ANSWERS["markov_choice"] == markov_text.CONTINUATION
