@@ -15,6 +15,7 @@ from torch.nn import functional
 from calm_bench import blockwise
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.gated import gated
+from calm_bench.norms import RMSNorm
 from calm_bench.regions import region
 from calm_bench.weights import load_weights, read_description, save_weights
 
@@ -24,7 +25,7 @@ class GatedBlock(nn.Module):
 
     def __init__(self, hidden_size: int, intermediate_size: int, eps: float) -> None:
         super().__init__()
-        self.norm = nn.RMSNorm(hidden_size, eps=eps)
+        self.norm = RMSNorm(hidden_size, eps=eps)
         self.gate_proj = nn.Linear(hidden_size, intermediate_size, bias=False)
         self.up_proj = nn.Linear(hidden_size, intermediate_size, bias=False)
         self.down_proj = nn.Linear(intermediate_size, hidden_size, bias=False)
@@ -46,7 +47,7 @@ class Encoder(nn.Module):
         self.token_blocks = nn.ModuleList(GatedBlock(hidden, config.intermediate_size, eps) for _ in range(half))
         self.squeeze = nn.Linear(chunk_size * hidden, hidden)
         self.chunk_blocks = nn.ModuleList(GatedBlock(hidden, config.intermediate_size, eps) for _ in range(half))
-        self.norm = nn.RMSNorm(hidden, eps=eps)
+        self.norm = RMSNorm(hidden, eps=eps)
         self.to_latent = nn.Linear(hidden, 2 * config.latent_size)
         # A dropped token becomes a vector of its own: writing an ordinary token's id would ask the model to
         # reconstruct text it was shown as different text.
@@ -91,8 +92,8 @@ class Decoder(nn.Module):
         self.chunk_blocks = nn.ModuleList(GatedBlock(hidden, config.intermediate_size, eps) for _ in range(half))
         self.expand = nn.Linear(hidden, chunk_size * hidden)
         self.token_blocks = nn.ModuleList(GatedBlock(hidden, config.intermediate_size, eps) for _ in range(half))
-        self.norm = nn.RMSNorm(hidden, eps=eps)
-        self.context_norm = nn.RMSNorm(hidden, eps=eps) if config.context_chunks else None
+        self.norm = RMSNorm(hidden, eps=eps)
+        self.context_norm = RMSNorm(hidden, eps=eps) if config.context_chunks else None
 
     def forward(self, latents: Tensor, context: Tensor | None = None) -> Tensor:
         return self._tokens(self.expand(self.chunk(latents, context)).unflatten(-1, (self.chunk_size, -1)))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from calm_bench import norms
 from calm_bench.gated import gated
 from calm_bench.regions import computed_again_alike, region
 
@@ -26,13 +27,13 @@ Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Queries [..., H, e], keys and values [..., G, e] of one layer's inputs, all rotated -> [..., H, e]."""
 
 
-class RMSNorm(nn.RMSNorm):
-    """x / sqrt(mean(x^2) + eps) * weight (arXiv 1910.07467), in fp32."""
+class RMSNorm(norms.RMSNorm):
+    """In fp32."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., d] -> [..., d]; of bf16, rounded to it before the fp32 weight, as Llama does."""
         if x.dtype == self.weight.dtype:
-            return functional.rms_norm(x, self.normalized_shape, self.weight, self.eps)
+            return super().forward(x)
         return self.weight * functional.rms_norm(x.float(), self.normalized_shape, eps=self.eps).to(x.dtype)
 
 
