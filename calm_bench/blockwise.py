@@ -37,6 +37,8 @@ _MIN_ROWS = 128
 ARGMAX_ROWS = 1024
 """Rows whose argmax is looked for together on a CPU, in one part of the vocabulary after the other: the matrix library
 copies a part of the weights for each product, and with few rows that takes long."""
+VERY_FEW_ROWS = 3
+"""Rows for which a CPU's matrix library has kernels of their own, several times as slow as those for so few columns."""
 COMMON_WORDS = 256
 """Words among which :func:`argmax_among` looks for a likelier one, at most."""
 FEWEST_WORDS = 4096
@@ -219,15 +221,22 @@ def _argmax(hidden: Tensor, weight: Tensor) -> Tensor:
     if hidden.device.type == "cpu":
         words = max(1, CACHED_LOGITS // (SPAN * max(1, len(hidden)))) * SPAN
     if words >= len(weight):
-        return largest(functional.linear(hidden, weight))
+        return largest(_logits(hidden, weight))
     tokens, logits = [], []
     for start, part in zip(range(0, len(weight), words), weight.split(words), strict=True):
-        of_part = functional.linear(hidden, part)
+        of_part = _logits(hidden, part)
         likeliest = largest(of_part)
         tokens.append(start + likeliest)
         logits.append(of_part.gather(1, likeliest[:, None])[:, 0])
     found: Tensor = torch.stack(tokens).gather(0, torch.stack(logits).argmax(dim=0, keepdim=True))[0]
     return found
+
+
+def _logits(hidden: Tensor, weight: Tensor) -> Tensor:
+    """[rows, V], of which nothing is wanted but which are the largest."""
+    if hidden.device.type == "cpu" and len(hidden) <= VERY_FEW_ROWS:
+        return (weight @ hidden.T).T.contiguous()
+    return functional.linear(hidden, weight)
 
 
 def argmax_among(hidden: Tensor, weight: Tensor, among: Tensor) -> Tensor:

@@ -164,11 +164,14 @@ def test_the_gradients_may_be_asked_for_twice() -> None:
     assert all(map(torch.equal, first, torch.autograd.grad(loss, (hidden, weight))))
 
 
+@pytest.mark.parametrize("rows", [0, 1, 3, ROWS])
 @pytest.mark.parametrize("held", [1, ROWS * blockwise.SPAN, 1 << 22])
-def test_argmax_of_a_part_of_the_vocabulary_after_the_other(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_argmax_of_a_part_of_the_vocabulary_after_the_other(
+    held: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first of the largest, wherever parts end; NaN is the largest of all."""
     generator = torch.Generator().manual_seed(1)
-    hidden = torch.randint(-2, 3, (ROWS, WIDTH), generator=generator).float()
+    hidden = torch.randint(-2, 3, (rows, WIDTH), generator=generator).float()
     weight = torch.randint(-2, 3, (1000, WIDTH), generator=generator).float()
     weight[700] = torch.nan
     hidden[::5] = 0  # all words are equal, but for one
