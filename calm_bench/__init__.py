@@ -91,6 +91,8 @@ def _origin(name: str) -> tuple[Path | None, bool]:
 def __getattr__(name: str) -> Any:
     if name not in _ENTRANCE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Since the import of this package, another copy of the project may have come first on the path.
+    _refuse_shadowed_siblings(_HOME)
     return getattr(import_module(_ENTRANCE[name]), name)
 
 
@@ -98,4 +100,5 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_ENTRANCE})
 
 
-_refuse_shadowed_siblings(Path(__file__).resolve().parent.parent)
+_HOME = Path(__file__).resolve().parent.parent
+_refuse_shadowed_siblings(_HOME)

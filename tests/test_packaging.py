@@ -108,12 +108,14 @@ def test_ci_runs_what_the_readme_says() -> None:
 
 
 @pytest.mark.parametrize("name", ["evals", "pipelines"])
-@pytest.mark.parametrize("kind", ["package", "module"])
+@pytest.mark.parametrize("kind", ["package", "module", "package that comes later"])
 def test_a_foreign_package_of_the_same_name_is_refused(tmp_path: Path, name: str, kind: str) -> None:
-    path = tmp_path / name / "__init__.py" if kind == "package" else tmp_path / f"{name}.py"
+    path = tmp_path / f"{name}.py" if kind == "module" else tmp_path / name / "__init__.py"
     path.parent.mkdir(exist_ok=True)
     path.write_text("")
     script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import calm_bench"
+    if kind == "package that comes later":
+        script = f"import sys, calm_bench; sys.path.insert(0, {str(tmp_path)!r}); calm_bench.Study"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert f"the name {name!r} leads to {path.resolve()}" in done.stderr

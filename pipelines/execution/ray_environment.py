@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import site
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,10 @@ def _import_path() -> dict[str, str]:
     """
     given = os.environ.get("PYTHONPATH", "")
     places = [place for place in given.split(os.pathsep) if place and not _has_ours(Path(place))]
-    installed = ROOT.name in ("site-packages", "dist-packages")
-    found = os.pathsep.join([*([] if installed else [str(ROOT)]), *places])
+    # Workers look in the interpreter's own folders by themselves. One that is only called like these, of a wheel that
+    # was unpacked somewhere, they find by this alone.
+    own = {Path(folder).resolve() for folder in (*site.getsitepackages(), site.getusersitepackages())}
+    found = os.pathsep.join([*([] if ROOT in own else [str(ROOT)]), *places])
     return {"PYTHONPATH": found} if found != given else {}
 
 

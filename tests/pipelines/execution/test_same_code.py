@@ -98,16 +98,19 @@ def test_users_modules_come_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert sys.path[-1] == code.late[-1]
 
 
-@pytest.mark.parametrize("installed", [False, True])
+@pytest.mark.parametrize("kind", ["checkout", "site-packages of the interpreter", "site-packages elsewhere"])
 def test_packages_called_as_ours_come_first_from_nowhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """A command imports its own packages whatever PYTHONPATH says, and so do its workers."""
     for name in ("mine", "theirs"):
         (tmp_path / name).mkdir()
     (tmp_path / "theirs" / "evals").mkdir()
     (tmp_path / "theirs" / "evals" / "__init__.py").write_text(HOSTILE)
-    root = tmp_path / ("site-packages" if installed else "checkout")
+    root = tmp_path / kind.partition(" ")[0]
+    installed = kind == "site-packages of the interpreter"
+    if installed:
+        monkeypatch.setattr("site.getsitepackages", lambda: [str(root)])
     monkeypatch.setattr(ray_environment, "ROOT", root)
     mine, theirs = str(tmp_path / "mine"), str(tmp_path / "theirs")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([theirs, mine]))
