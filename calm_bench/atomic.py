@@ -6,10 +6,13 @@ import json
 import os
 import re
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from calm_bench.file_time import file_time
+from calm_bench.kept_folders import make_folder
 
 
 def write_with(path: Path, write: Callable[[Path], object]) -> None:
@@ -36,7 +39,7 @@ _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def _write_with(path: Path, write: Callable[[Path], object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     temporary = Path(name)
@@ -84,6 +87,9 @@ def is_temporary(path: Path) -> bool:
 
 def remove_unfinished(folder: Path, older_than_s: float = 60.0) -> None:
     """Remove what killed processes left unfinished in ``folder``, whose files are all written in less than that."""
-    for path in folder.iterdir():
-        if is_temporary(path) and time.time() - path.stat().st_mtime > older_than_s:
-            path.unlink(missing_ok=True)
+    unfinished = [path for path in folder.iterdir() if is_temporary(path)]
+    now = file_time(folder) if unfinished else 0.0
+    for path in unfinished:
+        with suppress(FileNotFoundError):
+            if now - path.stat().st_mtime > older_than_s:
+                path.unlink()

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from calm_bench.atomic import remove_unfinished
 from calm_bench.fingerprint import file_digest, identity
+from calm_bench.kept_folders import make_folder
 
 PARTS, PARTIAL = "parts", "partial"
 SCRATCH = (PARTS, PARTIAL)
@@ -70,7 +71,7 @@ def publish_part(folder: Path, name: str, what: Any, make: Callable[[Path], Mapp
     """The part ``name``, made now or in an earlier attempt.
 
     Args:
-        folder: of the whole work.
+        folder: of the whole work; it is there, and is not made again by workers when somebody has moved it.
         what: all that the part depends on, as JSON: a part of something else that has its name is replaced.
         make: writes the part's files into the empty folder that it is given, and returns JSON.
 
@@ -82,7 +83,8 @@ def publish_part(folder: Path, name: str, what: Any, make: Callable[[Path], Mapp
     if (before := read_part(published, key)) is not None:
         return before
     unfinished = folder / PARTIAL / f"{name}-{secrets.token_hex(4)}"
-    unfinished.mkdir(parents=True)
+    unfinished.parent.mkdir(exist_ok=True)
+    unfinished.mkdir()
     try:
         found = dict(make(unfinished))
         files = {
@@ -117,7 +119,7 @@ def read_part(published: Path, key: str) -> Published | None:
 
 def link(file: Path, name: Path) -> None:
     """Let the finished work have a file of a part under ``name``, without a copy where the file system can."""
-    name.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(name.parent)
     name.unlink(missing_ok=True)
     try:
         os.link(file, name)

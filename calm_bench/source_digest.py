@@ -19,6 +19,7 @@ from zipimport import ZipImportError, zipimporter
 from calm_bench.errors import UsageError
 from calm_bench.fingerprint import FileVersion, content_digest, file_version
 from calm_bench.loaded_code import ChangedCode, check_loaded
+from calm_bench.working_directory import working_directory
 
 OUR_PACKAGES = frozenset({"calm_bench", "evals", "pipelines"})
 """Governed by the revisions of their stages instead."""
@@ -29,8 +30,18 @@ THIS_PROCESS = secrets.token_hex(32)
 """Stands for code that cannot be read: nobody else may take it for their own."""
 
 
+INTO_A_FILE = (
+    "Write the class into a file (in a notebook by a cell that begins with %%writefile my_code.py) and name it as "
+    "my_code:NAME"
+)
+
+
 class AmbiguousModule(UsageError, ValueError):
     """A module of one's own is called as an installed one."""
+
+
+class CodeInNoFile(UsageError, ValueError):
+    """Code was typed, or stands in a cell of a notebook."""
 
 
 def source_digest(file: Path) -> str:
@@ -60,7 +71,7 @@ def _named_files(file: Path) -> list[Path]:
     for name in strings:
         if not name or len(name) > MAX_NAME or not name.isprintable() or name.endswith(".py"):
             continue
-        for folder in (file.parent, Path.cwd()):
+        for folder in (file.parent, working_directory()):
             path = folder / name
             with suppress(OSError):
                 if path.is_file():
@@ -73,10 +84,11 @@ def code_digest(module: str) -> str | None:
     """SHA-256 of the code that the module ``module`` brings: its file and what it imports where they are one's own,
     all Python files of its package where it is installed. ``None`` of this project and the standard library.
 
-    What has no file, such as a cell of a notebook, has a digest that holds in this process only.
+    A module that has no file has a digest that holds in this process only.
 
     Raises:
         ChangedCode, AmbiguousModule: as :func:`own_file`; or this process has imported a file that has changed since.
+        CodeInNoFile: ``module`` is ``__main__`` and no script: what a cell defines, the next one may define anew.
     """
     top = module.partition(".")[0]
     if top in OUR_PACKAGES or (top in sys.stdlib_module_names and top != "__main__"):
@@ -85,6 +97,11 @@ def code_digest(module: str) -> str | None:
     if file is not None:
         check_loaded(imported_files(file))
         return source_digest(file)
+    if module == "__main__":
+        raise CodeInNoFile(
+            "__main__ is a notebook's cells, or what was typed, and lies in no file: neither workers nor later runs "
+            f"could tell its code from what it was before. {INTO_A_FILE}"
+        )
     try:
         found = find_spec(top)
     except (ImportError, ValueError):
@@ -118,7 +135,7 @@ def own_file(module: str) -> Path | None:
     written = getattr(sys.modules.get(module), "__file__", None)
     loaded = Path(written).resolve() if isinstance(written, str) and os.path.isfile(written) else None
     # A script is whatever was started, and nobody finds it by that name.
-    file = None if module == "__main__" else module_file(module, Path.cwd())
+    file = None if module == "__main__" else module_file(module, working_directory())
     if file is not None and loaded is not None and file != loaded:
         raise ChangedCode(
             f"{module} was imported from {loaded} by this process, and {file} comes first now: begin anew where it is "
@@ -147,7 +164,7 @@ def imported_files(file: Path) -> list[Path]:
 
 def _packages_of(file: Path) -> Iterator[Path]:
     folder = file.parent
-    while (begun := folder / "__init__.py").is_file():
+    while os.path.isfile(begun := folder / "__init__.py"):
         yield begun
         folder = folder.parent
 
@@ -162,7 +179,7 @@ def module_file(name: str, folder: Path) -> Path | None:
     if name.partition(".")[0] in OUR_PACKAGES | set(sys.stdlib_module_names):
         return None
     for entry in sys.path:
-        root = Path(entry or ".").resolve()
+        root = (working_directory() / entry).resolve()
         found = root if _is_in_archive(name, root) else file_beside(name, root)
         if found is not None:
             return None if _is_installed(root) else _unambiguous(name, found)
@@ -173,7 +190,8 @@ def _unambiguous(name: str, file: Path) -> Path:
     """``file``, unless processes that look in its folder last, as workers do, would import another."""
     top = name.partition(".")[0]
     for entry in sys.path:
-        if _is_installed(Path(entry or ".").resolve()) and (other := file_beside(top, Path(entry))) is not None:
+        root = working_directory() / entry
+        if _is_installed(root.resolve()) and (other := file_beside(top, root)) is not None:
             raise AmbiguousModule(
                 f"{top} is {file} here, and the installed {other} in workers, which look there first: give your module "
                 "another name, or uninstall the other"
@@ -183,8 +201,10 @@ def _unambiguous(name: str, file: Path) -> Path:
 
 def _is_in_archive(name: str, archive: Path) -> bool:
     package, _, last = name.rpartition(".")
+    if not os.path.isfile(archive):
+        return False
     try:
-        return archive.is_file() and zipimporter(str(archive / package.replace(".", "/"))).find_spec(last) is not None
+        return zipimporter(str(archive / package.replace(".", "/"))).find_spec(last) is not None
     except ZipImportError:
         return False
 
@@ -193,8 +213,9 @@ def file_beside(name: str, folder: Path) -> Path | None:
     """The file of the module ``name`` in ``folder``, whatever it is called: where relative imports look, and lm-eval
     for the functions of a task."""
     parts = name.split(".")
+    # As Python itself, which passes over a folder on its path that may not be searched.
     for candidate in (folder.joinpath(*parts, "__init__.py"), folder.joinpath(*parts[:-1], f"{parts[-1]}.py")):
-        if candidate.is_file():
+        if os.path.isfile(candidate):
             return candidate.resolve()
     return None
 
@@ -202,7 +223,7 @@ def file_beside(name: str, folder: Path) -> Path | None:
 def own_roots() -> list[str]:
     """Where this process finds modules that are not installed, in the order in which it looks: folders and archives on
     ``sys.path``, and folders that it has imported some from and looks in no more."""
-    found = {os.path.abspath(entry or os.curdir): None for entry in sys.path}
+    found = {os.path.abspath(working_directory() / entry): None for entry in sys.path}
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         parts = name.split(".")

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from calm_bench.atomic import write_bytes, write_with
 from calm_bench.file_signs import why_unreadable
 from calm_bench.json_text import parse_json_text
+from calm_bench.kept_folders import make_folder
 from calm_bench.tensor_files import SAFETENSORS as WEIGHTS_FILE
 from calm_bench.tensor_files import WeightsError, listed, read_tensors
 
@@ -41,7 +42,7 @@ def save_weights(model: torch.nn.Module, folder: str | Path, description: dict[s
 def save_tensors(state: Mapping[str, torch.Tensor], folder: str | Path, description: dict[str, Any]) -> None:
     """As :func:`save_weights`, from tensors on the CPU that are a model's whole state."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     tensors = {name: tensor.contiguous() for name, tensor in state.items()}
     write_with(folder / WEIGHTS_FILE, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
     write_bytes(folder / CONFIG_FILE, json.dumps(description, indent=2, sort_keys=True).encode())

@@ -9,6 +9,7 @@ from calm_bench.corpora.base import CorpusError
 from calm_bench.corpora.remote_file import ask, file_system
 from calm_bench.fingerprint import file_digest
 from calm_bench.kept_elsewhere import KeptFile, NotThere
+from calm_bench.kept_folders import make_folder
 
 ATTEMPTS = 3
 """At fetching a file that is not what was published."""
@@ -55,7 +56,7 @@ def fetch_file(folder: Path, name: str, url: str) -> None:
 def _fetch(path: Path, url: str) -> Path:
     """What is at ``url``, whole, in a file beside ``path``."""
     arriving = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     try:
         files, place = file_system(url)
         ask(url, lambda: files.get_file(place, str(arriving)))

@@ -26,6 +26,7 @@ from calm_bench.corpora.near_duplicates import PERMUTATIONS, earlier_likes, sign
 from calm_bench.corpora.split_files import SPLITS, Split, SplitWriter, read_encoded
 from calm_bench.corpora.word_runs import Hashes, word_runs
 from calm_bench.fingerprint import file_digest
+from calm_bench.kept_folders import make_folder
 from calm_bench.published_parts import PARTIAL, PartMapper, publish_part
 
 ORDER: tuple[Split, ...] = ("test", "validation", "train")
@@ -121,7 +122,7 @@ def _near_copies(units: Sequence[Unit], folder: Path, similarity: float, map_par
     total = sum(unit.piece.documents for unit in units)
     # All signatures together may be too many to hold.
     together = folder / PARTIAL / "signatures.bin"
-    together.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(together.parent)
     with together.open("wb") as out:
         for unit in units:
             out.write(signed[unit.number].read_bytes())
@@ -152,7 +153,7 @@ def _contaminated(units: Sequence[Unit], folder: Path, words: int, map_parts: Pa
     hashed: dict[int, Path] = _mapped(map_parts, partial(_hash, folder, words), held_out)
     every = [np.fromfile(hashed[unit.number] / "runs.bin", np.uint64) for unit in held_out]
     wanted = folder / PARTIAL / "held-out-runs.npy"
-    wanted.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(wanted.parent)
     np.save(wanted, np.unique(np.concatenate(every)))
     train = [unit for unit in units if unit.split == "train"]
     met: dict[int, Path] = _mapped(map_parts, partial(_meet, folder, words, wanted, file_digest(wanted)), train)

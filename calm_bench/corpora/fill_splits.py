@@ -11,6 +11,7 @@ from calm_bench.config import Corpus
 from calm_bench.corpora.base import CorpusError
 from calm_bench.corpora.corpus_part import Piece, position
 from calm_bench.corpora.split_files import SPLITS, Split, SplitWriter, read_encoded
+from calm_bench.kept_folders import make_folder
 
 Pieces = dict[Split, list[Piece]]
 
@@ -70,7 +71,7 @@ def _move_lowest(config: Corpus, pieces: Pieces, giver: Split, receiver: Split, 
     if max(high for _, high in ranges) <= lowest:
         return False
     target = folder / receiver
-    target.mkdir(parents=True)
+    make_folder(target)
     kept: list[Piece] = []
     with ExitStack() as open_files:
         moved = open_files.enter_context(SplitWriter(target / "moved.arrow"))

@@ -24,6 +24,7 @@ from calm_bench.corpora.fill_splits import Pieces, fill_empty_splits, num_docume
 from calm_bench.corpora.mixture import KEY, WrittenMixture, shares_of
 from calm_bench.corpora.source import find_source, part_key
 from calm_bench.corpora.split_files import FORMAT, MANIFEST, SPLITS, Split
+from calm_bench.kept_folders import make_folder
 from calm_bench.published_parts import PARTS, PartMapper, in_this_process, link, remove_unfinished_parts
 
 DIGESTS_AT_ONCE = 2**23
@@ -83,7 +84,7 @@ def write_corpus(
         CorpusError: the source is unknown, unreadable, or has no document to offer.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     remove_unfinished_parts(folder)
     known = EarlierParts(Path(one) for one in earlier)
     members = [

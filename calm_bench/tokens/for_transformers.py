@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calm_bench.atomic import write_json
+from calm_bench.kept_folders import make_folder
 from calm_bench.tokens.byte_letters import byte_letters
 from calm_bench.tokens.byte_tokenizer import ByteTokenizer
 from calm_bench.tokens.tokenizer import Tokenizer, TokenizerError
@@ -33,7 +34,7 @@ def save_for_transformers(tokenizer: Tokenizer, folder: str | Path) -> None:
     from calm_bench.tokens.hugging_face import HuggingFaceTokenizer
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     if isinstance(tokenizer, HuggingFaceTokenizer):
         tokenizer.backend.save_pretrained(str(folder))
         return

@@ -15,6 +15,7 @@ from calm_bench.array_files import append_array
 from calm_bench.corpora.mixture import WrittenMixture, tokens_to_take
 from calm_bench.corpora.split_files import Split
 from calm_bench.fingerprint import file_digest
+from calm_bench.kept_folders import make_folder
 from calm_bench.published_parts import PARTIAL, publish_part
 from calm_bench.tokens.earlier_ids import EarlierIds
 from calm_bench.tokens.token_part import TokenizerFound, TokenPartFound
@@ -153,7 +154,7 @@ def write_ends(folder: Path, split: Split, parts: Sequence[Taken]) -> dict[str, 
     The positions pass through a file that is mapped, since all of them together may be too many to hold.
     """
     plain = folder / PARTIAL / f"ends-{split}.bin"
-    plain.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(plain.parent)
     before = 0
     with plain.open("wb") as ends:
         for taken in parts:
@@ -166,7 +167,7 @@ def write_ends(folder: Path, split: Split, parts: Sequence[Taken]) -> dict[str, 
                 append_array(ends, np.array([before], np.int64))
     every = np.memmap(plain, np.int64, "r") if before else np.empty(0, np.int64)
     path = folder / split / "documents.arrow"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_column(path, "end", every)
     plain.unlink()
     described = {"rows": len(every), "size": path.stat().st_size, "sha256": file_digest(path)}

@@ -15,6 +15,7 @@ from typing import Any
 from calm_bench.config import Tokens
 from calm_bench.corpora import SPLITS, Split
 from calm_bench.corpora.mixture import WrittenMixture, read_mixture
+from calm_bench.kept_folders import make_folder
 from calm_bench.published_parts import RECORD, PartMapper, in_this_process, link, remove_unfinished_parts
 from calm_bench.tokens.earlier_ids import folders_of, write_index
 from calm_bench.tokens.manifest import FORMAT, MANIFEST
@@ -71,6 +72,7 @@ def write_tokens(
         CorpusError: the corpus cannot be read.
     """
     corpus_folder, folder = Path(corpus_folder), Path(folder)
+    make_folder(folder)
     remove_unfinished_parts(folder)
     [tokenizer] = map_parts(partial(make_tokenizer, config, corpus_folder), [folder])
     _copy(tokenizer.folder, folder / "tokenizer")

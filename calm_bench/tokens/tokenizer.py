@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calm_bench.errors import UsageError
+from calm_bench.kept_folders import make_folder
 
 DESCRIPTION = "calm_tokenizer.json"
 """The file of a tokenizer folder that says which class reads the rest."""
@@ -76,7 +77,7 @@ def with_ends(ids: Sequence[Sequence[int]], eos_id: int) -> tuple[npt.NDArray[An
 def write_description(folder: str | Path, tokenizer: Tokenizer, kind: str) -> None:
     """Write the description of ``tokenizer``, making ``folder``."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     description = {
         "kind": kind,
         "name": tokenizer.name,

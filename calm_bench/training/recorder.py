@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from calm_bench.kept_folders import make_folder
+
 METRICS_FILE = "metrics.jsonl"
 
 
@@ -16,7 +18,7 @@ class Recorder:
 
     def __init__(self, path: Path, size: int = 0) -> None:
         """Args: ``size``, bytes of an existing file that are still true."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         self._file = path.open("ab")
         self._file.truncate(size)
 

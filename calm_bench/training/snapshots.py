@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from calm_bench.kept_folders import make_folder
+
 FOLDER = "snapshots"
 
 
@@ -41,7 +43,7 @@ class Snapshots:
         for old in (temporary, final):
             if old.is_dir():
                 shutil.rmtree(old)
-        temporary.mkdir(parents=True)
+        make_folder(temporary)
         self._save(temporary)
         temporary.rename(final)
 

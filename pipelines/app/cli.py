@@ -15,8 +15,10 @@ from typing import Annotated
 import typer
 
 from calm_bench.caches import settle_caches
-from calm_bench.errors import FAILED, INTERRUPTED, CalmBenchError, UsageError
+from calm_bench.errors import FAILED, INTERRUPTED, CalmBenchError
+from calm_bench.kept_folders import keeping_opened
 from calm_bench.proxies import settle_proxies
+from calm_bench.working_directory import check_working_directory, is_removed
 from pipelines.app.commands import (
     check,
     compare,
@@ -114,10 +116,11 @@ def main() -> None:
 
 def _run() -> None:
     try:
-        _check_working_directory()
+        check_working_directory()
         settle_caches()
         settle_proxies()
-        app()
+        with keeping_opened():
+            app()
     except SystemExit as ended:
         if ended.code == INTERRUPTED:
             _complain("interrupted; what the last checkpoints hold is kept", INTERRUPTED)
@@ -138,21 +141,13 @@ def _run() -> None:
         sys.exit(code)
 
 
-def _check_working_directory() -> None:
-    """Refuse to start in a folder that somebody has removed: libraries end the process there in words of their own.
-
-    Raises:
-        UsageError: it is gone.
-    """
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        raise UsageError("the folder in which this was started has been removed: go to another (cd)") from None
-
-
 def _told(error: Exception) -> tuple[str, int]:
     """The message and the exit code of an error; what nobody foresaw says where to look."""
     text = str(error)
+    if isinstance(error, FileNotFoundError) and error.filename is None and is_removed():
+        return "the folder in which this was started has been removed meanwhile: give the command in another", FAILED
+    if isinstance(error, PermissionError) and not os.access(os.curdir, os.X_OK) and _is_relative(error.filename):
+        return "the folder in which this was started may not be searched: go to another (cd)", FAILED
     if isinstance(error, OSError) and error.errno in WAYS_OUT and not isinstance(error, CalmBenchError):
         where = "" if error.filename is None else f"{error.filename}: "
         return f"{where}{(error.strerror or text).lower()}: {WAYS_OUT[error.errno]}", FAILED
@@ -164,6 +159,10 @@ def _told(error: Exception) -> tuple[str, int]:
 
         text = f"{text}\n{this_command()}"
     return text, error.exit_code
+
+
+def _is_relative(name: object) -> bool:
+    return isinstance(name, str) and not os.path.isabs(name)
 
 
 def _complain(message: str, code: int) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from calm_bench.atomic import remove_unfinished
 from calm_bench.caches import settle_caches
+from calm_bench.kept_folders import keeping
 from calm_bench.proxies import settle_proxies
 from pipelines.app.run_context import RunContext
 from pipelines.common.canvas import warm_up
@@ -25,6 +26,7 @@ from pipelines.results.leaderboard import Leaderboard
 from pipelines.results.trajectories import summary, trajectories_of
 from pipelines.search.drive import StudyInterrupted, run_study
 from pipelines.store.kept_corpus import corpus_identity_in
+from pipelines.store.layout import STUDIES
 from pipelines.store.study_folder import study_folder
 from pipelines.study.config import Study
 from pipelines.tracking.listener import TrackingListener
@@ -102,13 +104,27 @@ def run_and_report(
     Raises:
         StudyInterrupted: it was asked to stop; the same command goes on.
         ExecutorError, CorpusError, ConfigurationError: it cannot run as described.
+        FolderGone: somebody moved or removed the store meanwhile.
     """
-    from pipelines.monitor.display import progress_for
-    from pipelines.report.page import write_run_report
-
     settle_caches()
     settle_proxies()
     context = context or RunContext.of(study)
+    with keeping(context.store.root, STUDIES):
+        return _run_and_report(study, console, retry_failed, forecast, show, context, progress)
+
+
+def _run_and_report(
+    study: Study,
+    console: Console,
+    retry_failed: bool,
+    forecast: Forecast | None,
+    show: Callable[[Leaderboard], None],
+    context: RunContext,
+    progress: Progress | None,
+) -> Report:
+    from pipelines.monitor.display import progress_for
+    from pipelines.report.page import write_run_report
+
     store, executor = context.store, context.executor
     progress = progress or progress_for(console)
     drawing, closing = _Drawing(), _Closing(executor)

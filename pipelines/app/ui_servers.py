@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
+from calm_bench.kept_folders import check_kept
 from calm_bench.overrides import ConfigurationError
 from pipelines.common.redact import redact
 from pipelines.search.trial_storage import VARIABLE
@@ -89,9 +90,11 @@ class UiServers:
 
         Raises:
             TrackingError: MLflow's server ended by itself.
+            FolderGone: somebody moved or removed the store.
         """
         try:
             while self._server is None or self._server.is_running():
+                check_kept(self._store.root)
                 time.sleep(0.5)
         except KeyboardInterrupt:
             return

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from calm_bench.devices import available_cpus
+from calm_bench.kept_folders import is_gone
 from calm_bench.published_parts import in_this_process
 from calm_bench.training_options import TrainingOptions
 from pipelines.execution.capacity import unschedulable_reason
@@ -98,7 +99,7 @@ class RayExecutor:
 
     def close(self) -> None:
         self._ray.end()
-        if self._has_lost.is_set():
+        if self._has_lost.is_set() and not is_gone(self._store.root):
             self._store.leases.sweep()
         self._store.flags.lower(self._name)
 

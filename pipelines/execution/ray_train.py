@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from calm_bench.kept_folders import is_gone, keeping
 from calm_bench.training_options import TrainingOptions
 from pipelines.execution.failures import WorkerFailed, kernel_kills
 from pipelines.execution.same_code import DriverCode
@@ -142,8 +143,9 @@ def _work(config: dict[str, Any]) -> dict[str, Any]:
         from calm_bench.training.parallel import data_parallel
 
         device = prepare_process(job.kind, job.device)
-        context = StageContext(device, StopFiles(job.folder / STOP), job.training)
-        with data_parallel(job.strategy):
+        asked = StopFiles(job.folder / STOP)
+        context = StageContext(device, lambda: asked() or is_gone(job.folder), job.training)
+        with keeping(job.folder), data_parallel(job.strategy):
             result = job.kind.run(job.stage, job.inputs, job.folder, context)
         return {"result": result, "device": device_name(device)}
     except Interrupted as error:

@@ -14,12 +14,15 @@ from typing import Any
 from calm_bench.atomic import write_bytes
 from calm_bench.devices import address_limit
 from calm_bench.errors import RunError
+from calm_bench.kept_folders import check_kept, keeping
 from calm_bench.trusted_code import targets_in, trust_code
+from calm_bench.working_directory import leave_removed
 from pipelines.common.redact import redact
 from pipelines.execution.failures import Cause, WorkerFailed, cause_of, input_may_explain, name_of
 from pipelines.execution.worker_group import WorkerGroup
 from pipelines.execution.worker_process import import_modules, prepare_process
 from pipelines.store.errors import CorruptedStage
+from pipelines.store.layout import WORK
 from pipelines.store.lease import Lease
 from pipelines.store.provenance import provenance
 from pipelines.store.store import Store
@@ -65,7 +68,15 @@ def run_stage(
         Interrupted: ``context.stop()`` turned true.
         StageError: the stage raised; the message says what and where the traceback is kept. Inputs that turned out to
             be damaged are quarantined by then, and ``cause`` is ``transient``.
+        FolderGone: somebody moved or removed the store.
     """
+    with keeping(store.root, WORK):
+        return _run_stage(store, stage, kind, context, group)
+
+
+def _run_stage(
+    store: Store, stage: Stage, kind: StageKind, context: StageContext, group: WorkerGroup | None
+) -> dict[str, Any]:
     for asked in _with_inputs(stage):
         # Code that a stage names comes from the study that the user asked for.
         trust_code(*targets_in(asked.config))
@@ -116,6 +127,7 @@ def _run(
             device = prepare_process(kind, context.device)
             context = replace(context, device=device, earlier=partial(store.others_of, stage))
         work = store.open_work(stage, context.device)
+        check_kept(store.root)
         inputs = _inputs(store, stage, kind, work)
         _refuse_changed(stage, kind)
         started = time.perf_counter()
@@ -212,7 +224,9 @@ def _told(stage: Stage, kind: StageKind, work: Path, error: Exception, group: Wo
         if work.is_dir():
             write_bytes(work / ERROR, details.encode())
             where = f" (traceback in {work / ERROR})"
-    cause = "transient" if isinstance(error, DamagedInput) else cause_of(error)
+    # Another attempt begins elsewhere.
+    is_left = isinstance(error, FileNotFoundError) and error.filename is None and leave_removed()
+    cause = "transient" if isinstance(error, DamagedInput) or is_left else cause_of(error)
     if cause == "memory":
         first_line = next(iter(str(error).splitlines()), "")
         advice = kind.memory_advice(stage, None if group is None else group.strategy)

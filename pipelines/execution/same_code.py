@@ -20,6 +20,7 @@ from typing import Any
 
 import calm_bench
 from calm_bench.source_digest import own_roots
+from calm_bench.working_directory import leave_removed, working_directory
 from pipelines.execution.executor import ExecutorError
 from pipelines.store.provenance import code_digest
 
@@ -42,7 +43,7 @@ class DriverCode:
     @classmethod
     def here(cls) -> DriverCode:
         """The code of this process."""
-        folder = os.getcwd()
+        folder = str(working_directory())
         return cls(code_digest(), str(ROOT), folder, tuple(dict.fromkeys([*own_roots(), folder])))
 
     def join(self) -> None:
@@ -54,6 +55,7 @@ class DriverCode:
         # On another node it may not be there, or not for this user.
         with suppress(OSError):
             os.chdir(self.folder)
+        leave_removed()
         sys.path += [place for place in self.late if place not in sys.path]
         self.check()
 

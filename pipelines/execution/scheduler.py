@@ -11,6 +11,8 @@ from math import inf
 from time import monotonic, sleep
 from typing import Any
 
+from calm_bench.kept_folders import check_kept
+from calm_bench.working_directory import leave_removed
 from pipelines.execution.events import (
     Listener,
     StageCached,
@@ -134,11 +136,18 @@ class Scheduler:
             self._running[stage] = _Running(self._executor.submit(stage), follower)
 
     def wait(self) -> None:
-        """Wait for a stage to end, a second at most; report progress and take in what ended."""
+        """Wait for a stage to end, a second at most; report progress and take in what ended.
+
+        Raises:
+            FolderGone: somebody moved or removed the store meanwhile.
+        """
         futures, deadline = [running.future for running in self._running.values()], monotonic() + POLL_S
         while futures and not wait(futures, LISTEN_S, FIRST_COMPLETED).done and monotonic() < deadline:
             if self._stop_asked() and not self._stopping:
                 return
+        # What fails for want of its folder is no failure of a stage.
+        check_kept(self._store.root)
+        leave_removed()
         for stage, running in list(self._running.items()):
             self._poll(stage, running)
             if self._stopping and not running.future.done():

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from calm_bench.errors import StopRequested
 from calm_bench.frozen import Frozen
+from calm_bench.working_directory import working_directory
 from pipelines.common.screen import bearable
 from pipelines.execution.interrupt import this_command
 from pipelines.monitor.tracker import Tracker
@@ -69,6 +70,8 @@ class Recording:
         self._write_s = write_s
         self._heartbeat_s = heartbeat_s
         self._holder = this_process()
+        # It may be moved or removed later.
+        self._folder = bearable(str(working_directory()), "utf-8")
         self._began = time.time()
         self._path: Path | None = None
         self._ended = threading.Event()
@@ -120,7 +123,7 @@ class Recording:
                 written=time.time(),
                 # Bytes in paths that are no text cannot be written as JSON.
                 command=bearable(this_command(), "utf-8"),
-                folder=bearable(str(Path.cwd()), "utf-8"),
+                folder=self._folder,
                 # Not with the store's own place: it may move.
                 view=view.model_copy(update={"folder": self._path.parent.parent.name}),
             )

@@ -11,7 +11,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from calm_bench.file_time import file_time
 from calm_bench.problems import ConfigurationError
+from calm_bench.working_directory import working_directory
 from pipelines.common.numbers import printable
 from pipelines.common.record_file import RecordError
 from pipelines.monitor.recording import FOLDER, SILENT_S, Record, read_record
@@ -58,7 +60,7 @@ class Watched:
             return f"the study ended at {when}"
         if self.stand == "left":
             stopped = "no driver is at work since"
-            where = f" (in {self.folder})" if self.folder and self.folder != str(Path.cwd()) else ""
+            where = f" (in {self.folder})" if self.folder and self.folder != str(working_directory()) else ""
             return f"{stopped} {when}; {self.command} continues{where}"
         return f"{self.drivers} drivers are at work on it" if self.drivers > 1 else ""
 
@@ -82,7 +84,10 @@ def poll(folder: Path, uri: Path | str, silent_s: float = SILENT_S) -> Watched:
         silent_s: after how long without a word a driver on another host is taken for dead.
     """
     found = [(record, mtime) for path in _files(folder) if (record := read_record(path)) and (mtime := _mtime(path))]
-    live = [(record, mtime) for record, mtime in found if _is_at_work(record, mtime, silent_s)]
+    # Asked where it decides something: whoever looks at a store writes as little into it as can be.
+    elsewhere = any(not record.driver.holder().is_here for record, _ in found if record.state == "at work")
+    now = file_time(folder / FOLDER) if elsewhere else time.time()
+    live = [(record, mtime) for record, mtime in found if _is_at_work(record, now - mtime, silent_s)]
     if not found:
         return _without_a_record(folder, uri)
     if live:
@@ -148,12 +153,11 @@ def _mtime(path: Path) -> float:
         return 0.0
 
 
-def _is_at_work(record: Record, mtime: float, silent_s: float) -> bool:
+def _is_at_work(record: Record, age_s: float, silent_s: float) -> bool:
     holder = record.driver.holder()
     if record.state != "at work" or holder.is_gone():
         return False
-    # The file has the time of the machine that keeps it, whose clock may be another.
-    return holder.is_here or time.time() - mtime < silent_s
+    return holder.is_here or age_s < silent_s
 
 
 def _command_here(record: Record, uri: Path | str) -> str:

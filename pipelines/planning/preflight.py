@@ -10,6 +10,8 @@ from typing import Any
 from calm_bench.config import Benchmarks, Tokens
 from calm_bench.folder_signs import judge_fault, model_fault, no_such_folder, tokenizer_fault
 from calm_bench.overrides import ConfigurationError
+from calm_bench.source_digest import INTO_A_FILE, code_digest
+from calm_bench.trusted_code import targets_in
 from pipelines.planning.answer_limits import answer_limit
 from pipelines.planning.sound_settings import check_settings
 from pipelines.study.config import Study
@@ -45,6 +47,7 @@ def check_study(study: Study, fetch: bool = False) -> list[str]:
             store keeps it, without password.
         UnknownName: a scorer or task that does not exist; names the nearest.
         MissingData, TaskFileError: a task's data or questions cannot be used.
+        ChangedCode, AmbiguousModule, CodeInNoFile: of code of one's own nobody could tell which is meant.
     """
     from evals.task_identity import task_identity, unkept
     from evals.task_loading import check_tasks
@@ -58,6 +61,9 @@ def check_study(study: Study, fetch: bool = False) -> list[str]:
                 "above 0"
             )
     execution = study.execution
+    for module in sorted({target.partition(":")[0] for target in targets_in(study.model_dump(mode="json"))}):
+        # What was edited after its import, is called as another or lies in no file, before a trial fails by it.
+        code_digest(module)
     if execution.backend == "ray" and execution.device == "cuda" and execution.gpus_per_stage == 0:
         raise ConfigurationError(
             "execution.device=cuda needs execution.gpus_per_stage=1 (or a fraction): Ray shows a stage no GPU otherwise"
@@ -111,6 +117,19 @@ def _too_short(study: Study, benchmarks: Benchmarks, tokenizers: list[str]) -> s
         if (wrong := limit.fault("a", "x" * LENGTHS_OF_ANSWERS[name])) is not None:
             return f"benchmarks.max_length={benchmarks.max_length}: {name}: {wrong}"
     return None
+
+
+def check_workers_find_code(study: Study) -> None:
+    """
+    Raises:
+        ConfigurationError: a class stands in the script that was started, which workers of Ray do not import.
+    """
+    named = [target for target in targets_in(study.model_dump(mode="json")) if target.startswith("__main__:")]
+    if named and study.execution.backend == "ray":
+        raise ConfigurationError(
+            f"{named[0]} stands in the script that was started, and workers of Ray import no script. {INTO_A_FILE}, or "
+            "use run(local=True)"
+        )
 
 
 def _check_tokenizer(name: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from calm_bench.config import Experiment
 from calm_bench.errors import StopRequested
+from calm_bench.kept_folders import keeping
 from calm_bench.overrides import ConfigurationError, apply_settings
 from pipelines.execution.events import (
     Listener,
@@ -37,6 +38,7 @@ from pipelines.search.trial_queue import TrialResult
 from pipelines.search.trial_storage import trial_storage, unused_trials
 from pipelines.search.vocabularies import TokensFailed, Vocabularies
 from pipelines.store.kept_corpus import corpus_identity_in
+from pipelines.store.layout import STUDIES
 from pipelines.store.store import Store
 from pipelines.store.study_folder import study_folder
 from pipelines.store.study_record import save_study
@@ -86,7 +88,22 @@ def run_study(
         ExecutorError: stages cannot be run as configured.
         PostgresqlError: the trials are kept in a database that cannot be used.
         CorpusError, ConfigurationError: the base experiment itself cannot be described.
+        FolderGone: somebody moved or removed the store; nothing is made at its old place.
     """
+    with keeping(store.root, STUDIES):
+        return _run_study(study, store, executor, listener, graph_for, retry_failed, announce, speed_of)
+
+
+def _run_study(
+    study: Study,
+    store: Store,
+    executor: Executor,
+    listener: Listener | None,
+    graph_for: GraphFor | None,
+    retry_failed: bool,
+    announce: Callable[[str], None] | None,
+    speed_of: Callable[[Workload], Speed],
+) -> list[TrialOutcome]:
     corpus_identity = corpus_identity_in(store)
     graph_for = graph_for or functools.partial(stages_for, corpus_identity=corpus_identity)
     name = study_identity(study, corpus_identity)

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from calm_bench.atomic import is_temporary
+from calm_bench.kept_folders import make_folder
 from pipelines.store import manifest
 from pipelines.store.layout import WORK
 from pipelines.store.manifest import Manifest
@@ -110,12 +111,12 @@ def restore_work(objects: ObjectStore, name: str, folder: Path, incoming: Path, 
         return
     arriving = incoming / f"{name}-{uuid.uuid4().hex}"
     try:
-        arriving.mkdir(parents=True)
+        make_folder(arriving)
         for problem in manifest.fetch(objects, f"{WORK}/{name}", found, arriving):
             warnings.warn(f"{objects.uri(f'{WORK}/{name}')}: {problem}; going on without it", stacklevel=2)
         if folder.exists():
             shutil.rmtree(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
         arriving.rename(folder)
     finally:
         shutil.rmtree(arriving, ignore_errors=True)
@@ -130,7 +131,7 @@ def delete_saved_work(objects: ObjectStore, name: str, note: Path) -> None:
 
 
 def _remember(note: Path, token: str) -> None:
-    note.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(note.parent)
     note.write_text(token)
 
 
@@ -158,7 +159,7 @@ def _copy(folder: Path, copy: Path) -> list[str]:
         if name.startswith(f"{INPUTS}/"):
             continue
         target = copy / name
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         # Old checkpoints are dropped while this goes on.
         with suppress(FileNotFoundError):
             if path.suffix == ".safetensors":

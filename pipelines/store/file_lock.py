@@ -11,6 +11,8 @@ from pathlib import Path
 from threading import Timer
 from typing import IO
 
+from calm_bench.kept_folders import make_folder
+
 PATIENCE_S = 10.0
 """After so long it is said that a lock is waited for: it is held for moments, unless its holder is stopped (Ctrl-Z) or
 on a host that is gone."""
@@ -19,7 +21,7 @@ on a host that is gone."""
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the exclusive lock of the file ``path`` (created if missing) for a moment; the kernel frees a dead one's."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with path.open("a") as file:
         _wait_for(file, path)
         try:

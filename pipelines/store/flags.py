@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from calm_bench.kept_folders import make_folder
 from pipelines.store.object_store import ObjectStore
 
 FOLDER = "stop"
@@ -44,7 +45,7 @@ class FolderFlags:
         return self._folder / name
 
     def raise_flag(self, name: str) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         self.get(name).touch()
 
     def lower(self, beginning: str) -> None:

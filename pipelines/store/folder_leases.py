@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from calm_bench.kept_folders import make_folder
 from pipelines.store.file_lock import locked
 from pipelines.store.holder import Holder, this_process
 from pipelines.store.lease import DeadLease, HeldLease, LeaseManager
@@ -56,7 +57,7 @@ class FolderLeases:
 
     def grant(self, name: str) -> FileGrant | None:
         """The lease ``name`` for this process, or None while another live process holds it."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         path = self._folder / f"{name}.json"
         holder = this_process()
         with locked(self._guard):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from calm_bench.kept_folders import make_folder
 from pipelines.store.contents import StageFiles, finished_in, started_in
 from pipelines.store.integrity import check_file, verify_folder
 from pipelines.store.layout import STAGES
@@ -83,7 +84,7 @@ class FolderStages:
 
     def quarantine(self, stage: Stage) -> Path | None:
         path = self._root / "damaged" / f"{stage.name}-{time.time_ns():x}"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         try:
             self._workspace.folder(stage).rename(path)
         except FileNotFoundError:

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from calm_bench.kept_elsewhere import ELSEWHERE, KeptFile, keep_elsewhere
+from calm_bench.kept_folders import make_folder
 from pipelines.store import manifest
 from pipelines.store.errors import CorruptedStage
 from pipelines.store.integrity import RECORD, verify_folder
@@ -52,7 +53,7 @@ class LocalCache:
         found = self._published.record(f"{kind}-{identity}")
         with self._incoming() as incoming:
             arriving = incoming / kind / identity
-            arriving.mkdir(parents=True)
+            make_folder(arriving)
             problems = manifest.fetch(self._objects, prefix_of(kind, identity), found, arriving)
             # Its own record tells whether it is the stage that its name says.
             problems = problems or verify_folder(arriving) or []
@@ -116,7 +117,7 @@ class LocalCache:
     @contextmanager
     def _incoming(self) -> Iterator[Path]:
         arriving = self._root / "incoming" / uuid.uuid4().hex
-        arriving.mkdir(parents=True)
+        make_folder(arriving)
         try:
             yield arriving
         finally:
@@ -130,7 +131,7 @@ def prefix_of(kind: str, identity: str) -> str:
 
 def _move(folder: Path, final: Path) -> None:
     """Rename ``folder`` to ``final``, in the place of less; another process may have brought the same by now."""
-    final.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(final.parent)
     if final.is_dir() and _completeness(folder) > _completeness(final):
         with suppress(FileNotFoundError):
             final.rename(folder.with_name(f"{folder.name}-summary"))

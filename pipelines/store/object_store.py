@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from calm_bench import first_answer as answering
 from calm_bench.atomic import write_bytes
 from calm_bench.first_answer import NoAnswer, first_answer
+from calm_bench.kept_folders import make_folder
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import did_you_mean
 from pipelines.common.redact import redact
@@ -139,7 +140,7 @@ class ObjectStore:
             here, there = [str(path) for path, _ in batch], [self._path(key) for _, key in batch]
             if self._is_local:
                 for path in there:
-                    Path(path).parent.mkdir(parents=True, exist_ok=True)
+                    make_folder(Path(path).parent)
             self._ask("write", batch[0][1], functools.partial(self._files.put, here, there))
 
     def download(self, pairs: Sequence[tuple[str, Path]]) -> None:
@@ -151,7 +152,7 @@ class ObjectStore:
         for start in range(0, len(pairs), BATCH):
             batch = pairs[start : start + BATCH]
             for _, path in batch:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(path.parent)
             there, here = [self._path(key) for key, _ in batch], [str(path) for _, path in batch]
             self._ask("read", batch[0][0], functools.partial(self._files.get, there, here))
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from calm_bench.kept_folders import opened
 from calm_bench.overrides import ConfigurationError
+from pipelines.store.layout import STUDIES
 from pipelines.store.store import Store
 
 _URL = re.compile(r"(?P<protocol>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)")
@@ -24,6 +26,12 @@ def open_store(where: str | Path | None = None) -> Store:
         from pipelines.study.config import Execution
 
         where = Execution().store
+    store = _opened(where)
+    opened(store.root, STUDIES)
+    return store
+
+
+def _opened(where: str | Path) -> Store:
     text = str(where)
     if "::" in text and "://" in text:
         raise ConfigurationError(f"{text.partition('::')[0]}::... chains two addresses: a store has one")

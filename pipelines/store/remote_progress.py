@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from calm_bench.atomic import write_bytes
+from calm_bench.kept_folders import make_folder
 from pipelines.common.record_file import RecordError
 from pipelines.store import checkpoint_upload, study_copies
 from pipelines.store.layout import PROGRESS, STUDIES, WORK
@@ -79,7 +80,7 @@ class RemoteProgress:
             wanted[key] = info
         for key, content in self._objects.read_many([*wanted]).items():
             path = self._folder / key.removeprefix(f"{STUDIES}/")
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             write_bytes(path, content)
             os.utime(path, (wanted[key].modified, wanted[key].modified))
             self._seen[key] = wanted[key]

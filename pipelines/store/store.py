@@ -37,7 +37,7 @@ class Store:
     """
 
     def __init__(self, where: Path | str | StoreBackend) -> None:
-        self.backend: StoreBackend = FolderBackend(Path(where).absolute()) if isinstance(where, str | Path) else where
+        self.backend: StoreBackend = FolderBackend(_absolute(Path(where))) if isinstance(where, str | Path) else where
         self._workspace = self.backend.workspace
         self._stages = self.backend.stages
         self._work = self.backend.work
@@ -258,3 +258,8 @@ class Store:
     def discard(self, uri: Path | str) -> None:
         """Remove what is at ``uri``, so that nobody ever sees a stage of which half is gone."""
         self.backend.discard(uri)
+
+
+def _absolute(where: Path) -> Path:
+    """``where`` by a name that does not lead through the working directory and out of it again: that may be renamed."""
+    return where.resolve() if ".." in where.parts else where.absolute()

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from calm_bench.atomic import write_bytes
+from calm_bench.kept_folders import make_folder
 from pipelines.common.record_file import RecordError
 from pipelines.store.holder import Holder, this_process
 from pipelines.store.layout import JOURNAL, LEADERBOARD_FILE, PROGRESS, STUDIES
@@ -105,7 +106,7 @@ class StudyCopies:
     def _download(self, keys: list[str]) -> None:
         for key, content in self._objects.read_many(keys).items():
             path = self._folder / key.removeprefix(f"{STUDIES}/")
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             if not path.is_file() or path.read_bytes() != content:
                 write_bytes(path, content)
             status = path.stat()

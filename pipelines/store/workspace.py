@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from calm_bench.kept_folders import make_folder
 from pipelines.common.record_file import RecordError
 from pipelines.store.errors import StoreForbidden
 from pipelines.store.integrity import RECORD, compare_files, record_files, recorded_names
@@ -62,7 +63,7 @@ class Workspace:
     def open_work(self, stage: Stage, device: str) -> Path:
         """The work folder, made or found as an earlier attempt left it; notes this attempt."""
         folder = self.work_folder(stage)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         (folder / RECORD).unlink(missing_ok=True)
         write_description(folder, stage.description())
         add_attempt(folder, device)
@@ -91,7 +92,7 @@ class Workspace:
         work, final = self.work_folder(stage), self.folder(stage)
         _keep_recorded(work)
         _flush_tree(work)
-        final.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(final.parent)
         try:
             work.rename(final)
         except OSError:
@@ -104,7 +105,7 @@ class Workspace:
     def discard(self, path: Path) -> None:
         """Remove a file or folder: renamed first, so that nobody ever sees a stage of which half is gone."""
         trash = self.root / "trash"
-        trash.mkdir(parents=True, exist_ok=True)
+        make_folder(trash)
         gone = path if path.parent == trash else trash / f"{path.name}-{time.time_ns():x}"
         try:
             if gone != path:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from calm_bench.fingerprint import identity as fingerprint
+from calm_bench.kept_folders import make_folder
 from pipelines.common.redact import redact
 from pipelines.search.postgresql import advisory_lock, is_postgresql, one_connection
 from pipelines.tracking.address import TrackingError, check_presence, is_server, sqlite_path
@@ -67,7 +68,7 @@ def connect(uri: str) -> MlflowClient:
     if path is not None:
         from filelock import FileLock
 
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         # Two processes that create the tables of one file at once would fail each other.
         with FileLock(f"{path}.lock"):
             client.search_experiments(max_results=1)

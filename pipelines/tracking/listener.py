@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from calm_bench.kept_folders import is_gone
 from pipelines.common.redact import redact
 from pipelines.execution.events import Event, StageDropped, StageFailed, StageFinished, StageStarted
 from pipelines.store.store import Store
@@ -59,6 +60,7 @@ class TrackingListener:
         retry_interval_s: float = 30.0,
         sample_interval_s: float = 10.0,
     ) -> None:
+        self._store = store
         self._uri = tracking_uri(tracking, store.root)
         self._sync = StudySync(store, folder, self._uri, tracking.experiment)
         self._way_out = f"{SYNC} {folder.name} --store {shlex.quote(store.uri)}"
@@ -134,6 +136,9 @@ class TrackingListener:
         while True:
             self._changed.wait()
             self._changed.clear()
+            if is_gone(self._store.root):
+                # The study itself ends with it, and says so.
+                return
             closing = self._closing
             began = time.monotonic()
             self._all_sent = self._try_to_sync(closing)
@@ -163,6 +168,8 @@ class TrackingListener:
                 return True
             self._sync.sync("at rest" if closing else "at work" if self._has_worked else "begun", refused.append)
         except Exception as error:  # MLflow, its database driver or the network may raise anything
+            if is_gone(self._store.root):
+                return False
             self._has_no_server = not self._has_server()
             self._say_away(error, closing)
             return False
@@ -208,7 +215,7 @@ class TrackingListener:
     def _warn(self, reason: str) -> None:
         """Say it once for each reason's kind, with the way out."""
         kind = reason.split(":")[0]
-        if kind in self._warned:
+        if kind in self._warned or is_gone(self._store.root):
             return
         self._warned.add(kind)
         self._notify(

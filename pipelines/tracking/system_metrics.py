@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from calm_bench.kept_folders import make_folder
+
 FILE = "system.jsonl"
 """In a study's folder: a line a sample. The first has no values: it says when the study first began."""
 
@@ -39,7 +41,7 @@ class SystemLog:
     def begin(self, now: int) -> None:
         """Note ``now`` as the study's start, unless an earlier driver has."""
         if not self._path.exists():
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self._path.parent)
             self.add(now, {})
 
     def add(self, now: int, values: Mapping[str, float]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calm_bench.trusted_code import targets_in, trust_code
+from calm_bench.working_directory import check_working_directory
 from pipelines.study import config
 
 if TYPE_CHECKING:
@@ -63,12 +64,14 @@ class Study:
 
         Raises:
             ConfigurationError, UnknownName: it asks for what no trial could use, as ``calm-bench plan`` says it.
+            WorkingDirectoryGone: the working directory has been removed.
         """
         from pipelines.planning.objective_text import settle_objective_text
         from pipelines.planning.planner import plan_study
         from pipelines.planning.preflight import check_study
         from pipelines.store.opening import open_store
 
+        check_working_directory()
         for note in check_study(self.config):
             warnings.warn(note, stacklevel=2)
         store = open_store(self.config.execution.store)
@@ -87,6 +90,8 @@ class Study:
 
         Raises:
             StudyInterrupted: it was asked to stop.
+            FolderGone: somebody moved or removed the store.
+            ChangedCode, CodeInNoFile: code of one's own is not what this process imported, or stands in a cell.
             ConfigurationError, CorpusError, ExecutorError, UnknownName: it cannot run as described; what can be seen
                 before is seen before anything is trained.
         """
@@ -95,17 +100,20 @@ class Study:
         from pipelines.app.running import run_and_report
         from pipelines.common.screen import forget_no_size, screen_of
         from pipelines.planning.objective_text import settle_objective_text
-        from pipelines.planning.preflight import check_study
+        from pipelines.planning.preflight import check_study, check_workers_find_code
         from pipelines.results.leaderboard import load_board
         from pipelines.store.opening import open_store
 
-        for remark in check_study(self.config, fetch=True):
-            warnings.warn(remark, stacklevel=2)
-        study, note = settle_objective_text(self.config, open_store(self.config.execution.store))
-        if note is not None:
-            warnings.warn(note, stacklevel=2)
+        check_working_directory()
+        study = self.config
         if local:
             study = study.model_copy(update={"execution": study.execution.model_copy(update={"backend": "local"})})
+        for remark in check_study(study, fetch=True):
+            warnings.warn(remark, stacklevel=2)
+        check_workers_find_code(study)
+        study, note = settle_objective_text(study, open_store(study.execution.store))
+        if note is not None:
+            warnings.warn(note, stacklevel=2)
         forget_no_size()
         # In a notebook rich would show each line as an output of its own, whatever the file, and quiet would not be.
         screen = io.StringIO() if quiet or sys.stdout is None else screen_of(sys.stdout)

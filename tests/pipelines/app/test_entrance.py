@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ast
 import builtins
+import importlib
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import calm_bench as cb
+from calm_bench.errors import UsageError
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import UnknownName
 from evals.markov import MarkovSampler
@@ -77,6 +80,31 @@ def test_what_no_trial_could_use_is_refused_before_anything_runs(setting: str, m
         with pytest.raises((ConfigurationError, UnknownName), match=message):
             call()
     assert not (tmp_path / "runs").exists()
+
+
+def test_code_that_nobody_could_tell_is_refused_before_a_trial_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a kernel: a head of a cell, which the next cell may define anew, and one that was edited after its import."""
+    (tmp_path / "entrance_head.py").write_text("SCALE = 1\n\n\nclass Head:\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def study(module: str) -> cb.Study:
+        head = f"model.head={{kind: custom, target: '{module}:Head'}}"
+        return cb.Study.from_yaml("smoke", head, store=tmp_path / "runs")
+
+    refused = r"workers of Ray import no script\. Write the class into a file .* or use run\(local"
+    with pytest.raises(UsageError, match=refused):
+        study("__main__").run()
+    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    importlib.import_module("entrance_head")
+    (tmp_path / "entrance_head.py").write_text("SCALE = 2\n\n\nclass Head:\n    pass\n")
+    for module, message in (("__main__", "cell that begins with %%writefile"), ("entrance_head", "restart the kernel")):
+        for act in (study(module).plan, partial(study(module).run, local=True)):
+            with pytest.raises(UsageError, match=message):
+                act()
+    assert not (tmp_path / "runs").exists()
+    del sys.modules["entrance_head"]
 
 
 def test_the_types_are_those_of_the_names() -> None:

@@ -15,7 +15,8 @@ import pytest
 
 from pipelines.execution import ray_environment
 from pipelines.execution.executor import ExecutorError
-from tests.faults.small_study import COMMAND, STUDY
+from pipelines.store.store import Store
+from tests.faults.small_study import COMMAND, STUDY, begun, wait_for
 
 TASK = """
 task: mine
@@ -146,3 +147,37 @@ def test_a_folder_that_was_removed_is_said(tmp_path: Path) -> None:
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "the folder in which this was started has been removed" in done.stderr
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("how", ["removed", "renamed", "renamed around the store"])
+@pytest.mark.parametrize("executor", ["--local", "execution.retries=2"], ids=["local", "ray"])
+def test_a_study_goes_on_when_the_folder_in_which_it_was_started_goes(how: str, executor: str, tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    (tmp_path / "small.yaml").write_text(json.dumps(STUDY | {"tracking": {"enabled": True}}))
+    store = Store(here / "store" if how == "renamed around the store" else tmp_path / "store")
+    where = "store" if how == "renamed around the store" else "../store"
+    driver = subprocess.Popen(
+        [*COMMAND, "run", "../small.yaml", "--store", where, executor],
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": os.getcwd(), "MLFLOW_TRACKING_URI": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_for(lambda: begun(store, "autoencoder"), "a training has begun", of=driver)
+    if how == "removed":
+        here.rmdir()
+    else:
+        here.rename(tmp_path / "there")
+    said, _ = driver.communicate(timeout=300)
+    if how == "renamed around the store":
+        assert driver.returncode == 1
+        assert (
+            f"{store.root} has been moved to {tmp_path / 'there' / 'store'} while work went on" in said.splitlines()[-1]
+        )
+        assert not here.exists()
+    else:
+        assert driver.returncode == 0, said
+        assert "does not have all of this study" not in said

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from safetensors import SafetensorError
 
 from calm_bench.config import Experiment
 from calm_bench.memory import autoencoder_training_memory, training_memory
+from calm_bench.working_directory import NOWHERE
 from pipelines.execution.events import StageFailed, StageFinished, StageRetried
 from pipelines.execution.failures import cause_of
 from pipelines.execution.local_executor import LocalExecutor
@@ -22,7 +25,8 @@ from pipelines.store.store import Store
 from pipelines.study.config import Study
 from pipelines.study.graph import stages_for
 from pipelines.study.stage import Stage, StageGraph
-from pipelines.study.stage_kind import STAGE_KINDS
+from pipelines.study.stage_context import StageContext
+from pipelines.study.stage_kind import STAGE_KINDS, StageKind
 
 Toy = Callable[..., Stage]
 
@@ -63,6 +67,27 @@ def test_what_would_fail_again_is_not_tried_again(store: Store, toy: Toy, record
         assert list(scheduler.errors) == [toy(kind)]
         assert listener.kinds_of(StageRetried) == []
     assert (store.work_folder(toy("greedy")) / "tries").read_text() == "x"
+
+
+def _run_homeless(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
+    """Asks where it works, as libraries do while they are imported; somebody has removed that at first."""
+    if not (folder / "tried").exists():
+        (folder / "tried").mkdir()
+        os.chdir(folder / "tried")
+        (folder / "tried").rename(folder / "here")
+        (folder / "here").rmdir()
+        (folder / "tried").touch()
+    return {"value": float(len(os.getcwd()))}
+
+
+def test_a_working_directory_that_was_removed_is_left_for_the_next_attempt(
+    store: Store, toy: Toy, recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(store.root.parent)
+    STAGE_KINDS.register("homeless", StageKind("homeless", _run_homeless, uses_torch=False))
+    scheduler = _run(store, StageGraph((toy("homeless"),)), recorder(), retries=1)
+    assert scheduler.errors == {}
+    assert os.getcwd() == NOWHERE
 
 
 def test_too_little_memory_is_told_as_such(store: Store, toy: Toy) -> None:

@@ -152,6 +152,26 @@ def test_a_driver_on_another_host_is_known_by_its_silence(
     assert poll(folder, tmp_path).stand == stand
 
 
+@pytest.mark.parametrize("ahead_s", [3600.0, -3600.0])
+@pytest.mark.parametrize(("silent_s", "stand"), [(5.0, "at work"), (90.0, "left")])
+def test_whose_clock_is_off_sees_the_silence_of_a_driver_on_another_host(
+    course: Course, tmp_path: Path, folder: Path, ahead_s: float, silent_s: float, stand: str, monkeypatch: Any
+) -> None:
+    """By the clock of the file system, which dates what the driver writes."""
+    driver = Driver(folder)
+    driver.tell(course(4).start())
+    driver.recording.close()
+    (path,) = (folder / FOLDER).iterdir()
+    record = read_record(path)
+    assert record is not None
+    path.write_text(record.model_copy(update={"state": "at work"}).model_dump_json())
+    _on_another_host(path, silent_s)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + ahead_s)
+    assert poll(folder, tmp_path).stand == stand
+    assert [found.name for found in (folder / FOLDER).iterdir()] == [path.name]
+
+
 def test_of_several_drivers_the_furthest_counts_with_what_all_of_them_run(
     course: Course, tmp_path: Path, folder: Path
 ) -> None:
