@@ -63,12 +63,14 @@ def connect(uri: str) -> MlflowClient:
             client = MlflowClient(tracking_uri=uri)
             client.search_experiments(max_results=1)
         return client
-    client = MlflowClient(tracking_uri=uri)
     path = sqlite_path(uri)
+    if path is not None:
+        # Before MLflow makes it: in a store that somebody has moved nothing is made again.
+        make_folder(path.parent)
+    client = MlflowClient(tracking_uri=uri)
     if path is not None:
         from filelock import FileLock
 
-        make_folder(path.parent)
         # Two processes that create the tables of one file at once would fail each other.
         with FileLock(f"{path}.lock"):
             client.search_experiments(max_results=1)

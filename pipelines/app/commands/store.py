@@ -51,6 +51,7 @@ def verify(store: StorePath = None, as_json: AsJson = False) -> None:
 
     Exit code 1 where one is damaged, or where a study has ended with a stage that is not there.
     """
+    from calm_bench.kept_folders import check_kept
     from pipelines.store.inventory import missing_stages, stored_stages
 
     opened = _open(store)
@@ -61,6 +62,9 @@ def verify(store: StorePath = None, as_json: AsJson = False) -> None:
         if stage.state != "done":
             continue
         problems = opened.verify(stage.kind, stage.identity)
+        if problems:
+            # Files that somebody has moved with the whole store are not damaged.
+            check_kept(opened.root)
         if problems is None:
             unrecorded.append(stage)
         elif problems:

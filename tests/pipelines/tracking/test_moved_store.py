@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from calm_bench.kept_folders import FolderGone, keeping
 from pipelines.app.cli import app
 from pipelines.execution.events import TrialFinished
 from pipelines.store.store import Store
@@ -149,3 +150,13 @@ def test_a_database_that_was_named_in_the_store_by_its_old_place(
     assert (made.problem, made.trials, made.address) == (None, 1, own_database(after))
     assert told in str(sync_study(Store(after), folder).problem), "the study's own setting names the old place still"
     assert not before.exists()
+
+
+def test_of_a_store_that_is_moved_meanwhile_no_database_is_made_at_the_old_place(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    (store / "studies").mkdir(parents=True)
+    with keeping(store, "studies"):
+        store.rename(tmp_path / "moved")
+        with pytest.raises(FolderGone, match=rf"moved to {tmp_path}/moved"):
+            connect(f"sqlite:///{store}/mlflow.db")
+    assert not store.exists()
