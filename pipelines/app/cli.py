@@ -99,6 +99,8 @@ WAYS_OUT = {
     errno.EACCES: "give another place (--store, --output), or have its owner allow it",
     errno.ENAMETOOLONG: "no file has so long a name: if a place is meant (--store, --output), give a shorter one",
     errno.EFBIG: "let files be larger (ulimit -f)",
+    errno.EISDIR: "a folder stands where a file belongs: move it away",
+    errno.ENOTDIR: "a file stands where a folder belongs: move it away, or name another place",
     errno.EMFILE: "raise the number of open files (ulimit -n)",
 }
 """What to do about errors of the machine, which carry no advice of their own."""

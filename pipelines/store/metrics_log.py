@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pipelines.study.stage_folder import METRICS_FILE
+from calm_bench.json_text import parse_json_text
+from calm_bench.problems import MOST_SHOWN
+from pipelines.common.record_file import damaged
+from pipelines.study.stage_folder import METRICS_FILE, REMEDY
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,23 @@ def line_from(kind: str, row: Mapping[str, Any]) -> Line:
 
 
 def read_lines(kind: str, folder: Path) -> list[Line]:
-    """All whole lines of ``folder/metrics.jsonl``; none where a stage has no such file."""
+    """All whole lines of ``folder/metrics.jsonl``; none where a stage has no such file.
+
+    Raises:
+        RecordError: a line is none that a stage writes.
+    """
     path = folder / METRICS_FILE
     if not path.exists():
         return []
-    return [line_from(kind, json.loads(text)) for text in path.read_text("utf-8").split("\n") if text.endswith("}")]
+    return [_read(kind, text, path) for text in path.read_bytes().split(b"\n") if text.endswith(b"}")]
+
+
+def _read(kind: str, text: bytes, path: Path) -> Line:
+    try:
+        return line_from(kind, parse_json_text(text))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        fault = f"{type(error).__name__}: {error} in the line {text[:MOST_SHOWN].decode(errors='replace')!r}"
+        raise damaged(path, fault, REMEDY) from error
 
 
 class MetricsTail:
@@ -84,7 +98,7 @@ class MetricsTail:
             self._offset += len(whole)
             lines = whole.splitlines(keepends=True)
             self._last = lines[-1] if lines else self._last
-            return [line_from(self._kind, json.loads(text)) for text in lines]
+            return [_read(self._kind, text, folder / METRICS_FILE) for text in lines]
         return []
 
     def rewind(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calm_bench.atomic import write_bytes
+from calm_bench.overrides import YAML_ERRORS, yaml_problem
 from pipelines.common.record_file import RecordError, damaged, validated
 from pipelines.common.redact import redact
 
@@ -43,8 +44,8 @@ class StudyRecord:
             settings = yaml.safe_load(text)
         except NotADirectoryError as error:
             raise FileNotFoundError(str(error)) from None
-        except (ValueError, yaml.YAMLError) as error:
-            raise damaged(path, f"not YAML: {' '.join(str(error).split())}", _REMEDY) from None
+        except YAML_ERRORS as error:
+            raise damaged(path, f"not YAML: {' '.join(yaml_problem(error).split())}", _REMEDY) from None
         if not isinstance(settings, dict):
             raise damaged(path, "not a mapping", _REMEDY)
         return cls(path, text, settings)

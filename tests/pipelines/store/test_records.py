@@ -28,7 +28,7 @@ from pipelines.store.estimate_record import (
 )
 from pipelines.store.inventory import stored_stages
 from pipelines.store.layout import LEADERBOARD_FILE, PROGRESS
-from pipelines.store.metrics_log import read_lines
+from pipelines.store.metrics_log import MetricsTail, read_lines
 from pipelines.store.mlflow_record import MlflowRecord
 from pipelines.store.provenance import (
     ProvenanceRecord,
@@ -338,3 +338,25 @@ def test_a_path_of_a_row_leads_nowhere_else(tmp_path: Path, path: str) -> None:
     shutil.copytree(KEPT, store.root)
     with pytest.raises(ConfigurationError, match="no model"):
         find_model(path, store)
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ('{"step": ' + "9" * 5000 + "}", "Exceeds the limit"),
+        ('{"loss": 1}', "KeyError: 'step' in the line"),
+        ('{"step": "x"}', "invalid literal"),
+        ("{loss}", "JSONDecodeError"),
+    ],
+)
+def test_a_damaged_line_of_a_log_is_named(line: str, fault: str, tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "metrics": {"loss": 2.0}}\n' + line + "\n")
+    for read in (lambda: read_lines("token", tmp_path), MetricsTail("token", [tmp_path]).read):
+        with pytest.raises(RecordError, match=rf"^{tmp_path}/metrics\.jsonl is damaged .*{fault}"):
+            read()
+
+
+def test_a_study_that_is_nested_without_end_is_named(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text("[" * 5000)
+    with pytest.raises(RecordError, match=r"study\.yaml is damaged \(not YAML: lists or mappings in each other"):
+        StudyRecord.load(tmp_path)
