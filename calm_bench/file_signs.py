@@ -14,13 +14,13 @@ _MARKS = {
 }
 """Byte order marks, the longer ones first."""
 _PACKED = {
-    b"\x1f\x8b": "gunzip",
-    b"PK\x03\x04": "unzip",
-    b"\x28\xb5\x2f\xfd": "unzstd",
-    b"\xfd7zXZ": "unxz",
-    b"BZh": "bunzip2",
+    b"\x1f\x8b": "gunzip < FILE > NEW",
+    b"PK\x03\x04": "unzip -p FILE > NEW",
+    b"\x28\xb5\x2f\xfd": "unzstd < FILE > NEW",
+    b"\xfd7zXZ": "unxz < FILE > NEW",
+    b"BZh": "bunzip2 < FILE > NEW",
 }
-"""First bytes of compressed files, and what unpacks them."""
+"""First bytes of compressed files, and what unpacks them, whatever they are called."""
 
 
 def misread_as(head: bytes) -> str | None:
@@ -72,7 +72,7 @@ def why_unreadable(file: Path, error: object, is_text: bool = True) -> str:
 def not_utf8(text: bytes, error: UnicodeDecodeError) -> str:
     """What is wrong with ``text``, which ended its reading as UTF-8 with ``error``: the line, and the way out."""
     if (command := packed_by(text)) is not None:
-        return f"compressed: unpack it first, with {command} FILE"
+        return f"compressed: unpack it first, with `{command}`"
     line = text.count(b"\n", 0, error.start) + 1
     return (
         f"no UTF-8 text in line {line} (byte 0x{text[error.start]:02x}): convert it, as with `iconv -f LATIN1 -t UTF-8 "

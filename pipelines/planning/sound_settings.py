@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -30,6 +31,10 @@ def check_settings(study: Study, variants: Iterable[Benchmarks]) -> None:
 def _problems(study: Study, variants: Iterable[Benchmarks]) -> Iterator[str]:
     if not study.execution.store.strip():
         yield "execution.store is empty, so results would lie about in the working directory: name a folder (runs)"
+    if study.tracking.enabled and not study.tracking.experiment.strip():
+        yield "tracking.experiment is empty: give it a name, or set tracking.enabled=false"
+    if study.tracking.enabled and re.fullmatch(r"https?://", study.tracking.uri or ""):
+        yield f"tracking.uri={study.tracking.uri} names no host: write http://HOST:PORT, or null for a file in the store"
     if study.samples.num_prompts and not study.samples.temperatures:
         yield "samples.temperatures is empty, so nothing would be written: name some, or set samples.num_prompts=0"
     for benchmarks in variants:

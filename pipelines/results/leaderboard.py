@@ -193,7 +193,7 @@ def read_board(path: Path) -> Leaderboard:
         if (wrong := misread_as(content[:HEAD_BYTES])) is not None:
             raise LeaderboardError(wrong)
         if (packed := packed_by(content)) is not None:
-            raise LeaderboardError(f"compressed: unpack it first, with {packed} FILE")
+            raise LeaderboardError(f"compressed: unpack it first, with `{packed}`")
         # Editors of other systems put a byte order mark before it.
         return Leaderboard.from_json(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -87,7 +91,7 @@ def test_whatever_yaml_stumbles_over_is_told_with_the_file(text: str, message: s
     ("content", "message"),
     [
         (b"name: a\nx: caf\xe9\n", r"is no UTF-8 text in line 2 \(byte 0xe9\): convert it, as with `iconv -f LATIN1"),
-        (gzip.compress(b"name: a\n"), "is compressed: unpack it first, with gunzip FILE"),
+        (gzip.compress(b"name: a\n"), "is compressed: unpack it first, with `gunzip < FILE > NEW`"),
         (bytes(4096), "is nothing but NUL bytes, as a full disk or a crash leaves a file"),
     ],
 )
@@ -95,6 +99,20 @@ def test_what_is_no_text_is_named_with_the_way_out(content: bytes, message: str,
     (tmp_path / "study.yaml").write_bytes(content)
     with pytest.raises(ConfigurationError, match=rf"^{tmp_path}/study\.yaml {message}"):
         load_yaml(tmp_path / "study.yaml")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [gzip.compress(b"name: a\n"), bz2.compress(b"name: a\n"), lzma.compress(b"name: a\n"), "name: é".encode("latin-1")],
+)
+def test_the_command_that_is_given_for_a_file_makes_it_readable(content: bytes, tmp_path: Path) -> None:
+    old, new = tmp_path / "study.yaml", tmp_path / "new.yaml"
+    old.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"`(.*) FILE > NEW`") as refused:
+        load_yaml(old)
+    (command,) = re.findall("`(.*)`", str(refused.value))
+    assert os.system(command.replace("FILE", str(old)).replace("NEW", str(new))) == 0
+    assert load_yaml(new)["name"] in ("a", "é")
 
 
 def test_what_is_found_is_shown_cut() -> None:

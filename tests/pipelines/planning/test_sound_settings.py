@@ -26,6 +26,8 @@ SEARCH = ("search.sampler=tpe", "search.num_trials=4")
             ["benchmarks.tasks=[stdlib_choice]", "benchmarks.num_samples=1"],
             "num_samples=1 is too few: .* 2 draws or more",
         ),
+        (["tracking.experiment=''"], "tracking.experiment is empty"),
+        (["tracking.uri=http://"], "tracking.uri=http:// names no host"),
         (["samples.temperatures=[]"], "samples.temperatures is empty, so nothing would be written"),
         (
             [FEW[0], "benchmarks.max_length=12"],

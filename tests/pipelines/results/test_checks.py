@@ -85,8 +85,8 @@ def test_files_as_others_send_them(tmp_path: Path, make_entry: Make) -> None:
     writer.join()
     twice = text.replace('"trial":', '"brierlm": 99.0, "trial":', 1)
     for sent, message in (
-        (gzip.compress(text.encode()), r"compressed: unpack it first, with gunzip FILE"),
-        (b"PK\x03\x04rest", "with unzip FILE"),
+        (gzip.compress(text.encode()), "compressed: unpack it first, with `gunzip < FILE > NEW`"),
+        (b"PK\x03\x04rest", "with `unzip -p FILE > NEW`"),
         (text.encode("utf-16"), "iconv -f UTF-16"),
         (twice.encode(), "it gives 'brierlm' twice"),
         (b"[" * 100_000, "not JSON .lists or objects in each other without end"),
