@@ -34,7 +34,7 @@ def _problems(study: Study, variants: Iterable[Benchmarks]) -> Iterator[str]:
     if study.tracking.enabled and not study.tracking.experiment.strip():
         yield "tracking.experiment is empty: give it a name, or set tracking.enabled=false"
     if study.tracking.enabled and re.fullmatch(r"https?://", study.tracking.uri or ""):
-        yield f"tracking.uri={study.tracking.uri} names no host: write http://HOST:PORT, or null for a file in the store"
+        yield f"tracking.uri={study.tracking.uri} names no host: write http://HOST:PORT, or null for one in the store"
     if study.samples.num_prompts and not study.samples.temperatures:
         yield "samples.temperatures is empty, so nothing would be written: name some, or set samples.num_prompts=0"
     for benchmarks in variants:

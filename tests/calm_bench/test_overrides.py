@@ -101,10 +101,11 @@ def test_what_is_no_text_is_named_with_the_way_out(content: bytes, message: str,
         load_yaml(tmp_path / "study.yaml")
 
 
-@pytest.mark.parametrize(
-    "content",
-    [gzip.compress(b"name: a\n"), bz2.compress(b"name: a\n"), lzma.compress(b"name: a\n"), "name: é".encode("latin-1")],
-)
+PACKED = [pack(b"name: a\n") for pack in (gzip.compress, bz2.compress, lzma.compress)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("content", [*PACKED, "name: é".encode("latin-1")])
 def test_the_command_that_is_given_for_a_file_makes_it_readable(content: bytes, tmp_path: Path) -> None:
     old, new = tmp_path / "study.yaml", tmp_path / "new.yaml"
     old.write_bytes(content)
