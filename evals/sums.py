@@ -107,7 +107,8 @@ def compare_seeds(first: Sequence[ScoredSums], second: Sequence[ScoredSums], see
     if len(hashes) > 1:
         raise EvaluationError(
             f"the two were scored under different protocols ({' and '.join(hashes)}), so "
-            "their positions are not the same: evaluate both under one"
+            "their positions are not the same: score both by the same settings, which calm-bench compare takes behind "
+            "their names (corpus.source=..., evaluation.context_length=... and whatever else differs)"
         )
     try:
         return pooled_difference([scored.sums for scored in first], [scored.sums for scored in second], seed)

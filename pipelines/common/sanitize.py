@@ -10,6 +10,8 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 ELLIPSIS = "…"
 # Joiners are part of words in many scripts; the other format characters turn or hide what stands beside them.
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+_TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Directions that hold to the end of a line, and their ends; letters have directions of their own."""
 JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 
 
@@ -25,9 +27,10 @@ def _is_harmless(character: str) -> bool:
 
 
 def without_controls(text: str) -> str:
-    """``text`` with what would steer a terminal shown as a replacement character; ends of lines and tabs stay."""
+    """``text`` with what would steer a terminal, or turn the rest of a line, shown as a replacement character; ends of
+    lines and tabs stay."""
     return "".join(REPLACEMENT if _steers(character) else character for character in text)
 
 
 def _steers(character: str) -> bool:
-    return unicodedata.category(character) == "Cc" and character not in "\n\t"
+    return (unicodedata.category(character) == "Cc" and character not in "\n\t") or character in _TURNS

@@ -20,7 +20,7 @@ def open_store(where: str | Path | None = None) -> Store:
     Nothing is made or connected to yet.
 
     Raises:
-        ConfigurationError: the address carries credentials, or is of a kind that cannot hold a store.
+        ConfigurationError: it is empty, carries credentials, or is of a kind that cannot hold a store.
     """
     if where is None:
         from pipelines.study.config import Execution
@@ -33,6 +33,10 @@ def open_store(where: str | Path | None = None) -> Store:
 
 def _opened(where: str | Path) -> Store:
     text = str(where)
+    if not text.strip():
+        raise ConfigurationError(
+            "--store is empty: name a folder, such as runs, or leave it out"
+        )
     if "::" in text and "://" in text:
         raise ConfigurationError(f"{text.partition('::')[0]}::... chains two addresses: a store has one")
     found = _URL.fullmatch(text)

@@ -10,8 +10,8 @@ from pipelines.app.commands.options import say
 from pipelines.common.sanitize import without_controls
 from pipelines.monitor.display import PlainProgress
 
-HOSTILE = "a\x1b]0;title\x07\x1b[31mb\x9b2J\r\x08\x00c"
-SHOWN = "a�]0;title��[31mb�2J���c"
+HOSTILE = "a\x1b]0;title\x07\x1b[31mb\x9b2J\r\x08\x00\u202ec"
+SHOWN = "a�]0;title��[31mb�2J����c"
 
 
 def test_what_steers_a_terminal_is_shown() -> None:

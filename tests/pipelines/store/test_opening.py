@@ -52,6 +52,7 @@ def test_an_address_is_a_remote_store_with_a_cache_of_its_own(monkeypatch: pytes
     ("where", "told"),
     [
         ("https://host/path", "cannot be written to"),
+        ("", "--store is empty: name a folder"),
         ("simplecache::s3://bucket/path", "chains two addresses"),
         ("s3://key:secret@bucket/path", "must not hold"),
         ("s3://bucket/path?endpoint_url=http://127.0.0.1", "must not hold"),
