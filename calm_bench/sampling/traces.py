@@ -11,7 +11,7 @@ d hidden size, V vocabulary, C chunks that hold targets, N chunks, R rows (windo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
@@ -249,8 +249,8 @@ def _draw(
     tokens = torch.zeros_like(samples)
     collision, likelihood = [], [state[0].new_zeros(0, dtype=torch.float32)]
     of_blocks = [samples] * len(sizes) if uniform is None else _of_blocks(samples, ends)
-    for start, end, here in zip([0, *ends], ends, of_blocks, strict=False):
-        weights = model.next_probabilities(tuple(part[start:end] for part in state))
+    distributions = _distributions(model, state, sizes)
+    for start, end, here, weights in zip([0, *ends], ends, of_blocks, distributions, strict=False):
         squares = weights.square()
         collision.append(squares.sum(dim=-1))
         if targets is not None:
@@ -262,6 +262,19 @@ def _draw(
     collided = torch.cat(collision)
     require_finite(collided, "logits")
     return _Drawn(collided, tokens.view(row_of.shape), torch.cat(likelihood))
+
+
+def _distributions(model: ExactModel, state: ChunkState, sizes: list[int]) -> Iterator[Tensor]:
+    """Distributions ``[n, V]`` of the next token, of ``sizes`` rows after each other. Logits of several of these come
+    from one product, for which the matrix library copies the weights once."""
+    most, start = blockwise.decoding_rows(model.lm_head.weight), 0
+    while sizes:
+        count = max(1, sum(end <= most for end in accumulate(sizes)))
+        parts, sizes = sizes[:count], sizes[count:]
+        end = start + sum(parts)
+        logits = model.logits(tuple(part[start:end] for part in state))
+        yield from (part.softmax(dim=-1) for part in logits.split(parts))
+        start = end
 
 
 def _of_blocks(rows: Tensor, ends: list[int]) -> list[Tensor]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from calm_bench import logit_parts
+from calm_bench import blockwise, logit_parts
 from calm_bench.config import LanguageModel as LanguageModelConfig
 from calm_bench.lm import TokenModel
 from calm_bench.lm.base import NotFinite
@@ -90,6 +90,22 @@ def test_parts_of_a_block_have_its_bits(model: TokenModel, monkeypatch: pytest.M
     whole, *parted = found
     assert (whole.tokens[..., -1] >= 0).sum() > 3 * FEW_ROWS  # several parts, to the last token
     assert all(torch.equal(*both) for traces in parted for both in zip(whole, traces, strict=True))
+
+
+@pytest.mark.parametrize(("most", "products"), [(1, [16, 29]), (44, [16, 29]), (45, [45])])
+def test_neighbouring_parts_share_a_product(
+    model: TokenModel, most: int, products: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to as many rows as are best multiplied together."""
+    monkeypatch.setattr(logit_parts, "DRAWN_LOGITS", 0)
+    monkeypatch.setattr(logit_parts, "DRAWN_ROWS", 16)
+    monkeypatch.setattr(blockwise, "decoding_rows", lambda weight: most)
+    rows: list[int] = []
+    hook = model.lm_head.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
+    traces = trace_continuations(model, WINDOWS, range(1, 16), 2, 1, [Generator()] * 3, True)
+    hook.remove()
+    assert traces.target.shape == (3, 15, 1)
+    assert rows == products
 
 
 def test_single_tokens_need_no_continuation(model: TokenModel) -> None:
