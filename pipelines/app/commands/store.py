@@ -72,6 +72,8 @@ def verify(store: StorePath = None, as_json: AsJson = False) -> None:
         else:
             intact += 1
     missing = missing_stages(opened)
+    if missing:
+        check_kept(opened.root)
     if as_json:
         print_json(
             {
