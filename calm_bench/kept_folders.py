@@ -31,10 +31,12 @@ class _Kept:
 
     Args:
         sign: something in it by which it is known: at the place of what was moved there may be another folder by now.
+        protocol: with which its address begins, where that is no plain path.
     """
 
-    def __init__(self, folder: Path, sign: Path) -> None:
+    def __init__(self, folder: Path, sign: Path, protocol: str) -> None:
         self.folder = folder
+        self._protocol = protocol
         self._sign = sign
         self.was_seen = False
         self.users = 0
@@ -61,10 +63,15 @@ class _Kept:
                 f"{self.folder} has been removed while work went on in it, with what was saved there; it is not made "
                 "again by this command, and the same one begins anew"
             )
-        moved = "moved or removed" if now is None else f"moved to {now}"
+        gone, kept = "while work went on in it", "What was saved went with it, and nothing is written to the old place"
+        if now is None:
+            return FolderGone(
+                f"{self.folder} has been moved, removed or unmounted {gone}. {kept}: with the new one (--store PLACE, "
+                "in Python store=), or once it is back, the same command goes on"
+            )
+        place = shlex.join(["--store", f"{self._protocol}{now}"])
         return FolderGone(
-            f"{self.folder} has been {moved} while work went on in it. What was saved went with it, and nothing is "
-            f"written to the old place: with the new one ({shlex.join(['--store', now or 'PLACE'])}, in Python store=) "
+            f"{self.folder} has been moved to {now} {gone}. {kept}: with the new one ({place}, in Python store=) "
             "the same command goes on"
         )
 
@@ -99,16 +106,19 @@ _lasting: list[ExitStack] = []
 
 
 @contextmanager
-def keeping(folder: Path, sign: str = ".") -> Iterator[None]:
+def keeping(folder: Path, sign: str = ".", protocol: str = "") -> Iterator[None]:
     """Inside the block ``folder``, once it is there, must stay: nothing in it is made again after it has gone.
 
     Args:
         sign: the name of something in ``folder`` by which it is known.
+        protocol: such as ``file://``, where the folder is named by an address.
 
     Raises:
         FolderGone: the block failed and the folder is gone, whatever the error was that came of it.
     """
-    kept = _kept.setdefault(folder, _Kept(folder, folder / sign))
+    kept = _kept.get(folder)
+    if kept is None or not kept.users:
+        kept = _kept[folder] = _Kept(folder, folder / sign, protocol)
     kept.users += 1
     try:
         kept.is_gone()
@@ -120,7 +130,9 @@ def keeping(folder: Path, sign: str = ".") -> Iterator[None]:
     finally:
         kept.users -= 1
         if not kept.users:
-            del _kept[folder]
+            # What has gone stays so for threads that still write, until somebody begins anew in it.
+            if not kept.is_gone():
+                del _kept[folder]
             kept.close()
 
 
@@ -135,10 +147,10 @@ def keeping_opened() -> Iterator[None]:
             _lasting.remove(stack)
 
 
-def opened(folder: Path, sign: str) -> None:
+def opened(folder: Path, sign: str, protocol: str = "") -> None:
     """Note that work in ``folder`` begins: as :func:`keeping`, to the end of the command; elsewhere nothing."""
     if _lasting:
-        _lasting[-1].enter_context(keeping(folder, sign))
+        _lasting[-1].enter_context(keeping(folder, sign, protocol))
 
 
 def is_gone(folder: Path) -> bool:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from calm_bench.atomic import remove_unfinished
 from calm_bench.caches import settle_caches
-from calm_bench.kept_folders import keeping
 from calm_bench.proxies import settle_proxies
 from pipelines.app.run_context import RunContext
 from pipelines.common.canvas import warm_up
@@ -26,7 +25,7 @@ from pipelines.results.leaderboard import Leaderboard
 from pipelines.results.trajectories import summary, trajectories_of
 from pipelines.search.drive import StudyInterrupted, run_study
 from pipelines.store.kept_corpus import corpus_identity_in
-from pipelines.store.layout import STUDIES
+from pipelines.store.place import keeping_store
 from pipelines.store.study_folder import study_folder
 from pipelines.study.config import Study
 from pipelines.tracking.listener import TrackingListener
@@ -109,7 +108,7 @@ def run_and_report(
     settle_caches()
     settle_proxies()
     context = context or RunContext.of(study)
-    with keeping(context.store.root, STUDIES):
+    with keeping_store(context.store):
         return _run_and_report(study, console, retry_failed, forecast, show, context, progress)
 
 

@@ -14,7 +14,6 @@ from typing import Any
 from calm_bench.atomic import write_bytes
 from calm_bench.devices import address_limit
 from calm_bench.errors import RunError
-from calm_bench.kept_folders import check_kept, keeping
 from calm_bench.trusted_code import targets_in, trust_code
 from calm_bench.working_directory import leave_removed
 from pipelines.common.redact import redact
@@ -24,6 +23,7 @@ from pipelines.execution.worker_process import import_modules, prepare_process
 from pipelines.store.errors import CorruptedStage
 from pipelines.store.layout import WORK
 from pipelines.store.lease import Lease
+from pipelines.store.place import check_store, keeping_store
 from pipelines.store.provenance import provenance
 from pipelines.store.store import Store
 from pipelines.store.workspace import ERROR, INPUTS
@@ -70,7 +70,7 @@ def run_stage(
             be damaged are quarantined by then, and ``cause`` is ``transient``.
         FolderGone: somebody moved or removed the store.
     """
-    with keeping(store.root, WORK):
+    with keeping_store(store, WORK):
         return _run_stage(store, stage, kind, context, group)
 
 
@@ -127,7 +127,7 @@ def _run(
             device = prepare_process(kind, context.device)
             context = replace(context, device=device, earlier=partial(store.others_of, stage))
         work = store.open_work(stage, context.device)
-        check_kept(store.root)
+        check_store(store)
         inputs = _inputs(store, stage, kind, work)
         _refuse_changed(stage, kind)
         started = time.perf_counter()

@@ -11,7 +11,6 @@ from math import inf
 from time import monotonic, sleep
 from typing import Any
 
-from calm_bench.kept_folders import check_kept
 from calm_bench.working_directory import leave_removed
 from pipelines.execution.events import (
     Listener,
@@ -27,6 +26,7 @@ from pipelines.execution.events import (
 from pipelines.execution.executor import Executor
 from pipelines.execution.follow import Follower
 from pipelines.execution.run_stage import StageError
+from pipelines.store.place import check_store
 from pipelines.store.store import Store
 from pipelines.study.stage import Interrupted, Stage, StageGraph
 from pipelines.study.stage_kind import STAGE_KINDS
@@ -146,7 +146,7 @@ class Scheduler:
             if self._stop_asked() and not self._stopping:
                 return
         # What fails for want of its folder is no failure of a stage.
-        check_kept(self._store.root)
+        check_store(self._store)
         leave_removed()
         for stage, running in list(self._running.items()):
             self._poll(stage, running)

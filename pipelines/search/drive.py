@@ -13,7 +13,6 @@ from typing import Any
 
 from calm_bench.config import Experiment
 from calm_bench.errors import StopRequested
-from calm_bench.kept_folders import keeping
 from calm_bench.overrides import ConfigurationError, apply_settings
 from pipelines.execution.events import (
     Listener,
@@ -38,7 +37,7 @@ from pipelines.search.trial_queue import TrialResult
 from pipelines.search.trial_storage import trial_storage, unused_trials
 from pipelines.search.vocabularies import TokensFailed, Vocabularies
 from pipelines.store.kept_corpus import corpus_identity_in
-from pipelines.store.layout import STUDIES
+from pipelines.store.place import keeping_store
 from pipelines.store.store import Store
 from pipelines.store.study_folder import study_folder
 from pipelines.store.study_record import save_study
@@ -90,7 +89,7 @@ def run_study(
         CorpusError, ConfigurationError: the base experiment itself cannot be described.
         FolderGone: somebody moved or removed the store; nothing is made at its old place.
     """
-    with keeping(store.root, STUDIES):
+    with keeping_store(store):
         return _run_study(study, store, executor, listener, graph_for, retry_failed, announce, speed_of)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from calm_bench.kept_folders import opened
 from calm_bench.overrides import ConfigurationError
-from pipelines.store.layout import STUDIES
+from pipelines.store.place import opened_store
 from pipelines.store.store import Store
 
 _URL = re.compile(r"(?P<protocol>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)")
@@ -27,7 +26,7 @@ def open_store(where: str | Path | None = None) -> Store:
 
         where = Execution().store
     store = _opened(where)
-    opened(store.root, STUDIES)
+    opened_store(store)
     return store
 
 

@@ -55,9 +55,14 @@ def test_what_has_gone_is_not_made_again(store: Path, act: Callable[[Path], None
             check_kept(store)
         assert is_gone(store)
     assert not store.exists() or not [path for path in store.iterdir() if path.name != "file"]
-    # Nobody works in it any more.
-    make_folder(store / "studies")
-    assert not is_gone(store)
+    # A thread of what has ended may still write.
+    if act is not move_and_make_another:
+        with pytest.raises(FolderGone):
+            make_folder(store / "studies")
+    with keeping(store, "studies"):
+        make_folder(store / "studies")
+        assert not is_gone(store)
+    make_folder(store / "studies" / "one")
 
 
 def test_it_may_be_made_at_first(tmp_path: Path) -> None:
@@ -103,4 +108,6 @@ def test_of_a_command_each_store_that_it_opens_stays(store: Path) -> None:
             pass
         move(store)
         assert is_gone(store)
-    assert not is_gone(store)
+    with keeping_opened():
+        opened(store, "studies")
+        assert not is_gone(store)
