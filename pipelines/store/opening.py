@@ -33,9 +33,7 @@ def open_store(where: str | Path | None = None) -> Store:
 def _opened(where: str | Path) -> Store:
     text = str(where)
     if not text.strip():
-        raise ConfigurationError(
-            "--store is empty: name a folder, such as runs, or leave it out"
-        )
+        raise ConfigurationError("--store is empty: name a folder, such as runs, or leave it out")
     if "::" in text and "://" in text:
         raise ConfigurationError(f"{text.partition('::')[0]}::... chains two addresses: a store has one")
     found = _URL.fullmatch(text)

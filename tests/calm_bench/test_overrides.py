@@ -190,6 +190,9 @@ def test_unknown_key_names_the_nearest(path: str, suggestion: str) -> None:
         ({"autoencoder.dropped_token": -3}, r"^autoencoder\.dropped_token: .*'mask' or .*found -3$"),
         ({"seed.x": 1}, r"seed has no parts"),
         ({"seed": "x"}, r"^seed: .*found 'x'"),
+        ({"seed": True}, r"^seed: true is a truth value, and a number is wanted"),
+        ({"model.training.num_steps": True}, r"^model\.training: num_steps: true is a truth value"),
+        ({"model.head.alpha": False}, r"alpha: false is a truth value"),
     ],
 )
 def test_impossible_values_are_refused_with_their_path(settings: dict[str, object], message: str) -> None:
