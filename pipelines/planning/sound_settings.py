@@ -48,7 +48,7 @@ def _problems(study: Study, variants: Iterable[Benchmarks]) -> Iterator[str]:
     yield from _of_search(study.search)
     base = study.experiment()
     for parameter in study.search.parameters:
-        yield from _of_parameter(parameter, base)
+        yield from _of_parameter(parameter, base, study.search.sampler == "grid")
 
 
 def _of_search(search: Search) -> Iterator[str]:
@@ -63,7 +63,7 @@ def _of_search(search: Search) -> Iterator[str]:
         )
 
 
-def _of_parameter(parameter: Parameter, base: Experiment) -> Iterator[str]:
+def _of_parameter(parameter: Parameter, base: Experiment, is_grid: bool) -> Iterator[str]:
     of = f"search parameter {parameter.name!r}"
     for value in _twice(parameter.values or ()):
         yield f"{of} lists {value!r} twice: its trials would be the same"
@@ -75,7 +75,8 @@ def _of_parameter(parameter: Parameter, base: Experiment) -> Iterator[str]:
             current = getattr(current, name, None)
         if isinstance(current, int) and not isinstance(current, bool):
             yield f"{of} is a whole number, and a range gives others too: add integer: true, or list its values"
-    for value in parameter.values or ():
+    # Of a grid all trials are known, and the others can be run (--skip-invalid).
+    for value in () if is_grid else parameter.values or ():
         if (reason := _never(base, parameter.name, value)) is not None:
             yield f"{of}: {reason}"
 
