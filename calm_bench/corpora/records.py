@@ -220,14 +220,15 @@ class Records:
         for batch in batches:
             names = batch.schema.names
             too_long = _longer_than(self._longest_text, batch.column(names.index(self._field)))
-            for index, values in enumerate(zip(*batch.columns, strict=True)):
+            columns = batch.columns
+            for index in range(batch.num_rows):
                 row += 1
-                if too_long[index]:
+                if too_long[index]:  # not looked at, since a value that is taken out of its column is a copy
                     self._skipped.has_field = True
                     self._skipped.add(TOO_LONG, f"{name}:{row}")
                     continue
                 try:
-                    record = {column: value.as_py() for column, value in zip(names, values, strict=True)}
+                    record = {column: values[index].as_py() for column, values in zip(names, columns, strict=True)}
                 except UnicodeDecodeError:
                     self._skipped.has_field = True
                     self._skipped.add("invalid UTF-8", f"{name}:{row}")
