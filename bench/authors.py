@@ -1,9 +1,9 @@
 """The authors' side of :mod:`bench.reference`: runs in an environment of theirs, on their code and nothing of ours.
 
-    PYTHON bench/authors.py CHECKOUT
+    PYTHON bench/authors.py CHECKOUT [--products]
 
 Reads a JSON object a line, ``{"case": ..., "folder": ..., ...}``, and answers each with the CPU seconds that the case
-took. A case is prepared when it first comes, and run once beforehand.
+took, or with the GFLOP of its matrix products. A case is prepared when it first comes, and run once beforehand.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from products import gflop
 
 Run = Callable[[], object]
 
@@ -33,8 +34,8 @@ def main() -> None:
             prepared[line] = CASES[request.pop("case")](**request)
             prepared[line]()
         begin = time.process_time()
-        prepared[line]()
-        print(time.process_time() - begin, file=answers, flush=True)
+        found = gflop(prepared[line]) if "--products" in sys.argv else prepared[line]()
+        print(found if "--products" in sys.argv else time.process_time() - begin, file=answers, flush=True)
 
 
 def calm(folder: str) -> Any:

@@ -1,6 +1,6 @@
 """The authors' implementation and ours in turns, on the same weights: CPU seconds of one thread, and their ratios.
 
-    python -m bench.reference --reference CHECKOUT --python PYTHON [--trained STORE] [--only WORD]
+    python -m bench.reference --reference CHECKOUT --python PYTHON [--trained STORE] [--only WORD] [--products]
 
 CHECKOUT is a clone of https://github.com/shaochenze/calm, PYTHON the interpreter of an environment with its
 requirements (bench/README.md says how to make one). STORE holds a finished study with a token model and chunk models at
@@ -11,6 +11,9 @@ of the row's own. Scores follow the paper's protocol, which is theirs. What thei
 CALM, the energy loss and six further samples of each position, is left out of ``theirs``; with it, their script has a
 column of its own. ``collide`` says how often two samples of a position begin alike: always, as seldom as is usual (a
 tenth of the time), or as they do in a trained model.
+
+``--products`` counts the arithmetic of matrix products on both sides instead: what would be left of a row if all else
+took no time.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from torch import Tensor
 from bench.exchange import Folder
 from bench.measure import machine
 from bench.models import agreeing, calm, certain, states_that_agree, token_model
+from bench.products import gflop
 from calm_bench.config import Evaluation, Training
 from calm_bench.freed_memory import keep_freed_memory
 from calm_bench.heads.energy import EnergyHead
@@ -76,14 +80,14 @@ class Row:
 class Authors:
     """The other side, in a process of its own."""
 
-    def __init__(self, python: Path, checkout: Path) -> None:
-        command = [str(python), str(Path(__file__).with_name("authors.py")), str(checkout.absolute())]
+    def __init__(self, python: Path, checkout: Path, *options: str) -> None:
+        command = [str(python), str(Path(__file__).with_name("authors.py")), str(checkout.absolute()), *options]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
 
-    def seconds(self, request: dict[str, Any]) -> float:
-        """CPU seconds that the request took there."""
+    def answer(self, request: dict[str, Any]) -> float:
+        """CPU seconds that the request took there, or what the options ask for."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(json.dumps(request), file=self._process.stdin, flush=True)
@@ -291,21 +295,35 @@ def main() -> None:
     parser.add_argument("--trained", type=Path, help="a store with trained models")
     parser.add_argument("--only", default="", help="rows that have this in their names")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--products", action="store_true", help="count GFLOP of matrix products, and measure nothing")
     parser.add_argument("--row", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     # As processes of stages and commands do.
     torch.set_num_threads(1)
     keep_freed_memory()
     if asked.row is None:
-        print(f"{machine()}; medians of {asked.rounds} rounds in turns, CPU seconds\n")
-        print("| | theirs | ours | ratio | rounds | their script | ratio |\n|---|---|---|---|---|---|---|", flush=True)
+        if asked.products:
+            print("GFLOP of matrix products\n\n| | theirs | ours | ratio |\n|---|---|---|---|", flush=True)
+        else:
+            print(f"{machine()}; medians of {asked.rounds} rounds in turns, CPU seconds\n")
+            titles = ["", "theirs", "ours", "ratio", "rounds", "their script", "ratio"]
+            print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for row in rows(Folder(Path(folder)), asked.trained):
-            if asked.row == row.name:
+            if asked.row == row.name and asked.products:
+                print(products(row, Authors(asked.python, asked.reference, "--products")), flush=True)
+            elif asked.row == row.name:
                 print(line(row, Authors(asked.python, asked.reference), asked.rounds), flush=True)
             elif asked.row is None and asked.only in row.name:
                 # What ran before changes how memory is handed out, and so a row by a fifth.
                 subprocess.run([sys.executable, "-m", "bench.reference", *sys.argv[1:], "--row", row.name], check=True)
+
+
+def products(row: Row, authors: Authors) -> str:
+    """A row of the table of arithmetic."""
+    both = row.prepare()
+    ours, theirs = gflop(both.ours), authors.answer(both.request)
+    return f"| {row.name} | {theirs:.2f} | {ours:.2f} | {theirs / ours:.2f} |"
 
 
 def line(row: Row, authors: Authors, rounds: int) -> str:
@@ -317,9 +335,9 @@ def line(row: Row, authors: Authors, rounds: int) -> str:
         begin = time.process_time()
         both.ours()
         ours.append(time.process_time() - begin)
-        theirs.append(authors.seconds(both.request))
+        theirs.append(authors.answer(both.request))
         if both.script is not None:
-            scripts.append(authors.seconds(both.script))
+            scripts.append(authors.answer(both.script))
     ratios = [their / our for their, our in zip(theirs, ours, strict=True)]
     of_scripts = [script / our for script, our in zip(scripts, ours, strict=bool(scripts))]
     return (
