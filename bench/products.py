@@ -18,7 +18,7 @@ def gflop(run: Callable[[], object]) -> float:
 
 
 class _Products(TorchDispatchMode):
-    flop = 0
+    flop: float = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
         result = func(*args, **(kwargs or {}))
