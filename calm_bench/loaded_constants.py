@@ -8,18 +8,15 @@ once.
 from __future__ import annotations
 
 import ast
-import marshal
 import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from importlib.machinery import SourcelessFileLoader
 from inspect import isclass
-from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-HEADER = 16
-"""Bytes of a file of bytecode before the code."""
 PLAIN = (int, float, complex, str, bytes, bool, type(None), tuple)
 _MISSING: Any = object()
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -34,8 +31,9 @@ def differs_from_bytecode(module: ModuleType, written: CodeType) -> bool:
     if cached is None or sys.dont_write_bytecode or not os.access(os.path.dirname(cached), os.W_OK):
         return False
     try:
-        return bool(marshal.loads(Path(cached).read_bytes()[HEADER:]) != written)
-    except (OSError, ValueError, EOFError, TypeError):
+        # Read by Python's own importer, which reads the same file where the module is imported; nothing of it runs.
+        return SourcelessFileLoader(module.__name__, cached).get_code(module.__name__) != written
+    except (OSError, ValueError, EOFError, TypeError, ImportError):
         return False
 
 

@@ -93,10 +93,13 @@ def test_code_that_nobody_could_tell_is_refused_before_a_trial_fails(
         head = f"model.head={{kind: custom, target: '{module}:Head'}}"
         return cb.Study.from_yaml("smoke", head, store=tmp_path / "runs")
 
+    # Of pytest's own script, or of nothing where another process has started this one.
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "script.py"), raising=False)
+    (tmp_path / "script.py").touch()
     refused = r"workers of Ray import no script\. Write the class into a file .* or use run\(local"
     with pytest.raises(UsageError, match=refused):
         study("__main__").run()
-    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    monkeypatch.delattr(sys.modules["__main__"], "__file__")  # a notebook has none
     importlib.import_module("entrance_head")
     (tmp_path / "entrance_head.py").write_text("SCALE = 2\n\n\nclass Head:\n    pass\n")
     for module, message in (("__main__", "cell that begins with %%writefile"), ("entrance_head", "restart the kernel")):
