@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 def gflop(run: Callable[[], object]) -> float:
     """Two for each multiplication and addition, in products and in attention; whatever else is computed is left out."""
-    with _Products() as products:
+    products = _Products()
+    with products:
         run()
     return products.flop / 1e9
 
