@@ -57,13 +57,13 @@ def test_killed_at_any_moment_the_same_files_come_of_it(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     for name in ("a.jsonl", "b.jsonl"):
-        texts = [f"document {number} of {name} " + f"naïve word{number % 50} " * 40 for number in range(2000)]
+        texts = [f"document {number} of {name} " + f"naïve word{number % 50} " * 40 for number in range(900)]
         (source / name).write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     assert run(source, tmp_path / "expected")
     generator = random.Random(11)
     out = tmp_path / "out"
     kills = published = 0
-    while kills < 40 and not run(source, out, generator.uniform(0.02, 0.5)):
+    while kills < 40 and not run(source, out, generator.uniform(0.02, 0.4)):
         kills += 1
         # Nothing that was published is ever lost.
         before, published = published, len(list(out.glob(f"*/{PARTS}/*/{RECORD}")))

@@ -184,15 +184,14 @@ def _end_all_at(run: Run, store: Store, moment: Callable[[], bool]) -> None:
     assert failed_trials(store) == []
 
 
+@pytest.mark.parametrize("moment", [pytest.param(starting_ray, marks=pytest.mark.long), training])
 def test_sigterm_to_all_processes_at_once(
-    start: Starter, store: Store, study: Study, ended: tuple[Path, Outcome]
+    moment: Callable[[Run, Store], bool], start: Starter, store: Store, study: Study, ended: tuple[Path, Outcome]
 ) -> None:
     """As scancel, a time limit, and a pod's deletion do; the same command goes on, though nothing may be retried."""
-    for moment in (starting_ray, training):
-        run = start("execution.retries=0")
-        _end_all_at(run, store, lambda moment=moment, run=run: moment(run, store))  # type: ignore[misc]
-    folder = begun(store, "language_model")
-    assert folder is not None
+    run = start("execution.retries=0")
+    _end_all_at(run, store, lambda: moment(run, store))
+    assert (begun(store, "language_model") is not None) == (moment is training)
     assert finish(study, store) == ended[1]
 
 
