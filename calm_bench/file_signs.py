@@ -33,8 +33,10 @@ def misread_as(head: bytes) -> str | None:
     if is_pointer(head):
         return "a Git LFS pointer and not the file itself: run `git lfs pull` where it was cloned"
     encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
-    if encoding is None and len(head) >= 16 and max(head[0::2].count(0), head[1::2].count(0)) > len(head) // 2 * 0.7:
-        encoding = "UTF-16"
+    if encoding is None and len(head) >= 16:
+        # Without the mark iconv must be told the order of the two bytes.
+        orders = (("UTF-16BE", head[0::2]), ("UTF-16LE", head[1::2]))
+        encoding = next((name for name, half in orders if half.count(0) > len(head) // 2 * 0.7), None)
     if encoding is None:
         return None
     return f"{encoding} text, which is read as UTF-8 here: convert it with `iconv -f {encoding} -t UTF-8 FILE > NEW`"

@@ -87,7 +87,7 @@ def map_column(folder: Path, described: dict[str, Any], verify: bool) -> npt.NDA
             raise
         raise TokensError(
             f"{folder} has more shards than this process may have files open ({most:,}): raise the limit (ulimit -Hn) "
-            "or tokens.shard_tokens, or train with shuffle_shards"
+            "or tokens.shard_tokens, or set model.training.shuffle_shards and autoencoder.training.shuffle_shards"
         ) from error
 
 

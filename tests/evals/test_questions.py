@@ -296,7 +296,7 @@ def test_data_that_cannot_be_read_are_named_and_not_looked_for_elsewhere(tmp_pat
         (b"task: mine\nmetadata: " + b"[" * 2000, "mine.yaml is not valid YAML: lists or mappings in each other"),
         (b"group: ours\ntask: [1, null]\n", r"the group ours lists tasks by their names .*found \[1, None\]"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "Git LFS pointer.*git lfs pull"),
-        ("task: mine\n".encode("utf-16-le"), "UTF-16 text.*iconv -f UTF-16"),
+        ("task: mine\n".encode("utf-16-le"), "UTF-16LE text.*iconv -f UTF-16LE "),
         (b"group: ours\n", "the group ours lists no tasks"),
     ],
 )

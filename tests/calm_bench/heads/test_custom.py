@@ -87,10 +87,10 @@ def test_a_folder_may_not_choose_what_code_runs(tmp_path: Path, monkeypatch: pyt
     model = LanguageModel(chunk_size=2, hidden_size=16, num_attention_heads=2, head=CustomHead(target=TARGET))
     autoencoder = Autoencoder(AutoencoderConfig(latent_size=4, hidden_size=8, intermediate_size=12), 2, 19)
     build_language_model(model, 19, autoencoder, seed=0).save(tmp_path)
-    with pytest.raises(WeightsError, match="which loading would import and run"):
+    with pytest.raises(WeightsError, match="which loading would import and run") as refused:
         load_language_model(tmp_path)
     assert load_language_model(tmp_path, trusted_heads=[TARGET]).chunk_size == 2
-    monkeypatch.setenv("CALM_BENCH_TRUSTED_HEADS", TARGET)
+    monkeypatch.setenv(*str(refused.value).partition("if you trust it, set ")[2].split("="))
     assert load_language_model(tmp_path).chunk_size == 2
 
 

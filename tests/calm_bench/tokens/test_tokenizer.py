@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import sys
 import time
@@ -136,8 +137,16 @@ def test_bpe_learns_the_same_merges_each_time_and_stops_where_nothing_repeats() 
 
 
 def test_a_tokenizer_without_eos_is_refused_and_says_so(tmp_path: Path) -> None:
-    with pytest.raises(TokenizerError, match="source-tokenizer has no EOS token"):
+    with pytest.raises(TokenizerError, match=r"source-tokenizer has no EOS token.* set its (\w+) and save") as refused:
         make_hugging_face(tmp_path, eos=None)
+    from transformers import AutoTokenizer
+
+    named = re.search(r"set its (\w+) and save it into a folder of your own$", str(refused.value))
+    assert named is not None, refused.value
+    tokenizer = AutoTokenizer.from_pretrained(str(tmp_path / "source-tokenizer"))
+    setattr(tokenizer, named[1], "<s>")
+    tokenizer.save_pretrained(str(tmp_path / "own"))
+    assert build_tokenizer(Tokens(tokenizer=str(tmp_path / "own")), []).decode([tokenizer.bos_token_id]) is not None
 
 
 def test_a_hugging_face_tokenizer_covers_added_tokens_and_shows_no_path(tmp_path: Path) -> None:
