@@ -74,7 +74,8 @@ def short_folder() -> dict[str, str]:
     why = f"the names of sockets in it would be longer than {SOCKET_PATH} bytes"
     raise ExecutorError(
         f"Ray cannot start with its files in {usual}: {'it cannot be written to' if is_short else why}. Set "
-        f"{RAY_FOLDER} to a folder of at most {SOCKET_PATH - len(LONGEST_SOCKET)}, or use --local, which needs no Ray"
+        f"{RAY_FOLDER} to a folder of yours whose path has at most {SOCKET_PATH - len(LONGEST_SOCKET)} bytes, or use "
+        "--local, which needs no Ray"
     )
 
 

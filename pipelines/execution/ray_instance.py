@@ -280,10 +280,11 @@ def _missing_resource(execution: Execution, total: Callable[[str], float]) -> st
     for resource, (needed, setting) in needs.items():
         if (available := total(resource)) < needed:
             unit, name = (GIB, "GiB of memory") if resource == "memory" else (1, resource)
+            # Fewer workers help where there is enough for one.
+            fewer = " or execution.workers" if workers > 1 and available >= needed / workers else ""
             return (
                 f"a stage needs {needed / unit:.4g} {name} and Ray found {available / unit:.4g}: lower "
-                f"execution.{setting}{' or execution.workers' if workers > 1 else ''}, or give the address of a "
-                "cluster in execution.address"
+                f"execution.{setting}{fewer}, or give the address of a cluster in execution.address"
             )
     return None
 

@@ -87,7 +87,7 @@ def test_ray_goes_elsewhere_where_its_sockets_would_have_too_long_names(monkeypa
     with pytest.raises(ExecutorError, match=r"files in /tmp: it cannot be written to\. Set RAY_TMPDIR"):
         ray_environment.short_folder()
     monkeypatch.setenv("RAY_TMPDIR", f"/tmp/{'é' * 20}")
-    with pytest.raises(ExecutorError, match="Set RAY_TMPDIR to a folder of at most 37, or use --local"):
+    with pytest.raises(ExecutorError, match="Set RAY_TMPDIR to a folder of yours whose path has at most 37 bytes, or"):
         ray_environment.short_folder()
 
 
