@@ -22,7 +22,9 @@ import pytest
 import torch
 
 from calm_bench import kept_folders
+from calm_bench.autoencoder import Autoencoder
 from calm_bench.caches import CacheError, user_caches
+from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import Corpus, Experiment, Markov, MixtureSource, Tokens
 from calm_bench.corpora import (
     SPLITS,
@@ -36,14 +38,25 @@ from calm_bench.corpora import (
 from calm_bench.corpora.hugging_face import _check_commit
 from calm_bench.corpora.markov import MarkovLanguage
 from calm_bench.corpora.source import NEEDS_ARGUMENT
+from calm_bench.corpora.stdlib import _sources
 from calm_bench.devices import resolve_device
 from calm_bench.kept_folders import FolderGone, check_kept, keeping
 from calm_bench.opening import TokenIds, open_tokenizer
 from calm_bench.overrides import ConfigurationError, apply_settings, assign, load_yaml, parse_assignment
 from calm_bench.source_digest import CodeInNoFile, code_digest
-from calm_bench.tokens import Batches, TokensError, TokenStream, load_tokenizer, windows, write_tokens
+from calm_bench.tokens import (
+    Batches,
+    ShardBatches,
+    ShardFiles,
+    TokensError,
+    TokenStream,
+    load_tokenizer,
+    windows,
+    write_tokens,
+)
 from calm_bench.tokens.bpe import BpeTokenizer
 from calm_bench.tokens.tokenizer import TokenizerError
+from calm_bench.training.pretrained_parts import UnfitPart, pretrained_autoencoder
 from calm_bench.trusted_code import UntrustedCode, check_trusted
 
 Followed = Callable[[re.Match[str]], list[list[str]]]
@@ -109,6 +122,11 @@ BELONGS = r"belongs to model\.kind=(\w+(?: or \w+)*), not to \w+: leave it out"
         (["model.kind=patch", "model.head.num_samples=9"], BELONGS, kinds("model.head.num_samples=9")),
         (["model.decoder.num_layers=3"], BELONGS, kinds("model.decoder.num_layers=3")),
         (["model.denoiser.num_layers=3"], BELONGS, kinds("model.denoiser.num_layers=3")),
+        (
+            ["model.kind=custom"],
+            r"^model: (model\.custom\.target) must name the family or its network \(module:NAME\)",
+            to("model.kind=custom", "{1}=calm_bench.lm.token:TokenModel"),
+        ),
         ([BLOCKS, "model.denoiser.block_length=2"], "leave it unset", to(BLOCKS)),
         ([BLOCKS, "model.denoiser.num_steps=9"], r"than the (\d+) tokens", to(BLOCKS, "model.denoiser.num_steps={1}")),
         ([BLOCKS, "model.denoiser.width=9"], TWICE, multiple(BLOCKS, "model.denoiser.width")),
@@ -231,6 +249,16 @@ def test_files_of_text(tmp_path: Path) -> None:
     assert written(tmp_path, "a.csv", "text,id\n" + "".join(f"{n} words,1\n" for n in range(9)))
 
 
+def test_a_python_without_sources_of_its_library(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError) as refused:
+        _sources(tmp_path)
+    path, other = advised(
+        r"use corpus\.source=(\w+) with text of your own, or corpus\.source=(\w+)$", refused.value
+    ).groups()
+    assert source_name(str(tmp_path) if path == "PATH" else path) == "local"
+    assert corpus_dependencies(Corpus(source=other)) is not None
+
+
 def test_a_path_without_what_makes_it_an_address(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(rows("one"))
     address = f"file://{tmp_path / 'a.jsonl'}"
@@ -337,6 +365,31 @@ def test_text_that_is_too_short(tmp_path: Path) -> None:
         write_corpus(raised.corpus, tmp_path / "corpus")
         lengths.append(sum(map(len, read_documents(tmp_path / "corpus", "validation"))))
     assert lengths[1] > 2 * lengths[0]
+
+
+def test_shards_that_are_too_short(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(rows(*ALIKE))
+    write_corpus(Corpus(source=str(tmp_path / "a.jsonl")), tmp_path / "corpus")
+
+    def batches(length: int, tokens: Tokens) -> ShardBatches:
+        write_tokens(tokens, tmp_path / "corpus", tmp_path / "tokens")
+        return ShardBatches(ShardFiles(tmp_path / "tokens", "train"), 2, length, seed=0, window=1)
+
+    short = Tokens(shard_tokens=50)
+    with pytest.raises(TokensError) as refused:
+        batches(100, short)
+    setting = advised(r"raise tokens\.(\w+), use more text, or lower the training's sequence_length", refused.value)[1]
+    assert next(batches(100, short.model_copy(update={setting: 500}))).shape == (2, 100)
+    assert next(batches(40, short)).shape == (2, 40)
+
+
+def test_an_autoencoder_of_another_chunk_size(tmp_path: Path) -> None:
+    config = AutoencoderConfig(latent_size=4, hidden_size=8, intermediate_size=12)
+    Autoencoder(config, 2, 257).save(tmp_path)
+    with pytest.raises(UnfitPart) as refused:
+        pretrained_autoencoder(tmp_path, 4, 257)
+    followed = experiment(advised(r"set (model\.chunk_size=\d+)$", refused.value)[1])
+    assert pretrained_autoencoder(tmp_path, followed.model.chunk_size, 257).chunk_size == 2
 
 
 def test_tokenizers_and_prompts(tmp_path: Path) -> None:

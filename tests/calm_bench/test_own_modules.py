@@ -97,6 +97,9 @@ def test_a_module_imported_from_a_folder_that_was_left_is_not_taken_for_another(
     for use in (code_digest, import_own):
         with pytest.raises(ChangedCode, match=r"own_left was imported from .*here.*there/own_left\.py comes first now"):
             use("own_left")
+    # As the message says.
+    (tmp_path / "there" / "own_left.py").rename(tmp_path / "there" / "own_other.py")
+    assert (import_own("own_left").VALUE, import_own("own_other").VALUE) == ("first", "second")
 
 
 def test_a_script_is_the_one_that_was_started(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,6 +109,23 @@ def test_a_password_that_the_store_does_not_keep_is_given(
     typed("mlflow", "sync", "--store", store.uri, found[1], f"sqlite:///{tmp_path / 'other.db'}")
 
 
+def test_a_command_that_was_cut_off_goes_on(
+    ended: Callable[..., tuple[Store, Path, Any]], empty_database: Path, tmp_path: Path
+) -> None:
+    in_the_way = tmp_path / "there"
+    in_the_way.write_text("no folder")
+    uri = f"sqlite:///{in_the_way / 'mlflow.db'}"
+    store, *_ = ended(uri=uri)
+    command = ["mlflow", "sync", "--store", store.uri]
+    refused = CliRunner().invoke(app, [*command, "--uri", uri])
+    assert str(refused.exception).endswith("The same command goes on where it stopped")
+    in_the_way.unlink()
+    in_the_way.mkdir()
+    shutil.copy(empty_database, in_the_way / "mlflow.db")
+    typed(*command, "--uri", uri)
+    assert len(connect(uri).search_runs(["1"])) == 2
+
+
 def test_pages_without_a_database_name_the_command_that_makes_it(
     ended: Callable[..., tuple[Store, Path, Any]], empty_database: Path, tmp_path: Path
 ) -> None:
