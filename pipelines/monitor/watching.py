@@ -21,7 +21,7 @@ from pipelines.monitor.view import StageView, StudyView
 from pipelines.store.layout import study_folders
 from pipelines.store.refs import StudyRef
 from pipelines.store.study_names import choose_studies
-from pipelines.store.study_record import STUDY_FILE
+from pipelines.store.study_record import STUDY_FILE, load_study
 from pipelines.store.trial_record import TRIALS_FILE, has_begun, load_trials
 
 STORE = "--store"
@@ -211,8 +211,7 @@ def _without_a_record(folder: Path, uri: Path | str) -> Watched:
     stand: Stand = "left" if counts["open"] or not counts else "finished"
     since = _mtime(folder / TRIALS_FILE) or _mtime(folder)
     # The name of a study may be a file's, or have been run with settings of its own.
-    file = folder / STUDY_FILE
-    study = shlex.quote(str(file)) if file.is_file() else name
+    study = name if load_study(folder) is None else shlex.quote(str(folder / STUDY_FILE))
     return Watched(view, stand, since, f"calm-bench run {study} --store {shlex.quote(str(uri))}", "")
 
 

@@ -48,6 +48,9 @@ def test_a_study_without_a_word_of_its_driver_goes_on_by_the_command(name: str, 
     assert resolve_study(words[1]) == study
     done = CliRunner().invoke(app, ["plan", *words[1:]])
     assert done.exit_code == 0, done.exception
+    # What is damaged cannot be run; the name may be one of those that come along.
+    (folder / "study.yaml").write_text("[")
+    assert f"calm-bench run {name} --store" in poll(folder, folder.parents[1]).note
 
 
 def test_a_store_that_is_gone(tmp_path: Path) -> None:
