@@ -187,6 +187,9 @@ def test_a_server_without_ranges_is_read_from_the_beginning(
     for name in ("e.parquet", "g.txt"):
         with pytest.raises(CorpusError, match=rf"{name} gives no ranges of bytes.*download"):
             written(f"{server.url}/texts/{name}", tmp_path / "there")
+        # As it is advised.
+        shutil.copy(folder / name, tmp_path / name)
+        assert written(tmp_path / name, tmp_path / "there") == written(folder / name, tmp_path / "here")
 
 
 def test_a_source_that_vanishes_is_named_and_its_parts_are_kept(

@@ -266,7 +266,16 @@ def test_a_server_that_never_answers_is_named_soon(s3: str, tmp_path: Path, monk
 
 
 def test_a_bucket_that_is_not_there_is_named(s3: str, tmp_path: Path) -> None:
+    import botocore.session
+
     store = remote_store(ObjectStore("s3://no-such-bucket/here"), tmp_path)
     assert not store.exists()
-    with pytest.raises(StoreUnreachable, match=r"cannot write s3://no-such-bucket/here/.*must exist"):
+    with pytest.raises(StoreUnreachable, match=r"cannot write s3://no-such-bucket/here/.*the bucket, .* must exist$"):
         store.try_out()
+    # As it is advised.
+    client = botocore.session.get_session().create_client("s3")
+    client.create_bucket(Bucket="no-such-bucket")
+    store.try_out()
+    for found in client.list_objects_v2(Bucket="no-such-bucket").get("Contents", ()):
+        client.delete_object(Bucket="no-such-bucket", Key=found["Key"])
+    client.delete_bucket(Bucket="no-such-bucket")
