@@ -129,8 +129,9 @@ def _paper_settings(length: int, chunk_size: int | None) -> dict[str, Any]:
         num_chunks = -(-horizon // chunk_size)
         last = length - (num_chunks + 1) * chunk_size
     if last < first:
+        least = -(-(first + length - last) // first) * first
         raise EvaluationError(
             f"evaluation.context_length {length} is too short for the protocol of the paper: with chunks of {first} "
-            f"tokens it needs {first + length - last} or more"
+            f"tokens it needs {least} or more"
         )
     return {"first_position": first, "position_stride": stride, "last_position": last, "num_samples": PAPER_SAMPLES}

@@ -288,8 +288,10 @@ def _open_ends(file: Path) -> Iterator[str]:
         )
         if last in READS or is_open:
             yield f"{where} reads files or settings"
-        elif last in CLOCK or (_is_random(node, name) and not has_seed):
-            yield f"{where} gives something else every time, by chance or the clock: give it a seed"
+        elif last in CLOCK:
+            yield f"{where} gives something else every time ({last}): do without it"
+        elif _is_random(node, name) and not has_seed:
+            yield f"{where} gives something else every time, by chance: give it a seed"
 
 
 def _content_of_folder(text: str, folder: Path) -> str:
