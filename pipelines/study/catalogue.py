@@ -143,7 +143,10 @@ def _check_stem(path: Path) -> None:
     """
     if re.fullmatch(NAME, path.stem) is None:
         plain = unicodedata.normalize("NFKD", path.stem).encode("ascii", "ignore").decode()
-        like = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._")[:64] or "my-study"
+        like = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._")[:64]
+        if not isinstance(parse_assignment(f"name={like}")[1], str):
+            # Nothing, or what YAML reads as a number or a truth value.
+            like = f"my-study-{like}".strip("-")
         raise ConfigurationError(
             f"{path}: a study is called after its file, and {path.stem!r} is more than letters, digits, '.', '_' and "
             f"'-', or too long: give it a name in the file (name: {like}) or beside it (name={like})"

@@ -6,12 +6,14 @@ search sets too is lost on those rows. Losing it silently costs people a run; th
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from calm_bench.config import Autoencoder, Experiment, LanguageModel
 from calm_bench.family_registry import FAMILIES, lacks_part
-from calm_bench.overrides import ConfigurationError, assign
+from calm_bench.overrides import ConfigurationError, assign, parse_assignment
 from calm_bench.problems import path_segments
 from pipelines.study.config import Study
 from pipelines.study.search_settings import Parameter, leaves
@@ -109,22 +111,34 @@ def _overlap(path: str, other: str) -> bool:
 
 def _varied(path: str, value: Any, number: int, parameter: Parameter) -> str:
     if parameter.values is not None:
-        varied, way = ", ".join(map(str, parameter.values)), f"'search.parameters.{number}.values=[{value}]'"
+        varied, way = ", ".join(map(str, parameter.values)), f"search.parameters.{number}.values=[{_written(value)}]"
     else:
         varied = f"{parameter.low:g} to {parameter.high:g}"
-        way = f"'search.parameters.{number}={{name: {parameter.name}, values: [{value}]}}'"
-    return f"{path}={value} would reach no row, since the search varies {parameter.name} ({varied}): give {way}"
+        way = f"search.parameters.{number}={{name: {parameter.name}, values: [{_written(value)}]}}"
+    return (
+        f"{path}={value} would reach no row, since the search varies {parameter.name} ({varied}): give "
+        f"{shlex.quote(way)}"
+    )
 
 
 def _lost_on(path: str, value: Any, number: int, labels: tuple[str, ...], lost: Mapping[str, str]) -> str:
     rest = [label for label in labels if label not in lost]
     rows = ", ".join(f"{label} (there: {found})" for label, found in lost.items())
-    message = (
-        f"{path}={value} would not reach {rows}: the search sets it there. For every row: search.fixed.{path}={value}"
-    )
+    fixed = shlex.quote(f"search.fixed.{path}={_written(value)}")
+    message = f"{path}={value} would not reach {rows}: the search sets it there. For every row: {fixed}"
     if rest:
-        message += f". For the others alone, leave those out: 'search.parameters.{number}.include=[{','.join(rest)}]'"
+        include = f"search.parameters.{number}.include=[{','.join(map(_written, rest))}]"
+        message += f". For the others alone, leave those out: {shlex.quote(include)}"
     return message
+
+
+def _written(value: Any) -> str:
+    """``value`` as it is written behind a ``=``, or in a list there: in quotes where YAML would read something else."""
+    plain = str(value)
+    try:
+        return plain if parse_assignment(f"it=[{plain}]")[1] == [value] else json.dumps(value)
+    except ConfigurationError:
+        return json.dumps(value)
 
 
 def _kinds(study: Study) -> set[str]:

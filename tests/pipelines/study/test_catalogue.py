@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,16 @@ def test_what_sections_share_stands_under_a_key_that_sets_nothing(tmp_path: Path
     path.write_text("training: &training {num_steps: 7}\n")
     with pytest.raises(ConfigurationError, match="training: unknown key"):
         resolve_study(str(path))
+
+
+@pytest.mark.parametrize("stem", ["(1)", "1e5 copy é", "实验 2", "true!", "null ", "实验", "my study (2)"])
+def test_a_name_that_is_advised_is_one(tmp_path: Path, stem: str) -> None:
+    """In the file and beside it, where YAML would read some names as numbers."""
+    path = written(tmp_path, {"model": {"kind": "token"}}, stem)
+    with pytest.raises(ConfigurationError, match="a study is called after its file") as refused:
+        resolve_study(path)
+    said = re.search(r"in the file \((name: \S+)\) or beside it \((name=\S+)\)$", str(refused.value))
+    assert said is not None, refused.value
+    beside = resolve_study(path, [said[2]]).name
+    Path(path).write_text(f"{Path(path).read_text()}{said[1]}\n")
+    assert resolve_study(path).name == beside

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
+from pathlib import Path
 
 import pytest
+import yaml
 
 from calm_bench.family_registry import lacks_part
 from calm_bench.overrides import ConfigurationError, apply_settings
@@ -106,3 +109,47 @@ def test_what_is_fixed_passes_by_rows_without_the_part() -> None:
     kinds = {label: row.model.kind if row.model.kind != "calm" else row.model.head.kind for label, row in rows.items()}  # type: ignore[attr-defined]
     assert kinds["patch K=4"] == "patch"
     assert {kinds[label] for label in ("K=1", "K=2", "K=4", "K=4 flow")} == {"diffusion"}
+
+
+@pytest.mark.parametrize(
+    ("choices", "given", "reached"),
+    [
+        ({"a": {}, "b": {}}, "evaluation.max_windows=null", None),
+        ({"2": {}, "b: c": {}, "d, e": {}, "it's": {}}, "evaluation.max_windows=7", 7),
+        ({"a": {}}, "evaluation.max_windows=7", 7),
+    ],
+)
+def test_the_way_out_is_written_as_shell_and_yaml_read_it(
+    tmp_path: Path, choices: dict[str, dict[str, object]], given: str, reached: object
+) -> None:
+    """Nothing is no word, a label of digits no number, and signs of YAML and of the shell are part of labels."""
+    bundles = {**choices, "own": {"evaluation.max_windows": 5}}
+    content = {"model": {"kind": "token"}, "search": {"parameters": [{"name": "which", "choices": bundles}]}}
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigurationError) as error:
+        resolve_study(str(file), [given])
+    said = re.search(r"For every row: (.+)\. For the others alone, leave those out: (.+)$", str(error.value))
+    assert said is not None, error.value
+    (every,), (rest,) = shlex.split(said[1]), shlex.split(said[2])
+    for assignments, labels in (([every], list(bundles)), ([given, rest], list(choices))):
+        study = resolve_study(str(file), assignments)
+        points = list(grid_points(study.search))
+        assert [point["which"] for point in points] == labels
+        rows = [apply_settings(study.experiment(), settings_at(study.search, point)) for point in points]
+        assert {row.evaluation.max_windows for row in rows} == {reached}
+
+
+@pytest.mark.parametrize("form", ["values: [8, 16]", "low: 8, high: 16, integer: true"])
+def test_a_varied_setting_is_given_as_the_message_says(tmp_path: Path, form: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "model: {kind: token}\n"
+        f"search: {{sampler: random, num_trials: 2, parameters: [{{name: evaluation.max_windows, {form}}}]}}\n"
+    )
+    for given in ("7", "null"):
+        with pytest.raises(ConfigurationError) as error:
+            resolve_study(str(file), [f"evaluation.max_windows={given}"])
+        (way,) = shlex.split(str(error.value).partition(": give ")[2])
+        (value,) = resolve_study(str(file), [way]).search.parameters[0].values or ()
+        assert value == (None if given == "null" else 7)

@@ -1,0 +1,94 @@
+"""What refusals of stages advise is taken from the message, set, and refuses nothing then."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from calm_bench.config import Experiment, LanguageModel
+from calm_bench.lm.folder import build_language_model
+from calm_bench.overrides import ConfigurationError, apply_settings, parse_assignment
+from pipelines.study.catalogue import resolve_study
+from pipelines.study.graph import stages_for
+from pipelines.study.kinds.autoencoder import AUTOENCODER
+from pipelines.study.kinds.language_model import language_model_memory_advice
+from pipelines.study.stage_kind import STAGE_KINDS, fewer_at_once
+
+BASE = Experiment()
+SHARDS = {f"{section}.training.shuffle_shards": 4 for section in ("autoencoder", "model")}
+
+
+def reason(kind: str, experiment: Experiment, tokens: dict[str, int]) -> str | None:
+    """Why a stage of that kind is refused where the splits have so many tokens."""
+    return STAGE_KINDS.get(kind).refusal(stages_for(experiment)[kind], {"tokens": {"tokens": tokens}})
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "tokens", "advice", "value"),
+    [
+        ("language_model", {}, {"train": 100, "validation": 900}, r"lower (model\S+), or", 64),
+        ("autoencoder", {}, {"train": 900, "validation": 100}, r"lower (autoencoder\S+), or", 64),
+        ("language_model", SHARDS | {"tokens.shard_tokens": 255}, {}, r"raise (\S+)$", 4096),
+        ("autoencoder", SHARDS | {"tokens.shard_tokens": 255}, {}, r"raise (\S+)$", 4096),
+        ("evaluation", {}, {"test": 700}, r"lower (evaluation\S+) or", 128),
+        ("evaluation", {"evaluation.max_windows": 2}, {"test": 9000}, r"^(\S+) is 2, .*: raise it$", 3),
+    ],
+)
+def test_a_text_too_short_is_enough_after_what_is_advised(
+    kind: str, settings: dict[str, Any], tokens: dict[str, int], advice: str, value: int
+) -> None:
+    experiment = apply_settings(BASE, settings)
+    told = reason(kind, experiment, tokens)
+    found = re.search(advice, str(told))
+    assert found is not None, told
+    changed = apply_settings(experiment, {found[1]: value})
+    # Positions that are scored lie inside of the shorter window.
+    assert reason(kind, changed, tokens) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "tokens"), [("language_model", {"train": 900, "validation": 100}), ("evaluation", {"test": 700})]
+)
+def test_more_of_the_text_is_held_out_by_what_is_advised(kind: str, tokens: dict[str, int]) -> None:
+    told = reason(kind, BASE, tokens)
+    (path,) = re.findall(r"raise (corpus\.\w+)$", str(told))
+    assert apply_settings(BASE, {path: 0.3}).corpus != BASE.corpus
+
+
+@pytest.mark.parametrize("strategy", [None, "ddp"])
+def test_what_makes_a_stage_smaller_can_be_set(strategy: str | None) -> None:
+    graph = stages_for(BASE)
+    told = [
+        language_model_memory_advice(graph["language_model"], strategy),
+        AUTOENCODER.memory_advice(graph["autoencoder"], strategy),
+        fewer_at_once(graph["tokens"], strategy),
+    ]
+    for message in told:
+        given = re.findall(r"execution\.\w+=\w+", message)
+        named = re.findall(r"\((execution\.\w+)\)", message)
+        assert named
+        execution = resolve_study("smoke", [*given, *(f"{path}=2" for path in named)]).execution
+        for setting in given:
+            path, value = parse_assignment(setting)
+            assert getattr(execution, path.partition(".")[2]) == value
+
+
+def test_a_setting_that_a_folder_decides_is_left_out(tmp_path: Path) -> None:
+    config = LanguageModel(kind="token", hidden_size=16, intermediate_size=16, num_layers=1, num_attention_heads=2)
+    build_language_model(config, 257, None, 0).save(tmp_path / "model")
+    given = ["search.parameters=[]", "model.kind=token", f"model.pretrained.folder={tmp_path / 'model'}"]
+    with pytest.raises(ConfigurationError, match=r"^(model\.hidden_size)=32 .*; leave the setting out$"):
+        resolve_study("smoke", [*given, "model.hidden_size=32"])
+    assert resolve_study("smoke", given).model.hidden_size == 16
+
+
+def test_a_name_of_a_study_file() -> None:
+    look: Callable[[str], Any] = resolve_study
+    with pytest.raises(ConfigurationError, match=r"did you mean '([\w-]+)'") as refused:
+        look("smok")
+    (near,) = re.findall(r"did you mean '([\w-]+)'", str(refused.value))
+    assert look(near).name == near
