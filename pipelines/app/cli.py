@@ -9,6 +9,7 @@ import atexit
 import errno
 import gc
 import os
+import shlex
 import sys
 from typing import Annotated
 
@@ -154,7 +155,7 @@ def _told(error: Exception) -> tuple[str, int]:
         where = "" if error.filename is None else f"{error.filename}: "
         return f"{where}{(error.strerror or text).lower()}: {WAYS_OUT[error.errno]}", FAILED
     if not isinstance(error, CalmBenchError):
-        where = f"calm-bench --debug {' '.join(sys.argv[1:])} shows where"
+        where = f"calm-bench --debug {shlex.join(sys.argv[1:])} shows where"
         return f"{type(error).__name__}: {text} ({where})", FAILED
     if error.exit_code == INTERRUPTED:
         from pipelines.execution.interrupt import this_command

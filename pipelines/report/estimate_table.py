@@ -112,7 +112,8 @@ def _advice(stage: Stage, estimate: Estimate) -> str:
         return " execution.micro_batch=auto divides its micro-batches until they fit, for the same steps."
     return (
         " Not even one sequence fits: lower the model's size or its sequence_length, let its layers be computed again "
-        "(execution.activation_checkpointing=true), or divide it among workers (execution.strategy=fsdp)."
+        "(execution.activation_checkpointing=true), or divide it among workers (execution.workers=2 or more with "
+        "execution.strategy=fsdp)."
     )
 
 

@@ -107,7 +107,7 @@ def run(
 
             expected = _forecast_of(resolved, context, screen, budget, machine, may_measure=not no_calibration)
             if expected is not None and not skip_invalid:
-                _refuse_impossible(expected.impossible, "calm-bench run --skip-invalid runs the others")
+                _refuse_impossible(expected.impossible, "the same command with --skip-invalid runs the others")
             report = run_and_report(resolved, screen, retry_failed, expected, show, context, progress)
             results.append(str(report.folder))
         _tell(report, resolved, screen)
@@ -235,7 +235,7 @@ def plan(
         print_plan(planned, console(), estimates, None if every else SHOWN_TRIALS, price)
     if limit is not None:
         check_limit(limit, planned, estimates[0])
-    _refuse_impossible(planned.impossible, "calm-bench run --skip-invalid runs the others")
+    _refuse_impossible(planned.impossible, "calm-bench run of this with --skip-invalid runs the others")
 
 
 def _refuse_impossible(impossible: Sequence[str], way_out: str) -> None:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import typer.main
+from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
 from calm_bench import bf16_speed
 from calm_bench.config import LanguageModel
 from calm_bench.lm.folder import build_language_model
+from calm_bench.overrides import ConfigurationError
 from calm_bench.tokens.byte_tokenizer import ByteTokenizer
-from pipelines.app import doctor
+from pipelines.app import cli, doctor
 from pipelines.app.cli import app
 from pipelines.search.trial_storage import VARIABLE, Database, trial_storage
 from pipelines.study.config import Execution
@@ -132,3 +136,54 @@ def test_a_model_without_a_tokenizer_is_scored_with_the_one_that_is_named(
     refused = call(*asked, option, "bytes")
     # A model that was never trained has been scored then.
     assert refused is None or refused.startswith("--error: the pilot's BrierLM is 0")
+
+
+def test_what_an_error_of_the_machine_names_is_there() -> None:
+    named = " ".join(cli.WAYS_OUT.values())
+    limits = re.findall(r"\((ulimit -\w)\)", named)
+    assert len(limits) == 2
+    for command in limits:
+        subprocess.run(["bash", "-c", command], check=True, capture_output=True)
+    commands = advised(r"can be read \((.+) (--\w+) ELSEWHERE\)", named)
+    for name in commands[1].split(", "):
+        assert _options(name)
+    assert commands[2] in _options("export")
+    for option in re.findall(r"\((--\w+), (--\w+)\)", named)[0]:
+        assert option in _options("run") + _options("report")
+
+
+def test_where_an_error_came_from_is_shown_by_what_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is typed into a shell, signs of its own included."""
+    given = ["run", "smoke", "search.parameters.0.include=[token, K=4]", "--store", "it's here"]
+    monkeypatch.setattr(sys, "argv", ["calm-bench", *given])
+    words = shlex.split(advised(r"\((calm-bench .+) shows where\)$", cli._told(KeyError("x"))[0])[1])
+    assert words[2:] == given
+    options = [option for parameter in typer.main.get_command(app).params for option in parameter.opts]
+    assert words[1] in options
+
+
+def test_packages_are_installed_as_the_doctor_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "requires", lambda _: ["no-such-package>=1,<2", "pytest>=9999"])
+    command = advised(r"install with: (pip install .+)$", finding(doctor._packages).text)[1]
+    named = [Requirement(word) for word in shlex.split(command)[2:]]
+    assert [(one.name, str(one.specifier)) for one in named] == [("no-such-package", "<2,>=1"), ("pytest", ">=9999")]
+
+
+def test_words_of_a_shell_are_given_to_the_shell(tmp_path: Path) -> None:
+    from pipelines.app.notify import notifying
+
+    message = call("run", "smoke", "--notify", "if true; then exit 3; fi", "--store", str(tmp_path / "runs"))
+    command = advised(r"as in --notify '(.+)'$", message)[1].replace("...", "if true; then exit 3; fi")
+    said: list[str] = []
+    with notifying(command, "smoke", [], said.append):
+        pass
+    assert said == ["--notify: sh ended with 3"]
+
+
+def test_lengths_of_context_are_written_as_the_message_says() -> None:
+    from pipelines.app.commands.context_sweep import _lengths
+
+    with pytest.raises(ConfigurationError) as refused:
+        _lengths("short", 256, 4)
+    lengths = advised(r"such as ([\d,]+), not", str(refused.value))[1]
+    assert [length for length in _lengths(lengths, 256, 4) if length % 4 == 0] == [32, 128]

@@ -161,6 +161,27 @@ def test_what_does_not_fit_a_gpu_hears_what_would(settings: list[str], advice: s
     assert "TOO MUCH: the GPU has 80 GB. " + advice in text
 
 
+def test_what_a_gpu_hears_takes_less_memory(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def needed(*settings: str, machine: str = "h100") -> tuple[float, str]:
+        study = resolve_study("paper-k-ablation", ["search.parameters.0.include=[CALM-L K=4]", *settings])
+        found = estimated(plan_study(study, store), store, machine=machine)
+        return found.worker_bytes, "\n".join(machine_lines(found))
+
+    many, text = needed("execution.micro_batch=64")
+    (way,) = re.findall(r"TOO MUCH: .* (execution\.micro_batch=\w+) divides", text)
+    assert needed(way)[0] < many
+    assert "TOO MUCH: the GPU" not in needed(way)[1]
+    large = "search.fixed.model.hidden_size=65536"
+    before, text = needed(large)
+    ways = [re.findall(r"execution\.\w+=\w+", way) for way in re.findall(r"\((execution[^)]+)\)", text)]
+    ways = [way for way in ways if way]
+    assert len(ways) == 2
+    for settings in ways:
+        assert needed(large, *settings, machine="h100x8")[0] < before, settings
+
+
 def test_a_run_does_not_keep_its_plan(tmp_path: Path) -> None:
     """Of two thousand trials it is a hundred megabytes, in a driver that may have five."""
     study, store, folder = resolve_study("k-ablation"), Store(tmp_path), tmp_path / "studies" / "k-ablation"

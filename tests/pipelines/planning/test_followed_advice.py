@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer.main
 from typer.testing import CliRunner
 
 from calm_bench.errors import CalmBenchError
@@ -166,6 +168,137 @@ def test_settings_as_they_are_printed(tmp_path: Path, given: list[str], printed:
     look_at(tmp_path, *(text for text in given if text not in ("seed=0,1,2", ON_TEST)), named[1])
 
 
+Taken = Callable[[re.Match[str]], list[str]]
+LAYERS = "name: model.num_layers, low: 1, high: 3"
+TWO = "search.objectives=[{metric: brierlm}, {metric: parameters, direction: minimize}]"
+FINAL = "final={seeds: [1, 2]}"
+SEEDS = "search.parameters=[{name: seed, values: [1]}]"
+WHEN = "search.parameters=[{name: seed, values: [1, 2]}, {name: model.num_layers, values: [1, 2], when: {seed: [1]}}]"
+SHORT = "model.training.warmup_steps=0"
+TOO_LITTLE = [*NO_SEARCH, "budget=equal-total-flops 1e10"]
+
+
+def whole(found: re.Match[str]) -> list[str]:
+    """A setting that stands in the message whole, or as its name and its value."""
+    return ["=".join(found.groups())]
+
+
+def put(setting: str) -> Taken:
+    """``setting``, ``{1}`` in which is what the message gave first."""
+    return lambda found: [setting.format(*found.groups(), *[""] * 3)]
+
+
+@pytest.mark.parametrize(
+    ("given", "advice", "kept", "taken"),
+    [
+        (["tracking.experiment=''"], r"or set (\S+)$", ["tracking.experiment=''"], whole),
+        (["tracking.experiment=''"], r"^(\S+) is empty: give it a name", [], put("{0}=mine")),
+        (["tracking.uri=http://"], r"^(tracking\.uri).* write (http://HOST:PORT),", [], whole),
+        (["tracking.uri=http://"], r"^(tracking\.uri).*, or (null) for one in the store", [], whole),
+        (["samples.temperatures=[]"], r"or set (\S+)$", ["samples.temperatures=[]"], whole),
+        (["samples.temperatures=[]"], r"^(\S+) is empty.*: name some", [], put("{0}=[1]")),
+        ([*TASKS, "benchmarks.num_samples=1"], r"^(\S+)=1 .*needs (\d+) draws", TASKS, whole),
+        (["benchmarks.tasks=[markov_choice, markov_choice]"], r"^(\S+) names (\w+) twice", [], put("{0}=[{1}]")),
+        ([*TASKS, "benchmarks.max_length=4"], r"raise max_length .*(benchmarks\.\w+) of", TASKS, put("{0}=64")),
+        (["search.objectives=[]"], r"as in (\S+ \S+)$", [], whole),
+        ([TWO.replace("parameters,", "brierlm,")], r"^(\S+) names (\w+) twice", [], put("{0}=[{{metric: {1}}}]")),
+        (
+            [SEEDS.replace("}]", "}, {name: seed, values: [2]}]")],
+            r"^(\S+) has two called '(\w+)'.*put their values into one",
+            [],
+            put("{0}=[{{name: {1}, values: [1, 2]}}]"),
+        ),
+        (
+            [f"search.parameters=[{{{LAYERS}}}]", *TPE],
+            r"add (integer: true),",
+            TPE,
+            put("search.parameters=[{{" + LAYERS + ", {0}}}]"),
+        ),
+        (
+            [f"search.parameters=[{{{LAYERS}}}]", *TPE],
+            r"'(\S+)' is a whole number.*, or list its (values)",
+            TPE,
+            put("search.parameters=[{{name: {0}, {1}: [1, 2]}}]"),
+        ),
+        ([TWO, *TPE, "search.pruner=median"], r"\((search\.pruner=\w+)\)$", [TWO, *TPE], whole),
+        (
+            ["search.parameters=[{name: seed}]"],
+            r"exactly one of (\w+),",
+            [],
+            put("search.parameters=[{{name: seed, {0}: [1]}}]"),
+        ),
+        (
+            ["search.parameters=[{name: seed}]"],
+            r", (low) with (high), or",
+            TPE,
+            put("search.parameters=[{{name: seed, {0}: 1, {1}: 9, integer: true}}]"),
+        ),
+        (
+            ["search.constraints=[{metric: parameters}]"],
+            r"exactly one of (\w+) and",
+            [],
+            put("search.constraints=[{{metric: parameters, {0}: 1}}]"),
+        ),
+        (
+            ["search.objectives=[{metric: autoencoder_accuracy}]"],
+            r": (\w+) is told by .*bounded in (\S+)$",
+            [],
+            put("{1}=[{{metric: {0}, at_least: 0.1}}]"),
+        ),
+        (
+            ["search.objectives=[{metric: brierml}]"],
+            r"did you mean '(\w+)'",
+            [],
+            put("search.objectives=[{{metric: {0}}}]"),
+        ),
+        ([WHEN, *TPE, "search.each=[sed]"], r"those are \['(\w+)'", [WHEN, *TPE], put("search.each=[{0}]")),
+        ([WHEN, *TPE], r"when names '(\w+)', which is not in (\S+)$", [WHEN, *TPE], put("{1}=[{0}]")),
+        ([FINAL, "seed=1"], r"fresh seeds are others", ["seed=1"], put("final={{seeds: [2, 3]}}")),
+        ([FINAL, SEEDS], r"sets seed, which final decides", [FINAL, NO_SEARCH[1]], put("search.parameters=[]")),
+        (
+            [FINAL, ON_TEST, "search.allow_test_objective=true"],
+            r"^\S* ?final\.split and (search\.split) are both test",
+            [FINAL],
+            put("{0}=validation"),
+        ),
+        (TOO_LITTLE, r"or use (\S+), which leaves auto", [*NO_SEARCH, SHORT], put("budget={0} 1e10")),
+        (TOO_LITTLE, r"takes (\S+)e\+10 FLOPs: raise it", [*NO_SEARCH, SHORT], put("budget=equal-total-flops {0}e11")),
+        (
+            TOO_LITTLE,
+            r"shorten (autoencoder\.training), or",
+            [*TOO_LITTLE, SHORT],
+            lambda found: [f"{found[1]}.num_steps=1", f"{found[1]}.warmup_steps=0"],
+        ),
+        (["preset=tyni"], r"did you mean '(\w+)'", [], put("preset={0}")),
+    ],
+)
+def test_settings_taken_from_the_message(
+    tmp_path: Path, given: list[str], advice: str, kept: list[str], taken: Taken
+) -> None:
+    with pytest.raises(CalmBenchError) as refused:
+        look_at(tmp_path, *given)
+    found = re.search(advice, str(refused.value))
+    assert found is not None, refused.value
+    look_at(tmp_path, *kept, *taken(found))
+
+
+def test_a_store_without_a_name() -> None:
+    with pytest.raises(CalmBenchError) as refused:
+        check_study(resolve_study("smoke", ["execution.store=''"]))
+    named = re.search(r"(\S+) is empty.*: name a folder \((\w+)\)$", str(refused.value))
+    assert named is not None
+    check_study(resolve_study("smoke", whole(named)))
+
+
+def test_the_trials_that_fit_are_run_without_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = ["plan", "smoke", "corpus.source=markov", "search.parameters=[{name: model.chunk_size, values: [2, 7]}]"]
+    refused = CliRunner().invoke(app, asked)
+    ((name, option),) = re.findall(r"calm-bench (\w+) of this with (--\S+) runs the others", str(refused.exception))
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    assert option in [option for parameter in command.params for option in parameter.opts]
+
+
 def test_a_corpus_by_its_path(tmp_path: Path) -> None:
     texts = tmp_path / "texts"
     texts.mkdir()
@@ -205,3 +338,10 @@ def test_a_budget_in_gpu_hours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "name GPUs (--machine h100x8), or set execution.gpus_per_stage" in str(refused.exception)
     for more in (["--machine", "h100x8"], ["execution.gpus_per_stage=1"]):
         assert CliRunner().invoke(app, [*asked, *more]).exit_code == 0
+
+
+def test_speeds_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused = CliRunner().invoke(app, ["plan", "smoke", "corpus.source=markov", "--calibrate", "--machine", "h100"])
+    machine = str(refused.exception).partition("name it too (--machine ")[2].removesuffix(")")
+    assert machine_named(machine, Execution()).is_this

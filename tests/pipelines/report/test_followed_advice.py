@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import re
+import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -111,6 +113,36 @@ def each(*words: str) -> Callable[[re.Match[str]], list[Sequence[str]]]:
             "leave STUDY and (--store) out",
             typed("report", "--merge", "rows.json", "--output", "merged.html"),
         ),
+        ([*BOARD, "--at", "200"], r"scores are from \d+ to (\d+)$", typed(*BOARD, "--at", "{1}")),
+        ([*BOARD, "--json", "--format", "md"], r"^(--json) is --format json", typed(*BOARD, "{1}")),
+        (
+            [*BOARD, "--json", "--format", "md"],
+            r"and (--format) (md) is asked for too$",
+            typed(*BOARD, "{1}", "{2}"),
+        ),
+        (
+            [*BOARD, "k-ablation", "--picture", "a.bmp"],
+            r"the name must end in [.\w]+, (\.svg),",
+            typed(*BOARD, "k-ablation", "--picture", "c{1}"),
+        ),
+        (
+            [*BOARD, "k-ablation", "--picture", "nowhere/c.svg"],
+            r"--picture nowhere/(\S+): .*: name a file in a folder that is there$",
+            typed(*BOARD, "k-ablation", "--picture", "{1}"),
+        ),
+        (
+            [*BOARD, "--filter", "head>energy"],
+            r"(head)\S*: .* is compared by (=) and (!=) only$",
+            lambda found: [[*BOARD, "--filter", f"{found[1]}{sign}{value}"] for sign, value in (
+                (found[2], "energy"), (found[3], "flow")
+            )],
+        ),
+        (["leaderboard", "k-ablatoin", "--store", "runs"], r"did you mean '([\w-]+)'", typed(
+            "leaderboard", "{1}", "--store", "runs"
+        )),
+        (["report", "k-ablatoin", "--store", "runs"], r"did you mean '([\w-]+)'", typed(
+            "report", "{1}", "--store", "runs", "--output", "near.html"
+        )),
     ],
 )  # fmt: skip
 def test_what_the_message_says_is_typed(
@@ -131,3 +163,15 @@ def test_a_leaderboard_of_mlflow_needs_its_address() -> None:
     message, _ = call("leaderboard", "--experiment", "x", "--mlflow", "sqlite:///nowhere.db")
     assert message is not None
     assert "run a study first, or check the address" in message
+
+
+@pytest.mark.parametrize("packed", [gzip.compress, lambda content: content.decode().encode("utf-16")])
+def test_a_file_of_rows_is_read_after_the_command_that_is_named(folder: Path, packed: Callable[[bytes], bytes]) -> None:
+    (folder / "packed.json").write_bytes(packed((folder / "rows.json").read_bytes()))
+    message, _ = call("leaderboard", "--merge", "packed.json")
+    assert message is not None
+    found = re.search(r"with `(.+ FILE > NEW)`", message)
+    assert found is not None, message
+    command = found[1].replace("FILE", "packed.json").replace("NEW", "unpacked.json")
+    subprocess.run(command, shell=True, check=True, cwd=folder)
+    assert call("leaderboard", "--merge", "unpacked.json")[0] is None
