@@ -174,7 +174,9 @@ def _read(path: Path, including: tuple[Path, ...]) -> dict[str, Any]:
     except YAML_ERRORS as error:
         raise TaskFileError(f"{path}{said_by} is not valid YAML: {yaml_problem(error, raw)}") from error
     if data is None:
-        raise TaskFileError(f"{path}{said_by} is empty: a task needs task, dataset_path, doc_to_text and doc_to_target")
+        raise TaskFileError(
+            f"{path}{said_by} is empty: a task needs task, dataset_path, test_split, doc_to_text and doc_to_target"
+        )
     if not isinstance(data, dict):
         raise TaskFileError(f"{path}{said_by} must hold keys and values (such as 'task: mine') at its top level")
     return data

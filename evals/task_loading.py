@@ -224,7 +224,7 @@ def _settings_of(file: TaskFile, folder: Path | None, commit: str | None = None)
     from evals.task_settings import check_settings
 
     if "class" not in file.settings:
-        check_settings(file)
+        check_settings(file, folder)
     data = LocalData(file, folder)
     check_lines(file, data.files)
     for function in file.functions:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from calm_bench.registry import did_you_mean
@@ -16,14 +17,19 @@ READ_BY_US = ("class", "group", "include")
 SIMILAR = {"jsonl": "json", "ndjson": "json", "tsv": "csv", "txt": "text"}
 """What people write for a ``dataset_path`` that says how to read files."""
 
+PLACES = frozenset({"data_files", "data_dir"})
+"""Keys of ``dataset_kwargs`` that say where files are."""
 NULLABLE = ("dataset_name", "training_split", "validation_split", "test_split", "fewshot_split")
 """Settings of which null says that there is none."""
 TEXTS = (*NULLABLE, "description", "target_delimiter", "fewshot_delimiter")
 """Settings that YAML may take for something else: ``no`` is a truth value there, ``2024`` a number."""
 
 
-def check_settings(file: TaskFile) -> None:
+def check_settings(file: TaskFile, folder: Path | None = None) -> None:
     """
+    Args:
+        folder: where the data lie, if that is said beside the file's name.
+
     Raises:
         TaskFileError: a key that no task has, or a value that cannot be one; names the file, the key and the nearest.
     """
@@ -59,7 +65,7 @@ def check_settings(file: TaskFile) -> None:
         value = settings.get(name)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
             raise TaskFileError(f"{file.path}: {name} must be a number from {least} up, found {value!r}")
-    _check_data(file)
+    _check_data(file, folder)
     _check_metrics(file)
     _check_filters(file)
     generation = settings.get("generation_kwargs")
@@ -75,10 +81,14 @@ def check_settings(file: TaskFile) -> None:
         _check_function(file, function)
 
 
-def _check_data(file: TaskFile) -> None:
-    kwargs = file.settings.get("dataset_kwargs")
-    if kwargs is None:
-        return
+def _check_data(file: TaskFile, folder: Path | None) -> None:
+    source, kwargs = file.settings.get("dataset_path"), file.settings.get("dataset_kwargs") or {}
+    if isinstance(kwargs, Mapping) and source in PACKAGED and folder is None and not PLACES & kwargs.keys():
+        # datasets would read whatever lies in the working directory.
+        raise TaskFileError(
+            f"{file.path}: dataset_path: {source} is a kind of files: name them beside it "
+            "(dataset_kwargs: {data_files: {test: mine.jsonl}})"
+        )
     if not isinstance(kwargs, Mapping):
         raise TaskFileError(
             f"{file.path}: dataset_kwargs must be a mapping (dataset_kwargs: {{data_files: {{test: mine.jsonl}}}}), "

@@ -129,6 +129,19 @@ def test_one_choice_is_scored_as_a_text(tmp_path: Path) -> None:
     check_tasks([path])
 
 
+def test_a_task_of_what_an_empty_file_is_told_to_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And of the files that a kind of files is told to need; others in the working directory are none of its data."""
+    monkeypatch.chdir(tmp_path)
+    path = write_task(tmp_path)
+    path.write_text("")
+    needed = refusal(lambda: check_tasks([str(path)]), r"needs (\w+), (\w+), (\w+), (\w+) and (\w+)$").groups()
+    values = dict(zip(needed, ("mine", "json", "test", "question", "answer"), strict=True))
+    path.write_text(yaml.safe_dump(values))
+    values |= in_yaml(refusal(lambda: check_tasks([str(path)]), r"name them beside it \((dataset_kwargs: .+)\)$"))
+    path.write_text(yaml.safe_dump(values))
+    check_tasks([str(path)])
+
+
 def test_a_function_is_named_as_in_the_message(tmp_path: Path) -> None:
     path = write_task(tmp_path)
     path.write_text(f"{path.read_text()}process_docs: !function tidy\n")
