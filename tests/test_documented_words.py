@@ -159,12 +159,20 @@ def test_every_name_of_python_that_the_pages_show_is_there() -> None:
     assert wrong == []
 
 
-def test_every_module_that_is_run_is_there() -> None:
-    module = re.compile(r"python -m ((?:bench|pipelines|evals|calm_bench)[\w.]*)")
-    named = {(page.name, name) for page in PAGES for name in module.findall(page.read_text(encoding="utf-8"))}
-    assert len(named) > 5
-    paths = {one: ROOT / Path(*one[1].split(".")) for one in named}
-    assert [one for one, path in paths.items() if not (path.with_suffix(".py").exists() or path.is_dir())] == []
+def test_every_module_that_is_run_is_there_and_has_the_options_behind_it() -> None:
+    run = re.compile(r"python -m ((?:bench|pipelines|evals|calm_bench)[\w.]*)([^`\n#|;&]*)")
+    found = 0
+    for page in PAGES:
+        for name, rest in run.findall(page.read_text(encoding="utf-8").replace("\\\n", " ")):
+            path = ROOT / Path(*name.split("."))
+            file = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+            assert file.is_file(), f"{page.name}: {name}"
+            taken = file.read_text(encoding="utf-8")
+            assert [option for option in OPTION.findall(rest) if f'"{option}"' not in taken] == [], (
+                f"{page.name}: {name}"
+            )
+            found += 1
+    assert found > 20
 
 
 BLOCK = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
