@@ -143,7 +143,10 @@ def open_vocabulary(folder: Path, tokenizer: str | None = None) -> Vocabulary:
         return open_tokenizer(setting)
     eos_id = _description(folder).get("eos_token_id")
     if not isinstance(eos_id, int):
-        raise TokenizerError(f"{folder} has no tokenizer, and its config.json names no eos_token_id")
+        raise TokenizerError(
+            f"{folder} has no tokenizer, and its config.json names no eos_token_id: name one (--tokenizer NAME; in "
+            "Python and in model_args of lm-eval tokenizer=NAME)"
+        )
     return TokenIds(eos_id)
 
 
