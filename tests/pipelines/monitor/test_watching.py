@@ -124,6 +124,18 @@ def test_a_driver_that_was_killed_is_known_by_its_process(tmp_path: Path, folder
     driver.recording.close()
 
 
+def _at_work(course: Course, folder: Path) -> Path:
+    """The record of a driver that has begun and told nothing since."""
+    driver = Driver(folder)
+    driver.tell(course(4).start())
+    driver.recording.close()
+    (path,) = (folder / FOLDER).iterdir()
+    record = read_record(path)
+    assert record is not None
+    path.write_text(record.model_copy(update={"state": "at work"}).model_dump_json())
+    return path
+
+
 def _on_another_host(path: Path, age_s: float) -> None:
     record = json.loads(path.read_text())
     record["driver"] |= {"host": "elsewhere", "pid": 1}
@@ -139,13 +151,7 @@ def test_a_driver_on_another_host_is_known_by_its_silence(
     course: Course, tmp_path: Path, folder: Path, age_s: float, elsewhere: bool, stand: str
 ) -> None:
     """One on this host is known by its process: the clock may have been set, or be another than the file server's."""
-    driver = Driver(folder)
-    driver.tell(course(4).start())
-    driver.recording.close()
-    (path,) = (folder / FOLDER).iterdir()
-    record = read_record(path)
-    assert record is not None
-    path.write_text(record.model_copy(update={"state": "at work"}).model_dump_json())
+    path = _at_work(course, folder)
     if elsewhere:
         _on_another_host(path, age_s)
     os.utime(path, (time.time() - age_s,) * 2)
@@ -158,13 +164,7 @@ def test_whose_clock_is_off_sees_the_silence_of_a_driver_on_another_host(
     course: Course, tmp_path: Path, folder: Path, ahead_s: float, silent_s: float, stand: str, monkeypatch: Any
 ) -> None:
     """By the clock of the file system, which dates what the driver writes."""
-    driver = Driver(folder)
-    driver.tell(course(4).start())
-    driver.recording.close()
-    (path,) = (folder / FOLDER).iterdir()
-    record = read_record(path)
-    assert record is not None
-    path.write_text(record.model_copy(update={"state": "at work"}).model_dump_json())
+    path = _at_work(course, folder)
     _on_another_host(path, silent_s)
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + ahead_s)
