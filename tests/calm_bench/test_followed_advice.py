@@ -495,3 +495,20 @@ def test_a_data_set_of_the_hub_is_brought_by_the_command(tmp_path: Path) -> None
     told = subprocess.run(program, cwd=tmp_path, env=offline, capture_output=True, text=True, check=False).stderr
     assert f"datasets/me/texts/tree/{wanted}" in told
     assert source_name(setting.removeprefix("corpus.source=")) == "hf"
+
+
+@pytest.mark.parametrize(
+    ("left", "advice"),
+    [
+        (b"\0" * 4096, r"NUL bytes, .*: bring it again"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n", r"run `git lfs pull`"),
+    ],
+    ids=["NUL bytes", "a pointer"],
+)
+def test_what_stands_in_place_of_a_file_is_replaced_by_it(left: bytes, advice: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(left)
+    with pytest.raises(CorpusError, match=advice):
+        write_corpus(Corpus(source=str(path)), tmp_path / "before")
+    path.write_text("".join(json.dumps({"text": f"document {number}"}) + "\n" for number in range(100)))
+    assert sum(write_corpus(Corpus(source=str(path)), tmp_path / "after").documents.values()) == 100

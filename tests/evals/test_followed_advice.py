@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from calm_bench.config import Corpus, Evaluation, LanguageModel, Samples
+from calm_bench.corpora import write_corpus
 from calm_bench.errors import CalmBenchError
 from calm_bench.lm import TokenModel
 from calm_bench.tokens import ByteTokenizer
@@ -33,6 +34,7 @@ from evals.sums import compare
 from evals.task_identity import task_identity
 from evals.task_loading import check_tasks
 from evals.tasks.markov_text import choice
+from evals.tasks.stdlib_text import choice as stdlib_choice
 from evals.text_brier import evaluate_text_brierlm, text_protocol_for
 from evals.text_protocol import TextProtocol
 from tests.evals.markov_texts import OnlySamples, fresh_text, language, protocol, text_of
@@ -348,3 +350,19 @@ def test_a_judge_is_given_shorter_texts(tmp_path: Path) -> None:
     name = refusal(lambda: judge_texts(folder, pair), r"lower samples\.(\w+)$")[1]
     assert name in Samples.model_fields
     assert judge_texts(folder, [("the quick", " brown")])
+
+
+def test_too_few_documents_of_ones_text_for_its_choices(tmp_path: Path) -> None:
+    words = " ".join(f"chapter{number}" for number in range(400))
+    text = tmp_path / "a.jsonl"
+    text.write_text("".join(json.dumps({"text": f"{number} {words}"}) + "\n" for number in range(60)))
+    folders = {fraction: tmp_path / str(fraction) for fraction in (0.01, 0.2)}
+    for fraction, folder in folders.items():
+        write_corpus(Corpus(source=str(text), test_fraction=fraction), folder)
+
+    def choices(fraction: float) -> Any:
+        return stdlib_choice(4, corpus={"source": "stdlib"}, corpus_folder=str(folders[fraction]))
+
+    found = refusal(lambda: choices(0.01), r"raise corpus\.(\w+)$")
+    assert found[1] in Corpus.model_fields
+    assert len(choices(0.2)["test"]) == 4

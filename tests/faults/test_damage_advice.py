@@ -204,6 +204,18 @@ def test_the_command_that_verify_gives_for_stages_that_are_gone(finished: Path, 
     assert call("store", "verify", "--store", "runs") is None
 
 
+def test_stages_of_a_study_without_its_file_are_brought(finished: Path, folder: Path) -> None:
+    lost = stage_of(folder, "tokens")
+    shutil.rmtree(lost)
+    (file,) = (folder / "runs" / "studies").glob("*/study.yaml")
+    file.unlink()
+    done = CliRunner().invoke(app, ["store", "verify", "--store", "runs"], env={"COLUMNS": "400"})
+    assert done.exit_code == 1
+    assert "bring them from where the study was run" in done.output
+    shutil.copytree(stage_of(finished, "tokens"), lost)
+    assert call("store", "verify", "--store", "runs") is None
+
+
 @pytest.mark.parametrize("kind", ["tokens", "corpus"])
 def test_text_that_is_damaged_is_made_anew_for_a_score(finished: Path, folder: Path, kind: str) -> None:
     asked = ("eval", "token", "--store", "runs", "--no-track", "--protocols", "matched,words")

@@ -245,10 +245,15 @@ def test_an_arrow_file_that_is_cut_while_it_is_read_is_refused_by_name(tmp_path:
     table = pa.table({"text": [f"{number} " + "y" * 100 for number in range(30_000)]})
     with (pa.ipc.new_stream if layout == "stream" else pa.ipc.new_file)(str(path), table.schema) as out:
         out.write_table(table, max_chunksize=None if layout == "file" else 3000)
+    whole = path.read_bytes()
     ended = subprocess.run([sys.executable, "-c", CUT_MEANWHILE, str(path), layout], capture_output=True, text=True)
     assert f"{path} " in ended.stderr
     assert "became shorter while it was read" in ended.stderr
     assert (ended.returncode, ended.stderr.count("\n")) == (1, 1), ended.stderr
+    assert ("bring the whole file back, and run again" in ended.stderr) == (layout != "split")
+    path.write_bytes(whole)
+    if layout != "split":
+        assert len(list(SOURCE.documents(Corpus(source=str(path)), Skipped()))) == 30_000
 
 
 def test_long_rows_of_parquet_are_held_a_few_at_a_time(tmp_path: Path) -> None:

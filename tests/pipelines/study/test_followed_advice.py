@@ -92,3 +92,11 @@ def test_a_name_of_a_study_file() -> None:
         look("smok")
     (near,) = re.findall(r"did you mean '([\w-]+)'", str(refused.value))
     assert look(near).name == near
+
+
+def test_a_stage_of_every_study_has_a_section() -> None:
+    advice = r"extra_stages, kind (\w+): it is part of every study or has a section of its own"
+    with pytest.raises(ConfigurationError, match=advice) as refused:
+        resolve_study("smoke", ["extra_stages=[{kind: evaluation}]"])
+    (section,) = re.findall(advice, str(refused.value))
+    assert resolve_study("smoke", [f"{section}.max_windows=8"]).evaluation.max_windows == 8
