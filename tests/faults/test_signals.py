@@ -46,6 +46,7 @@ class Run:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            errors="replace",
             cwd=file.parent,
             env={**os.environ, MARK: self.mark, "OMP_NUM_THREADS": "1"},
             start_new_session=True,
