@@ -20,6 +20,8 @@ from calm_bench.weights import WeightsError
 from evals.adapters.hugging_face import HuggingFaceSampler
 from pipelines.scoring.hub_upload import UploadError, upload
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:

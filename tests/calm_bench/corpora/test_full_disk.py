@@ -24,6 +24,8 @@ from calm_bench.corpora.document_filter import reason_to_leave_out
 from calm_bench.tokens import TokenStream, write_tokens
 from calm_bench.tokens import token_part as token_part_module
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def files_of_at_most(num_bytes: int) -> Iterator[None]:

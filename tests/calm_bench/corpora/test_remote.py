@@ -25,6 +25,8 @@ from calm_bench.corpora.remote import find_remote
 from calm_bench.testing.corpus_conformance import CorpusConformance
 from tests.calm_bench.corpora.http_files import HttpFiles, serving
 
+pytestmark = pytest.mark.slow
+
 TEXTS = [f"text {number} " + "naïve 数 " * (number % 23) for number in range(600)]
 
 

@@ -11,6 +11,8 @@ from calm_bench.config import Corpus
 from calm_bench.corpora import CorpusReport, Skipped, corpus_dependencies, identity_config, read_documents, write_corpus
 from calm_bench.corpora.stdlib import SOURCE
 
+pytestmark = pytest.mark.slow
+
 STDLIB = Corpus(source="stdlib")
 
 

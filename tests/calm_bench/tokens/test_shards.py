@@ -63,6 +63,7 @@ def test_empty_splits_open_and_unknown_ones_are_refused(write: Write) -> None:
         TokenStream.open(folder, "holdout")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_big_vocabulary_needs_wider_tokens(write: Write, tmp_path: Path) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast

@@ -107,6 +107,7 @@ def test_saved_and_loaded_it_is_the_same(tokenizer: Tokenizer, tmp_path: Path) -
     assert build_tokenizer(Tokens(tokenizer=str(tmp_path / "saved")), []).digest == tokenizer.digest
 
 
+@pytest.mark.slow
 @given(st.text(max_size=60))
 @settings(max_examples=60)
 def test_bytes_and_bpe_lose_no_text(text: str) -> None:

@@ -103,6 +103,7 @@ def test_measured_speeds_are_used_and_named(tmp_path: Path) -> None:
     assert "scaled from models measured on 2026-01-31" in machine_lines(partly)[0]
 
 
+@pytest.mark.slow
 def test_a_search_is_priced_over_its_space(tmp_path: Path) -> None:
     store = Store(tmp_path)
     study = resolve_study("tune-head", ["search.num_trials=3", "final=null"])
@@ -182,6 +183,7 @@ def test_what_a_gpu_hears_takes_less_memory(tmp_path: Path) -> None:
         assert needed(large, *settings, machine="h100x8")[0] < before, settings
 
 
+@pytest.mark.slow
 def test_a_run_does_not_keep_its_plan(tmp_path: Path) -> None:
     """Of two thousand trials it is a hundred megabytes, in a driver that may have five."""
     study, store, folder = resolve_study("k-ablation"), Store(tmp_path), tmp_path / "studies" / "k-ablation"

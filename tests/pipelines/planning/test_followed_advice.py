@@ -24,6 +24,8 @@ from pipelines.study.catalogue import resolve_study
 from pipelines.study.config import Execution
 from tests.calm_bench.training.tiny_trainings import PointHead
 
+pytestmark = pytest.mark.slow
+
 
 def look_at(folder: Path, *settings: str) -> None:
     """All that is checked of a study before anything is started.

@@ -19,6 +19,8 @@ from pipelines.report.figure import draw, parse_size, picture
 from pipelines.results.entry import Entry
 from pipelines.results.leaderboard import Leaderboard
 
+pytestmark = pytest.mark.slow
+
 
 def svg_texts(path: Path) -> str:
     # Matplotlib draws text as outlines and leaves the text itself as comments.

@@ -94,6 +94,7 @@ def test_the_ratio_of_known_laws(make_entry: Make, law: Callable[[float], float]
     assert answer.inference.value == pytest.approx(0.55)
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say(make_entry: Make) -> None:
     repetitions, held = 60, 0
     for seed in range(repetitions):

@@ -198,6 +198,7 @@ def test_a_trial_without_a_number_says_which(make_outcome: Callable[..., TrialOu
         entry_from(failed, study)
 
 
+@pytest.mark.slow
 def test_unchanged_rows_leave_the_files_alone(ablation: list[Entry], tmp_path: Path) -> None:
     paths = write_leaderboard(Leaderboard(ablation), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in paths.values())

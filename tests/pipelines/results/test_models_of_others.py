@@ -102,6 +102,7 @@ def test_rows_without_a_text_are_written_as_before(make_entry: MakeEntry) -> Non
     assert "text" not in make_entry().model_dump(mode="json")
 
 
+@pytest.mark.slow
 def test_the_picture_leaves_it_out(board: Leaderboard, tmp_path: Path) -> None:
     draw(board, tmp_path / "board.svg")
     drawn = (tmp_path / "board.svg").read_text()
@@ -109,6 +110,7 @@ def test_the_picture_leaves_it_out(board: Leaderboard, tmp_path: Path) -> None:
     assert "gpt2" not in drawn
 
 
+@pytest.mark.slow
 def test_a_picture_of_such_rows_alone_is_empty(other: Entry, tmp_path: Path) -> None:
     draw(Leaderboard([other]), tmp_path / "board.png")
     assert (tmp_path / "board.png").stat().st_size > 0

@@ -59,6 +59,7 @@ def test_one_seed_and_rows_of_unknown_configuration_stay(make_entry: Make) -> No
     assert pooled(old) == old
 
 
+@pytest.mark.slow
 def test_other_configurations_and_protocols_are_not_mixed(make_entry: Make) -> None:
     rows = [*seeds(make_entry, [1.0, 2.0]), *seeds(make_entry, [3.0, 4.0], configuration="d")]
     rows += seeds(make_entry, [5.0, 6.0], protocol_hash="other")
