@@ -77,7 +77,9 @@ def write_tokens(
     [tokenizer] = map_parts(partial(make_tokenizer, config, corpus_folder), [folder])
     _copy(tokenizer.folder, folder / "tokenizer")
     work = partial(write_token_part, tokenizer, folder, folders_of(tokenizer.digest, map(Path, earlier)))
-    parts = list(map_parts(work, list(token_parts(corpus_folder))))
+    # The largest first, so that in the end no worker waits long for the others.
+    largest_first = sorted(token_parts(corpus_folder), key=lambda part: part.start - part.stop)
+    parts = list(map_parts(work, largest_first))
     parts.sort(key=lambda found: found.part.index)
     mixture = read_mixture(corpus_folder)
     by_split = {split: take([found for found in parts if found.part.split == split], mixture) for split in SPLITS}
