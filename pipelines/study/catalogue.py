@@ -20,7 +20,8 @@ from pipelines.study.config import ANCHORS, NAME, Study
 from pipelines.study.graph import check_extra_stages
 from pipelines.study.precedence import refuse_lost_settings
 from pipelines.study.search_metrics import check_search_metrics
-from pipelines.study.search_settings import Parameter
+from pipelines.study.search_settings import Parameter, leaves
+from pipelines.study.unused_settings import searched_without_rows, settings_without_rows, with_all_choices
 
 SHIPPED = Path(__file__).parent.parent / "studies"
 PRESET = "preset"
@@ -66,11 +67,9 @@ def resolve_study(name_or_path: str, overrides: Sequence[str] = ()) -> Study:
             check_path(Study, key)
         settings[key] = value
     preset = settings.pop(PRESET, file.get(PRESET))
-    written = {key: value for key, value in file.items() if key != PRESET and not key.startswith(ANCHORS)}
-    data: dict[str, Any] = {"name": path.stem, **_defaults()}
+    written = _written(file)
     origin = str(path) if not settings else ""
-    for layer in (_preset(preset, origin), written):
-        data = merge(data, layer)
+    data = merge(_below(path, preset, origin), written)
     if "name" not in written and "name" not in settings:
         _check_stem(path)
     data = assign(data, settings)
@@ -85,6 +84,45 @@ def resolve_study(name_or_path: str, overrides: Sequence[str] = ()) -> Study:
     refuse_lost_settings(study, settings)
     trust_code(*targets_in(study.model_dump(mode="json")))
     return _with_objective_text(study)
+
+
+def unused_settings(name_or_path: str, overrides: Sequence[str], study: Study) -> list[str]:
+    """In words, what changes no row of ``study``, which :func:`resolve_study` made of the same: of the overrides, of
+    the search, and of the file, as far as no choice that stands in it, included or not, would use it."""
+    given = dict(map(parse_assignment, overrides))
+    file = _of_file(_find(name_or_path))
+    found = [*settings_without_rows(study, given), *searched_without_rows(study)]
+    if file is not None:
+        alone, written = file
+        kept = {key: value for key, value in written.items() if key not in given}
+        found += settings_without_rows(with_all_choices(alone), kept)
+    return list(dict.fromkeys(found))
+
+
+def _of_file(path: Path) -> tuple[Study, dict[str, Any]] | None:
+    """The study of a file alone, and what it sets by dotted path where its preset and the defaults say something else;
+    None of a file that is no study without overrides."""
+    file = load_yaml(path)
+    written = _written(file)
+    below = _below(path, file.get(PRESET), "")
+    with suppress(ConfigurationError):
+        study = validate(Study, merge(below, written))
+        usual = dict(_leaves(merge(Study(name=study.name).model_dump(mode="json"), below)))
+        return study, {key: value for key, value in _leaves(written) if key not in usual or usual[key] != value}
+    return None
+
+
+def _leaves(sections: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [leaf for section, value in sections.items() for leaf in leaves(section, value)]
+
+
+def _written(file: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in file.items() if key != PRESET and not key.startswith(ANCHORS)}
+
+
+def _below(path: Path, preset: Any, origin: str) -> dict[str, Any]:
+    """What stands below a study file: the defaults and its preset."""
+    return merge({"name": path.stem, **_defaults()}, _preset(preset, origin))
 
 
 def refuse_infinite(value: Any, path: str = "", origin: str = "") -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from calm_bench.config import Autoencoder, Experiment, LanguageModel
-from calm_bench.family_registry import FAMILIES, lacks_part
+from calm_bench.family_registry import lacks_part
 from calm_bench.overrides import ConfigurationError, assign, parse_assignment
 from calm_bench.problems import path_segments
 from pipelines.study.config import Study
@@ -43,21 +43,6 @@ def refuse_lost_settings(study: Study, given: Mapping[str, Any]) -> None:
             lost = {label: found for label in labels if (found := _lost(base, path, parameter.choices[label]))}
             if lost:
                 raise ConfigurationError(_lost_on(path, value, number, labels, lost))
-
-
-def settings_without_rows(study: Study, given: Mapping[str, Any]) -> list[str]:
-    """Those of ``given`` that belong to a part which no row of ``study`` has, in words.
-
-    An autoencoder and a head belong to CALM, a chunk size to all but token models, a decoder to patch models.
-    """
-    kinds = sorted(_kinds(study))
-    if not all(kind in FAMILIES.names() for kind in kinds):
-        return []
-    return [
-        f"{path} changes nothing here: every row is a {' or '.join(kinds)} model, which has no such part"
-        for path, _ in _of_experiment(given)
-        if all(lacks_part(kind, path) for kind in kinds)
-    ]
 
 
 def _fixed_by_a_folder(study: Study, base: dict[str, Any], path: str, value: Any) -> str | None:
@@ -139,23 +124,3 @@ def _written(value: Any) -> str:
         return plain if parse_assignment(f"it=[{plain}]")[1] == [value] else json.dumps(value)
     except ConfigurationError:
         return json.dumps(value)
-
-
-def _kinds(study: Study) -> set[str]:
-    """The kinds of model that the rows may have."""
-    base: str = study.model.kind
-    kinds = {base}
-    for parameter in study.search.parameters:
-        if parameter.name == "model.kind":
-            kinds = set(map(str, parameter.values or ()))
-        elif parameter.choices is not None:
-            labels = parameter.include or tuple(parameter.choices)
-            found = [dict(_flat(parameter.choices[label])).get("model.kind") for label in labels]
-            if any(found):
-                kinds = {str(kind or base) for kind in found}
-    return kinds
-
-
-def _flat(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for path, value in settings.items():
-        yield from leaves(path, value)

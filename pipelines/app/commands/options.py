@@ -48,9 +48,7 @@ AutoencoderFolder = Annotated[
 
 def named_study(name: str, overrides: list[str] | None, store: str | None, local: bool = False) -> Study:
     """The study of that name or file with its overrides, and what options change in its execution."""
-    from calm_bench.overrides import parse_assignment
-    from pipelines.study.catalogue import resolve_study
-    from pipelines.study.precedence import settings_without_rows
+    from pipelines.study.catalogue import resolve_study, unused_settings
 
     settings = list(overrides or ())
     if "=" in name and not Path(name).exists():
@@ -58,7 +56,7 @@ def named_study(name: str, overrides: list[str] | None, store: str | None, local
         settings.insert(0, name)
         name = DEFAULT_STUDY
     resolved = resolve_study(name, settings)
-    for note in settings_without_rows(resolved, dict(map(parse_assignment, settings))):
+    for note in unused_settings(name, settings, resolved):
         say_on_stderr(f"note: {note}")
     execution = resolved.execution
     changes: dict[str, str] = {}

@@ -44,12 +44,16 @@ class Study:
             overrides: assignments as on the command line, such as ``"model.training.num_flops=1e13"``.
             store: folder of all results, or an address such as ``s3://bucket/path``; ``runs`` where unset.
 
+        Warns of settings that change nothing in any row.
+
         Raises:
             ConfigurationError: no such study, an unknown key (with the nearest valid one), values that do not fit.
         """
-        from pipelines.study.catalogue import resolve_study
+        from pipelines.study.catalogue import resolve_study, unused_settings
 
         resolved = resolve_study(str(name_or_path), overrides)
+        for note in unused_settings(str(name_or_path), overrides, resolved):
+            warnings.warn(note, stacklevel=2)
         if store is not None:
             execution = resolved.execution.model_copy(update={"store": str(store)})
             resolved = resolved.model_copy(update={"execution": execution})

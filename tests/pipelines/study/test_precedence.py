@@ -14,7 +14,6 @@ from calm_bench.overrides import ConfigurationError, apply_settings
 from pipelines.study.catalogue import resolve_study
 from pipelines.study.config import Study
 from pipelines.study.identity import study_identity
-from pipelines.study.precedence import settings_without_rows
 from pipelines.study.space import grid_points, settings_at
 
 LOST = {
@@ -88,13 +87,6 @@ def test_fixing_nothing_leaves_a_study_its_name() -> None:
 def test_an_unknown_fixed_setting_is_refused_with_the_nearest() -> None:
     with pytest.raises(ConfigurationError, match="did you mean"):
         resolve_study("k-ablation", ["search.fixed.model.chunk_sice=2"])
-
-
-def test_a_part_that_no_row_has_is_noted() -> None:
-    given = {"autoencoder.training.num_steps": 20}
-    tokens = resolve_study("smoke", ["search.parameters.0.include=[token]", "autoencoder.training.num_steps=20"])
-    assert "every row is a token model" in settings_without_rows(tokens, given)[0]
-    assert not settings_without_rows(resolve_study("smoke", ["autoencoder.training.num_steps=20"]), given)
 
 
 def test_rows_without_the_part_lose_nothing() -> None:
