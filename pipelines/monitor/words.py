@@ -91,7 +91,7 @@ def _finished(event: events.StudyFinished, state: StudyState) -> str:
         more = "; --retry-failed tries failed ones again" if count > complete + pruned else ""
         return (
             f"everything is there: the study's {count} trials ended before ({', '.join(ends)}), nothing was run{more}; "
-            "a larger search.num_trials or more choices add trials"
+            "a larger search.num_trials or more choices of a grid add trials"
         )
     before = f", {state.cached} of them before" if state.cached else ""
     return f"study finished: {ends[0]}{before}, {', '.join(ends[1:])}"

@@ -11,6 +11,7 @@ from calm_bench.config import Benchmarks, Experiment
 from calm_bench.overrides import ConfigurationError, apply_settings
 from pipelines.study.config import Study
 from pipelines.study.search_settings import Parameter, Search, leaves
+from pipelines.study.strata import strata
 
 FEWEST_DRAWS = 2
 """Draws behind a score of a task: an error needs two."""
@@ -46,6 +47,7 @@ def _problems(study: Study, variants: Iterable[Benchmarks]) -> Iterator[str]:
                 "more"
             )
     yield from _of_search(study.search)
+    yield from _of_grid(study.search)
     base = study.experiment()
     for parameter in study.search.parameters:
         yield from _of_parameter(parameter, base, study.search.sampler == "grid")
@@ -60,6 +62,17 @@ def _of_search(search: Search) -> Iterator[str]:
         yield (
             f"search.parameters has two called {name!r}, of which the second would overrule the first: put their "
             "values into one, or give labels of choices names of their own"
+        )
+
+
+def _of_grid(search: Search) -> Iterator[str]:
+    sizes = sorted({stratum.num_trials for stratum in strata(search)})
+    if search.sampler == "grid" and search.num_trials is not None and sizes != [search.num_trials]:
+        points = " or ".join(map(str, sizes)) + (" in each search" if search.each else "")
+        yield (
+            f"search.num_trials={search.num_trials}: a grid has as many trials as it has points, {points}: leave it "
+            "out (search.num_trials=null) and list fewer values, or draw so many of the points "
+            "(search.sampler=random)"
         )
 
 

@@ -101,7 +101,7 @@ def test_a_study_that_has_everything_says_so_in_one_line(course: Course) -> None
     assert first == "study k-ablation: 24 trials, in store"
     assert last == (
         "everything is there: the study's 24 trials ended before (24 complete, 0 failed), nothing was run; "
-        "a larger search.num_trials or more choices add trials"
+        "a larger search.num_trials or more choices of a grid add trials"
     )
 
 

@@ -45,6 +45,8 @@ SEARCH = ("search.sampler=tpe", "search.num_trials=4")
         ),
         (["search.parameters=[{name: x, choices: {'': {seed: 1}}}]"], "has a choice without a name"),
         (["execution.store="], "execution.store is empty"),
+        (["search.num_trials=1"], "search.num_trials=1: a grid has as many trials as it has points, 2: leave it out"),
+        (["search.num_trials=2", "search.each=[model]"], "as many trials as it has points, 1 in each search: leave it"),
     ],
 )
 def test_what_no_study_can_mean_is_refused(settings: list[str], message: str) -> None:
@@ -57,6 +59,9 @@ def test_what_no_study_can_mean_is_refused(settings: list[str], message: str) ->
     "settings",
     [
         ["search.parameters=[{name: model.num_layers, low: 1, high: 3, integer: true}]", *SEARCH],
+        ["search.num_trials=2"],
+        ["search.num_trials=null"],
+        ["search.num_trials=1", "search.sampler=random"],
         ["search.parameters=[{name: model.num_layers, values: [1, 2.0]}]"],
         [f"search.parameters=[{{name: {RATE}, low: 1e-4, high: 1e-3}}]", *SEARCH],
         ["search.parameters=[{name: model.training.clip_norm, values: [1, true]}]"],
