@@ -9,7 +9,6 @@ import atexit
 import errno
 import gc
 import os
-import shlex
 import sys
 from typing import Annotated
 
@@ -155,12 +154,16 @@ def _told(error: Exception) -> tuple[str, int]:
         where = "" if error.filename is None else f"{error.filename}: "
         return f"{where}{(error.strerror or text).lower()}: {WAYS_OUT[error.errno]}", FAILED
     if not isinstance(error, CalmBenchError):
-        where = f"calm-bench --debug {shlex.join(sys.argv[1:])} shows where"
+        from pipelines.common.shell_commands import shell_command
+
+        where = f"{shell_command(['calm-bench', '--debug', *sys.argv[1:]])} shows where"
         return f"{type(error).__name__}: {text} ({where})", FAILED
     if error.exit_code == INTERRUPTED:
+        from pipelines.common.shell_commands import of_mask
         from pipelines.execution.interrupt import this_command
 
-        text = f"{text}\n{this_command()}"
+        command = this_command()
+        text = f"{text}\n{command}{of_mask(command)}"
     return text, error.exit_code
 
 

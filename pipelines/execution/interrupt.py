@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import sys
 import threading
@@ -14,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from pipelines.common.redact import redact
+from pipelines.common.shell_commands import shell_command
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -131,8 +130,7 @@ def polite_stop(announce: Callable[[str], None] | None = None) -> Iterator[StopR
 
 
 def this_command() -> str:
-    """The command of this process as one would type it, passwords in addresses masked."""
+    """The command of this process as one would type it, without the passwords in addresses."""
     program = Path(sys.argv[0]).name
-    arguments = [redact(argument) for argument in sys.argv[1:]]
     # Started by python -c or python -m, it has no name of its own.
-    return shlex.join(["calm-bench" if program in ("-c", "cli.py", "__main__.py") else program, *arguments])
+    return shell_command(["calm-bench" if program in ("-c", "cli.py", "__main__.py") else program, *sys.argv[1:]])

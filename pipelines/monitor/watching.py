@@ -16,12 +16,13 @@ from calm_bench.problems import ConfigurationError
 from calm_bench.working_directory import working_directory
 from pipelines.common.numbers import printable
 from pipelines.common.record_file import RecordError
+from pipelines.common.shell_commands import of_mask, shell_command
 from pipelines.monitor.recording import FOLDER, SILENT_S, Record, read_record
 from pipelines.monitor.view import StageView, StudyView
 from pipelines.store.layout import study_folders
 from pipelines.store.refs import StudyRef
 from pipelines.store.study_names import choose_studies
-from pipelines.store.study_record import STUDY_FILE, load_study
+from pipelines.store.study_record import load_study
 from pipelines.store.trial_record import TRIALS_FILE, has_begun, load_trials
 
 STORE = "--store"
@@ -62,7 +63,7 @@ class Watched:
         if self.stand == "left":
             stopped = "no driver is at work since"
             where = f" (in {self.folder})" if self.folder and self.folder != str(working_directory()) else ""
-            return f"{stopped} {when}; {self.command} continues{where}"
+            return f"{stopped} {when}; {self.command} continues{where}{of_mask(self.command)}"
         return f"{self.drivers} drivers are at work on it" if self.drivers > 1 else ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -163,19 +164,19 @@ def _is_at_work(record: Record, age_s: float, silent_s: float) -> bool:
 
 def _command_here(record: Record, uri: Path | str) -> str:
     """The command by which a study goes on, with the place of the store as it is now: it may have been moved since."""
-    if "://" in str(uri) or "execution.store=" in record.command:
-        return record.command
     try:
         words = shlex.split(record.command)
     except ValueError:
         return record.command
+    if "://" in str(uri) or "execution.store=" in record.command:
+        return shell_command(words)
     given = [index for index, word in enumerate(words) if word == STORE or word.startswith(f"{STORE}=")]
     at = given[-1] if given else len(words)
     length = 0 if not given else 1 if "=" in words[at] else 2
     named = Path(words[at + length - 1].removeprefix(f"{STORE}=") if given else "runs").expanduser()
     if (Path(record.folder) / named).resolve() == Path(uri).resolve():
-        return record.command
-    return shlex.join([*words[:at], STORE, str(uri), *words[at + length :]])
+        return shell_command(words)
+    return shell_command([*words[:at], STORE, str(uri), *words[at + length :]])
 
 
 def _reach(view: StudyView) -> tuple[int, int]:
@@ -211,8 +212,9 @@ def _without_a_record(folder: Path, uri: Path | str) -> Watched:
     stand: Stand = "left" if counts["open"] or not counts else "finished"
     since = _mtime(folder / TRIALS_FILE) or _mtime(folder)
     # The name of a study may be a file's, or have been run with settings of its own.
-    study = name if load_study(folder) is None else shlex.quote(str(folder / STUDY_FILE))
-    return Watched(view, stand, since, f"calm-bench run {study} --store {shlex.quote(str(uri))}", "")
+    record = load_study(folder)
+    again = shell_command(["calm-bench", "run", name, STORE, str(uri)]) if record is None else record.command(str(uri))
+    return Watched(view, stand, since, again, "")
 
 
 def _name_in(path: Path) -> str:

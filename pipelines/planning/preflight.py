@@ -12,6 +12,7 @@ from calm_bench.folder_signs import judge_fault, model_fault, no_such_folder, to
 from calm_bench.overrides import ConfigurationError
 from calm_bench.source_digest import INTO_A_FILE, code_digest
 from calm_bench.trusted_code import targets_in
+from pipelines.common.shell_commands import ADDRESSES
 from pipelines.planning.answer_limits import answer_limit
 from pipelines.planning.sound_settings import check_settings
 from pipelines.study.config import Study
@@ -26,9 +27,6 @@ FOLDERS = {
     "samples.judge": judge_fault,
 }
 """Settings that may name a folder, with what finds a fault in such."""
-
-ADDRESSES = {"tracking.uri": "MLFLOW_TRACKING_URI", "execution.optuna_storage": "CALM_BENCH_OPTUNA_STORAGE"}
-"""Settings that may be an address with a password, with the variables that are used where they are unset."""
 
 
 def check_study(study: Study, fetch: bool = False) -> list[str]:

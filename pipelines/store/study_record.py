@@ -11,6 +11,7 @@ from calm_bench.atomic import write_bytes
 from calm_bench.overrides import YAML_ERRORS, yaml_problem
 from pipelines.common.record_file import RecordError, damaged, validated
 from pipelines.common.redact import redact
+from pipelines.common.shell_commands import lost_addresses, shell_command
 
 if TYPE_CHECKING:
     from pipelines.study.config import Study
@@ -67,6 +68,11 @@ class StudyRecord:
             return [str(objective["metric"]) for objective in self.settings["search"]["objectives"]]
         except (KeyError, TypeError):
             return []
+
+    def command(self, store: str) -> str:
+        """The command by which the study goes on in ``store``, wherever its settings came from."""
+        lost = lost_addresses(self.settings)
+        return shell_command(["calm-bench", "run", str(self.path), *lost, "--store", store])
 
     @property
     def optuna_storage(self) -> str | None:

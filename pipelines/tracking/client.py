@@ -104,14 +104,21 @@ def experiment_id(client: MlflowClient, name: str, uri: str, artifacts: Path) ->
         if found.lifecycle_stage == "deleted":
             raise TrackingError(
                 f"the experiment {name!r} was deleted in MLflow: restore it "
-                f"(MLFLOW_TRACKING_URI={shlex.quote(redact(uri))} mlflow experiments restore "
-                f"--experiment-id {found.experiment_id}), or name another (tracking.experiment)"
+                f"({_at(uri)}mlflow experiments restore --experiment-id {found.experiment_id}), or name another "
+                "(tracking.experiment)"
             )
         _refuse_moved(str(found.artifact_location), uri, artifacts)
         return str(found.experiment_id)
     decides = is_server(uri) or urlsplit(uri).scheme == "databricks"
     location = None if decides else artifacts.resolve().as_uri()
     return str(client.create_experiment(name, artifact_location=location, tags=_EXPERIMENT_TAGS))
+
+
+def _at(uri: str) -> str:
+    """What a command of MLflow begins with that is to reach ``uri``; an address with a password is in the variable."""
+    if redact(uri) != uri:
+        return "with the whole address in MLFLOW_TRACKING_URI, "
+    return f"MLFLOW_TRACKING_URI={shlex.quote(uri)} "
 
 
 def _refuse_moved(location: str, uri: str, artifacts: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import threading
 import time
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from calm_bench.kept_folders import is_gone
 from pipelines.common.redact import redact
+from pipelines.common.shell_commands import lost_addresses, shell_command
 from pipelines.execution.events import Event, StageDropped, StageFailed, StageFinished, StageStarted
 from pipelines.store.store import Store
 from pipelines.study.config import Tracking
@@ -63,7 +63,9 @@ class TrackingListener:
         self._store = store
         self._uri = tracking_uri(tracking, store.root)
         self._sync = StudySync(store, folder, self._uri, tracking.experiment)
-        self._way_out = f"{SYNC} {folder.name} --store {shlex.quote(store.uri)}"
+        # What the store keeps of the study has lost the password of the address.
+        address = ["--uri", tracking.uri] if lost_addresses({"tracking": {"uri": tracking.uri}}) else []
+        self._way_out = shell_command([*SYNC.split(), folder.name, "--store", store.uri, *map(str, address)])
         self._notify = notify or _to_stderr
         self._interval_s = interval_s
         self._retry_interval_s = retry_interval_s

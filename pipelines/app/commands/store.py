@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -135,12 +134,12 @@ def gc(
 
 def _again(study: Path, store: Store) -> str:
     """The command that makes the missing stages of the study in the folder ``study``."""
-    from pipelines.store.study_record import STUDY_FILE
+    from pipelines.store.study_record import STUDY_FILE, load_study
 
-    if not (study / STUDY_FILE).is_file():
-        return f"bring them from where the study was run: {study} has no {STUDY_FILE}"
-    file, where = shlex.quote(str(study / STUDY_FILE)), shlex.quote(str(store.uri))
-    return f"calm-bench run {file} --store {where} makes them again"
+    record = load_study(study)
+    if record is None:
+        return f"bring them from where the study was run: {study} has no {STUDY_FILE} that can be read"
+    return f"{record.command(store.uri)} makes them again"
 
 
 def _open(where: str | None) -> Store:

@@ -370,6 +370,7 @@ def test_a_dead_server_neither_blocks_nor_breaks_and_is_told_once(
     away, incomplete = said
     assert "what is missing is sent when MLflow answers again" in away
     assert "calm-bench mlflow sync k-ablation-" in incomplete
+    assert '--uri "${MLFLOW_TRACKING_URI:?}" sends what is missing' in incomplete
     assert all("secret" not in message and "***@127.0.0.1" in message for message in said)
     # What was kept is sent to where it can go.
     assert send(whole_study(outcomes), store, leaderboard=False) == []
