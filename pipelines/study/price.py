@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,14 +121,22 @@ def assumed_vocab_size(tokens: Tokens) -> int:
     for pattern, size in KNOWN_VOCABULARIES.items():
         if re.fullmatch(pattern, tokens.tokenizer.lower()):
             return size
-    if tokens.vocab_size != Tokens().vocab_size:
+    # Nobody can tell whether the default was given: a tokenizer of just that size has to be here.
+    usual = Tokens().vocab_size
+    if tokens.vocab_size != usual:
         return tokens.vocab_size
     near = did_you_mean(tokens.tokenizer.lower(), ["bytes", "bpe"])
     meant = near if "did you mean" in near else ""
     raise ConfigurationError(
         f"tokens.vocab_size: the vocabulary of {tokens.tokenizer!r} is not known without downloading it{meant}; set "
-        "tokens.vocab_size to its size to price this study"
+        f"tokens.vocab_size to its size to price this study; one of {usual}, which is the default, counts where the "
+        f"tokenizer is here (hf download {_repository(tokens)})"
     )
+
+
+def _repository(tokens: Tokens) -> str:
+    revision = [] if tokens.revision is None else ["--revision", tokens.revision]
+    return shlex.join([tokens.tokenizer, *revision])
 
 
 def is_out_of_sight(tokens: Tokens) -> bool:

@@ -39,13 +39,13 @@ print(graph["tokens"].identity, found["vocab_size"])
 """
 
 
-def keep(cache: Path, commit: str, size: int) -> None:
+def keep(cache: Path, commit: str, size: int, text: str = "the quick brown fox jumps over the lazy dog\n") -> None:
     """Have the cache hold a tokenizer of the hub, its main branch at ``commit``."""
     from transformers import PreTrainedTokenizerFast
 
     repository = cache / f"models--{NAME.replace('/', '--')}"
     snapshot = repository / "snapshots" / commit
-    BpeTokenizer.train(["the quick brown fox jumps over the lazy dog\n"] * 20, size).save(cache / "made")
+    BpeTokenizer.train([text] * 20, size).save(cache / "made")
     made = PreTrainedTokenizerFast(tokenizer_file=str(cache / "made" / "tokenizer.json"), eos_token="<|endoftext|>")
     made.save_pretrained(str(snapshot))
     # Without a network transformers reads no tokenizer without it.
@@ -58,6 +58,16 @@ def keep(cache: Path, commit: str, size: int) -> None:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     return tmp_path / "hub"
+
+
+def test_a_size_that_is_the_default_is_known_of_a_tokenizer_that_is_here(cache: Path) -> None:
+    """To set tokens.vocab_size to 512, as it was advised, said nothing: that is what it is where nobody sets it."""
+    usual = Tokens().vocab_size
+    assert assumed_vocab_size(Tokens(tokenizer=NAME, vocab_size=usual + 1)) == usual + 1
+    with pytest.raises(ConfigurationError, match=rf"one of {usual}, .* is here \(hf download {NAME} --revision v1\)$"):
+        assumed_vocab_size(Tokens(tokenizer=NAME, vocab_size=usual, revision="v1"))
+    keep(cache, FIRST, usual, " ".join(f"{number:06}" for number in range(0, 999_999, 3571)))
+    assert assumed_vocab_size(Tokens(tokenizer=NAME)) == usual
 
 
 def test_a_branch_is_the_commit_that_is_kept(cache: Path) -> None:
