@@ -13,6 +13,7 @@ from typing import Any
 
 from calm_bench.file_time import file_time
 from calm_bench.kept_folders import make_folder
+from calm_bench.places import making, refuse_device
 
 
 def write_with(path: Path, write: Callable[[Path], object]) -> None:
@@ -39,8 +40,10 @@ _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def _write_with(path: Path, write: Callable[[Path], object]) -> None:
+    refuse_device(path)
     make_folder(path.parent)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with making(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     temporary = Path(name)
     try:
@@ -64,7 +67,8 @@ def refuse_unwritable(path: Path) -> None:
     """
     folder = next(above for above in path.absolute().parents if above.exists())
     try:
-        with tempfile.TemporaryFile(dir=folder):
+        refuse_device(path)
+        with making(path), tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error

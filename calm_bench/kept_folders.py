@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from calm_bench.errors import RunError
+from calm_bench.places import making
 
 DELETED = " (deleted)"
 """What Linux writes behind the name of an open folder that has been removed."""
@@ -177,13 +178,15 @@ def make_folder(folder: Path) -> None:
     """Make ``folder`` with those above it, if they are missing; but none that is kept and has gone.
 
     Raises:
+        OSError: it cannot be made; names what is in the way.
         FolderGone: it would be in one of these.
     """
     if folder.is_dir():
         return
     kept = next((kept for place, kept in list(_kept.items()) if folder.is_relative_to(place)), None)
     if kept is None or not (kept.is_gone() or kept.was_seen):
-        folder.mkdir(parents=True, exist_ok=True)
+        with making(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         return
     if kept.is_gone():
         raise kept.error()

@@ -91,13 +91,15 @@ def _options(
 
 
 _DEBUG = "CALM_BENCH_DEBUG"
-ANOTHER_PLACE = "give another place (--store, --output) or make room there"
+PLACES = "--store, --output, --picture, --rows"
+ANOTHER_PLACE = f"give another place ({PLACES}) or make room there"
 WAYS_OUT = {
     errno.ENOSPC: f"{ANOTHER_PLACE}; what is finished is kept, and the same command goes on",
     errno.EDQUOT: f"{ANOTHER_PLACE}; what is finished is kept, and the same command goes on",
     errno.EROFS: "it can be read (leaderboard, eval, compare, generate, export --output ELSEWHERE) and not written to",
-    errno.EACCES: "give another place (--store, --output), or have its owner allow it",
-    errno.ENAMETOOLONG: "no file has so long a name: if a place is meant (--store, --output), give a shorter one",
+    errno.EACCES: f"give another place ({PLACES}), or have its owner allow it",
+    errno.EPERM: f"give another place ({PLACES})",
+    errno.ENAMETOOLONG: f"no file has so long a name: if a place is meant ({PLACES}), give a shorter one",
     errno.EFBIG: "let files be larger (ulimit -f)",
     errno.EISDIR: "a folder stands where a file belongs: move it away",
     errno.ENOTDIR: "a file stands where a folder belongs: move it away, or name another place",

@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from calm_bench.atomic import write_with
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -72,9 +74,15 @@ def _import_matplotlib() -> None:
 
 
 def write(figure: Figure, path: Path, file_format: str | None = None) -> None:
-    """Save as ``file_format`` (``png``, ``svg``, ``pdf``; unset: by the path's suffix), without a date."""
-    date = {"svg": "Date", "pdf": "CreationDate"}.get(file_format or path.suffix.lstrip("."))
-    figure.savefig(path, format=file_format, dpi=160, metadata=None if date is None else {date: None})
+    """Save as ``file_format`` (``png``, ``svg``, ``pdf``; unset: by the path's suffix), without a date.
+
+    Raises:
+        OSError: it cannot be written; names ``path``.
+    """
+    kind = file_format or path.suffix.lstrip(".").lower() or "png"
+    date = {"svg": "Date", "pdf": "CreationDate"}.get(kind)
+    metadata = None if date is None else {date: None}
+    write_with(path, lambda temporary: figure.savefig(temporary, format=kind, dpi=160, metadata=metadata))
 
 
 def warm_up() -> None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from calm_bench.atomic import refuse_unwritable
 from calm_bench.export import AUTOENCODER_FOLDER, Format, export_reference
+from calm_bench.kept_folders import make_folder
 from calm_bench.opening import open_network, open_tokenizer, tokenizer_setting
 from calm_bench.overrides import ConfigurationError
 from pipelines.scoring.model_card import CARD_FILE, ExportFormat, model_card
@@ -52,6 +54,7 @@ def export_model(
 
     Raises:
         ConfigurationError: the folder holds something, or the model is one of transformers already.
+        OSError: the folder cannot be made; names it.
         ExportError: the reference has no such model.
         WeightsError, TokenizerError: the model cannot be read.
     """
@@ -59,12 +62,13 @@ def export_model(
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigurationError(f"{folder} is not empty: name a new folder with --output")
+    refuse_unwritable(folder)
     if is_transformers_model(model.folder):
         raise ConfigurationError(f"{model.folder} holds a model of transformers already: share it as it is")
     network = open_network(model.folder, "cpu", model.autoencoder)
     setting = model.tokenizer or tokenizer_setting(model.folder)
     tokenizer = None if setting is None else open_tokenizer(setting)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     # Under its name when it is whole, and not before.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         part, notes = Path(scratch) / "model", list[str]()

@@ -14,6 +14,7 @@ from pipelines.app.commands.options import (
     Device,
     StorePath,
     TokenizerName,
+    check_picture,
     console,
     print_json,
     say,
@@ -54,6 +55,8 @@ def context_sweep(
     from pipelines.scoring.scoring import Scoring
     from pipelines.store.opening import open_store
 
+    if picture is not None:
+        check_picture(picture)
     single_threaded()
     where = open_store(store)
     sweeps: dict[str, ContextSweep] = {}

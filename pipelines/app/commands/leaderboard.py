@@ -12,6 +12,7 @@ import typer
 from pipelines.app.commands.options import (
     AsJson,
     StorePath,
+    check_picture,
     console,
     error_console,
     names_and_files,
@@ -114,7 +115,7 @@ def leaderboard(
     if size is not None and picture is None:
         raise ConfigurationError("--size is that of a picture: give --picture FILE too")
     if picture is not None:
-        _check_picture(picture)
+        check_picture(picture, PICTURES)
     if at is not None and not 0 <= at <= HIGHEST:
         raise ConfigurationError(f"--at {at:g} is no BrierLM: scores are from 0 to {HIGHEST}")
     if experiment and mlflow is None:
@@ -165,22 +166,6 @@ def leaderboard(
         if not board.groups:
             raise ConfigurationError("there are no rows to draw: run a study first")
         draw(board, picture, size=None if size is None else parse_size(size))
-
-
-def _check_picture(path: Path) -> None:
-    """
-    Raises:
-        ConfigurationError: no picture can be written there; says what would do.
-    """
-    from calm_bench.overrides import ConfigurationError
-
-    if path.suffix.lower() not in PICTURES:
-        raise ConfigurationError(
-            f"--picture {path}: the name must end in {', '.join(PICTURES)}, which say what to draw"
-        )
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        what = f"{path} is a folder" if path.is_dir() else f"there is no folder {path.parent}"
-        raise ConfigurationError(f"--picture {path}: {what}: name a file in a folder that is there")
 
 
 def _fulfilling(rows: list[Entry], conditions: list[str] | None) -> list[Entry]:

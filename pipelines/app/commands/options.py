@@ -124,6 +124,24 @@ def _finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def check_picture(path: Path, kinds: tuple[str, ...] = (".png", ".svg", ".pdf")) -> None:
+    """Find out whether a picture can be written to ``path``, before what it is to show is made.
+
+    Raises:
+        ConfigurationError: it cannot, by its name or its folder; says what would do.
+        OSError: no file can be made there; names ``path``.
+    """
+    from calm_bench.atomic import refuse_unwritable
+    from calm_bench.overrides import ConfigurationError
+
+    if path.suffix.lower() not in kinds:
+        raise ConfigurationError(f"--picture {path}: the name must end in {', '.join(kinds)}, which say what to draw")
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        what = f"{path} is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise ConfigurationError(f"--picture {path}: {what}: name a file in a folder that is there")
+    refuse_unwritable(path)
+
+
 def names_and_files(studies: list[str], merge: list[Path] | None) -> tuple[list[str], list[Path]]:
     """A shell writes ``--merge results/*.json`` as one option and further arguments."""
     if merge is None:

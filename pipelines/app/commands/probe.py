@@ -14,6 +14,7 @@ from pipelines.app.commands.options import (
     Device,
     StorePath,
     TokenizerName,
+    check_picture,
     console,
     print_json,
     single_threaded,
@@ -41,6 +42,8 @@ def probe(
     from pipelines.scoring.probing import print_probes, probe_model
     from pipelines.store.opening import open_store
 
+    if picture is not None:
+        check_picture(picture)
     single_threaded()
     where = open_store(store)
     found = replace(find_model(model, where), tokenizer=tokenizer, autoencoder=autoencoder)

@@ -48,25 +48,27 @@ def report(
     if files:
         if names or store is not None:
             raise ConfigurationError("--merge makes a page of files alone: leave STUDY and --store out")
-        path = _in_no_folder(output or Path(REPORT))
+        path = _writable(output or Path(REPORT))
         _write_merged(files, path)
         _show(path, show, as_json)
         return
     where = open_store(store)
     folders = study_folders(where, names)
-    path = _in_no_folder(output or (folders[0] / REPORT if len(folders) == 1 else Path(REPORT)))
+    path = _writable(output or (folders[0] / REPORT if len(folders) == 1 else Path(REPORT)))
     write_report(where, folders, path)
     if path.parent in folders:
         where.studies.save(path.parent.name)
     _show(path, show, as_json)
 
 
-def _in_no_folder(path: Path) -> Path:
+def _writable(path: Path) -> Path:
+    from calm_bench.atomic import refuse_unwritable
     from calm_bench.overrides import ConfigurationError
     from pipelines.report.page import REPORT
 
     if path.is_dir():
         raise ConfigurationError(f"{path} is a folder: name a file in it, as in --output {path / REPORT}")
+    refuse_unwritable(path)
     return path
 
 
