@@ -21,6 +21,14 @@ _PACKED = {
     b"BZh": "bunzip2 < FILE > NEW",
 }
 """First bytes of compressed files, and what unpacks them, whatever they are called."""
+_PACKERS = {
+    ".gz": ("gzip", b"\x1f\x8b"),
+    ".zst": ("zstd", b"\x28\xb5\x2f\xfd"),
+    ".xz": ("xz", b"\xfd7zXZ"),
+    ".bz2": ("bzip2", b"BZh"),
+}
+"""Name and first bytes of what the end of a file's name promises."""
+_NO_TEXT = bytes({*range(32)} - {*b"\t\n\r\f"})
 
 
 def misread_as(head: bytes) -> str | None:
@@ -50,6 +58,45 @@ def is_pointer(head: bytes) -> bool:
 def packed_by(head: bytes) -> str | None:
     """The command that unpacks what begins with ``head``; None where it is not compressed."""
     return next((command for mark, command in _PACKED.items() if head.startswith(mark)), None)
+
+
+def misnamed(name: str | Path, head: bytes) -> str | None:
+    """A phrase for a file that is packed otherwise than the end of its ``name`` says, or not at all; None if it is as
+    it is called, or damaged beyond telling.
+
+    Args:
+        head: its first bytes.
+    """
+    suffix = Path(name).suffix.lower()
+    promised, mark = _PACKERS.get(suffix, (None, b""))
+    found = next((end for end, (_, begins) in _PACKERS.items() if head.startswith(begins)), None)
+    if not head or (promised is not None and head.startswith(mark)):
+        return None
+    if promised is None and found is None:
+        command = packed_by(head)
+        return None if command is None else f"compressed: unpack it first, with `{command}`"
+    if found is not None and promised is None:
+        return f"packed by {_PACKERS[found][0]}, which its name does not say: let it end in {suffix}{found}"
+    if found is not None:
+        return f"packed by {_PACKERS[found][0]} and not by {promised}: let its name end in {found}, not in {suffix}"
+    if _is_text(head):
+        return f"text that is not packed by {promised}, though its name ends in {suffix}: leave that ending out"
+    return None
+
+
+def has_old_line_ends(head: bytes) -> bool:
+    """Whether what begins with ``head`` has lines that end in CR alone, as on Macs before 2001."""
+    return b"\r" in head and b"\n" not in head
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether ``head`` may begin a UTF-8 text; its last character may be cut."""
+    try:
+        head.decode()
+    except UnicodeDecodeError as error:
+        if error.end < len(head) or error.reason != "unexpected end of data":
+            return False
+    return not any(byte in _NO_TEXT for byte in head)
 
 
 def misread_file(file: Path, is_text: bool = True) -> str | None:

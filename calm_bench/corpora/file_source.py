@@ -16,7 +16,7 @@ from calm_bench.corpora.input_file import COMPRESSIONS, InputFile, format_of, is
 from calm_bench.corpora.input_parts import Span, pack, spans_of
 from calm_bench.corpora.plain_text import DOCUMENTS_WANTED, LONGEST_CUT, MANY_FILES, Cut, cut_documents
 from calm_bench.corpora.records import Records, check_field
-from calm_bench.file_signs import HEAD_BYTES, is_pointer, misread_as
+from calm_bench.file_signs import HEAD_BYTES, has_old_line_ends, is_pointer, misnamed, misread_as
 
 TEXT_SUFFIXES = (".txt", ".jsonl", ".json", ".csv")
 BINARY_SUFFIXES = (".parquet", ".arrow")
@@ -28,6 +28,14 @@ KINDS = {
 KINDS_IN_WORDS = (
     f"{', '.join(TEXT_SUFFIXES)} (each also with {', '.join(COMPRESSIONS)}), {' or '.join(BINARY_SUFFIXES)}"
 )
+LINES = (".txt", ".jsonl")
+"""Formats that are read line by line; those of a .csv may end in CR alone."""
+OLD_LINE_ENDS = (
+    "text whose lines end in CR alone, as on old Macs, and is one line here: convert it with "
+    "`tr '\\r' '\\n' < FILE > NEW`"
+)
+LINE_BYTES = 2**16
+"""Without an LF among so many it is the CRs that end lines."""
 CSV_READER = {"csv_reader": 2}
 """Raised when rows of the same file become other documents; 2: rows that cannot be meant are left out."""
 CUT_OFF = "compressed file cut off or damaged, its rest unread after"
@@ -201,6 +209,8 @@ def _spans(config: Corpus, files: Sequence[InputFile]) -> Iterator[Span]:
                 continue
             # A request for each of many files is left to the workers that read them.
             wrong = None if file.is_remote else _misread(file)
+            if wrong is None and len(files) == 1 and format_of(file.name) in LINES and _has_old_line_ends(file):
+                wrong = OLD_LINE_ENDS
             if wrong is not None and len(files) == 1:
                 raise CorpusError(f"corpus.source={config.source}: {PurePosixPath(file.name).name} is {wrong}")
             if wrong is not None:
@@ -211,6 +221,11 @@ def _spans(config: Corpus, files: Sequence[InputFile]) -> Iterator[Span]:
             if not is_compressed(file.name) or not is_damage(error):
                 raise unreadable(file, error) from error
             yield Span(file.name, 0, problem=CUT_OFF)
+
+
+def _has_old_line_ends(file: InputFile) -> bool:
+    with open_text(file) as stream:
+        return has_old_line_ends(stream.read(LINE_BYTES))
 
 
 def _text_size(file: InputFile) -> int:
@@ -233,6 +248,8 @@ def _misread(file: InputFile) -> str | None:
         wrong = misread_as(head) if is_pointer(head) else None
     else:
         wrong = misread_as(head)
+    if wrong is None and format_of(file.name) in TEXT_SUFFIXES:
+        wrong = misnamed(file.name, head)
     if wrong is None and is_compressed(file.name):
         with open_text(file) as stream:
             return misread_as(stream.peek(HEAD_BYTES)[:HEAD_BYTES])

@@ -10,6 +10,7 @@ import json
 import lzma
 import os
 import random
+import re
 import shlex
 import subprocess
 import sys
@@ -470,3 +471,66 @@ def test_how_csv_is_read_is_part_of_its_identity(tmp_path: Path) -> None:
         (tmp_path / name).write_text("text\n")
     found = [corpus_dependencies(Corpus(source=str(tmp_path / name))) for name in ("a.csv", "b.jsonl")]
     assert [one.get("csv_reader") for one in found] == [2, None]
+
+
+PACKED_BY = {"gz": "gzip", "xz": "xz", "bz2": "bzip2", "zst": "zstd"}
+
+
+@pytest.mark.parametrize("packer", [*PACKERS, "zst"])
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "csv"])
+def test_a_file_that_is_not_packed_as_its_name_says_is_named_for_what_it_is(
+    tmp_path: Path, kind: str, packer: str
+) -> None:
+    text = '{"text": "one é"}\n' * 99
+    pack = zst if packer == "zst" else PACKERS[packer]
+    other, pack_other = ("xz", PACKERS["xz"]) if packer == "gz" else ("gz", PACKERS["gz"])
+    said = {
+        f"plain.{kind}.{packer}": (
+            text.encode(),
+            f"text that is not packed by {PACKED_BY[packer]}, .* ends in .{packer}",
+        ),
+        f"other.{kind}.{packer}": (
+            pack_other(text.encode()),
+            f"packed by {PACKED_BY[other]} .*let its name end in .{other}",
+        ),
+        f"packed.{kind}": (pack(text.encode()), f"does not say: let it end in .{kind}.{packer}"),
+    }
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name, (content, message) in said.items():
+        (tmp_path / name).write_bytes(content)
+        (folder / name).write_bytes(content)
+        with pytest.raises(CorpusError, match=f"{name} is .*{message}"):
+            written(tmp_path / name, tmp_path / "never")
+    (folder / "kept.jsonl").write_text('{"text": "kept"}\n')
+    found, report = written(folder, tmp_path / "out")
+    assert found == ["kept"]
+    assert sorted(place for places in report.examples.values() for place in places) == sorted(said)
+
+
+def test_an_archive_under_the_name_of_a_text_is_unpacked_first(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"PK\x03\x04\x14\x00\x00\x00\x08\x00")
+    with pytest.raises(CorpusError, match=r"a\.txt is compressed: unpack it first, with `unzip -p FILE > NEW`"):
+        written(tmp_path / "a.txt", tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.jsonl"])
+def test_lines_that_end_in_cr_alone_are_named_and_converted_as_told(tmp_path: Path, name: str) -> None:
+    """They were one line: "broken JSON line", or a text with too few documents."""
+    lines = [json.dumps({"text": f"text {number}"}) for number in range(40)]
+    content = "".join(f"{line}\r" for line in lines).encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    with pytest.raises(CorpusError, match=rf"{name} is text whose lines end in CR alone") as refused:
+        written(tmp_path / name, tmp_path / "never")
+    told = re.search(r"`(tr .*) < FILE > NEW`", str(refused.value))
+    assert told is not None
+    new = tmp_path / "new.jsonl"
+    new.write_bytes(subprocess.run(shlex.split(told[1]), input=content, capture_output=True, check=True).stdout)
+    found, _ = written(new, tmp_path / "out")
+    assert found == [f"text {number}" for number in range(40)]
+
+
+def test_a_cr_among_other_line_ends_is_part_of_the_text(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"one\rtwo " + b"long " * 300 + b"\n\nthree\r\n")
+    found, _ = written(tmp_path / "a.txt", tmp_path / "out")
+    assert "one\rtwo" in "".join(found)
