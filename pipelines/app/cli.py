@@ -40,6 +40,7 @@ from pipelines.app.commands import (
     watch,
 )
 from pipelines.common.at_end import run_at_end
+from pipelines.common.foreign_bars import without_foreign_bars
 from pipelines.common.screen import screens, unshown
 from pipelines.execution.interrupt import exit_code, forget_signals, leave_at_once
 
@@ -78,6 +79,7 @@ app.command()(doctor.doctor)
 
 @app.callback(invoke_without_command=True)
 def _options(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
@@ -88,6 +90,9 @@ def _options(
         raise typer.Exit
     if debug:
         os.environ[_DEBUG] = "1"
+    if context.invoked_subcommand != "lm-eval" and (sys.stderr is None or not sys.stderr.isatty()):
+        # Whatever a command imports; lm-eval's own command prints what lm-eval prints.
+        without_foreign_bars()
 
 
 _DEBUG = "CALM_BENCH_DEBUG"

@@ -80,11 +80,16 @@ def run(
     """Run a study: train, score, and print its leaderboard. What is in the store already is not run again."""
     from pipelines.app.notify import notifying
     from pipelines.app.run_context import RunContext
+    from pipelines.common.foreign_bars import without_foreign_bars
+    from pipelines.common.screen import is_live
     from pipelines.monitor.display import progress_for
     from pipelines.planning.preflight import check_study
 
     screen = error_console() if as_json else console()
     resolved = named_study(study, overrides, store, local)
+    if plain or quiet or resolved.execution.backend == "local" or not is_live(screen):
+        # Where standard error is no terminal, that is so from the beginning.
+        without_foreign_bars()
     for note in check_study(resolved, fetch=True):
         say_on_stderr(note)
     if resolved.execution.backend == "local" and resolved.execution.device != "auto":
