@@ -76,9 +76,9 @@ def test_what_the_system_says_is_told_in_words(make: Callable[[Path], None], tmp
             make(Path(place))
     file = tmp_path / "file"
     file.touch()
-    for place in (file / "x", file / "x" / "y"):
+    for below in (file / "x", file / "x" / "y"):
         with pytest.raises(NotADirectoryError):
-            make(place if make is not make_folder else place.parent)
+            make(below if make is not make_folder else below.parent)
     make(tmp_path / "new" / "file")
 
 
