@@ -57,6 +57,7 @@ class EvalRequest:
 
         Raises:
             ConfigurationError: an unknown protocol, or nothing to be done.
+            UnknownName: an unknown scorer, whether or not a task asks for it.
         """
         names = [name for name in _names(protocols) if name != "none"]
         known = get_args(ProtocolName)
@@ -66,6 +67,8 @@ class EvalRequest:
         wanted = [one for name in _names(tasks) for one in (OFFLINE_TASKS if name == OFFLINE else (name,))]
         if not names and not wanted:
             raise ConfigurationError("neither a protocol nor a task is named, so there is nothing to score")
+        if scorer is not None:
+            _check_scorer(scorer)
         return EvalRequest(
             tuple(cast(list[ProtocolName], names)),
             tuple(dict.fromkeys(wanted)),
@@ -84,6 +87,13 @@ class EvalRequest:
         names = ("limit", "scorer", "num_samples", "max_length", "alignment")
         given = {name: getattr(self, name) for name in names}
         return {"protocols": ",".join(self.protocols), "tasks": ",".join(self.tasks), **given}
+
+
+def _check_scorer(name: str) -> None:
+    from evals.scorers import EXACT, SCORERS
+
+    if name != EXACT:
+        SCORERS.get(name)
 
 
 def evaluate_model(

@@ -48,12 +48,11 @@ def compare(
     single_threaded()
     where = open_store(store)
     parts: dict[str, Any] = {"tokenizer": tokenizer, "autoencoder": autoencoder}
+    # Both names are known before the first model is scored.
+    named = [find_seeds(name, where) for name in (first, second)]
     scored = [
-        [
-            sums_of(Scoring(replace(model, **parts), where, overrides or (), device), where)
-            for model in find_seeds(name, where)
-        ]
-        for name in (first, second)
+        [sums_of(Scoring(replace(model, **parts), where, overrides or (), device), where) for model in models]
+        for models in named
     ]
     sides = (scored[0], scored[1])
     found = compare_seeds(*sides)

@@ -60,8 +60,10 @@ def context_sweep(
     single_threaded()
     where = open_store(store)
     sweeps: dict[str, ContextSweep] = {}
-    for name in split_names(models, where):
-        found = replace(find_model(name, where), tokenizer=tokenizer, autoencoder=autoencoder)
+    # All names are known before the first model is scored.
+    named = {name: find_model(name, where) for name in split_names(models, where)}
+    for name, model in named.items():
+        found = replace(model, tokenizer=tokenizer, autoencoder=autoencoder)
         scoring = Scoring(found, where, overrides or (), device)
         protocol = scoring.protocol()
         wanted = _lengths(lengths, protocol.context_length, scoring.sampler.chunk_size)

@@ -95,7 +95,7 @@ def leaderboard(
     from calm_bench.overrides import ConfigurationError
     from pipelines.report.export import records_csv, records_json
     from pipelines.report.tables import markdown, print_table
-    from pipelines.results.leaderboard import Leaderboard, read_board
+    from pipelines.results.leaderboard import Leaderboard
     from pipelines.results.pooling import pooled
     from pipelines.results.view import View
 
@@ -116,6 +116,7 @@ def leaderboard(
         raise ConfigurationError("--size is that of a picture: give --picture FILE too")
     if picture is not None:
         check_picture(picture, PICTURES)
+    inches = None if size is None else _inches(size)
     if at is not None and not 0 <= at <= HIGHEST:
         raise ConfigurationError(f"--at {at:g} is no BrierLM: scores are from 0 to {HIGHEST}")
     if experiment and mlflow is None:
@@ -137,6 +138,9 @@ def leaderboard(
     kept = _fulfilling(pooled(rows) if pool else rows, conditions)
     view = View.parse(kept, columns, sort, pareto, within_errors)
     board = Leaderboard(kept)
+    if picture is not None and not board.groups:
+        raise ConfigurationError("there are no rows to draw: run a study first")
+    before = None if baseline is None else _older(baseline)
     plain = columns is not None or sort is not None or pareto is not None
     match format:
         case Format.table:
@@ -151,21 +155,37 @@ def leaderboard(
             sys.stdout.write(records_csv(board, view) if plain else board.to_csv())
         case Format.json:
             sys.stdout.write(records_json(board, view) if plain else board.to_json())
-    if baseline is not None:
+    if before is not None:
         from pipelines.results.baseline import changes_table, compare_boards
 
-        if not baseline.exists() or baseline.is_dir():
-            raise ConfigurationError(f"there is no leaderboard {baseline} to compare with")
-        before = list(read_board(baseline))
         screen = console() if format is Format.table else error_console()
         screen.print()
         screen.print(changes_table(compare_boards(pooled(before) if pool else before, board)))
     if picture is not None:
-        from pipelines.report.figure import draw, parse_size
+        from pipelines.report.figure import draw
 
-        if not board.groups:
-            raise ConfigurationError("there are no rows to draw: run a study first")
-        draw(board, picture, size=None if size is None else parse_size(size))
+        draw(board, picture, size=inches)
+
+
+def _inches(text: str) -> tuple[float, float]:
+    from pipelines.report.figure import parse_size
+
+    return parse_size(text)
+
+
+def _older(path: Path) -> list[Entry]:
+    """The rows of an older leaderboard.
+
+    Raises:
+        ConfigurationError: there is no such file.
+        LeaderboardError: it is no leaderboard; says what it is.
+    """
+    from calm_bench.overrides import ConfigurationError
+    from pipelines.results.leaderboard import read_board
+
+    if not path.exists() or path.is_dir():
+        raise ConfigurationError(f"there is no leaderboard {path} to compare with")
+    return list(read_board(path))
 
 
 def _fulfilling(rows: list[Entry], conditions: list[str] | None) -> list[Entry]:

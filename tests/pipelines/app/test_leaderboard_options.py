@@ -32,6 +32,9 @@ def rows(make_entry: Callable[..., Entry], tmp_path: Path) -> str:
         (["--picture", "/nowhere/x.png"], "there is no folder /nowhere: name a file in a folder that is there"),
         (["--headline", "--at", "nan"], "--at nan is no BrierLM: scores are from 0 to 100"),
         (["--at", "-5"], "--at -5 is no BrierLM"),
+        (["--baseline", "NOWHERE"], "there is no leaderboard NOWHERE to compare with"),
+        (["--baseline", "/proc"], "there is no leaderboard /proc to compare with"),
+        (["--picture", "x.svg", "--size", "9"], "--size 9: width and height in inches"),
     ],
 )
 def test_what_cannot_be_is_refused(options: list[str], message: str, rows: str) -> None:
