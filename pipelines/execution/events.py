@@ -94,6 +94,8 @@ class StageFinished:
     result: Mapping[str, Any]
     wall_time_s: float
     """Seconds from the first sight of the running stage to its end, as the driver saw it."""
+    elsewhere: bool = False
+    """Whether another driver was at it already when this one turned to it: the time is then that of waiting for it."""
 
 
 @dataclass(frozen=True)

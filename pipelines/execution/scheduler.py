@@ -47,6 +47,8 @@ GRACE_S = 2.0
 class _Running:
     future: Future[dict[str, Any]]
     follower: Follower
+    elsewhere: bool = False
+    """Whether another driver was at it when it was submitted."""
     submitted: float = field(default_factory=monotonic)
     started: float | None = None
     ask_at: float = field(default_factory=lambda: monotonic() + PATIENCE_S)
@@ -129,11 +131,14 @@ class Scheduler:
         free = self._executor.parallelism - len(self._running)
         # Stages that another driver has claimed come last: this one would only wait for them.
         chosen = list(islice(filterfalse(self._store.is_claimed, ready), free))
-        chosen += [stage for stage in ready if stage not in set(chosen)][: free - len(chosen)]
+        claimed = [stage for stage in ready if stage not in set(chosen)][: free - len(chosen)]
+        chosen += claimed
         for stage in chosen:
             del self._waiting[stage]
             follower = Follower(stage, self._store.work_folder(stage), self._store.folder(stage))
-            self._running[stage] = _Running(self._executor.submit(stage), follower)
+            # What was begun here and is tried again may have left a claim.
+            elsewhere = stage in claimed and not self._retried[stage]
+            self._running[stage] = _Running(self._executor.submit(stage), follower, elsewhere)
 
     def wait(self) -> None:
         """Wait for a stage to end, a second at most; report progress and take in what ended.
@@ -231,7 +236,8 @@ class Scheduler:
                 self._listener.handle(StageFailed(stage, str(error)))
             return
         seconds = monotonic() - (running.started or running.submitted)
-        self._listener.handle(StageFinished(stage, self._store.folder(stage), self.results[stage], seconds))
+        folder, elsewhere = self._store.folder(stage), running.elsewhere
+        self._listener.handle(StageFinished(stage, folder, self.results[stage], seconds, elsewhere))
         self._refuse_impossible([other for other in self._waiting if stage in other.inputs.values()])
 
     def _refuse_impossible(self, stages: Iterable[Stage]) -> None:

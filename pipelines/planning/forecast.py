@@ -11,7 +11,7 @@ from math import ceil
 from pathlib import Path
 
 from pipelines.common.numbers import duration
-from pipelines.execution.events import Event, StageFinished, StudyStarted
+from pipelines.execution.events import Event, StageCached, StageFinished, StudyStarted
 from pipelines.planning.calibration import load_calibration, save_calibration
 from pipelines.planning.estimate import Estimate, estimate
 from pipelines.planning.limit import Limit, check_limit
@@ -90,15 +90,22 @@ class Expected:
     count: int
     estimated_s: float
     measured_s: float
+    elsewhere: int = 0
+    """Stages of the estimate that other drivers ran: the two times are then not of the same work."""
 
     def record(self) -> ComparedTime:
         """As ``estimate.json`` keeps it."""
-        error = self.estimated_s / self.measured_s - 1 if self.measured_s > 0 else None
-        return ComparedTime(**vars(self), error=error)
+        error = self.estimated_s / self.measured_s - 1 if self.measured_s > 0 and not self.elsewhere else None
+        return ComparedTime(count=self.count, estimated_s=self.estimated_s, measured_s=self.measured_s, error=error)
 
     def __str__(self) -> str:
         if self.measured_s <= 0:
             return f"{duration(self.estimated_s)} estimated"
+        if self.elsewhere:
+            return (
+                f"{duration(self.measured_s)} taken; other drivers ran {self.elsewhere} of the stages for which "
+                f"{duration(self.estimated_s)} were estimated in all"
+            )
         return f"{duration(self.estimated_s)} estimated, {duration(self.measured_s)} taken{self._difference}"
 
     @property
@@ -143,6 +150,8 @@ class Forecast:
         self._begun = time.monotonic()
         self._seconds: dict[str, list[float]] = defaultdict(list)
         self._stages: dict[str, StageTime] = {}
+        self._elsewhere: set[str] = set()
+        """Identities of stages of the estimate that another driver ran."""
 
     @property
     def runs_anything(self) -> bool:
@@ -155,6 +164,9 @@ class Forecast:
             with suppress(OSError):
                 self._write_plan(event.folder)
             self._plan = self._estimate = None
+        elif isinstance(event, StageCached) or (isinstance(event, StageFinished) and event.elsewhere):
+            if event.stage.identity in self._expected_s:
+                self._elsewhere.add(event.stage.identity)
         elif isinstance(event, StageFinished):
             stage = event.stage
             self._seconds[stage.kind].append(event.wall_time_s)
@@ -164,14 +176,16 @@ class Forecast:
             )
 
     def finish(self, folder: Path) -> Outcome | None:
-        """Compare, and write ``estimate.json``; None where nothing was run."""
+        """Compare, and write ``estimate.json``; None where nothing was run here."""
         if not self._stages:
             return None
         expected: dict[str, float] = defaultdict(float)
-        for kind, seconds in self._expected_s.values():
-            expected[kind] += seconds
+        for identity, (kind, seconds) in self._expected_s.items():
+            if identity not in self._elsewhere:
+                expected[kind] += seconds
         kinds = {k: Expected(len(taken), expected.get(k, 0.0), sum(taken)) for k, taken in self._seconds.items()}
-        outcome = Outcome(Expected(len(self._stages), self._total_s, time.monotonic() - self._begun), kinds)
+        taken_s = time.monotonic() - self._begun
+        outcome = Outcome(Expected(len(self._stages), self._total_s, taken_s, len(self._elsewhere)), kinds)
         record = EstimateRecord(
             machine=self._machine.to_dict(),
             calibrated=self._calibrated or None,

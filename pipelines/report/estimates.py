@@ -7,7 +7,7 @@ from pathlib import Path
 from pipelines.common.numbers import MISSING, duration
 from pipelines.common.record_file import RecordError
 from pipelines.report.data import Expected
-from pipelines.store.estimate_record import EstimateRecord
+from pipelines.store.estimate_record import ComparedTime, EstimateRecord
 from pipelines.study.stage_kind import heading_of
 
 
@@ -19,18 +19,16 @@ def estimates_of(folder: Path) -> list[Expected]:
         # The rest of a report does not depend on it.
         return []
     named = {} if found is None else {"total": found.total, **found.kinds}
-    return [
-        Expected(kind, time.estimated_s, time.measured_s, _cells(kind, time.estimated_s, time.measured_s))
-        for kind, time in named.items()
-    ]
+    return [Expected(kind, time.estimated_s, time.measured_s, _cells(kind, time)) for kind, time in named.items()]
 
 
-def _cells(kind: str, estimated: float, measured: float) -> list[str]:
+def _cells(kind: str, time: ComparedTime) -> list[str]:
+    estimated, measured = time.estimated_s, time.measured_s
     if kind != "total" and max(estimated, measured) < 1:
         return []
     error = MISSING
-    if measured > 0:
-        percent = round(100 * (estimated / measured - 1))
+    if time.error is not None:
+        percent = round(100 * time.error)
         error = f"{abs(percent)} % too {'high' if percent > 0 else 'low'}" if percent else "as estimated"
     name = "In all" if kind == "total" else heading_of(kind)
     return [name, duration(estimated), duration(measured), error]

@@ -16,7 +16,8 @@ from pipelines.store.layout import LEADERBOARD_FILE
 def write_leaderboard(leaderboard: Leaderboard, folder: Path, warn: Callable[[str], None] = print) -> dict[str, Path]:
     """Write ``leaderboard.json``, ``.md``, ``.csv``, ``.png`` and ``.svg`` into ``folder``; suffix -> path.
 
-    Does nothing where they are there with the same rows. An empty leaderboard has no picture.
+    Does nothing where they are there with the same rows. An empty leaderboard has no picture. Drivers of one study may
+    write at the same time: what one has drawn of the same rows no other removes.
 
     Args:
         warn: told why there is no picture, where drawing fails.
@@ -26,18 +27,20 @@ def write_leaderboard(leaderboard: Leaderboard, folder: Path, warn: Callable[[st
     texts = {"json": leaderboard.to_json(), "md": markdown(leaderboard), "csv": leaderboard.to_csv()}
     pictures = ("png", "svg") if leaderboard.groups else ()
     paths = {suffix: (folder / LEADERBOARD_FILE).with_suffix(f".{suffix}") for suffix in (*texts, *pictures)}
-    if all(path.exists() for path in paths.values()) and all(
-        paths[suffix].read_text(encoding="utf-8") == text for suffix, text in texts.items()
-    ):
-        return paths
-    # Pictures of other rows go first, so that whatever picture is there shows the rows of the tables beside it.
-    for suffix in pictures:
-        paths[suffix].unlink(missing_ok=True)
-    for suffix, text in texts.items():
-        write_bytes(paths[suffix], text.encode())
-    if pictures:
-        attempt(lambda: _draw(leaderboard, [paths[suffix] for suffix in pictures]), folder / "leaderboard.png", warn)
-    return {suffix: path for suffix, path in paths.items() if path.exists()}
+    if not all(_holds(paths[suffix], text) for suffix, text in texts.items()):
+        # Pictures of other rows go first, so that whatever picture is there shows the rows of the tables beside it.
+        for suffix in pictures:
+            paths[suffix].unlink(missing_ok=True)
+        for suffix, text in texts.items():
+            write_bytes(paths[suffix], text.encode())
+    missing = [paths[suffix] for suffix in pictures if not paths[suffix].exists()]
+    drawn = not missing or attempt(lambda: _draw(leaderboard, missing), folder / "leaderboard.png", warn)
+    # Not whether they are there now: another driver may be about to draw the same again.
+    return {suffix: path for suffix, path in paths.items() if suffix in texts or drawn or path.exists()}
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text(encoding="utf-8") == text
 
 
 def _draw(leaderboard: Leaderboard, paths: Sequence[Path]) -> None:

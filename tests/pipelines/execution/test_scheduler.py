@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipelines.execution import scheduler as of_scheduler
-from pipelines.execution.events import StageFailed, StageStarted
+from pipelines.execution.events import StageFailed, StageFinished, StageStarted
 from pipelines.execution.local_executor import LocalExecutor
 from pipelines.execution.scheduler import Scheduler
 from pipelines.store.store import Store
@@ -23,7 +23,8 @@ def test_what_another_driver_is_at_comes_last(store: Store, toy: Toy, recorder: 
     """One place, two ready stages: while another holds one of them, the other is worked on instead of waiting."""
     stages = [toy("draw", seed=0), toy("draw", seed=1)]
     executor = LocalExecutor(Store(store.root))
-    scheduler = Scheduler(store, executor, recorder(), retries=0)
+    listener = recorder()
+    scheduler = Scheduler(store, executor, listener, retries=0)
     for stage in stages:
         scheduler.add(StageGraph((stage,)))
     lease = store.claim(stages[claimed])
@@ -42,6 +43,8 @@ def test_what_another_driver_is_at_comes_last(store: Store, toy: Toy, recorder: 
         scheduler.wait()
     assert set(scheduler.results) == set(stages)
     executor.close()
+    ended = {event.stage: event.elsewhere for event in listener.events if isinstance(event, StageFinished)}
+    assert ended == {stages[claimed]: True, stages[1 - claimed]: False}
 
 
 def test_a_model_is_scored_before_the_next_is_trained(store: Store, toy: Toy, recorder: Any) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from calm_bench.config import Experiment
-from pipelines.execution.events import StageFinished, StudyStarted
+from pipelines.common.numbers import MISSING
+from pipelines.execution.events import StageCached, StageFinished, StudyStarted
 from pipelines.planning.calibration import Calibration, Measured
 from pipelines.planning.estimate import Estimate, estimate
 from pipelines.planning.forecast import Forecast, forecast
@@ -21,6 +22,7 @@ from pipelines.planning.plan import Plan, PlannedStage, PlannedTrial, workloads_
 from pipelines.planning.planner import plan_study
 from pipelines.planning.stage_costs import assumed_speed
 from pipelines.report.estimate_table import machine_lines
+from pipelines.report.estimates import estimates_of
 from pipelines.store.estimate_record import ESTIMATE_FILE, PLAN_FILE
 from pipelines.store.store import Store
 from pipelines.study.catalogue import resolve_study
@@ -226,3 +228,26 @@ def test_after_a_run_the_estimate_stands_beside_the_outcome(tmp_path: Path) -> N
     kept = json.loads((folder / ESTIMATE_FILE).read_text())
     assert kept["kinds"]["language_model"]["error"] == pytest.approx(-0.5)
     assert {entry["label"] for entry in kept["stages"].values()} == {str(stage) for stage in models}
+
+
+def test_what_another_driver_ran_is_no_part_of_the_comparison(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    plan = plan_study(resolve_study("smoke"), store)
+    expected = estimated(plan, store)
+    watcher = Forecast(plan, expected, assumed_speed)
+    ours, theirs = [stage for stage in expected.spans if stage.kind == "language_model"]
+    for stage in expected.spans:
+        if stage.kind != "language_model":
+            watcher.handle(StageCached(stage, tmp_path, {}))
+    watcher.handle(StageFinished(theirs, tmp_path, {}, 1e-3, elsewhere=True))
+    assert watcher.finish(tmp_path) is None, "nothing was run here"
+    span = expected.spans[ours]
+    watcher.handle(StageFinished(ours, tmp_path, {}, span.end - span.start))
+    outcome = watcher.finish(tmp_path)
+    assert outcome is not None
+    assert [(kind, each.count) for kind, each in outcome.kinds.items()] == [("language_model", 1)]
+    assert outcome.kinds["language_model"].record().error == pytest.approx(0)
+    assert outcome.total.elsewhere == len(expected.spans) - 1
+    assert "too " not in "\n".join(outcome.lines())
+    (total, *_) = estimates_of(tmp_path)
+    assert total.cells[-1] == MISSING

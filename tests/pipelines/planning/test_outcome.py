@@ -7,6 +7,14 @@ import pytest
 from pipelines.planning.forecast import Expected
 
 
+def test_work_that_others_did_is_not_compared() -> None:
+    """A second driver of an array told of an estimate 114806 % too high."""
+    shared = Expected(1, 600.0, 3.0, elsewhere=5)
+    told = "3 s taken; other drivers ran 5 of the stages for which 10:00 were estimated in all"
+    assert str(shared) == told
+    assert shared.record().error is None
+
+
 @pytest.mark.parametrize(
     ("estimated", "measured", "ending"),
     [(15.0, 40.0, "(estimate 62 % too low)"), (30.0, 20.0, "(estimate 50 % too high)"), (20.0, 20.0, "taken")],

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.report import leaderboard_files
 from pipelines.report.leaderboard_files import write_leaderboard
 from pipelines.results.entry import Entry
 from pipelines.results.leaderboard import Leaderboard
@@ -67,6 +68,26 @@ def test_a_picture_never_stands_beside_tables_of_other_rows(
     # As a killed process leaves it: tables without their picture are drawn again.
     after.unlink()
     assert write_leaderboard(more, tmp_path)["png"].exists()
+
+
+def test_drivers_that_end_together_all_have_the_picture(
+    ablation: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one draws, another finds the same tables without a picture."""
+    draw, others = leaderboard_files._draw, list[dict[str, Path]]()
+
+    def meanwhile(leaderboard: Leaderboard, paths: list[Path]) -> None:
+        draw(leaderboard, paths)
+        before = [path.stat().st_ino for path in paths]
+        monkeypatch.setattr(leaderboard_files, "_draw", lambda *_: pytest.fail("drawn again"))
+        others.append(write_leaderboard(leaderboard, tmp_path))
+        assert [path.stat().st_ino for path in paths] == before
+        # A driver that knew other rows a moment ago draws anew.
+        paths[0].unlink()
+
+    monkeypatch.setattr(leaderboard_files, "_draw", meanwhile)
+    written = write_leaderboard(Leaderboard(ablation), tmp_path)
+    assert sorted(written) == sorted(others[0]) == ["csv", "json", "md", "png", "svg"]
 
 
 def test_seeds_of_a_configuration_are_one_point(make_entry: Callable[..., Entry], tmp_path: Path) -> None:
