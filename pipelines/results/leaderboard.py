@@ -131,6 +131,11 @@ class Leaderboard:
         rows = [row for group in groups for row in group["entries"]]
         return cls(_entry(row, number) for number, row in enumerate(rows, 1))
 
+    def text_columns(self) -> list[str]:
+        """The columns of :meth:`to_csv` that hold text, whatever a reader would take it for."""
+        flat = [_flat(entry) for group in self.groups for entry in group.entries]
+        return sorted({name for row in flat for name, value in row.items() if isinstance(value, str)})
+
     def to_csv(self, is_for_programs: bool = False) -> str:
         """One line a row, all fields; Brier-1..4 and their errors in columns of their own.
 

@@ -212,7 +212,13 @@ class StudyResult(Sequence["Entry"]):
         """One line per row, one column per field: scores with their errors, costs, counts, the protocol's hash."""
         import pandas
 
-        return pandas.read_csv(io.StringIO(self.leaderboard.to_csv(is_for_programs=True)))
+        # A label may be called NA, null or 007: only what is empty is missing, and what was text stays text.
+        return pandas.read_csv(
+            io.StringIO(self.leaderboard.to_csv(is_for_programs=True)),
+            keep_default_na=False,
+            na_values=[""],
+            dtype=dict.fromkeys(self.leaderboard.text_columns(), str),
+        )
 
     def load_model(self, label: str, device: str = "cpu") -> Model:
         """The trained model of the row called ``label``."""
