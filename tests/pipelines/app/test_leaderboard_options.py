@@ -47,10 +47,10 @@ def test_what_cannot_be_is_refused(options: list[str], message: str, rows: str) 
 
 def test_an_older_leaderboard_may_come_from_a_command(rows: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=(Path(rows).read_text(),))
-    writer.start()
+    # Where the pipe is refused nobody reads it, and who writes would wait for ever.
+    text = Path(rows).read_text()
+    threading.Thread(target=lambda: (tmp_path / "pipe").write_text(text), daemon=True).start()
     words = ["leaderboard", "--merge", rows, "--baseline", str(tmp_path / "pipe"), "--format", "json"]
     done = CliRunner().invoke(app, words, catch_exceptions=False)
-    writer.join()
     assert json.loads(done.stdout)["groups"]
     assert "neither" in done.stderr

@@ -62,11 +62,13 @@ def test_what_no_study_can_mean_is_refused(settings: list[str], message: str) ->
         ["search.num_trials=2"],
         ["search.num_trials=null"],
         ["search.num_trials=1", "search.sampler=random"],
-        ["search.parameters=[{name: model.num_layers, values: [1, 2.0]}]"],
+        ["search.parameters=[{name: model.num_layers, values: [1, 2.0]}]", *SEARCH],
+        # The others of a grid can be run.
+        [f"search.parameters=[{{name: {LAYERS}, values: [1, 1.5]}}]"],
         [f"search.parameters=[{{name: {RATE}, low: 1e-4, high: 1e-3}}]", *SEARCH],
         ["search.parameters=[{name: model.training.clip_norm, values: [1, true]}]"],
         # Right with another value of the other.
-        [f"search.parameters=[{{name: model.chunk_size, values: [3]}}, {LENGTH}]"],
+        [f"search.parameters=[{{name: model.chunk_size, values: [3]}}, {LENGTH}]", *SEARCH],
     ],
 )
 def test_what_may_be_meant_is_not(settings: list[str]) -> None:
