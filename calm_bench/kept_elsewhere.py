@@ -13,6 +13,7 @@ from calm_bench.inside import is_inside
 
 ELSEWHERE = "elsewhere.json"
 FORMAT = 2
+ANEW = "remove its folder, which is a copy, and the same command fetches it anew"
 
 
 class NotThere(RunError, ValueError):
@@ -45,12 +46,12 @@ def kept_elsewhere(folder: Path) -> dict[str, KeptFile]:
     try:
         found = json.loads(path.read_bytes())
         if found["format"] != FORMAT:
-            raise NotThere(f"{path} has format {found['format']}, this version reads {FORMAT}: remove its folder")
+            raise NotThere(f"{path} has format {found['format']}, this version reads {FORMAT}: {ANEW}")
         files = {str(name): KeptFile(kept["url"], kept["sha256"]) for name, kept in found["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, NotThere):
             raise
-        raise NotThere(f"{path} does not say where files are ({error}): remove its folder") from error
+        raise NotThere(f"{path} does not say where files are ({error}): {ANEW}") from error
     if outside := [name for name in files if not is_inside(folder, name)]:
-        raise NotThere(f"{path} names {outside[0]}, which is outside its folder: remove that folder")
+        raise NotThere(f"{path} names {outside[0]}, which is outside its folder: {ANEW}")
     return files

@@ -1,6 +1,7 @@
 """The ``calm-bench`` command.
 
-Only what every command needs is imported here: ``calm-bench --help`` answers before torch could be found on disk.
+Only what every command needs is imported here: ``calm-bench --help`` answers before torch could be found on disk. What
+tells of errors is too: where no file can be opened any more, nothing else can be imported.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from calm_bench.caches import settle_caches
 from calm_bench.errors import FAILED, INTERRUPTED, CalmBenchError
 from calm_bench.kept_folders import keeping_opened
 from calm_bench.proxies import settle_proxies
+from calm_bench.shell_limits import lifted
 from calm_bench.working_directory import check_working_directory, is_removed
 from pipelines.app.commands import (
     check,
@@ -41,6 +43,8 @@ from pipelines.app.commands import (
 )
 from pipelines.common.at_end import run_at_end
 from pipelines.common.foreign_bars import without_foreign_bars
+from pipelines.common.redact import redact
+from pipelines.common.sanitize import without_controls
 from pipelines.common.screen import screens, unshown
 from pipelines.execution.interrupt import exit_code, forget_signals, leave_at_once
 
@@ -105,12 +109,14 @@ WAYS_OUT = {
     errno.EACCES: f"give another place ({PLACES}), or have its owner allow it",
     errno.EPERM: f"give another place ({PLACES})",
     errno.ENAMETOOLONG: f"no file has so long a name: if a place is meant ({PLACES}), give a shorter one",
-    errno.EFBIG: "let files be larger (ulimit -f)",
+    errno.EFBIG: "let files be larger",
     errno.EISDIR: "a folder stands where a file belongs: move it away",
     errno.ENOTDIR: "a file stands where a folder belongs: move it away, or name another place",
-    errno.EMFILE: "raise the number of open files (ulimit -n)",
+    errno.EMFILE: "raise the number of open files",
 }
 """What to do about errors of the machine, which carry no advice of their own."""
+LIMITS = {errno.EFBIG: "f", errno.EMFILE: "n"}
+"""Options of ``ulimit`` that some of them come from."""
 
 
 def main() -> None:
@@ -159,7 +165,9 @@ def _told(error: Exception) -> tuple[str, int]:
         return "the folder in which this was started may not be searched: go to another (cd)", FAILED
     if isinstance(error, OSError) and error.errno in WAYS_OUT and not isinstance(error, CalmBenchError):
         where = "" if error.filename is None else f"{error.filename}: "
-        return f"{where}{(error.strerror or text).lower()}: {WAYS_OUT[error.errno]}", FAILED
+        limit = LIMITS.get(error.errno)
+        command = "" if limit is None else f" ({lifted(limit)})"
+        return f"{where}{(error.strerror or text).lower()}: {WAYS_OUT[error.errno]}{command}", FAILED
     if not isinstance(error, CalmBenchError):
         from pipelines.common.shell_commands import shell_command
 
@@ -179,9 +187,6 @@ def _is_relative(name: object) -> bool:
 
 
 def _complain(message: str, code: int) -> int:
-    from pipelines.common.redact import redact
-    from pipelines.common.sanitize import without_controls
-
     # Names and files of others stand in messages.
     print(f"calm-bench: {without_controls(redact(message))}", file=sys.stderr)
     return code

@@ -17,6 +17,7 @@ from pipelines.common.redact import redact
 from pipelines.search.trial_storage import VARIABLE
 from pipelines.store.mlflow_record import MLFLOW_FILE, MlflowRecord
 from pipelines.store.store import Store
+from pipelines.store.study_names import how_to_begin
 from pipelines.store.trial_record import load_trials
 from pipelines.study.config import Tracking
 from pipelines.tracking.address import TrackingError, check_presence, is_server, sqlite_path, tracking_uri
@@ -59,7 +60,8 @@ class UiServers:
             folder: for what MLflow's server says.
         """
         if not self._store.studies.folders():
-            raise ConfigurationError(f"no study has run in the store {self._store.uri} (--store names another one)")
+            where = self._store.uri
+            raise ConfigurationError(f"no study has run in the store {where}: {how_to_begin(where)}")
         if self._wants_dashboard:
             from pipelines.tracking.optuna_pages import MissingDashboard, OptunaPages
 

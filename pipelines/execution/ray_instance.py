@@ -165,7 +165,10 @@ def _connect(execution: Execution) -> str | None:
     import ray
 
     if ray.is_initialized():
-        raise ExecutorError("Ray is already running in this process: run the study where it is not")
+        raise ExecutorError(
+            "Ray is already running in this process: run the study in another, or with --local (in Python "
+            "run(local=True)), which needs no Ray"
+        )
     if execution.address is None:
         check_loopback()
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}

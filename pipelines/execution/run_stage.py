@@ -14,6 +14,7 @@ from typing import Any
 from calm_bench.atomic import write_bytes
 from calm_bench.devices import address_limit
 from calm_bench.errors import RunError
+from calm_bench.shell_limits import lifted
 from calm_bench.trusted_code import targets_in, trust_code
 from calm_bench.working_directory import leave_removed
 from pipelines.common.redact import redact
@@ -232,7 +233,9 @@ def _told(stage: Stage, kind: StageKind, work: Path, error: Exception, group: Wo
         advice = kind.memory_advice(stage, None if group is None else group.strategy)
         limit = address_limit()
         # A shell's or a scheduler's limit leaves the machine's memory alone.
-        limited = "" if limit is None else f"ulimit -v leaves each process {limit / 2**30:.3g} GiB; raise it, else "
+        limited = ""
+        if limit is not None:
+            limited = f"ulimit -v leaves each process {limit / 2**30:.3g} GiB; raise it ({lifted('v')}), else "
         message = f"{stage}: out of memory ({name_of(error)}: {first_line}); {limited}{advice}{where}"
         return StageError(redact(message), details, cause)
     return StageError(redact(f"{stage}: {name_of(error)}: {error}{where}"), details, cause)

@@ -82,5 +82,6 @@ def _plateau(event: events.StageProgress) -> str:
     return (
         f"plateau at step {event.step:,}: fidelity {metrics['fidelity']:.4g} and diversity {metrics['diversity']:.4g} "
         f"stay level; the loss is {metrics['loss']:.4g}, a head that ignores its context would score "
-        f"{metrics['unconditional']:.4g}; try another learning rate, a longer warm-up or a larger batch"
+        f"{metrics['unconditional']:.4g}; try another model.training.learning_rate, more warmup_steps there "
+        "or a larger batch_size"
     )

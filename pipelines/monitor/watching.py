@@ -21,7 +21,7 @@ from pipelines.monitor.recording import FOLDER, SILENT_S, Record, read_record
 from pipelines.monitor.view import StageView, StudyView
 from pipelines.store.layout import study_folders
 from pipelines.store.refs import StudyRef
-from pipelines.store.study_names import choose_studies
+from pipelines.store.study_names import choose_studies, how_to_begin
 from pipelines.store.study_record import load_study
 from pipelines.store.trial_record import TRIALS_FILE, has_begun, load_trials
 
@@ -133,7 +133,7 @@ def choose(
     uri = uri or root
     found = studies(root, uri, silent_s)
     if not found:
-        raise ConfigurationError(f"no study has begun in the store {uri}: --store names another one")
+        raise ConfigurationError(f"no study has begun in the store {uri}: {how_to_begin(uri)}")
     if name is None:
         folder = found[0][0]
         others = [path.name for path, watched in found[1:] if watched.stand == "at work"]

@@ -48,7 +48,7 @@ from pipelines.results.stored import variants_of
 from pipelines.results.trajectories import trajectories_of
 from pipelines.store.refs import StageRef, StudyRef
 from pipelines.store.store import Store
-from pipelines.store.study_names import choose_studies
+from pipelines.store.study_names import choose_studies, how_to_begin
 from pipelines.store.study_record import StudyRecord
 from pipelines.store.trial_record import TrialRecord, has_begun, load_trials
 from pipelines.study.stage_kind import heading_of, kind_or_none
@@ -84,9 +84,7 @@ def study_folders(store: Store, names: Sequence[str] = ()) -> list[Path]:
     """
     found = [folder for folder in store.studies.folders(complete=True) if has_begun(folder)]
     if not found:
-        raise ConfigurationError(
-            f"no study was run in the store {store.uri} yet: calm-bench run, or --store names another"
-        )
+        raise ConfigurationError(f"no study was run in the store {store.uri} yet: {how_to_begin(store.uri)}")
     return choose_studies(names, found, store.uri)
 
 

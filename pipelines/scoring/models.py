@@ -16,6 +16,7 @@ from pipelines.store.errors import CorruptedStage
 from pipelines.store.integrity import verify_folder
 from pipelines.store.refs import StageRef
 from pipelines.store.store import Store
+from pipelines.store.study_names import how_to_begin
 from pipelines.store.trial_record import has_begun, load_trials
 from pipelines.study.stage_folder import StageRecord, is_finished
 
@@ -171,7 +172,7 @@ def _unscored(name: str, names: ModelNames, store: Store) -> TrainedModel:
                     return _published(kept, store)
                 reason = f": {trial.error}" if trial.error else ""
                 raise ConfigurationError(f"{name} ({trial.label}) has no trained model: it is {trial.state}{reason}")
-    hint = names.unknown(name) or f"; no study has finished in the store {store.uri}"
+    hint = names.unknown(name) or f"; no study has finished in the store {store.uri}: {how_to_begin(store.uri)}"
     raise ConfigurationError(f"there is no model {name!r}, neither as a folder nor on a leaderboard{hint}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,6 +12,15 @@ from pipelines.store.refs import StudyRef
 
 SHORTEST_IDENTITY = 4
 """Digits of an identity that are shown at least, so that a name does not stop to be unique with the next study."""
+
+
+def how_to_begin(uri: object) -> str:
+    """What to do about a store without a study: the command that runs one there, and how another store is named.
+
+    Args:
+        uri: as ``--store`` takes it.
+    """
+    return f"calm-bench run --store {shlex.quote(str(uri))} runs one there, and --store names another"
 
 
 def studies_called(name: str, folders: Iterable[Path]) -> list[Path]:

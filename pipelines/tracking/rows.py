@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,10 @@ def entries_from_mlflow(uri: str, experiments: Sequence[str] | str, study: str |
     address = redact(uri)
     path = sqlite_path(uri)
     if path is not None and not path.exists():
-        raise TrackingError(f"there is no MLflow database at {address}: run a study first, or check the address")
+        raise TrackingError(
+            f"there is no MLflow database at {address}: a study that is run with tracking.uri={shlex.quote(address)} "
+            "makes one, or check the address"
+        )
     tags = {"role": "trial"} | ({} if study is None else {"study": study})
     names = [experiments] if isinstance(experiments, str) else list(dict.fromkeys(experiments))
     try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,13 @@ from pipelines.study.config import Study
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = re.compile(r"(?:^|/)calm-bench$")
 RAY = re.compile(r"(?:^|/)ray$")
+KUBECTL = re.compile(r"^kubectl$")
+DOCKER = re.compile(r"^docker$")
 STUDIES = {study.name for study in shipped_studies()}
 NAMES = {
     PROGRAM: {*typer.main.get_command(app).commands},  # type: ignore[attr-defined]
+    KUBECTL: {"apply", "create", "delete", "logs"},
+    DOCKER: {"build", "compose", "run"},
     RAY: {"start", "stop", "up", "down", "exec", "attach", "get-auth-token", "health-check", "status"},
 }
 """Commands of the programs, by which they are known behind others (``srun ray start``)."""
@@ -174,3 +180,61 @@ def test_commands_of_ray_are_its_own() -> None:
         known = {option for parameter in cli.commands[words[0]].params for option in parameter.opts}
         named = {word.partition("=")[0] for word in words if word.startswith("--")}
         assert named <= known, f"{name}: {named - known}"
+
+
+CLIENTS = {"kubectl": KUBECTL, "docker": DOCKER}
+OPTIONS = {
+    "kubectl": {
+        "create": {"--from-env-file"},
+        "apply": {"-f"},
+        "logs": {"--follow", "--selector"},
+        "delete": set[str](),
+    },
+    "docker": {
+        "build": {"-f", "--build-arg", "-t"},
+        "run": {"--rm", "-v"},
+        "compose": {"-f", "-d", "--build", "--wait", "--volumes"},
+    },
+}
+"""Those of their references that are used here."""
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_commands_of_clusters_and_containers_are_their_own(client: str) -> None:
+    """By what their references say, and by the clients themselves where they are installed."""
+    found = dict(_all(CLIENTS[client]))
+    assert {words[0] for words in found.values()} == set(OPTIONS[client])
+    for name, words in found.items():
+        # Behind the image stands what it is to run.
+        image = next((n for n, word in enumerate(words) if words[0] == "run" and word == "calm-bench:cpu"), len(words))
+        named = {word.partition("=")[0] for word in words[:image] if word.startswith("-")}
+        assert named <= OPTIONS[client][words[0]], name
+        if shutil.which(client) is None or (words[0] == "compose" and not _has_compose()):
+            continue
+        asked = [client, *words[:image], "--help"]
+        done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, f"{name}: {done.stderr}"
+
+
+def _has_compose() -> bool:
+    return subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0
+
+
+def test_a_secret_is_made_of_the_example(tmp_path: Path) -> None:
+    """As kubectl reads a file of variables, comments in it left out; what the study's pods are to find is in it."""
+    example = (ROOT / "deploy/kubernetes/.env.example").read_text()
+    lines = [line for line in example.splitlines() if line.strip() and not line.startswith("#")]
+    names = {line.partition("=")[0] for line in lines}
+    assert names == {"MLFLOW_TRACKING_URI", "CALM_BENCH_OPTUNA_STORAGE"}
+    words, *_ = [words for words in dict(_all(KUBECTL)).values() if words[0] == "create"]
+    option, file = words[-1].split("=")
+    assert (ROOT / f"{file}.example").is_file()
+    job = list(yaml.safe_load_all((ROOT / "deploy/kubernetes/study.yaml").read_text()))[1]
+    assert f"'secretRef': {{'name': '{words[3]}'" in str(job)
+    if shutil.which("kubectl") is None:
+        return
+    (tmp_path / ".env").write_text(example)
+    asked = ["kubectl", *words[:-1], f"{option}={tmp_path / '.env'}", "--dry-run=client", "-o", "yaml"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert set(yaml.safe_load(done.stdout)["data"]) == names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,9 +20,13 @@ import psutil
 import pytest
 
 from calm_bench.atomic import write_json
+from calm_bench.overrides import ConfigurationError
+from pipelines.planning.preflight import check_study
 from pipelines.search.trial_queue import TrialQueue, TrialResult
-from pipelines.search.trial_storage import VARIABLE, Database, Journal, TrialStorage
+from pipelines.search.trial_storage import VARIABLE, Database, Journal, TrialStorage, trial_storage
+from pipelines.store.store import Store
 from pipelines.store.study_record import resolved_yaml
+from pipelines.study.catalogue import resolve_study
 from pipelines.study.config import Study
 from pipelines.study.search_settings import Search
 from pipelines.tracking.servers import LOOPBACK, free_port
@@ -29,6 +34,7 @@ from tests.deploy.conftest import PASSWORD, Server
 
 pytest.importorskip("optuna_dashboard", reason="optuna-dashboard, of the extra ui, is not installed")
 
+from pipelines.app.ui_servers import UiServers, study_lines
 from pipelines.tracking.optuna_pages import OptunaPages, StudyCopies
 from pipelines.tracking.trial_sources import hidden_databases, open_database
 
@@ -207,6 +213,48 @@ def test_an_address_beside_a_study_serves_unless_its_password_was_taken_out(
     assert optuna.get_all_study_names(studies.storage) == [folder.name]
     assert hidden_databases(tmp_path) == []
     studies.close()
+
+
+def test_the_variable_that_is_named_shows_them(
+    server: Callable[[], OptunaPages], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_database: Callable[[], str]
+) -> None:
+    uri, store = new_database(), Store(tmp_path)
+    monkeypatch.delenv(VARIABLE, raising=False)
+    folder = add(tmp_path, "study", lambda folder: Database(uri, folder.name), uri)
+
+    def hint() -> re.Match[str] | None:
+        servers = UiServers(store)
+        servers.dashboard = server()
+        found = re.search(r"more trials are in \S+: (\w+) with its password", "\n".join(study_lines(store, servers)))
+        assert (found is None) == (folder.name in summaries(servers.dashboard))
+        return found
+
+    told = hint()
+    assert told is not None
+    monkeypatch.setenv(told[1], uri)
+    assert hint() is None
+
+
+@pytest.mark.parametrize("way", ["the address", "the variable"])
+def test_a_study_goes_on_whose_address_the_store_keeps_without_a_password(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_database: Callable[[], str]
+) -> None:
+    uri = new_database()
+    monkeypatch.delenv(VARIABLE, raising=False)
+    folder = add(tmp_path, "study", lambda folder: Database(uri, folder.name), uri)
+    file = folder / "study.yaml"
+    with pytest.raises(ConfigurationError) as refused:
+        check_study(resolve_study(file))
+    told = re.search(r"beside the file \((\S+)=ADDRESS\), or (\S+=null) for that of (\w+)$", str(refused.value))
+    assert told is not None, refused.value
+    if way == "the variable":
+        monkeypatch.setenv(told[3], uri)
+    study = resolve_study(file, [told[2] if way == "the variable" else f"{told[1]}={uri}"])
+    check_study(study)
+    storage = trial_storage(study.execution, folder, study.name)
+    trials = optuna.load_study(study_name=storage.study_name, storage=storage.open()).trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "RUNNING"]
+    storage.close()
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from evals.sample_size import variance_parts
 from evals.sums import compare
 from evals.task_identity import task_identity
 from evals.task_loading import check_tasks
+from evals.tasks import shipped_tasks
 from evals.tasks.markov_text import choice
 from evals.tasks.stdlib_text import choice as stdlib_choice
 from evals.text_brier import evaluate_text_brierlm, text_protocol_for
@@ -311,6 +313,14 @@ def test_arguments_of_the_harness(tmp_path: Path) -> None:
     config = tmp_path / "bare" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"eos_token_id": 256}))
     assert refusal(lambda: token_sampler_of(create(bare)), r"give (\w+)=NAME$")[1] == "tokenizer"
+
+
+def test_a_model_that_shows_no_tokens_is_given_what_draws_them() -> None:
+    model = SimpleNamespace()
+    task, name = refusal(lambda: token_sampler_of(model), r"use the task (\w+), or .* attribute (\w+)$").groups()
+    assert task in shipped_tasks()
+    setattr(model, name, (Uniform(), ByteTokenizer()))
+    assert token_sampler_of(model)[0].vocab_size == 257
 
 
 SAMPLER = """

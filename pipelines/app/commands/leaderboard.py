@@ -133,13 +133,15 @@ def leaderboard(
         shown |= {"--picture": picture, "--baseline": baseline}
         if unused := [option for option, value in shown.items() if value]:
             raise ConfigurationError(f"--headline prints sentences and no table: leave {', '.join(unused)} out")
+        if not rows:
+            raise ConfigurationError(f"there are no rows for a headline: {_where_rows_come_from(store, mlflow, files)}")
         _print_headline(_fulfilling(rows, conditions), store, mlflow is None, format, at)
         return
     kept = _fulfilling(pooled(rows) if pool else rows, conditions)
     view = View.parse(kept, columns, sort, pareto, within_errors)
     board = Leaderboard(kept)
     if picture is not None and not board.groups:
-        raise ConfigurationError("there are no rows to draw: run a study first")
+        raise ConfigurationError(f"there are no rows to draw: {_where_rows_come_from(store, mlflow, files)}")
     before = None if baseline is None else _older(baseline)
     plain = columns is not None or sort is not None or pareto is not None
     match format:
@@ -171,6 +173,19 @@ def _inches(text: str) -> tuple[float, float]:
     from pipelines.report.figure import parse_size
 
     return parse_size(text)
+
+
+def _where_rows_come_from(store: str | None, mlflow: str | None, files: list[Path]) -> str:
+    """What to do where there are none."""
+    from pipelines.common.redact import redact
+    from pipelines.store.opening import open_store
+    from pipelines.store.study_names import how_to_begin
+
+    if files:
+        return "the files hold none"
+    if mlflow is not None:
+        return f"a study that is run with tracking.uri={redact(mlflow)} sends its own there"
+    return how_to_begin(open_store(store).uri)
 
 
 def _older(path: Path) -> list[Entry]:
@@ -219,7 +234,7 @@ def _rows(
     from pipelines.results.stored import stored_leaderboards
     from pipelines.store.opening import open_store
     from pipelines.store.refs import StudyRef
-    from pipelines.store.study_names import choose_studies, studies_called
+    from pipelines.store.study_names import choose_studies, how_to_begin, studies_called
 
     if mlflow is not None:
         from pipelines.tracking.rows import entries_from_mlflow
@@ -229,9 +244,7 @@ def _rows(
     else:
         where = open_store(store)
         if not where.exists() and (store is not None or not files):
-            raise ConfigurationError(
-                f"there is no store {where.uri}: calm-bench run makes one, and --store names another"
-            )
+            raise ConfigurationError(f"there is no store {where.uri}: {how_to_begin(where.uri)}")
         here, by_folder = "the store", stored_leaderboards(where)
         entries = [entry for board in by_folder.values() for entry in board]
     sources = [(here, entries), *((str(path), list(read_board(path))) for path in files)]
@@ -243,7 +256,8 @@ def _rows(
         elif folders := choose_studies([name], list(by_folder), here) if studies_called(name, by_folder) else []:
             wanted.update((StudyRef.of(folder).name, StudyRef.of(folder).identity) for folder in folders)
         else:
-            raise ConfigurationError(f"no finished study {name!r}{did_you_mean(name, known) if known else ''}")
+            begin = "" if known or files or mlflow is not None else f": {how_to_begin(open_store(store).uri)}"
+            raise ConfigurationError(f"no finished study {name!r}{did_you_mean(name, known) if known else begin}")
     chosen = [
         (source, [row for row in rows if not names or {(row.study, None), (row.study, row.study_identity)} & wanted])
         for source, rows in sources
@@ -262,8 +276,6 @@ def _print_headline(rows: list[Entry], store: str | None, from_files: bool, form
     from pipelines.results.trajectories import stored_trajectories
     from pipelines.store.opening import open_store
 
-    if not rows:
-        raise ConfigurationError("there are no rows for a headline: run a study first")
     if format not in (Format.table, Format.json):
         raise ConfigurationError("--headline is printed as text, or by --format json")
     found = headlines(rows, stored_trajectories(open_store(store)) if from_files else (), at)

@@ -43,7 +43,7 @@ def sync(
     """
     from calm_bench.overrides import ConfigurationError
     from pipelines.store.opening import open_store
-    from pipelines.store.study_names import choose_studies
+    from pipelines.store.study_names import choose_studies, how_to_begin
     from pipelines.tracking.study_files import begun_studies
     from pipelines.tracking.sync import set_database_aside, sync_study
 
@@ -51,7 +51,7 @@ def sync(
     where.studies.folders(complete=True)
     folders = begun_studies(where)
     if not folders:
-        raise ConfigurationError(f"no study has run in the store {where.uri} (--store names another one)")
+        raise ConfigurationError(f"no study has run in the store {where.uri}: {how_to_begin(where.uri)}")
     chosen = choose_studies(studies or (), folders, where.uri)
     if anew and (studies or uri):
         raise ConfigurationError("--anew makes all of mlflow.db in the store again: give neither STUDY nor --uri")

@@ -145,8 +145,9 @@ def _again(study: Path, store: Store) -> str:
 def _open(where: str | None) -> Store:
     from calm_bench.overrides import ConfigurationError
     from pipelines.store.opening import open_store
+    from pipelines.store.study_names import how_to_begin
 
     opened = open_store(where)
     if not opened.exists():
-        raise ConfigurationError(f"there is no store {opened.uri}: --store names another")
+        raise ConfigurationError(f"there is no store {opened.uri}: {how_to_begin(opened.uri)}")
     return opened

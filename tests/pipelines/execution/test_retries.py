@@ -105,7 +105,7 @@ def test_a_limit_of_addresses_is_named_where_memory_runs_out(
     """Fewer stages at once change nothing where a shell gives each process so much."""
     monkeypatch.setattr("pipelines.execution.run_stage.address_limit", lambda: 700 * 2**20)
     executor = LocalExecutor(store)
-    with pytest.raises(StageError, match=r"ulimit -v leaves each process 0\.684 GiB; raise it, else "):
+    with pytest.raises(StageError, match=r"ulimit -v leaves each process 0\.684 GiB; raise it \(ulimit .+\), else "):
         executor.submit(toy("greedy")).result()
     executor.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -19,7 +20,7 @@ from pipelines.execution.same_code import ROOT, DriverCode, call_checked, pickle
 from pipelines.store.provenance import code_digest
 from pipelines.store.store import Store
 from pipelines.study.config import Execution
-from tests.faults.small_study import COMMAND, SIZE, STUDY, TRAINING
+from tests.faults.small_study import COMMAND, SIZE, STUDY, TRAINING, wait_for
 from tests.hostile_folder import HOSTILE, litter
 
 HEAD = """
@@ -83,6 +84,41 @@ def test_a_worker_with_other_code_is_refused_by_name(monkeypatch: pytest.MonkeyP
     assert isinstance(refusal, ExecutorError)
     assert str(ROOT) in str(refusal)
     assert "other code of calm-bench" in str(refusal)
+
+
+@pytest.mark.slow
+def test_code_that_is_changed_while_a_study_runs_is_what_the_same_command_goes_on_with(tmp_path: Path) -> None:
+    for name in ("calm_bench", "evals", "pipelines"):
+        shutil.copytree(ROOT / name, tmp_path / "code" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    short = {"training": TRAINING | {"num_steps": 10}}
+    described = STUDY | {"model": {"kind": "token", **SIZE, **short}, "search": {"parameters": []}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(described))
+    store = Store(tmp_path / "store")
+
+    def run() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*COMMAND, "run", "study.yaml", "--store", str(store.root), "--plain"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(tmp_path / "code"), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    driver = run()
+    # Ray takes seconds then until a worker has imported what it is to run.
+    wait_for(lambda: list(store.root.glob("studies/*/trials.json")), "the study has begun", of=driver)
+    with (tmp_path / "code" / "calm_bench" / "config.py").open("a") as file:
+        file.write("\n# changed\n")
+    said, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 1, said
+    assert "has other code of calm-bench" in said
+    assert "the same command goes on with the new one" in said.splitlines()[-1]
+    said, _ = (again := run()).communicate(timeout=300)
+    assert again.returncode == 0, said
+    records = [json.loads(path.read_text()) for path in store.root.glob("stages/*/*/provenance.json")]
+    assert len({record["code"] for record in records}) == 1
+    assert records[0]["code"] != code_digest()
 
 
 def test_users_modules_come_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import typer.main
 from rich.console import Console
 from typer.testing import CliRunner
 
+from calm_bench.config import Experiment
 from calm_bench.overrides import ConfigurationError
 from pipelines.app.cli import app
 from pipelines.execution import events
@@ -21,6 +22,7 @@ from pipelines.monitor.tracker import Tracker
 from pipelines.monitor.watching import poll
 from pipelines.store.study_record import save_study
 from pipelines.study.catalogue import resolve_study
+from pipelines.study.graph import stages_for
 from pipelines.study.trial import TrialOutcome
 
 
@@ -76,6 +78,22 @@ def test_a_file_for_lines(tmp_path: Path) -> None:
     with PlainProgress(Console(file=io.StringIO()), tmp_path / "log") as progress:
         progress.message("a line")
     assert "a line" in (tmp_path / "log").read_text()
+
+
+def test_settings_for_a_training_on_a_plateau() -> None:
+    file = io.StringIO()
+    terms = {"loss": 2.0, "fidelity": 4.0, "diversity": 2.0, "unconditional": 2.0, "plateau": 1.0}
+    stage = stages_for(Experiment())["language_model"]
+    with PlainProgress(Console(file=file, width=400)) as progress:
+        progress.handle(events.StageStarted(stage, Path("work")))
+        progress.handle(events.StageProgress(stage, 300, 9000, terms))
+    section, *names = advised(
+        r"try another (model\.training)\.(\w+), more (\w+) there or a larger (\w+)\n", file.getvalue()
+    ).groups()
+    before = resolve_study("smoke").model.training
+    for name in names:
+        value = 2 * getattr(before, name)
+        assert getattr(resolve_study("smoke", [f"{section}.{name}={value}"]).model.training, name) == value
 
 
 def test_failed_trials_are_tried_again_and_more_are_added() -> None:

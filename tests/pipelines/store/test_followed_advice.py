@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer.main
 
+from calm_bench.kept_elsewhere import ELSEWHERE, NotThere, kept_elsewhere
 from calm_bench.overrides import ConfigurationError
 from pipelines.app.cli import app
 from pipelines.common.record_file import RecordError
@@ -17,6 +20,7 @@ from pipelines.store.object_backend import cache_folder
 from pipelines.store.opening import open_store
 from pipelines.store.store import Store
 from pipelines.store.workspace import Workspace
+from pipelines.study.stage import Stage
 
 
 def advised(pattern: str, error: BaseException) -> re.Match[str]:
@@ -71,6 +75,34 @@ def test_a_comparison_of_times_that_is_damaged(tmp_path: Path) -> None:
     assert EstimateRecord.load(tmp_path) is None
     record.save(tmp_path)
     assert EstimateRecord.load(tmp_path) == record
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        '{"format": 1, "files": {}}',
+        '{"format": 2, "files": {"model": ["a", null]}}',
+        '{"format": 2, "files": {"../../x": {"url": "a", "sha256": null}}}',
+    ],
+)
+def test_a_copy_that_does_not_say_where_the_rest_is(
+    content: str, host: Callable[..., Store], stage: Callable[..., Stage], do: Callable[..., object]
+) -> None:
+    made = stage("count", seed=5)
+    do(host("a"), made)
+    store = host("b")
+    folder = store.fetch_without(made, ("model/",))
+    kept = kept_elsewhere(folder)
+    assert list(kept) == ["model/weights.bin"]
+    (folder / ELSEWHERE).write_text(content)
+    with pytest.raises(NotThere) as refused:
+        kept_elsewhere(folder)
+    named = advised(
+        r"(\S+) (?:names|has|does) .*: remove its folder, which is a copy, and the same command", refused.value
+    )
+    shutil.rmtree(Path(named[1]).parent)
+    assert kept_elsewhere(store.fetch_without(made, ("model/",))) == kept
 
 
 def test_drivers_keep_their_trials_in_one_place(tmp_path: Path) -> None:

@@ -173,6 +173,23 @@ def test_an_experiment_that_is_misspelt(empty_database: Path, tmp_path: Path) ->
     assert entries_from_mlflow(uri, str(refused.value).split("'")[-2]) == []
 
 
+def test_rows_of_a_database_that_is_not_there(
+    ended: Callable[..., tuple[Store, Path, Any]], empty_database: Path, tmp_path: Path
+) -> None:
+    uri = f"sqlite:///{tmp_path / 'mine here.db'}"
+    with pytest.raises(TrackingError) as refused:
+        entries_from_mlflow(uri, "calm-bench")
+    found = re.search(r"a study that is run with (tracking\.uri=.+) makes one", str(refused.value))
+    assert found is not None, refused.value
+    tracking = resolve_study("smoke", shlex.split(found[1])).tracking
+    assert tracking.uri is not None
+    store, *_ = ended(uri=tracking.uri)
+    # Its tables take seconds to create.
+    shutil.copy(empty_database, tmp_path / "mine here.db")
+    typed("mlflow", "sync", "--store", store.uri)
+    assert entries_from_mlflow(uri, "calm-bench") != []
+
+
 def test_what_descriptions_say_can_be_typed(
     make_entry: Callable[..., Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
