@@ -107,7 +107,7 @@ def _advice(stage: Stage, estimate: Estimate) -> str:
     """What would make it fit."""
     cost = estimate.costs[stage]
     if cost.sequences is None or estimate.machine.device == "cpu":
-        return " Let fewer run at once (execution.max_parallel), or make the micro-batches smaller."
+        return " Let fewer run at once (execution.max_parallel), or make micro-batches smaller (execution.micro_batch)."
     if cost.sequences > 1:
         return " execution.micro_batch=auto divides its micro-batches until they fit, for the same steps."
     return (

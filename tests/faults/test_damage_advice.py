@@ -204,6 +204,22 @@ def test_the_command_that_verify_gives_for_stages_that_are_gone(finished: Path, 
     assert call("store", "verify", "--store", "runs") is None
 
 
+@pytest.mark.parametrize("way", ["brought", "made again"])
+def test_a_model_that_is_not_there(finished: Path, folder: Path, way: str) -> None:
+    shutil.rmtree(stage_of(folder, "language_model"))
+    named = re.search(
+        r"bring (stages/language_model/\w+) from where .*, or calm-bench run makes it again$",
+        str(call(*COMMANDS["generate"])),
+    )
+    assert named is not None
+    if way == "brought":
+        shutil.copytree(finished / "runs" / named[1], folder / "runs" / named[1])
+    else:
+        assert call(*RUN) is None
+    assert call(*COMMANDS["generate"]) is None
+    assert outcome(folder) == outcome(finished)
+
+
 def test_stages_of_a_study_without_its_file_are_brought(finished: Path, folder: Path) -> None:
     lost = stage_of(folder, "tokens")
     shutil.rmtree(lost)

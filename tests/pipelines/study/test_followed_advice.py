@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 from calm_bench.config import Experiment, LanguageModel
 from calm_bench.lm.folder import build_language_model
 from calm_bench.overrides import ConfigurationError, apply_settings, parse_assignment
+from pipelines.report import estimate_table
+from pipelines.results import sentences
+from pipelines.store.study_names import choose_studies
 from pipelines.study.catalogue import resolve_study
 from pipelines.study.graph import stages_for
 from pipelines.study.kinds.autoencoder import AUTOENCODER
@@ -100,3 +104,45 @@ def test_a_stage_of_every_study_has_a_section() -> None:
         resolve_study("smoke", ["extra_stages=[{kind: evaluation}]"])
     (section,) = re.findall(advice, str(refused.value))
     assert resolve_study("smoke", [f"{section}.max_windows=8"]).evaluation.max_windows == 8
+
+
+def test_a_study_by_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine.yaml").write_text("seed: 7")
+    with pytest.raises(ConfigurationError, match=r"^folder is a folder: name a study file \(YAML\) in it$"):
+        resolve_study("folder")
+    assert resolve_study("folder/mine.yaml").seed == 7
+    with pytest.raises(ConfigurationError, match=r"\(a path of a YAML file works too\)$"):
+        resolve_study("mine")
+    assert resolve_study(str(tmp_path / "folder" / "mine.yaml")).name == "mine"
+    (tmp_path / "my study!.yaml").write_text("seed: 7")
+    with pytest.raises(ConfigurationError, match=r"give it a name in the file \(name: ") as refused:
+        resolve_study("my study!.yaml")
+    (line, setting) = re.findall(r"in the file \((name: \S+)\) or beside it \((name=\S+)\)$", str(refused.value))[0]
+    beside = resolve_study("my study!.yaml", [setting])
+    (tmp_path / "my study!.yaml").write_text(f"seed: 7\n{line}")
+    assert resolve_study("my study!.yaml") == beside
+
+
+def test_a_beginning_of_several_names_is_typed_further() -> None:
+    folders = [Path(f"smoke-{digits:016x}") for digits in (0x1111 << 48, 0x1112 << 48)]
+    with pytest.raises(
+        ConfigurationError, match=r"is the beginning of several studies: (.+); type more of one$"
+    ) as refused:
+        choose_studies(["smoke-111"], folders, "runs")
+    for name in re.findall(r"smoke-\w{16}", str(refused.value)):
+        assert choose_studies([name[:10]], folders, "runs") == [Path(name)]
+
+
+def test_settings_that_make_a_training_fit() -> None:
+    """What a plan says of a training that is larger than the GPU."""
+    named = re.findall(r"execution\.\w+=\w+", " ".join(inspect.getsource(estimate_table).split()))
+    assert len(named) == 4
+    execution = resolve_study("smoke", [*named, "execution.gpus_per_stage=1"]).execution
+    assert (execution.activation_checkpointing, execution.strategy, execution.workers) == (True, "fsdp", 2)
+
+
+def test_the_study_that_a_headline_asks_for() -> None:
+    (name,) = re.findall(r"^calm-bench run (\S+)$", str(sentences.command([], [])))
+    assert resolve_study(name).name == name

@@ -173,6 +173,19 @@ def test_an_experiment_that_is_misspelt(empty_database: Path, tmp_path: Path) ->
     assert entries_from_mlflow(uri, str(refused.value).split("'")[-2]) == []
 
 
+def test_a_database_is_made_anew_without_what_is_named(
+    ended: Callable[..., tuple[Store, Path, Any]], empty_database: Path
+) -> None:
+    """What is typed then stands in ``test_moved_store.py``."""
+    store, *_ = ended()
+    shutil.copy(empty_database, store.root / "mlflow.db")
+    for more in (["k-ablation"], ["--uri", "sqlite:///other.db"]):
+        command = ["mlflow", "sync", "--anew", "--store", store.uri, *more]
+        refused = CliRunner().invoke(app, command, env={"COLUMNS": "400"})
+        assert str(refused.exception).endswith("give neither STUDY nor --uri")
+        assert not list(store.root.glob("mlflow.before-*")), "nothing was set aside for it"
+
+
 def test_rows_of_a_database_that_is_not_there(
     ended: Callable[..., tuple[Store, Path, Any]], empty_database: Path, tmp_path: Path
 ) -> None:
