@@ -221,6 +221,28 @@ def test_a_private_ray_is_refused_where_it_would_listen_on_the_network() -> None
     assert done.stdout.startswith("127.")
 
 
+def test_a_cluster_that_listens_on_loopback_alone_is_found_by_the_variable_that_is_named() -> None:
+    """Ray makes this machine's address of a loopback one, unless it was told before it is imported."""
+    script = (
+        "import sys, ray\n"
+        "from pipelines.execution.ray_instance import _wait_for_listener\n"
+        "_wait_for_listener(sys.argv[1], ray.util.get_node_ip_address())"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != ONE_HOST}
+
+    def look(**variables: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", script, f"127.0.0.1:{listener.getsockname()[1]}"]
+        return subprocess.run(command, env=environment | variables, capture_output=True, text=True, check=False)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        refused = look()
+        if refused.returncode == 0:
+            pytest.skip("this machine has no address but loopback")
+        advised = re.search(r"if it listens on 127\.0\.0\.1 only, set (\w+)=(\d) for the study too", refused.stderr)
+        assert advised is not None, refused.stderr
+        assert look(**{advised[1]: advised[2]}).returncode == 0
+
+
 @pytest.mark.slow
 def test_stages_that_do_not_fit_run_one_after_the_other_or_not_at_all(store: Store, toy: Toy) -> None:
     """Memory is declared in Ray's terms, so Ray can be asked what is left of it."""
