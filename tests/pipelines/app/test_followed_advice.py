@@ -143,8 +143,8 @@ def test_what_an_error_of_the_machine_names_is_there() -> None:
     for name in commands[1].split(", "):
         assert _options(name)
     assert commands[2] in _options("export")
-    for option in re.findall(r"\((--\w+), (--\w+)\)", named)[0]:
-        assert option in _options("run") + _options("report")
+    for option in advised(r"give another place \(([^)]+)\)", named)[1].split(", "):
+        assert option in [known for name in ("run", "report", "probe", "eval") for known in _options(name)]
 
 
 def test_where_an_error_came_from_is_shown_by_what_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,9 +76,9 @@ def test_what_the_system_says_is_told_in_words(make: Callable[[Path], None], tmp
             make(Path(place))
     file = tmp_path / "file"
     file.touch()
-    for below in (file / "x", file / "x" / "y"):
+    for under in (file / "x", file / "x" / "y"):
         with pytest.raises(NotADirectoryError):
-            make(below if make is not make_folder else below.parent)
+            make(under if make is not make_folder else under.parent)
     make(tmp_path / "new" / "file")
 
 
