@@ -11,12 +11,12 @@ from calm_bench.json_text import parse_json_text
 from calm_bench.overrides import ConfigurationError
 from pipelines.results.entry import Entry
 from pipelines.results.stored import stored_leaderboards
-from pipelines.scoring.model_names import ModelNames, trial_named
+from pipelines.scoring.model_names import ModelNames, Scored, trial_named
 from pipelines.store.errors import CorruptedStage
 from pipelines.store.integrity import verify_folder
 from pipelines.store.refs import StageRef
 from pipelines.store.store import Store
-from pipelines.store.study_names import how_to_begin
+from pipelines.store.study_names import how_to_begin, how_to_run_again
 from pipelines.store.trial_record import has_begun, load_trials
 from pipelines.study.stage_folder import StageRecord, is_finished
 
@@ -55,7 +55,7 @@ def find_model(name: str, store: Store) -> TrainedModel:
         return found
     names = ModelNames(stored_leaderboards(store))
     one = names.one(name)
-    return _unscored(name, names, store) if one is None else _scored(one.entry, store)
+    return _unscored(name, names, store) if one is None else _scored(one, store)
 
 
 def open_code(target: str, tokenizer: str | None = None) -> TrainedModel:
@@ -85,7 +85,7 @@ def find_seeds(name: str, store: Store) -> list[TrainedModel]:
         return [found]
     names = ModelNames(stored_leaderboards(store))
     seeds = names.seeds(name)
-    return [_scored(one.entry, store) for one in seeds] or [_unscored(name, names, store)]
+    return [_scored(one, store) for one in seeds] or [_unscored(name, names, store)]
 
 
 def split_names(text: str, store: Store) -> list[str]:
@@ -138,20 +138,23 @@ def _at_path(name: str, store: Store) -> TrainedModel | None:
     )
 
 
-def _scored(entry: Entry, store: Store) -> TrainedModel:
+def _scored(one: Scored, store: Store) -> TrainedModel:
     """The model of a row.
 
     Raises:
         ConfigurationError: the store has the row alone, as where its studies were copied without their stages.
     """
+    entry = one.entry
     # The store may have moved since, or be no folder at all: its own stage counts.
     kept = store.find_folder("language_model", entry.model_identity)
     if kept is not None:
         return _published(kept, store)
     if not Path(entry.model_folder).is_dir():
+        command = how_to_run_again(one.folder, store.uri)
+        again = "" if command is None else f", or {command} makes it again"
         raise ConfigurationError(
             f"{entry.study}/{entry.label} has a row in the store {store.uri}, and its model is not there: bring "
-            f"stages/language_model/{entry.model_identity} from where it was trained, or calm-bench run makes it again"
+            f"stages/language_model/{entry.model_identity} from where it was trained{again}"
         )
     return _with_origin(Path(entry.model_folder), store)
 
@@ -184,7 +187,9 @@ def _published(folder: Path, store: Store) -> TrainedModel:
     """
     if problems := verify_folder(folder):
         found = "; ".join(problems)
-        raise CorruptedStage([f"{folder} is damaged ({found}): remove it, and calm-bench run makes the stage again"])
+        raise CorruptedStage(
+            [f"{folder} is damaged ({found}): remove it, and calm-bench run STUDY makes the stage again"]
+        )
     return _with_origin(folder / "model", store)
 
 

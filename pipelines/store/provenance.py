@@ -29,7 +29,7 @@ from pipelines.common.record_file import read_object, validated
 from pipelines.study.stage_folder import PROVENANCE_FILE
 
 ATTEMPTS_FILE = "attempts.jsonl"
-_REMEDY = "remove the stage's folder, and calm-bench run makes the stage again"
+_REMEDY = "remove the stage's folder, and calm-bench run STUDY makes the stage again"
 LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "pyarrow", "numpy", "ray", "optuna", "mlflow")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import did_you_mean
 from pipelines.store.refs import StudyRef
+from pipelines.store.study_record import load_study
 
 SHORTEST_IDENTITY = 4
 """Digits of an identity that are shown at least, so that a name does not stop to be unique with the next study."""
@@ -21,6 +22,13 @@ def how_to_begin(uri: object) -> str:
         uri: as ``--store`` takes it.
     """
     return f"calm-bench run --store {shlex.quote(str(uri))} runs one there, and --store names another"
+
+
+def how_to_run_again(folder: Path, uri: object) -> str | None:
+    """The command that makes what the study in ``folder`` lacks, by its file there, which has all its settings; None
+    where that file is missing or cannot be read."""
+    record = load_study(folder)
+    return None if record is None else record.command(str(uri))
 
 
 def studies_called(name: str, folders: Iterable[Path]) -> list[Path]:

@@ -24,7 +24,7 @@ CONFIG_FILE = "config.json"
 RESULT_FILE = "result.json"
 METRICS_FILE = "metrics.jsonl"
 PROVENANCE_FILE = "provenance.json"
-REMEDY = "remove its folder, and calm-bench run makes the stage again"
+REMEDY = "remove its folder, and calm-bench run STUDY makes the stage again"
 
 
 class InputRecord(Frozen):

@@ -90,7 +90,7 @@ def verify(store: StorePath = None, as_json: AsJson = False) -> None:
         for stage, problems in damaged:
             say(screen, f"{stage.label}: {'; '.join(problems)}", style="red")
             users = ", ".join(stage.studies)
-            again = f"; calm-bench run makes it again ({users})" if users else ""
+            again = f"; calm-bench run STUDY makes it again, of {users}" if users else ""
             say(screen, f"    remove {stage.folder}{again}")
         for one in missing:
             are = "a stage that is" if len(one.names) == 1 else f"{len(one.names)} stages that are"
@@ -133,13 +133,14 @@ def gc(
 
 
 def _again(study: Path, store: Store) -> str:
-    """The command that makes the missing stages of the study in the folder ``study``."""
-    from pipelines.store.study_record import STUDY_FILE, load_study
+    """What makes the missing stages of the study in the folder ``study``."""
+    from pipelines.store.study_names import how_to_run_again
+    from pipelines.store.study_record import STUDY_FILE
 
-    record = load_study(study)
-    if record is None:
+    command = how_to_run_again(study, store.uri)
+    if command is None:
         return f"bring them from where the study was run: {study} has no {STUDY_FILE} that can be read"
-    return f"{record.command(store.uri)} makes them again"
+    return f"{command} makes them again"
 
 
 def _open(where: str | None) -> Store:

@@ -202,7 +202,7 @@ def test_the_commands(store: Store, toy: Toy) -> None:
 
     _flip(kept / "artifact", 2)
     told = call("verify", code=1)
-    assert f"remove {kept}; calm-bench run makes it again (study)" in told
+    assert f"remove {kept}; calm-bench run STUDY makes it again, of study" in told
     assert json.loads(call("verify", "--json", code=1))["damaged"] == [
         {"folder": str(kept), "damage": ["artifact has other content than was published"]}
     ]

@@ -97,7 +97,7 @@ def each(*words: str) -> Callable[[re.Match[str]], list[Sequence[str]]]:
             typed(*BOARD, "k-ablation", "--size", "3.3x2.4", "{1}", "b.png"),
         ),
         (["leaderboard", "--store", "rnus"], "and (--store) names another", typed("leaderboard", "{1}", "runs")),
-        (["report", "--store", "rnus"], "or (--store) names another", typed("report", "{1}", "runs")),
+        (["report", "--store", "rnus"], "and (--store) names another", typed("report", "{1}", "runs")),
         (["store", "ls", "--store", "rnus"], "(--store) names another", typed("store", "ls", "{1}", "runs")),
         (["watch", "--store", "rnus"], "(--store) names another", typed("watch", "{1}", "runs", "--plain")),
         (["report", "--store", "runs", "--output", "."], r"as in --output (\S+)$", typed(
