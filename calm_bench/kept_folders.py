@@ -76,6 +76,11 @@ class _Kept:
             "the same command goes on"
         )
 
+    def moved_to(self) -> Path | None:
+        """Where it is now, if the system tells that it was moved."""
+        now = self._place_now()
+        return None if now is None or now.endswith(DELETED) else Path(now)
+
     def close(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
@@ -158,6 +163,17 @@ def is_gone(folder: Path) -> bool:
     """Whether ``folder`` is one that is kept and has gone."""
     kept = _kept.get(folder)
     return kept is not None and kept.is_gone()
+
+
+def place_now(path: Path) -> Path:
+    """Where ``path`` is to be found: elsewhere if it is in a kept folder that was moved and the system tells where to.
+
+    For what a process takes back that it has left there: new things go nowhere but to the place that was asked for.
+    """
+    for place, kept in list(_kept.items()):
+        if path.is_relative_to(place) and kept.is_gone() and (moved := kept.moved_to()) is not None:
+            return moved / path.relative_to(place)
+    return path
 
 
 def check_kept(folder: Path) -> None:

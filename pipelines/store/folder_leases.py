@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from calm_bench.kept_folders import make_folder
+from calm_bench.kept_folders import make_folder, place_now
 from pipelines.store.file_lock import locked
 from pipelines.store.holder import Holder, this_process
 from pipelines.store.lease import DeadLease, HeldLease, LeaseManager
@@ -40,10 +40,14 @@ class FileGrant:
         return True
 
     def withdraw(self) -> None:
-        """Remove the file, unless it is another process's by now."""
-        with locked(self._guard):
-            if _read(self._path) == self._holder:
-                self._path.unlink()
+        """Remove the file, unless it is another process's by now; from where it went if its store was moved.
+
+        There a process that lives on, as a notebook's, would keep everybody waiting until the lease expires.
+        """
+        path = place_now(self._path)
+        with locked(place_now(self._guard)):
+            if _read(path) == self._holder:
+                path.unlink()
 
 
 class FolderLeases:

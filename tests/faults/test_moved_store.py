@@ -14,7 +14,6 @@ import yaml
 from calm_bench.kept_folders import FolderGone
 from pipelines.execution.local_executor import LocalExecutor
 from pipelines.search.drive import run_study
-from pipelines.store.folder_backend import FolderBackend
 from pipelines.store.store import Store
 from pipelines.study.config import Study
 from tests.faults.conftest import finish
@@ -41,8 +40,7 @@ def test_the_driver_says_where_the_store_is_and_the_study_goes_on_there(
     act: Callable[[Path], None], study: Study, tmp_path: Path, undisturbed: Outcome
 ) -> None:
     """In a process that lives on, as a notebook's."""
-    # The leases that went with it are free when nobody has renewed them for a while: their process lives.
-    store, moved = (Store(FolderBackend(tmp_path / name, expiry_s=2.0, heartbeat_s=0.5)) for name in ("store", "moved"))
+    store, moved = Store(tmp_path / "store"), Store(tmp_path / "moved")
     executor = LocalExecutor(store, "cpu")
 
     def disturb() -> None:
@@ -57,6 +55,7 @@ def test_the_driver_says_where_the_store_is_and_the_study_goes_on_there(
     executor.close()
     wait_for(lambda: not [one for one in threading.enumerate() if one.name == "stages"], "the stage has ended")
     assert (names(store.root) if store.root.exists() else []) == []
+    assert moved.leases.held() == {}, "nobody waits for a process that lives on"
     assert finish(study, moved) == undisturbed
 
 

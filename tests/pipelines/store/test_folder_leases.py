@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from calm_bench.kept_folders import keeping
 from pipelines.store.folder_leases import leases_in
 
 HOLD = """
@@ -143,3 +144,24 @@ def test_leases_of_a_store_that_may_only_be_read_are_told(tmp_path: Path) -> Non
         leases.acquire("another")
     (tmp_path / ".guard").rmdir()
     lease.release()
+
+
+@pytest.mark.parametrize("another", [False, True])
+def test_what_a_moved_store_took_along_is_given_back_there(another: bool, tmp_path: Path) -> None:
+    """By a process that lives on, as a notebook's: its lease would be in the way until it expires."""
+    here, there = tmp_path / "store", tmp_path / "moved"
+    (here / "studies").mkdir(parents=True)
+    with keeping(here, "studies"):
+        lease, other = leases_in(here / "leases").acquire("thing"), leases_in(here / "leases").acquire("other")
+        assert lease is not None
+        assert other is not None
+        here.rename(there)
+        if another:
+            here.mkdir()
+        assert set(leases_in(there / "leases").held()) == {"thing", "other"}
+        lease.release()
+        assert set(leases_in(there / "leases").held()) == {"other"}
+        (there / "leases" / "other.json").write_text((there / "leases" / "other.json").read_text().replace("pid", "x"))
+        other.release()
+        assert (there / "leases" / "other.json").exists(), "somebody else's by now"
+    assert not here.exists() or not list(here.iterdir())
