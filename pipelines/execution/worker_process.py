@@ -52,9 +52,12 @@ def hearing_sigterm() -> Iterator[Callable[[], bool]]:
         yield heard.is_set
         return
     before = signal.signal(signal.SIGTERM, handle)
+    # Servers of Ray that are kept from hearing it (deploy/slurm) hand that on to workers, and these to all they start.
+    blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     try:
         yield heard.is_set
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         signal.signal(signal.SIGTERM, before)
 
 

@@ -98,3 +98,17 @@ def test_a_worker_that_hears_sigterm_saves_and_ends(store: Store, toy: Toy) -> N
     assert isinstance(_perform(store, other, kind, "cpu", ("all", "one"), DEFAULT_OPTIONS, None, None), Interrupted)
     store.flags.lower("all")
     assert _perform(store, stage, kind, "cpu", ("all", "one"), DEFAULT_OPTIONS, None, None) == {"value": 1.0}
+
+
+def test_a_worker_hears_sigterm_whose_ray_does_not() -> None:
+    """The servers of a job of several nodes outlive it, so that workers can save; those inherit what they ignore."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        with hearing_sigterm() as heard:
+            assert not heard()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert heard()
+        assert signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ()), "as it was"
+        assert signal.SIGTERM not in signal.sigpending()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
