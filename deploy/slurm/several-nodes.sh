@@ -26,16 +26,23 @@ export RAY_AUTH_TOKEN RAY_USAGE_STATS_ENABLED=0
 # Ray counts the CPUs of the machine, whatever the job has of them; srun is told anew since Slurm 22.05.
 cpus=${SLURM_CPUS_PER_TASK:-1}
 export SRUN_CPUS_PER_TASK=$cpus
+# Ray's servers do not hear SIGTERM, which Slurm sends to all processes of a job: without them workers are lost before
+# they have saved, and the study waits for their answers in vain.
+sheltered='import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+os.execvp(sys.argv[1], sys.argv[1:])'
 
-srun --nodes=1 --ntasks=1 --nodelist="$head" --overlap \
+srun --nodes=1 --ntasks=1 --nodelist="$head" --overlap python -c "$sheltered" \
     ray start --head --port="$port" --num-cpus="$cpus" --include-dashboard=false --disable-usage-stats --block &
+ray=($!)
 for _ in $(seq 60); do
     ray health-check --address "$head:$port" >/dev/null 2>&1 && break
     sleep 2
 done
 if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
     srun --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$((SLURM_JOB_NUM_NODES - 1)) --exclude="$head" --overlap \
-        ray start --address="$head:$port" --num-cpus="$cpus" --disable-usage-stats --block &
+        python -c "$sheltered" ray start --address="$head:$port" --num-cpus="$cpus" --disable-usage-stats --block &
+    ray+=($!)
 fi
 
 run= again=
@@ -50,6 +57,12 @@ code=$?
 while kill -0 "$run" 2>/dev/null; do
     wait "$run"
     code=$?
+done
+# srun ends its nodes' Ray at once where it is told to: at the end of this script Slurm would wait for it (KillWait).
+kill "${ray[@]}" 2>/dev/null
+for _ in $(seq 50); do
+    kill -0 "${ray[@]}" 2>/dev/null || break
+    sleep 0.2
 done
 if [ "$code" -eq 143 ] && [ -n "$again" ]; then
     scontrol requeue "$SLURM_JOB_ID"

@@ -23,8 +23,15 @@ pytestmark = pytest.mark.slow
 SCRIPTS = Path(__file__).parents[2] / "deploy" / "slurm"
 JOB = str(os.getpid() % 20_000)
 """A port follows from it."""
-SRUN = '#!/bin/sh\nwhile [ "${1#-}" != "$1" ]; do shift; done\nexec "$@"\n'
-"""Begins here what is to run on a node, which stands behind the options."""
+CANCELLED = "cancelled"
+SRUN = f"""#!/bin/bash
+while [ "${{1#-}}" != "$1" ]; do shift; done
+"$@" &
+trap '[ -e {CANCELLED} ] || kill -KILL $!' TERM
+while kill -0 $! 2>/dev/null; do wait; done
+"""
+"""Begins here what is to run on a node, which stands behind the options, and ends it at once where it is told to; but
+not in a job that is cancelled, whose end is Slurm's by then."""
 GRACE_S = 30.0
 """KillWait of a cluster that sets none."""
 
@@ -61,7 +68,8 @@ class Scheduler:
 
     def begin(self) -> subprocess.Popen[str]:
         """One turn of the job."""
-        self._requests.unlink(missing_ok=True)
+        for note in (self._requests, self._folder / CANCELLED):
+            note.unlink(missing_ok=True)
         return subprocess.Popen(
             ["bash", str(SCRIPTS / self._script), "faults.yaml", *self._settings],
             cwd=self._folder,
@@ -83,13 +91,18 @@ class Scheduler:
             start_new_session=True,
         )
 
+    def cancel(self, job: subprocess.Popen[str]) -> list[psutil.Process]:
+        """As ``scancel`` and preemption: SIGTERM to the script and all that it started, which are returned."""
+        (self._folder / CANCELLED).touch()
+        return to_all(job, signal.SIGTERM)
+
     @property
     def asked_again(self) -> bool:
         return self._requests.exists() and f"requeue {JOB}" in self._requests.read_text()
 
 
 def to_all(job: subprocess.Popen[str], number: signal.Signals) -> list[psutil.Process]:
-    """As ``scancel`` and preemption: the script and all that it started."""
+    """Send ``number`` to the script and all that it started."""
     root = psutil.Process(job.pid)
     found = [*root.children(recursive=True), root]
     for process in found:
@@ -129,7 +142,7 @@ def test_a_preempted_job_goes_on_with_the_same_bits(tmp_path: Path, undisturbed:
     scheduler = Scheduler(tmp_path, "one-node.sh", "--local")
     job = scheduler.begin()
     wait_for(lambda: begun(scheduler.store, "autoencoder"), "a training has begun", of=job)
-    processes = to_all(job, signal.SIGTERM)
+    processes = scheduler.cancel(job)
     _, living = psutil.wait_procs([one for one in processes if one.pid != job.pid], timeout=GRACE_S)
     for process in living:
         process.kill()
@@ -162,22 +175,50 @@ def test_only_who_has_reached_a_time_limit_is_queued_again(
     job = scheduler.begin()
     wait_for((tmp_path / "begun").exists, "the study has begun", of=job)
     if whom == "all":
-        to_all(job, number)
+        scheduler.cancel(job)
     else:
         job.send_signal(number)
     said, _ = job.communicate(timeout=30)
     assert (job.returncode, scheduler.asked_again) == (143, queued), said
 
 
+def test_ray_is_there_until_the_study_has_saved_and_no_longer(tmp_path: Path) -> None:
+    """Slurm tells Ray's processes to end together with the study, and waits for them at the end of a script."""
+    scheduler = Scheduler(tmp_path, "several-nodes.sh")
+    for name in ("ray", "calm-bench"):
+        (tmp_path / "bin" / name).unlink()
+    scheduler._program(
+        tmp_path / "bin" / "ray", '#!/bin/sh\n[ "$1" = start ] || exit 0\necho $$ > ray.pid\nexec sleep 60\n'
+    )
+    scheduler._program(
+        tmp_path / "bin" / "calm-bench",
+        "#!/bin/bash\ntrap 'sleep 0.5; kill -0 $(cat ray.pid) && touch saved; exit 143' TERM\n"
+        "touch begun\nwhile :; do sleep 0.01; done\n",
+    )
+    job = scheduler.begin()
+    wait_for(lambda: all((tmp_path / name).exists() for name in ("begun", "ray.pid")), "the study has begun", of=job)
+    ray = psutil.Process(int((tmp_path / "ray.pid").read_text()))
+    wait_for(lambda: ray.name() == "sleep", "Ray has begun")
+    for process in (psutil.Process(job.pid), *psutil.Process(job.pid).children(recursive=True)):
+        # The one that asks for ray.pid every hundredth of a second may have ended.
+        with suppress(psutil.NoSuchProcess):
+            if "srun" not in " ".join(process.cmdline()):
+                process.terminate()
+    said, _ = job.communicate(timeout=30)
+    assert (job.returncode, (tmp_path / "saved").exists()) == (143, True), said
+    assert not ray.is_running() or ray.status() == psutil.STATUS_ZOMBIE
+
+
 def ended(job: subprocess.Popen[str]) -> str:
     """What a job has said when its script has ended, and Slurm all that it had started."""
-    root, started = psutil.Process(job.pid), set[psutil.Process]()
+    started = set[psutil.Process]()
     deadline = time.monotonic() + 300
     while job.poll() is None and time.monotonic() < deadline:
         with suppress(psutil.NoSuchProcess):
-            started.update(root.children(recursive=True))
+            started.update(psutil.Process(job.pid).children(recursive=True))
         time.sleep(0.2)
-    for process in (root, *started):
+    job.kill()
+    for process in started:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(started, timeout=GRACE_S)
@@ -196,6 +237,32 @@ def test_a_cluster_of_the_job_and_a_time_limit_that_costs_nothing(tmp_path: Path
     finally:
         said = ended(job)
     assert (job.returncode, scheduler.asked_again) == (143, True), said
+    said = ended(again := scheduler.begin())
+    assert (again.returncode, scheduler.asked_again) == (0, False), said
+    assert outcome_in(scheduler.store) == undisturbed
+    assert left_behind(scheduler.store) == []
+
+
+@pytest.mark.long
+def test_a_cluster_of_the_job_does_not_hear_that_it_is_to_end(tmp_path: Path, undisturbed: Outcome) -> None:
+    """Where Slurm tells the steps alone, as at the beginning of a partition's GraceTime, and where it tells all."""
+    scheduler = Scheduler(tmp_path, "several-nodes.sh")
+    job = scheduler.begin()
+    try:
+        # Ray runs one stage at a time here, and the autoencoder first.
+        wait_for(lambda: begun(scheduler.store, "autoencoder") or job.poll() is not None, "a training has begun")
+        for step in psutil.Process(job.pid).children():
+            if "srun" in " ".join(step.cmdline()):
+                for process in step.children(recursive=True):
+                    process.terminate()
+        wait_for(lambda: begun(scheduler.store, "language_model") or job.poll() is not None, "Ray is still there")
+        if job.poll() is None:
+            scheduler.cancel(job)
+    finally:
+        said = ended(job)
+    assert (job.returncode, scheduler.asked_again) == (143, False), said
+    assert "stopped by SIGTERM" in said
+    assert os.listdir(scheduler.store.root / "leases") == [".guard"]
     said = ended(again := scheduler.begin())
     assert (again.returncode, scheduler.asked_again) == (0, False), said
     assert outcome_in(scheduler.store) == undisturbed
