@@ -10,6 +10,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -93,9 +94,11 @@ def test_code_that_nobody_could_tell_is_refused_before_a_trial_fails(
         head = f"model.head={{kind: custom, target: '{module}:Head'}}"
         return cb.Study.from_yaml("smoke", head, store=tmp_path / "runs")
 
-    # Of pytest's own script, or of nothing where another process has started this one.
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "script.py"), raising=False)
+    # Another script than pytest's own, whichever way that was started.
+    script = ModuleType("__main__")
+    script.__file__ = str(tmp_path / "script.py")
     (tmp_path / "script.py").touch()
+    monkeypatch.setitem(sys.modules, "__main__", script)
     refused = r"workers of Ray import no script\. Write the class into a file .* or use run\(local"
     with pytest.raises(UsageError, match=refused):
         study("__main__").run()
