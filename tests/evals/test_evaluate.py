@@ -350,5 +350,9 @@ def test_copies_of_a_document_are_one_in_errors() -> None:
     as_windows = evaluate_brierlm(MarkovSampler(truth), few, protocol(num_samples=8))
     assert (as_windows.error_unit, as_windows.num_documents) == ("window", 5)
     assert len(as_windows.sums.counts) <= 15
-    with pytest.raises(EvaluationError, match="copies of 1 documents"):
+    with pytest.raises(EvaluationError, match=r"copies of 1 documents.*: add other documents to the corpus"):
         evaluate_brierlm(MarkovSampler(truth), Documents(rows[:1].repeat(40, axis=0)), protocol())
+    added = evaluate_brierlm(
+        MarkovSampler(truth), Documents(np.vstack([rows[:1].repeat(40, axis=0), rows])), protocol()
+    )
+    assert (added.error_unit, added.num_documents) == ("document", 60)

@@ -35,6 +35,7 @@ def watch(
     Ends when the study ends; exit code 1 if no driver is at work any more.
     """
     from pipelines.common.screen import is_live
+    from pipelines.common.shell_commands import shell_command
     from pipelines.monitor.study_watcher import StudyWatcher
     from pipelines.store.opening import open_store
 
@@ -42,7 +43,8 @@ def watch(
     folder, others = watcher.choose(study)
     screen = console()
     if others and not as_json:
-        say(screen, f"{folder.name}; others: {', '.join(others)} (calm-bench watch NAME)", style="yellow")
+        command = shell_command(["calm-bench", "watch", "NAME", *(() if store is None else ("--store", store))])
+        say(screen, f"{folder.name}; others: {', '.join(others)} ({command})", style="yellow")
     if once and not as_json:
         _print_once(watcher.poll(folder), screen)
         return

@@ -62,6 +62,30 @@ def test_a_command_names_the_place_before_it_computes(words: list[str], rows: st
         assert re.search(A_FILE, told(*(word.replace("PLACE", f"{rows}/x") for word in words)))
 
 
+def test_ways_out_of_a_name_are_ways_out(rows: str, tmp_path: Path) -> None:
+    """Of names that are too long, of a file in the place of a folder, and of a folder in that of a file."""
+    report = ["report", "--merge", rows, "--output"]
+    output = tmp_path / "page.html"
+    assert told(*report, f"{tmp_path}/{'x' * 300}.html").endswith(
+        "no file has so long a name: if a place is meant (--store, --output, --picture, --rows), give a shorter one"
+    )
+    assert CliRunner().invoke(cli.app, [*report, str(output)]).exit_code == 0
+    output.rename(tmp_path / "folder")
+    below = tmp_path / "folder" / "page.html"
+    assert re.search(A_FILE, told(*report, str(below)))
+    (tmp_path / "folder").rename(output)
+    below.parent.mkdir()
+    assert CliRunner().invoke(cli.app, [*report, str(below)]).exit_code == 0
+    assert below.read_bytes() == output.read_bytes()
+    place = tmp_path / "place"
+    place.mkdir()
+    with pytest.raises(IsADirectoryError) as refused:
+        write_bytes(place, b"it")
+    assert cli._told(refused.value)[0].endswith(": a folder stands where a file belongs: move it away")
+    place.rename(tmp_path / "away")
+    write_bytes(place, b"it")
+
+
 def test_an_export_names_the_folder(tmp_path: Path) -> None:
     """Before the model is read: there is none."""
     model, store = TrainedModel(tmp_path / "none"), open_store(str(tmp_path))

@@ -79,11 +79,15 @@ def test_files_beside_a_run_replace_nothing_in_its_workers(tmp_path: Path) -> No
 def test_a_worker_with_other_code_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     code, call = DriverCode.here(), pickled(dict, {"done": True})
     assert call_checked(code, call) == {"done": True}
-    monkeypatch.setattr(same_code, "code_digest", lambda: "0" * 64)
-    refusal = call_checked(code, b"not even read")
+    with monkeypatch.context() as other:
+        other.setattr(same_code, "code_digest", lambda: "0" * 64)
+        refusal = call_checked(code, b"not even read")
     assert isinstance(refusal, ExecutorError)
     assert str(ROOT) in str(refusal)
     assert "other code of calm-bench" in str(refusal)
+    # As it says: the same version on all nodes.
+    assert "install the same version on all nodes" in str(refusal)
+    assert call_checked(code, call) == {"done": True}
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -216,6 +217,20 @@ def test_a_study_is_chosen_by_name_folder_or_file(course: Course, tmp_path: Path
     watched = poll(other, tmp_path)
     assert (watched.stand, watched.view.complete, watched.view.failed) == ("finished", 1, 1)
     driver.recording.close()
+
+
+def test_another_study_at_work_is_watched_as_is_said(course: Course, tmp_path: Path, folder: Path) -> None:
+    both = [folder, tmp_path / "studies" / "heads-fedcba9876543210"]
+    for one in both:
+        _at_work(course, one)
+    _, said = watch(tmp_path, "--once")
+    named = re.search(r"^(\S+); others: (\S+) \((calm-bench watch NAME .+)\)$", said, re.MULTILINE)
+    assert named is not None
+    shown, other, command = named.groups()
+    assert {shown, other} == {one.name for one in both}
+    done = CliRunner().invoke(app, [*shlex.split(command.replace("NAME", other))[1:], "--once"])
+    assert done.exit_code == 0
+    assert done.output.startswith("k-ablation: 0 of 4 trials done")
 
 
 def test_a_record_that_cannot_be_read_is_passed_over(tmp_path: Path, folder: Path) -> None:
