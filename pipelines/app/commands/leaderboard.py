@@ -177,14 +177,14 @@ def _inches(text: str) -> tuple[float, float]:
 
 def _where_rows_come_from(store: str | None, mlflow: str | None, files: list[Path]) -> str:
     """What to do where there are none."""
-    from pipelines.common.redact import redact
+    from pipelines.common.shell_commands import shell_command
     from pipelines.store.opening import open_store
     from pipelines.store.study_names import how_to_begin
 
     if files:
         return "the files hold none"
     if mlflow is not None:
-        return f"a study that is run with tracking.uri={redact(mlflow)} sends its own there"
+        return f"a study that is run with {shell_command([f'tracking.uri={mlflow}'])} sends its own there"
     return how_to_begin(open_store(store).uri)
 
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from calm_bench.overrides import ConfigurationError
 from pipelines.app.cli import app
+from pipelines.app.commands.leaderboard import _where_rows_come_from
 from pipelines.results.entry import Entry
 from pipelines.results.leaderboard import Leaderboard
 
@@ -54,3 +55,10 @@ def test_an_older_leaderboard_may_come_from_a_command(rows: str, tmp_path: Path)
     done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert json.loads(done.stdout)["groups"]
     assert "neither" in done.stderr
+
+
+def test_where_rows_come_from_is_a_setting_that_a_shell_takes() -> None:
+    """Of a server with a password the variable that it comes from, which was three asterisks."""
+    told = _where_rows_come_from(None, "https://me:secret@host.example", [])
+    assert 'run with "tracking.uri=${MLFLOW_TRACKING_URI:?}" sends' in told
+    assert "run with tracking.uri=sqlite:///m.db sends" in _where_rows_come_from(None, "sqlite:///m.db", [])
