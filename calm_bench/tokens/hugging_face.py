@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,8 @@ import numpy.typing as npt
 from calm_bench.folder_signs import no_such_folder, tokenizer_fault, without_tokenizer
 from calm_bench.hub_contact import hub_silence
 from calm_bench.registry import did_you_mean
+from calm_bench.tokens.library_encoder import LibraryEncoder
 from calm_bench.tokens.tokenizer import TokenizerError, with_ends, write_description
-
-if TYPE_CHECKING:
-    import tokenizers
 
 OWN_NAMES = ["bytes", "bpe"]
 PROBE = (
@@ -101,27 +99,26 @@ class HuggingFaceTokenizer:
 
     def encode_documents(self, texts: Sequence[str]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
         library = self._library
-        if library is None:
-            return with_ends(self.encode_batch(texts), self.eos_id)
-        encoded = library.encode_batch_fast(list(texts), add_special_tokens=False)
-        return with_ends([one.ids for one in encoded], self.eos_id)
+        return with_ends(self.encode_batch(texts), self.eos_id) if library is None else library.encode_documents(texts)
 
     @cached_property
-    def _library(self) -> tokenizers.Tokenizer | None:
-        """The tokenizer of the library below transformers, which is faster for want of offsets and masks; None where
-        there is none, or where transformers changes what goes into it or comes out."""
+    def _library(self) -> LibraryEncoder | None:
+        """The tokenizer of the library below transformers; None where there is none, or where transformers changes what
+        goes into it or comes out."""
         if not self.backend.is_fast:
             return None
-        from tokenizers import Tokenizer
+        library = LibraryEncoder(self.backend.backend_tokenizer.to_str(), self.eos_id)
+        return library if self._gives_the_same(library) else None
 
-        # A copy: truncation, padding and special tokens are settings of the one that transformers has.
-        library = Tokenizer.from_str(self.backend.backend_tokenizer.to_str())
-        library.encode_special_tokens = True
-        library.no_truncation()
-        library.no_padding()
+    def is_read_by_library(self, folder: Path) -> bool:
+        """Whether a :class:`LibraryEncoder` of what was saved in ``folder`` gives the ids that this one gives."""
+        if self._library is None:
+            return False
+        return self._gives_the_same(LibraryEncoder.load(folder, self.eos_id))
+
+    def _gives_the_same(self, library: LibraryEncoder) -> bool:
         probe = [*PROBE, f" {' a '.join(self.backend.all_special_tokens)}\n"]
-        ids = [one.ids for one in library.encode_batch_fast(probe, add_special_tokens=False)]
-        return library if ids == self.encode_batch(probe) else None
+        return library.encode_batch(probe) == self.encode_batch(probe)
 
     def decode(self, ids: Sequence[int]) -> str:
         text: str = self.backend.decode(

@@ -29,6 +29,8 @@ from calm_bench.tokens.byte_ids import read_byte_ids, write_byte_ends
 from calm_bench.tokens.byte_tokenizer import ByteTokenizer
 from calm_bench.tokens.choose_tokenizer import build_tokenizer, load_tokenizer
 from calm_bench.tokens.earlier_ids import find_ids
+from calm_bench.tokens.hugging_face import HuggingFaceTokenizer
+from calm_bench.tokens.library_encoder import LibraryEncoder
 from calm_bench.tokens.tokenizer import Tokenizer, TokensError
 
 PART_BATCHES = 4
@@ -49,6 +51,8 @@ class TokenizerFound:
     digest: str
     vocab_size: int
     eos_id: int
+    by_library: bool = False
+    """Whether the library below transformers gives the same ids of what was saved."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -147,7 +151,8 @@ def make_tokenizer(config: Tokens, corpus_folder: Path, folder: Path) -> Tokeniz
         tokenizer = build_tokenizer(config, read_documents(corpus_folder, "train"))
         tokenizer.save(empty)
         fields = ("name", "digest", "vocab_size", "eos_id")
-        return {field: getattr(tokenizer, field) for field in fields}
+        by_library = isinstance(tokenizer, HuggingFaceTokenizer) and tokenizer.is_read_by_library(empty)
+        return {field: getattr(tokenizer, field) for field in fields} | {"by_library": by_library}
 
     made_from: list[Any] = []
     if config.tokenizer == "bpe":
@@ -189,12 +194,12 @@ def write_token_part(
 
 
 def _write(found: TokenizerFound, part: TokenPart, folder: Path) -> dict[str, Any]:
-    tokenizer = _loaded(found.folder, found.digest)
+    encoder = _encoder(found)
     tokens = documents = num_bytes = 0
     with (folder / "ids.bin").open("wb") as ids_file, (folder / "ends.bin").open("wb") as ends_file:
         for texts, text_bytes in _texts(part):
-            ids, lengths = tokenizer.encode_documents(texts)
-            check_ids(ids, tokenizer)
+            ids, lengths = encoder.encode_documents(texts)
+            check_ids(ids, found)
             append_array(ids_file, ids.astype(found.dtype, copy=False))
             append_array(ends_file, np.cumsum(lengths) + tokens)
             tokens += len(ids)
@@ -214,7 +219,7 @@ def _text_digest(part: TokenPart) -> str:
     return digest.hexdigest()
 
 
-def check_ids(ids: Ids, tokenizer: Tokenizer) -> None:
+def check_ids(ids: Ids, tokenizer: Tokenizer | TokenizerFound) -> None:
     """
     Raises:
         TokensError: an id lies outside the tokenizer's vocabulary.
@@ -238,6 +243,8 @@ def _texts(part: TokenPart) -> Iterator[tuple[list[str], int]]:
 
 
 @lru_cache(maxsize=1)
-def _loaded(folder: Path, digest: str) -> Tokenizer:
-    """The tokenizer of a folder, loaded once in a process; the digest tells it from another in the same place."""
-    return load_tokenizer(folder)
+def _encoder(tokenizer: TokenizerFound) -> Tokenizer | LibraryEncoder:
+    """What makes ids of documents, loaded once in a process; the digest tells it from another in the same place."""
+    if tokenizer.by_library:
+        return LibraryEncoder.load(tokenizer.folder, tokenizer.eos_id)
+    return load_tokenizer(tokenizer.folder)
