@@ -70,7 +70,7 @@ def _is_quick(item: pytest.Item) -> bool:
     module = getattr(item, "module", None)
     return (
         _folder(item.path) in QUICK_FOLDERS
-        and not any(item.get_closest_marker(name) for name in ("slow", "long", "gpu"))
+        and not any(item.get_closest_marker(name) for name in ("slow", "extended", "long", "gpu"))
         and not any(value.__name__ in STARTING for value in vars(module).values() if isinstance(value, ModuleType))
     )
 

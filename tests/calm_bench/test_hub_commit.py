@@ -109,7 +109,7 @@ def test_its_size_is_looked_up(cache: Path) -> None:
     assert assumed_vocab_size(Tokens(tokenizer=NAME, revision=FIRST)) == 270
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_tokens_are_made_anew_when_the_kept_tokenizer_is_another(tmp_path: Path) -> None:
     import json
 

@@ -104,8 +104,8 @@ def closed_form(name: str, kind: str, vocab_size: int) -> float:
     return found.total
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks of forks are read as Linux counts them")
+@pytest.mark.extended
 def test_the_closed_form_is_near_the_peak_of_a_process() -> None:
     done = subprocess.run(
         [sys.executable, "-c", MEASURED],

@@ -53,7 +53,9 @@ def run(source: Path, folder: Path, kill_after_s: float | None = None) -> bool:
     return code == 0
 
 
-def test_killed_at_any_moment_the_same_files_come_of_it(tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("most_kills", [6, pytest.param(40, marks=pytest.mark.extended)])
+def test_killed_at_any_moment_the_same_files_come_of_it(tmp_path: Path, most_kills: int) -> None:
     source = tmp_path / "source"
     source.mkdir()
     for name in ("a.jsonl", "b.jsonl"):
@@ -63,7 +65,7 @@ def test_killed_at_any_moment_the_same_files_come_of_it(tmp_path: Path) -> None:
     generator = random.Random(11)
     out = tmp_path / "out"
     kills = published = 0
-    while kills < 40 and not run(source, out, generator.uniform(0.02, 0.4)):
+    while kills < most_kills and not run(source, out, generator.uniform(0.02, 0.4)):
         kills += 1
         # Nothing that was published is ever lost.
         before, published = published, len(list(out.glob(f"*/{PARTS}/*/{RECORD}")))

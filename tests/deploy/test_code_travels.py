@@ -41,7 +41,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_a_changed_checkout_runs_on_nodes_that_do_not_have_it(tmp_path: Path) -> None:
     """The checkout lies where no import looks for it; what is installed beside it is another version."""
     checkout, empty = tmp_path / "checkout", tmp_path / "empty"

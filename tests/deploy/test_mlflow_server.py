@@ -69,7 +69,7 @@ def _until_it_answers(command: list[str], of: subprocess.Popen[bytes], log: Path
         time.sleep(0.5)
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_the_server_of_the_compose_file_takes_runs_and_files(
     start: Callable[..., subprocess.Popen[bytes]],
     new_database: Callable[[], str],

@@ -257,7 +257,7 @@ def test_a_study_goes_on_whose_address_the_store_keeps_without_a_password(
     storage.close()
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_the_command_shows_a_database_and_no_password(
     new_database: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

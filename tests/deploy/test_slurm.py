@@ -121,6 +121,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 
 @pytest.mark.parametrize("script", ["one-node.sh", pytest.param("array.sh", marks=pytest.mark.long)])
+@pytest.mark.extended
 def test_a_time_limit_costs_nothing_and_the_job_is_queued_again(
     script: str, tmp_path: Path, undisturbed: Outcome
 ) -> None:

@@ -65,6 +65,7 @@ def _ended(process: subprocess.Popen[str]) -> str:
     return said
 
 
+@pytest.mark.extended
 def test_two_drivers_of_one_study_and_another_study_at_the_same_time(
     start: Callable[..., subprocess.Popen[str]],
     new_database: Callable[[], str],

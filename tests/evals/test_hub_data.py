@@ -171,6 +171,7 @@ def test_a_branch_is_no_commit(home: Path) -> None:
     assert task_identity(str(task), {"mine": FIRST}).content == before.content
 
 
+@pytest.mark.extended
 def test_lm_evals_own_tasks(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By their names alone: a task, a tag, a group, and a group of one's own with one of lm-eval's in it."""
     (home / "group.yaml").write_text("group: ours\ntask: [arc_easy]\n")

@@ -107,6 +107,7 @@ def test_every_part_of_a_task_enters_its_identity(tmp_path: Path, change: Callab
     assert study_identity(study, lambda _: {}) != named
 
 
+@pytest.mark.extended
 def test_a_folder_of_data_counts_by_its_content(tmp_path: Path) -> None:
     path = write_task(tmp_path)
     write_rows(tmp_path / "a" / "test.jsonl", ROWS)

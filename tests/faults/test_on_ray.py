@@ -53,6 +53,7 @@ def _kill_one_of_each_kind(store: Store, killed: list[str]) -> None:
         killed.append(kind)
 
 
+@pytest.mark.extended
 def test_a_worker_killed_in_every_kind_of_stage(study: Study, store: Store, undisturbed: Outcome) -> None:
     listener, killed = Retries(), list[str]()
     killer = threading.Thread(target=_kill_one_of_each_kind, args=(store, killed))
@@ -75,7 +76,7 @@ def _is_agent(process: psutil.Process) -> bool:
     return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.extended), signal.SIGKILL])
 def test_a_driver_that_is_told_to_stop_or_killed(
     number: signal.Signals, study: Study, store: Store, command: Command, undisturbed: Outcome
 ) -> None:
@@ -99,6 +100,7 @@ def test_a_driver_that_is_told_to_stop_or_killed(
     assert finish(study, store) == undisturbed
 
 
+@pytest.mark.extended
 def test_a_lost_node(store: Store, command: Command, undisturbed: Outcome) -> None:
     """Two nodes of a cluster that the study connects to; the one that trains the language model goes.
 

@@ -142,7 +142,7 @@ def training(run: Run, store: Store) -> bool:
     return begun(store, "language_model") is not None
 
 
-@pytest.mark.parametrize("moment", [importing, starting_ray, training])
+@pytest.mark.parametrize("moment", [importing, starting_ray, pytest.param(training, marks=pytest.mark.extended)])
 def test_sigterm_in_a_store_that_holds_an_ended_study(
     moment: Callable[[Run, Store], bool], start: Starter, store: Store, ended: tuple[Path, Outcome]
 ) -> None:
@@ -186,6 +186,7 @@ def _end_all_at(run: Run, store: Store, moment: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("moment", [pytest.param(starting_ray, marks=pytest.mark.long), training])
+@pytest.mark.extended
 def test_sigterm_to_all_processes_at_once(
     moment: Callable[[Run, Store], bool], start: Starter, store: Store, study: Study, ended: tuple[Path, Outcome]
 ) -> None:

@@ -64,6 +64,7 @@ def in_folder(folder: Path, *arguments: str) -> None:
     subprocess.run([sys.executable, "-c", *arguments], cwd=folder, env=environment, check=True, timeout=300)
 
 
+@pytest.mark.extended
 def test_reading_a_store_imports_nothing_that_it_names(tmp_path: Path) -> None:
     module, sprung = tmp_path / "planted_family.py", tmp_path / "sprung"
     module.write_text(FAMILY)

@@ -179,7 +179,7 @@ def long_rows(kind: str, long: int) -> Iterator[bytes]:
     yield after + between + before + b"last" + after + end
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "json", "csv"])
+@pytest.mark.parametrize("kind", ["jsonl", pytest.param("json", marks=pytest.mark.extended), "csv"])
 def test_a_row_that_is_too_long_is_passed_over(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"a.{kind}.gz"
     with gzip.open(path, "wb", compresslevel=1) as out:

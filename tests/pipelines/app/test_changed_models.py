@@ -164,6 +164,7 @@ def test_other_code_of_a_sampler(folder: Path) -> None:
     assert score(*asked) == before
 
 
+@pytest.mark.extended
 def test_a_cache_of_answers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def asked(model: str, cache: str) -> None:
         where = f"pretrained={models_in(folder)[model]},num_samples=4"

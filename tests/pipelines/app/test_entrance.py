@@ -238,7 +238,10 @@ def test_documents_that_cannot_be_scored_are_named(documents: list[list[int]], s
         cb.score(MarkovSampler(language()), documents)
 
 
-@pytest.mark.parametrize("name", ["compare_heads", "score_any_sampler", "read_a_store"])
+COMPARE_HEADS = pytest.param("compare_heads", marks=pytest.mark.extended)
+
+
+@pytest.mark.parametrize("name", [COMPARE_HEADS, "score_any_sampler", "read_a_store"])
 def test_the_examples_run(name: str, result: cb.StudyResult, store: Path, tmp_path: Path) -> None:
     arguments = {"compare_heads": [str(tmp_path / "runs")], "read_a_store": [str(tmp_path / "smoke.yaml"), str(store)]}
     (tmp_path / "smoke.yaml").write_text((ROOT / "pipelines" / "studies" / "smoke.yaml").read_text())

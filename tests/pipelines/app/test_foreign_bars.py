@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SMALL = ["search.parameters.0.include=[token]", "model.training.num_flops=3e8", "evaluation.max_windows=12"]
 
 
@@ -20,6 +22,7 @@ def command(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.extended
 def test_lm_eval_draws_no_bars_among_lines(tmp_path: Path) -> None:
     settings = [*SMALL, "benchmarks={tasks: [markov_choice], limit: 4}", "samples.num_prompts=0"]
     store = ["--store", str(tmp_path)]

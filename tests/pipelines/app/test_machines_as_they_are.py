@@ -44,7 +44,7 @@ def as_nobody() -> list[str]:
     return [*user, "env", "-u", "HOME", "-u", "USER", "-u", "LOGNAME", "-u", "XDG_CACHE_HOME"]
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_a_user_without_name_and_home_runs_and_scores(tmp_path: Path) -> None:
     before = as_nobody()
     search = {"parameters": [{"name": "model", "choices": {"token": {"model.kind": "token"}}}]}
@@ -91,7 +91,7 @@ def test_ray_goes_elsewhere_where_its_sockets_would_have_too_long_names(monkeypa
         ray_environment.short_folder()
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_a_private_ray_starts_with_a_long_folder_for_temporary_files(tmp_path: Path) -> None:
     long = tmp_path / ("long" * 30)
     long.mkdir()

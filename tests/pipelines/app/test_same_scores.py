@@ -36,6 +36,7 @@ metric_list:
 """
 
 
+@pytest.mark.extended
 def test_a_study_eval_and_lm_eval_score_a_task_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text(TASK)

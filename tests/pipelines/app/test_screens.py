@@ -58,6 +58,7 @@ def said(folder: Path, store: str) -> str:
 
 
 @pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii"}, pytest.param(LOCALE, marks=pytest.mark.long)])
+@pytest.mark.extended
 def test_a_study_ends_on_a_screen_without_the_letters(
     folder: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -77,6 +78,7 @@ def test_a_study_ends_on_a_full_disk_of_its_output(folder: Path, tmp_path: Path)
     assert {path.name for path in study_folder(tmp_path, "runs").iterdir()} >= FILES
 
 
+@pytest.mark.extended
 def test_a_study_ends_though_its_reader_and_its_errors_reader_have_left(folder: Path, tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)
@@ -87,6 +89,7 @@ def test_a_study_ends_though_its_reader_and_its_errors_reader_have_left(folder: 
     assert {path.name for path in study_folder(tmp_path, "runs").iterdir()} >= FILES
 
 
+@pytest.mark.extended
 def test_a_study_ends_though_its_terminal_is_gone(folder: Path, tmp_path: Path) -> None:
     near, far = pty.openpty()
     process = subprocess.Popen(
@@ -128,6 +131,7 @@ def commands(folder: Path) -> list[list[str]]:
 @pytest.mark.parametrize(
     "environment", [pytest.param({"PYTHONIOENCODING": "ascii"}, marks=pytest.mark.long), LOCALE | PLAIN_TERM]
 )
+@pytest.mark.extended
 def test_commands_show_what_the_screen_can_bear(folder: Path, environment: dict[str, str]) -> None:
     for command in commands(folder):
         done = run(folder, *command, env=environment)

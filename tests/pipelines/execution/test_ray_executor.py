@@ -221,6 +221,7 @@ def test_a_private_ray_is_refused_where_it_would_listen_on_the_network() -> None
     assert done.stdout.startswith("127.")
 
 
+@pytest.mark.extended
 def test_a_cluster_that_listens_on_loopback_alone_is_found_by_the_variable_that_is_named() -> None:
     """Ray makes this machine's address of a loopback one, unless it was told before it is imported."""
     script = (
@@ -243,7 +244,7 @@ def test_a_cluster_that_listens_on_loopback_alone_is_found_by_the_variable_that_
         assert look(**{advised[1]: advised[2]}).returncode == 0
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_stages_that_do_not_fit_run_one_after_the_other_or_not_at_all(store: Store, toy: Toy) -> None:
     """Memory is declared in Ray's terms, so Ray can be asked what is left of it."""
     import ray

@@ -146,7 +146,7 @@ def wait_for_checkpoint(store: Store, stage: Stage, after: int, running: Future[
         time.sleep(0.01)
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_two_workers_train_what_one_trains(shared: tuple[Store, RayExecutor], tmp_path: Path) -> None:
     """It loses a worker, goes on divided, is stopped, is finished by one process: its losses tell nothing of that."""
     store, executor = shared

@@ -48,7 +48,7 @@ def own_code(folder: Path) -> tuple[Path, Path]:
     return heads, archive
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_files_beside_a_run_replace_nothing_in_its_workers(tmp_path: Path) -> None:
     folder, store = litter(tmp_path / "here"), Store(tmp_path / "store")
     heads, archive = own_code(tmp_path)
@@ -90,7 +90,7 @@ def test_a_worker_with_other_code_is_refused_by_name(monkeypatch: pytest.MonkeyP
     assert call_checked(code, call) == {"done": True}
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_code_that_is_changed_while_a_study_runs_is_what_the_same_command_goes_on_with(tmp_path: Path) -> None:
     for name in ("calm_bench", "evals", "pipelines"):
         shutil.copytree(ROOT / name, tmp_path / "code" / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -141,6 +141,7 @@ def test_a_model_divided_between_two_nodes_one_of_which_is_lost(
     assert len(record["attempts"]) > 1
 
 
+@pytest.mark.extended
 def test_workers_that_share_no_folder_are_all_where_there_is_room_for_them(cluster: Any, tmp_path: Path) -> None:
     """The head has room for none, which is where a task that asks for nothing goes."""
     STAGE_KINDS.register("placed", StageKind("placed", run_placed, data_parallel=True))
@@ -160,6 +161,7 @@ def run_at_once(stage: Stage, inputs: Mapping[str, Path], folder: Path, context:
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.extended
 def test_a_stage_that_fits_nowhere_says_so_while_it_waits_for_a_node(
     cluster: Any, tmp_path: Path, recorder: Any, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:

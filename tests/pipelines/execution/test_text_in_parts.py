@@ -86,6 +86,7 @@ def expected(graph: StageGraph, tmp_path_factory: pytest.TempPathFactory) -> dic
     ("workers", "cpus"),
     [pytest.param(1, 1.0, marks=pytest.mark.long), pytest.param(2, 1.0, marks=pytest.mark.long), (4, 0.5)],
 )
+@pytest.mark.extended
 def test_any_number_of_workers_makes_the_same_bits(
     tmp_path: Path, graph: StageGraph, expected: dict[str, str], workers: int, cpus: float
 ) -> None:
@@ -138,6 +139,7 @@ def idle_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     cluster.shutdown()
 
 
+@pytest.mark.extended
 def test_parts_for_an_object_store_are_made_where_the_stage_is(
     tmp_path: Path, graph: StageGraph, expected: dict[str, str], idle_head: Any
 ) -> None:
@@ -162,6 +164,7 @@ def kill_workers_of_parts() -> int:
     return len(workers)
 
 
+@pytest.mark.extended
 def test_lost_workers_cost_their_parts_alone(tmp_path: Path, graph: StageGraph, expected: dict[str, str]) -> None:
     store = Store(tmp_path)
     corpus_made_here(store, graph)
@@ -238,6 +241,7 @@ def fill_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int
 @pytest.mark.parametrize(
     ("kind", "most"), [pytest.param("corpus", 45_000_000, marks=pytest.mark.long), ("tokens", 15_000_000)]
 )
+@pytest.mark.extended
 def test_a_full_disk_is_named_and_the_same_stage_goes_on(
     tmp_path: Path,
     graph: StageGraph,

@@ -76,7 +76,7 @@ def test_what_is_finished_is_listed_shown_and_reported_as_it_was(folder: Path) -
     assert identities(folder) == before
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_what_was_killed_ends_under_todays_revisions(folder: Path) -> None:
     """Trainings have a raised revision since, so none of 0.1.0 stands for one of today; text and tokens do."""
     before = identities(folder)

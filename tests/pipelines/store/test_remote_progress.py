@@ -250,8 +250,8 @@ main()
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("url", ["file"], indirect=True)
+@pytest.mark.extended
 def test_the_commands_on_two_hosts(url: str, tmp_path: Path) -> None:
     """One runs a study, is stopped, and runs it to its end; the other watches, with a cache of its own."""
     file = tmp_path / "tiny.yaml"

@@ -133,7 +133,7 @@ def calm_bench(folder: Path) -> Command:
     return run
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_every_command_knows_a_kind_from_elsewhere(calm_bench: Command, folder: Path) -> None:
     (planned,) = [
         stage

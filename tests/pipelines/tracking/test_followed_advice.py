@@ -240,7 +240,7 @@ def test_scores_that_could_not_be_sent_are_printed(make_entry: Callable[..., Ent
     assert found[1] in [option for parameter in command.params for option in parameter.opts]
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_pages_on_a_port_that_is_taken(empty_database: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "runs")
     StudyWriter(store.root, Study(name="k-ablation"), "5f" * 8)

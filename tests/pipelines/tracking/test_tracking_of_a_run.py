@@ -30,7 +30,7 @@ from pipelines.tracking.servers import MlflowServer, free_port
 from pipelines.tracking.sync import sync_study
 
 Contents = Callable[..., dict[str, Any]]
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.extended
 
 
 @dataclass

@@ -123,7 +123,7 @@ def test_what_is_missing_is_said(store: Store, tmp_path: Path, monkeypatch: pyte
         servers.start(tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_without_optuna_dashboard_mlflow_is_shown_and_ends_with_a_command_that_is_killed(
     store: Store, empty_database: Path, tmp_path: Path
 ) -> None:

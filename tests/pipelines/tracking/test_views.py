@@ -86,7 +86,7 @@ def page(chromium: Browser) -> Iterator[Page]:
     page.close()
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_mlflow_opens_on_trials_by_score_and_on_score_against_flops(
     filled: tuple[str, str], page: Page, tmp_path: Path
 ) -> None:
