@@ -140,6 +140,10 @@ def _run() -> None:
         if ended.code == INTERRUPTED:
             _complain("interrupted; what the last checkpoints hold is kept", INTERRUPTED)
             leave_at_once()
+        if (cut := _hidden_end_of_file(ended)) is not None:
+            if os.environ.get(_DEBUG):
+                raise cut from None
+            sys.exit(_complain(*_told(cut)))
         if (missing := unshown()) is not None:
             if missing:
                 _complain(missing, FAILED)
@@ -154,6 +158,13 @@ def _run() -> None:
             run_at_end()
             leave_at_once()
         sys.exit(code)
+
+
+def _hidden_end_of_file(ended: SystemExit) -> EOFError | None:
+    """A file that ended too early: typer takes it for the end of what a user types, and says "Aborted." of it."""
+    aborted = ended.__context__
+    cause = aborted.__cause__ if isinstance(aborted, typer.Abort) else None
+    return cause if isinstance(cause, EOFError) else None
 
 
 def _told(error: Exception) -> tuple[str, int]:
@@ -171,6 +182,9 @@ def _told(error: Exception) -> tuple[str, int]:
     if not isinstance(error, CalmBenchError):
         from pipelines.common.shell_commands import shell_command
 
+        if isinstance(error, EOFError) and text.startswith("marshal data"):
+            remove = shell_command(["find", *_compiled_modules(), "-name", "*.pyc", "-delete"])
+            return f"a compiled module is cut off, as a full disk leaves it: {remove}; Python compiles it again", FAILED
         where = f"{shell_command(['calm-bench', '--debug', *sys.argv[1:]])} shows where"
         return f"{type(error).__name__}: {text} ({where})", FAILED
     if error.exit_code == INTERRUPTED:
@@ -180,6 +194,16 @@ def _told(error: Exception) -> tuple[str, int]:
         command = this_command()
         text = f"{text}\n{command}{of_mask(command)}"
     return text, error.exit_code
+
+
+def _compiled_modules() -> list[str]:
+    """Folders below which Python keeps the compiled modules of this project and of what it imports."""
+    if sys.pycache_prefix is not None:
+        return [sys.pycache_prefix]
+    import sysconfig
+
+    ours = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return sorted({ours, sysconfig.get_path("purelib")})
 
 
 def _is_relative(name: object) -> bool:
