@@ -169,6 +169,7 @@ def test_the_exit_code_is_the_signals(number: signal.Signals, start: Starter, st
     run.assert_ended_by(number, store)
 
 
+@pytest.mark.extended
 def test_what_was_ignored_at_the_start_stays_ignored(start: Starter, store: Store) -> None:
     """As under nohup."""
     run = start("--local", ignored=signal.SIGHUP)

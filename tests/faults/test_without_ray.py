@@ -120,7 +120,11 @@ def test_a_disk_that_is_full_at_a_checkpoint(study: Study, store: Store, undistu
     file = tmp_path / "study.yaml"
     file.write_text(yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False))
     done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(file), str(store.root)], capture_output=True, text=True, check=False
+        # -B: Python would leave the compiled modules of others, which it shares, cut off at the limit.
+        [sys.executable, "-B", "-c", FULL_DISK, str(file), str(store.root)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
@@ -130,8 +134,11 @@ def test_a_disk_that_is_full_at_a_checkpoint(study: Study, store: Store, undistu
     assert finish(study, store) == undisturbed
 
 
-# Ctrl-C: in the suite on Ray.
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGKILL])
+KILLED = pytest.param(signal.SIGKILL, marks=pytest.mark.extended)
+
+
+# On Ray both are tested too.
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), KILLED])
 def test_a_driver_that_is_told_to_stop_or_killed(
     number: signal.Signals, study: Study, store: Store, command: Command, undisturbed: Outcome
 ) -> None:
@@ -158,6 +165,7 @@ def test_a_driver_that_is_told_to_stop_or_killed(
     assert weights(store) == undisturbed.weights
 
 
+@pytest.mark.extended
 def test_two_drivers_on_one_store(store: Store, command: Command, undisturbed: Outcome) -> None:
     drivers = [command("--local"), command("--local")]
     said = [driver.communicate(timeout=120)[0] for driver in drivers]

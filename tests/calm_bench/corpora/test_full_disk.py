@@ -9,6 +9,7 @@ import json
 import os
 import random
 import resource
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,11 +32,14 @@ pytestmark = pytest.mark.slow
 def files_of_at_most(num_bytes: int) -> Iterator[None]:
     """Writing behind this many bytes of a file fails, as it does where the disk is full."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Modules that are imported meanwhile: compiled, they would stay cut off.
+    writes_none, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        sys.dont_write_bytecode = writes_none
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -54,7 +55,11 @@ cli.main()
 
 
 def shell(text: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=False, timeout=300)
+    # Compiled modules, which other tests read, would stay cut off at a limit.
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        ["bash", "-c", text], capture_output=True, text=True, check=False, timeout=300, env=environment
+    )
 
 
 def advised(text: str) -> str:

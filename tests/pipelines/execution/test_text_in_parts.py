@@ -215,6 +215,8 @@ from pathlib import Path
 limit = Path({flag!r})
 if limit.exists() and any("default_worker" in argument for argument in sys.orig_argv):
     most = int(limit.read_text())
+    # Compiled modules would stay cut off.
+    sys.dont_write_bytecode = True
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 """
 

@@ -122,13 +122,10 @@ def _is_network(url: str) -> bool:
 
 
 def draw_everything(page: Page) -> None:
-    """Scroll through the page, so that every chart draws itself."""
-    height = page.evaluate("document.documentElement.scrollHeight")
-    for top in range(0, height + 1, 700):
-        page.evaluate(f"scrollTo({{top: {top}, behavior: 'instant'}})")
-        page.wait_for_timeout(15)
-    # A function that is polled would be evaluated in the page, whose policy forbids that.
-    page.wait_for_selector(".plot:not(:has(> *))", state="detached")
+    """Go to every chart, so that it draws itself; a page that is scrolled past one may not have looked."""
+    for plot in page.locator(".plot").element_handles():
+        plot.scroll_into_view_if_needed()
+        plot.wait_for_selector(":scope > *", state="attached")
     page.evaluate("scrollTo({top: 0, behavior: 'instant'})")
 
 
