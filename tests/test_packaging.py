@@ -103,8 +103,9 @@ def test_tox_installs_the_frozen_sets() -> None:
 
 
 def test_ci_runs_what_the_readme_says() -> None:
-    command = (ROOT / ".ci" / "run").read_text(encoding="utf-8").strip().splitlines()[-1]
+    *_, command, longer = (ROOT / ".ci" / "run").read_text(encoding="utf-8").strip().splitlines()
     assert command in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert longer == ".venv/bin/tox -e extended"
 
 
 @pytest.mark.parametrize("name", ["evals", "pipelines"])

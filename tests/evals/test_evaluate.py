@@ -64,7 +64,7 @@ def test_on_files_of_the_real_corpus(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [MarkovSampler, OnlySamples])
+@pytest.mark.parametrize("kind", [pytest.param(MarkovSampler, marks=pytest.mark.extended), OnlySamples])
 def test_intervals_cover_and_standard_errors_are_the_true_spread(kind: type[MarkovSampler]) -> None:
     """Four hundred independent texts of one language, each evaluated on its own, exactly and from samples."""
     truth = language(alphabet_size=4, concentration=0.5)
@@ -95,7 +95,7 @@ def test_intervals_cover_and_standard_errors_are_the_true_spread(kind: type[Mark
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [MarkovSampler, OnlySamples])
+@pytest.mark.parametrize("kind", [pytest.param(MarkovSampler, marks=pytest.mark.extended), OnlySamples])
 def test_intervals_of_paired_differences_cover(kind: type[MarkovSampler]) -> None:
     """The difference between the truth and a slightly wrong model is known."""
     truth = language(alphabet_size=4, concentration=0.5)

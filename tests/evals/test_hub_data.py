@@ -81,8 +81,8 @@ def write_set(folder: Path, flip: bool) -> None:
     (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("has_card", [True, pytest.param(False, marks=pytest.mark.long)], ids=["card", "no card"])
+@pytest.mark.extended
 def test_a_set_that_changes_on_the_hub(tmp_path: Path, has_card: bool) -> None:
     folder = tmp_path / "hub" / "some" / "quiz"
     write_set(folder, flip=False)

@@ -41,7 +41,11 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("preset", "kind", "sequences"),
-    [("paper-s", "token", 1), ("paper-m", "energy", 4), ("paper-xl", "energy", 1)],
+    [
+        ("paper-s", "token", 1),
+        ("paper-m", "energy", 4),
+        pytest.param("paper-xl", "energy", 1, marks=pytest.mark.extended),
+    ],
 )
 def test_a_plan_is_near_what_a_worker_takes_that_holds_a_part_of_the_model(
     preset: str, kind: str, sequences: int

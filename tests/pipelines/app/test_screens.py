@@ -68,6 +68,7 @@ def test_a_study_ends_on_a_screen_without_the_letters(
     assert {path.name for path in study_folder(tmp_path, "runs").iterdir()} >= FILES
 
 
+@pytest.mark.extended
 def test_a_study_ends_on_a_full_disk_of_its_output(folder: Path, tmp_path: Path) -> None:
     with open("/dev/full", "w") as full:
         done = run(folder, "run", "small.yaml", "--local", "--store", str(tmp_path / "runs"), stdout=full)

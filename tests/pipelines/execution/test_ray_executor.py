@@ -108,7 +108,7 @@ def test_no_more_trainings_wait_than_their_workers_could_run(store: Store) -> No
     assert RayExecutor(store, Execution(cpus_per_stage=0.125, workers=4)).parallelism == one / 4
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_ray_starts_with_the_first_stage_and_ends_with_the_executor(store: Store, toy: Toy) -> None:
     """Submitting returns at once, and what is withdrawn while Ray starts ends at once."""
     import ray

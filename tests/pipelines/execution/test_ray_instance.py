@@ -34,7 +34,7 @@ def test_too_few_processes_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pids.max" not in said[1] + said[2]
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_a_worker_that_lost_its_raylet_ends_with_the_instance() -> None:
     instance, started = RayInstance(Execution()), threading.Event()
     refused: list[Exception] = []

@@ -185,7 +185,7 @@ def test_two_workers_train_what_one_trains(shared: tuple[Store, RayExecutor], tm
     assert_same_losses(store, alone, model)
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_a_stage_is_stopped_while_it_waits_for_room(shared: tuple[Store, RayExecutor]) -> None:
     store, executor = shared
     waiting = configured(executor, Execution(workers=64, device="cpu"))
@@ -200,7 +200,7 @@ def test_a_stage_is_stopped_while_it_waits_for_room(shared: tuple[Store, RayExec
         future.result()
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_two_stages_share_a_gpu(shared: tuple[Store, RayExecutor]) -> None:
     store, executor = shared
     halves = configured(executor, Execution(gpus_per_stage=0.5, cpus_per_stage=0.1))

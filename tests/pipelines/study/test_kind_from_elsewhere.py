@@ -179,7 +179,7 @@ def test_every_command_knows_a_kind_from_elsewhere(calm_bench: Command, folder: 
     assert "already all in" in calm_bench("mlflow", "sync")
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_what_it_left_is_shown_where_it_is_not_installed(calm_bench: Command, folder: Path) -> None:
     assert "Counted" in calm_bench("leaderboard", installed=False)
     assert "counting" in calm_bench("store", "ls", installed=False)
