@@ -16,7 +16,7 @@ import numpy.typing as npt
 from calm_bench.folder_signs import no_such_folder, tokenizer_fault, without_tokenizer
 from calm_bench.hub_contact import hub_silence
 from calm_bench.registry import did_you_mean
-from calm_bench.tokens.library_encoder import LibraryEncoder
+from calm_bench.tokens.fast_encoder import FastEncoder
 from calm_bench.tokens.tokenizer import TokenizerError, with_ends, write_description
 
 OWN_NAMES = ["bytes", "bpe"]
@@ -102,21 +102,19 @@ class HuggingFaceTokenizer:
         return with_ends(self.encode_batch(texts), self.eos_id) if library is None else library.encode_documents(texts)
 
     @cached_property
-    def _library(self) -> LibraryEncoder | None:
+    def _library(self) -> FastEncoder | None:
         """The tokenizer of the library below transformers; None where there is none, or where transformers changes what
         goes into it or comes out."""
         if not self.backend.is_fast:
             return None
-        library = LibraryEncoder(self.backend.backend_tokenizer.to_str(), self.eos_id)
+        library = FastEncoder(self.backend.backend_tokenizer.to_str(), self.eos_id)
         return library if self._gives_the_same(library) else None
 
-    def is_read_by_library(self, folder: Path) -> bool:
-        """Whether a :class:`LibraryEncoder` of what was saved in ``folder`` gives the ids that this one gives."""
-        if self._library is None:
-            return False
-        return self._gives_the_same(LibraryEncoder.load(folder, self.eos_id))
+    def fast_encoder_agrees(self, folder: Path) -> bool:
+        """Whether a :class:`FastEncoder` of what was saved in ``folder`` gives the ids that this one gives."""
+        return self.backend.is_fast and self._gives_the_same(FastEncoder.load(folder, self.eos_id))
 
-    def _gives_the_same(self, library: LibraryEncoder) -> bool:
+    def _gives_the_same(self, library: FastEncoder) -> bool:
         probe = [*PROBE, f" {' a '.join(self.backend.all_special_tokens)}\n"]
         return library.encode_batch(probe) == self.encode_batch(probe)
 

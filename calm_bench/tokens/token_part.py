@@ -29,8 +29,8 @@ from calm_bench.tokens.byte_ids import read_byte_ids, write_byte_ends
 from calm_bench.tokens.byte_tokenizer import ByteTokenizer
 from calm_bench.tokens.choose_tokenizer import build_tokenizer, load_tokenizer
 from calm_bench.tokens.earlier_ids import find_ids
+from calm_bench.tokens.fast_encoder import FastEncoder
 from calm_bench.tokens.hugging_face import HuggingFaceTokenizer
-from calm_bench.tokens.library_encoder import LibraryEncoder
 from calm_bench.tokens.tokenizer import Tokenizer, TokensError
 
 PART_BATCHES = 4
@@ -51,7 +51,7 @@ class TokenizerFound:
     digest: str
     vocab_size: int
     eos_id: int
-    by_library: bool = False
+    by_fast_encoder: bool = False
     """Whether the library below transformers gives the same ids of what was saved."""
 
     @property
@@ -151,8 +151,8 @@ def make_tokenizer(config: Tokens, corpus_folder: Path, folder: Path) -> Tokeniz
         tokenizer = build_tokenizer(config, read_documents(corpus_folder, "train"))
         tokenizer.save(empty)
         fields = ("name", "digest", "vocab_size", "eos_id")
-        by_library = isinstance(tokenizer, HuggingFaceTokenizer) and tokenizer.is_read_by_library(empty)
-        return {field: getattr(tokenizer, field) for field in fields} | {"by_library": by_library}
+        by_fast_encoder = isinstance(tokenizer, HuggingFaceTokenizer) and tokenizer.fast_encoder_agrees(empty)
+        return {field: getattr(tokenizer, field) for field in fields} | {"by_fast_encoder": by_fast_encoder}
 
     made_from: list[Any] = []
     if config.tokenizer == "bpe":
@@ -243,8 +243,8 @@ def _texts(part: TokenPart) -> Iterator[tuple[list[str], int]]:
 
 
 @lru_cache(maxsize=1)
-def _encoder(tokenizer: TokenizerFound) -> Tokenizer | LibraryEncoder:
+def _encoder(tokenizer: TokenizerFound) -> Tokenizer | FastEncoder:
     """What makes ids of documents, loaded once in a process; the digest tells it from another in the same place."""
-    if tokenizer.by_library:
-        return LibraryEncoder.load(tokenizer.folder, tokenizer.eos_id)
+    if tokenizer.by_fast_encoder:
+        return FastEncoder.load(tokenizer.folder, tokenizer.eos_id)
     return load_tokenizer(tokenizer.folder)

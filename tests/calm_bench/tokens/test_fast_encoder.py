@@ -14,8 +14,8 @@ from calm_bench.config import Tokens
 from calm_bench.corpora.split_files import SplitWriter
 from calm_bench.tokens import build_tokenizer
 from calm_bench.tokens.bpe import END_OF_TEXT, BpeTokenizer
+from calm_bench.tokens.fast_encoder import FastEncoder
 from calm_bench.tokens.hugging_face import HuggingFaceTokenizer
-from calm_bench.tokens.library_encoder import LibraryEncoder
 from calm_bench.tokens.token_part import make_tokenizer, token_parts, write_token_part
 
 TEXTS = [f"the quick brown fox number {number} jumps </s> over {END_OF_TEXT} the lazy dog\n" for number in range(50)]
@@ -55,7 +55,7 @@ def test_a_worker_of_parts_imports_no_transformers(tmp_path: Path) -> None:
                 writer.add(text.encode())
     config = Tokens(tokenizer=str(source))
     made = make_tokenizer(config, corpus, work)
-    assert made.by_library
+    assert made.by_fast_encoder
     part = next(token_parts(corpus))
     call = pickle.dumps((made, work, part)).hex()
     said = subprocess.run([sys.executable, "-c", WORKER, call], capture_output=True, text=True, check=True).stdout
@@ -73,15 +73,15 @@ def test_a_worker_of_parts_imports_no_transformers(tmp_path: Path) -> None:
 def test_another_tokenizer_in_the_file_is_not_taken_for_the_same(tmp_path: Path) -> None:
     tokenizer = HuggingFaceTokenizer.from_pretrained(str(saved_by_transformers(tmp_path, pad_token=END_OF_TEXT)))
     tokenizer.save(tmp_path / "own")
-    assert tokenizer.is_read_by_library(tmp_path / "own")
+    assert tokenizer.fast_encoder_agrees(tmp_path / "own")
     BpeTokenizer.train(["entirely other words"] * 50, 300).save(tmp_path / "other")
-    assert not tokenizer.is_read_by_library(tmp_path / "other")
+    assert not tokenizer.fast_encoder_agrees(tmp_path / "other")
 
 
 def test_nothing_is_cut_off_padded_or_taken_for_an_end(tmp_path: Path) -> None:
     saved = saved_by_transformers(tmp_path, pad_token=END_OF_TEXT)
     own = BpeTokenizer.train(TEXTS, 300)
-    encoder = LibraryEncoder.load(saved, own.eos_id)
+    encoder = FastEncoder.load(saved, own.eos_id)
     ids, lengths = encoder.encode_documents(["", *TEXTS])
     expected, expected_lengths = own.encode_documents(["", *TEXTS])
     assert (ids.tolist(), lengths.tolist()) == (expected.tolist(), expected_lengths.tolist())
