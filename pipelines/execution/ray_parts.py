@@ -71,7 +71,7 @@ class PartWorkers:
             partial(_in_worker, code),
             num_cpus=self.cpus,
             memory=None if self.memory is None else self.memory * GIB,
-            concurrency=self.most,
+            compute=ray.data.TaskPoolStrategy(self.most),
             label_selector={"ray.io/node-id": this_node()} if self.on_one_node else None,
             max_retries=LOST_WORKERS,
         )
