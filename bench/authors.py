@@ -83,43 +83,49 @@ def autoencoder_step(folder: str, tokens: str) -> Run:
     return training_step(Autoencoder.from_pretrained(folder), load(tokens))
 
 
-def score_calm(folder: str, tokens: str) -> Run:
+def score_calm(folder: str, tokens: str, at_once: int) -> Run:
     """What BrierLM needs of their evaluation: two samples, and not the energy loss that it computes as well."""
-    model, windows = calm(folder), load(tokens)
+    model = calm(folder)
     size = model.patch_size
 
     @torch.no_grad()
-    def score() -> object:
+    def score(windows: torch.Tensor) -> object:
         embedded = model.transformer.embed_tokens(windows).reshape(len(windows), windows.shape[1] // size, -1)
         outputs = model.transformer(inputs_embeds=model.embed_proj(embedded[:, :-1]))
         hidden = outputs[0].flatten(0, 1)
         latents = model.generative_head.sample(hidden.expand(2, *hidden.shape))
         return model.eval_brier(latents, windows[:, size:], outputs, None)
 
-    return score
+    return by_batches(score, tokens, at_once)
 
 
-def evaluate_calm(folder: str, tokens: str) -> Run:
+def by_batches(score: Callable[[torch.Tensor], object], tokens: str, at_once: int) -> Run:
+    """All windows, so many together as ``--per_device_eval_batch_size`` says, which is 1 in all of their scripts."""
+    batches = load(tokens).split(at_once)
+    return lambda: [score(windows) for windows in batches]
+
+
+def evaluate_calm(folder: str, tokens: str, at_once: int) -> Run:
     """Their evaluation as their script runs it: it draws the samples of the energy loss, and computes that as well."""
-    model, windows = calm(folder), load(tokens)
+    model = calm(folder)
 
     @torch.no_grad()
-    def evaluate() -> object:
+    def evaluate(windows: torch.Tensor) -> object:
         return model(input_ids=windows, labels=windows)
 
-    return evaluate
+    return by_batches(evaluate, tokens, at_once)
 
 
-def score_token(folder: str, tokens: str) -> Run:
+def score_token(folder: str, tokens: str, at_once: int) -> Run:
     from train_ar import CustomTrainer
 
-    model, windows = llama(folder), load(tokens)
+    model = llama(folder)
 
     @torch.no_grad()
-    def score() -> object:
+    def score(windows: torch.Tensor) -> object:
         return CustomTrainer.compute_loss(None, model, {"input_ids": windows, "labels": windows}, return_outputs=True)
 
-    return score
+    return by_batches(score, tokens, at_once)
 
 
 def temperature(folder: str, hidden: str, temperature: float) -> Run:

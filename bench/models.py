@@ -1,7 +1,11 @@
-"""Untrained models of a stated size; speed does not depend on what weights say, except through how samples agree."""
+"""Models of a stated size that nobody trained, since speed depends on what weights say only through how samples agree;
+and those that a study has trained, with their text."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,11 +14,13 @@ from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import LanguageModel as LanguageModelConfig
 from calm_bench.heads.energy import EnergyHead
 from calm_bench.heads.noise import OneSource
-from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel
+from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel, load_language_model
 
 WIDTH, LAYERS = 256, 4
 SAMPLES = 8
 """Drawn at each position to see how often they agree."""
+TRAINED_LENGTH = 128
+"""Tokens of a window that the models of ``k-ablation`` have learned to read."""
 
 
 def settings(chunk_size: int) -> LanguageModelConfig:
@@ -120,3 +126,24 @@ def states_that_agree(model: Calm, wanted: float, batch: int) -> Tensor:
             high = spread
     nearest = (agreements(model, states) - wanted).abs().argsort()[:batch]
     return states[nearest]
+
+
+def trained_models(store: Path) -> dict[str, ChunkLanguageModel]:
+    """Of each kind that the authors' code has one: ``token``, or ``K=`` and the size of a chunk."""
+    found: dict[str, ChunkLanguageModel] = {}
+    for folder in sorted((store / "stages" / "language_model").glob("*/model")):
+        model = load_language_model(folder)
+        if isinstance(model, TokenModel):
+            found["token"] = model
+        elif isinstance(model, Calm) and isinstance(model.head, EnergyHead):
+            found[f"K={model.chunk_size}"] = model
+    return found
+
+
+def trained_text(store: Path, num_tokens: int) -> Tensor:
+    """The beginning of the store's test text, as windows."""
+    from calm_bench.tokens import TokenStream
+
+    tokens = next(iter(sorted((store / "stages" / "tokens").iterdir())))
+    text = TokenStream.open(tokens, "test")[:num_tokens].astype(np.int64)
+    return torch.from_numpy(text).view(-1, TRAINED_LENGTH)

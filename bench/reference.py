@@ -1,16 +1,20 @@
 """The authors' implementation and ours in turns, on the same weights: CPU seconds of one thread, and their ratios.
 
-    python -m bench.reference --reference CHECKOUT --python PYTHON [--trained STORE] [--only WORD] [--products]
+    python -m bench.reference --reference CHECKOUT --python PYTHON [--trained STORE] [--only WORD] [--windows N]
+        [--products]
 
 CHECKOUT is a clone of https://github.com/shaochenze/calm, PYTHON the interpreter of an environment with its
 requirements (bench/README.md says how to make one). STORE holds a finished study with a token model and chunk models at
 K = 1, 2 and 4, such as ``k-ablation``; without it the rows of trained models are left out.
 
 A row is the median of five rounds, in each of which both run once, after a run that does not count, both in processes
-of the row's own. Scores follow the paper's protocol, which is theirs. What their script computes with the scores of a
-CALM, the energy loss and six further samples of each position, is left out of ``theirs``; with it, their script has a
-column of its own. ``collide`` says how often two samples of a position begin alike: always, as seldom as is usual (a
-tenth of the time), or as they do in a trained model.
+of the row's own. Scores follow the paper's protocol, which is theirs, and are of what ``eval_energy.sh`` scores at
+once: a window of 1024 tokens. Trained models score windows of 128, as long as those they learned from, which the
+authors' side takes one by one, as its scripts do. With ``--windows 8`` the 1024 tokens are so many windows, which both
+sides take together. What their script computes with the scores of a CALM, the energy loss and six further samples of
+each position, is left out of ``theirs``; with it, their script has a column of its own. ``collide`` says how often two
+samples of a position begin alike: always, as seldom as is usual (a tenth of the time), or as they do in a trained
+model.
 
 ``--products`` counts the arithmetic of matrix products on both sides instead: what would be left of a row if all else
 took no time.
@@ -31,18 +35,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from bench.exchange import Folder
 from bench.measure import machine
-from bench.models import agreeing, calm, certain, states_that_agree, token_model
+from bench.models import (
+    agreeing,
+    calm,
+    certain,
+    states_that_agree,
+    token_model,
+    trained_models,
+    trained_text,
+)
 from bench.products import gflop
 from calm_bench.config import Evaluation, Training
 from calm_bench.freed_memory import keep_freed_memory
-from calm_bench.heads.energy import EnergyHead
-from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel, load_language_model
+from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel
 from calm_bench.sampling.generate import generate_batch
 from calm_bench.sampling.temperature import Decoding, Method, sample_chunks
 from calm_bench.training.autoencoder import training_loss
@@ -52,8 +62,10 @@ from evals.protocol import protocol_for
 from evals.samplers import ModelSampler
 
 VOCABULARY, LARGE_VOCABULARY, ROUNDS = 4096, 32_000, 5
-TRAINING, SCORING, LARGE_SCORING, NEW_TOKENS = (16, 256), (8, 128), (2, 128), 64
+TRAINING, NEW_TOKENS = (16, 256), 64
 """Sequences and their length in tokens, and tokens generated after 32."""
+SCORED = 1024
+"""Tokens that are scored."""
 END = VOCABULARY - 1
 """A token that is never drawn: all texts must get their full length."""
 
@@ -97,9 +109,9 @@ class Authors:
         return float(answer)
 
 
-def rows(folder: Folder, trained: Path | None) -> Iterator[Row]:
+def rows(folder: Folder, trained: Path | None, windows: int) -> Iterator[Row]:
     yield from steps(folder)
-    yield from scores(folder, trained)
+    yield from scores(folder, trained, windows)
     yield from temperatures(folder)
     yield from generations(folder)
 
@@ -147,22 +159,22 @@ def training_step(
     return step
 
 
-def scores(folder: Folder, trained: Path | None) -> Iterator[Row]:
+def scores(folder: Folder, trained: Path | None, count: int) -> Iterator[Row]:
     """BrierLM under the paper's protocol."""
-    windows = random_tokens(*SCORING)
+    windows = random_tokens(count, SCORED // count)
     for name, build in MODELS.items():
         for how, change in {"all collide": all_of_them, "a tenth collide": a_tenth}.items():
             yield Row(f"BrierLM, {name}, {how}", partial(changed_score, folder, build, change, windows))
-    few = random_tokens(*LARGE_SCORING)
     for name, build in MODELS.items():
         larger = partial(build, LARGE_VOCABULARY)
         yield Row(
-            f"BrierLM, {name}, a tenth collide, 32,000 words", partial(changed_score, folder, larger, a_tenth, few)
+            f"BrierLM, {name}, a tenth collide, 32,000 words", partial(changed_score, folder, larger, a_tenth, windows)
         )
     if trained is not None:
-        text = trained_text(trained)
-        for name, model in trained_models(trained).items():
-            yield Row(f"BrierLM, {name}, trained", partial(score, folder, model, text))
+        text, found = trained_text(trained, SCORED), trained_models(trained)
+        for name in MODELS:
+            if name in found:
+                yield Row(f"BrierLM, {name}, trained", partial(score, folder, found[name], text, count))
 
 
 def of_chunks(chunk_size: int, vocab_size: int = VOCABULARY) -> ChunkLanguageModel:
@@ -195,10 +207,11 @@ def changed_score(
     change: Callable[[ChunkLanguageModel, Tensor], ChunkLanguageModel],
     windows: Tensor,
 ) -> Both:
-    return score(folder, change(build(), windows), windows)
+    return score(folder, change(build(), windows), windows, len(windows))
 
 
-def score(folder: Folder, model: ChunkLanguageModel, windows: Tensor) -> Both:
+def score(folder: Folder, model: ChunkLanguageModel, windows: Tensor, at_once: int) -> Both:
+    """Args: ``at_once``, windows that their side takes together."""
     sampler, texts = ModelSampler(model), windows.numpy()
     is_token = isinstance(model, TokenModel)
     evaluation = Evaluation(protocol="paper", context_length=windows.shape[1])
@@ -209,7 +222,7 @@ def score(folder: Folder, model: ChunkLanguageModel, windows: Tensor) -> Both:
     def run() -> object:
         return score_windows(sampler, texts, protocol.positions, 2, protocol.ngram_lengths, seeds, estimator)
 
-    request = {"folder": folder.model(model), "tokens": folder.tensor(windows)}
+    request = {"folder": folder.model(model), "tokens": folder.tensor(windows), "at_once": at_once}
     if is_token:
         return Both(run, {"case": "score_token"} | request)
     return Both(run, {"case": "score_calm"} | request, script={"case": "evaluate_calm"} | request)
@@ -266,28 +279,6 @@ def random_tokens(batch: int, length: int) -> Tensor:
     return torch.randint(END, (batch, length), generator=torch.Generator().manual_seed(0))
 
 
-def trained_models(store: Path) -> dict[str, ChunkLanguageModel]:
-    """Of each kind that the authors' code has one, in the order of the rows."""
-    found: dict[str, ChunkLanguageModel] = {}
-    for folder in sorted((store / "stages" / "language_model").glob("*/model")):
-        model = load_language_model(folder)
-        if isinstance(model, TokenModel):
-            found["token"] = model
-        elif isinstance(model, Calm) and isinstance(model.head, EnergyHead):
-            found[f"K={model.chunk_size}"] = model
-    return {name: found[name] for name in MODELS if name in found}
-
-
-def trained_text(store: Path) -> Tensor:
-    """The beginning of the store's test text."""
-    from calm_bench.tokens import TokenStream
-
-    tokens = next(iter(sorted((store / "stages" / "tokens").iterdir())))
-    windows, length = SCORING
-    text = TokenStream.open(tokens, "test")[: windows * length].astype(np.int64)
-    return torch.from_numpy(text).view(windows, length)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reference", type=Path, required=True, help="a checkout of the authors' repository")
@@ -295,6 +286,7 @@ def main() -> None:
     parser.add_argument("--trained", type=Path, help="a store with trained models")
     parser.add_argument("--only", default="", help="rows that have this in their names")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--windows", type=int, default=1, help="into which what is scored is cut")
     parser.add_argument("--products", action="store_true", help="count GFLOP of matrix products, and measure nothing")
     parser.add_argument("--row", help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -309,7 +301,7 @@ def main() -> None:
             titles = ["", "theirs", "ours", "ratio", "rounds", "their script", "ratio"]
             print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        for row in rows(Folder(Path(folder)), asked.trained):
+        for row in rows(Folder(Path(folder)), asked.trained, asked.windows):
             if asked.row == row.name and asked.products:
                 print(products(row, Authors(asked.python, asked.reference, "--products")), flush=True)
             elif asked.row == row.name:
