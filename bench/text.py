@@ -35,6 +35,8 @@ from calm_bench.tokens import build_tokenizer, write_tokens
 from calm_bench.tokens.bpe import END_OF_TEXT, BpeTokenizer
 
 VOCABULARY = 32_000
+MIXED = "mixed.jsonl"
+"""Of the same words in another order in every document, for what compares documents."""
 QUALITY = {"near": {"duplicates": "near"}, "words": {"decontaminate_words": 13}}
 MEASURE = r"""
 import json, re, sys
@@ -99,6 +101,8 @@ def rows(source: Path, folder: Path, tokenizer: Path, workers: list[int]) -> Ite
     corpus = folder / "corpus"
     texts = [text for split in SPLITS for text in read_documents(corpus, split)]
     yield "corpus", lambda: write_corpus(Corpus(source=str(source)), _empty(folder / "again"))
+    for name, quality in QUALITY.items():
+        yield f"corpus, {name}", partial(with_quality, source.with_name(MIXED), quality, folder)
     yield "tokens, bytes", lambda: write_tokens(Tokens(), corpus, _empty(folder / "bytes"))
     config = Tokens(tokenizer=str(tokenizer))
     yield "tokens, 32k", lambda: write_tokens(config, corpus, _empty(folder / "tokens"))
@@ -108,6 +112,11 @@ def rows(source: Path, folder: Path, tokenizer: Path, workers: list[int]) -> Ite
         yield f"encode_batch_fast, {count} processes", partial(encode_in_processes, tokenizer, texts, count)
     for count in workers:
         yield f"both stages on Ray, {count} at once", partial(on_ray, source, config, folder / "store", count)
+
+
+def with_quality(source: Path, quality: dict[str, Any], folder: Path) -> None:
+    """A corpus whose documents are compared."""
+    write_corpus(Corpus(source=str(source), quality=quality), _empty(folder / "again"))
 
 
 def encode(folder: Path, texts: list[str]) -> None:
@@ -186,6 +195,7 @@ def print_speeds(
 ) -> None:
     """A table, a line a row, of those with one of ``only`` in their names."""
     size = write_text(folder / "text.jsonl", texts, megabytes)
+    write_text(folder / MIXED, texts, megabytes, mix_words=True)
     write_corpus(Corpus(source=str(folder / "text.jsonl")), folder / "corpus")
     # Imports are no part of any row.
     build_tokenizer(Tokens(tokenizer=str(folder / "hugging-face")), []).encode_documents(texts[:1])

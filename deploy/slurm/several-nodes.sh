@@ -32,32 +32,38 @@ sheltered='import os, signal, sys
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 os.execvp(sys.argv[1], sys.argv[1:])'
 
+run= again= ended=
+trap 'again=yes ended=yes; [ -n "$run" ] && kill -TERM "$run" 2>/dev/null' USR1
+# scancel and preemption tell all processes of the job, and the study hears it once.
+trap 'ended=yes; [ -n "$run" ] && kill -TERM "$run" 2>/dev/null' TERM
 srun --nodes=1 --ntasks=1 --nodelist="$head" --overlap python -c "$sheltered" \
     ray start --head --port="$port" --num-cpus="$cpus" --include-dashboard=false --disable-usage-stats --block &
 ray=($!)
 for _ in $(seq 60); do
+    [ -n "$ended" ] && break
     ray health-check --address "$head:$port" >/dev/null 2>&1 && break
     sleep 2
 done
-if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
+if [ -z "$ended" ] && [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
     srun --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$((SLURM_JOB_NUM_NODES - 1)) --exclude="$head" --overlap \
         python -c "$sheltered" ray start --address="$head:$port" --num-cpus="$cpus" --disable-usage-stats --block &
     ray+=($!)
 fi
 
-run= again=
-trap 'again=yes; [ -n "$run" ] && kill -TERM "$run" 2>/dev/null' USR1
-# scancel and preemption tell all processes of the job, and the study hears it once.
-trap '[ -n "$run" ] && kill -TERM "$run" 2>/dev/null' TERM
-# shellcheck disable=SC2086
-calm-bench run "$@" --plain --store "$CALM_BENCH_STORE" execution.address="$head:$port" $CALM_BENCH_SETTINGS &
-run=$!
-wait "$run"
-code=$?
-while kill -0 "$run" 2>/dev/null; do
+code=143
+if [ -z "$ended" ]; then
+    # shellcheck disable=SC2086
+    calm-bench run "$@" --plain --store "$CALM_BENCH_STORE" execution.address="$head:$port" $CALM_BENCH_SETTINGS &
+    run=$!
+    # Told in the moment before, when there was nobody to pass it on to.
+    [ -n "$ended" ] && kill -TERM "$run" 2>/dev/null
     wait "$run"
     code=$?
-done
+    while kill -0 "$run" 2>/dev/null; do
+        wait "$run"
+        code=$?
+    done
+fi
 # srun ends its nodes' Ray at once where it is told to: at the end of this script Slurm would wait for it (KillWait).
 kill "${ray[@]}" 2>/dev/null
 for _ in $(seq 50); do

@@ -183,6 +183,26 @@ def test_only_who_has_reached_a_time_limit_is_queued_again(
     assert (job.returncode, scheduler.asked_again) == (143, queued), said
 
 
+@pytest.mark.parametrize(("number", "queued"), [(signal.SIGUSR1, True), (signal.SIGTERM, False)])
+def test_a_job_that_is_told_to_end_while_ray_starts_begins_no_study(
+    number: signal.Signals, queued: bool, tmp_path: Path
+) -> None:
+    scheduler = Scheduler(tmp_path, "several-nodes.sh")
+    for name in ("ray", "calm-bench"):
+        (tmp_path / "bin" / name).unlink()
+    # Started, and not healthy yet.
+    scheduler._program(
+        tmp_path / "bin" / "ray", '#!/bin/sh\n[ "$1" = start ] || exit 1\ntouch starting\nexec sleep 60\n'
+    )
+    scheduler._program(tmp_path / "bin" / "calm-bench", "#!/bin/sh\ntouch begun\n")
+    job = scheduler.begin()
+    wait_for((tmp_path / "starting").exists, "Ray has begun to start", of=job)
+    job.send_signal(number)
+    said, _ = job.communicate(timeout=30)
+    assert (job.returncode, scheduler.asked_again) == (143, queued), said
+    assert not (tmp_path / "begun").exists()
+
+
 def test_ray_is_there_until_the_study_has_saved_and_no_longer(tmp_path: Path) -> None:
     """Slurm tells Ray's processes to end together with the study, and waits for them at the end of a script."""
     scheduler = Scheduler(tmp_path, "several-nodes.sh")
