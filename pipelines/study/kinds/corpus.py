@@ -25,6 +25,8 @@ STDLIB_SECONDS = 4.7
 """Seconds of reading ``corpus.source=stdlib``."""
 READ_BYTES_PER_SECOND = {"markov": 2.5e6, "local": 3.0e7}
 """Text of a corpus written per second: measured on one core, ``calm-bench``'s own readers."""
+NEAR_SECONDS_PER_BYTE, WORDS_SECONDS_PER_BYTE = 3.1e-7, 1.7e-7
+"""What ``quality.duplicates=near`` and ``quality.decontaminate_words`` add on one core, 13 words (``bench.text``)."""
 
 
 def run_corpus(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
@@ -73,11 +75,15 @@ def corpus_cost(stage: Stage, context: CostContext) -> StageCost:
         return StageCost(STAGE_S + STDLIB_SECONDS, disk_bytes=written)
     if num_bytes is None:
         return StageCost(None)
-    rate = READ_BYTES_PER_SECOND["markov" if corpus.source == "markov" else "local"]
+    each = 1 / READ_BYTES_PER_SECOND["markov" if corpus.source == "markov" else "local"]
+    if corpus.quality.duplicates == "near":
+        each += NEAR_SECONDS_PER_BYTE
+    if corpus.quality.decontaminate_words is not None:
+        each += WORDS_SECONDS_PER_BYTE
     is_of_hub = corpus.source.startswith(HUGGING_FACE_PREFIX) and ADDRESS not in corpus.source
     if corpus.source != "markov" and not is_of_hub:
-        rate *= part_workers(num_bytes, context)
-    return StageCost(STAGE_S + (0.1 + num_bytes / rate), disk_bytes=written)
+        each /= part_workers(num_bytes, context)
+    return StageCost(STAGE_S + (0.1 + num_bytes * each), disk_bytes=written)
 
 
 def corpus_summary(result: Mapping[str, Any]) -> str:

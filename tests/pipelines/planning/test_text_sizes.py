@@ -41,6 +41,19 @@ def test_files_that_nobody_reads_are_not_counted(tmp_path: Path) -> None:
     assert estimated(texts, tmp_path / "store") == expected
 
 
+@pytest.mark.parametrize("quality", [{"duplicates": "near"}, {"decontaminate_words": 13}])
+def test_a_corpus_whose_documents_are_compared_takes_several_times_as_long(quality: dict[str, Any]) -> None:
+    def seconds(corpus: Corpus) -> float:
+        price = SimpleNamespace(vocab_size=257)
+        sizes = TextSizes({"train": 1e9}, {"train": 1e9})
+        context = CostContext(Experiment(corpus=corpus), price, sizes, {}, "cpu", unasked, unasked, at_once=4)
+        found = corpus_cost(Stage("corpus", 1, {}), context).seconds
+        assert found is not None
+        return found
+
+    assert 4 < seconds(Corpus(source="texts", quality=quality)) / seconds(Corpus(source="texts")) < 25
+
+
 @pytest.mark.parametrize(("cost", "kind"), [(corpus_cost, "corpus"), (tokens_cost, "tokens")])
 def test_workers_share_much_text_and_no_little_text(cost: Callable[[Stage, CostContext], StageCost], kind: str) -> None:
     experiment = Experiment(corpus=Corpus(source="texts"))
