@@ -6,6 +6,9 @@ Massive Datasets, section 3.4. The signatures are those of ``datasketch``.
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -25,19 +28,25 @@ def signature(text: str) -> Signatures:
     Raises:
         CorpusError: the library is not installed.
     """
+    found = _min_hash().copy()
+    # The scheme takes hashes of 32 bits.
+    shingles = np.unique(word_runs(text, RUN_WORDS) >> np.uint64(32))
+    if len(shingles):
+        found.update_batch(shingles.tolist())
+    values: Signatures = found.hashvalues
+    return values
+
+
+@cache
+def _min_hash() -> Any:
+    """The MinHash of no text. Permutations are drawn once in a process: that takes as long as a text of 3 kB."""
     try:
         from datasketch import MinHash
     except ImportError as error:
         raise CorpusError(
             "corpus.quality.duplicates=near needs the package datasketch: pip install 'calm-bench[dedup]'"
         ) from error
-    # The scheme takes hashes of 32 bits.
-    shingles = np.unique(word_runs(text, RUN_WORDS) >> np.uint64(32))
-    found = MinHash(num_perm=PERMUTATIONS, seed=1, hashfunc=int, scheme="affine32")
-    if len(shingles):
-        found.update_batch(shingles.tolist())
-    values: Signatures = found.hashvalues
-    return values
+    return MinHash(num_perm=PERMUTATIONS, seed=1, hashfunc=int, scheme="affine32")
 
 
 def bands_for(similarity: float) -> int:
