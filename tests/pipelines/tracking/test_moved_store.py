@@ -108,6 +108,7 @@ def test_a_store_whose_name_means_something_in_an_address(name: str, empty_datab
         experiment_id(connect(uri), "mine", uri, after / "mlartifacts")
     client = connect(uri)
     made = experiment_id(client, "another", uri, after / "mlartifacts")
+    assert experiment_id(client, "another", uri, after / "mlartifacts") == made, "it has not been moved"
     run = client.create_run(made).info.run_id
     client.log_text(run, "a result", "result.txt")
     assert [path.read_text() for path in after.rglob("result.txt")] == ["a result"]
