@@ -170,7 +170,7 @@ def place_now(path: Path) -> Path:
 
     For what a process takes back that it has left there: new things go nowhere but to the place that was asked for.
     """
-    for place, kept in list(_kept.items()):
+    for place, kept in _kept.copy().items():
         if path.is_relative_to(place) and kept.is_gone() and (moved := kept.moved_to()) is not None:
             return moved / path.relative_to(place)
     return path
@@ -199,7 +199,7 @@ def make_folder(folder: Path) -> None:
     """
     if folder.is_dir():
         return
-    kept = next((kept for place, kept in list(_kept.items()) if folder.is_relative_to(place)), None)
+    kept = next((kept for place, kept in _kept.copy().items() if folder.is_relative_to(place)), None)
     if kept is None or not (kept.is_gone() or kept.was_seen):
         with making(folder):
             folder.mkdir(parents=True, exist_ok=True)

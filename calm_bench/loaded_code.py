@@ -54,7 +54,8 @@ def _modules_of(files: Iterable[Path]) -> Iterator[tuple[Path, str, ModuleType]]
     wanted: dict[tuple[int, int] | None, Path] = {_place(str(file)): file for file in files}
     wanted.pop(None, None)
     names = {file.name for file in wanted.values()}
-    for name, module in list(sys.modules.items()):
+    # Other threads import meanwhile, also while the items of a dictionary become a list: a copy is made at once.
+    for name, module in sys.modules.copy().items():
         loaded = getattr(module, "__file__", None)
         if isinstance(loaded, str) and os.path.basename(loaded) in names:
             file = wanted.get(_place(loaded))

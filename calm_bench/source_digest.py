@@ -224,7 +224,8 @@ def own_roots() -> list[str]:
     """Where this process finds modules that are not installed, in the order in which it looks: folders and archives on
     ``sys.path``, and folders that it has imported some from and looks in no more."""
     found = {os.path.abspath(working_directory() / entry): None for entry in sys.path}
-    for name, module in list(sys.modules.items()):
+    # A copy: other threads import meanwhile.
+    for name, module in sys.modules.copy().items():
         file = getattr(module, "__file__", None)
         parts = name.split(".")
         if isinstance(file, str) and os.path.isabs(file) and name != "__main__":

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
+import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from calm_bench.loaded_code import ChangedCode, check_loaded
 from calm_bench.own_code import import_own
-from calm_bench.source_digest import code_digest
+from calm_bench.source_digest import code_digest, own_roots
 
 HELPERS = "from loaded_constants import SCALE\n\ndef draw():\n    return SCALE\n"
 
@@ -25,6 +28,27 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield tmp_path
     for name in ("loaded_head", "loaded_constants"):
         sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def others_import(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Modules are imported whenever Python makes something that it may have to collect, as threads may at any time."""
+    count = itertools.count()
+
+    def import_one(phase: str, info: dict[str, int]) -> None:
+        monkeypatch.setitem(sys.modules, f"imported_meanwhile_{next(count)}", ModuleType("imported_meanwhile"))
+
+    before = gc.get_threshold()
+    gc.callbacks.append(import_one)
+    gc.set_threshold(1)
+    yield
+    gc.set_threshold(*before)
+    gc.callbacks.remove(import_one)
+
+
+def test_what_others_import_meanwhile_is_no_error(folder: Path, others_import: None) -> None:
+    check_loaded([folder / "loaded_head.py"])
+    assert str(folder) in own_roots()
 
 
 @pytest.mark.parametrize("name", ["loaded_head.py", "loaded_constants.py"])
