@@ -246,7 +246,8 @@ class Records:
             self._skipped.add(f"field {self._field!r} is no text", where)
         elif self._language_field is not None and self._language_field not in record:
             self._skipped.add(f"no field {self._language_field!r}", where)
-        elif self._language_field is not None and record[self._language_field] not in self._languages:
+        # A list or an object is no language.
+        elif self._language_field is not None and str(record[self._language_field]) not in self._languages:
             self._skipped.add(OTHER_LANGUAGE, where)
         else:
             yield Document(text, where)

@@ -57,6 +57,19 @@ def test_filters_of_single_documents(tmp_path: Path, quality: dict[str, Any], le
     assert report.examples[said] == ["a.jsonl:61"]
 
 
+def test_a_list_or_an_object_is_no_language(tmp_path: Path) -> None:
+    languages = ["en", ["en"], {"code": "en"}, None, "en"]
+    rows = [{"text": f"text {number}", "lang": language} for number, language in enumerate(languages)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    quality = {"language_field": "lang", "languages": ["en"]}
+    source = str(tmp_path / "a.jsonl")
+    report = write_corpus(
+        Corpus(source=source, validation_fraction=0, test_fraction=0, quality=quality), tmp_path / "out"
+    )
+    assert list(read_documents(tmp_path / "out", "train")) == ["text 0", "text 4"]
+    assert report.skipped == {"another language (quality.languages)": 3}
+
+
 @pytest.mark.parametrize("kind", ["jsonl", "parquet", "arrow", "csv"])
 def test_a_field_of_the_language(tmp_path: Path, kind: str) -> None:
     texts = [f"text {number}" for number in range(90)]
