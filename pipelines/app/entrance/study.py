@@ -221,10 +221,20 @@ class StudyResult(Sequence["Entry"]):
         )
 
     def load_model(self, label: str, device: str = "cpu") -> Model:
-        """The trained model of the row called ``label``."""
-        from pipelines.app.entrance.model import load_model
+        """The trained model of the row called ``label``, whatever other studies of the store call theirs.
 
-        return load_model(label, store=self.store, device=device)
+        Raises:
+            ConfigurationError: this study has no such row, or several.
+        """
+        from calm_bench.overrides import ConfigurationError
+        from pipelines.app.entrance.model import load_model
+        from pipelines.scoring.model_names import ModelNames
+
+        names = ModelNames({self.folder: self.leaderboard})
+        found = names.one(label)
+        if found is None:
+            raise ConfigurationError(f"{self.folder.name} has no row called {label!r}{names.unknown(label)}")
+        return load_model(f"{self.folder.name}#{found.entry.trial}", store=self.store, device=device)
 
     @property
     def headline(self) -> str:

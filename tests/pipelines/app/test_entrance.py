@@ -255,3 +255,13 @@ def test_the_examples_run(name: str, result: cb.StudyResult, store: Path, tmp_pa
     )
     assert done.returncode == 0, done.stderr
     assert "brierlm" in done.stdout.lower()
+
+
+def test_a_result_loads_models_of_its_own_study(result: cb.StudyResult, store: Path) -> None:
+    overrides = ("name=another", "search.parameters.0.include=[K=2]", "tracking.enabled=false")
+    other = cb.Study.from_yaml("smoke", *overrides, store=store).run(local=True, quiet=True)
+    assert [row.label for row in other] == ["K=2"]
+    assert other.load_model("K=2").chunk_size == 2
+    with pytest.raises(ConfigurationError, match=r"another-.* has no row called 'token'"):
+        other.load_model("token")
+    assert result.load_model("token").autoencoder is None
