@@ -246,11 +246,14 @@ class Records:
             self._skipped.add(f"field {self._field!r} is no text", where)
         elif self._language_field is not None and self._language_field not in record:
             self._skipped.add(f"no field {self._language_field!r}", where)
-        # A list or an object is no language.
-        elif self._language_field is not None and str(record[self._language_field]) not in self._languages:
+        elif self._language_field is not None and not self._is_wanted(record[self._language_field]):
             self._skipped.add(OTHER_LANGUAGE, where)
         else:
             yield Document(text, where)
+
+    def _is_wanted(self, language: Any) -> bool:
+        # A list or an object, which no set can be asked for, is no language.
+        return isinstance(language, str) and language in self._languages
 
     def _lacking(self, fields: Any, where: str, count: int = 1) -> None:
         self._skipped.note_other_fields(fields)
