@@ -155,10 +155,11 @@ class Gain:
     """Ends of the 95 % interval, by Student's t: few seeds tell little of how much seeds vary."""
     seeds: int
     """Fresh trainings of each of the two."""
-    trials: int
-    """How many the search tried."""
-    search_flops: float
-    """Training FLOPs of these."""
+    trials: int | None
+    """How many the search tried; None in rows of a study whose leaderboard is not written yet."""
+    search_flops: float | None
+    """Training FLOPs of these; None where ``trials`` is."""
+    sentence: str = ""
 
 
 @dataclass(frozen=True)
@@ -196,8 +197,9 @@ class Headline:
 
     @property
     def brief(self) -> tuple[str, ...]:
-        """What says most in a sentence or two, and the verdicts on the paper's claim."""
-        return (*(self.questions or self.sentences[:1]), *self.claim.sentences[1:])
+        """What says most in a sentence or two, what tuning gained, and the verdicts on the paper's claim."""
+        gained = (gain.sentence for gain in self.gains)
+        return (*(self.questions or self.sentences[:1]), *gained, *self.claim.sentences[1:])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; unknown ones are None."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from pipelines.results.entry import Entry, entry_from
@@ -10,6 +11,9 @@ from pipelines.study.row import Measure
 from pipelines.study.stage_kind import kind_or_none
 from pipelines.study.trial import TrialOutcome
 from pipelines.study.tuned_by import Effort
+
+SEARCH_COST = ("search_trials", "search_flops")
+"""Keys of the measures that say what finding a row's settings took."""
 
 
 def rows_of(outcomes: Iterable[TrialOutcome], study: Study) -> list[Entry]:
@@ -25,6 +29,28 @@ def rows_of(outcomes: Iterable[TrialOutcome], study: Study) -> list[Entry]:
         row.model_copy(update={"measures": (*row.measures, *_search_cost(effort))})
         for row, effort in zip(rows, efforts, strict=True)
     ]
+
+
+def ranked(rows: Iterable[Entry]) -> list[Entry]:
+    """Of the rows of all trials those of a leaderboard: without a study's search trials once it has final ones."""
+    rows = list(rows)
+    roles = defaultdict(set)
+    for row in rows:
+        roles[row.study, row.study_identity].add(row.role)
+    return [row for row in rows if row.role != "search" or roles[row.study, row.study_identity] == {"search"}]
+
+
+def with_search_cost(row: Entry, published: Entry | None) -> Entry:
+    """``row`` of a trial by itself, with what its search cost: the study's leaderboard says it, which had all trials.
+
+    Args:
+        published: row of the trial on that leaderboard; None, or of another model, where it was not on it.
+    """
+    if published is None or published.model_identity != row.model_identity:
+        return row
+    known = {measure.key for measure in row.measures}
+    cost = [one for one in published.measures if one.key in SEARCH_COST and one.key not in known]
+    return row.model_copy(update={"measures": (*row.measures, *cost)})
 
 
 def _effort(final: TrialOutcome, outcomes: Sequence[TrialOutcome]) -> Effort | None:
@@ -48,8 +74,8 @@ def _search_cost(effort: Effort | None) -> tuple[Measure, ...]:
     trials = float(effort.trials)
     told = "settings that a search compared, on validation text and with other seeds, to find the row's own."
     return (
-        Measure(key="search_trials", value=trials, form="whole", heading="Trials\ntried", description=told),
-        Measure(key="search_flops", value=effort.flops, form="flops", heading="Search\nFLOPs", better="low"),
+        Measure(key=SEARCH_COST[0], value=trials, form="whole", heading="Trials\ntried", description=told),
+        Measure(key=SEARCH_COST[1], value=effort.flops, form="flops", heading="Search\nFLOPs", better="low"),
     )
 
 

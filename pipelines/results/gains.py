@@ -7,9 +7,12 @@ Fresh trainings of both settings, scored on fresh text, are free of that, whatev
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
+from pipelines.results import sentences
 from pipelines.results.answers import Gain
 from pipelines.results.entry import Entry
+from pipelines.results.final_rows import SEARCH_COST
 from pipelines.results.pairing import difference
 from pipelines.results.pooling import pooled
 
@@ -29,9 +32,10 @@ def gains_of(entries: Iterable[Entry]) -> list[Gain]:
         apart = difference(row, start)
         spent = {measure.key: measure.value for measure in row.measures}
         seeds = min(len(row.seeds) or 1, len(start.seeds) or 1)
-        trials, flops = int(spent.get("search_trials", 0)), spent.get("search_flops", 0.0)
+        trials, flops = (spent.get(key) for key in SEARCH_COST)
         gained = apart.value, apart.error, *apart.interval
-        found.append(Gain(row.stratum, row.label, *gained, seeds, trials, flops))
+        one = Gain(row.stratum, row.label, *gained, seeds, None if trials is None else int(trials), flops)
+        found.append(replace(one, sentence=sentences.gain(one)))
     return found
 
 

@@ -151,7 +151,7 @@ def headline(rows: Iterable[Entry], trajectories: Iterable[Trajectory] = (), tar
     beyond = _beyond(fitted, noise)
     questions = two_questions(chunk_differences(differences, families), apart)
     said = sentences.whole(
-        answers, differences, questions, claim, [*map(sentences.gain, gains), *beyond, method], command
+        answers, differences, questions, claim, [*(gain.sentence for gain in gains), *beyond, method], command
     )
     return Headline(
         protocol_hash=protocols.pop(),

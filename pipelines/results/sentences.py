@@ -246,12 +246,13 @@ def whole(
 def gain(found: Gain) -> str:
     """What one search gained, and what it spent."""
     what = f"Tuning {found.stratum}" if found.stratum else "Tuning"
-    tried = f"{found.trials} trials, {scientific(found.search_flops)} training FLOPs"
+    if found.trials is not None and found.search_flops is not None:
+        what += f" ({found.trials} trials, {scientific(found.search_flops)} training FLOPs)"
     again = f"{found.seeds} fresh {'training' if found.seeds == 1 else 'trainings'} of each, on text that chose neither"
     value = signed_with_error(found.value, found.standard_error)
     if found.low <= 0 <= found.high:
-        return f"{what} ({tried}) gained {value} BrierLM over what it began from, which may be chance ({again})."
-    return f"{what} ({tried}) gained {value} BrierLM over what it began from ({again})."
+        return f"{what} gained {value} BrierLM over what it began from, which may be chance ({again})."
+    return f"{what} gained {value} BrierLM over what it began from ({again})."
 
 
 def _on_training(family: str, verdict: Verdict, answer: Answer) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from calm_bench.registry import did_you_mean
 from pipelines.common.redact import redact
 from pipelines.results.entry import Entry
+from pipelines.results.final_rows import ranked
 from pipelines.tracking.address import TrackingError, sqlite_path
 from pipelines.tracking.client import connect, runs
 from pipelines.tracking.tags import ENTRY
@@ -45,7 +46,8 @@ def entry_in(tags: Mapping[str, str]) -> Entry | None:
 
 
 def entries_from_mlflow(uri: str, experiments: Sequence[str] | str, study: str | None = None) -> list[Entry]:
-    """The leaderboard rows in one or several experiments, of all studies or of the one called ``study``, oldest first.
+    """The leaderboard rows in one or several experiments, of all studies or of the one called ``study``, oldest first;
+    of a study that has final trials these alone.
 
     Raises:
         TrackingError: MLflow cannot be reached, has no such experiment, or holds a row that cannot be read.
@@ -80,7 +82,7 @@ def entries_from_mlflow(uri: str, experiments: Sequence[str] | str, study: str |
         if entry is not None:
             dated.append((start, entry))
     # Trials whose first own stages began in the same millisecond: MLflow would order them by their random names.
-    return [entry for _, entry in sorted(dated, key=lambda one: (one[0], one[1].study, one[1].trial))]
+    return ranked(entry for _, entry in sorted(dated, key=lambda one: (one[0], one[1].study, one[1].trial)))
 
 
 def _experiment_called(client: MlflowClient, name: str, address: str) -> str:

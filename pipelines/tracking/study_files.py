@@ -13,6 +13,7 @@ from calm_bench.fingerprint import identity as fingerprint
 from calm_bench.overrides import apply_settings
 from pipelines.common.record_file import RecordError
 from pipelines.results.entry import Entry, entry_from
+from pipelines.results.final_rows import with_search_cost
 from pipelines.results.leaderboard import Leaderboard, LeaderboardError, load_board
 from pipelines.store.layout import LEADERBOARD_FILE
 from pipelines.store.refs import StudyRef
@@ -31,7 +32,7 @@ from pipelines.tracking.times import StageFolders, trial_start
 if TYPE_CHECKING:
     from pipelines.study.trial import TrialState
 
-WRITTEN_AS = 5
+WRITTEN_AS = 6
 """Raised when more or other things are written of a trial, so that runs written before are completed."""
 
 _PUBLISHED = (LEADERBOARD_FILE, "*.csv", "*.html", "*.md", "*.png", "*.svg")
@@ -116,7 +117,8 @@ class StudyFiles:
     def __init__(self, store: Store, folder: Path) -> None:
         self._store = store
         self._folder = folder
-        self._ended: dict[int, tuple[TrialRecord, Trial]] = {}
+        self._ended: dict[int, tuple[TrialRecord, Entry | None, Trial]] = {}
+        """By number: its record, its row on the leaderboard, and what was read."""
         self.stage = cache(self._stage)
 
     def read(self) -> StoredStudy:
@@ -148,12 +150,13 @@ class StudyFiles:
         return StoredStudy(study, start, trials, leaderboard, problems)
 
     def _trial(self, study: Study, record: TrialRecord, rows: Mapping[int, Entry]) -> Trial:
-        number = record.number
-        if number in self._ended and self._ended[number][0] == record:
-            return self._ended[number][1]
+        read_from = record, rows.get(record.number)
+        known = self._ended.get(record.number)
+        if known is not None and known[:2] == read_from:
+            return known[2]
         trial = self._read_trial(study, record, rows)
         if trial.end is not None:
-            self._ended[number] = (record, trial)
+            self._ended[record.number] = (*read_from, trial)
         return trial
 
     def _read_trial(self, study: Study, record: TrialRecord, rows: Mapping[int, Entry]) -> Trial:
@@ -191,6 +194,7 @@ class StudyFiles:
                 # As a board that is read from the study's folder has it.
                 identity = StudyRef.of(self._folder).identity
                 entry = entry_from(outcome, study).model_copy(update={"study_identity": identity})
+                entry = with_search_cost(entry, rows.get(number))
             except (OSError, ValueError, KeyError, TypeError):
                 # Parts of its stages were deleted, or an older version wrote them.
                 if number not in rows:

@@ -10,6 +10,7 @@ import pytest
 from evals.replicates import Replicates
 from pipelines.results.entry import Entry
 from pipelines.results.gains import gains_of, leading, without_untuned
+from pipelines.results.headline import headline
 from pipelines.study.row import Measure
 
 Make = Callable[..., Entry]
@@ -87,3 +88,19 @@ def test_the_first_of_several_stands_for_its_search_whatever_test_text_says(make
 
 def test_without_what_it_began_from_there_is_no_gain_to_tell(make_entry: Make) -> None:
     assert gains_of([make_entry(role="selected"), make_entry(role="search", trial=1)]) == []
+
+
+def test_the_end_of_a_run_says_what_tuning_gained_and_cost(make_entry: Make) -> None:
+    groups = np.linspace(20.0, 40.0, GROUPS)
+    rows = [
+        _row(make_entry, groups + 2.0 * (role == "selected") + 0.1 * seed, role, seed, stratum="K=4")
+        for role in ("selected", "untuned")
+        for seed in (1, 2, 3)
+    ]
+    assert any(sentence.startswith("Tuning K=4 gained +2") for sentence in headline(rows).brief)
+    spent = (Measure(key="search_trials", value=12.0), Measure(key="search_flops", value=6e12))
+    rows = [row.model_copy(update={"measures": spent}) if row.role == "selected" else row for row in rows]
+    told = headline(rows)
+    (said,) = [sentence for sentence in told.brief if sentence.startswith("Tuning")]
+    assert said.startswith("Tuning K=4 (12 trials, 6.00e12 training FLOPs) gained +2")
+    assert said in told.sentences
