@@ -27,8 +27,10 @@ def settle_objective_text(study: Study, store: Store) -> tuple[Study, str | None
         ConfigurationError: it would choose its trials by scores on test text.
     """
     search = study.search
-    if not search.chooses_by_score or study.final is not None or search.allow_test_objective:
+    if study.final is not None or search.allow_test_objective:
         return study, None
+    if not search.chooses_by_score:
+        return study, _of_random_points(study)
     on_test = _scored_on(study, "test")
     if study.split == "validation":
         begun = study.evaluation.split == "test" and not _has_begun(study, store) and _has_begun(on_test, store)
@@ -42,6 +44,18 @@ def settle_objective_text(study: Study, store: Store) -> tuple[Study, str | None
     return on_test, (
         f"study {study.name} was begun in this store with its objective on test text and goes on so: {REASON}. Under "
         "another name (name=...) it begins anew, with validation text"
+    )
+
+
+def _of_random_points(study: Study) -> str | None:
+    """What to know of a random search on test text: no score chooses its trials, but readers take the best."""
+    search = study.search
+    if search.sampler != "random" or study.split != "test" or search.goes_by_costs:
+        return None
+    return (
+        f"study {study.name} draws {search.num_trials} trials at random and scores all of them on test text, where the "
+        "best of so many is too good. 'final={seeds: [1, 2, 3]}' compares them on validation text and scores the best "
+        "with fresh seeds; search.split=validation keeps test text for later"
     )
 
 

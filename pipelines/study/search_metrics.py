@@ -43,7 +43,8 @@ def check_search_metrics(study: Study) -> None:
     """See that every trial of ``study`` has the numbers that its search goes by.
 
     Raises:
-        ConfigurationError: no kind tells one of them, or its stage is not part of every trial.
+        ConfigurationError: no kind tells one of them, its stage is not part of every trial, or nobody says in which
+            direction it is better.
     """
     asked = {extra.kind for extra in study.extra_stages}
     for setting, metrics in (
@@ -67,3 +68,9 @@ def check_search_metrics(study: Study) -> None:
                     f"search.objectives: {metric} is told by the stage {kind}, which not every trial has; it can be "
                     "bounded in search.constraints"
                 )
+    for objective in study.search.objectives:
+        if not objective.has_direction:
+            raise ConfigurationError(
+                f"search.objectives: say which {objective.metric} is better, "
+                f"{{metric: {objective.metric}, direction: maximize}} or direction: minimize"
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -62,13 +63,42 @@ NO_SCORES = frozenset(
 """Metrics of a search that no score on the evaluation's text goes into. One from elsewhere may be such a score."""
 
 
+Direction = Literal["maximize", "minimize"]
+BETTER: Mapping[str, Direction] = {
+    "brierlm": "maximize",
+    "validation_loss": "minimize",
+    "training_flops": "minimize",
+    "inference_flops_per_token": "minimize",
+    "parameters": "minimize",
+}
+"""Direction in which each metric of this project is better."""
+
+
 class Objective(Frozen):
     """A number of every trial to be pushed up or down."""
 
     metric: str = "brierlm"
     """``brierlm``, ``validation_loss``, ``training_flops``, ``inference_flops_per_token``, ``parameters``, or one that
     a kind of stages from elsewhere tells (:mod:`pipelines.study.search_metrics`)."""
-    direction: Literal["maximize", "minimize"] = "maximize"
+    direction: Direction = "maximize"
+    """Unset means ``maximize`` for ``brierlm`` and ``minimize`` for losses and costs; a metric from elsewhere needs it
+    (:func:`pipelines.study.search_metrics.check_search_metrics`)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _better_one(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and "direction" not in given:
+            known = BETTER.get(str(given.get("metric")))
+            return given if known is None else {**given, "direction": known}
+        return given
+
+    @property
+    def has_direction(self) -> bool:
+        """Whether the direction was given or follows from the metric; else it is a guess."""
+        return "direction" in self.model_fields_set or self.metric in BETTER
+
+    def __str__(self) -> str:
+        return f"{self.direction} {self.metric}"
 
 
 class Constraint(Frozen):
@@ -138,8 +168,13 @@ class Search(Frozen):
     @property
     def chooses_by_score(self) -> bool:
         """Whether scores on held-out text decide which settings later trials try."""
+        return self.sampler == "tpe" and not self.goes_by_costs
+
+    @property
+    def goes_by_costs(self) -> bool:
+        """Whether objectives and constraints are numbers that no score on the evaluation's text goes into."""
         metrics = {objective.metric for objective in self.objectives} | {bound.metric for bound in self.constraints}
-        return self.sampler == "tpe" and not metrics <= NO_SCORES
+        return metrics <= NO_SCORES
 
     @model_validator(mode="after")
     def _each_is_listed(self) -> Self:

@@ -64,6 +64,26 @@ def test_a_search_under_validation_text_is_not_taken_for_the_older_one(store: St
     assert settle_objective_text(study, store) == (study, None)
 
 
+def test_of_a_random_search_on_test_text_it_is_said_that_its_best_is_too_good_there(store: Store) -> None:
+    drawn = ["search.sampler=random", "search.num_trials=4"]
+    for overrides in (drawn, [*drawn, "search.split=test"]):
+        study = resolve_study("smoke", overrides)
+        settled, note = settle_objective_text(study, store)
+        assert settled == study
+        assert note is not None
+        assert "draws 4 trials at random" in note
+    ways = (
+        "final={seeds: [1, 2, 3]}",
+        "search.split=validation",
+        "search.allow_test_objective=true",
+        "search.objectives=[{metric: validation_loss}]",
+    )
+    for way in ways:
+        study = resolve_study("smoke", [*drawn, way])
+        assert settle_objective_text(study, store) == (study, None)
+    assert all(way in note for way in ways[:2])
+
+
 def test_a_grid_and_a_search_by_loss_choose_by_no_score(store: Store) -> None:
     by_loss = [*TPE, "search.objectives=[{metric: validation_loss, direction: minimize}]"]
     for overrides in ([], by_loss):

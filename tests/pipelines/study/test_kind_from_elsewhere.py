@@ -89,7 +89,7 @@ samples: {num_prompts: 0}
 extra_stages:
   - {kind: counting, token: 98}
 search:
-  objectives: [{metric: times_counted}]
+  objectives: [{metric: times_counted, direction: maximize}]
   constraints: [{metric: times_counted, at_most: -1}]
 execution: {backend: local}
 """

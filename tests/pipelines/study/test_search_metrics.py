@@ -68,7 +68,10 @@ def write(folder: Path, search: str, extra: str = "[]") -> str:
 
 @pytest.mark.usefixtures("rhyming")
 def test_what_a_kind_from_elsewhere_tells_can_be_searched_by(tmp_path: Path) -> None:
-    by_rhymes = "{sampler: tpe, num_trials: 3, objectives: [{metric: rhymes}], parameters: [{name: seed, values: [1]}]}"
+    by_rhymes = (
+        "{sampler: tpe, num_trials: 3, objectives: [{metric: rhymes, direction: maximize}], "
+        "parameters: [{name: seed, values: [1]}]}"
+    )
     study = resolve_study(write(tmp_path, by_rhymes, "[{kind: rhyming}]"))
     assert study.search.objectives[0].metric == "rhymes"
     assert study.split == "validation", "it may be a score, and scores choose on validation text"
@@ -77,6 +80,21 @@ def test_what_a_kind_from_elsewhere_tells_can_be_searched_by(tmp_path: Path) -> 
     bounded = "{constraints: [{metric: rhymes, at_least: 3}]}"
     with pytest.raises(ConfigurationError, match=r"search.constraints: rhymes .* add '{kind: rhyming}' to extra_st"):
         resolve_study(write(tmp_path, bounded))
+
+
+@pytest.mark.usefixtures("rhyming")
+def test_an_objective_without_a_direction_goes_the_way_that_is_better(tmp_path: Path) -> None:
+    """A loss that is pushed up would make `final` train the worst trials again."""
+    metrics = ["brierlm", "validation_loss", "training_flops", "inference_flops_per_token", "parameters"]
+    given = ", ".join(f"{{metric: {metric}}}" for metric in metrics)
+    found = resolve_study(write(tmp_path, f"{{objectives: [{given}]}}")).search.objectives
+    assert [str(one) for one in found] == ["maximize brierlm"] + [f"minimize {metric}" for metric in metrics[1:]]
+    (upwards,) = resolve_study(
+        write(tmp_path, "{objectives: [{metric: validation_loss, direction: maximize}]}")
+    ).search.objectives
+    assert upwards.direction == "maximize", "what is said is done"
+    with pytest.raises(ConfigurationError, match=r"say which rhymes is better.* direction: minimize"):
+        resolve_study(write(tmp_path, "{objectives: [{metric: rhymes}]}", "[{kind: rhyming}]"))
 
 
 def test_what_no_kind_tells_is_refused_before_anything_runs(tmp_path: Path) -> None:
