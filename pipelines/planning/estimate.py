@@ -80,7 +80,7 @@ class Estimate:
     sampled_seconds: Range | None = None
     """Seconds of one trial, over the space of a search whose trials are not known."""
     repeats: float = 1.0
-    """How many times as many trials the search will have as were drawn for ``costs`` and ``spans``."""
+    """How many times as many trials are to run as were drawn for ``costs`` and ``spans``."""
 
     @property
     def gpu_hours(self) -> float | None:
@@ -162,7 +162,10 @@ def estimate(plan: Plan, store: Store, machine: Machine, calibration: Calibratio
     trials = drawn or plan.trials
     graphs = [trial.graph for trial in trials if trial.graph is not None]
     listed = list(dict.fromkeys(stage for graph in graphs for stage in graph.stages))
-    to_run = [stage for stage in listed if not store.is_done(stage)]
+    to_run = [stage for stage in listed if not (stage in plan.drawn_done if drawn else store.is_done(stage))]
+    repeats = plan.sampled.num_to_run / len(drawn) if plan.sampled is not None and drawn else 1.0
+    if not repeats:
+        to_run = []
     jobs = [Job(stage, costs[stage].seconds or 0.0, STAGE_KINDS.get(stage.kind).uses_torch) for stage in to_run]
     # Imports that were measured with their files in memory say little of how fast Ray starts.
     ratio = max(calibration.import_s / IMPORT_S, FASTEST_START)
@@ -178,7 +181,6 @@ def estimate(plan: Plan, store: Store, machine: Machine, calibration: Calibratio
     at_once = sorted((workers_of(s, machine) * each for s, each in memory.items()), reverse=True)[: machine.parallelism]
     largest = max(memory.values(), default=0.0)
     overhead = DRIVER_BYTES + (0.0 if study.execution.backend == "local" else RAY_BYTES)
-    repeats = plan.sampled.num_trials / len(drawn) if plan.sampled is not None and drawn else 1.0
     own = {trial.number: _alone(trial, costs) for trial in trials if trial.graph is not None}
     return Estimate(
         machine=machine,

@@ -99,7 +99,7 @@ def cost_of(unit: Unit, plan: Plan, estimate: Estimate) -> float:
     if unit == "time":
         return estimate.seconds
     if unit == "flops":
-        return plan.flops_to_run if plan.sampled is None else plan.sampled.total
+        return plan.flops_to_run if plan.sampled is None else plan.sampled.flops_to_run
     if estimate.gpu_hours is None:
         raise ConfigurationError(
             f"--budget in GPU-hours: {estimate.machine.label} runs stages on CPUs; name GPUs (--machine h100x8), or "

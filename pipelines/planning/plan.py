@@ -56,6 +56,10 @@ class PriceRange:
     highest: float
     total: float = 0.0
     """FLOPs of a whole search drawn from the space, shared autoencoders once."""
+    num_to_run: int = 0
+    """Trials that have not ended."""
+    flops_to_run: float = 0.0
+    """FLOPs of these, without shared autoencoders that are in the store already."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,9 @@ class Plan:
     stages: tuple[PlannedStage, ...]
     sampled: PriceRange | None = None
     drawn: tuple[PlannedTrial, ...] = ()
+    drawn_done: frozenset[Stage] = frozenset()
+    """Stages in the store that several of ``drawn`` share. Others count as still to run: a trial that is to run may be
+    like a drawn one, but is not it."""
     budget: Budget | None = None
     """What is equal among the language models, with its amount; None where each is trained as configured."""
 

@@ -12,6 +12,7 @@ from calm_bench.overrides import ConfigurationError, apply_settings
 from pipelines.planning.budgets import BudgetRule, assumed_size, rule_for
 from pipelines.planning.plan import Plan, PlannedStage, PlannedTrial, PriceRange, StageState
 from pipelines.planning.stage_costs import assumed_speed
+from pipelines.planning.trials_to_run import trials_to_run
 from pipelines.store.kept_corpus import corpus_identity_in
 from pipelines.store.store import Store
 from pipelines.store.study_folder import study_folder
@@ -58,8 +59,8 @@ def plan_study(study: Study, store: Store, speed_of: Callable[[Workload], Speed]
     stages = tuple(_stages(trials, store))
     if is_known:
         return Plan(study, tuple(trials), stages, budget=rule.budget)
-    sampled, drawn = _sampled(study, expand)
-    return Plan(study, tuple(trials), stages, sampled, drawn, rule.budget)
+    sampled, drawn, done = _sampled(study, expand, trials_to_run(study, folder))
+    return Plan(study, tuple(trials), stages, sampled, drawn, done, rule.budget)
 
 
 def _grid(search: Search, name: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
@@ -148,8 +149,11 @@ def _known_vocab_size(graph: StageGraph, store: Store) -> int | None:
     return int(store.result(tokens)["vocab_size"]) if store.is_done(tokens) else None
 
 
-def _sampled(study: Study, expand: _Expansion) -> tuple[PriceRange, tuple[PlannedTrial, ...]]:
-    """Prices at points drawn evenly from the search space, and as many of the trials as the search will have.
+def _sampled(
+    study: Study, expand: _Expansion, num_to_run: int
+) -> tuple[PriceRange, tuple[PlannedTrial, ...], frozenset[Stage]]:
+    """Prices at points drawn evenly from the search space, as many of the trials as the search will have, and what
+    these share that is in the store.
 
     Impossible combinations are left out.
 
@@ -180,9 +184,13 @@ def _sampled(study: Study, expand: _Expansion) -> tuple[PriceRange, tuple[Planne
             error = refused
     if not prices:
         raise ConfigurationError(f"no point of the search space is a possible experiment: {error}")
-    total = sum(planned.flops for planned in _stages(drawn, expand.store)) * wanted / max(len(drawn), 1)
+    stages = list(_stages(drawn, expand.store))
+    done = frozenset(planned.stage for planned in stages if planned.shared and planned.state == "cached")
+    total = sum(planned.flops for planned in stages) * wanted / max(len(drawn), 1)
+    to_run = sum(planned.flops for planned in stages if planned.stage not in done) * num_to_run / max(len(drawn), 1)
     prices.sort()
-    return PriceRange(wanted, prices[0], prices[len(prices) // 2], prices[-1], total), tuple(drawn)
+    found = PriceRange(wanted, prices[0], prices[len(prices) // 2], prices[-1], total, num_to_run, to_run)
+    return found, tuple(drawn), done
 
 
 def _draw(parameter: Parameter, chance: random.Random) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pipelines.common.numbers import MISSING, compact, printable, scientific
 from pipelines.common.tables import plain_table
 from pipelines.planning.estimate import Estimate
-from pipelines.planning.plan import Plan, PlannedStage, PlannedTrial
+from pipelines.planning.plan import Plan, PlannedStage, PlannedTrial, PriceRange
 from pipelines.planning.vocabulary_notes import vocabulary_notes
 from pipelines.report.captions import budget_in_words
 from pipelines.report.estimate_table import amount_of_bytes, long_duration, machine_lines, memory_of
@@ -123,10 +123,11 @@ def summary(plan: Plan) -> str:
         final = num_final_trials(plan.study)
         fresh = f", {final} of them the best ones again with fresh seeds" if final else ""
         lines.append(
-            f"{prices.num_trials} trials, chosen by {plan.study.search.sampler} as the study runs{fresh}; above, what "
-            f"they vary. Training FLOPs of one trial: {scientific(prices.lowest)} to "
-            f"{scientific(prices.highest)}, median {scientific(prices.median)}; of all, shared autoencoders "
-            f"once, about {scientific(prices.total)}."
+            f"{prices.num_trials} trials, chosen by {plan.study.search.sampler} as the study runs{fresh}, to "
+            f"{' and '.join(map(str, plan.study.search.objectives))}; above, what they vary. Training FLOPs of one "
+            f"trial: {scientific(prices.lowest)} to {scientific(prices.highest)}, median "
+            f"{scientific(prices.median)}; of all, shared autoencoders once, about {scientific(prices.total)}"
+            f"{_still_to_run(prices)}."
         )
     if plan.budget is not None:
         lines.append(f"Budget of each language model: {budget_in_words(str(plan.budget))}.")
@@ -135,6 +136,15 @@ def summary(plan: Plan) -> str:
         "Training FLOPs include autoencoders, each once. FLOPs / token: inference, one sample at temperature 1."
     )
     return "\n".join(lines)
+
+
+def _still_to_run(prices: PriceRange) -> str:
+    if prices.num_to_run == prices.num_trials:
+        return ""
+    if not prices.num_to_run:
+        return "; nothing of it is still to run"
+    trials = f"{prices.num_to_run} {'trial' if prices.num_to_run == 1 else 'trials'}"
+    return f"; {trials} and about {scientific(prices.flops_to_run)} of it still to run"
 
 
 def _rest(plan: Plan, num_shown: int) -> str:
