@@ -19,6 +19,7 @@ from pipelines.planning.machines import THIS_MACHINE, Machine, local_gpus, machi
 from pipelines.planning.measuring import MeasuringFailed, expected_seconds, measure, worth_measuring
 from pipelines.planning.plan import Plan, workloads_in
 from pipelines.planning.planner import plan_study
+from pipelines.planning.pruner_notes import pruner_notes
 from pipelines.planning.stage_costs import Speeds
 from pipelines.store.estimate_record import ComparedTime, EstimateRecord, StageTime, save_plan
 from pipelines.store.store import Store
@@ -237,4 +238,6 @@ def forecast(
         expected = estimate(plan, store, book.machine, book.calibration)
     if limit is not None:
         check_limit(limit, plan, expected)
+    for note in pruner_notes(plan):
+        notify(note)
     return Forecast(plan, expected, book.measured)

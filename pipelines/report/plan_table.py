@@ -9,6 +9,7 @@ from pipelines.common.numbers import MISSING, compact, printable, scientific
 from pipelines.common.tables import plain_table
 from pipelines.planning.estimate import Estimate
 from pipelines.planning.plan import Plan, PlannedStage, PlannedTrial, PriceRange
+from pipelines.planning.pruner_notes import pruner_notes
 from pipelines.planning.vocabulary_notes import vocabulary_notes
 from pipelines.report.captions import budget_in_words
 from pipelines.report.estimate_table import amount_of_bytes, long_duration, machine_lines, memory_of
@@ -131,7 +132,7 @@ def summary(plan: Plan) -> str:
         )
     if plan.budget is not None:
         lines.append(f"Budget of each language model: {budget_in_words(str(plan.budget))}.")
-    lines += vocabulary_notes(plan)
+    lines += [*vocabulary_notes(plan), *pruner_notes(plan)]
     lines.append(
         "Training FLOPs include autoencoders, each once. FLOPs / token: inference, one sample at temperature 1."
     )
