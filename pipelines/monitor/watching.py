@@ -103,7 +103,7 @@ def poll(folder: Path, uri: Path | str, silent_s: float = SILENT_S) -> Watched:
     record, mtime = max(finished or found, key=lambda pair: pair[1])
     stand: Stand = "finished" if finished else "left"
     command = _command_here(record, uri)
-    return Watched(record.view, stand, mtime, command, record.folder, driver=record.driver.token)
+    return Watched(_at_rest(record.view), stand, mtime, command, record.folder, driver=record.driver.token)
 
 
 def studies(root: Path, uri: Path | str, silent_s: float = SILENT_S) -> list[tuple[Path, Watched]]:
@@ -138,10 +138,12 @@ def choose(
         folder = found[0][0]
         others = [path.name for path, watched in found[1:] if watched.stand == "at work"]
         return folder, others
-    wanted = _name_in(Path(name)) if Path(name).suffix in (".yaml", ".yml") else name
     # Of equal names, differing in their settings: the one at work, or last heard of.
-    chosen = choose_studies([wanted], [folder for folder, _ in found], uri)
-    return chosen[0], [folder.name for folder in chosen[1:]]
+    chosen = choose_studies([name], [folder for folder, _ in found], uri)
+    called = StudyRef.of(chosen[0]).name
+    # A file's study may run with overrides, which makes it another one.
+    at_work = [path for path, one in found if one.stand == "at work" and StudyRef.of(path).name == called]
+    return chosen[0], [folder.name for folder in dict.fromkeys([*chosen[1:], *at_work]) if folder != chosen[0]]
 
 
 def _files(folder: Path) -> list[Path]:
@@ -194,6 +196,18 @@ def _merged(view: StudyView, others: Sequence[StudyView]) -> StudyView:
     return view.model_copy(update={"running": tuple(running.values())})
 
 
+def _at_rest(view: StudyView) -> StudyView:
+    """What a driver that is gone left behind: nothing runs, and what it ran waits for the next one."""
+    stages = Counter(view.stages)
+    stages["queued"] += stages.pop("running", 0)
+    trials = tuple(
+        trial.model_copy(update={"state": "waiting", "note": ""}) if trial.state == "running" else trial
+        for trial in view.trials
+    )
+    changed = {"running": (), "stages": +stages, "trials": trials, "stopping": "", "remaining_s": None}
+    return view.model_copy(update=changed)
+
+
 def _without_a_record(folder: Path, uri: Path | str) -> Watched:
     name = StudyRef.of(folder).name
     counts: Counter[str] = Counter()
@@ -215,13 +229,6 @@ def _without_a_record(folder: Path, uri: Path | str) -> Watched:
     record = load_study(folder)
     again = shell_command(["calm-bench", "run", name, STORE, str(uri)]) if record is None else record.command(str(uri))
     return Watched(view, stand, since, again, "")
-
-
-def _name_in(path: Path) -> str:
-    """The name of the study in a YAML file: what it says, else the file's own."""
-    from calm_bench.overrides import load_yaml
-
-    return str(load_yaml(path).get("name", path.stem))
 
 
 def _clock(moment: float) -> str:

@@ -1,4 +1,4 @@
-"""Studies by what people type: a name, the name of a folder, or the beginning of one."""
+"""Studies by what people type: a name, the name of a folder, the beginning of one, or a YAML file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import did_you_mean
 from pipelines.store.refs import StudyRef
+from pipelines.store.study_of_file import SUFFIXES, studies_of_file
 from pipelines.store.study_record import load_study
 
 SHORTEST_IDENTITY = 4
@@ -35,8 +36,14 @@ def studies_called(name: str, folders: Iterable[Path]) -> list[Path]:
     """The folders that ``name`` means, in their order; none where it means nothing.
 
     A folder's whole name means this folder, a study's name all studies called so, anything else the folder whose name
-    begins with it. Several such folders are several answers, of which the caller takes all or none.
+    begins with it. Several such folders are several answers, of which the caller takes all or none. A YAML file's path
+    means the studies that the file describes (:func:`pipelines.store.study_of_file.studies_of_file`).
+
+    Raises:
+        ConfigurationError: there is no such file, or it is no YAML.
     """
+    if Path(name).suffix in SUFFIXES:
+        return studies_of_file(Path(name), folders)
     known = [(folder, StudyRef.of(folder)) for folder in folders]
     exact = [folder for folder, ref in known if ref.folder_name == name]
     named = [folder for folder, ref in known if ref.name == name]
@@ -60,7 +67,8 @@ def choose_studies(names: Sequence[str], folders: Sequence[Path], uri: object) -
             known = sorted({ref.name for ref in refs})
             hint = did_you_mean(name, known) if known else ""
             raise ConfigurationError(f"no study {name!r} in the store {uri}{hint}")
-        if len(found) > 1 and any(StudyRef.of(folder).name != name for folder in found):
+        is_file = Path(name).suffix in SUFFIXES
+        if len(found) > 1 and not is_file and any(StudyRef.of(folder).name != name for folder in found):
             listed = ", ".join(folder.name for folder in found)
             raise ConfigurationError(f"{name!r} is the beginning of several studies: {listed}; type more of one")
         chosen.update(found)

@@ -41,7 +41,7 @@ class Format(StrEnum):
 
 def leaderboard(
     studies: Annotated[
-        list[str] | None, typer.Argument(metavar="STUDY", help="Names of studies (default: all).")
+        list[str] | None, typer.Argument(metavar="STUDY", help="Names of studies, or their YAML files (default: all).")
     ] = None,
     store: StorePath = None,
     format: Annotated[Format, typer.Option("--format", help="How to print it; html is the report.")] = Format.table,

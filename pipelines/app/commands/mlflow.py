@@ -22,7 +22,7 @@ def _group() -> None:
 @app.command()
 def sync(
     studies: Annotated[
-        list[str] | None, typer.Argument(metavar="STUDY", help="Names of studies (default: all).")
+        list[str] | None, typer.Argument(metavar="STUDY", help="Names of studies, or their YAML files (default: all).")
     ] = None,
     store: StorePath = None,
     uri: Annotated[

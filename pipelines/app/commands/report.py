@@ -20,7 +20,7 @@ from pipelines.app.commands.options import (
 
 def report(
     studies: Annotated[
-        list[str] | None, typer.Argument(metavar="STUDY", help="Names of studies (default: all).")
+        list[str] | None, typer.Argument(metavar="STUDY", help="Names of studies, or their YAML files (default: all).")
     ] = None,
     store: StorePath = None,
     output: Annotated[

@@ -45,11 +45,10 @@ def watch(
     if others and not as_json:
         command = shell_command(["calm-bench", "watch", "NAME", *(() if store is None else ("--store", store))])
         say(screen, f"{folder.name}; others: {', '.join(others)} ({command})", style="yellow")
-    if once and not as_json:
-        _print_once(watcher.poll(folder), screen)
-        return
     try:
-        if as_json:
+        if once and not as_json:
+            ended = _print_once(watcher.poll(folder), screen)
+        elif as_json:
             ended = _print_json(folder, watcher, once)
         elif plain or not is_live(screen):
             ended = _print_lines(folder, watcher, screen)
@@ -58,7 +57,7 @@ def watch(
     except KeyboardInterrupt:
         # Whoever looks has seen enough, and nothing ends by it.
         leave_at_once()
-    if not once and ended.stand != "finished":
+    if ended.stand == "left":
         raise typer.Exit(1)
 
 
@@ -78,10 +77,11 @@ def _print_json(folder: Path, watcher: StudyWatcher, once: bool) -> Watched:
         time.sleep(watcher.poll_s)
 
 
-def _print_once(watched: Watched, screen: Console) -> None:
+def _print_once(watched: Watched, screen: Console) -> Watched:
     from pipelines.monitor.panel import panel
 
     screen.print(panel(watched.view, screen.width, note=watched.note))
+    return watched
 
 
 def _print_lines(folder: Path, watcher: StudyWatcher, screen: Console) -> Watched:

@@ -22,6 +22,9 @@ from pipelines.execution import events
 from pipelines.monitor.recording import FOLDER, Record, Recording, read_record
 from pipelines.monitor.tracker import Tracker
 from pipelines.monitor.watching import choose, poll
+from pipelines.store.study_names import studies_called
+from pipelines.store.study_record import save_study
+from pipelines.study.catalogue import resolve_study
 
 Course = Callable[..., Any]
 
@@ -217,6 +220,49 @@ def test_a_study_is_chosen_by_name_folder_or_file(course: Course, tmp_path: Path
     watched = poll(other, tmp_path)
     assert (watched.stand, watched.view.complete, watched.view.failed) == ("finished", 1, 1)
     driver.recording.close()
+
+
+def test_a_file_means_the_study_that_it_describes_and_not_the_newest_of_its_name(
+    course: Course, tmp_path: Path, folder: Path
+) -> None:
+    file = tmp_path / "k-ablation.yaml"
+    file.write_text("seed: 1\ncorpus: {source: ., max_documents: 5}\n")
+    own, other = folder.with_name("k-ablation-1111111111111111"), folder
+    for path, overrides in ((own, []), (other, ["seed=2"])):
+        path.mkdir(parents=True)
+        save_study(path, resolve_study(str(file), overrides))
+        (path / "trials.json").write_text('[{"number": 0, "state": "complete"}]')
+    driver = Driver(other)
+    driver.tell(course(4).start())
+    assert choose(tmp_path, "k-ablation") == (other, [own.name])
+    assert choose(tmp_path, str(file)) == (own, [other.name]), "the other is at work, with an override"
+    driver.recording.close()
+    assert choose(tmp_path, str(file)) == (own, [])
+    assert studies_called(str(file), [other]) == [other], "with overrides, where there is none without"
+    file.write_text("seed: 2\ncorpus: {source: ., max_documents: 5}\n")
+    assert choose(tmp_path, str(file)) == (other, [])
+
+
+def test_of_a_driver_that_is_gone_nothing_runs(course: Course, tmp_path: Path, folder: Path) -> None:
+    study, driver = course(4), Driver(folder)
+    driver.tell([*study.start(), *study.end(0), *study.run(2)])
+    wait_for(lambda: poll(folder, tmp_path).view.running)
+    at_work = poll(folder, tmp_path).view
+    driver.tell([events.StudyStopping("Ctrl-C")])
+    driver.recording.close(KeyboardInterrupt())
+    view = poll(folder, tmp_path).view
+    assert (view.running, view.stopping, view.remaining_s) == ((), "", None)
+    assert "running" not in view.stages
+    assert view.stages["queued"] == at_work.stages["queued"] + at_work.stages["running"]
+    assert {trial.state for trial in at_work.trials} == {"complete", "running", "waiting"}
+    assert {trial.state for trial in view.trials} == {"complete", "waiting"}
+    code, text = watch(tmp_path, "--once")
+    assert code == 1, "as without --once"
+    assert "Stopping" not in text
+    assert "Running" not in text
+    code, text = watch(tmp_path, "--once", "--json")
+    assert code == 1
+    assert json.loads(text)["running"] == []
 
 
 def test_another_study_at_work_is_watched_as_is_said(course: Course, tmp_path: Path, folder: Path) -> None:
