@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from calm_bench.config import Corpus
 from calm_bench.corpora.base import CorpusError
 from calm_bench.corpora.file_source import CSV_READER, KINDS, KINDS_IN_WORDS, FilesFound, FileSource, reader_of
+from calm_bench.corpora.http_folder import files_below
 from calm_bench.corpora.input_file import format_of, kind_of
 from calm_bench.corpora.input_parts import PART_BYTES, Span
 from calm_bench.corpora.remote_file import RemoteFile, ask, described, file_system, remote_file
@@ -27,7 +28,7 @@ _PASSWORD = re.compile(r"://[^/\s@:]+:(?!\d+(?:/|$))[^@]+@")
 class RemoteFiles(FileSource):
     """Files in the order of their names; hidden ones are not looked at. Nothing is kept of them on this machine.
 
-    A folder at HTTP is what its page links.
+    A folder at HTTP is what its page links, and the pages of the folders that it links below it.
     """
 
     def __init__(self) -> None:
@@ -74,12 +75,13 @@ def find_remote(source: str) -> FilesFound[RemoteFile]:
     name = _last_name(source)
     if kind_of(name) in KINDS:
         return FilesFound([remote_file(source, name)])
-    found = ask(source, lambda: _list(source))
+    is_http = protocol_of(source) in HTTP
+    found = {name: {} for name in files_below(source)} if is_http else ask(source, lambda: _list(source))
     names = {name: info for name, info in found.items() if not any(part.startswith(".") for part in name.split("/"))}
     wanted = sorted(name for name in names if kind_of(name) in KINDS)
     if not wanted:
         raise CorpusError(f"corpus.source={source} has no file whose name ends in {KINDS_IN_WORDS}")
-    if protocol_of(source) in HTTP:
+    if is_http:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             listed = list(pool.map(lambda name: remote_file(_join(source, name), name), wanted))
     else:
@@ -88,15 +90,12 @@ def find_remote(source: str) -> FilesFound[RemoteFile]:
 
 
 def _list(source: str) -> dict[str, Any]:
-    """What the place tells of each file below a folder, by its name relative to that."""
+    """What the place, which is none of HTTP, tells of each file below a folder, by its name relative to that."""
     files, path = file_system(source)
     files.invalidate_cache()
     folder = f"{path.rstrip('/')}/"
-    is_http = protocol_of(source) in HTTP
-    found: dict[str, Any] = files.find(folder if is_http else path, detail=True)
-    # Links of a page that sort its columns, or lead elsewhere, are no files of the folder.
-    below = {file.removeprefix(folder): info for file, info in found.items() if file.startswith(folder)}
-    return {unquote(name): info for name, info in below.items() if "?" not in name} if is_http else below
+    found: dict[str, Any] = files.find(path, detail=True)
+    return {file.removeprefix(folder): info for file, info in found.items() if file.startswith(folder)}
 
 
 def protocol_of(source: str) -> str:
