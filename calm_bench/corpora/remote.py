@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from calm_bench.config import Corpus
 from calm_bench.corpora.base import CorpusError
 from calm_bench.corpora.file_source import CSV_READER, KINDS, KINDS_IN_WORDS, FilesFound, FileSource, reader_of
-from calm_bench.corpora.http_folder import files_below
+from calm_bench.corpora.http_folder import address_below, files_below
 from calm_bench.corpora.input_file import format_of, kind_of
 from calm_bench.corpora.input_parts import PART_BYTES, Span
 from calm_bench.corpora.remote_file import RemoteFile, ask, described, file_system, remote_file
@@ -126,7 +126,8 @@ def _last_name(source: str) -> str:
 
 
 def _join(source: str, name: str) -> str:
-    return f"{source.rstrip('/')}/{name}"
+    """The address of a file of a folder. Only those of HTTP are quoted."""
+    return address_below(source, name) if protocol_of(source) in HTTP else f"{source.rstrip('/')}/{name}"
 
 
 SOURCE = RemoteFiles()

@@ -10,12 +10,28 @@ from pathlib import Path
 import pytest
 
 from calm_bench.config import Corpus
-from calm_bench.corpora import CorpusError, corpus_dependencies
+from calm_bench.corpora import CorpusError, corpus_dependencies, read_documents, write_corpus
 from calm_bench.corpora import remote_file as remote_file_module
 from calm_bench.corpora.remote import find_remote
 from tests.calm_bench.corpora.http_files import HttpFiles, serving
 
 pytestmark = pytest.mark.slow
+
+ODD_NAMES = (
+    "a#b",
+    "a?b",
+    "50%",
+    "100%25",
+    "a b",
+    "a&amp;b",
+    "it's",
+    'say "no"',
+    "a+b",
+    "a:b",
+    "a;b=c,d",
+    "naïve 数",
+    "~[1]",
+)
 
 
 @pytest.fixture
@@ -137,6 +153,15 @@ def test_what_is_no_page_is_not_fetched_and_is_counted(server: HttpFiles) -> Non
     with pytest.raises(CorpusError, match="has no file whose name ends in"):
         find_remote(f"{server.url}/export/")
     assert not server.sent
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_odd_names(tmp_path: Path, server: HttpFiles, name: str) -> None:
+    write(server.root / name / f"{name}.jsonl", "found")
+    source = f"{server.url}/"
+    assert names(source) == [f"{name}/{name}.jsonl"]
+    write_corpus(Corpus(source=source, validation_fraction=0, test_fraction=0), tmp_path / "out")
+    assert list(read_documents(tmp_path / "out", "train")) == ["found"]
 
 
 def test_names_as_a_server_writes_them_that_quotes_little(tmp_path: Path, server: HttpFiles) -> None:
