@@ -14,7 +14,8 @@ from calm_bench.corpora.file_source import CSV_READER, KINDS, KINDS_IN_WORDS, Fi
 from calm_bench.corpora.http_folder import address_below, files_below
 from calm_bench.corpora.input_file import format_of, kind_of
 from calm_bench.corpora.input_parts import PART_BYTES, Span
-from calm_bench.corpora.remote_file import RemoteFile, ask, described, file_system, remote_file
+from calm_bench.corpora.remote_file import RemoteFile, described, remote_file
+from calm_bench.corpora.remote_folder import infos_below
 
 AT_ONCE = 16
 """Requests for the heads of files of a folder at HTTP, whose listing tells no more than names."""
@@ -76,7 +77,7 @@ def find_remote(source: str) -> FilesFound[RemoteFile]:
     if kind_of(name) in KINDS:
         return FilesFound([remote_file(source, name)])
     is_http = protocol_of(source) in HTTP
-    found = {name: {} for name in files_below(source)} if is_http else ask(source, lambda: _list(source))
+    found = {name: {} for name in files_below(source)} if is_http else infos_below(source)
     names = {name: info for name, info in found.items() if not any(part.startswith(".") for part in name.split("/"))}
     wanted = sorted(name for name in names if kind_of(name) in KINDS)
     if not wanted:
@@ -87,15 +88,6 @@ def find_remote(source: str) -> FilesFound[RemoteFile]:
     else:
         listed = [described(_join(source, name), name, names[name]) for name in wanted]
     return FilesFound(listed, sorted(set(names) - set(wanted)))
-
-
-def _list(source: str) -> dict[str, Any]:
-    """What the place, which is none of HTTP, tells of each file below a folder, by its name relative to that."""
-    files, path = file_system(source)
-    files.invalidate_cache()
-    folder = f"{path.rstrip('/')}/"
-    found: dict[str, Any] = files.find(path, detail=True)
-    return {file.removeprefix(folder): info for file, info in found.items() if file.startswith(folder)}
 
 
 def protocol_of(source: str) -> str:
