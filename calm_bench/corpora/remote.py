@@ -10,9 +10,9 @@ from urllib.parse import unquote, urlsplit
 
 from calm_bench.config import Corpus
 from calm_bench.corpora.base import CorpusError
-from calm_bench.corpora.file_source import CSV_READER, KINDS, KINDS_IN_WORDS, FilesFound, FileSource, reader_of
+from calm_bench.corpora.file_source import KINDS, KINDS_IN_WORDS, FilesFound, FileSource, reader_of
 from calm_bench.corpora.http_folder import address_below, files_below
-from calm_bench.corpora.input_file import format_of, kind_of
+from calm_bench.corpora.input_file import kind_of
 from calm_bench.corpora.input_parts import PART_BYTES, Span
 from calm_bench.corpora.remote_file import RemoteFile, described, remote_file
 from calm_bench.corpora.remote_folder import infos_below
@@ -46,8 +46,8 @@ class RemoteFiles(FileSource):
             digest.update(f"{kind_of(file.name)} {file.name} {file.size} {file.version}\n".encode())
             if kind_of(file.name) == ".txt" and file.size > PART_BYTES:
                 cut |= {"text_part_bytes": PART_BYTES}
-            if format_of(file.name) == ".csv":
-                cut |= CSV_READER
+            # Whether a .csv begins with a blank line would be a request for each.
+            cut |= reader_of(file.name)
         return {"url": config.source, "versions": digest.hexdigest(), **cut}
 
 
@@ -63,7 +63,8 @@ class RemoteFinder:
         return remote_file(url, span.name)
 
     def digest(self, config: Corpus, span: Span) -> str:
-        return f"{config.source} {span.version}{reader_of(span.name)}"
+        reader = reader_of(span.name)
+        return f"{config.source} {span.version}{f' {reader}' if reader else ''}"
 
 
 def find_remote(source: str) -> FilesFound[RemoteFile]:
