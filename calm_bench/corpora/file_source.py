@@ -16,7 +16,8 @@ from calm_bench.corpora.csv_rows import begins_blank
 from calm_bench.corpora.input_file import COMPRESSIONS, InputFile, format_of, is_compressed
 from calm_bench.corpora.input_parts import Span, pack, spans_of
 from calm_bench.corpora.plain_text import DOCUMENTS_WANTED, LONGEST_CUT, MANY_FILES, Cut, cut_documents
-from calm_bench.corpora.records import Records, check_field
+from calm_bench.corpora.records import Records
+from calm_bench.corpora.text_field import check_field
 from calm_bench.file_signs import HEAD_BYTES, has_old_line_ends, is_pointer, misnamed, misread_as
 
 TEXT_SUFFIXES = (".txt", ".jsonl", ".json", ".csv")

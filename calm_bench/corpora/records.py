@@ -16,7 +16,6 @@ from calm_bench.corpora.compressed import open_text
 from calm_bench.corpora.csv_rows import csv_rows, header_of
 from calm_bench.corpora.input_file import InputFile, while_whole
 from calm_bench.corpora.json_values import BrokenJSONError, TooLong, json_values
-from calm_bench.registry import did_you_mean
 
 PARQUET_ROWS = 1024
 PARQUET_BYTES = 16 * 2**20
@@ -259,19 +258,6 @@ class Records:
     def _lacking(self, fields: Any, where: str, count: int = 1) -> None:
         self._skipped.note_other_fields(fields)
         self._skipped.add(f"no field {self._field!r}", where, count)
-
-
-def check_field(field: str, skipped: Skipped, source: str) -> None:
-    """Once all records of ``source`` have been read.
-
-    Raises:
-        CorpusError: there were records but none had ``field``; names the nearest one that they have.
-    """
-    if skipped.other_fields and not skipped.has_field:
-        raise CorpusError(
-            f"no record of {source} has the field {field!r} (corpus.text_field)"
-            f"{did_you_mean(field, list(skipped.other_fields))}"
-        )
 
 
 def _rows_at_once(row_group: Any, columns: list[str]) -> int:
