@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from calm_bench.errors import UsageError
+from calm_bench.list_advice import as_list
 from calm_bench.registry import did_you_mean
 
 KIND = "kind"
@@ -83,6 +84,9 @@ def explain(model: type[BaseModel], error: ValidationError) -> list[str]:
             message = f"unknown key{_nearest(model, holder, walked, str(detail['loc'][-1]))}"
         elif detail["type"] == "missing":
             message = "is missing"
+        elif detail["type"] in ("tuple_type", "list_type"):
+            message = "should be a list"
+            found[path] = _list_wanted(path, _fields(holder, str(detail["loc"][-1])), detail.get("input"))
         elif detail["type"] == "union_tag_invalid":
             path = f"{path}.{KIND}"
             kinds = [_kind(member) for member in _models_at(model, [str(part) for part in detail["loc"]])]
@@ -96,6 +100,14 @@ def explain(model: type[BaseModel], error: ValidationError) -> list[str]:
         problems.setdefault(path, []).append(message)
     lines = {path: " or ".join(messages) + found.get(path, "") for path, messages in problems.items()}
     return [f"{path}: {line}" if path else line for path, line in lines.items()]
+
+
+def _list_wanted(path: str, fields: Sequence[FieldInfo], given: object) -> str:
+    """What stands where a list should, and how to write that."""
+    is_of_mappings = any(_models_in(field.annotation) for field in fields)
+    is_of_text = any(str in getattr(field.annotation, "__args__", ()) for field in fields)
+    shown = f", found {_short(given)}" if isinstance(given, str | int | float | bool | None) else ""
+    return shown + as_list(path, given, is_of_text, is_of_mappings)
 
 
 def _short(given: object) -> str:

@@ -19,8 +19,13 @@ class UnknownName(UsageError, ValueError):
 
 def did_you_mean(name: str, known: list[str]) -> str:
     """``; did you mean 'x'?`` for the nearest known name, else the list of all of them."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
+    near = nearest(name, known)
+    return f"; known: {', '.join(sorted(known))}" if near is None else f"; did you mean {near!r}?"
+
+
+def nearest(name: str, known: list[str]) -> str | None:
+    """The known name that is most like ``name``; None where none is like it."""
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.5)), None)
 
 
 class Registry(Generic[T]):

@@ -7,6 +7,9 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple, TextIO
 
+BLANKS = " \t"
+"""What a blank line may hold."""
+
 
 class Row(NamedTuple):
     """One row."""
@@ -39,6 +42,20 @@ def csv_rows(text: TextIO, longest: int | None = None) -> Iterator[Row]:
         if lines.overflowed:
             lines.pass_over()
             yield Row(None, lines.number)
+
+
+def header_of(rows: Iterator[Row]) -> list[str]:
+    """The names of the fields: the first row that is no blank line, which is read; none where there is no such row."""
+    for values, _, _ in rows:
+        if values is None or len(values) > 1 or "".join(values).strip(BLANKS):
+            return values or []
+    return []
+
+
+def begins_blank(head: bytes) -> bool:
+    """Whether the first line of a file, which begins with ``head``, is blank."""
+    line = head.lstrip(BLANKS.encode())
+    return line.startswith((b"\n", b"\r"))
 
 
 class _Lines:

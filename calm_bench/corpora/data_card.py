@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from calm_bench.config import Corpus
+from calm_bench.config import Corpus, MixtureSource
 from calm_bench.corpora.mixture import shares_of
 from calm_bench.corpora.split_files import SPLITS
 
@@ -46,6 +46,7 @@ def corpus_card(config: Corpus, report: Mapping[str, Any], depends_on: Mapping[s
             "",
             *_table(("setting", "value"), _settings(config)),
             "",
+            *(_settings_of_each(config) if config.mixture else ()),
             f"SHA-256 over the digests of all documents: `{report['digest']}`",
             "",
         ]
@@ -96,11 +97,27 @@ def _left_out(report: Mapping[str, Any]) -> list[str]:
 
 
 def _settings(config: Corpus) -> Iterator[tuple[str, str]]:
+    """Those of the whole corpus."""
     dumped = config.model_dump(mode="json", exclude={"source", "mixture", "markov", "license", "revision"})
     for name, value in dumped.pop("quality", {}).items():
         if value not in (None, [], 0.0, "keep"):
             dumped[f"quality.{name}"] = value
-    yield from ((name, _plain(str(value))) for name, value in dumped.items() if value is not None)
+    of_each = MixtureSource.model_fields if config.mixture else ()
+    yield from (
+        (name, _plain(str(value))) for name, value in dumped.items() if value is not None and name not in of_each
+    )
+
+
+def _settings_of_each(config: Corpus) -> list[str]:
+    """Those that each source of a mixture has of its own."""
+    shown = MixtureSource.model_fields.keys() - {"source", "weight", "license", "revision"}
+    rows = (
+        (_name(member.source), name, _plain(str(value)))
+        for member in config.mixture
+        for name, value in member.model_dump(mode="json", include=shown).items()
+        if value is not None
+    )
+    return [*_table(("source", "setting", "value"), rows), ""]
 
 
 def _name(source: str) -> str:

@@ -12,10 +12,12 @@ from typing import Any, Generic, Protocol, TypeVar
 from calm_bench.config import Corpus
 from calm_bench.corpora.base import CorpusError, Document, Skipped
 from calm_bench.corpora.compressed import is_damage, open_text
+from calm_bench.corpora.csv_rows import begins_blank
 from calm_bench.corpora.input_file import COMPRESSIONS, InputFile, format_of, is_compressed
 from calm_bench.corpora.input_parts import Span, pack, spans_of
 from calm_bench.corpora.plain_text import DOCUMENTS_WANTED, LONGEST_CUT, MANY_FILES, Cut, cut_documents
-from calm_bench.corpora.records import Records, check_field
+from calm_bench.corpora.records import Records
+from calm_bench.corpora.text_field import check_field
 from calm_bench.file_signs import HEAD_BYTES, has_old_line_ends, is_pointer, misnamed, misread_as
 
 TEXT_SUFFIXES = (".txt", ".jsonl", ".json", ".csv")
@@ -38,15 +40,36 @@ LINE_BYTES = 2**16
 """Without an LF among so many it is the CRs that end lines."""
 CSV_READER = {"csv_reader": 2}
 """Raised when rows of the same file become other documents; 2: rows that cannot be meant are left out."""
+LATE_HEADER = {"csv_reader": 3}
+"""Of files that begin with a blank line, which was taken for the names of the fields."""
 CUT_OFF = "compressed file cut off or damaged, its rest unread after"
 READING_ERRORS = (OSError, EOFError, lzma.LZMAError, zlib.error)
 
 File = TypeVar("File", bound=InputFile, covariant=True)
 
 
-def reader_of(name: str) -> str:
+def reader_of(name: str, is_header_late: bool = False) -> dict[str, int]:
     """What stands beside the content of a file where its reader has changed what it makes of it."""
-    return f" {CSV_READER}" if format_of(name) == ".csv" else ""
+    if format_of(name) != ".csv":
+        return {}
+    return LATE_HEADER if is_header_late else CSV_READER
+
+
+def has_late_header(file: InputFile) -> bool:
+    """Whether a file is a .csv that begins with a blank line.
+
+    Raises:
+        CorpusError: it cannot be read.
+    """
+    if format_of(file.name) != ".csv":
+        return False
+    try:
+        with open_text(file) as stream:
+            return begins_blank(stream.peek(HEAD_BYTES)[:HEAD_BYTES])
+    except READING_ERRORS as error:
+        if is_compressed(file.name) and is_damage(error):
+            return False
+        raise unreadable(file, error) from error
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from calm_bench.corpora.base import CorpusError, Document, Skipped
 from calm_bench.corpora.file_source import FilesFound, FileSource, FilesPart
 from calm_bench.corpora.input_parts import Span
 from calm_bench.corpora.local import content_digest, walk_files
-from calm_bench.corpora.records import Records, check_field
+from calm_bench.corpora.records import Records
 from calm_bench.corpora.remote_file import RemoteFile, remote_file
 from calm_bench.corpora.source import HUGGING_FACE_PREFIX
+from calm_bench.corpora.text_field import check_field
 from calm_bench.hub_commit import COMMIT
 from calm_bench.hub_contact import hub_silence
 

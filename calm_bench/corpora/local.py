@@ -8,8 +8,15 @@ from typing import Any
 
 from calm_bench.config import Corpus
 from calm_bench.corpora.base import CorpusError
-from calm_bench.corpora.file_source import CSV_READER, KINDS, KINDS_IN_WORDS, FilesFound, FileSource, reader_of
-from calm_bench.corpora.input_file import LocalFile, format_of, kind_of
+from calm_bench.corpora.file_source import (
+    KINDS,
+    KINDS_IN_WORDS,
+    FilesFound,
+    FileSource,
+    has_late_header,
+    reader_of,
+)
+from calm_bench.corpora.input_file import LocalFile, kind_of
 from calm_bench.corpora.input_parts import PART_BYTES, Span
 from calm_bench.known_digests import known_digest
 from calm_bench.parallel_files import map_files
@@ -34,9 +41,10 @@ class LocalFiles(FileSource):
             digest.update(f"{kind_of(file.name)} {content}\n".encode())
             if kind_of(file.name) == ".txt" and file.size > PART_BYTES:
                 cut |= {"text_part_bytes": PART_BYTES}
-            if format_of(file.name) == ".csv":
-                cut |= CSV_READER
-        return {"content": digest.hexdigest(), **cut}
+        # One of them tells of all: the latest.
+        readers = [reader_of(file.name, has_late_header(file)) for file in files]
+        latest = max(readers, key=lambda reader: reader.get("csv_reader", 0))
+        return {"content": digest.hexdigest(), **cut, **latest}
 
 
 class LocalFinder:
@@ -49,7 +57,9 @@ class LocalFinder:
         return LocalFile(_root(config.source) / span.name, span.name)
 
     def digest(self, config: Corpus, span: Span) -> str:
-        return f"{content_digest(_root(config.source) / span.name)}{reader_of(span.name)}"
+        file = self.open(config, span)
+        reader = reader_of(file.name, has_late_header(file))
+        return f"{content_digest(file.path)}{f' {reader}' if reader else ''}"
 
 
 def find_local(config: Corpus) -> FilesFound[LocalFile]:

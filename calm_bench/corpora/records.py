@@ -13,10 +13,9 @@ import numpy as np
 from calm_bench.config import NO_FILTERS, Quality
 from calm_bench.corpora.base import CorpusError, Document, Skipped
 from calm_bench.corpora.compressed import open_text
-from calm_bench.corpora.csv_rows import Row, csv_rows
+from calm_bench.corpora.csv_rows import csv_rows, header_of
 from calm_bench.corpora.input_file import InputFile, while_whole
 from calm_bench.corpora.json_values import BrokenJSONError, TooLong, json_values
-from calm_bench.registry import did_you_mean
 
 PARQUET_ROWS = 1024
 PARQUET_BYTES = 16 * 2**20
@@ -97,13 +96,14 @@ class Records:
                 self._skipped.add("broken JSON, the rest of its file unread", f"{name}:{number + 1}")
 
     def csv_rows(self, file: InputFile, name: str) -> Iterator[Document]:
-        """One document per row of a .csv file whose first row names the fields, placed at the row's last line.
+        """One document per row of a .csv file, placed at the row's last line. The first line that is not blank names
+        the fields.
 
         A row too long for a document of ``max_document_bytes`` is passed over without being held.
         """
         with io.TextIOWrapper(open_text(file), "utf-8", "surrogateescape", newline="") as text:
             rows = csv_rows(text, self._longest_record)
-            header = next(rows, Row([], 0)).values or []
+            header = header_of(rows)
             self._check_header(file, header)
             for values, line, is_whole in rows:
                 if values is None:
@@ -258,19 +258,6 @@ class Records:
     def _lacking(self, fields: Any, where: str, count: int = 1) -> None:
         self._skipped.note_other_fields(fields)
         self._skipped.add(f"no field {self._field!r}", where, count)
-
-
-def check_field(field: str, skipped: Skipped, source: str) -> None:
-    """Once all records of ``source`` have been read.
-
-    Raises:
-        CorpusError: there were records but none had ``field``; names the nearest one that they have.
-    """
-    if skipped.other_fields and not skipped.has_field:
-        raise CorpusError(
-            f"no record of {source} has the field {field!r} (corpus.text_field)"
-            f"{did_you_mean(field, list(skipped.other_fields))}"
-        )
 
 
 def _rows_at_once(row_group: Any, columns: list[str]) -> int:

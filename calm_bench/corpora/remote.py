@@ -10,10 +10,12 @@ from urllib.parse import unquote, urlsplit
 
 from calm_bench.config import Corpus
 from calm_bench.corpora.base import CorpusError
-from calm_bench.corpora.file_source import CSV_READER, KINDS, KINDS_IN_WORDS, FilesFound, FileSource, reader_of
-from calm_bench.corpora.input_file import format_of, kind_of
+from calm_bench.corpora.file_source import KINDS, KINDS_IN_WORDS, FilesFound, FileSource, reader_of
+from calm_bench.corpora.http_folder import address_below, files_below
+from calm_bench.corpora.input_file import kind_of
 from calm_bench.corpora.input_parts import PART_BYTES, Span
-from calm_bench.corpora.remote_file import RemoteFile, ask, described, file_system, remote_file
+from calm_bench.corpora.remote_file import RemoteFile, described, remote_file
+from calm_bench.corpora.remote_folder import infos_below
 
 AT_ONCE = 16
 """Requests for the heads of files of a folder at HTTP, whose listing tells no more than names."""
@@ -27,7 +29,7 @@ _PASSWORD = re.compile(r"://[^/\s@:]+:(?!\d+(?:/|$))[^@]+@")
 class RemoteFiles(FileSource):
     """Files in the order of their names; hidden ones are not looked at. Nothing is kept of them on this machine.
 
-    A folder at HTTP is what its page links.
+    A folder at HTTP is what its page links, and the pages of the folders that it links below it.
     """
 
     def __init__(self) -> None:
@@ -44,8 +46,8 @@ class RemoteFiles(FileSource):
             digest.update(f"{kind_of(file.name)} {file.name} {file.size} {file.version}\n".encode())
             if kind_of(file.name) == ".txt" and file.size > PART_BYTES:
                 cut |= {"text_part_bytes": PART_BYTES}
-            if format_of(file.name) == ".csv":
-                cut |= CSV_READER
+            # Whether a .csv begins with a blank line would be a request for each.
+            cut |= reader_of(file.name)
         return {"url": config.source, "versions": digest.hexdigest(), **cut}
 
 
@@ -61,7 +63,8 @@ class RemoteFinder:
         return remote_file(url, span.name)
 
     def digest(self, config: Corpus, span: Span) -> str:
-        return f"{config.source} {span.version}{reader_of(span.name)}"
+        reader = reader_of(span.name)
+        return f"{config.source} {span.version}{f' {reader}' if reader else ''}"
 
 
 def find_remote(source: str) -> FilesFound[RemoteFile]:
@@ -74,29 +77,18 @@ def find_remote(source: str) -> FilesFound[RemoteFile]:
     name = _last_name(source)
     if kind_of(name) in KINDS:
         return FilesFound([remote_file(source, name)])
-    found = ask(source, lambda: _list(source))
+    is_http = protocol_of(source) in HTTP
+    found = {name: {} for name in files_below(source)} if is_http else infos_below(source)
     names = {name: info for name, info in found.items() if not any(part.startswith(".") for part in name.split("/"))}
     wanted = sorted(name for name in names if kind_of(name) in KINDS)
     if not wanted:
         raise CorpusError(f"corpus.source={source} has no file whose name ends in {KINDS_IN_WORDS}")
-    if protocol_of(source) in HTTP:
+    if is_http:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             listed = list(pool.map(lambda name: remote_file(_join(source, name), name), wanted))
     else:
         listed = [described(_join(source, name), name, names[name]) for name in wanted]
     return FilesFound(listed, sorted(set(names) - set(wanted)))
-
-
-def _list(source: str) -> dict[str, Any]:
-    """What the place tells of each file below a folder, by its name relative to that."""
-    files, path = file_system(source)
-    files.invalidate_cache()
-    folder = f"{path.rstrip('/')}/"
-    is_http = protocol_of(source) in HTTP
-    found: dict[str, Any] = files.find(folder if is_http else path, detail=True)
-    # Links of a page that sort its columns, or lead elsewhere, are no files of the folder.
-    below = {file.removeprefix(folder): info for file, info in found.items() if file.startswith(folder)}
-    return {unquote(name): info for name, info in below.items() if "?" not in name} if is_http else below
 
 
 def protocol_of(source: str) -> str:
@@ -127,7 +119,8 @@ def _last_name(source: str) -> str:
 
 
 def _join(source: str, name: str) -> str:
-    return f"{source.rstrip('/')}/{name}"
+    """The address of a file of a folder. Only those of HTTP are quoted."""
+    return address_below(source, name) if protocol_of(source) in HTTP else f"{source.rstrip('/')}/{name}"
 
 
 SOURCE = RemoteFiles()

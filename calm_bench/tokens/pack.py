@@ -33,9 +33,19 @@ class Taken:
     """Whether a source of a mixture ends here: the last id becomes EOS, whatever it was."""
 
     @property
+    def documents(self) -> int:
+        """Documents, the one among them that is cut."""
+        if not self.is_cut:
+            return self.part.documents
+        return int(np.searchsorted(np.memmap(self.part.ends, np.int64, "r"), self.tokens)) + 1
+
+    @property
     def bytes(self) -> int:
-        """UTF-8 bytes of text; where a part is cut, as many as its tokens have on average."""
-        return self.part.bytes if not self.is_cut else round(self.part.bytes * self.tokens / self.part.tokens)
+        """UTF-8 bytes of text; where a part is cut, as many as its tokens have on average, EOS not counted."""
+        if not self.is_cut:
+            return self.part.bytes
+        in_part = self.part.tokens - self.part.documents
+        return round(self.part.bytes * (self.tokens - self.documents) / in_part) if in_part else 0
 
 
 @dataclass(frozen=True)

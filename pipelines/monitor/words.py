@@ -87,14 +87,15 @@ def _finished(event: events.StudyFinished, state: StudyState) -> str:
     complete = sum(outcome.state == "complete" for outcome in event.outcomes)
     ends = [f"{complete} complete", f"{count - complete - pruned} failed"]
     ends += [f"{pruned} pruned"] if pruned else []
+    has_failed = any(outcome.state == "failed" for outcome in event.outcomes)
+    again = "; --retry-failed tries failed ones again" if has_failed else ""
     if not state.has_run:
-        more = "; --retry-failed tries failed ones again" if count > complete + pruned else ""
         return (
-            f"everything is there: the study's {count} trials ended before ({', '.join(ends)}), nothing was run{more}; "
-            "a larger search.num_trials or more choices of a grid add trials"
+            f"everything is there: the study's {count} trials ended before ({', '.join(ends)}), nothing was run"
+            f"{again}; a larger search.num_trials or more choices of a grid add trials"
         )
     before = f", {state.cached} of them before" if state.cached else ""
-    return f"study finished: {ends[0]}{before}, {', '.join(ends[1:])}"
+    return f"study finished: {ends[0]}{before}, {', '.join(ends[1:])}{again}"
 
 
 def _with_outcome(told: str, outcome: str) -> str:

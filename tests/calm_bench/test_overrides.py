@@ -5,8 +5,10 @@ import gzip
 import lzma
 import os
 import re
+import shlex
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -229,3 +231,44 @@ def test_several_values_of_a_number_are_told_how_to_sweep() -> None:
 
     with pytest.raises(ConfigurationError, match=r"search.parameters=\[\{name: seed, values: \[0, 1, 2\]\}\]"):
         validate(Experiment, {"seed": "0, 1,2"})
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ("en", ["en"]),
+        ("en, de", ["en", "de"]),
+        ("pt br,hf:en", ["pt br", "hf:en"]),
+        (12, ["12"]),
+        (True, ["true"]),
+        (None, []),
+        ("it's", ["it's"]),
+        ("#1", ["#1"]),
+        ("zh:", ["zh:"]),
+    ],
+)
+def test_a_list_is_told_as_it_is_to_be_written(tmp_path: Path, given: object, wanted: list[str]) -> None:
+    path = "corpus.quality.languages"
+    with pytest.raises(ConfigurationError) as told:
+        apply_settings(Experiment(), {path: given})
+    pattern = rf"^{path}: should be a list, found .*; write (.*?)(?: for none|, on the command line (.*))?$"
+    found = re.search(pattern, str(told.value))
+    assert found is not None, told.value
+    (tmp_path / "study.yaml").write_text(f"languages: {found[1]}")
+    assert load_yaml(tmp_path / "study.yaml") == {"languages": wanted}
+    (option,) = shlex.split(found[2] or f"{path}={found[1]}")
+    assert parse_assignment(option) == (path, wanted)
+
+
+@pytest.mark.parametrize(
+    ("section", "given", "message"),
+    [
+        ("search", {"parameters": "x"}, r"search.parameters: should be a list, found 'x'; write its elements as \[\{"),
+        ("search", {"parameters": {"name": "seed"}}, r"search.parameters: should be a list; put it in brackets: \[\{"),
+        ("search", {"parameters": [{"name": "seed", "values": "1,2"}]}, r"\[0\].values: .*; write \[1,2\]$"),
+        ("samples", {"temperatures": 0.5}, r"temperatures: should be a list, found 0.5; write \[0.5\]$"),
+    ],
+)
+def test_lists_of_other_than_text(section: str, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        validate(Study, {"name": "a", section: given})

@@ -430,6 +430,9 @@ def test_tiny_documents_fit_into_memory(tmp_path: Path, millions: float, most: i
         ('text,id\nkept,1\n"open,2\nlost,3\n', ["kept"], {"quote that never closes, the rest of its file unread": 1}),
         ('text,id\nan "inch" of it,1\n5" wide,2', ['an "inch" of it', '5" wide'], {}),
         ('text,id\r\n"two\r\nlines",1\r\n"last",2', ["two\r\nlines", "last"], {}),
+        ("\ntext,id\nfirst,1\n\nsecond,2\n\n", ["first", "second"], {}),
+        ("\ufeff \t\r\n\r\ntext\r\nfirst\r\n", ["first"], {}),
+        ("\rtext\rfirst\r", ["first"], {}),
     ],
 )
 def test_rows_of_csv_that_cannot_be_meant(
@@ -471,6 +474,20 @@ def test_how_csv_is_read_is_part_of_its_identity(tmp_path: Path) -> None:
         (tmp_path / name).write_text("text\n")
     found = [corpus_dependencies(Corpus(source=str(tmp_path / name))) for name in ("a.csv", "b.jsonl")]
     assert [one.get("csv_reader") for one in found] == [2, None]
+
+
+@pytest.mark.parametrize("head", ["\n", " \t\r\n", "\ufeff\n"])
+@pytest.mark.parametrize("name", ["b.csv", "b.csv.gz"])
+def test_a_header_behind_blank_lines_is_part_of_the_identity(tmp_path: Path, name: str, head: str) -> None:
+    content = f"{head}text\nfound\n".encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    config = Corpus(source=str(tmp_path), validation_fraction=0, test_fraction=0)
+    # No row of it was read before.
+    assert corpus_dependencies(config)["csv_reader"] == 3
+    (tmp_path / "c.csv").write_text("text\nanother\n")
+    assert corpus_dependencies(config)["csv_reader"] == 3
+    (part,) = SOURCE.divide(config, Skipped())
+    assert ["'csv_reader': 3" in digest for _, digest, *_ in SOURCE.part_digest(config, part)["spans"]] == [True, False]
 
 
 PACKED_BY = {"gz": "gzip", "xz": "xz", "bz2": "bzip2", "zst": "zstd"}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import pytest
 from calm_bench.config import Corpus
 from calm_bench.corpora import CorpusError, Document, Skipped, corpus_dependencies, write_corpus
 from calm_bench.corpora.local import SOURCE
+from calm_bench.overrides import load_yaml, parse_assignment
 
 
 def read(source: Path, **settings: Any) -> tuple[list[Document], Skipped]:
@@ -68,6 +72,26 @@ def test_a_field_that_no_record_has_is_refused_with_the_nearest(tmp_path: Path, 
     with pytest.raises(CorpusError, match=r"no record .* 'contents' .*did you mean 'content'"):
         read(path, text_field="contents")
     assert read(path, text_field="content")[0][0].text == "x"
+
+
+@pytest.mark.parametrize("name", [" text", "text ", "text: en", "#text", "1", "null", "te'xt", 'te"xt'])
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_a_field_that_needs_quotes_is_told_as_it_is_to_be_written(tmp_path: Path, name: str, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    with path.open("w") as file:
+        if suffix == ".csv":
+            csv.writer(file).writerows([["id", name], ["1", "x"]])
+        else:
+            file.write(json.dumps({"id": "1", name: "x"}))
+    asked = {"1": "12", "null": "nul"}.get(name, "text")
+    with pytest.raises(CorpusError) as told:
+        read(path, text_field=asked)
+    found = re.search(r"did you mean .*\? It needs quotes: (.*) in a file, (.*) on the command line$", str(told.value))
+    assert found is not None, told.value
+    (assignment,) = shlex.split(found[2])
+    (tmp_path / "study.yaml").write_text(found[1])
+    for field in (load_yaml(tmp_path / "study.yaml")["text_field"], parse_assignment(assignment)[1]):
+        assert read(path, text_field=field)[0][0].text == "x"
 
 
 def test_parquet_rows_across_row_groups(tmp_path: Path) -> None:

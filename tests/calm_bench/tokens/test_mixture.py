@@ -64,6 +64,10 @@ def test_shares_are_exact_to_a_token(
                  ((0, first), (first, second))]  # fmt: skip
         assert (b"b" in texts[0], b"a" in texts[0]) == (False, True)
         assert (b"b" in texts[1], b"a" in texts[1]) == (True, False)
+        # Also where a source is cut in the middle of a document, or right behind one.
+        manifest = json.loads((tmp_path / "out" / "tokens" / "manifest.json").read_text())
+        assert manifest["splits"][split]["bytes"] == (ids < 256).sum()
+        assert report.bytes_per_token[split] == 1
 
 
 def test_parts_of_the_input_change_nothing(

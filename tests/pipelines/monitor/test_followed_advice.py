@@ -6,6 +6,7 @@ import io
 import re
 import shlex
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import typer.main
@@ -94,6 +95,22 @@ def test_settings_for_a_training_on_a_plateau() -> None:
     for name in names:
         value = 2 * getattr(before, name)
         assert getattr(resolve_study("smoke", [f"{section}.{name}={value}"]).model.training, name) == value
+
+
+def test_a_study_that_ends_with_failed_trials_says_how_to_try_them_again() -> None:
+    def told(state: Literal["failed", "invalid"]) -> str:
+        file = io.StringIO()
+        outcome = TrialOutcome(0, "token", {}, state, "the server was away")
+        with PlainProgress(Console(file=file, width=400)) as progress:
+            progress.handle(events.StudyStarted("smoke", "ab", Path("store"), 1))
+            progress.handle(events.StageQueued(stages_for(Experiment())["corpus"]))
+            progress.handle(events.TrialFailed(outcome))
+            progress.handle(events.StudyFinished((outcome,)))
+        return file.getvalue()
+
+    option = advised(r"study finished: 0 complete, 1 failed; (--[\w-]+) tries failed ones again\n", told("failed"))[1]
+    assert option in options("run")
+    assert "study finished: 0 complete, 1 failed\n" in told("invalid")
 
 
 def test_failed_trials_are_tried_again_and_more_are_added() -> None:

@@ -61,3 +61,24 @@ def test_a_card_of_a_mixture(tmp_path: Path) -> None:
     taken = tokens["mixture"]["train"]
     assert ["train", "1", f"{taken[1]['tokens']:,}", f"{taken[1]['available']:,}"] in rows(with_tokens)
     assert "Nothing." in card
+
+
+def test_a_card_of_a_mixture_has_the_settings_of_each_source(tmp_path: Path) -> None:
+    lines = "".join(json.dumps({"a_b": f"text {number}", "text": "no"}) + "\n" for number in range(200))
+    (tmp_path / "a.jsonl").write_text(lines)
+    sources = [
+        {"source": str(tmp_path / "a.jsonl"), "weight": 1, "text_field": "a_b", "max_documents": 150},
+        {"source": "markov", "weight": 3},
+    ]
+    card, *_ = cards(Corpus(mixture=sources, split_seed=7), tmp_path / "out")
+    settings = rows(card.partition("## Settings")[2])
+    assert settings[2:5] == [["validation_fraction", "0.05"], ["test_fraction", "0.1"], ["split_seed", "7"]]
+    assert settings[5:] == [
+        ["source", "setting", "value"],
+        ["---", "---", "---"],
+        ["a.jsonl", "text_field", "a&#95;b"],
+        ["a.jsonl", "split", "train"],
+        ["a.jsonl", "max_documents", "150"],
+        ["markov", "text_field", "text"],
+        ["markov", "split", "train"],
+    ]
