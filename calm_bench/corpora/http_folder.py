@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from html import unescape
+from html.parser import HTMLParser
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from calm_bench.corpora.base import CorpusError
@@ -17,9 +17,6 @@ PAGES = (None, "text/html", "application/xhtml+xml")
 IN_NAMES = "/:@!$&'()*+,;=~"
 """What may stand in a path as it is, beside letters, digits, ``-``, ``.`` and ``_``."""
 
-_VALUE = r"""(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))"""
-_LINK = re.compile(rf"""<a(?=\s)(?:[^>"']|"[^"]*"|'[^']*')*?\shref\s*=\s*{_VALUE}""", re.IGNORECASE)
-_TAG = re.compile(r"""<[a-z/!](?:[^>"']|"[^"]*"|'[^']*')*>""", re.IGNORECASE)
 _ADDRESS = re.compile(r"https?://[-a-zA-Z0-9@:%_+.~#?&/=]+")
 """An address that a page shows as text."""
 _OTHER_PROTOCOL = re.compile(r"(?!https?:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -86,16 +83,32 @@ def _page(address: str) -> str | None:
 def _linked(source: str, folder: str, page: str) -> Iterator[str]:
     """Names of what the page of a folder links that is no hidden part of ``source``; those of folders end in ``/``."""
     address = address_below(source, folder)
-    for link in _links(page):
+    parser = _Links()
+    try:
+        parser.feed(page)
+        parser.close()
+    except AssertionError as error:
+        # So the library says that a declaration is none.
+        raise CorpusError(f"cannot read the links of {address}: {error}") from error
+    for link in parser.links:
         name = _name_below(source, address, link)
         if name and not any(part.startswith(".") for part in name.split("/")):
             yield name
 
 
-def _links(page: str) -> Iterator[str]:
-    for values in _LINK.findall(page):
-        yield unescape("".join(values)).strip()
-    yield from _ADDRESS.findall(unescape(_TAG.sub(" ", page)))
+class _Links(HTMLParser):
+    """The links of a page, and the addresses that it shows as text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "a":
+            self.links += [value.strip() for name, value in attrs if name == "href" and value]
+
+    def handle_data(self, data: str) -> None:
+        self.links += _ADDRESS.findall(data)
 
 
 def _name_below(source: str, page: str, link: str) -> str | None:

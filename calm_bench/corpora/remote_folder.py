@@ -7,6 +7,10 @@ from typing import Any
 from calm_bench.corpora.base import CorpusError
 from calm_bench.corpora.remote_file import ask, file_system
 
+OBJECT_STORES = frozenset({"abfs", "abfss", "adl", "az", "gcs", "gs", "hf", "oci", "oss", "s3", "s3a"})
+"""Places that list all that is below a folder in a few requests. Of others ``find`` goes from folder to folder, and
+leaves out those that cannot be listed."""
+
 
 def infos_below(source: str) -> dict[str, Any]:
     """What the place tells of each file of a folder and of all folders below it, by its name relative to that.
@@ -17,24 +21,11 @@ def infos_below(source: str) -> dict[str, Any]:
     files, path = file_system(source)
     files.invalidate_cache()
     folder = f"{path.rstrip('/')}/"
-    if _lists_whole_trees(files):
+    if source.partition("://")[0] in OBJECT_STORES:
         found: dict[str, Any] = ask(source, lambda: files.find(path, detail=True))
     else:
         found = _walked(files, source, path)
     return {file.removeprefix(folder): info for file, info in found.items() if file.startswith(folder)}
-
-
-def _lists_whole_trees(files: Any) -> bool:
-    """Whether an implementation finds what is below a folder itself, as object stores do in a few requests.
-
-    What implementations inherit goes from folder to folder, and leaves out those that cannot be listed.
-    """
-    from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
-    from fsspec.asyn import AsyncFileSystem  # type: ignore[import-untyped]
-
-    if isinstance(files, AsyncFileSystem):
-        return type(files)._find is not AsyncFileSystem._find
-    return type(files).find is not AbstractFileSystem.find
 
 
 def _walked(files: Any, source: str, top: str) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def test_links_that_lead_elsewhere_are_not_followed(server: HttpFiles) -> None:
         <a href="?C=N;O=D">Name</a> <a href="/">Parent Directory</a> <a href="..">up</a> <a href="./">here</a>
         <a href="#top">top</a> <a href="/secret/">no</a> <a href="../secret/">no</a> <a href="/texts-old/">no</a>
         <a href="http://127.0.0.1:{closed_port()}/texts/other/">no</a> <a href="ftp://127.0.0.1/pub/">no</a>
-        <a href=".git/">hidden</a> <a href="http://[">bad</a> <a>none</a> <![x <a href="mailto:me@here.org">me</a>
+        <a href=".git/">hidden</a> <a href="http://[">bad</a> <a>none</a> <![if x]> <a href="mailto:me@here.org">me</a>
         <a href="deep/">deep</a> <a href="{server.url}/texts/deep/">deep again</a> <a href="a.jsonl">a</a>
         <a href="a.jsonl?raw=1">raw</a> <a href="a.jsonl#L1">a</a>
     """
@@ -108,6 +108,7 @@ def test_links_that_lead_elsewhere_are_not_followed(server: HttpFiles) -> None:
         '<a href="./a%20b.jsonl">',
         "<a href='a%20b.jsonl'>",
         "<a href=a%20b.jsonl>",
+        '<a class="x"" href="a%20b.jsonl">',
         '<A\nclass="x > y" title=\'"\' HREF = "/texts/a b.jsonl">',
         '<a href="http://HOST/texts/a%20b.jsonl">',
         '<a href="https://HOST/texts/a%20b.jsonl">',
@@ -134,6 +135,19 @@ def test_a_page_that_links_to_itself_for_ever_is_named(server: HttpFiles) -> Non
     (server.root / "texts" / "loop").symlink_to(".")
     with pytest.raises(CorpusError, match=r"more than 32 deep.*/loop/loop/.*does one link to itself\? Name a folder"):
         find_remote(f"{server.url}/texts/")
+
+
+def test_a_page_that_cannot_be_understood_is_an_error(server: HttpFiles) -> None:
+    server.pages["/texts/"] = '<![x y]> <a href="a.jsonl">a</a>'
+    with pytest.raises(CorpusError, match=r"cannot read the links of http://.*/texts/: unknown"):
+        find_remote(f"{server.url}/texts/")
+
+
+def test_pages_of_any_size_are_read_in_their_time(server: HttpFiles) -> None:
+    """Quotes that nobody closes: a pattern that tries all ways to pair them would take for ever."""
+    write(server.root / "texts" / "a.jsonl", "a")
+    server.pages["/texts/"] = '<a href="a.jsonl">a</a>' + "<a x'\"" * 2000 + '<a class="x"" href="a.jsonl">a</a>'
+    assert names(f"{server.url}/texts/") == ["a.jsonl"]
 
 
 def test_an_empty_folder_below_is_no_fault(server: HttpFiles) -> None:
@@ -165,10 +179,11 @@ def test_odd_names(tmp_path: Path, server: HttpFiles, name: str) -> None:
 
 
 def test_names_as_a_server_writes_them_that_quotes_little(tmp_path: Path, server: HttpFiles) -> None:
-    for name in ("it's.jsonl", "a&b.jsonl", "a:b.jsonl", "c d.jsonl"):
+    for name in ("it's.jsonl", "a&b.jsonl", "a:b.jsonl", "c d.jsonl", "d's.jsonl"):
         write(server.root / "texts" / name, name)
     # So does Apache, but for the space.
     server.pages["/texts/"] = """
         <a href="it's.jsonl">i</a> <a href="a&amp;b.jsonl">a</a> <a href="./a:b.jsonl">a</a> <a href="c d.jsonl">c</a>
+        <a href=d's.jsonl>d</a>
     """
-    assert names(f"{server.url}/texts/") == ["a&b.jsonl", "a:b.jsonl", "c d.jsonl", "it's.jsonl"]
+    assert names(f"{server.url}/texts/") == ["a&b.jsonl", "a:b.jsonl", "c d.jsonl", "d's.jsonl", "it's.jsonl"]

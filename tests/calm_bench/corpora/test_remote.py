@@ -221,7 +221,7 @@ def test_a_source_that_vanishes_is_named_and_its_parts_are_kept(
         ("file:///data/a.jsonl", "name the path itself"),
         ("sss://bucket/a.jsonl", "corpus.source=sss://bucket/a.jsonl: Protocol not known: sss"),
         ("memory://nothing/a.jsonl", "cannot read memory://nothing/a.jsonl: no such file"),
-        ("memory://nothing/", "no file whose name ends in"),
+        ("memory://nothing/", "cannot read memory://nothing: no such file.*may be listed"),
         ("http://127.0.0.1:9/a.jsonl", "cannot read http://127.0.0.1:9/a.jsonl: Client"),
     ],
 )
