@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from calm_bench.corpora.base import CorpusError
+from calm_bench.corpora.file_source import KINDS_IN_WORDS
 from calm_bench.corpora.remote_file import ask, file_system
 
 MOST_DEEP = 32
@@ -64,10 +65,11 @@ def _read(source: str, folder: str) -> str | None:
     try:
         return ask(address, lambda: _page(address))
     except CorpusError as error:
+        as_file = "" if folder else f". If it is a file: the names of those that are read end in {KINDS_IN_WORDS}"
         raise CorpusError(
             f"{error}. A folder at HTTP is what its page and those of its sub-folders link, and nothing of it is left "
             f"out unsaid: see whether the server gives this page, or name in place of corpus.source={source} folders "
-            "or files that it gives"
+            f"or files that it gives{as_file}"
         ) from error
 
 

@@ -158,6 +158,12 @@ def test_an_empty_folder_below_is_no_fault(server: HttpFiles) -> None:
         find_remote(f"{server.url}/texts/empty/")
 
 
+def test_a_file_whose_name_says_no_kind(server: HttpFiles) -> None:
+    server.refused["/text.xml/"] = 404
+    with pytest.raises(CorpusError, match=r"cannot read .*/text.xml/: .* 404.*If it is a file: .* end in .txt"):
+        find_remote(f"{server.url}/text.xml")
+
+
 def test_what_is_no_page_is_not_fetched_and_is_counted(server: HttpFiles) -> None:
     write(server.root / "texts" / "a.jsonl", "a")
     (server.root / "large").write_bytes(b"x" * 1_000_000)
