@@ -122,7 +122,7 @@ def score_windows(
     squared = estimator == "exact"
     traces = sampler.trace_windows(windows, positions, num_samples, horizon, seeds, squared)
     if not (np.isfinite(traces.target).all() and np.isfinite(traces.collision).all()):
-        from calm_bench.lm.base import NotFinite
+        from calm_bench.finite import NotFinite
 
         raise NotFinite("the model's probabilities are not finite")
     if not squared:

@@ -202,7 +202,7 @@ class Scoring:
             ``[W * P, N]``, and the sampling noise of their sum.
 
         Raises:
-            EvaluationError: the model computed NaN; names the window.
+            EvaluationError: the model's weights hold NaN, or it computed NaN; names them, or the window.
         """
         parts = []
         for begin in range(0, len(starts), at_once):
@@ -215,13 +215,15 @@ class Scoring:
         return scores, total_noise([part.noise for part in parts])
 
     def _batch(self, starts: Integers, length: int, positions: Sequence[int], numbers: Integers) -> PositionScores:
-        from calm_bench.lm.base import NotFinite
+        from calm_bench.finite import NotFinite, NotFiniteWeights
 
         windows = np.stack([self.stream[start : start + length] for start in starts.tolist()]).astype(np.int64)
         seeds = [derive(self.protocol.seed, "continuations", number) for number in numbers.tolist()]
         rules = self.protocol.num_samples, self.protocol.ngram_lengths
         try:
             return score_windows(self.sampler, windows, positions, *rules, seeds, self.estimator)
+        except NotFiniteWeights as error:
+            raise EvaluationError(f"no score can be given: {error}") from error
         except NotFinite as error:
             first, last = int(starts[0]), int(starts[-1]) + length - 1
             for start, window, seed in zip(starts.tolist(), windows, seeds, strict=True):

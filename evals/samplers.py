@@ -163,14 +163,15 @@ def checked_draws(sampler: Sampler, drawn: Any, contexts: int, num_samples: int,
 class ModelSampler:
     """A trained language model, in evaluation mode."""
 
-    def __init__(self, model: ChunkLanguageModel, eos_id: int | None = None) -> None:
+    def __init__(self, model: ChunkLanguageModel, eos_id: int | None = None, check_weights: bool = True) -> None:
         """
         Args:
             eos_id: end of a text, which precedes a context shorter than a chunk; only :meth:`sample` needs it.
+            check_weights: look for NaN among all weights of ``model``; false where that was done.
         """
         self._model = model.eval()
         self._eos_id = eos_id
-        self._decoder_is_checked = False
+        self._weights_are_checked = not check_weights
 
     @property
     def chunk_size(self) -> int:
@@ -189,7 +190,7 @@ class ModelSampler:
         Raises:
             ValueError: a context shorter than a chunk, and no ``eos_id`` was given; a token that the model does not
                 have; or numbers of contexts and seeds that differ.
-            NotFinite: the model computed NaN.
+            NotFinite: the model computed NaN, or its weights hold it.
         """
         if len(seeds) != len(contexts):
             raise ValueError(f"{len(contexts)} contexts need as many seeds, found {len(seeds)}")
@@ -216,7 +217,7 @@ class ModelSampler:
 
         from calm_bench.sampling.continuations import sample_continuations
 
-        self._check_decoder()
+        self._check_weights()
         with torch.inference_mode():
             drawn = sample_continuations(
                 self._model,
@@ -249,7 +250,7 @@ class ModelSampler:
 
         Raises:
             ValueError: a model that has no probabilities.
-            NotFinite: the model computed NaN.
+            NotFinite: the model computed NaN, or its weights hold it.
         """
         import torch
 
@@ -258,6 +259,7 @@ class ModelSampler:
 
         if not isinstance(self._model, ExactModel):
             raise ValueError("the model has no probabilities; only samples can score it")
+        self._check_weights()
         text, generators = torch.from_numpy(windows), self._generators(seeds)
         with torch.inference_mode():
             traced = trace_continuations(
@@ -280,7 +282,7 @@ class ModelSampler:
             parts = [self._model.draw_rows(hidden[b : b + rows], count, own[b : b + rows]) for b in blocks]
             return torch.cat(parts, dim=1).transpose(0, 1)  # [rows, count, K]
 
-        self._check_decoder()
+        self._check_weights()
         with torch.inference_mode():
             reader = Reader(self._model, texts)
             chunks = [draw(reader.hidden, num_samples, generators).flatten(0, 1)]  # [C * S, K]
@@ -307,15 +309,13 @@ class ModelSampler:
             )
         return [self._eos_id] * (self.chunk_size - len(tokens)) + tokens
 
-    def _check_decoder(self) -> None:
-        """Once, because what a decoder of NaN decodes to would be ordinary tokens: an argmax never fails."""
-        from calm_bench.lm.base import require_finite
-        from calm_bench.lm.calm import Calm
+    def _check_weights(self) -> None:
+        """Once: text is scored batch by batch, by weights that stay as they are."""
+        from calm_bench.finite import require_finite_weights
 
-        if not self._decoder_is_checked and isinstance(self._model, Calm):
-            for name, parameter in self._model.autoencoder.named_parameters():
-                require_finite(parameter, f"autoencoder's weights ({name})")
-        self._decoder_is_checked = True
+        if not self._weights_are_checked:
+            require_finite_weights(self._model.named_parameters())
+        self._weights_are_checked = True
 
     def _generators(self, seeds: Sequence[int]) -> list[torch.Generator]:
         import torch

@@ -48,7 +48,9 @@ class HuggingFaceSampler:
 
         Raises:
             EvaluationError: the tokenizer has ids that the model does not.
+            NotFiniteWeights: the weights of these ids, or of anything else, hold NaN or infinity.
         """
+        from calm_bench.finite import require_finite_weights
         from evals.adapters.batched_model import batched_model
 
         self._model = model.eval()
@@ -61,8 +63,9 @@ class HuggingFaceSampler:
         self.tokenizer = tokenizer
         self.vocab_size = rows if tokenizer is None else tokenizer.vocab_size
         self._eos_id = tokenizer.eos_id if eos_id is None and tokenizer is not None else eos_id
+        require_finite_weights(_read_weights(model, self.vocab_size))
         batched = batched_model(model, self.vocab_size, self.max_positions)
-        self._batched = None if batched is None else ModelSampler(batched, self._eos_id)
+        self._batched = None if batched is None else ModelSampler(batched, self._eos_id, check_weights=False)
 
     @classmethod
     def open(cls, name: str | Path, revision: str | None = None, device: str = "cpu") -> HuggingFaceSampler:
@@ -263,6 +266,14 @@ class _Prefixes:
     def __init__(self, sampler: HuggingFaceSampler) -> None:
         self.sample = sampler.sample
         self.vocab_size = sampler.vocab_size
+
+
+def _read_weights(model: Any, vocab_size: int) -> Iterator[tuple[str, torch.Tensor]]:
+    """Named parameters of ``model``, of its embeddings the rows of ids in use: what the others hold is never read."""
+    embeddings = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
+    for name, parameter in model.named_parameters():
+        by_id = any(parameter is embedding for embedding in embeddings)
+        yield name, parameter[:vocab_size] if by_id else parameter
 
 
 def _tokenizer(name: str | Path, revision: str | None) -> HuggingFaceTokenizer | None:

@@ -13,8 +13,8 @@ from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import LanguageModel, Markov
 from calm_bench.corpora.markov import MarkovLanguage
+from calm_bench.finite import NotFinite
 from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel
-from calm_bench.lm.base import NotFinite
 from evals.any_sampler import score
 from evals.brier import Integers
 from evals.markov import MarkovSampler

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from calm_bench.finite import NotFinite
 from calm_bench.tensor_files import WeightsError
 from calm_bench.tokens.hugging_face import HuggingFaceTokenizer
 from evals.adapters.hugging_face import HuggingFaceSampler
@@ -215,6 +216,21 @@ def test_a_model_that_computes_nan_is_refused(kind: str) -> None:
         model.get_output_embeddings().weight[3] = torch.nan
     with pytest.raises((ValueError, ArithmeticError), match=r"NaN|not finite"):
         HuggingFaceSampler(model, eos_id=0).sample([np.array([1, 2])], 2, 2, [0])
+
+
+def test_only_weights_that_are_read_must_be_finite() -> None:
+    """Attention on a CPU makes ordinary numbers of NaN; ids beyond the tokenizer's are never read."""
+    model, tokenizer = tiny_model("gpt2", 300), HuggingFaceTokenizer(tiny_tokenizer(), "tiny")
+    expected = HuggingFaceSampler(model, tokenizer).sample([np.array([1, 2])], 2, 2, [0])
+    with torch.no_grad():
+        model.get_input_embeddings().weight[270:] = torch.nan
+        model.get_output_embeddings().weight[270:] = torch.nan
+    found = HuggingFaceSampler(model, tokenizer).sample([np.array([1, 2])], 2, 2, [0])
+    np.testing.assert_array_equal(found, expected)
+    with torch.no_grad():
+        model.transformer.h[0].attn.c_attn.weight[0, 0] = torch.nan
+    with pytest.raises(NotFinite, match=r"weights \(transformer.h.0.attn.c_attn.weight\) are not finite"):
+        HuggingFaceSampler(model, tokenizer)
 
 
 class Bomb:
