@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 TOKENS_AT_ONCE = 1 << 16
 """Tokens of the contexts, counted once per sample, that :meth:`ModelSampler.sample` reads together."""
+NOT_DRAWN = -1
+"""In place of a token of :meth:`WindowSampler.continue_windows` that could not matter."""
 
 
 class Sampler(Protocol):
@@ -129,33 +131,51 @@ def continue_windows(
     seeds: Sequence[int],
     targets: Integers | None = None,
 ) -> Integers:
-    """:meth:`WindowSampler.continue_windows` of any sampler; one without it reads every prefix as a context."""
+    """:meth:`WindowSampler.continue_windows` of any sampler; one without it reads every prefix as a context.
+
+    Raises:
+        EvaluationError: as :func:`sample_contexts`.
+    """
     if isinstance(sampler, WindowSampler):
-        return sampler.continue_windows(windows, positions, num_samples, horizon, seeds, targets)
+        found = sampler.continue_windows(windows, positions, num_samples, horizon, seeds, targets)
+        shape = (len(windows), len(positions), num_samples, horizon)
+        return _checked(sampler, "continue_windows", found, shape, 0 if targets is None else NOT_DRAWN)
     contexts = [window[:position] for window in windows for position in positions]
     own = [derive(seed, "position", position) for seed in seeds for position in positions]
-    found = sampler.sample(contexts, num_samples, horizon, own)
-    drawn = checked_draws(sampler, found, len(contexts), num_samples, horizon)
+    drawn = sample_contexts(sampler, contexts, num_samples, horizon, own)
     return drawn.reshape(len(windows), len(positions), num_samples, horizon)
 
 
-def checked_draws(sampler: Sampler, drawn: Any, contexts: int, num_samples: int, horizon: int) -> Integers:
-    """What a sampler of anybody's drew, ``[C, S, H]``.
+def sample_contexts(
+    sampler: Sampler, contexts: Sequence[Integers], num_samples: int, horizon: int, seeds: Sequence[int]
+) -> Integers:
+    """:meth:`Sampler.sample` of a sampler of anybody's.
 
     Raises:
-        EvaluationError: it has another shape, whose numbers would be taken for other draws, or holds no whole numbers.
+        EvaluationError: what it gives are no draws: another shape, whose numbers would be taken for other draws, no
+            whole numbers, or tokens outside its vocabulary.
     """
+    found = sampler.sample(contexts, num_samples, horizon, seeds)
+    return _checked(sampler, "sample", found, (len(contexts), num_samples, horizon), 0)
+
+
+def _checked(sampler: Sampler, method: str, drawn: Any, shape: tuple[int, ...], least: int) -> Integers:
+    """What ``method`` drew, whose tokens are ``least`` or more."""
     from evals.protocol import EvaluationError
 
-    found = np.asarray(drawn)
-    if found.shape != (contexts, num_samples, horizon):
+    found, name = np.asarray(drawn), f"{type(sampler).__name__}.{method}"
+    if found.shape != shape:
+        asked = f"{shape[0]} {'contexts' if len(shape) == 3 else 'windows'}"
+        asked += "" if len(shape) == 3 else f" at {shape[1]} positions"
         raise EvaluationError(
-            f"{type(sampler).__name__}.sample of {contexts} contexts, num_samples={num_samples} and horizon={horizon} "
-            f"gives {found.shape} instead of {(contexts, num_samples, horizon)}"
+            f"{name} of {asked}, num_samples={shape[-2]} and horizon={shape[-1]} gives {found.shape} instead of {shape}"
         )
     if found.dtype.kind not in "iu":
+        raise EvaluationError(f"{name} gives numbers of the kind {found.dtype}, and token ids are whole numbers")
+    if found.size and not (found.min() >= least and found.max() < sampler.vocab_size):
         raise EvaluationError(
-            f"{type(sampler).__name__}.sample gives numbers of the kind {found.dtype}, and token ids are whole numbers"
+            f"{name} gives tokens from {found.min()} to {found.max()}, outside its vocabulary of {sampler.vocab_size}: "
+            f"token ids are 0 to {sampler.vocab_size - 1}"
         )
     return found
 

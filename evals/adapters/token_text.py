@@ -15,7 +15,7 @@ from calm_bench.tokens.tokenizer import Tokenizer
 from evals.adapters.token_bytes import token_bytes
 from evals.brier import Integers
 from evals.protocol import EvaluationError
-from evals.samplers import Sampler
+from evals.samplers import Sampler, sample_contexts
 from evals.text_units import TextUnit
 
 TOKENS_PER_WORD = 3
@@ -60,11 +60,12 @@ class TokenTextSampler:
 
         Raises:
             ValueError: as the sampler, for instance a context that is longer than its positions.
+            EvaluationError: what the sampler gives are no tokens of its vocabulary.
         """
         begins = [self._begin(ids) for ids in self._tokenizer.encode_batch(list(contexts))]
         size = self._round(unit, num_units)
         limit = 2 * unit.most_bytes(num_units)
-        first = self._sampler.sample(begins, num_samples, size, seeds)
+        first = sample_contexts(self._sampler, begins, num_samples, size, seeds)
         drafts = [
             [_Draft(begin, context, derive(seed, "sample", index)) for index in range(num_samples)]
             for begin, context, seed in zip(begins, contexts, seeds, strict=True)
@@ -82,7 +83,7 @@ class TokenTextSampler:
                 # A whole number of chunks was added, so a chunk model reads the context cut as before.
                 texts = [np.concatenate([draft.begin, draft.tokens]).astype(np.int64) for draft in waiting]
                 own = [derive(draft.seed, "round", len(draft.tokens)) for draft in waiting]
-                drawn = self._sampler.sample(texts, 1, size, own)[:, 0]
+                drawn = sample_contexts(self._sampler, texts, 1, size, own)[:, 0]
         return [[draft.text for draft in own] for own in drafts]
 
     def _begin(self, ids: Sequence[int]) -> Integers:

@@ -15,11 +15,14 @@ from calm_bench.config import LanguageModel, Markov
 from calm_bench.corpora.markov import MarkovLanguage
 from calm_bench.finite import NotFinite
 from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel
+from calm_bench.tokens.byte_tokenizer import ByteTokenizer
+from evals.adapters.token_text import TokenTextSampler
 from evals.any_sampler import score
 from evals.brier import Integers
 from evals.markov import MarkovSampler
 from evals.protocol import EvaluationError
 from evals.samplers import ModelSampler, continue_windows, has_probabilities
+from evals.text_brier import evaluate_text_brierlm, text_protocol_for
 
 VOCAB_SIZE = 11
 END = 10
@@ -177,13 +180,52 @@ TEXTS = [f"text {number} of the same length " * 10 for number in range(12)]
         (lambda c, s, h: np.full((s, c, h), 97), r"Draws\.sample of \d+ contexts, .* gives \(8, \d+, 4\) instead of"),
         (lambda c, s, h: np.full((c, s), 97), "instead of"),
         (lambda c, s, h: np.full((c, s, h), 97.6), "numbers of the kind float64, and token ids are whole numbers"),
+        (lambda c, s, h: np.full((c, s, h), np.nan), "numbers of the kind float64"),
         (lambda c, s, h: np.full((c, s, h), None), "kind object"),
+        (
+            lambda c, s, h: np.full((c, s, h), -1),
+            r"sample gives tokens from -1 to -1, .* token ids are 0 to 256",
+        ),
+        (lambda c, s, h: np.full((c, s, h), 257), "tokens from 257 to 257, outside its vocabulary of 257"),
     ],
 )
 def test_draws_that_are_none(give: Callable[[int, int, int], Any], message: str) -> None:
     """Of another shape they would be those of other contexts, and fractions equal no token."""
     with pytest.raises(EvaluationError, match=message):
         score(Draws(give), TEXTS, context_length=64, max_windows=4)
+    if not message.startswith((r"Draws\.sample of", "instead")):
+        # A negative id would be the text of another token.
+        with pytest.raises(EvaluationError, match=message):
+            evaluate_text_brierlm(
+                TokenTextSampler(Draws(give), ByteTokenizer()), TEXTS, text_protocol_for(TEXTS, unit="bytes")
+            )
+
+
+class WindowDraws(Draws):
+    """One that continues windows, too."""
+
+    def continue_windows(
+        self, windows: Any, positions: Sequence[int], num_samples: int, horizon: int, seeds: Any, targets: Any = None
+    ) -> Any:
+        return self._give(len(windows) * len(positions), num_samples, horizon).reshape(
+            len(windows), len(positions), num_samples, -1
+        )
+
+
+@pytest.mark.parametrize(
+    ("give", "message"),
+    [
+        (lambda c, s, h: np.full((c, s, h - 1), 97), r"WindowDraws\.continue_windows of 4 windows at .* instead of"),
+        (lambda c, s, h: np.full((c, s, h), 97.0), "numbers of the kind float64"),
+        (lambda c, s, h: np.full((c, s, h), -2), "tokens from -2 to -2, outside its vocabulary of 257"),
+        (lambda c, s, h: np.full((c, s, h), 300), "tokens from 300 to 300"),
+    ],
+)
+def test_draws_of_windows_that_are_none(give: Callable[[int, int, int], Any], message: str) -> None:
+    with pytest.raises(EvaluationError, match=message):
+        score(WindowDraws(give), TEXTS, context_length=64, max_windows=4)
+    # What was not drawn, since it could not matter.
+    assert score(WindowDraws(lambda c, s, h: np.full((c, s, h), -1)), TEXTS, context_length=64).brierlm == 0
 
 
 def test_draws_in_lists_are_draws() -> None:
