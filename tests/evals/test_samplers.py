@@ -228,6 +228,55 @@ def test_draws_of_windows_that_are_none(give: Callable[[int, int, int], Any], me
     assert score(WindowDraws(lambda c, s, h: np.full((c, s, h), -1)), TEXTS, context_length=64).brierlm == 0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"num_samples": 1}, r"num_samples: .* greater than or equal to 2, found 1"),
+        (
+            {"context_length": 20},
+            "first_position 32 leaves no 4-gram.* lower it to 16 or less, or",
+        ),
+        ({"context_length": 0}, "context_length: .* greater than 0, found 0"),
+        ({"position_stride": -8}, "position_stride: .* greater than 0, found -8"),
+        ({"max_windows": 0}, "max_windows: .* greater than 0, found 0"),
+        ({"max_windows": 2}, "the documents have .* raise max_windows to 3 or more"),
+        ({"context_length": 2000}, "lower context_length or give more documents"),
+        ({"seed": "two"}, "seed: .* found 'two'"),
+    ],
+)
+def test_arguments_out_of_range_are_named_as_arguments(arguments: dict[str, Any], told: str) -> None:
+    """Nothing here is a setting of a study."""
+    sampler = Draws(lambda c, s, h: np.full((c, s, h), 101))
+    with pytest.raises(EvaluationError, match=told) as refused:
+        score(sampler, TEXTS, **arguments)
+    assert "evaluation." not in str(refused.value)
+    assert "corpus." not in str(refused.value)
+
+
+def test_chunks_that_positions_do_not_fit_are_told_by_argument() -> None:
+    sampler = Draws(lambda c, s, h: np.full((c, s, h), 101))
+    sampler.chunk_size = 4
+    with pytest.raises(EvaluationError, match=r"^position_stride 6 is not a multiple of the model's chunk size 4"):
+        score(sampler, TEXTS, context_length=64, position_stride=6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"unit": "bytes", "num_samples": 1}, "num_samples: .* greater than or equal to 2"),
+        ({"unit": "letters"}, "unit: .*'words'"),
+        ({"unit": "bytes", "contextbytes": 8}, "contextbytes: unknown key; did you mean 'context_bytes'"),
+        (
+            {"unit": "bytes", "first_position": 400},
+            "first_position 400 asks for more left context",
+        ),
+    ],
+)
+def test_settings_of_text_are_named(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(EvaluationError, match=told):
+        text_protocol_for(TEXTS, **settings)
+
+
 def test_draws_in_lists_are_draws() -> None:
     arrays, lists = (
         score(Draws(give), TEXTS, context_length=64, max_windows=4)
