@@ -158,8 +158,8 @@ def evaluate_text_brierlm(
         raise EvaluationError(
             f"{len(texts)} documents have {len(positions)} positions with {protocol.first_position} bytes before and "
             f"{protocol.horizon} {protocol.unit} after them, in fewer than {MIN_CLUSTERS} stretches of "
-            f"{protocol.context_bytes} bytes: give more or longer documents, or lower first_position, position_stride "
-            "or context_bytes of the TextProtocol"
+            f"{protocol.context_bytes} bytes: give more or longer documents (calm-bench eval MODEL corpus.source=...), "
+            "or in Python lower first_position, position_stride or context_bytes (text_protocol_for)"
         )
     parts: list[PositionScores] = []
     for begin in range(0, len(positions), positions_at_once):

@@ -229,8 +229,8 @@ class HuggingFaceSampler:
         if self.max_positions is not None and length - 1 > self.max_positions:
             raise EvaluationError(
                 f"a text of {length} tokens, its continuation included, is longer than the model's "
-                f"{self.max_positions} positions: lower the length of the context (evaluation.context_length; of words "
-                "and bytes context_bytes of the TextProtocol)"
+                f"{self.max_positions} positions: lower the length of the context (evaluation.context_length; of "
+                "cb.score the argument context_length)"
             )
 
     def _one_by_one(self, text: Integers, num_samples: int, horizon: int, seed: int) -> Integers:

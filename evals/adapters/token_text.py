@@ -59,11 +59,14 @@ class TokenTextSampler:
         """See :class:`evals.text_brier.TextSampler`.
 
         Raises:
-            ValueError: as the sampler, for instance a context that is longer than its positions.
-            EvaluationError: what the sampler gives are no tokens of its vocabulary.
+            ValueError: as the sampler.
+            EvaluationError: a context that is longer than the model's positions; or what the sampler gives are no
+                tokens of its vocabulary.
         """
         begins = [self._begin(ids) for ids in self._tokenizer.encode_batch(list(contexts))]
         size = self._round(unit, num_units)
+        for context, begin in zip(contexts, begins, strict=True):
+            self._check_positions(context, len(begin), size)
         limit = 2 * unit.most_bytes(num_units)
         first = sample_contexts(self._sampler, begins, num_samples, size, seeds)
         drafts = [
@@ -92,6 +95,23 @@ class TokenTextSampler:
         missing = max(0, self._sampler.chunk_size - len(tokens))
         return np.array([self._tokenizer.eos_id] * missing + tokens, dtype=np.int64)
 
+    def _check_positions(self, context: str, length: int, size: int) -> None:
+        positions = self._positions
+        # The last token drawn is not read.
+        if positions is not None and length + size - 1 > positions:
+            raise EvaluationError(
+                f"a context of {len(context.encode())} bytes, {length} tokens, and the {size} tokens that follow are "
+                f"longer than the model's {positions} positions: score tokens (calm-bench eval MODEL --protocols "
+                f"matched evaluation.context_length={positions}), or in Python lower context_bytes and first_position "
+                "(text_protocol_for)"
+            )
+
+    @property
+    def _positions(self) -> int | None:
+        """Of the model, where it has a limit."""
+        found: int | None = getattr(self._sampler, "max_positions", None)
+        return found
+
     def _round(self, unit: TextUnit, num_units: int) -> int:
         """H: the same for every context, so that no context's draws depend on others."""
         single = self._bytes is not None and max(map(len, self._bytes)) == 1
@@ -100,7 +120,7 @@ class TokenTextSampler:
         return -(-num_units * per_unit // chunk_size) * chunk_size
 
     def _fits(self, draft: _Draft, size: int) -> bool:
-        positions: int | None = getattr(self._sampler, "max_positions", None)
+        positions = self._positions
         return positions is None or len(draft.begin) + len(draft.tokens) + size <= positions
 
     def _extend(self, draft: _Draft, tokens: Integers, unit: TextUnit, num_units: int) -> None:
