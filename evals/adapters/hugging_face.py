@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from calm_bench.folder_signs import model_fault
 from calm_bench.hub_contact import hub_silence
-from calm_bench.tensor_files import WeightsError, listed
+from calm_bench.tensor_files import WeightsError, listed, weights_fault
 from calm_bench.tokens.hugging_face import HuggingFaceTokenizer
 from calm_bench.tokens.tokenizer import Tokenizer, TokenizerError
 from evals.brier import Integers
@@ -75,7 +76,8 @@ class HuggingFaceSampler:
         precision of the file elsewhere.
 
         Raises:
-            WeightsError: there is no such model, it needs code of its own, or tensors are missing.
+            WeightsError: there is no such model, it needs code of its own, files of it are missing or cut off, or
+                tensors are.
             TokenizerError: it has a tokenizer that cannot be used; without any, tokens are scored but no text.
         """
         import torch
@@ -99,11 +101,7 @@ class HuggingFaceSampler:
                     **where,
                 )
         except Exception as error:  # transformers and the hub client raise a dozen unrelated kinds
-            why = silence or f"{type(error).__name__}: {error}"
-            raise WeightsError(
-                f"{name} is no causal language model that transformers can read without running code of the model's "
-                f"own ({why}); give a folder written by save_pretrained, or a name of the hub"
-            ) from error
+            raise WeightsError(_why_unread(name, folder, error, silence)) from error
         model, report = loaded
         # Missing weights would be filled with random numbers, and scored.
         problems = [f"missing {name}" for name in sorted(report["missing_keys"])]
@@ -266,6 +264,24 @@ class _Prefixes:
     def __init__(self, sampler: HuggingFaceSampler) -> None:
         self.sample = sampler.sample
         self.vocab_size = sampler.vocab_size
+
+
+def _why_unread(name: str | Path, folder: Path, error: Exception, silence: str | None) -> str:
+    """What ``error`` of transformers means, with the way out.
+
+    Args:
+        silence: of the hub, which is the reason then.
+    """
+    if (folder / "config.json").is_file() and (wrong := weights_fault(folder)) is not None:
+        return f"{wrong}: bring all files of the model again from where they came"
+    # Of the model's classes, or in a pickle.
+    has_code = "trust_remote_code" in str(error) or isinstance(error, UnpicklingError)
+    code = " without running code of the model's own" if has_code else ""
+    why = silence or f"{type(error).__name__}: {error}"
+    return (
+        f"{name} is no causal language model that transformers can read{code} ({why}); give a folder written by "
+        "save_pretrained, or a name of the hub"
+    )
 
 
 def _read_weights(model: Any, vocab_size: int) -> Iterator[tuple[str, torch.Tensor]]:

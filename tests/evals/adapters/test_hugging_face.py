@@ -255,6 +255,36 @@ def test_files_are_read_for_their_tensors_only(tmp_path: Path, monkeypatch: pyte
     assert not Path("exploded").exists()
 
 
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (("model.safetensors", 100), r"model\.safetensors is damaged: .*not fully covered"),
+        (("model.safetensors", None), "has neither model.safetensors nor pytorch_model.bin"),
+        (("model-00002-of-00005.safetensors", 50), r"model-00002-of-00005\.safetensors is damaged"),
+        (("model-00002-of-00005.safetensors", None), "missing file model-00002-of-00005.safetensors"),
+        (("model.safetensors.index.json", None), "found in directory"),
+        (("pytorch_model.bin", 500), r"pytorch_model\.bin is damaged: its end is missing"),
+    ],
+)
+def test_files_that_are_missing_or_cut_off_are_named(damage: tuple[str, int | None], told: str, tmp_path: Path) -> None:
+    """None of these models needs code."""
+    name, cut = damage
+    model, folder = tiny_model("gpt2", 270, 512), tmp_path / "model"
+    model.save_pretrained(folder, max_shard_size="20KB" if "-of-" in name or "index" in name else "1GB")
+    tiny_tokenizer().save_pretrained(folder)
+    if name.endswith(".bin"):
+        torch.save(model.state_dict(), folder / name)
+        (folder / "model.safetensors").unlink()
+    assert HuggingFaceSampler.open(folder).vocab_size == 270
+    if cut is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes((folder / name).read_bytes()[:-cut])
+    with pytest.raises(WeightsError, match=told) as refused:
+        HuggingFaceSampler.open(folder)
+    assert "running code" not in str(refused.value)
+
+
 def test_folders_that_cannot_be_trusted_are_refused(tmp_path: Path) -> None:
     folder = save_tiny(tmp_path / "model")
     tensors = load_file(folder / "model.safetensors")
