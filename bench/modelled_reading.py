@@ -16,8 +16,8 @@ import torch
 from torch import Generator
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from calm_bench.finite import deferred_checks
 from calm_bench.lm import ChunkLanguageModel
-from calm_bench.lm.base import deferred_checks
 from calm_bench.lm.folder import build_language_model
 from calm_bench.training.autoencoder import untrained
 from tests.gpu.paper_sizes import VOCAB_SIZE, as_on_a_gpu, experiment

@@ -8,14 +8,20 @@ of what it is now.
 from __future__ import annotations
 
 import py_compile
+import traceback
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import cache_from_source
 from pathlib import Path
 from types import ModuleType
 
+from calm_bench.errors import CalmBenchError, UsageError
 from calm_bench.loaded_code import check_loaded
 from calm_bench.source_digest import imported_files, own_file
+
+
+class BrokenCode(UsageError, ImportError):
+    """Code of one's own is no Python, or raises an error while it is imported."""
 
 
 def import_own(module: str) -> ModuleType:
@@ -25,6 +31,7 @@ def import_own(module: str) -> ModuleType:
 
     Raises:
         ImportError: there is no such module, or it raises one.
+        BrokenCode: it, or a file of one's own that it imports, raises another error or is no Python; names the line.
         ChangedCode: it, or a file of one's own that it imports, has changed since this process imported it; or another
             module of this name was imported.
     """
@@ -33,10 +40,31 @@ def import_own(module: str) -> ModuleType:
         return import_module(module)
     check_loaded(imported_files(file))
     refresh_bytecode(file)
-    found = import_module(module)
+    try:
+        found = import_module(module)
+    except (CalmBenchError, ImportError):
+        raise
+    except Exception as error:  # the code is anybody's
+        raise BrokenCode(f"{own_line(error, file) or file}: {type(error).__name__}: {_without_place(error)}") from error
     # From now on it is known as what it is.
     check_loaded(imported_files(file))
     return found
+
+
+def own_line(error: Exception, file: Path) -> str | None:
+    """``FILE, line N`` in ``file`` or what it imports of one's own, the last that ``error`` came through; None if it
+    came through none of it."""
+    if isinstance(error, SyntaxError) and error.filename is not None and Path(error.filename).is_file():
+        return f"{error.filename}, line {error.lineno}"
+    own = set(imported_files(file))
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if Path(frame.filename).resolve() in own:
+            return f"{frame.filename}, line {frame.lineno}"
+    return None
+
+
+def _without_place(error: Exception) -> str:
+    return error.msg if isinstance(error, SyntaxError) else str(error)
 
 
 def refresh_bytecode(file: Path) -> None:

@@ -9,9 +9,10 @@ import pickle
 import re
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -58,6 +59,42 @@ def read_tensors(folder: Path, pickles: bool = False) -> dict[str, Tensor]:
     raise WeightsError(f"{folder} has {'neither' if pickles else 'no'} {expected}")
 
 
+def weights_fault(folder: Path) -> str | None:
+    """What is wrong with the files of weights in ``folder``, pickles among them, by their names, indices and ends: told
+    without reading their tensors. None if nothing is seen."""
+    try:
+        for single in (SAFETENSORS, PICKLE):
+            index = folder / f"{single}.index.json"
+            stem, suffix = single.split(".")
+            files = sorted(folder.glob(f"{stem}*.{suffix}"))
+            if (folder / single) in files:
+                files = [folder / single]
+            elif index.is_file():
+                files = sorted({index.parent / name for name in _shards(index).values()})
+            elif files:
+                _complete(folder, files)
+            if files:
+                return next((wrong for file in files if (wrong := _cut_off(file)) is not None), None)
+    except WeightsError as error:
+        return str(error)
+    return f"{folder} has neither {SAFETENSORS} nor {PICKLE}, whole or in shards"
+
+
+def _cut_off(file: Path) -> str | None:
+    if (wrong := misread_file(file, is_text=False)) is not None:
+        return f"{file} is {wrong}"
+    try:
+        if file.suffix == ".safetensors":
+            # Its header says how long it is.
+            with safe_open(file, framework="pt"):
+                return None
+        with file.open("rb") as opened:
+            is_archive = opened.read(2) == b"PK"
+        return f"{file} is damaged: its end is missing" if is_archive and not is_zipfile(file) else None
+    except (SafetensorError, OSError) as error:
+        return f"{file} is damaged: {error}"
+
+
 def listed(problems: list[str]) -> str:
     """The first problems and the number of the others, as one line."""
     more = f" and {len(problems) - MAX_LISTED} more" if len(problems) > MAX_LISTED else ""
@@ -65,6 +102,17 @@ def listed(problems: list[str]) -> str:
 
 
 def _indexed(index: Path) -> dict[str, Tensor]:
+    shards = _shards(index)
+    tensors = _merged([index.parent / name for name in sorted(set(shards.values()))])
+    problems = [f"missing {name} in {shard}" for name, shard in shards.items() if name not in tensors]
+    problems += [f"unexpected {name}" for name in tensors if name not in shards]
+    if problems:
+        raise WeightsError(f"{index} does not fit its shards: {listed(problems)}")
+    return tensors
+
+
+def _shards(index: Path) -> dict[str, str]:
+    """The file beside ``index`` of each tensor; all of them are there."""
     try:
         shards = dict(parse_json_text(index.read_text(encoding="utf-8"))["weight_map"])
         names = sorted(set(shards.values()))
@@ -77,12 +125,7 @@ def _indexed(index: Path) -> dict[str, Tensor]:
     problems += [f"missing file {name}" for name in names if not (index.parent / name).is_file()]
     if problems:
         raise WeightsError(f"{index} does not fit its folder: {listed(problems)}")
-    tensors = _merged([index.parent / name for name in names])
-    problems = [f"missing {name} in {shard}" for name, shard in shards.items() if name not in tensors]
-    problems += [f"unexpected {name}" for name in tensors if name not in shards]
-    if problems:
-        raise WeightsError(f"{index} does not fit its shards: {listed(problems)}")
-    return tensors
+    return shards
 
 
 def _complete(folder: Path, files: list[Path]) -> None:

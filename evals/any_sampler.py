@@ -10,12 +10,16 @@ import numpy as np
 
 from calm_bench.fingerprint import identity
 from evals.brier import Integers
-from evals.evaluate import BrierResult, evaluate_brierlm
-from evals.protocol import EvaluationError, Protocol
+from evals.evaluate import BrierResult, Names, evaluate_brierlm
+from evals.protocol import EvaluationError, Protocol, made
 from evals.samplers import Sampler
 
 if TYPE_CHECKING:
     from calm_bench.tokens.tokenizer import Tokenizer
+
+
+NAMES = Names(prefix="", text="the documents have", more_text="give more documents")
+"""What messages call the arguments of :func:`score`."""
 
 
 class TokenDocuments:
@@ -85,12 +89,12 @@ def score(
         first_position: tokens that every target has before it, at least.
         position_stride: tokens from one target to the next; a multiple of the sampler's ``chunk_size``.
         num_samples: draws at each position, 2 or more.
-        max_windows: windows scored, spread evenly; unset means all.
+        max_windows: windows scored, spread evenly, 3 or more; unset means all.
         progress: called with windows done and windows in all.
 
     Raises:
-        EvaluationError: documents that are none, too little text, tokens outside the vocabulary, or positions that do
-            not fit the chunks.
+        EvaluationError: documents that are none, too little text, tokens outside the vocabulary, an argument out of its
+            range, or positions that do not fit the chunks.
     """
     from calm_bench.tokens.byte_tokenizer import ByteTokenizer
 
@@ -111,7 +115,8 @@ def score(
     if not encoded:
         raise EvaluationError("there are no documents to score on")
     source = TokenDocuments(encoded, sampler.vocab_size)
-    protocol = Protocol(
+    protocol = made(
+        Protocol,
         corpus_digest=source.digest,
         tokenizer_digest=reader.digest if any(isinstance(document, str) for document in given) else "token ids",
         split="test",
@@ -122,4 +127,4 @@ def score(
         max_windows=max_windows,
         seed=seed,
     )
-    return evaluate_brierlm(sampler, source, protocol, progress)
+    return evaluate_brierlm(sampler, source, protocol, progress, names=NAMES)

@@ -68,9 +68,11 @@ def cross_entropy(
     Raises:
         ValueError: positions that are not multiples of K, no windows, text of one document (copies included) only, or a
             model whose likelihood is not finite.
+        NotFiniteWeights: the model's weights hold NaN or infinity.
     """
     import torch
 
+    from calm_bench.finite import require_finite_weights
     from calm_bench.lm.exact import ExactModel
 
     if first_position % model.chunk_size or context_length % model.chunk_size or first_position < model.chunk_size:
@@ -80,6 +82,7 @@ def cross_entropy(
         )
     if not starts:
         raise ValueError("there are no windows to take a cross-entropy of")
+    require_finite_weights(model.named_parameters())
     is_exact = isinstance(model, ExactModel)
     losses: list[Floats] = []
     targets: list[Integers] = []

@@ -112,7 +112,6 @@ def score_windows(
     targets = windows[:, np.array(positions)[:, None] + np.arange(horizon)]
     if estimator in ("all-pairs", "two-sample"):
         samples = continue_windows(sampler, windows, positions, num_samples, horizon, seeds, targets)
-        _check_tokens(samples, sampler.vocab_size)
         scores = brier_scores(samples, targets, ngram_lengths)
         return PositionScores(scores, noise_of_pairs(samples, targets, ngram_lengths) if num_samples >= 4 else None)
     if estimator == "teacher-forced":
@@ -122,7 +121,7 @@ def score_windows(
     squared = estimator == "exact"
     traces = sampler.trace_windows(windows, positions, num_samples, horizon, seeds, squared)
     if not (np.isfinite(traces.target).all() and np.isfinite(traces.collision).all()):
-        from calm_bench.lm.base import NotFinite
+        from calm_bench.finite import NotFinite
 
         raise NotFinite("the model's probabilities are not finite")
     if not squared:
@@ -169,7 +168,6 @@ def _teacher_forced(
     # Only its first chunk is compared with the text; further ones count while both samples agree.
     first = windows[:, np.array(starts)[:, None] + np.arange(min(chunk_size, horizon))]
     samples = continue_windows(sampler, windows, starts, 2, horizon, seeds, first)
-    _check_tokens(samples, sampler.vocab_size)
     count = len(positions)
     # [W, P, S, num_chunks * K]: the first chunks that were drawn at this position and at the following ones.
     forced = np.concatenate([samples[:, c : c + count, :, :chunk_size] for c in range(num_chunks)], axis=-1)
@@ -177,12 +175,3 @@ def _teacher_forced(
     agree = np.logical_and.accumulate(samples[:, :count, 0] == samples[:, :count, 1], axis=-1)
     scores: Floats = hits.sum(axis=-2) - agree.astype(np.float64)
     return scores[..., [n - 1 for n in ngram_lengths]]
-
-
-def _check_tokens(samples: Integers, vocab_size: int) -> None:
-    # -1 stands for what needed no drawing.
-    if samples.size and not (samples.min() >= -1 and samples.max() < vocab_size):
-        raise EvaluationError(
-            f"the model continued the text with tokens {samples.min()} to {samples.max()}, outside its vocabulary of "
-            f"{vocab_size}"
-        )

@@ -36,6 +36,16 @@ DECODE_MODE = "sample T=1"
 WINDOWS_AT_ONCE = 16
 
 
+@dataclass(frozen=True)
+class Names:
+    """What messages call settings and text: those of a study, unless set."""
+
+    prefix: str = "evaluation."
+    """Stands before a setting's name."""
+    text: str = "the {split} split has"
+    more_text: str = "raise corpus.{split}_fraction"
+
+
 class Rules(Protocol):
     """What the protocols of tokens (:mod:`evals.protocol`) and of text (:mod:`evals.text_protocol`) share."""
 
@@ -113,6 +123,7 @@ def evaluate_brierlm(
     progress: Callable[[int, int], None] | None = None,
     windows_at_once: int = WINDOWS_AT_ONCE,
     estimator: Estimator | None = None,
+    names: Names | None = None,
 ) -> BrierResult:
     """Score ``sampler`` on ``stream``, the tokens of the protocol's split.
 
@@ -126,19 +137,23 @@ def evaluate_brierlm(
         windows_at_once: affects speed and memory. Each window has a random stream of its own, so the result is the
             same up to rounding in matrix products of other sizes.
         estimator: unset means the one of least variance that the model allows; under ``paper``, the paper's.
+        names: of settings in messages; those of a study unless set.
 
     Raises:
         EvaluationError: text too short, positions the chunk size does not reach, another vocabulary, an estimator
             that needs probabilities of a model without, or NaN in what the model computes.
     """
-    check_protocol(sampler, stream, protocol)
+    names = names or Names()
+    check_protocol(sampler, stream, protocol, names)
     estimator = estimator_for(sampler, protocol, estimator)
     begun = time.perf_counter()
     starts = window_starts(len(stream), protocol.context_length, protocol.max_windows)
     if len(starts) < MIN_CLUSTERS:
+        has = names.text.format(split=protocol.split)
         raise EvaluationError(
-            f"the {protocol.split} split has {len(stream)} tokens and max_windows is {protocol.max_windows}: scoring "
-            f"needs {MIN_CLUSTERS} windows of {protocol.context_length} tokens or more; {_more_windows(protocol)}"
+            f"{has} {len(stream)} tokens and max_windows is {protocol.max_windows}: scoring "
+            f"needs {MIN_CLUSTERS} windows of {protocol.context_length} tokens or more; "
+            f"{_more_windows(protocol, names)}"
         )
     scoring = Scoring(sampler, stream, protocol, estimator)
     scores, noise = scoring.score(
@@ -202,7 +217,7 @@ class Scoring:
             ``[W * P, N]``, and the sampling noise of their sum.
 
         Raises:
-            EvaluationError: the model computed NaN; names the window.
+            EvaluationError: the model's weights hold NaN, or it computed NaN; names them, or the window.
         """
         parts = []
         for begin in range(0, len(starts), at_once):
@@ -215,13 +230,15 @@ class Scoring:
         return scores, total_noise([part.noise for part in parts])
 
     def _batch(self, starts: Integers, length: int, positions: Sequence[int], numbers: Integers) -> PositionScores:
-        from calm_bench.lm.base import NotFinite
+        from calm_bench.finite import NotFinite, NotFiniteWeights
 
         windows = np.stack([self.stream[start : start + length] for start in starts.tolist()]).astype(np.int64)
         seeds = [derive(self.protocol.seed, "continuations", number) for number in numbers.tolist()]
         rules = self.protocol.num_samples, self.protocol.ngram_lengths
         try:
             return score_windows(self.sampler, windows, positions, *rules, seeds, self.estimator)
+        except NotFiniteWeights as error:
+            raise EvaluationError(f"no score can be given: {error}") from error
         except NotFinite as error:
             first, last = int(starts[0]), int(starts[-1]) + length - 1
             for start, window, seed in zip(starts.tolist(), windows, seeds, strict=True):
@@ -236,11 +253,11 @@ class Scoring:
             ) from error
 
 
-def _more_windows(protocol: protocols.Protocol) -> str:
-    """What gives a split more windows to be scored."""
+def _more_windows(protocol: protocols.Protocol, names: Names) -> str:
+    """What gives a text more windows to be scored."""
     if protocol.max_windows is not None and protocol.max_windows < MIN_CLUSTERS:
-        return f"raise evaluation.max_windows to {MIN_CLUSTERS} or more"
-    return f"lower evaluation.context_length or raise corpus.{protocol.split}_fraction"
+        return f"raise {names.prefix}max_windows to {MIN_CLUSTERS} or more"
+    return f"lower {names.prefix}context_length or {names.more_text.format(split=protocol.split)}"
 
 
 def window_starts(num_tokens: int, length: int, max_windows: int | None) -> Integers:
@@ -251,17 +268,23 @@ def window_starts(num_tokens: int, length: int, max_windows: int | None) -> Inte
     return np.arange(count, dtype=np.int64) * available // max(count, 1) * length
 
 
-def check_protocol(sampler: Sampler, stream: TokenSource, protocol: protocols.Protocol) -> None:
+def check_protocol(
+    sampler: Sampler, stream: TokenSource, protocol: protocols.Protocol, names: Names | None = None
+) -> None:
     """
+    Args:
+        names: of settings in messages; those of a study unless set.
+
     Raises:
         EvaluationError: ``sampler`` cannot be scored on ``stream`` under ``protocol``.
     """
     if protocol.decode_mode != DECODE_MODE:
         raise EvaluationError(f"decode_mode {protocol.decode_mode!r} cannot be scored; there is {DECODE_MODE!r}")
+    prefix = (names or Names()).prefix
     for name in ("first_position", "position_stride"):
         if getattr(protocol, name) % sampler.chunk_size:
             raise EvaluationError(
-                f"evaluation.{name} {getattr(protocol, name)} is not a multiple of the model's chunk size "
+                f"{prefix}{name} {getattr(protocol, name)} is not a multiple of the model's chunk size "
                 f"{sampler.chunk_size}, so the model cannot continue the text there"
             )
     if sampler.vocab_size != stream.vocab_size:

@@ -17,7 +17,8 @@ import torch
 from lm_eval.api.model import LM, CacheHook
 
 from calm_bench.fingerprint import IDENTITY_LENGTH
-from calm_bench.lm.base import ChunkLanguageModel, NotFinite
+from calm_bench.finite import NotFinite
+from calm_bench.lm.base import ChunkLanguageModel
 from calm_bench.model_code import model_code
 from calm_bench.opening import Vocabulary, open_network, open_tokenizer, open_vocabulary, tokenizer_setting
 from calm_bench.overrides import ConfigurationError

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from calm_bench.config import Evaluation
 from calm_bench.errors import UsageError
 from calm_bench.fingerprint import identity
 from calm_bench.frozen import Frozen, PositiveInt
+from calm_bench.problems import explain
 
 NGRAM_LENGTHS = (1, 2, 3, 4)
 PAPER_SAMPLES = 2
@@ -20,6 +21,21 @@ _OF_MATCHED = ("first_position", "position_stride", "num_samples")
 
 class EvaluationError(UsageError, ValueError):
     """The protocol cannot be carried out on this text or this model; the message says what to change."""
+
+
+Made = TypeVar("Made", bound=Frozen)
+
+
+def made(kind: type[Made], **settings: Any) -> Made:
+    """``kind(**settings)``, a protocol.
+
+    Raises:
+        EvaluationError: a setting that does not exist or is out of its range; names each, and the range.
+    """
+    try:
+        return kind(**settings)
+    except ValidationError as error:
+        raise EvaluationError("; ".join(explain(kind, error))) from None
 
 
 class Protocol(Frozen):
@@ -56,7 +72,8 @@ class Protocol(Frozen):
         if self.first_position + self.horizon > self.context_length:
             raise ValueError(
                 f"first_position {self.first_position} leaves no {self.horizon}-gram in a window of "
-                f"{self.context_length} tokens"
+                f"{self.context_length} tokens: lower it to {self.context_length - self.horizon} or less, or raise "
+                f"context_length to {self.first_position + self.horizon} or more"
             )
         if self.last_position is not None and not (
             self.first_position <= self.last_position <= self.context_length - self.horizon

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 TOKENS_AT_ONCE = 1 << 16
 """Tokens of the contexts, counted once per sample, that :meth:`ModelSampler.sample` reads together."""
+NOT_DRAWN = -1
+"""In place of a token of :meth:`WindowSampler.continue_windows` that could not matter."""
 
 
 class Sampler(Protocol):
@@ -129,33 +131,51 @@ def continue_windows(
     seeds: Sequence[int],
     targets: Integers | None = None,
 ) -> Integers:
-    """:meth:`WindowSampler.continue_windows` of any sampler; one without it reads every prefix as a context."""
+    """:meth:`WindowSampler.continue_windows` of any sampler; one without it reads every prefix as a context.
+
+    Raises:
+        EvaluationError: as :func:`sample_contexts`.
+    """
     if isinstance(sampler, WindowSampler):
-        return sampler.continue_windows(windows, positions, num_samples, horizon, seeds, targets)
+        found = sampler.continue_windows(windows, positions, num_samples, horizon, seeds, targets)
+        shape = (len(windows), len(positions), num_samples, horizon)
+        return _checked(sampler, "continue_windows", found, shape, 0 if targets is None else NOT_DRAWN)
     contexts = [window[:position] for window in windows for position in positions]
     own = [derive(seed, "position", position) for seed in seeds for position in positions]
-    found = sampler.sample(contexts, num_samples, horizon, own)
-    drawn = checked_draws(sampler, found, len(contexts), num_samples, horizon)
+    drawn = sample_contexts(sampler, contexts, num_samples, horizon, own)
     return drawn.reshape(len(windows), len(positions), num_samples, horizon)
 
 
-def checked_draws(sampler: Sampler, drawn: Any, contexts: int, num_samples: int, horizon: int) -> Integers:
-    """What a sampler of anybody's drew, ``[C, S, H]``.
+def sample_contexts(
+    sampler: Sampler, contexts: Sequence[Integers], num_samples: int, horizon: int, seeds: Sequence[int]
+) -> Integers:
+    """:meth:`Sampler.sample` of a sampler of anybody's.
 
     Raises:
-        EvaluationError: it has another shape, whose numbers would be taken for other draws, or holds no whole numbers.
+        EvaluationError: what it gives are no draws: another shape, whose numbers would be taken for other draws, no
+            whole numbers, or tokens outside its vocabulary.
     """
+    found = sampler.sample(contexts, num_samples, horizon, seeds)
+    return _checked(sampler, "sample", found, (len(contexts), num_samples, horizon), 0)
+
+
+def _checked(sampler: Sampler, method: str, drawn: Any, shape: tuple[int, ...], least: int) -> Integers:
+    """What ``method`` drew, whose tokens are ``least`` or more."""
     from evals.protocol import EvaluationError
 
-    found = np.asarray(drawn)
-    if found.shape != (contexts, num_samples, horizon):
+    found, name = np.asarray(drawn), f"{type(sampler).__name__}.{method}"
+    if found.shape != shape:
+        asked = f"{shape[0]} {'contexts' if len(shape) == 3 else 'windows'}"
+        asked += "" if len(shape) == 3 else f" at {shape[1]} positions"
         raise EvaluationError(
-            f"{type(sampler).__name__}.sample of {contexts} contexts, num_samples={num_samples} and horizon={horizon} "
-            f"gives {found.shape} instead of {(contexts, num_samples, horizon)}"
+            f"{name} of {asked}, num_samples={shape[-2]} and horizon={shape[-1]} gives {found.shape} instead of {shape}"
         )
     if found.dtype.kind not in "iu":
+        raise EvaluationError(f"{name} gives numbers of the kind {found.dtype}, and token ids are whole numbers")
+    if found.size and not (found.min() >= least and found.max() < sampler.vocab_size):
         raise EvaluationError(
-            f"{type(sampler).__name__}.sample gives numbers of the kind {found.dtype}, and token ids are whole numbers"
+            f"{name} gives tokens from {found.min()} to {found.max()}, outside its vocabulary of {sampler.vocab_size}: "
+            f"token ids are 0 to {sampler.vocab_size - 1}"
         )
     return found
 
@@ -163,14 +183,15 @@ def checked_draws(sampler: Sampler, drawn: Any, contexts: int, num_samples: int,
 class ModelSampler:
     """A trained language model, in evaluation mode."""
 
-    def __init__(self, model: ChunkLanguageModel, eos_id: int | None = None) -> None:
+    def __init__(self, model: ChunkLanguageModel, eos_id: int | None = None, check_weights: bool = True) -> None:
         """
         Args:
             eos_id: end of a text, which precedes a context shorter than a chunk; only :meth:`sample` needs it.
+            check_weights: look for NaN among all weights of ``model``; false where that was done.
         """
         self._model = model.eval()
         self._eos_id = eos_id
-        self._decoder_is_checked = False
+        self._weights_are_checked = not check_weights
 
     @property
     def chunk_size(self) -> int:
@@ -189,7 +210,7 @@ class ModelSampler:
         Raises:
             ValueError: a context shorter than a chunk, and no ``eos_id`` was given; a token that the model does not
                 have; or numbers of contexts and seeds that differ.
-            NotFinite: the model computed NaN.
+            NotFinite: the model computed NaN, or its weights hold it.
         """
         if len(seeds) != len(contexts):
             raise ValueError(f"{len(contexts)} contexts need as many seeds, found {len(seeds)}")
@@ -216,7 +237,7 @@ class ModelSampler:
 
         from calm_bench.sampling.continuations import sample_continuations
 
-        self._check_decoder()
+        self._check_weights()
         with torch.inference_mode():
             drawn = sample_continuations(
                 self._model,
@@ -249,7 +270,7 @@ class ModelSampler:
 
         Raises:
             ValueError: a model that has no probabilities.
-            NotFinite: the model computed NaN.
+            NotFinite: the model computed NaN, or its weights hold it.
         """
         import torch
 
@@ -258,6 +279,7 @@ class ModelSampler:
 
         if not isinstance(self._model, ExactModel):
             raise ValueError("the model has no probabilities; only samples can score it")
+        self._check_weights()
         text, generators = torch.from_numpy(windows), self._generators(seeds)
         with torch.inference_mode():
             traced = trace_continuations(
@@ -280,7 +302,7 @@ class ModelSampler:
             parts = [self._model.draw_rows(hidden[b : b + rows], count, own[b : b + rows]) for b in blocks]
             return torch.cat(parts, dim=1).transpose(0, 1)  # [rows, count, K]
 
-        self._check_decoder()
+        self._check_weights()
         with torch.inference_mode():
             reader = Reader(self._model, texts)
             chunks = [draw(reader.hidden, num_samples, generators).flatten(0, 1)]  # [C * S, K]
@@ -307,15 +329,13 @@ class ModelSampler:
             )
         return [self._eos_id] * (self.chunk_size - len(tokens)) + tokens
 
-    def _check_decoder(self) -> None:
-        """Once, because what a decoder of NaN decodes to would be ordinary tokens: an argmax never fails."""
-        from calm_bench.lm.base import require_finite
-        from calm_bench.lm.calm import Calm
+    def _check_weights(self) -> None:
+        """Once: text is scored batch by batch, by weights that stay as they are."""
+        from calm_bench.finite import require_finite_weights
 
-        if not self._decoder_is_checked and isinstance(self._model, Calm):
-            for name, parameter in self._model.autoencoder.named_parameters():
-                require_finite(parameter, f"autoencoder's weights ({name})")
-        self._decoder_is_checked = True
+        if not self._weights_are_checked:
+            require_finite_weights(self._model.named_parameters())
+        self._weights_are_checked = True
 
     def _generators(self, seeds: Sequence[int]) -> list[torch.Generator]:
         import torch

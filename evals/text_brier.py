@@ -29,7 +29,7 @@ from evals.brier import Floats, Integers, brier_scores
 from evals.clusters import MIN_CLUSTERS, MIN_DOCUMENTS
 from evals.estimators import PositionScores
 from evals.evaluate import BrierResult, Rules
-from evals.protocol import EvaluationError
+from evals.protocol import EvaluationError, made
 from evals.sampling_noise import SamplingNoise, noise_of_pairs, total_noise
 from evals.stats import cluster_sums, summarise
 from evals.text_protocol import TextProtocol, document_digest, documents_digest, encoded
@@ -158,8 +158,8 @@ def evaluate_text_brierlm(
         raise EvaluationError(
             f"{len(texts)} documents have {len(positions)} positions with {protocol.first_position} bytes before and "
             f"{protocol.horizon} {protocol.unit} after them, in fewer than {MIN_CLUSTERS} stretches of "
-            f"{protocol.context_bytes} bytes: give more or longer documents, or lower first_position, position_stride "
-            "or context_bytes of the TextProtocol"
+            f"{protocol.context_bytes} bytes: give more or longer documents (calm-bench eval MODEL corpus.source=...), "
+            "or in Python lower first_position, position_stride or context_bytes (text_protocol_for)"
         )
     parts: list[PositionScores] = []
     for begin in range(0, len(positions), positions_at_once):
@@ -225,6 +225,7 @@ def text_protocol_for(documents: Iterable[str], **settings: object) -> TextProto
     """The protocol of scoring ``documents``; ``settings`` are fields of :class:`TextProtocol`, ``unit`` among them.
 
     Raises:
-        EvaluationError: a document is no text that UTF-8 can hold.
+        EvaluationError: a document is no text that UTF-8 can hold, or a setting that does not exist or is out of its
+            range.
     """
-    return TextProtocol.model_validate({**settings, "documents_digest": documents_digest(documents)})
+    return made(TextProtocol, **{**settings, "documents_digest": documents_digest(documents)})

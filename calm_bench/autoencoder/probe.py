@@ -19,6 +19,7 @@ import torch
 from torch import Generator, Tensor
 
 from calm_bench.autoencoder.model import Autoencoder
+from calm_bench.finite import require_finite_weights
 
 BLOCK = 4096
 """Chunks reconstructed at once."""
@@ -174,7 +175,9 @@ def probe(model: Autoencoder, chunks: Tensor, seed: int, max_tokens: int = PROBE
 
     Raises:
         ValueError: ``max_tokens`` is less than one chunk, or ``chunks`` are not as the autoencoder reads them.
+        NotFiniteWeights: the weights hold NaN or infinity.
     """
+    require_finite_weights(model.named_parameters(), "autoencoder")
     device = next(model.parameters()).device
     if chunks.shape[1] != model.span:
         raise ValueError(f"the autoencoder reads {model.span} tokens for a chunk, found {chunks.shape[1]}")

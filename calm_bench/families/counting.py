@@ -9,6 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, addmm_flop
 
 from calm_bench.config import LanguageModel
+from calm_bench.own_contract import learnable_loss
 
 FEW, MANY = 4, 8
 """Sequences of the two passes that are counted; their difference leaves out what a batch costs once."""
@@ -33,7 +34,7 @@ def counted_flops(run: Callable[[], object]) -> float:
 
 
 def counted_cost(
-    config: LanguageModel, network: Callable[[LanguageModel, int], Any], vocab_size: int
+    config: LanguageModel, network: Callable[[LanguageModel, int], Any], vocab_size: int, target: str
 ) -> tuple[float, float, float]:
     """FLOPs of training a chunk (forward and backward), FLOPs of drawing one chunk and embedding it, and parameters,
     all without the backbone's layers and the embedding table.
@@ -41,6 +42,10 @@ def counted_cost(
     Args:
         network: builds a :class:`calm_bench.lm.base.ChunkLanguageModel` from its configuration and the vocabulary's
             size.
+        target: what messages call it, as ``module:NAME``.
+
+    Raises:
+        BrokenContract: its loss is none.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -51,7 +56,7 @@ def counted_cost(
     def trained(sequences: int) -> float:
         tokens = torch.randint(vocab_size, (sequences, (STEPS + 1) * size), generator=generator)
         inputs = torch.randn(sequences, STEPS, config.hidden_size, requires_grad=True)
-        whole = counted_flops(lambda: model.loss(tokens, generator)[0].backward())
+        whole = counted_flops(lambda: learnable_loss(target, model.loss(tokens, generator)).backward())
         return whole - counted_flops(lambda: model.backbone(inputs).sum().backward())
 
     training = (trained(MANY) - trained(FEW)) / (MANY - FEW) / STEPS

@@ -135,6 +135,13 @@ def _target(model: LanguageModel) -> str:
 @cache
 def _counted(model: str, vocab_size: int) -> tuple[float, float, float]:
     from calm_bench.families.counting import counted_cost
+    from calm_bench.own_contract import make, telling
 
     config = LanguageModel.model_validate_json(model)
-    return counted_cost(config, imported(_target(config)), vocab_size)
+    target, network = _target(config), imported(_target(config))
+
+    def build(config: LanguageModel, vocab_size: int) -> Any:
+        return make(target, network, {"model": config, "vocab_size": vocab_size}, {})
+
+    with telling(target, "the network"):
+        return counted_cost(config, build, vocab_size, target)

@@ -14,6 +14,7 @@ from calm_bench.heads.base import Head
 from calm_bench.heads.noise import Noise
 from calm_bench.overrides import ConfigurationError
 from calm_bench.own_code import import_own
+from calm_bench.own_contract import BrokenContract, checked_loss, learnable_loss, make, place, telling
 from calm_bench.registry import UnknownName
 
 FEW, MANY = 8, 16
@@ -27,21 +28,22 @@ class CustomHead(Head):
         """
         Raises:
             UnknownName: nothing importable has the name ``target``.
-            TypeError: ``target`` is no class derived from :class:`Head`.
+            BrokenContract: ``target`` is no class derived from :class:`Head`, or lacks a part of it.
         """
         super().__init__()
         self.config = config
         head = _imported(config.target)
         if not (isinstance(head, type) and issubclass(head, Head)):
-            raise TypeError(f"{config.target} is no class derived from calm_bench.heads.Head")
+            raise BrokenContract(f"{place(config.target)} is no class derived from calm_bench.heads.Head")
         # A head chooses its own arguments beyond the two sizes.
-        self.inner: Head = head(hidden_size, latent_size, **config.options)
+        sizes = {"hidden_size": hidden_size, "latent_size": latent_size}
+        self.inner: Head = make(config.target, head, sizes, config.options)
         self.draws_by_rows = self.inner.draws_by_rows
 
     def loss(
         self, hidden: Tensor, target_mean: Tensor, target_log_std: Tensor, generator: Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.inner.loss(hidden, target_mean, target_log_std, generator)
+        return checked_loss(self.config.target, self.inner.loss(hidden, target_mean, target_log_std, generator))
 
     def sample(self, hidden: Tensor, num_samples: int, generator: Generator | None = None) -> Tensor:
         return self.inner.sample(hidden, num_samples, generator)
@@ -65,7 +67,7 @@ def counted_cost(config: CustomHeadConfig, hidden_size: int, latent_size: int) -
     """FLOPs of training a position (forward and backward) and of one sample alone, and parameters, as torch counts.
 
     Raises:
-        ConfigurationError: the class samples another shape than the contract says.
+        ConfigurationError: the class does not keep the contract of :class:`Head`, or raises an error.
     """
     head = _built(config, hidden_size, latent_size)
     generator = torch.Generator().manual_seed(0)
@@ -74,12 +76,14 @@ def counted_cost(config: CustomHeadConfig, hidden_size: int, latent_size: int) -
         hidden = torch.randn(positions, hidden_size, generator=generator).requires_grad_()
         target = torch.randn(positions, latent_size, generator=generator)
         with FlopCounterMode(display=False) as counter:
-            head.loss(hidden, target, torch.zeros_like(target), generator)[0].backward()
+            learnable_loss(config.target, head.loss(hidden, target, torch.zeros_like(target), generator)).backward()
         return int(counter.get_total_flops())
 
-    training = (trained(MANY) - trained(FEW)) / (MANY - FEW)
-    _check_samples(head, config.target, hidden_size, latent_size)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with telling(config.target, "loss"):
+        training = (trained(MANY) - trained(FEW)) / (MANY - FEW)
+    with telling(config.target, "sample"):
+        _check_samples(head, config.target, hidden_size, latent_size)
+    with telling(config.target, "sample"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         head.sample(torch.randn(1, hidden_size, generator=generator), 1, generator)
     return training, float(counter.get_total_flops()), sum(p.numel() for p in head.parameters())
 
@@ -91,7 +95,7 @@ def head_draws_by_rows(config: CustomHeadConfig, hidden_size: int, latent_size: 
 
 def _built(config: CustomHeadConfig, hidden_size: int, latent_size: int) -> CustomHead:
     """A head to look at: the random numbers of this process stay as they were."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), telling(config.target, "__init__"):
         return CustomHead(config, hidden_size, latent_size)
 
 
@@ -110,6 +114,6 @@ def _check_samples(head: Head, target: str, hidden_size: int, latent_size: int) 
     shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
     if shape != wanted:
         raise ConfigurationError(
-            f"model.head.target {target}: sample(hidden [{rows}, {columns}, {hidden_size}], num_samples={samples}) "
-            f"gives {shape} instead of {wanted}, which is [num_samples, ..., latent_size]"
+            f"{place(target)}: sample(hidden [{rows}, {columns}, {hidden_size}], num_samples={samples}) gives "
+            f"{shape} instead of {wanted}, which is [num_samples, ..., latent_size]"
         )

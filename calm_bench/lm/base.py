@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from itertools import repeat
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -17,7 +15,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from calm_bench.config import LanguageModel as LanguageModelConfig
-from calm_bench.errors import RunError
+from calm_bench.finite import NotFinite as NotFinite  # by this name known to code elsewhere
 from calm_bench.heads.noise import Noise, OneSource, RowSources
 from calm_bench.lm.backbone import Backbone
 from calm_bench.lm.cache import Cache
@@ -25,80 +23,6 @@ from calm_bench.lm.documents import document_starts, inside_documents, read_apar
 from calm_bench.lm.fixed_cache import FixedCache
 from calm_bench.lm.tree import Nodes, Text
 from calm_bench.weights import save_weights
-
-
-class NotFinite(RunError, ArithmeticError):
-    """A model computed NaN or infinity, so what would be drawn from it means nothing."""
-
-
-def require_finite(values: Tensor, what: str) -> None:
-    """Wait for ``values`` and look at them; inside :func:`deferred_checks`, note them for later.
-
-    Raises:
-        NotFinite: some of ``values`` are not.
-    """
-    # A tenth of the time of values.isfinite().all(): nothing times infinity is no number, and so is a sum with one.
-    finite = (values * 0).sum() == 0
-    if (deferred := _deferred.get()) is None:
-        _require(bool(finite), what)
-    else:
-        deferred.noted.append((finite, what))
-
-
-class DeferredChecks:
-    """What :func:`require_finite` was asked, not answered yet."""
-
-    def __init__(self) -> None:
-        self.noted: list[tuple[Tensor, str]] = []
-        """Bool [], on the values' device, and what the values are."""
-
-    def settle(self, finite: Sequence[int]) -> None:
-        """
-        Args:
-            finite: the tensors of :attr:`noted`, fetched.
-
-        Raises:
-            NotFinite: one of them is false.
-        """
-        for is_finite, (_, what) in zip(finite, self.noted, strict=True):
-            _require(bool(is_finite), what)
-
-
-_deferred: ContextVar[DeferredChecks | None] = ContextVar("deferred", default=None)
-
-
-@contextmanager
-def deferred_checks() -> Iterator[DeferredChecks]:
-    """:func:`require_finite` waits for nothing inside: whoever opens this fetches its answers together with the
-    results, and settles them before the results are used. Ids are in the vocabulary even where they mean nothing."""
-    checks = DeferredChecks()
-    token = _deferred.set(checks)
-    try:
-        yield checks
-    finally:
-        _deferred.reset(token)
-
-
-@contextmanager
-def one_check() -> Iterator[None]:
-    """All that :func:`require_finite` is asked inside is answered at the end, by one wait; inside
-    :func:`deferred_checks`, when that is settled.
-
-    Raises:
-        NotFinite: at the end, as :func:`require_finite`.
-    """
-    if _deferred.get() is not None:
-        yield
-        return
-    with deferred_checks() as checks:
-        yield
-    if checks.noted:
-        checks.settle(torch.stack([finite for finite, _ in checks.noted]).tolist())
-
-
-def _require(is_finite: bool, what: str) -> None:
-    if not is_finite:
-        raise NotFinite(f"the model's {what} are not finite: its weights are damaged, or its training diverged")
 
 
 class LazyChunks(ABC):

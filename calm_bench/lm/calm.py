@@ -12,9 +12,10 @@ from torch import Generator, Tensor
 from calm_bench import blockwise
 from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import LanguageModel as LanguageModelConfig
+from calm_bench.finite import require_finite
 from calm_bench.heads import HEADS
 from calm_bench.heads.noise import Noise
-from calm_bench.lm.base import ChunkLanguageModel, LazyChunks, chunks_of, require_finite
+from calm_bench.lm.base import ChunkLanguageModel, LazyChunks, chunks_of
 from calm_bench.lm.chunked import ChunkInput
 
 

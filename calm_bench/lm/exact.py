@@ -17,8 +17,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from calm_bench import blockwise
+from calm_bench.finite import require_finite
 from calm_bench.heads.noise import Noise, RowSources
-from calm_bench.lm.base import ChunkLanguageModel, chunks_of, require_finite
+from calm_bench.lm.base import ChunkLanguageModel, chunks_of
 
 ChunkState = tuple[Tensor, ...]
 """What is known of R chunks of which some tokens are drawn: tensors whose first dimension is R."""
@@ -172,7 +173,7 @@ def select_tokens(logits: Tensor, uniform: Tensor) -> Tensor:
         ids [R, S].
 
     Raises:
-        NotFinite: a logit is NaN or infinite; later inside :func:`~calm_bench.lm.base.deferred_checks`.
+        NotFinite: a logit is NaN or infinite; later inside :func:`~calm_bench.finite.deferred_checks`.
     """
     cumulative = logits.float().softmax(dim=-1).cumsum(dim=-1)
     total = cumulative[:, -1:].contiguous()

@@ -15,6 +15,7 @@ from calm_bench.families.custom import imported
 from calm_bench.family_registry import FAMILIES
 from calm_bench.head_config import CustomHead
 from calm_bench.lm.base import ChunkLanguageModel
+from calm_bench.own_contract import BrokenContract
 from calm_bench.seeding import derive
 from calm_bench.trusted_code import TRUSTED_HEADS, trust_code, trusted_by_environment
 from calm_bench.weights import WeightsError, load_weights, read_description
@@ -37,14 +38,14 @@ def build_language_model(
     Raises:
         ValueError: a model of a family that needs an autoencoder, without one, or one of ``model.document_masking``
             without ``document_end``.
-        TypeError: its network is no :class:`ChunkLanguageModel`.
+        BrokenContract: its network is no :class:`ChunkLanguageModel`.
     """
     named = _code_of(config)
     if named is not None:
         trust_code(named)
     network = imported(family_of(config).network_of(config))
     if not (isinstance(network, type) and issubclass(network, ChunkLanguageModel)):
-        raise TypeError(f"{network!r} is no class derived from calm_bench.lm.ChunkLanguageModel")
+        raise BrokenContract(f"{network!r} is no class derived from calm_bench.lm.ChunkLanguageModel")
     if config.needs_autoencoder and autoencoder is None:
         raise ValueError(f"a {config.kind} model needs an autoencoder")
     if config.document_masking and document_end is None:

@@ -25,7 +25,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from calm_bench.lm.base import ChunkLanguageModel, LazyChunks, one_check, require_finite
+from calm_bench.finite import one_check, require_finite
+from calm_bench.lm.base import ChunkLanguageModel, LazyChunks
 from calm_bench.lm.tree import Text
 from calm_bench.sampling.agreement import Agreement
 from calm_bench.sampling.block_sizes import samples_at_once

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from calm_bench.lm.base import ChunkLanguageModel, DeferredChecks, deferred_checks
+from calm_bench.finite import DeferredChecks, deferred_checks, require_finite_weights
+from calm_bench.lm.base import ChunkLanguageModel
 from calm_bench.lm.exact import ExactModel
 from calm_bench.lm.fused import fused_backbone
 from calm_bench.sampling.reader import Reader
@@ -109,13 +110,15 @@ def generate_batch(
 
     Raises:
         ValueError: a negative ``max_new_tokens``, too few generators, or a token the model does not have.
-        NotFinite: the model gives NaN or infinity; ``on_tokens`` gets nothing drawn from it.
+        NotFinite: the model's weights hold NaN or infinity, or it computes them; ``on_tokens`` gets nothing drawn from
+            them.
     """
     _check(model, prompts, max_new_tokens, generators, eos_id)
     decoding = decoding or Decoding()
     rows = [_row(index, list(prompt), model.chunk_size, eos_id) for index, prompt in enumerate(prompts)]
     if max_new_tokens == 0 or not rows:
         return [_generated(row, ended=False) for row in rows]
+    require_finite_weights(model.named_parameters())
 
     finished: dict[int, Generated] = {}
     # A chunk that a prompt begins gives fewer new tokens than others.

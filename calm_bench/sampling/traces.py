@@ -20,7 +20,7 @@ import torch
 from torch import Generator, Tensor
 
 from calm_bench import blockwise
-from calm_bench.lm.base import one_check, require_finite
+from calm_bench.finite import one_check, require_finite
 from calm_bench.lm.exact import ChunkState, ExactModel, rows_of
 from calm_bench.lm.tree import Nodes, Text
 from calm_bench.logit_parts import drawn_parts

@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from calm_bench.folder_signs import model_fault
 from calm_bench.hub_contact import hub_silence
-from calm_bench.tensor_files import WeightsError, listed
+from calm_bench.tensor_files import WeightsError, listed, weights_fault
 from calm_bench.tokens.hugging_face import HuggingFaceTokenizer
 from calm_bench.tokens.tokenizer import Tokenizer, TokenizerError
 from evals.brier import Integers
@@ -48,7 +49,9 @@ class HuggingFaceSampler:
 
         Raises:
             EvaluationError: the tokenizer has ids that the model does not.
+            NotFiniteWeights: the weights of these ids, or of anything else, hold NaN or infinity.
         """
+        from calm_bench.finite import require_finite_weights
         from evals.adapters.batched_model import batched_model
 
         self._model = model.eval()
@@ -61,8 +64,9 @@ class HuggingFaceSampler:
         self.tokenizer = tokenizer
         self.vocab_size = rows if tokenizer is None else tokenizer.vocab_size
         self._eos_id = tokenizer.eos_id if eos_id is None and tokenizer is not None else eos_id
+        require_finite_weights(_read_weights(model, self.vocab_size))
         batched = batched_model(model, self.vocab_size, self.max_positions)
-        self._batched = None if batched is None else ModelSampler(batched, self._eos_id)
+        self._batched = None if batched is None else ModelSampler(batched, self._eos_id, check_weights=False)
 
     @classmethod
     def open(cls, name: str | Path, revision: str | None = None, device: str = "cpu") -> HuggingFaceSampler:
@@ -72,7 +76,8 @@ class HuggingFaceSampler:
         precision of the file elsewhere.
 
         Raises:
-            WeightsError: there is no such model, it needs code of its own, or tensors are missing.
+            WeightsError: there is no such model, it needs code of its own, files of it are missing or cut off, or
+                tensors are.
             TokenizerError: it has a tokenizer that cannot be used; without any, tokens are scored but no text.
         """
         import torch
@@ -96,11 +101,7 @@ class HuggingFaceSampler:
                     **where,
                 )
         except Exception as error:  # transformers and the hub client raise a dozen unrelated kinds
-            why = silence or f"{type(error).__name__}: {error}"
-            raise WeightsError(
-                f"{name} is no causal language model that transformers can read without running code of the model's "
-                f"own ({why}); give a folder written by save_pretrained, or a name of the hub"
-            ) from error
+            raise WeightsError(_why_unread(name, folder, error, silence)) from error
         model, report = loaded
         # Missing weights would be filled with random numbers, and scored.
         problems = [f"missing {name}" for name in sorted(report["missing_keys"])]
@@ -226,8 +227,8 @@ class HuggingFaceSampler:
         if self.max_positions is not None and length - 1 > self.max_positions:
             raise EvaluationError(
                 f"a text of {length} tokens, its continuation included, is longer than the model's "
-                f"{self.max_positions} positions: lower the length of the context (evaluation.context_length; of words "
-                "and bytes context_bytes of the TextProtocol)"
+                f"{self.max_positions} positions: lower the length of the context (evaluation.context_length; of "
+                "cb.score the argument context_length)"
             )
 
     def _one_by_one(self, text: Integers, num_samples: int, horizon: int, seed: int) -> Integers:
@@ -263,6 +264,32 @@ class _Prefixes:
     def __init__(self, sampler: HuggingFaceSampler) -> None:
         self.sample = sampler.sample
         self.vocab_size = sampler.vocab_size
+
+
+def _why_unread(name: str | Path, folder: Path, error: Exception, silence: str | None) -> str:
+    """What ``error`` of transformers means, with the way out.
+
+    Args:
+        silence: of the hub, which is the reason then.
+    """
+    if (folder / "config.json").is_file() and (wrong := weights_fault(folder)) is not None:
+        return f"{wrong}: bring all files of the model again from where they came"
+    # Of the model's classes, or in a pickle.
+    has_code = "trust_remote_code" in str(error) or isinstance(error, UnpicklingError)
+    code = " without running code of the model's own" if has_code else ""
+    why = silence or f"{type(error).__name__}: {error}"
+    return (
+        f"{name} is no causal language model that transformers can read{code} ({why}); give a folder written by "
+        "save_pretrained, or a name of the hub"
+    )
+
+
+def _read_weights(model: Any, vocab_size: int) -> Iterator[tuple[str, torch.Tensor]]:
+    """Named parameters of ``model``, of its embeddings the rows of ids in use: what the others hold is never read."""
+    embeddings = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
+    for name, parameter in model.named_parameters():
+        by_id = any(parameter is embedding for embedding in embeddings)
+        yield name, parameter[:vocab_size] if by_id else parameter
 
 
 def _tokenizer(name: str | Path, revision: str | None) -> HuggingFaceTokenizer | None:

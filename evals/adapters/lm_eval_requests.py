@@ -31,7 +31,7 @@ from evals.adapters.lm_eval_model import LmEvalTextSampler
 from evals.adapters.token_text import TokenTextSampler
 from evals.brier import Integers, brier_scores
 from evals.evaluate import WINDOWS_AT_ONCE
-from evals.protocol import EvaluationError, Protocol
+from evals.protocol import EvaluationError, Protocol, made
 from evals.samplers import Sampler, continue_windows
 from evals.text_brier import POSITIONS_AT_ONCE, TextSampler, positions_of, score_positions
 from evals.text_protocol import TextProtocol, combined_digest, document_digest
@@ -53,7 +53,7 @@ def sample_text(lm: Any, requests: Sequence[Instance]) -> list[Answer]:
         EvaluationError: the model cannot be asked for this.
     """
     sampler = text_sampler_of(lm)
-    protocols = [TextProtocol(**settings, documents_digest=UNKNOWN) for _, settings in _arguments(requests)]
+    protocols = [made(TextProtocol, **settings, documents_digest=UNKNOWN) for _, settings in _arguments(requests)]
     answers: list[Answer] = [{"scores": [], "places": []} for _ in requests]
     grouped: dict[TextProtocol, list[Any]] = defaultdict(list)
     for number, ((text, _), protocol) in enumerate(zip(_arguments(requests), protocols, strict=True)):
@@ -108,7 +108,7 @@ def token_protocol(settings: Mapping[str, Any], digests: Sequence[str], tokenize
     """
     corpus = f"documents one by one: {combined_digest(digests)}"
     own = {"corpus_digest": corpus, "tokenizer_digest": tokenizer_digest}
-    return Protocol(**{"split": "test", "seed": 0, "max_windows": None, **settings, **own})
+    return made(Protocol, **{"split": "test", "seed": 0, "max_windows": None, **settings, **own})
 
 
 def text_sampler_of(lm: Any) -> TextSampler:

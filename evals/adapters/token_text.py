@@ -15,7 +15,7 @@ from calm_bench.tokens.tokenizer import Tokenizer
 from evals.adapters.token_bytes import token_bytes
 from evals.brier import Integers
 from evals.protocol import EvaluationError
-from evals.samplers import Sampler
+from evals.samplers import Sampler, sample_contexts
 from evals.text_units import TextUnit
 
 TOKENS_PER_WORD = 3
@@ -59,12 +59,16 @@ class TokenTextSampler:
         """See :class:`evals.text_brier.TextSampler`.
 
         Raises:
-            ValueError: as the sampler, for instance a context that is longer than its positions.
+            ValueError: as the sampler.
+            EvaluationError: a context that is longer than the model's positions; or what the sampler gives are no
+                tokens of its vocabulary.
         """
         begins = [self._begin(ids) for ids in self._tokenizer.encode_batch(list(contexts))]
         size = self._round(unit, num_units)
+        for context, begin in zip(contexts, begins, strict=True):
+            self._check_positions(context, len(begin), size)
         limit = 2 * unit.most_bytes(num_units)
-        first = self._sampler.sample(begins, num_samples, size, seeds)
+        first = sample_contexts(self._sampler, begins, num_samples, size, seeds)
         drafts = [
             [_Draft(begin, context, derive(seed, "sample", index)) for index in range(num_samples)]
             for begin, context, seed in zip(begins, contexts, seeds, strict=True)
@@ -82,7 +86,7 @@ class TokenTextSampler:
                 # A whole number of chunks was added, so a chunk model reads the context cut as before.
                 texts = [np.concatenate([draft.begin, draft.tokens]).astype(np.int64) for draft in waiting]
                 own = [derive(draft.seed, "round", len(draft.tokens)) for draft in waiting]
-                drawn = self._sampler.sample(texts, 1, size, own)[:, 0]
+                drawn = sample_contexts(self._sampler, texts, 1, size, own)[:, 0]
         return [[draft.text for draft in own] for own in drafts]
 
     def _begin(self, ids: Sequence[int]) -> Integers:
@@ -90,6 +94,23 @@ class TokenTextSampler:
         tokens = [*self._prefix, *ids]
         missing = max(0, self._sampler.chunk_size - len(tokens))
         return np.array([self._tokenizer.eos_id] * missing + tokens, dtype=np.int64)
+
+    def _check_positions(self, context: str, length: int, size: int) -> None:
+        positions = self._positions
+        # The last token drawn is not read.
+        if positions is not None and length + size - 1 > positions:
+            raise EvaluationError(
+                f"a context of {len(context.encode())} bytes, {length} tokens, and the {size} tokens that follow are "
+                f"longer than the model's {positions} positions: score tokens (calm-bench eval MODEL --protocols "
+                f"matched evaluation.context_length={positions}), or in Python lower context_bytes and first_position "
+                "(text_protocol_for)"
+            )
+
+    @property
+    def _positions(self) -> int | None:
+        """Of the model, where it has a limit."""
+        found: int | None = getattr(self._sampler, "max_positions", None)
+        return found
 
     def _round(self, unit: TextUnit, num_units: int) -> int:
         """H: the same for every context, so that no context's draws depend on others."""
@@ -99,7 +120,7 @@ class TokenTextSampler:
         return -(-num_units * per_unit // chunk_size) * chunk_size
 
     def _fits(self, draft: _Draft, size: int) -> bool:
-        positions: int | None = getattr(self._sampler, "max_positions", None)
+        positions = self._positions
         return positions is None or len(draft.begin) + len(draft.tokens) + size <= positions
 
     def _extend(self, draft: _Draft, tokens: Integers, unit: TextUnit, num_units: int) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from calm_bench import blockwise
-from calm_bench.lm.base import require_finite
+from calm_bench.finite import require_finite
 from calm_bench.lm.calm import Calm
 
 CHUNK_DRAWS = 1 << 13

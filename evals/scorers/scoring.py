@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from calm_bench.lm.base import ChunkLanguageModel, require_finite
+from calm_bench.finite import require_finite, require_finite_weights
+from calm_bench.lm.base import ChunkLanguageModel
 from calm_bench.lm.calm import Calm
 from calm_bench.lm.exact import ExactModel
 from calm_bench.seeding import derive
@@ -65,13 +66,14 @@ def score_texts(
 
     Raises:
         ValueError: a chunk model without a scorer, too few samples, or a part with nothing before it.
-        NotFinite: the model computed NaN.
+        NotFinite: the model computed NaN, or its weights hold it.
     """
     if isinstance(model, Calm) and (scorer is None or num_samples < 2):
         raise ValueError("a chunk model has no likelihood: it is scored by a scorer, from at least 2 draws of a chunk")
     for text in texts:
         if text.start < model.chunk_size:
             raise ValueError(f"a scored part needs {model.chunk_size} tokens before it, found {text.start}")
+    require_finite_weights(model.named_parameters())
     found: dict[int, Score] = {}
     for indices in _batches(texts, model.chunk_size):
         batch = [texts[index] for index in indices]

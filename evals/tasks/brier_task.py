@@ -23,7 +23,7 @@ from calm_bench.config import Corpus
 from evals.adapters.lm_eval_internals import add_request_types
 from evals.adapters.lm_eval_requests import Answer, sample_text, sample_tokens, token_protocol
 from evals.evaluate import BrierResult
-from evals.protocol import NGRAM_LENGTHS, Protocol
+from evals.protocol import NGRAM_LENGTHS, Protocol, made
 from evals.tasks.held_out import held_out_documents
 from evals.text_brier import summarised
 from evals.text_protocol import TextProtocol, combined_digest, document_digest
@@ -171,4 +171,4 @@ class BrierText(BrierTask):
     REQUEST = "sample_text"
 
     def _protocol(self, digests: Sequence[str], records: Sequence[Mapping[str, Any]]) -> TextProtocol:
-        return TextProtocol(**self._settings, documents_digest=combined_digest(digests))
+        return made(TextProtocol, **self._settings, documents_digest=combined_digest(digests))

@@ -124,6 +124,17 @@ def rows_of_model(model: TrainedModel, store: Store) -> list[Entry]:
     return list(rows.values())
 
 
+def store_of(model: TrainedModel, store: Store) -> Store:
+    """The store that keeps ``model``: ``store``, or another in whose folder it lies; ``store`` too for a model that is
+    no stage's, such as an exported one."""
+    stage = model.folder.parent
+    if model.folder.name != "model" or stage.parent.parent.name != "stages" or not is_finished(stage):
+        return store
+    # What an object store keeps lies in a cache here.
+    kept = store.find_folder(stage.parent.name, StageRecord.load(stage).identity)
+    return store if kept is not None and kept.resolve() == stage.resolve() else _store_around(model.folder)
+
+
 def _at_path(name: str, store: Store) -> TrainedModel | None:
     given = Path(name).expanduser()
     if not given.is_dir():

@@ -13,7 +13,7 @@ from typing import Any
 
 from calm_bench.config import Autoencoder, Experiment, LanguageModel
 from calm_bench.family_registry import lacks_part
-from calm_bench.overrides import ConfigurationError, assign, parse_assignment
+from calm_bench.overrides import ConfigurationError, apply_settings, assign, parse_assignment
 from calm_bench.problems import path_segments
 from pipelines.study.config import Study
 from pipelines.study.search_settings import Parameter, leaves
@@ -42,7 +42,8 @@ def refuse_lost_settings(study: Study, given: Mapping[str, Any]) -> None:
             labels = parameter.include or tuple(parameter.choices)
             lost = {label: found for label in labels if (found := _lost(base, path, parameter.choices[label]))}
             if lost:
-                raise ConfigurationError(_lost_on(path, value, number, labels, lost))
+                ways_out = _ways_out(study, given, path, value, number, lost)
+                raise ConfigurationError(_lost_on(path, value, lost, ways_out))
 
 
 def _fixed_by_a_folder(study: Study, base: dict[str, Any], path: str, value: Any) -> str | None:
@@ -106,15 +107,37 @@ def _varied(path: str, value: Any, number: int, parameter: Parameter) -> str:
     )
 
 
-def _lost_on(path: str, value: Any, number: int, labels: tuple[str, ...], lost: Mapping[str, str]) -> str:
-    rest = [label for label in labels if label not in lost]
+def _lost_on(path: str, value: Any, lost: Mapping[str, str], ways_out: list[str]) -> str:
     rows = ", ".join(f"{label} (there: {found})" for label, found in lost.items())
-    fixed = shlex.quote(f"search.fixed.{path}={_written(value)}")
-    message = f"{path}={value} would not reach {rows}: the search sets it there. For every row: {fixed}"
-    if rest:
+    ways = ways_out or ["No other row can have it: leave it out"]
+    return f"{path}={value} would not reach {rows}: the search sets it there. {'. '.join(ways)}"
+
+
+def _ways_out(
+    study: Study, given: Mapping[str, Any], path: str, value: Any, number: int, lost: Mapping[str, str]
+) -> list[str]:
+    """What gives the value to rows that can have it: another kind of model or head has other settings beside it."""
+    parameter, base = study.search.parameters[number], study.experiment()
+    rows = {label: (parameter.choices or {})[label] for label in parameter.include or parameter.choices or ()}
+    section = path.removesuffix(".kind")
+    # Settings that were given beside a kind could not stay without it.
+    beside = section != path and any(other != path and other.startswith(f"{section}.") for other in given)
+    ways = []
+    if section == path or (not beside and all(_can_be(base, {**own, path: value}) for own in rows.values())):
+        ways.append(f"For every row: {shlex.quote(f'search.fixed.{path}={_written(value)}')}")
+    if rest := [label for label, settings in rows.items() if label not in lost and _can_be(base, settings)]:
         include = f"search.parameters.{number}.include=[{','.join(map(_written, rest))}]"
-        message += f". For the others alone, leave those out: {shlex.quote(include)}"
-    return message
+        among = "For the others alone, leave those out" if len(rest) + len(lost) == len(rows) else "For rows that can"
+        ways.append(f"{among}: {shlex.quote(include)}")
+    return ways
+
+
+def _can_be(base: Experiment, settings: Mapping[str, Any]) -> bool:
+    try:
+        apply_settings(base, settings)
+    except ConfigurationError:
+        return False
+    return True
 
 
 def _written(value: Any) -> str:

@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import LanguageModel
+from calm_bench.finite import NotFinite
 from calm_bench.lm.calm import Calm
 from calm_bench.lm.token import TokenModel
 from evals.brier import Integers
@@ -164,5 +165,10 @@ def test_a_broken_model_is_told(text: Text) -> None:
     model = chunk_model()
     with torch.no_grad():
         model.autoencoder.encoder.embedding.weight[3] = float("nan")
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(NotFinite, match=r"weights \(autoencoder.encoder.embedding.weight\) are not finite"):
         cross_entropy(model, text, [0, 40], 40, 8, 2, 0)
+    overflowing = TokenModel(config("token", 1), VOCABULARY).eval()
+    with torch.no_grad():
+        overflowing.lm_head.weight.copy_(3e38 * overflowing.lm_head.weight.sign())
+    with pytest.raises(ValueError, match="likelihood that is not finite"):
+        cross_entropy(overflowing, text, [0, 40], 40, 8, 2, 0)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from calm_bench.config import Corpus, LanguageModel, Markov, Tokens
 from calm_bench.corpora import write_corpus
@@ -16,7 +17,7 @@ from calm_bench.corpora.markov import MarkovLanguage
 from calm_bench.lm import TokenModel
 from calm_bench.tokens import TokenStream, write_tokens
 from evals.brier import brierlm
-from evals.evaluate import EvaluationError, MarkovSampler, ModelSampler, TokenSource, evaluate_brierlm
+from evals.evaluate import Estimator, EvaluationError, MarkovSampler, ModelSampler, TokenSource, evaluate_brierlm
 from evals.protocol import Protocol
 from evals.stats import paired_difference
 from evals.sums import compare
@@ -285,6 +286,22 @@ def test_estimators_agree_within_their_errors_and_can_be_chosen() -> None:
         evaluate_brierlm(OnlySamples(truth), text, protocol(), estimator="exact")
 
 
+@pytest.mark.parametrize("value", [torch.nan, -torch.inf])
+@pytest.mark.parametrize("estimator", ["exact", "all-pairs"])
+@pytest.mark.parametrize("part", ["backbone.layers.0.self_attn.k_proj.weight", "lm_head.weight"])
+def test_weights_that_are_not_finite_are_named(part: str, estimator: Estimator, value: float) -> None:
+    """Those of attention, too, which on a CPU gives ordinary numbers from them."""
+    torch.manual_seed(0)
+    config = LanguageModel(
+        kind="token", chunk_size=1, hidden_size=16, intermediate_size=24, num_layers=1, num_attention_heads=2
+    )
+    broken = TokenModel(config, 257)
+    with torch.no_grad():
+        broken.get_parameter(part)[0, 0] = value
+    with pytest.raises(EvaluationError, match=rf"no score can be given: the model's weights \({part}\) are not finite"):
+        evaluate_brierlm(ModelSampler(broken), text_of(language(), 20), protocol(), estimator=estimator)
+
+
 @pytest.mark.parametrize("part", ["backbone.layers.0.mlp.up_proj.weight", "lm_head.weight"])
 def test_nan_in_a_models_output_is_an_error_that_names_the_window(part: str) -> None:
     torch.manual_seed(0)
@@ -296,21 +313,24 @@ def test_nan_in_a_models_output_is_an_error_that_names_the_window(part: str) -> 
     assert evaluate_brierlm(sampler, text, protocol()).num_positions == 100
     broken = TokenModel(config, 257)
     with torch.no_grad():
-        broken.get_parameter(part)[0, 0] = torch.nan
+        broken.get_parameter(part).fill_(3e38)
     with pytest.raises(EvaluationError, match=r"no score .* window of tokens 0 to 41 of the test split .* not finite"):
         evaluate_brierlm(ModelSampler(broken), text, protocol())
 
 
 def test_nan_from_a_single_token_names_the_window_that_holds_it() -> None:
-    """Whose embedding is NaN: the windows before and after it could be scored."""
+    """Of which the model computes NaN: the windows before and after it could be scored."""
+
+    class NoNumber(TokenModel):
+        def embed(self, tokens: Tensor) -> Tensor:
+            return torch.where(tokens[..., None] == 0, torch.nan, super().embed(tokens))
+
     torch.manual_seed(0)
     config = LanguageModel(
         kind="token", chunk_size=1, hidden_size=16, intermediate_size=24, num_layers=1, num_attention_heads=2
     )
-    model, text = TokenModel(config, 257), text_of(language(), 20)
+    model, text = NoNumber(config, 257), text_of(language(), 20)
     text.tokens[5 * 42 + 3] = 0
-    with torch.no_grad():
-        model.backbone.embed_tokens.weight[0] = torch.nan
     # Of single tokens nothing that was drawn is read.
     rules = protocol().model_copy(update={"ngram_lengths": (1,)})
     with pytest.raises(EvaluationError, match="window of tokens 210 to 251 of the test split"):

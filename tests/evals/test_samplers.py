@@ -13,13 +13,16 @@ from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import LanguageModel, Markov
 from calm_bench.corpora.markov import MarkovLanguage
+from calm_bench.finite import NotFinite
 from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel
-from calm_bench.lm.base import NotFinite
+from calm_bench.tokens.byte_tokenizer import ByteTokenizer
+from evals.adapters.token_text import TokenTextSampler
 from evals.any_sampler import score
 from evals.brier import Integers
 from evals.markov import MarkovSampler
 from evals.protocol import EvaluationError
 from evals.samplers import ModelSampler, continue_windows, has_probabilities
+from evals.text_brier import evaluate_text_brierlm, text_protocol_for
 
 VOCAB_SIZE = 11
 END = 10
@@ -177,13 +180,101 @@ TEXTS = [f"text {number} of the same length " * 10 for number in range(12)]
         (lambda c, s, h: np.full((s, c, h), 97), r"Draws\.sample of \d+ contexts, .* gives \(8, \d+, 4\) instead of"),
         (lambda c, s, h: np.full((c, s), 97), "instead of"),
         (lambda c, s, h: np.full((c, s, h), 97.6), "numbers of the kind float64, and token ids are whole numbers"),
+        (lambda c, s, h: np.full((c, s, h), np.nan), "numbers of the kind float64"),
         (lambda c, s, h: np.full((c, s, h), None), "kind object"),
+        (
+            lambda c, s, h: np.full((c, s, h), -1),
+            r"sample gives tokens from -1 to -1, .* token ids are 0 to 256",
+        ),
+        (lambda c, s, h: np.full((c, s, h), 257), "tokens from 257 to 257, outside its vocabulary of 257"),
     ],
 )
 def test_draws_that_are_none(give: Callable[[int, int, int], Any], message: str) -> None:
     """Of another shape they would be those of other contexts, and fractions equal no token."""
     with pytest.raises(EvaluationError, match=message):
         score(Draws(give), TEXTS, context_length=64, max_windows=4)
+    if not message.startswith((r"Draws\.sample of", "instead")):
+        # A negative id would be the text of another token.
+        with pytest.raises(EvaluationError, match=message):
+            evaluate_text_brierlm(
+                TokenTextSampler(Draws(give), ByteTokenizer()), TEXTS, text_protocol_for(TEXTS, unit="bytes")
+            )
+
+
+class WindowDraws(Draws):
+    """One that continues windows, too."""
+
+    def continue_windows(
+        self, windows: Any, positions: Sequence[int], num_samples: int, horizon: int, seeds: Any, targets: Any = None
+    ) -> Any:
+        return self._give(len(windows) * len(positions), num_samples, horizon).reshape(
+            len(windows), len(positions), num_samples, -1
+        )
+
+
+@pytest.mark.parametrize(
+    ("give", "message"),
+    [
+        (lambda c, s, h: np.full((c, s, h - 1), 97), r"WindowDraws\.continue_windows of 4 windows at .* instead of"),
+        (lambda c, s, h: np.full((c, s, h), 97.0), "numbers of the kind float64"),
+        (lambda c, s, h: np.full((c, s, h), -2), "tokens from -2 to -2, outside its vocabulary of 257"),
+        (lambda c, s, h: np.full((c, s, h), 300), "tokens from 300 to 300"),
+    ],
+)
+def test_draws_of_windows_that_are_none(give: Callable[[int, int, int], Any], message: str) -> None:
+    with pytest.raises(EvaluationError, match=message):
+        score(WindowDraws(give), TEXTS, context_length=64, max_windows=4)
+    # What was not drawn, since it could not matter.
+    assert score(WindowDraws(lambda c, s, h: np.full((c, s, h), -1)), TEXTS, context_length=64).brierlm == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"num_samples": 1}, r"num_samples: .* greater than or equal to 2, found 1"),
+        (
+            {"context_length": 20},
+            "first_position 32 leaves no 4-gram.* lower it to 16 or less, or",
+        ),
+        ({"context_length": 0}, "context_length: .* greater than 0, found 0"),
+        ({"position_stride": -8}, "position_stride: .* greater than 0, found -8"),
+        ({"max_windows": 0}, "max_windows: .* greater than 0, found 0"),
+        ({"max_windows": 2}, "the documents have .* raise max_windows to 3 or more"),
+        ({"context_length": 2000}, "lower context_length or give more documents"),
+        ({"seed": "two"}, "seed: .* found 'two'"),
+    ],
+)
+def test_arguments_out_of_range_are_named_as_arguments(arguments: dict[str, Any], told: str) -> None:
+    """Nothing here is a setting of a study."""
+    sampler = Draws(lambda c, s, h: np.full((c, s, h), 101))
+    with pytest.raises(EvaluationError, match=told) as refused:
+        score(sampler, TEXTS, **arguments)
+    assert "evaluation." not in str(refused.value)
+    assert "corpus." not in str(refused.value)
+
+
+def test_chunks_that_positions_do_not_fit_are_told_by_argument() -> None:
+    sampler = Draws(lambda c, s, h: np.full((c, s, h), 101))
+    sampler.chunk_size = 4
+    with pytest.raises(EvaluationError, match=r"^position_stride 6 is not a multiple of the model's chunk size 4"):
+        score(sampler, TEXTS, context_length=64, position_stride=6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"unit": "bytes", "num_samples": 1}, "num_samples: .* greater than or equal to 2"),
+        ({"unit": "letters"}, "unit: .*'words'"),
+        ({"unit": "bytes", "contextbytes": 8}, "contextbytes: unknown key; did you mean 'context_bytes'"),
+        (
+            {"unit": "bytes", "first_position": 400},
+            "first_position 400 asks for more left context",
+        ),
+    ],
+)
+def test_settings_of_text_are_named(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(EvaluationError, match=told):
+        text_protocol_for(TEXTS, **settings)
 
 
 def test_draws_in_lists_are_draws() -> None:

@@ -210,8 +210,8 @@ GENERATED_STEP = 1
 """Waits of a step for all rows: what was drawn, together with whether what the model computed is finite."""
 ENDED = 2
 """Waits where a row ends, for those that go on."""
-START = 3
-"""Waits of a generation besides, for its prompts."""
+START = 4
+"""Waits of a generation besides, for its prompts and for whether its weights are finite."""
 
 
 @pytest.mark.parametrize("kind", ["token", "patch", "block_diffusion", "energy", "diffusion"])

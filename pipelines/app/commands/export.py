@@ -117,10 +117,16 @@ def _export(
     autoencoder: Path | None,
     portable: bool = False,
 ) -> Exported:
+    from calm_bench.overrides import ConfigurationError
     from pipelines.scoring.exporting import export_model
     from pipelines.scoring.models import find_model
     from pipelines.store.opening import open_store
 
+    if weights is not Weights.safetensors and format is not Format.released:
+        raise ConfigurationError(
+            f"--weights {weights.value} is of --format released: add that, or leave --weights out (--format hf has "
+            "safetensors)"
+        )
     where = open_store(store)
     found = replace(find_model(model, where), tokenizer=tokenizer, autoencoder=autoencoder)
     return export_model(_name(model), found, where, folder, format.value, weights.value, portable)

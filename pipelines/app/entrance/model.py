@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipelines.scoring.models import TrainedModel, find_model
+from pipelines.scoring.models import TrainedModel, find_model, store_of
 
 if TYPE_CHECKING:
     from typing import Self
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from calm_bench.lm.base import ChunkLanguageModel
     from calm_bench.opening import Vocabulary
     from evals.evaluate import BrierResult
+    from pipelines.store.store import Store
 
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
@@ -27,8 +28,11 @@ UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 class Model:
     """A language model with its tokenizer and, if it predicts vectors, its autoencoder; made by :func:`load_model`."""
 
-    def __init__(self, trained: TrainedModel, network: ChunkLanguageModel, tokenizer: Vocabulary, device: str) -> None:
+    def __init__(
+        self, trained: TrainedModel, network: ChunkLanguageModel, tokenizer: Vocabulary, device: str, store: Store
+    ) -> None:
         self._trained = trained
+        self._store = store
         self.network = network
         """The torch module, in evaluation mode."""
         self.tokenizer = tokenizer
@@ -164,14 +168,24 @@ class Model:
             left.set()
             thread.join()
 
-    def score(self, corpus: str | Path | None = None, store: str | Path = "runs", **settings: Any) -> BrierResult:
+    def score(
+        self,
+        corpus: str | Path | None = None,
+        store: str | Path | None = None,
+        *,
+        text_field: str | None = None,
+        **settings: Any,
+    ) -> BrierResult:
         """BrierLM of the model with its standard error, under the protocol that it was scored with before.
 
         Args:
             corpus: a text to score on, as ``corpus.source``: a file, a folder, ``stdlib``, ``markov``. Unset means
                 the held-out part of the text that the model was trained on, or the default corpus where that is not
                 known.
-            store: where corpus and tokens are kept, so that scoring again does not tokenise again.
+            store: where corpus and tokens are kept, so that scoring again does not tokenise again; unset means the
+                store that keeps the model, or that :func:`load_model` was given for a model of no store.
+            text_field: of the records of ``corpus`` (.jsonl, .parquet and the like), as ``corpus.text_field``: the one
+                that holds the text; unset means that of the text that the model was trained on, ``text`` if none.
             settings: of ``evaluation``, such as ``max_windows=100``, ``num_samples=8``, ``context_length=512``.
 
         Raises:
@@ -184,7 +198,10 @@ class Model:
         overrides = [f"evaluation.{name}={value}" for name, value in settings.items()]
         if corpus is not None:
             overrides.insert(0, f"corpus.source={corpus}")
-        return score_model(self._trained, open_store(store), overrides, self.device)
+        if text_field is not None:
+            overrides.insert(0, f"corpus.text_field={text_field}")
+        where = self._store if store is None else open_store(store)
+        return score_model(self._trained, where, overrides, self.device)
 
     def __repr__(self) -> str:
         kind = "token model" if self.autoencoder is None else f"chunk model, K={self.chunk_size}"
@@ -218,6 +235,7 @@ def load_model(
 
     device = resolve_device(device)
     separate = None if autoencoder is None else Path(autoencoder)
-    trained = replace(find_model(str(name), open_store(store)), tokenizer=tokenizer, autoencoder=separate)
-    vocabulary = open_vocabulary(trained.folder, tokenizer)
-    return Model(trained, open_network(trained.folder, device, separate), vocabulary, device)
+    where = open_store(store)
+    trained = replace(find_model(str(name), where), tokenizer=tokenizer, autoencoder=separate)
+    vocabulary, network = open_vocabulary(trained.folder, tokenizer), open_network(trained.folder, device, separate)
+    return Model(trained, network, vocabulary, device, store_of(trained, where))

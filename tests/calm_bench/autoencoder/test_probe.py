@@ -20,6 +20,7 @@ from calm_bench.autoencoder.probe import (
 )
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import Training
+from calm_bench.finite import NotFinite
 
 K, Z, V = 2, 4, 16
 CHUNKS = torch.randint(V, (5000, K), generator=Generator().manual_seed(0))
@@ -131,6 +132,16 @@ def test_a_probe_is_bounded_repeatable_and_json(model: Grid) -> None:
     assert json.loads(json.dumps(found.to_dict()))["bits"][7]["level"] == 8
     with pytest.raises(ValueError, match="less than one chunk of 2"):
         probe(model, CHUNKS, seed=3, max_tokens=1)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_are_named(value: float) -> None:
+    """Their latents decode to tokens like any others, which are seldom those of the text."""
+    model = Grid()
+    with torch.no_grad():
+        model.decoder.expand.bias[0] = value
+    with pytest.raises(NotFinite, match=r"the autoencoder's weights \(decoder.expand.bias\) are not finite"):
+        probe(model, CHUNKS, seed=3)
 
 
 def test_an_untrained_autoencoder_is_probed_on_what_there_is() -> None:

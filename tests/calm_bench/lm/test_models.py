@@ -8,9 +8,9 @@ import torch
 from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import LanguageModel
+from calm_bench.finite import NotFinite
 from calm_bench.heads.noise import OneSource
 from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel
-from calm_bench.lm.base import NotFinite
 from calm_bench.lm.exact import select_tokens
 from calm_bench.lm.folder import build_language_model
 

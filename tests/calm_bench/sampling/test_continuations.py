@@ -15,10 +15,10 @@ from calm_bench import blockwise
 from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import LanguageModel as LanguageModelConfig
+from calm_bench.finite import NotFinite
 from calm_bench.head_config import EnergyHead
 from calm_bench.heads.noise import Noise
 from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel
-from calm_bench.lm.base import NotFinite
 from calm_bench.lm.tree import Nodes
 from calm_bench.sampling import window_noise
 from calm_bench.sampling.continuations import sample_continuations

@@ -12,8 +12,8 @@ from torch import Generator, Tensor
 from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import LanguageModel as LanguageModelConfig
+from calm_bench.finite import NotFinite
 from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel
-from calm_bench.lm.base import NotFinite
 from calm_bench.lm.folder import build_language_model
 from calm_bench.sampling.generate import Decoding, generate, generate_batch
 from calm_bench.sampling.reader import Reader
@@ -249,8 +249,33 @@ def test_nan_is_an_error_before_any_text(kind: str, prompt: list[int], temperatu
         config = LanguageModelConfig.model_validate({**sizes, "kind": kind, "chunk_size": 2})
         model = build_language_model(config, VOCAB_SIZE, None, seed=0).eval()
     with torch.no_grad():
-        model.backbone.norm.weight.fill_(torch.nan)
+        # Numbers themselves, whose products are none.
+        model.backbone.norm.weight.fill_(3e38)
     pieces: list[list[int]] = []
     with pytest.raises(NotFinite, match=r"the model's (logits|latents) are not finite: its weights are damaged"):
         generate(model, prompt, 8, seeded(0), EOS, Decoding(temperature), pieces.append)
+    assert not pieces
+
+
+@pytest.mark.parametrize(
+    ("chunk_size", "part"),
+    [
+        (0, "backbone.layers.0.self_attn.q_proj.weight"),  # of which attention on a CPU makes ordinary numbers
+        (0, "backbone.embed_tokens.weight"),
+        (2, "backbone.layers.1.self_attn.k_proj.weight"),
+        (2, "head.final.out_proj.weight"),
+        (2, "autoencoder.decoder.from_latent.bias"),
+        (2, "autoencoder.encoder.embedding.weight"),
+    ],
+)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_weights_that_are_not_finite_are_named_before_any_text(
+    chunk_size: int, part: str, value: float, temperature: float
+) -> None:
+    model, pieces = model_of(chunk_size), list[list[int]]()
+    with torch.no_grad():
+        model.get_parameter(part).view(-1)[-1] = value
+    with pytest.raises(NotFinite, match=rf"the model's weights \({part}\) are not finite: they are damaged"):
+        generate(model, [0, 1, 2], 8, seeded(0), EOS, Decoding(temperature), pieces.append)
     assert not pieces

@@ -10,8 +10,8 @@ from torch import Generator, Tensor
 
 from calm_bench import blockwise, logit_parts
 from calm_bench.config import LanguageModel as LanguageModelConfig
+from calm_bench.finite import NotFinite
 from calm_bench.lm import TokenModel
-from calm_bench.lm.base import NotFinite
 from calm_bench.logit_parts import FEW_ROWS
 from calm_bench.sampling.traces import Traces, trace_continuations
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from calm_bench.finite import NotFinite
 from calm_bench.tensor_files import WeightsError
 from calm_bench.tokens.hugging_face import HuggingFaceTokenizer
 from evals.adapters.hugging_face import HuggingFaceSampler
@@ -217,6 +218,21 @@ def test_a_model_that_computes_nan_is_refused(kind: str) -> None:
         HuggingFaceSampler(model, eos_id=0).sample([np.array([1, 2])], 2, 2, [0])
 
 
+def test_only_weights_that_are_read_must_be_finite() -> None:
+    """Attention on a CPU makes ordinary numbers of NaN; ids beyond the tokenizer's are never read."""
+    model, tokenizer = tiny_model("gpt2", 300), HuggingFaceTokenizer(tiny_tokenizer(), "tiny")
+    expected = HuggingFaceSampler(model, tokenizer).sample([np.array([1, 2])], 2, 2, [0])
+    with torch.no_grad():
+        model.get_input_embeddings().weight[270:] = torch.nan
+        model.get_output_embeddings().weight[270:] = torch.nan
+    found = HuggingFaceSampler(model, tokenizer).sample([np.array([1, 2])], 2, 2, [0])
+    np.testing.assert_array_equal(found, expected)
+    with torch.no_grad():
+        model.transformer.h[0].attn.c_attn.weight[0, 0] = torch.nan
+    with pytest.raises(NotFinite, match=r"weights \(transformer.h.0.attn.c_attn.weight\) are not finite"):
+        HuggingFaceSampler(model, tokenizer)
+
+
 class Bomb:
     """What a pickle can do to whoever loads it."""
 
@@ -237,6 +253,36 @@ def test_files_are_read_for_their_tensors_only(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(WeightsError, match="without running code"):
         HuggingFaceSampler.open(folder)
     assert not Path("exploded").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (("model.safetensors", 100), r"model\.safetensors is damaged: .*not fully covered"),
+        (("model.safetensors", None), "has neither model.safetensors nor pytorch_model.bin"),
+        (("model-00002-of-00005.safetensors", 50), r"model-00002-of-00005\.safetensors is damaged"),
+        (("model-00002-of-00005.safetensors", None), "missing file model-00002-of-00005.safetensors"),
+        (("model.safetensors.index.json", None), "found in directory"),
+        (("pytorch_model.bin", 500), r"pytorch_model\.bin is damaged: its end is missing"),
+    ],
+)
+def test_files_that_are_missing_or_cut_off_are_named(damage: tuple[str, int | None], told: str, tmp_path: Path) -> None:
+    """None of these models needs code."""
+    name, cut = damage
+    model, folder = tiny_model("gpt2", 270, 512), tmp_path / "model"
+    model.save_pretrained(folder, max_shard_size="20KB" if "-of-" in name or "index" in name else "1GB")
+    tiny_tokenizer().save_pretrained(folder)
+    if name.endswith(".bin"):
+        torch.save(model.state_dict(), folder / name)
+        (folder / "model.safetensors").unlink()
+    assert HuggingFaceSampler.open(folder).vocab_size == 270
+    if cut is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes((folder / name).read_bytes()[:-cut])
+    with pytest.raises(WeightsError, match=told) as refused:
+        HuggingFaceSampler.open(folder)
+    assert "running code" not in str(refused.value)
 
 
 def test_folders_that_cannot_be_trusted_are_refused(tmp_path: Path) -> None:

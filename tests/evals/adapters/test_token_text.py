@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import Autoencoder as AutoencoderConfig
+from calm_bench.config import Evaluation
 from calm_bench.config import LanguageModel as LanguageModelConfig
 from calm_bench.head_config import EnergyHead
 from calm_bench.lm import Calm
@@ -22,9 +24,11 @@ from calm_bench.tokens.hugging_face import HuggingFaceTokenizer
 from evals.adapters.hugging_face import HuggingFaceSampler
 from evals.adapters.token_bytes import token_bytes
 from evals.adapters.token_text import TokenTextSampler
+from evals.any_sampler import score
 from evals.brier import Integers
 from evals.evaluate import ModelSampler
 from evals.protocol import EvaluationError
+from evals.text_brier import evaluate_text_brierlm, text_protocol_for
 from evals.text_units import Bytes, Words
 from tests.evals.tiny_models import tiny_model, tiny_tokenizer
 
@@ -143,8 +147,25 @@ def test_positions_that_are_used_up_end_a_continuation_and_too_long_a_context_is
     sampler = TokenTextSampler(HuggingFaceSampler(tiny_model("gpt2", 270, positions=40), tokenizer), tokenizer)
     drawn = sampler.sample_text(["the quick brown"], 4, Words(), 4, [0])
     assert None in {outcome for text in drawn[0] for outcome in Words().outcomes(text, 4)}
-    with pytest.raises(EvaluationError, match=r"longer than the model's 40 positions: lower .*context_bytes"):
+    with pytest.raises(EvaluationError, match=r"60 bytes, 60 tokens, .* longer than the model's 40 positions"):
         sampler.sample_text(["z" * 60], 4, Words(), 4, [0])
+
+
+@pytest.mark.parametrize("unit", ["words", "bytes"])
+def test_what_is_advised_for_a_model_of_few_positions_is_there(unit: str) -> None:
+    """Contexts of words and bytes are set in Python alone; from a command tokens are scored."""
+    tokenizer, texts = HuggingFaceTokenizer(tiny_tokenizer(), "tiny"), [f"{n} brown jumps " * 30 for n in range(12)]
+    model = HuggingFaceSampler(tiny_model("gpt2", 270, positions=64), tokenizer)
+    sampler = TokenTextSampler(model, tokenizer)
+    with pytest.raises(EvaluationError) as refused:
+        evaluate_text_brierlm(sampler, texts, text_protocol_for(texts, unit=unit, num_samples=2))
+    told = r"evaluation\.(\w+)=(\d+)\), or in Python lower (\w+) and (\w+) \(text_protocol_for"
+    advice = re.search(told, str(refused.value))
+    assert advice is not None, refused.value
+    lower = {advice[3]: 24, advice[4]: 8, "max_positions": 2}
+    assert evaluate_text_brierlm(sampler, texts, text_protocol_for(texts, unit=unit, **lower)).num_windows > 3
+    assert advice[1] in Evaluation.model_fields
+    assert score(model, texts, tokenizer, num_samples=2, max_windows=4, **{advice[1]: int(advice[2])}).num_windows == 4
 
 
 def test_another_vocabulary_is_refused() -> None:

@@ -9,8 +9,8 @@ from calm_bench import blockwise
 from calm_bench.autoencoder import Autoencoder
 from calm_bench.config import Autoencoder as AutoencoderConfig
 from calm_bench.config import LanguageModel as LanguageModelConfig
+from calm_bench.finite import NotFinite
 from calm_bench.lm import Calm, ChunkLanguageModel, TokenModel
-from calm_bench.lm.base import NotFinite
 from calm_bench.registry import UnknownName
 from evals.scorers import SCORERS, scoring
 from evals.scorers.scoring import Text, score_texts
@@ -108,6 +108,16 @@ def test_what_cannot_be_scored_is_refused() -> None:
         score_texts(model_of(4), [Text((0, 1, 2, 3), 3, "")], SCORERS.get("decoder"), 4)
     with pytest.raises(UnknownName, match="did you mean 'latent_energy'"):
         SCORERS.get("latent_energies")
+
+
+@pytest.mark.parametrize("scorer", ["decoder", "prefix_match", "latent_density", "latent_energy"])
+@pytest.mark.parametrize("part", ["backbone.layers.0.self_attn.q_proj.weight", "autoencoder.decoder.norm.weight"])
+def test_weights_that_are_not_finite_are_named(part: str, scorer: str) -> None:
+    model = model_of(2)
+    with torch.no_grad():
+        model.get_parameter(part).fill_(torch.nan)
+    with pytest.raises(NotFinite, match=rf"the model's weights \({part}\) are not finite"):
+        score_texts(model, TEXTS, SCORERS.get(scorer), 4)
 
 
 @pytest.mark.parametrize("chunk_size", [0, 2])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import builtins
 import importlib
+import json
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -15,7 +17,7 @@ from types import ModuleType
 import pytest
 
 import calm_bench as cb
-from calm_bench.errors import UsageError
+from calm_bench.errors import CalmBenchError, UsageError
 from calm_bench.overrides import ConfigurationError
 from calm_bench.registry import UnknownName
 from evals.markov import MarkovSampler
@@ -215,6 +217,32 @@ def test_a_model_scores_as_its_study_did(result: cb.StudyResult, store: Path) ->
     row = next(row for row in result if row.label == "token")
     score = cb.load_model("smoke/token", store=store).score(store=store)
     assert (score.brierlm, score.protocol_hash) == (pytest.approx(row.brierlm, abs=1e-9), row.protocol_hash)
+
+
+def test_a_score_is_kept_where_the_model_is(
+    result: cb.StudyResult, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a store elsewhere, by its label or its path; what ``load_model`` was given is for models of no store."""
+    monkeypatch.chdir(tmp_path)
+    model = cb.load_model("smoke/token", store=store)
+    again = cb.load_model(model.folder)
+    for own in (model, result.load_model("token"), again):
+        assert own.score(max_windows=4).num_windows == 4
+    assert not list(tmp_path.iterdir())
+    alone = shutil.copytree(model.folder, tmp_path / "alone")
+    assert cb.load_model(alone, store=tmp_path / "own").score("stdlib", max_windows=4).num_windows == 4
+    assert {path.name for path in tmp_path.iterdir()} == {"alone", "own"}
+
+
+def test_the_field_that_holds_the_text_is_named(result: cb.StudyResult, tmp_path: Path) -> None:
+    lines = [{"title": f"No {n}", "body": f"def number_{n}():\n    return {n}\n" * 60} for n in range(40)]
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    model, settings = result.load_model("token"), {"max_windows": 8, "store": tmp_path / "runs"}
+    scored = model.score(file, text_field="body", **settings)
+    assert scored.num_windows > 2
+    with pytest.raises(CalmBenchError, match="text"):
+        model.score(file, **settings)
 
 
 def test_whatever_samples_has_a_score() -> None:

@@ -104,6 +104,19 @@ def test_the_released_format_is_read_back(study: cb.StudyResult, store: Path, tm
     assert not (tmp_path / "token").exists()
 
 
+@pytest.mark.parametrize("command_line", [("export", "K=2"), ("push", "K=2", "ada/calm", "--dry-run")])
+def test_weights_of_the_released_format_are_not_for_another(
+    command_line: tuple[str, ...], study: cb.StudyResult, store: Path, tmp_path: Path
+) -> None:
+    place = ("--output", str(tmp_path / "new")) if command_line[0] == "export" else ()
+    done = command(store, *command_line, *place, "--weights", "bin")
+    assert (done.returncode, "--weights bin is of --format released" in done.stderr) == (2, True), done.stderr
+    assert not (tmp_path / "new").exists()
+    done = command(store, *command_line, *place, "--weights", "bin", "--format", "released")
+    assert done.returncode == 0, done.stderr
+    assert "pytorch_model.bin" in done.stdout
+
+
 def test_a_dry_run_shows_all_and_sends_nothing(study: cb.StudyResult, store: Path) -> None:
     hub = FakeHub()
     with serving(hub) as address:

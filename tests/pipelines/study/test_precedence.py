@@ -64,6 +64,23 @@ def test_the_way_out_that_is_named_works(given: str) -> None:
             assert str(found) == value, label
 
 
+@pytest.mark.parametrize(
+    ("given", "labels"),
+    [
+        (["model.kind=custom", "model.custom.target=mine:Network"], ["K=1", "K=2", "K=4"]),  # one has a head of its own
+        (["model.kind=multi_token"], ["K=1", "K=2", "K=4"]),
+    ],
+)
+def test_rows_that_cannot_be_of_the_kind_are_not_advised(given: list[str], labels: list[str]) -> None:
+    with pytest.raises(ConfigurationError, match="there: patch") as error:
+        resolve_study("k-ablation", given)
+    said = re.search(r"the search sets it there\. For rows that can: (.+)$", str(error.value))
+    assert said is not None, error.value
+    (rest,) = shlex.split(said[1])
+    study = resolve_study("k-ablation", [*given, rest])
+    assert list(experiments(study)) == labels
+
+
 def test_what_no_row_overrides_is_as_it_was() -> None:
     study = resolve_study("k-ablation", ["model.training.learning_rate=1e-4", "evaluation.max_windows=7"])
     assert {e.model.training.learning_rate for e in experiments(study).values()} == {1e-4}  # type: ignore[attr-defined]
