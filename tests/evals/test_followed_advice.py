@@ -225,7 +225,7 @@ def test_text_too_short_for_the_protocol() -> None:
         rules = text_protocol_for(texts, **{"unit": "bytes", "first_position": 12, "num_samples": 2, **changes})
         return evaluate_text_brierlm(TokenTextSampler(Uniform(), ByteTokenizer()), texts, rules)
 
-    named = refusal(scored, r"or lower (\w+), (\w+) or (\w+) of the TextProtocol$").groups()
+    named = refusal(scored, r"in Python lower (\w+), (\w+) or (\w+) \(text_protocol_for\)$").groups()
     assert set(named) <= set(TextProtocol.model_fields)
     assert scored(**dict.fromkeys(named, 4))
 
