@@ -62,9 +62,18 @@ def open_network(folder: Path, device: str, autoencoder: Path | Autoencoder | No
     from calm_bench.lm import load_language_model
     from calm_bench.pretrained import load_released_calm
 
-    if str(_description(folder).get("model_type", "")).startswith("calm_bench_"):
+    if is_own_model(folder):
         return load_language_model(folder, device)
     return load_released_calm(folder, autoencoder).to(device)
+
+
+def is_own_model(folder: Path) -> bool:
+    """Whether this project wrote the model folder: a language model then carries its autoencoder, if it has one.
+
+    Raises:
+        WeightsError: the folder cannot be read.
+    """
+    return str(_description(folder).get("model_type", "")).startswith("calm_bench_")
 
 
 def open_autoencoder(folder: Path, device: str, separate: Path | None = None) -> Autoencoder:

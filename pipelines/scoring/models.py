@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from calm_bench.json_text import parse_json_text
+from calm_bench.opening import is_own_model
 from calm_bench.overrides import ConfigurationError
 from pipelines.results.entry import Entry
 from pipelines.results.stored import stored_leaderboards
@@ -43,6 +44,19 @@ class TrainedModel:
     """Folder of the autoencoder of a released checkpoint that carries none."""
     sampler: Sampler | None = None
     """A sampler of one's own, which has no weights to be read; ``folder`` is that of its code then."""
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            ConfigurationError: an autoencoder is given to a model that needs none.
+            WeightsError: the folder cannot be read.
+        """
+        if self.autoencoder is not None and (self.sampler is not None or is_own_model(self.folder)):
+            what = "a sampler of one's own" if self.sampler is not None else f"{self.folder}, which has what it needs"
+            raise ConfigurationError(
+                f"--autoencoder is for a released checkpoint that carries none, and would change nothing of {what}: "
+                "leave it out"
+            )
 
 
 def find_model(name: str, store: Store) -> TrainedModel:

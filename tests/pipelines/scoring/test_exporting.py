@@ -15,6 +15,7 @@ from transformers import AutoModel, AutoTokenizer
 import calm_bench as cb
 import calm_bench.hub
 from calm_bench.lm import load_language_model
+from calm_bench.overrides import ConfigurationError
 from tests.pipelines.scoring.fake_hub import FakeHub, serving
 
 pytestmark = pytest.mark.slow
@@ -61,6 +62,17 @@ def test_the_folder_gives_the_models_own_text(study: cb.StudyResult, exported: P
     assert all((tensor == ours[name]).all() for name, tensor in network.state_dict().items())
     tokenizer = AutoTokenizer.from_pretrained(str(exported), trust_remote_code=False)
     assert tokenizer("Dear é")["input_ids"] == own.encode("Dear é")
+
+
+@pytest.mark.parametrize("name", ["token", "K=2"])
+def test_an_autoencoder_that_nobody_would_use_is_refused(study: cb.StudyResult, store: Path, name: str) -> None:
+    other = study.load_model("K=2").folder
+    for words in (["generate", name, "--prompt", "Dear"], ["export", name, "--output", str(store / "out")]):
+        done = command(store, *words, "--autoencoder", str(other))
+        assert done.returncode == 2
+        assert "--autoencoder is for a released checkpoint" in " ".join(done.stderr.split())
+    with pytest.raises(ConfigurationError, match="leave it out"):
+        cb.load_model(name, store=store, autoencoder=other)
 
 
 def test_the_card_has_score_error_protocol_and_compute(study: cb.StudyResult, exported: Path) -> None:
