@@ -23,6 +23,16 @@ OFFLINE = "offline"
 OFFLINE_TASKS = ("stdlib_choice", "stdlib_last_word", "stdlib_bits", "markov_choice")
 
 
+_OF_TASKS = (
+    ("--limit", "limit"),
+    ("--scorer", "scorer"),
+    ("--samples", "num_samples"),
+    ("--max-length", "max_length"),
+    ("--alignment", "alignment"),
+)
+"""Options that tasks alone go by, with their fields."""
+
+
 @dataclass(frozen=True)
 class EvalRequest:
     """Scores to be had."""
@@ -56,7 +66,7 @@ class EvalRequest:
         """From lists separated by commas.
 
         Raises:
-            ConfigurationError: an unknown protocol, or nothing to be done.
+            ConfigurationError: an unknown protocol, nothing to be done, or settings of tasks without a task.
             UnknownName: an unknown scorer, whether or not a task asks for it.
         """
         names = [name for name in _names(protocols) if name != "none"]
@@ -69,7 +79,7 @@ class EvalRequest:
             raise ConfigurationError("neither a protocol nor a task is named, so there is nothing to score")
         if scorer is not None:
             _check_scorer(scorer)
-        return EvalRequest(
+        found = EvalRequest(
             tuple(cast(list[ProtocolName], names)),
             tuple(dict.fromkeys(wanted)),
             limit,
@@ -80,6 +90,16 @@ class EvalRequest:
             texts,
             entries,
         )
+        if not wanted and (unheard := [option for option, name in _OF_TASKS if found.has_set(name)]):
+            raise ConfigurationError(
+                f"{' and '.join(unheard)} would change nothing: no task is named. Add --tasks, such as --tasks "
+                f"{OFFLINE}, or leave {'it' if len(unheard) == 1 else 'them'} out"
+            )
+        return found
+
+    def has_set(self, name: str) -> bool:
+        """Whether the field ``name`` differs from its default."""
+        return bool(getattr(self, name) != getattr(EvalRequest(), name))
 
     @property
     def parameters(self) -> dict[str, Any]:

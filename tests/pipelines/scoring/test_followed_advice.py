@@ -33,8 +33,8 @@ def refusal(call: Callable[[], object], advice: str) -> re.Match[str]:
     return found
 
 
-def request(protocols: str, tasks: str = "") -> EvalRequest:
-    return EvalRequest.of(protocols, tasks, None, None, 8, None, "continuation", texts=False)
+def request(protocols: str, tasks: str = "", scorer: str | None = None, samples: int = 64) -> EvalRequest:
+    return EvalRequest.of(protocols, tasks, None, scorer, samples, None, "continuation", texts=False)
 
 
 def test_protocols_and_tasks_are_named() -> None:
@@ -42,6 +42,13 @@ def test_protocols_and_tasks_are_named() -> None:
     assert request(near).protocols == (near,)
     refusal(lambda: request("none"), "neither a protocol nor a task is named")
     assert request("none", "offline").tasks
+
+
+def test_what_tasks_alone_go_by_needs_one() -> None:
+    told = "--scorer and --samples would change nothing: no task is named. Add --tasks, such as --tasks (\\w+), or"
+    tasks = refusal(lambda: request("matched", scorer="exact", samples=8), told)[1]
+    wanted = request("matched", tasks, "exact", 8)
+    assert (wanted.scorer, wanted.num_samples) == ("exact", 8)
 
 
 def test_a_prompt_is_converted_by_the_command_that_is_named() -> None:
