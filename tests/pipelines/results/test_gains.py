@@ -36,6 +36,16 @@ def _row(make_entry: Make, groups: np.ndarray, role: str, seed: int, trial: int 
     )
 
 
+def _tuned(make_entry: Make) -> list[Entry]:
+    """Three seeds of what a search chose, and of what it began from: two BrierLM apart."""
+    groups = np.linspace(20.0, 40.0, GROUPS)
+    return [
+        _row(make_entry, groups + 2.0 * (role == "selected") + 0.1 * seed, role, seed, stratum="K=4")
+        for role in ("selected", "untuned")
+        for seed in (1, 2, 3)
+    ]
+
+
 def test_searching_among_equals_gains_nothing_and_the_interval_says_so(make_entry: Make) -> None:
     """200 searches of 20 trials whose settings have no effect. The score by which the best was chosen is too high in
     nearly all of them; the gain on fresh seeds and text is 0 within its interval as often as 95 % promises."""
@@ -58,12 +68,7 @@ def test_searching_among_equals_gains_nothing_and_the_interval_says_so(make_entr
 
 
 def test_a_real_gain_is_found(make_entry: Make) -> None:
-    shared = np.linspace(20.0, 40.0, GROUPS)
-    rows = [
-        _row(make_entry, shared + 2.0 * (role == "selected") + 0.1 * seed, role, seed, stratum="K=4")
-        for role in ("selected", "untuned")
-        for seed in (1, 2, 3)
-    ]
+    rows = _tuned(make_entry)
     spent = (Measure(key="search_trials", value=12.0), Measure(key="search_flops", value=6e12))
     rows = [row.model_copy(update={"measures": spent}) if row.role == "selected" else row for row in rows]
     (gain,) = gains_of(rows)
@@ -91,12 +96,7 @@ def test_without_what_it_began_from_there_is_no_gain_to_tell(make_entry: Make) -
 
 
 def test_the_end_of_a_run_says_what_tuning_gained_and_cost(make_entry: Make) -> None:
-    groups = np.linspace(20.0, 40.0, GROUPS)
-    rows = [
-        _row(make_entry, groups + 2.0 * (role == "selected") + 0.1 * seed, role, seed, stratum="K=4")
-        for role in ("selected", "untuned")
-        for seed in (1, 2, 3)
-    ]
+    rows = _tuned(make_entry)
     assert any(sentence.startswith("Tuning K=4 gained +2") for sentence in headline(rows).brief)
     spent = (Measure(key="search_trials", value=12.0), Measure(key="search_flops", value=6e12))
     rows = [row.model_copy(update={"measures": spent}) if row.role == "selected" else row for row in rows]
