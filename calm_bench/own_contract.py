@@ -59,8 +59,10 @@ def make(target: str, own: type[Made], arguments: Mapping[str, Any], options: Ma
         if "before Module.__init__() call" not in str(error):
             raise
         raise BrokenContract(unbegun) from error
-    if "_parameters" not in vars(made):
-        raise BrokenContract(unbegun)
+    try:
+        next(made.parameters(), None)
+    except AttributeError as error:
+        raise BrokenContract(unbegun) from error
     return made
 
 
