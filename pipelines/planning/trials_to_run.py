@@ -6,16 +6,17 @@ from collections import Counter
 from pathlib import Path
 
 from pipelines.store.layout import LEADERBOARD_FILE
+from pipelines.store.study_record import load_study
 from pipelines.store.trial_record import has_begun, load_trials
-from pipelines.study.config import Study
+from pipelines.study.config import Final, Study
 from pipelines.study.strata import num_final_trials, num_trials, strata
 
 
 def trials_to_run(study: Study, folder: Path) -> int:
     """The trials of ``study`` that its ``folder`` does not list as ended.
 
-    Of a search that is not complete all final trials count: it may choose others. A leaderboard behind which nothing is
-    open has all of them, fewer than asked for where selections coincide.
+    Of a search that is not complete all final trials count: it may choose others. ``final`` may have been asked for, or
+    for more seeds, after a run: what no run was told of counts.
 
     Raises:
         RecordError: the list of trials cannot be read.
@@ -26,9 +27,18 @@ def trials_to_run(study: Study, folder: Path) -> int:
     ended = [record for record in records if record.state != "open"]
     searched = Counter(record.stratum for record in ended if record.role == "search")
     missing = sum(max(one.num_trials - searched[one.label], 0) for one in strata(study.search))
-    finals = num_final_trials(study)
-    if missing:
-        return missing + finals
-    if len(ended) == len(records) and (folder / LEADERBOARD_FILE).is_file():
+    if missing or study.final is None:
+        return missing + num_final_trials(study)
+    trained = Counter((record.stratum, record.settings.get("seed")) for record in ended if record.role != "search")
+    wanted = [(one.label, seed) for one in strata(study.search) for seed in study.final.seeds]
+    is_complete = len(ended) == len(records) and (folder / LEADERBOARD_FILE).is_file()
+    if is_complete and _was_told(study.final, folder) and all(trained[one] for one in wanted):
+        # Selections that coincide are trained once.
         return 0
-    return max(finals - sum(record.role != "search" for record in ended), 0)
+    return sum(max(study.final.top + study.final.untuned - trained[one], 0) for one in wanted)
+
+
+def _was_told(final: Final, folder: Path) -> bool:
+    """Whether the last run was to make these final trials."""
+    record = load_study(folder)
+    return record is not None and record.settings.get("final") == final.model_dump(mode="json")

@@ -30,6 +30,7 @@ def _study(tiny_study: Callable[..., Study], num_trials: int, **sections: Any) -
         "sampler": "random",
         "num_trials": num_trials,
         "fixed": {"model.chunk_size": 1},
+        "split": "validation",
         "objectives": [{"metric": "validation_loss"}],
         "parameters": [rates],
     }
@@ -88,3 +89,20 @@ def test_final_trials_count_until_they_have_ended(run: Run, store: Store, tiny_s
     assert to_run(study) == 2
     (folder / LEADERBOARD_FILE).write_text("{}")
     assert to_run(study) == 0
+
+
+def test_what_final_asks_for_after_a_run_counts(run: Run, store: Store, tiny_study: Callable[..., Study]) -> None:
+    """It is no part of a study's identity, so the finished study's folder is that of the one with more."""
+
+    def to_run(**final: Any) -> int:
+        sampled = plan_study(_study(tiny_study, 2, **final), store).sampled
+        assert sampled is not None
+        return sampled.num_to_run
+
+    for seeds, finished in (((), 0), ((1,), 2)):
+        study = _study(tiny_study, 2, **({"final": {"seeds": seeds}} if seeds else {}))
+        run(study)
+        (study_folder(study, store) / LEADERBOARD_FILE).write_text("{}")
+        assert to_run(final={"seeds": [1, 2]}) == 4 - finished
+        assert to_run(final={"seeds": [1], "top": 2}) == 3 - finished
+    assert to_run(final={"seeds": [1]}) == 0
