@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from calm_bench.config import Corpus
-from calm_bench.overrides import ConfigurationError, load_yaml
+from calm_bench.errors import UsageError
+from calm_bench.overrides import load_yaml
 from pipelines.common.record_file import RecordError
 from pipelines.store.refs import StudyRef
 from pipelines.store.study_record import load_study
@@ -33,7 +34,7 @@ def studies_of_file(path: Path, folders: Iterable[Path]) -> list[Path]:
     alike = [folder for folder in folders if StudyRef.of(folder).name == name]
     try:
         wanted = _settings_identity(resolve_study(str(path)))
-    except ConfigurationError:
+    except UsageError:
         # An older version took it, or it needs overrides.
         return alike
     return [folder for folder in alike if _identity_in(folder) == wanted] or alike

@@ -241,6 +241,9 @@ def test_a_file_means_the_study_that_it_describes_and_not_the_newest_of_its_name
     assert studies_called(str(file), [other]) == [other], "with overrides, where there is none without"
     file.write_text("seed: 2\ncorpus: {source: ., max_documents: 5}\n")
     assert choose(tmp_path, str(file)) == (other, [])
+    for refused in ("extra_stages: [{kind: of_a_package_that_is_gone}]\n", "no_such_setting: 1\n"):
+        file.write_text(refused)
+        assert studies_called(str(file), [own, other]) == [own, other], "by its name, as it may have been run before"
 
 
 def test_of_a_driver_that_is_gone_nothing_runs(course: Course, tmp_path: Path, folder: Path) -> None:
