@@ -6,7 +6,9 @@ follow from the files, so a batch that is sent twice is the same rows. A trial i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -150,20 +152,33 @@ class StudyRuns:
         self._streams.forget(trial)
 
     def push_system(self, samples: Iterable[Sample]) -> None:
-        """Send the samples of the machine that have not arrived; their step is in seconds since the study's start."""
+        """Send the samples of the machine that have not arrived; their step is in seconds since the study's start.
+
+        Those that have are counted: of drivers side by side, and of clocks that are set back, a later line of the log
+        may be of an earlier time. Hosts that share no disk have a log each, known by the time of its first line.
+
+        Args:
+            samples: all of a log, in the order in which they were written.
+        """
         from mlflow.entities import Metric, RunTag
 
-        sent = int(self._parent.tags.get(tag_names.SENT, "0"))
-        new = [sample for sample in samples if sample.time > sent]
+        rest = iter(samples)
+        first = next(rest, None)
+        if first is None:
+            return
+        arrived: dict[str, int] = json.loads(self._parent.tags.get(tag_names.SAMPLES, "{}"))
+        log = str(first.time)
+        new = list(islice(chain([first], rest), arrived.get(log, 0), None))
         for batch in _chunks(new, METRICS_PER_BATCH // max([1, *(len(sample.values) for sample in new)])):
             metrics = [
                 Metric(name, value, sample.time, max(0, sample.time - self._start) // 1000)
                 for sample in batch
                 for name, value in sample.values.items()
             ]
-            tag = RunTag(tag_names.SENT, str(batch[-1].time))
+            arrived[log] = arrived.get(log, 0) + len(batch)
+            tag = RunTag(tag_names.SAMPLES, json.dumps(arrived))
             self._client.log_batch(self.parent_id, metrics=metrics, tags=[tag])
-            self._parent.tags[tag_names.SENT] = tag.value
+            self._parent.tags[tag_names.SAMPLES] = tag.value
             self._progress()
 
     def set_working(self) -> None:

@@ -1,13 +1,17 @@
-"""Samples of how busy the machine is: none is written once nobody will send it."""
+"""Samples of how busy the machine is: none is written once nobody will send it, and all that are written arrive."""
 
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 
 import pytest
 
+from pipelines.study.config import Study
 from pipelines.tracking import system_metrics
+from pipelines.tracking.client import connect
+from pipelines.tracking.runs import StudyRuns
 from pipelines.tracking.system_metrics import SystemLog, SystemSampler
 
 
@@ -51,3 +55,26 @@ def test_a_sample_under_way_when_the_study_ends_is_not_written(
     threading.Event().wait(0.1)
     sampler.stop()
     assert bool(list(log.samples())) is (end == "goes on")
+
+
+def test_samples_arrive_whatever_their_clock_says(tmp_path: Path, empty_database: Path) -> None:
+    """Two drivers write one log, and either may be slow between its look at the clock and its line; hosts without a
+    common disk have logs of their own."""
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    client = connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    experiment = client.create_experiment("samples")
+    here, elsewhere = SystemLog(tmp_path / "here"), SystemLog(tmp_path / "elsewhere")
+
+    def send(log: SystemLog) -> dict[int, float]:
+        study = StudyRuns(client, experiment, Study(name="small"), "5f" * 8, 1_000, None, lambda: None)
+        study.push_system(log.samples())
+        return {point.timestamp: point.value for point in client.get_metric_history(study.parent_id, "system/cpu")}
+
+    here.begin(1_000)
+    here.add(30_000, {"cpu": 1.0})
+    assert send(here) == {30_000: 1.0}
+    here.add(29_000, {"cpu": 2.0})
+    assert send(here) == {30_000: 1.0, 29_000: 2.0}
+    elsewhere.begin(2_000)
+    elsewhere.add(3_000, {"cpu": 3.0})
+    assert send(elsewhere) == send(here) == {30_000: 1.0, 29_000: 2.0, 3_000: 3.0}
