@@ -24,6 +24,8 @@ class CalmBenchError(Exception):
     exit_code: ClassVar[int] = FAILED
     input_explains: ClassVar[bool] = True
     """Whether a damaged input could be behind it, so that checking the inputs of what failed is worth the time."""
+    may_pass: ClassVar[bool] = False
+    """Whether the same may go well a little later, with nothing changed here."""
 
 
 class UsageError(CalmBenchError):

@@ -17,6 +17,12 @@ class CorpusError(UsageError, ValueError):
     """A corpus that cannot be read, is empty, or is described wrongly; the message says what to change."""
 
 
+class CorpusAway(CorpusError):
+    """The place of a corpus fails again and again: a server that is busy, restarts, or cannot be reached."""
+
+    may_pass = True
+
+
 class Document(NamedTuple):
     """One text and the place it was found, as ``file:line`` (or ``file`` alone), relative to the source."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from calm_bench.config import Corpus
-from calm_bench.corpora.base import CorpusError, Document, Skipped
+from calm_bench.corpora.base import CorpusAway, CorpusError, Document, Skipped
 from calm_bench.corpora.file_source import FilesFound, FileSource, FilesPart
 from calm_bench.corpora.input_parts import Span
 from calm_bench.corpora.local import content_digest, walk_files
@@ -160,7 +160,7 @@ def _datasets(name: str) -> Any:
 
 def _check_that_the_hub_answers(name: str) -> None:
     if (silence := hub_silence()) is not None:
-        raise CorpusError(f"cannot read corpus.source={HUGGING_FACE_PREFIX}{name}: {silence}")
+        raise CorpusAway(f"cannot read corpus.source={HUGGING_FACE_PREFIX}{name}: {silence}")
 
 
 def _unreadable(config: Corpus, error: Exception) -> CorpusError:

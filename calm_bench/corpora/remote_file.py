@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from calm_bench import first_answer as answering
-from calm_bench.corpora.base import CorpusError
+from calm_bench.corpora.base import CorpusAway, CorpusError
 from calm_bench.first_answer import NoAnswer, first_answer
 
 T = TypeVar("T")
@@ -223,13 +223,14 @@ def ask(url: str, request: Callable[[], T]) -> T:
     """What ``request`` returns, tried again where it fails.
 
     Raises:
-        CorpusError: it fails again and again, or in a way that another try would not change.
+        CorpusAway: it fails again and again.
+        CorpusError: it fails in a way that another try would not change.
     """
     for pause in (*PAUSES_S, None):
         try:
             return _first_asked(url, request)
         except NoAnswer:
-            raise CorpusError(
+            raise CorpusAway(
                 f"cannot read {url}: no answer in {answering.FIRST_ANSWER_S:.0f} s: see whether the server runs and "
                 "its address is right"
             ) from None
@@ -239,9 +240,10 @@ def ask(url: str, request: Callable[[], T]) -> T:
         except Exception as error:
             # That of HTTP takes every answer, and none, for a file that is not there, and has the reason as its cause.
             cause = (error.__cause__ if isinstance(error, FileNotFoundError) else None) or error
-            if pause is None or _is_final(cause):
+            is_final = _is_final(cause)
+            if pause is None or is_final:
                 said = "no such file" if isinstance(cause, FileNotFoundError) else f"{type(cause).__name__}: {cause}"
-                raise CorpusError(f"cannot read {url}: {said}") from error
+                raise (CorpusError if is_final else CorpusAway)(f"cannot read {url}: {said}") from error
             time.sleep(pause)
     raise AssertionError("unreachable")
 

@@ -105,6 +105,9 @@ def _is_memory(error: BaseException) -> bool:
 
 
 def _is_transient(error: BaseException) -> bool:
+    # Errors of the network are no OSError in every library.
+    if isinstance(error, CalmBenchError) and error.may_pass:
+        return True
     if isinstance(error, OSError):
         return not isinstance(error, _MISTAKES)
     return type(error).__name__ == "SafetensorError" and any(text in str(error).lower() for text in _IO_TEXTS)

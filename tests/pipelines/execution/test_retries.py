@@ -14,6 +14,8 @@ import torch
 from safetensors import SafetensorError
 
 from calm_bench.config import Experiment
+from calm_bench.corpora.base import CorpusAway, CorpusError
+from calm_bench.kept_elsewhere import NotThere
 from calm_bench.memory import autoencoder_training_memory, training_memory
 from calm_bench.working_directory import NOWHERE
 from pipelines.execution.events import StageFailed, StageFinished, StageRetried
@@ -163,6 +165,9 @@ def _raised_from(error: Exception, cause: Exception) -> Exception:
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate"), "memory"),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "permanent"),
         (_raised_from(ValueError("no model in the folder"), TimeoutError("file server")), "transient"),
+        (CorpusAway("cannot read http://host/a.txt: 503"), "transient"),
+        (_raised_from(NotThere("what is kept elsewhere"), CorpusAway("503")), "transient"),
+        (CorpusError("a.txt has no text"), "permanent"),
         (ZeroDivisionError(), "permanent"),
     ],
 )
