@@ -21,7 +21,7 @@ SEND_S = 20.0
 LAST_WORD_S = 2.0
 """The end of a process waits no longer for it."""
 OLD_S = 24 * 3600.0
-"""Accounts of drivers that are gone are kept for so long."""
+"""Accounts of drivers that fell silent are kept for so long."""
 
 
 class ProgressSender:
@@ -89,10 +89,21 @@ class ProgressSender:
                 self._sent[path.name] = stamp
 
     def _sweep(self) -> None:
+        """Delete the accounts of drivers that have ended: of a study that goes on, none of them tells how it stands."""
         found = self._objects.list(self._prefix)
         newest = max((info.modified for info in found.values()), default=0.0)
-        self._objects.delete(key for key, info in found.items() if newest - info.modified > OLD_S)
+        old = {key for key, info in found.items() if newest - info.modified > OLD_S}
+        others = [key for key in found if key not in old and key.rpartition("/")[2] not in self._sent]
+        ended = {key for key, content in self._objects.read_many(others).items() if _has_ended(content)}
+        self._objects.delete(old | ended)
 
     @property
     def _prefix(self) -> str:
         return f"{STUDIES}/{self._folder.name}/{PROGRESS}"
+
+
+def _has_ended(content: bytes) -> bool:
+    try:
+        return bool(json.loads(content)["state"] != "at work")
+    except (ValueError, KeyError, TypeError):
+        return False

@@ -49,7 +49,8 @@ class UnderWay:
 
 
 class RemoteProgress:
-    """What the object store tells of running studies, for one who watches. Nothing is written there."""
+    """What the object store tells of running studies, for one who watches. Nothing is written there, but for the object
+    by which leases learn the store's time."""
 
     def __init__(self, objects: ObjectStore, root: Path, leases: LeaseManager, studies: StudyCopies) -> None:
         self._objects = objects
@@ -72,18 +73,26 @@ class RemoteProgress:
         self.held = self._leases.held()
         own = self._studies.driven()
         prefix = STUDIES if study is None else f"{STUDIES}/{study}"
-        wanted = {}
+        wanted, told = {}, set[Path]()
         for key, info in self._objects.list(prefix).items():
             path = self._wanted(key, own)
-            if path is None or _is_newer(path, info) or (self._seen.get(key) == info and path.is_file()):
+            if path is not None and path.parent.name == PROGRESS:
+                told.add(path)
+            if path is None or (self._seen.get(key) == info and path.is_file()):
                 continue
             wanted[key] = info
         for key, content in self._objects.read_many([*wanted]).items():
             path = self._folder / key.removeprefix(f"{STUDIES}/")
+            self._seen[key] = wanted[key]
+            if path.parent.name == PROGRESS and _is_newer(path, content):
+                continue
             make_folder(path.parent)
             write_bytes(path, content)
             os.utime(path, (wanted[key].modified, wanted[key].modified))
-            self._seen[key] = wanted[key]
+        for folder in {path.parent for path in told}:
+            # The next driver has deleted what it found of those that had ended.
+            for path in set(folder.glob("*.json")) - told:
+                path.unlink(missing_ok=True)
 
     def under_way(self, names: Container[str]) -> dict[str, UnderWay]:
         """Those of the stages ``names`` on which somebody worked at the last :meth:`poll`; one listing at most.
@@ -131,12 +140,21 @@ class RemoteProgress:
         return label, line
 
 
-def _is_newer(path: Path, info: Found) -> bool:
-    """Whether the file at ``path`` is one that a driver on this host has written since it was last sent."""
+def _is_newer(path: Path, content: bytes) -> bool:
+    """Whether the account at ``path`` is of a driver on this host that has written it since it last sent ``content``.
+
+    By the clock of the driver, which dates both: that of the object store is another one.
+    """
+    with suppress(OSError):
+        return _written(path.read_bytes()) > _written(content)
+    return False
+
+
+def _written(content: bytes) -> float:
     try:
-        return path.parent.name == PROGRESS and path.stat().st_mtime > info.modified
-    except FileNotFoundError:
-        return False
+        return float(json.loads(content)["written"])
+    except (ValueError, KeyError, TypeError):
+        return 0.0
 
 
 def _last_line(content: bytes) -> Mapping[str, Any] | None:

@@ -315,3 +315,37 @@ def test_the_commands_on_two_hosts(url: str, tmp_path: Path) -> None:
     assert code == 0
     assert "the study ended at" in text
     assert seen()["complete"] == 1
+
+
+@pytest.mark.parametrize("url", ["memory", "s3"], indirect=True)
+def test_a_study_that_was_taken_up_again_and_stopped_is_not_the_finished_one_of_before(host: Host) -> None:
+    """As in a folder: who begins removes what drivers have left that ended, also from the copy of who watches."""
+    first, second, watcher = host("a"), host("b"), StudyWatcher(host("c"))
+    with driven(first, []) as recording:
+        recording.close()
+    folder = wait_for(lambda: objects_of(first).list(f"studies/{NAME}/{FOLDER}")) and watcher.choose("tiny")[0]
+    wait_for(lambda: watcher.poll(folder).stand == "finished")
+    with driven(second, []) as recording:
+        wait_for(lambda: watcher.poll(folder).stand == "at work")
+        recording.close(KeyboardInterrupt())
+    wait_for(lambda: watcher.poll(folder).stand == "left")
+    assert len(objects_of(first).list(f"studies/{NAME}/{FOLDER}")) == 1
+    assert StudyWatcher(host("d")).choose("tiny")[0].name == folder.name
+
+
+@pytest.mark.parametrize("url", ["memory"], indirect=True)
+def test_the_last_word_of_a_driver_here_stands_whatever_the_clocks(host: Host) -> None:
+    """Its object is of before, as where the store was away at the end, and the clock of the store is an hour ahead."""
+    driver = host("a", progress_every_s=3600.0)
+    objects = objects_of(driver)
+    with driven(driver, []) as recording:
+        (key,) = wait_for(lambda: objects.list(f"studies/{NAME}/{FOLDER}"))
+        before = objects.read(key)
+        recording.close()
+    wait_for(lambda: objects.read(key) != before)
+    objects.write(key, before)
+    (path,) = (driver.root / "studies" / NAME / FOLDER).glob("*.json")
+    os.utime(path, (time.time() - 3600, time.time() - 3600))
+    watcher = StudyWatcher(driver)
+    folder = watcher.choose("tiny")[0]
+    assert [watcher.poll(folder).stand for _ in range(2)] == ["finished", "finished"]
