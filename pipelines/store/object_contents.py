@@ -53,10 +53,11 @@ def started(objects: ObjectStore, leases: LeaseManager) -> Iterator[StageFiles]:
 
 def left_behind(objects: ObjectStore, published: PublishedIndex, leases: LeaseManager) -> Iterator[PartialStage]:
     """What was quarantined, uploaded in part, or lost its driver."""
-    busy = leases.held()
     by_upload: dict[str, dict[str, Found]] = defaultdict(dict)
     for key, info in objects.list(layout.STAGES).items():
         by_upload["/".join(key.split("/")[:4])][key] = info
+    # Asked afterwards, in this order: who uploads holds a lease until there is a record.
+    busy = leases.held()
     names = published.refresh()
     for prefix, found in sorted(by_upload.items()):
         parts = prefix.split("/")

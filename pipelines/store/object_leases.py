@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 
+from pipelines.store import flags
 from pipelines.store.holder import Holder, this_process
 from pipelines.store.lease import DeadLease, HeldLease, LeaseManager
 from pipelines.store.names import is_plain
@@ -72,7 +74,8 @@ class ObjectLeases:
         self.heartbeat_s = heartbeat_s
         self._objects = objects
         self._ahead: float | None = None
-        """By how many seconds the store's clock is ahead of :func:`uptime_s`; None before anything was written."""
+        """By how many seconds the store's clock is ahead of :func:`uptime_s`; None while that is not known."""
+        self._has_asked = False
         self._holders: dict[str, Holder | None] = {}
 
     def grant(self, name: str) -> ObjectGrant | None:
@@ -99,7 +102,7 @@ class ObjectLeases:
         return None
 
     def holder(self, name: str) -> Holder | None:
-        """The live process that holds the lease ``name``, if any, as far as the clocks agree."""
+        """The live process that holds the lease ``name``, if any."""
         live = self._live(self._list(name))
         return self._holder(min(live)) if live else None
 
@@ -132,15 +135,38 @@ class ObjectLeases:
 
     def _live(self, found: Mapping[str, Found], now: float | None = None) -> set[str]:
         """Those of the claims ``found`` whose holders live; ``now`` by the clock of the store."""
-        if now is None:
-            now = time.time() if self._ahead is None else uptime_s() + self._ahead
-        live = set()
+        live = set[str]()
+        if not found:
+            return live
+        now = self._now() if now is None else now
         for key, info in found.items():
             if now - info.modified < self.expiry_s:
                 holder = self._holder(key)
                 if holder is not None and not holder.is_gone():
                     live.add(key)
         return live
+
+    def _now(self) -> float:
+        """The time of the store; of one that may only be read, this host's."""
+        if self._ahead is None and not self._has_asked:
+            self._has_asked = True
+            with suppress(OSError):
+                self._compare_clocks()
+        return time.time() if self._ahead is None else uptime_s() + self._ahead
+
+    def _compare_clocks(self) -> None:
+        """By an object that is there for a moment, once: who only looks has written nothing of which to see the time.
+
+        Raises:
+            OSError: the store is away, or may only be read.
+        """
+        key, written = f"{flags.FOLDER}/asked-{uuid.uuid4().hex}", uptime_s()
+        self._objects.write(key, b"")
+        try:
+            for info in self._objects.list_one(key).values():
+                self._ahead = info.modified - written
+        finally:
+            self._objects.delete([key])
 
     def _holder(self, key: str) -> Holder | None:
         """Whose claim it is. A claim never changes hands, so it is read once."""

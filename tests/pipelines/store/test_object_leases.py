@@ -136,6 +136,59 @@ def test_a_clock_that_is_set_on_this_host_ends_no_other(
 
 
 @pytest.mark.parametrize("url", ["memory"], indirect=True)
+@pytest.mark.parametrize("seconds", [-3600, 3600])
+def test_who_only_looks_goes_by_the_clock_of_the_store(
+    host: Callable[..., Any], seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a host whose clock is an hour off, ``store gc --delete`` took what running stages had uploaded."""
+    cleaner = host()
+    home = objects_of(cleaner)
+    claims = [_elsewhere(home, "count-0a"), _elsewhere(home, "study-tiny-0b.journal-1")]
+    home.write("stages/count/0a/1f/model.bin", b"on its way")
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + seconds)
+    assert cleaner.leases.held().keys() == {"count-0a", "study-tiny-0b.journal-1"}
+    assert find_waste(cleaner) == []
+    remove(cleaner, [])
+    assert home.list("leases").keys() == set(claims)
+    assert home.exists("stages/count/0a/1f/model.bin")
+    assert not home.list("stop"), "what it asked the time by is gone"
+    # Of one that has died, on whichever host.
+    aged = leases_at(home, expiry_s=0.5, heartbeat_s=0.1)
+    time.sleep(0.6)
+    assert aged.held() == {}
+
+
+@pytest.mark.parametrize("url", ["memory"], indirect=True)
+def test_what_is_uploaded_while_waste_is_looked_for_stays(
+    host: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a stage that is taken up after the leases of before were asked for: small ones take a moment."""
+    cleaner, real = host(), ObjectStore.list
+
+    def beginning(home: ObjectStore, prefix: str) -> Any:
+        if prefix == "stages" and not real(home, "leases"):
+            _elsewhere(home, "count-0a")
+            home.write("stages/count/0a/1f/model.bin", b"on its way")
+        return real(home, prefix)
+
+    monkeypatch.setattr(ObjectStore, "list", beginning)
+    assert [item.what for item in find_waste(cleaner)] == []
+
+
+@pytest.mark.parametrize("url", ["memory"], indirect=True)
+def test_leases_of_a_store_that_may_only_be_read(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = ObjectStore(url)
+    _elsewhere(home, "stage-1")
+
+    def refuse(self: ObjectStore, key: str, content: bytes) -> None:
+        raise StoreForbidden("read only")
+
+    monkeypatch.setattr(ObjectStore, "write", refuse)
+    assert list(leases_at(home).held()) == ["stage-1"]
+
+
+@pytest.mark.parametrize("url", ["memory"], indirect=True)
 def test_a_holder_notices_that_its_claim_was_taken_over(url: str) -> None:
     home = ObjectStore(url)
     lease = leases_at(home, **SHORT).acquire("stage-1")
