@@ -10,7 +10,9 @@ Imports Ray and torch; :mod:`pipelines.execution.ray_train` imports it where the
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import threading
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -23,6 +25,8 @@ from torch.distributed.distributed_c10d import Store, init_process_group
 
 LOOPBACK = "127.0.0.1"
 
+sigterm = threading.Event()
+"""Set in a worker that was told to end. Ray's own handler would end it at once, before it has saved."""
 _served: list[Store] = []
 """Stores that first workers serve: each must outlive the call that opened it."""
 
@@ -42,6 +46,7 @@ _Torch: Any = TorchConfig().backend_cls
 
 class _Backend(_Torch):  # type: ignore[misc]
     def on_start(self, worker_group: Any, backend_config: OwnAddress) -> None:
+        worker_group.execute(_hear_sigterm)
         worker_group.execute(_choose_interfaces)
         address, port = worker_group.execute_single(0, _serve, backend_config.timeout_s)
         joined = [
@@ -51,6 +56,11 @@ class _Backend(_Torch):  # type: ignore[misc]
             for rank in range(len(worker_group))
         ]
         ray.get(joined)
+
+
+def _hear_sigterm() -> None:
+    """In every worker, in its main thread; the training has another one."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sigterm.set())
 
 
 def interface_of(address: str) -> str | None:

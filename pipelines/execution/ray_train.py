@@ -13,8 +13,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +32,15 @@ from pipelines.study.stage_kind import StageKind
 
 STOP = "stop"
 """In the stage's work folder, which all workers see: raised when they should end."""
+SAVED = "saved"
+"""Beside it: raised by the first worker when it has ended for :data:`STOP`."""
 POLL_S = 0.25
+RELAY_S = 5.0
+"""So long the wish of who ends a job takes at most from the stage's task to its workers."""
+ANSWER_S = 2.0
+"""So long the answer of workers that have saved and ended takes at most, where Ray is there to carry it."""
+SAVE_S = 12.0
+"""So long workers may go on saving when their node's Ray has ended."""
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 """One thread per worker; Ray itself would give as many as the stage has CPUs."""
 
@@ -85,10 +95,47 @@ def run_with_workers(
     kills = kernel_kills()
     with _relayed(context.stop, folder / STOP):
         node_with_capacity(group, stage, context.stop, this_node() if group.on_one_node else None)
-        answer = _fit(group, job, kills)
+        answer = _while_ray_lives(lambda: _fit(group, job, kills), stage, folder / SAVED, context.stop)
     if "interrupted" in answer:
         raise Interrupted(answer["interrupted"])
     return answer["result"], answer["device"]
+
+
+def _while_ray_lives(
+    fit: Callable[[], dict[str, Any]], stage: Stage, saved: Path, stop: Callable[[], bool]
+) -> dict[str, Any]:
+    """What ``fit`` returns, in a thread that is left behind where Ray has ended and a stop is asked for.
+
+    Who ends a job may tell Ray's servers as well as the workers. These save and end, but their answer arrives nowhere,
+    and to wait for it takes the minute for which Ray hopes that its servers come back.
+
+    Args:
+        saved: raised by the first worker when it has saved for a stop.
+
+    Raises:
+        Interrupted: the workers have saved, or Ray has ended and they had time to.
+    """
+    answer: Future[dict[str, Any]] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(fit())
+        except BaseException as error:  # handed on
+            answer.set_exception(error)
+
+    raylet, last = os.getppid(), inf
+    saved.unlink(missing_ok=True)
+    threading.Thread(target=work, name="training", daemon=True).start()
+    try:
+        while not wait([answer], POLL_S).done:
+            if stop():
+                now = time.monotonic()
+                last = min(last, now + ANSWER_S if saved.exists() else now + SAVE_S if os.getppid() != raylet else inf)
+            if time.monotonic() > last:
+                raise Interrupted(f"{stage} was stopped together with Ray")
+        return answer.result()
+    finally:
+        saved.unlink(missing_ok=True)
 
 
 def _fit(group: WorkerGroup, job: _Job, kills_before: int) -> dict[str, Any]:
@@ -135,26 +182,59 @@ def _fit(group: WorkerGroup, job: _Job, kills_before: int) -> dict[str, Any]:
 
 def _work(config: dict[str, Any]) -> dict[str, Any]:
     """In every worker."""
+    import ray.train
+
+    from pipelines.execution.process_group import sigterm
+
     job: _Job = config["job"]
     os.environ.update(THREADS)
     job.code.join()
+    stop = _Stop(job.folder, sigterm)
     try:
         from calm_bench.devices import device_name
         from calm_bench.training.parallel import data_parallel
 
         device = prepare_process(job.kind, job.device)
-        asked = StopFiles(job.folder / STOP)
-        context = StageContext(device, lambda: asked() or is_gone(job.folder), job.training)
+        context = StageContext(device, stop, job.training)
         with keeping(job.folder), data_parallel(job.strategy):
             result = job.kind.run(job.stage, job.inputs, job.folder, context)
         return {"result": result, "device": device_name(device)}
     except Interrupted as error:
+        if ray.train.get_context().get_world_rank() == 0 and stop.asked():
+            (job.folder / SAVED).touch()
         return {"interrupted": str(error)}
     except Exception as error:
         failed = WorkerFailed.of(error)
         if failed.cause != "memory" and is_lost_peer(error):
             failed = WorkerFailed(PEER, failed.text, failed.details, "transient")
         raise failed from None
+
+
+class _Stop:
+    """``stop()`` of a worker.
+
+    Who ends a job tells all of it (SIGTERM), and the stage's task passes that on, so that all workers save as one. A
+    worker that is told alone ends as a lost one would: the others end with it, and the study goes on.
+    """
+
+    def __init__(self, folder: Path, sigterm: threading.Event) -> None:
+        self.asked = StopFiles(folder / STOP)
+        self._folder = folder
+        self._sigterm = sigterm
+        self._last = inf
+
+    def __call__(self) -> bool:
+        """
+        Raises:
+            WorkerFailed: nobody has passed it on for :data:`RELAY_S` seconds.
+        """
+        if self.asked() or is_gone(self._folder):
+            return True
+        if self._sigterm.is_set():
+            self._last = min(self._last, time.monotonic() + RELAY_S)
+        if time.monotonic() > self._last:
+            raise WorkerFailed("Terminated", "a worker was told to end (SIGTERM)", "", "transient")
+        return False
 
 
 def is_lost_peer(error: Exception) -> bool:

@@ -198,6 +198,19 @@ def test_sigterm_to_all_processes_at_once(
     assert finish(study, store) == ended[1]
 
 
+@pytest.mark.long  # the wait for an answer is in the suite
+def test_sigterm_to_all_processes_of_a_training_by_two_workers(start: Starter, store: Store) -> None:
+    """Ray's servers end too, and nobody carries the answer of workers that have saved: it took Ray's minute."""
+    run = start("execution.retries=0", "execution.workers=2", f"autoencoder.training.num_steps={LONG}")
+    folder = wait_for(lambda: begun(store, "autoencoder"), "a training has a checkpoint", of=run.process)
+    began = time.monotonic()
+    run.send_to_all(signal.SIGTERM)
+    run.assert_ended_by(signal.SIGTERM, store)
+    assert time.monotonic() - began < 30, "a cluster kills after KillWait, half a minute by default"
+    assert failed_trials(store) == []
+    assert {"saved", "stop"}.isdisjoint(path.name for path in folder.iterdir())
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("attempt", range(30))
 def test_a_signal_at_any_moment(attempt: int, start: Starter, store: Store, ended: tuple[Path, Outcome]) -> None:

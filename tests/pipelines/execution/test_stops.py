@@ -7,13 +7,15 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from calm_bench.training_options import DEFAULT_OPTIONS
-from pipelines.execution import interrupt
+from pipelines.execution import interrupt, ray_train
 from pipelines.execution.events import StageFailed, StageRetried
+from pipelines.execution.failures import WorkerFailed
 from pipelines.execution.interrupt import forget_signals, polite_stop
 from pipelines.execution.local_executor import LocalExecutor
 from pipelines.execution.ray_executor import _perform
@@ -112,3 +114,77 @@ def test_a_worker_hears_sigterm_whose_ray_does_not() -> None:
         assert signal.SIGTERM not in signal.sigpending()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_an_answer_that_ray_cannot_carry_any_more_is_not_waited_for(
+    is_told: bool, toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where SIGTERM went to Ray's servers too: by the word of the first worker, or by the end of the node's Ray."""
+    monkeypatch.setattr(ray_train, "ANSWER_S", 0.3)
+    monkeypatch.setattr(ray_train, "SAVE_S", 0.6)
+    asked, never, saved = threading.Event(), threading.Event(), tmp_path / "saved"
+    saved.touch()
+
+    def end_of_a_job() -> None:
+        asked.set()
+        time.sleep(0.5)
+        if is_told:
+            saved.touch()
+        else:
+            # As of a process whose parent has ended.
+            monkeypatch.setattr(os, "getppid", lambda: 1)
+
+    def fit() -> dict[str, Any]:
+        assert not saved.exists(), "what an earlier try has left tells nothing"
+        threading.Thread(target=end_of_a_job).start()
+        never.wait(60)
+        return {}
+
+    began = time.monotonic()
+    with pytest.raises(Interrupted, match="stopped together with Ray"):
+        ray_train._while_ray_lives(fit, toy("patient"), saved, asked.is_set)
+    never.set()
+    assert 0.7 < time.monotonic() - began < 20
+    assert not saved.exists()
+
+
+def test_an_answer_is_waited_for_while_nobody_asks_to_stop_or_ray_carries_it(toy: Toy, tmp_path: Path) -> None:
+    def fit(stopped: bool) -> dict[str, Any]:
+        if not stopped:
+            (tmp_path / "saved").touch()
+        time.sleep(1.0)
+        return {"result": 1}
+
+    def failing() -> dict[str, Any]:
+        raise WorkerFailed("OSError", "no space left", "", "transient")
+
+    for stopped in (False, True):
+        answer = ray_train._while_ray_lives(
+            lambda stopped=stopped: fit(stopped), toy("patient"), tmp_path / "saved", lambda stopped=stopped: stopped
+        )
+        assert answer == {"result": 1}
+    with pytest.raises(WorkerFailed, match="no space left"):
+        ray_train._while_ray_lives(failing, toy("patient"), tmp_path / "saved", lambda: True)
+
+
+def test_a_worker_of_several_that_is_told_to_end_saves_with_the_others_or_ends_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_train, "RELAY_S", 0.2)
+    for is_passed_on in (True, False):
+        sigterm = threading.Event()
+        stop = ray_train._Stop(tmp_path, sigterm)
+        assert not stop()
+        sigterm.set()
+        assert not stop(), "the stage's task may be telling all of them"
+        if is_passed_on:
+            (tmp_path / ray_train.STOP).touch()
+            time.sleep(0.3)
+            assert stop()
+            (tmp_path / ray_train.STOP).unlink()
+        else:
+            time.sleep(0.3)
+            with pytest.raises(WorkerFailed, match="SIGTERM") as ended:
+                stop()
+            assert ended.value.cause == "transient"
