@@ -180,11 +180,11 @@ def _told(error: Exception) -> tuple[str, int]:
         command = "" if limit is None else f" ({lifted(limit)})"
         return f"{where}{(error.strerror or text).lower()}: {WAYS_OUT[error.errno]}{command}", FAILED
     if not isinstance(error, CalmBenchError):
+        from pipelines.common.compiled_modules import way_out
         from pipelines.common.shell_commands import shell_command
 
-        if isinstance(error, EOFError) and text.startswith("marshal data"):
-            remove = shell_command(["find", *_compiled_modules(), "-name", "*.pyc", "-delete"])
-            return f"a compiled module is cut off, as a full disk leaves it: {remove}; Python compiles it again", FAILED
+        if (advice := way_out(type(error).__name__, text)) is not None:
+            return advice, FAILED
         where = f"{shell_command(['calm-bench', '--debug', *sys.argv[1:]])} shows where"
         return f"{type(error).__name__}: {text} ({where})", FAILED
     if error.exit_code == INTERRUPTED:
@@ -194,16 +194,6 @@ def _told(error: Exception) -> tuple[str, int]:
         command = this_command()
         text = f"{text}\n{command}{of_mask(command)}"
     return text, error.exit_code
-
-
-def _compiled_modules() -> list[str]:
-    """Folders below which Python keeps the compiled modules of this project and of what it imports."""
-    if sys.pycache_prefix is not None:
-        return [sys.pycache_prefix]
-    import sysconfig
-
-    ours = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    return sorted({ours, sysconfig.get_path("purelib")})
 
 
 def _is_relative(name: object) -> bool:

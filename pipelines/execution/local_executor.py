@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from calm_bench.training_options import DEFAULT_OPTIONS, TrainingOptions
+from pipelines.common.compiled_modules import way_out
 from pipelines.execution.failures import cause_of
 from pipelines.execution.run_stage import StageError, run_stage
 from pipelines.store.store import Store
@@ -68,7 +69,9 @@ class LocalExecutor:
                 future.set_exception(error)
             except BaseException as error:
                 # Nobody else watches this thread: an error of the store itself must reach the driver too.
-                future.set_exception(StageError(f"{stage}: {type(error).__name__}: {error}", cause=cause_of(error)))
+                name = type(error).__name__
+                told = way_out(name, str(error)) or f"{name}: {error}"
+                future.set_exception(StageError(f"{stage}: {told}", cause=cause_of(error)))
             else:
                 future.set_result(result)
 

@@ -12,6 +12,7 @@ from calm_bench.devices import available_cpus
 from calm_bench.kept_folders import is_gone
 from calm_bench.published_parts import in_this_process
 from calm_bench.training_options import TrainingOptions
+from pipelines.common.compiled_modules import way_out
 from pipelines.execution.capacity import unschedulable_reason
 from pipelines.execution.executor import ExecutorError
 from pipelines.execution.failures import Cause, kernel_kills
@@ -268,6 +269,8 @@ def _lost(stage: Stage, error: BaseException, kernel_killed: bool, logs: str | N
         of_ray.RpcError,
     )
     cause: Cause = "transient" if isinstance(error, transient) else "permanent"
+    if isinstance(error, of_ray.RayTaskError) and (advice := way_out(type(error.cause).__name__, str(error.cause))):
+        return StageError(f"{stage}: {advice}", str(error), cause)
     rest = "" if logs is None else f"Ray's logs of it are in {logs} on its node. "
     return StageError(
         f"{stage}: its Ray worker was lost or could not start ({named}). {rest}"
