@@ -269,8 +269,8 @@ def _lost(stage: Stage, error: BaseException, kernel_killed: bool, logs: str | N
         of_ray.RpcError,
     )
     cause: Cause = "transient" if isinstance(error, transient) else "permanent"
-    if isinstance(error, of_ray.RayTaskError) and (advice := way_out(type(error.cause).__name__, str(error.cause))):
-        return StageError(f"{stage}: {advice}", str(error), cause)
+    if isinstance(error, of_ray.RayTaskError) and (remedy := way_out(type(error.cause).__name__, str(error.cause))):
+        return StageError(f"{stage}: {remedy}", str(error), cause)
     rest = "" if logs is None else f"Ray's logs of it are in {logs} on its node. "
     return StageError(
         f"{stage}: its Ray worker was lost or could not start ({named}). {rest}"
