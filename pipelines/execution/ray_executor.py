@@ -271,10 +271,5 @@ def _lost(stage: Stage, error: BaseException, kernel_killed: bool, logs: str | N
     cause: Cause = "transient" if isinstance(error, transient) else "permanent"
     if isinstance(error, of_ray.RayTaskError) and (remedy := way_out(type(error.cause).__name__, str(error.cause))):
         return StageError(f"{stage}: {remedy}", str(error), cause)
-    rest = "" if logs is None else f"Ray's logs of it are in {logs} on its node. "
-    return StageError(
-        f"{stage}: its Ray worker was lost or could not start ({named}). {rest}"
-        "What it had saved is kept; --retry-failed continues from there.",
-        str(error),
-        cause,
-    )
+    rest = "" if logs is None else f"; Ray's logs of it are in {logs} on its node"
+    return StageError(f"{stage}: its Ray worker was lost or could not start ({named}){rest}", str(error), cause)

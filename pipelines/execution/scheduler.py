@@ -39,6 +39,8 @@ PATIENCE_S = 20.0
 """After so long it is asked whether a stage can be placed at all."""
 GIVE_UP_S = 10.0
 """So long a stage that is asked to end may be in nobody's hands."""
+AGAIN = "; what it had saved is kept, and --retry-failed continues from there"
+"""What to do about a stage that a worker, a disk or a network let down as often as it was tried."""
 GRACE_S = 2.0
 """Who ends all processes of a job at once may reach this one after its workers."""
 
@@ -232,8 +234,8 @@ class Scheduler:
                 # It was ended with this process, and goes on with it.
                 return
             if running.unwanted or not self._try_again(stage, error):
-                self.errors[stage] = str(error)
-                self._listener.handle(StageFailed(stage, str(error)))
+                self.errors[stage] = told = f"{error}{AGAIN if error.cause == 'transient' else ''}"
+                self._listener.handle(StageFailed(stage, told))
             return
         seconds = monotonic() - (running.started or running.submitted)
         folder, elsewhere = self._store.folder(stage), running.elsewhere

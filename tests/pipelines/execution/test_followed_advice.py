@@ -14,9 +14,9 @@ import typer.main
 
 from pipelines.app.cli import app
 from pipelines.app.entrance.study import Study as PythonStudy
-from pipelines.execution import ray_environment, ray_instance
+from pipelines.execution import ray_environment, ray_instance, scheduler
 from pipelines.execution.executor import ExecutorError
-from pipelines.execution.ray_executor import RayExecutor, _lost
+from pipelines.execution.ray_executor import RayExecutor
 from pipelines.execution.ray_instance import RayInstance, _missing_resource
 from pipelines.execution.worker_group import GIB
 from pipelines.execution.worker_process import prepare_process
@@ -96,11 +96,8 @@ def test_a_run_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     instance.end()
 
 
-def test_a_worker_that_was_lost(toy: Callable[..., Stage]) -> None:
-    from ray.exceptions import WorkerCrashedError
-
-    told = _lost(toy("text"), WorkerCrashedError(), kernel_killed=False, logs=None)
-    assert has(advised(r"(--[\w-]+) continues from there", told)[1], "retry_failed")
+def test_a_stage_that_was_let_down() -> None:
+    assert has(advised(r"(--[\w-]+) continues from there", scheduler.AGAIN)[1], "retry_failed")
 
 
 def test_a_gpu_that_no_worker_sees(store: Store, toy: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch) -> None:

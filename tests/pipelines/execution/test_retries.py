@@ -58,6 +58,9 @@ def test_a_stage_that_stays_unlucky_fails_after_the_stated_number(store: Store, 
     stage, listener = toy("unlucky", seed=2), recorder()
     scheduler = _run(store, StageGraph((stage,)), listener, retries=1)
     assert "No space left on device" in scheduler.errors[stage]
+    assert scheduler.errors[stage].endswith("--retry-failed continues from there")
+    (retried,) = [event for event in listener.events if isinstance(event, StageRetried)]
+    assert "--retry-failed" not in retried.error, "it goes on by itself"
     assert len(listener.kinds_of(StageRetried)) == 1
     assert listener.kinds_of(StageFailed) == ["unlucky"]
 
