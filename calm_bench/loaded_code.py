@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from importlib import import_module
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from inspect import isclass, isfunction
 from pathlib import Path
@@ -80,11 +82,20 @@ def _has_changed(file: Path, name: str, module: ModuleType) -> bool:
     known = _imported.get((file, name))
     # Whoever imports it again gives it another specification.
     if known is None or known[0] is not spec:
-        if _differs(module, file):
+        if _differs(module, file) and _differs(_whole(name, module), file):
             return True
         _imported[file, name] = (spec, now)
         return False
     return known[1] != now
+
+
+def _whole(name: str, module: ModuleType) -> ModuleType:
+    """``module`` once another thread that is still importing it has done so: until then it lacks what stands below."""
+    if name in sys.modules:
+        # It may fail there, with whatever the module raises.
+        with suppress(Exception):
+            import_module(name)
+    return module
 
 
 def _differs(module: ModuleType, file: Path) -> bool:

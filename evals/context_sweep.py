@@ -135,7 +135,7 @@ def sweep_context(
 
 def _point(length: int, sums: ClusterSums, longest: ClusterSums, match_value: float, seed: int) -> ContextPoint:
     summary = summarise(sums, match_value, seed)
-    same = Comparison(0.0, 0.0, (0.0, 0.0), 0.0, (), (), p_value=1.0)
+    same = Comparison(0.0, 0.0, (0.0, 0.0), 0.0, (), (), (), p_value=1.0)
     difference = same if sums is longest else paired_difference(sums, longest, seed)
     return ContextPoint(
         context_length=length,

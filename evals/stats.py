@@ -60,6 +60,8 @@ class Comparison(Estimate):
     components: tuple[float, ...]
     """Differences of Brier-n."""
     component_errors: tuple[float, ...]
+    component_intervals: tuple[tuple[float, float], ...]
+    """95 %, by the same kind of draws as ``interval``."""
     p_value: float
     """P-value of no difference, two-sided, by the same draws as the interval: below 0.05 where the interval leaves out
     0. At least 2/(R+1), about 0.001, as R draws tell no more."""
@@ -202,40 +204,73 @@ def pooled_difference(
         here, there = ([weights @ sums.totals / count for sums in side] for side in sides)
         scores.append(_mean([brierlm(each) for each in here]) - _mean([brierlm(each) for each in there]))
         components.append(_mean(here) - _mean(there))
-    documents = np.concatenate(scores)
-    errors = [_seed_error(side) for side in sides]
-    seed_error = None if errors == [None, None] else float(np.hypot(errors[0] or 0.0, errors[1] or 0.0))
-    standard_error = float(np.hypot(documents.std(ddof=1), seed_error or 0.0))
+    counts = [len(side) for side in sides]
     value = float(_mean([brierlm(sums.means) for sums in first]) - _mean([brierlm(sums.means) for sums in second]))
-    draws = documents
-    if seed_error:
-        noise = np.random.default_rng((seed, 1))
-        known = freedom(standard_error, [(error or 0.0, len(side)) for error, side in zip(errors, sides, strict=True)])
-        # Student's t is a normal variable over the root of an independent chi-square divided by its freedom.
-        wider = np.sqrt(known / noise.chisquare(known, len(documents)))
-        draws = value + (documents - value + seed_error * noise.standard_normal(len(documents))) * wider
-    tail = (1.0 - CONFIDENCE) / 2.0
-    low, high = np.quantile(draws, [tail, 1.0 - tail])
+    whole = _Drawn(value, np.concatenate(scores), [_seed_error([brierlm(s.means) for s in side]) for side in sides])
+    means = [_mean([sums.means for sums in side]) for side in sides]
+    seed_errors = [[_seed_error([s.means[n] for s in side]) for side in sides] for n in range(len(means[0]))]
+    drawn = zip((means[0] - means[1]).tolist(), np.concatenate(components).T, seed_errors, strict=True)
+    parts = [_Drawn(*part) for part in drawn]
+    noise = np.random.default_rng((seed, 1))
+    draws = whole.with_seeds(counts, noise)
     ours, theirs = ([brierlm_gradient(sums.means) for sums in side] for side in sides)
     delta_error = None
     gradients = [gradient for gradient in (*ours, *theirs) if gradient is not None]
     if len(gradients) == len(ours) + len(theirs):
         along = [residuals(sums) @ gradient for sums, gradient in zip((*first, *second), gradients, strict=True)]
         residual = _mean(along[: len(ours)]) - _mean(along[len(ours) :])
-        delta_error = float(np.hypot(_standard_error(residual, one.counts), seed_error or 0.0))
-    means = [_mean([sums.means for sums in side]) for side in sides]
+        delta_error = float(np.hypot(_standard_error(residual, one.counts), whole.seed_error or 0.0))
     return Comparison(
         value=value,
-        standard_error=standard_error,
-        interval=(float(low), float(high)),
+        standard_error=whole.standard_error,
+        interval=_interval(draws),
         delta_error=delta_error,
-        components=tuple((means[0] - means[1]).tolist()),
-        component_errors=tuple(
-            np.hypot(np.concatenate(components).std(axis=0, ddof=1), _component_seed_errors(sides)).tolist()
-        ),
+        components=tuple(part.value for part in parts),
+        component_errors=tuple(part.standard_error for part in parts),
+        component_intervals=tuple(_interval(part.with_seeds(counts, noise)) for part in parts),
         p_value=min(1.0, 2.0 * (float(min((draws <= 0).sum(), (draws >= 0).sum())) + 1.0) / (len(draws) + 1.0)),
-        seed_error=seed_error,
+        seed_error=whole.seed_error,
     )
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A difference of two means over seeds."""
+
+    value: float
+    documents: Floats
+    """``[R]``, the difference on reweighted documents."""
+    seed_errors: Sequence[float | None]
+    """Of both means; None for one seed."""
+
+    @property
+    def seed_error(self) -> float | None:
+        ours, theirs = self.seed_errors
+        return None if ours is None and theirs is None else float(np.hypot(ours or 0.0, theirs or 0.0))
+
+    @property
+    def standard_error(self) -> float:
+        return float(np.hypot(self.documents.std(ddof=1), self.seed_error or 0.0))
+
+    def with_seeds(self, counts: Sequence[int], noise: np.random.Generator) -> Floats:
+        """``[R]`` as the difference might be on other documents and, of sides of ``counts`` seeds, with other ones."""
+        if not self.seed_error:
+            return self.documents
+        size = len(self.documents)
+        own = [(error or 0.0, count) for error, count in zip(self.seed_errors, counts, strict=True)]
+        known = freedom(self.standard_error, own)
+        # Student's t is a normal variable over the root of an independent chi-square divided by its freedom.
+        wider = np.sqrt(known / noise.chisquare(known, size))
+        draws: Floats = (
+            self.value + (self.documents - self.value + self.seed_error * noise.standard_normal(size)) * wider
+        )
+        return draws
+
+
+def _interval(draws: Floats) -> tuple[float, float]:
+    tail = (1.0 - CONFIDENCE) / 2.0
+    low, high = np.quantile(draws, [tail, 1.0 - tail])
+    return float(low), float(high)
 
 
 def freedom(error: float, seeds: Sequence[tuple[float, int]]) -> float:
@@ -261,21 +296,9 @@ def _mean(values: Sequence[Any]) -> Any:
     return values[0] if len(values) == 1 else np.mean(values, axis=0)
 
 
-def _seed_error(side: Sequence[ClusterSums]) -> float | None:
-    """The standard error of a mean BrierLM over seeds; None for one seed."""
-    if len(side) < 2:
-        return None
-    return float(np.std([brierlm(sums.means) for sums in side], ddof=1) / np.sqrt(len(side)))
-
-
-def _component_seed_errors(sides: Sequence[Sequence[ClusterSums]]) -> Floats:
-    """As :func:`_seed_error`, of differences of each Brier-n, ``[N]``."""
-    squared = np.zeros(sides[0][0].totals.shape[1])
-    for side in sides:
-        if len(side) > 1:
-            squared += np.var([sums.means for sums in side], axis=0, ddof=1) / len(side)
-    errors: Floats = np.sqrt(squared)
-    return errors
+def _seed_error(values: Sequence[Any]) -> float | None:
+    """The standard error of a mean over seeds; None for one seed."""
+    return None if len(values) < 2 else float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
 def random_weights(num_clusters: int, seed: int, num_resamples: int) -> Iterator[tuple[Floats, Floats]]:

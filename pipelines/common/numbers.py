@@ -60,6 +60,22 @@ def _rounded(value: float, decimals: int) -> str:
     return f"{round(value, decimals) + 0.0:.{max(0, decimals)}f}"
 
 
+def short(value: float, decimals: int = 2) -> str:
+    """``3.14``, ``0.0043``: so many decimals, but never fewer than two significant digits."""
+    is_small = abs(round(value, decimals)) < 10.0 ** (1 - decimals)
+    return f"{value:.2g}" if is_small and value else f"{value:.{decimals}f}"
+
+
+def interval(low: float, high: float, decimals: int = 2, signed: bool = False) -> str:
+    """``-2.40 to 0.86``, ``-0.0093 to -0.0031``: so many decimals, more where two digits of the width take them."""
+    sign, width = "+" if signed else "", abs(high - low)
+    if not math.isfinite(width) or width == 0:
+        return f"{low:{sign}.3g} to {high:{sign}.3g}"
+    decimals = max(decimals, ERROR_DIGITS - 1 - int(f"{width:.{ERROR_DIGITS - 1}e}".partition("e")[2]))
+    # Rounding may leave a zero that is negative.
+    return " to ".join(f"{round(end, decimals) + 0.0:{sign}.{decimals}f}" for end in (low, high))
+
+
 def scientific(number: float) -> str:
     """``1.31e13``: one form at every size, because FLOPs in a column are compared with each other."""
     mantissa, exponent = f"{number:.2e}".split("e")

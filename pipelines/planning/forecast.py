@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -93,11 +93,19 @@ class Expected:
     measured_s: float
     elsewhere: int = 0
     """Stages of the estimate that other drivers ran: the two times are then not of the same work."""
+    not_estimated: int = 0
+    """Stages whose time was not known before, and is in ``measured_s`` alone."""
 
     def record(self) -> ComparedTime:
         """As ``estimate.json`` keeps it."""
-        error = self.estimated_s / self.measured_s - 1 if self.measured_s > 0 and not self.elsewhere else None
-        return ComparedTime(count=self.count, estimated_s=self.estimated_s, measured_s=self.measured_s, error=error)
+        is_like = self.measured_s > 0 and not self.elsewhere and not self.not_estimated
+        return ComparedTime(
+            count=self.count,
+            estimated_s=self.estimated_s,
+            measured_s=self.measured_s,
+            error=self.estimated_s / self.measured_s - 1 if is_like else None,
+            not_estimated=self.not_estimated,
+        )
 
     def __str__(self) -> str:
         if self.measured_s <= 0:
@@ -106,6 +114,14 @@ class Expected:
             return (
                 f"{duration(self.measured_s)} taken; other drivers ran {self.elsewhere} of the stages for which "
                 f"{duration(self.estimated_s)} were estimated in all"
+            )
+        if self.not_estimated == self.count:
+            return f"{duration(self.measured_s)} taken, not known before"
+        if self.not_estimated:
+            left_out = f"{self.not_estimated} {'stage' if self.not_estimated == 1 else 'stages'}"
+            return (
+                f"{duration(self.estimated_s)} estimated without {left_out} whose time was not known before, "
+                f"{duration(self.measured_s)} taken with {'it' if self.not_estimated == 1 else 'them'}"
             )
         return f"{duration(self.estimated_s)} estimated, {duration(self.measured_s)} taken{self._difference}"
 
@@ -143,7 +159,10 @@ class Forecast:
         self._plan: Plan | None = plan
         self._estimate: Estimate | None = estimate
         self._machine, self._calibrated, self._total_s = estimate.machine, estimate.calibrated, estimate.seconds
-        self._expected_s = {stage.identity: (stage.kind, s.end - s.start) for stage, s in estimate.spans.items()}
+        self._expected_s = {
+            stage.identity: (stage.kind, None if estimate.costs[stage].seconds is None else span.end - span.start)
+            for stage, span in estimate.spans.items()
+        }
         self.speed_of = speed_of
         """Measures a model that is not known yet."""
         self.impossible = plan.impossible
@@ -183,10 +202,15 @@ class Forecast:
         expected: dict[str, float] = defaultdict(float)
         for identity, (kind, seconds) in self._expected_s.items():
             if identity not in self._elsewhere:
-                expected[kind] += seconds
-        kinds = {k: Expected(len(taken), expected.get(k, 0.0), sum(taken)) for k, taken in self._seconds.items()}
+                expected[kind] += seconds or 0.0
+        unknown = Counter(stage.kind for identity, stage in self._stages.items() if self._is_unknown(identity, stage))
+        kinds = {
+            kind: Expected(len(taken), expected.get(kind, 0.0), sum(taken), not_estimated=unknown[kind])
+            for kind, taken in self._seconds.items()
+        }
         taken_s = time.monotonic() - self._begun
-        outcome = Outcome(Expected(len(self._stages), self._total_s, taken_s, len(self._elsewhere)), kinds)
+        total = Expected(len(self._stages), self._total_s, taken_s, len(self._elsewhere), unknown.total())
+        outcome = Outcome(total, kinds)
         record = EstimateRecord(
             machine=self._machine.to_dict(),
             calibrated=self._calibrated or None,
@@ -196,6 +220,14 @@ class Forecast:
         )
         record.save(folder)
         return outcome
+
+    def _is_unknown(self, identity: str, stage: StageTime) -> bool:
+        """Whether the time of a stage is in no estimate. Of a search whose trials nobody knew, others of its kind were
+        estimated in its place."""
+        if identity in self._expected_s:
+            return stage.estimated_s is None
+        known = {kind for kind, seconds in self._expected_s.values() if seconds is not None}
+        return stage.kind not in known
 
     def _write_plan(self, folder: Path) -> None:
         """Keep the plan beside the study's results, unless there is nothing to run."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.common.numbers import MISSING, signed_with_error, typeset
+from pipelines.common.numbers import MISSING, short, signed_with_error, typeset
 from pipelines.results.answers import Difference, Headline, Ratio
 
 Cell = tuple[str, str]
@@ -22,7 +22,7 @@ def answers_table(headline: Headline) -> dict[str, Any] | None:
     first = answers[0] if answers else headline.differences[0]
     rows = []
     for answer in answers:
-        score = MISSING if answer.score is None else f"{answer.score:.2f}"
+        score = MISSING if answer.score is None else short(answer.score)
         ratios = [_ratio(ratio) for ratio in (answer.training, answer.total, answer.inference)]
         # A family may be compared at several scores; its difference is told once.
         rows.append(_row(answer.family, score, ratios, differences.pop(answer.family, None)))
@@ -45,11 +45,11 @@ def _ratio(found: Ratio | None) -> Cell:
     if found.value is not None:
         if found.high is not None and abs(found.high - found.low) < _EXACT:
             return _times(found.value), ""
-        return _times(found.value), f" [{found.low:.2f}, {'∞' if found.high is None else f'{found.high:.2f}'}]"
+        return _times(found.value), f" [{short(found.low)}, {'∞' if found.high is None else short(found.high)}]"
     if found.high is not None:
         return f"< {_times(found.high)}", ""
     return (f"> {_times(found.low)}", "") if found.low > 0 else (MISSING, "")
 
 
 def _times(ratio: float) -> str:
-    return f"{ratio:.0f}×" if ratio >= 100 else f"{ratio:.2f}×"  # noqa: RUF001
+    return f"{ratio:.0f}×" if ratio >= 100 else f"{short(ratio)}×"  # noqa: RUF001

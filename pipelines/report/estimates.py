@@ -31,4 +31,5 @@ def _cells(kind: str, time: ComparedTime) -> list[str]:
         percent = round(100 * time.error)
         error = f"{abs(percent)} % too {'high' if percent > 0 else 'low'}" if percent else "as estimated"
     name = "In all" if kind == "total" else heading_of(kind)
-    return [name, duration(estimated), duration(measured), error]
+    foreseen = MISSING if time.not_estimated == time.count else duration(estimated)
+    return [name, foreseen, duration(measured), error]

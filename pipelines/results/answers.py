@@ -160,6 +160,8 @@ class Gain:
     search_flops: float | None
     """Training FLOPs of these; None where ``trials`` is."""
     sentence: str = ""
+    is_clipped: bool = False
+    """Both scores are clipped to 0, so that their difference says nothing."""
 
 
 @dataclass(frozen=True)

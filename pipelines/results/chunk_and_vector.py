@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipelines.common.numbers import signed_with_error
+from pipelines.common.numbers import interval, signed_with_error
 from pipelines.results.answers import Difference
 from pipelines.results.families import Models
 from pipelines.results.wording import model_name, number
@@ -51,6 +51,6 @@ def _in_words(found: Difference) -> str:
     inference = f"{number(found.inference_ratio)} times its inference FLOPs"
     if found.is_clipped:
         return f"{name} and {base} both score 0 (clipped), {name} with {inference}"
-    value, error, (low, high) = found.score_difference, found.standard_error, found.interval
-    interval = f"95 % interval {low:+.1f} to {high:+.1f}"
-    return f"{name} scores {signed_with_error(value, error)} ({interval}) against {base}, with {inference}"
+    score = signed_with_error(found.score_difference, found.standard_error)
+    between = f"95 % interval {interval(*found.interval, decimals=1, signed=True)}"
+    return f"{name} scores {score} ({between}) against {base}, with {inference}"

@@ -34,7 +34,9 @@ def gains_of(entries: Iterable[Entry]) -> list[Gain]:
         seeds = min(len(row.seeds) or 1, len(start.seeds) or 1)
         trials, flops = (spent.get(key) for key in SEARCH_COST)
         gained = apart.value, apart.error, *apart.interval
-        one = Gain(row.stratum, row.label, *gained, seeds, None if trials is None else int(trials), flops)
+        is_clipped = row.brierlm == start.brierlm == 0
+        count = None if trials is None else int(trials)
+        one = Gain(row.stratum, row.label, *gained, seeds, count, flops, is_clipped=is_clipped)
         found.append(replace(one, sentence=sentences.gain(one)))
     return found
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from pipelines.common.numbers import compact, scientific, signed_with_error, with_error
+from pipelines.common.numbers import compact, scientific, short, signed_with_error, with_error
 from pipelines.results.answers import Answer, Claim, Difference, Family, Gain, Ratio, Verdict
 from pipelines.results.entry import compute_of
 from pipelines.results.holm import LEVEL
@@ -57,27 +57,27 @@ def answer(
     inference: Ratio | None,
 ) -> str:
     """One answer as one or two sentences."""
-    name, base = model_name(ours.name), model_name(theirs.name)
+    name, base, level = model_name(ours.name), model_name(theirs.name), short(score, 1)
     best = f", the score of {base}" if theirs.is_single else f", the best of {base} by its law"
     what = {"common": ", the highest that both reach", "reference": best, "target": ""}[asked]
-    at = f"At BrierLM {score:.1f}{what},"
+    at = f"At BrierLM {level}{what},"
     with_autoencoder = f" ({times(total)} with its autoencoder)" if _differs(training, total) else ""
     if ours.side == "above" and theirs.side == "above":
-        return f"No answer at BrierLM {score:.1f}: neither {name} nor {base} reaches it within the compute spent here."
+        return f"No answer at BrierLM {level}: neither {name} nor {base} reaches it within the compute spent here."
     if ours.side == "below" and theirs.side == "below":
-        return f"No answer at BrierLM {score:.1f}: both {name} and {base} have more with the least compute spent here."
+        return f"No answer at BrierLM {level}: both {name} and {base} have more with the least compute spent here."
     if ours.side == "above":
         spent = scientific(ours.dearest)
         whole = f" ({scientific(ours.dearest_total)} with its autoencoder)" if _differs(training, total) else ""
         if training.low == 0:
-            return f"The errors leave open whether {name} reaches BrierLM {score:.1f} within {spent} training FLOPs."
+            return f"The errors leave open whether {name} reaches BrierLM {level} within {spent} training FLOPs."
         return (
-            f"Within {spent} training FLOPs{whole} {name} does not reach BrierLM {score:.1f}{what}: for that it needs "
+            f"Within {spent} training FLOPs{whole} {name} does not reach BrierLM {level}{what}: for that it needs "
             f"{times(training)} those of {base}{with_autoencoder}. How much more is not extrapolated."
         )
     if theirs.side == "above":
         return (
-            f"{start(base)} does not reach BrierLM {score:.1f} within {scientific(theirs.dearest)} training FLOPs, "
+            f"{start(base)} does not reach BrierLM {level} within {scientific(theirs.dearest)} training FLOPs, "
             f"{name} does: it needs {times(training)} its training FLOPs{with_autoencoder}."
         )
     tail = ""
@@ -126,10 +126,10 @@ def claim(
             _on_training(family.name, training, first),
             _on_inference(family.name, inference, first, is_level),
         ]
-    largest = max(entries, key=lambda entry: compute_of(entry).training)
-    flops = compute_of(largest).training
+    parameters = max(entry.parameters or 0 for entry in entries)
+    flops = max(compute_of(entry).training for entry in entries)
     sentences.append(
-        f"All of this is about models of up to {compact(largest.parameters or 0)} parameters and "
+        f"All of this is about models of up to {compact(parameters)} parameters and "
         f"{scientific(flops)} training FLOPs; "
         f"the paper's have {compact(PAPER_PARAMETERS)} and {scientific(PAPER_TRAINING_FLOPS)}, "
         f"{PAPER_TRAINING_FLOPS / flops:.0e} times as many FLOPs, and may behave otherwise."
@@ -157,7 +157,8 @@ def method(families: Sequence[Family], noise: Noise, num_replicates: int) -> str
     left_out = [point for family in families for point in family.points if not point.is_used]
     if left_out:
         reasons = sorted({point.reason for point in left_out})
-        parts.append(f"Left out: {len(left_out)} models ({'; '.join(reasons)}).")
+        models = f"{len(left_out)} {'model' if len(left_out) == 1 else 'models'}"
+        parts.append(f"Left out: {models} ({'; '.join(reasons)}).")
     apart = "for each model by itself, since per-document scores are not known for all: too wide if anything"
     if noise.num_joint == 0:
         documents = f"drawn {apart}"
@@ -173,9 +174,9 @@ def method(families: Sequence[Family], noise: Noise, num_replicates: int) -> str
         f"In brackets 95 % intervals: {num_replicates:,} bootstrap replicates; errors over documents {documents}"
     )
     if noise.seed_error is not None:
-        parts[-1] += f"; between seeds {noise.seed_error:.2f}"
+        parts[-1] += f"; between seeds {short(noise.seed_error)}"
     if noise.misfit > 0:
-        parts[-1] += f"; scatter around the laws {noise.misfit:.2f} ({noise.freedom} degrees of freedom)"
+        parts[-1] += f"; scatter around the laws {short(noise.misfit)} ({noise.freedom} degrees of freedom)"
     parts[-1] += "."
     if noise.seed_error is None:
         parts.append(
@@ -201,8 +202,8 @@ def summary(answers: Sequence[Answer], differences: Sequence[Difference]) -> str
         assert least.training is not None
         name = start(model_name(least.family))
         needs = f"Of all families {name} needs the fewest:" if len(known) > 1 else f"{name} needs"
-        base = model_name(least.reference)
-        return f"{needs} {times(least.training)} the training FLOPs of {base} for equal BrierLM ({least.score:.1f})."
+        base, level = model_name(least.reference), short(least.score or 0.0, 1)
+        return f"{needs} {times(least.training)} the training FLOPs of {base} for equal BrierLM ({level})."
     if not differences:
         return None
     if all(one.is_clipped for one in differences):
@@ -249,6 +250,10 @@ def gain(found: Gain) -> str:
     if found.trials is not None and found.search_flops is not None:
         what += f" ({found.trials} trials, {scientific(found.search_flops)} training FLOPs)"
     again = f"{found.seeds} fresh {'training' if found.seeds == 1 else 'trainings'} of each, on text that chose neither"
+    if found.is_clipped:
+        return (
+            f"{what}: no gain can be told, what it chose and what it began from both have BrierLM {CLIPPED} ({again})."
+        )
     value = signed_with_error(found.value, found.standard_error)
     if found.low <= 0 <= found.high:
         return f"{what} gained {value} BrierLM over what it began from, which may be chance ({again})."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.common.numbers import printable
+from pipelines.common.numbers import printable, short
 from pipelines.results.answers import Ratio
 
 CLIPPED = "0 (clipped: one of the four Brier-n is not positive)"
@@ -14,8 +14,8 @@ def model_name(family: str) -> str:
 
 
 def number(value: float) -> str:
-    """A ratio with two digits after the point, or three in all."""
-    return f"{value:.2f}" if value < 9.995 else f"{value:.3g}"
+    """A ratio with two digits after the point, or three in all; two of a small one."""
+    return short(value) if value < 9.995 else f"{value:.3g}"
 
 
 def times(ratio: Ratio) -> str:

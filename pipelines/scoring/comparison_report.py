@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from evals.brier import brierlm
-from pipelines.common.numbers import with_error
+from pipelines.common.numbers import interval, with_error
 from pipelines.results.wording import CLIPPED
 
 if TYPE_CHECKING:
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from evals.sums import ScoredSums
 
 Interval = tuple[float, float]
-NORMAL_95 = 1.96
-"""Standard errors in half a 95 % interval of a normal variable."""
 
 
 def both_clipped(first: Sequence[ScoredSums], second: Sequence[ScoredSums]) -> bool:
@@ -41,17 +39,17 @@ def comparison_lines(
     else:
         lines = [
             f"BrierLM of {first} minus that of {second}: {with_error(found.value, found.standard_error)}",
-            f"95 % interval {found.interval[0]:.2f} to {found.interval[1]:.2f}, p {_p_value(found.p_value)}: "
+            f"95 % interval {interval(*found.interval)}, p {_p_value(found.p_value)}: "
             f"{_verdict(found.interval, names)}",
         ]
-    for n, value, error in zip(one.ngram_lengths, found.components, found.component_errors, strict=True):
-        interval = (value - NORMAL_95 * error, value + NORMAL_95 * error)
-        judged = f": {_verdict(interval, names)}" if clipped else ""
+    numbers = zip(found.components, found.component_errors, found.component_intervals, strict=True)
+    for n, (value, error, between) in zip(one.ngram_lengths, numbers, strict=True):
+        judged = f": {_verdict(between, names)}" if clipped else ""
         lines.append(f"  Brier-{n}  {with_error(100 * value, 100 * error)}{judged}")
     return [
         *lines,
         f"times 100, ± one standard error over {len(one.sums.counts):,} {one.error_unit}s of "
-        f"{int(one.sums.counts.sum()):,} common positions{_over_seeds(found.seed_error, *map(len, sides))}; "
+        f"{int(one.sums.counts.sum()):,} common positions{_over_seeds(found.seed_error, clipped, *map(len, sides))}; "
         f"protocol {one.protocol_hash}",
     ]
 
@@ -60,11 +58,12 @@ def _p_value(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
-def _over_seeds(error: float | None, first: int, second: int) -> str:
+def _over_seeds(error: float | None, clipped: bool, first: int, second: int) -> str:
     if error is None:
         return "; one seed each: what other seeds would score is not in the error"
     alone = "; one seed of one of them: what others would score is not in the error" if 1 in (first, second) else ""
-    return f" and over seeds ({first} and {second}, ±{error:.2g} of the error){alone}"
+    part = "" if clipped else f", ±{error:.2g} of the error"
+    return f" and over seeds ({first} and {second}{part}){alone}"
 
 
 def _verdict(interval: Interval, names: tuple[str, str]) -> str:

@@ -47,13 +47,16 @@ class Row:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """What MLflow holds, in the sections that rows of a study have there: scores first, then ``brier/``, ``task/``,
-        ``error/`` and ``count/``. BrierLM is in none, so that it stands at the top."""
-        section = "task/" if self.is_task else "" if self.score == "BrierLM" else "brier/"
+        """What MLflow holds, in the sections and units that rows of a study have there: scores first, then ``brier/``
+        (at most 1, as its errors are), ``task/``, ``error/`` and ``count/``. BrierLM is in none, so that it stands at
+        the top."""
+        is_part = not self.is_task and self.score != "BrierLM"
+        scale = 0.01 if is_part else 1.0
+        section = "task/" if self.is_task else "brier/" if is_part else ""
         numbers = {
-            f"{section}{self.name}": self.value,
-            f"error/{self.name}": self.standard_error,
-            f"error/{self.name}_draws": self.monte_carlo_error,
+            f"{section}{self.name}": _scaled(self.value, scale),
+            f"error/{self.name}": _scaled(self.standard_error, scale),
+            f"error/{self.name}_draws": _scaled(self.monte_carlo_error, scale),
             f"count/{self.name}_documents": self.num_documents,
             f"count/{self.name}_samples": self.num_samples,
         }
@@ -208,6 +211,10 @@ def _sampling_errors(result: BrierResult) -> list[float | None]:
         gradient = result.brierlm / count / components
         whole = math.sqrt(max(0.0, float(gradient @ covariance @ gradient)))
     return [whole, *parts.tolist()]
+
+
+def _scaled(value: float | None, scale: float) -> float | None:
+    return None if value is None else scale * value
 
 
 def _number(value: float | None) -> str:

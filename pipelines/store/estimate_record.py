@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from calm_bench.atomic import write_json
 from calm_bench.frozen import Frozen
@@ -24,7 +26,9 @@ class ComparedTime(Frozen):
     measured_s: float
     """Seconds."""
     error: float | None = None
-    """Estimated over measured, less one; None where nothing was measured."""
+    """Estimated over measured, less one; None where the two are not of the same work, or nothing was measured."""
+    not_estimated: Annotated[int, Field(ge=0, exclude_if=lambda count: count == 0)] = 0
+    """Stages whose time was not known before, and is in ``measured_s`` alone."""
 
 
 class StageTime(Frozen):

@@ -10,6 +10,7 @@ from pipelines.tracking.tags import (
     DESCRIBED,
     ERROR,
     LEADERBOARD,
+    ROLE,
     SAMPLES,
     SENT,
     STATE,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-_OWN_TAGS = (TRIAL_KEY, SENT, SAMPLES, COMPLETE, DESCRIBED, ERROR, STATE, LEADERBOARD, VIOLATIONS)
+_OWN_TAGS = (ROLE, TRIAL_KEY, SENT, SAMPLES, COMPLETE, DESCRIBED, ERROR, STATE, LEADERBOARD, VIOLATIONS)
 
 
 @dataclass

@@ -7,7 +7,7 @@ follow from the files, so a batch that is sent twice is the same rows. A trial i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -41,6 +41,7 @@ _NOTE = "mlflow.note.content"
 _AS_DESCRIBED = "2"
 """Value of :data:`pipelines.tracking.tags.DESCRIBED` on a study; raised when more is written there."""
 
+_TRIAL = "trial"
 _STATUS = {"complete": "FINISHED", "failed": "FAILED", "invalid": "FAILED", "pruned": "KILLED"}
 _PARAMETERS_PER_BATCH = 100
 
@@ -76,8 +77,9 @@ class StudyRuns:
         self._streams = MetricStreams(progress)
         self._parent = self._find_or_create_parent()
         self._children: dict[str, KnownRun] = {}
-        for run in runs(client, [experiment_id], role="trial", study_identity=identity):
-            self._know(KnownRun.of(self._client, run))
+        for role in (_TRIAL, tag_names.SEARCH):
+            for run in runs(client, [experiment_id], role=role, study_identity=identity):
+                self._know(KnownRun.of(self._client, run))
 
     @property
     def parent_id(self) -> str:
@@ -142,6 +144,21 @@ class StudyRuns:
         run.tag(tag_names.COMPLETE, self._mark(end))
         self.forget(trial)
         self._progress()
+
+    def set_roles(self, trials: Sequence[Trial]) -> set[int]:
+        """Mark the trials of the search as such once there is a final one, from which on they are no rows any more;
+        the numbers of those of which MLflow had it otherwise."""
+        ended = [trial for trial in trials if trial.end is not None and trial.end.entry is not None]
+        searched = tag_names.SEARCH if any(trial.role != "search" for trial in ended) else _TRIAL
+        changed = set()
+        for trial in trials:
+            role = searched if trial.role == "search" else _TRIAL
+            run = self._children.get(trial.key)
+            if run is not None and run.tags.get(tag_names.ROLE) != role:
+                run.tag(tag_names.ROLE, role)
+                changed.add(trial.number)
+                self._progress()
+        return changed
 
     def _mark(self, end: TrialEnd) -> str:
         """What a run is tagged with when all of ``end`` has arrived, the copy of its model too where one is wanted."""
@@ -275,7 +292,7 @@ class StudyRuns:
         return parent
 
     def _create_child(self, trial: Trial, start: int) -> KnownRun:
-        tags = {"mlflow.parentRunId": self.parent_id, tag_names.ROLE: "trial", tag_names.TRIAL_KEY: trial.key}
+        tags = {"mlflow.parentRunId": self.parent_id, tag_names.ROLE: _TRIAL, tag_names.TRIAL_KEY: trial.key}
         name = printable(trial.label)[:250] or f"trial {trial.number}"
         run = self._client.create_run(self.experiment_id, start, self._tags_of_all() | tags, run_name=name)
         self._children[trial.key] = KnownRun.of(self._client, run)

@@ -30,7 +30,7 @@ from pipelines.tracking.system_metrics import SystemLog
 from pipelines.tracking.times import StageFolders, trial_start
 
 if TYPE_CHECKING:
-    from pipelines.study.trial import TrialState
+    from pipelines.study.trial import TrialRole, TrialState
 
 WRITTEN_AS = 6
 """Raised when more or other things are written of a trial, so that runs written before are completed."""
@@ -67,6 +67,7 @@ class Trial:
     label: str
     experiment: Experiment | None
     """None where its settings do not fit together."""
+    role: TrialRole = "search"
     stages: Mapping[str, StageFolders] = field(default_factory=dict)
     """By kind, in the order in which they run."""
     end: TrialEnd | None = None
@@ -203,7 +204,7 @@ class StudyFiles:
             end = TrialEnd(state, None, record.violations, entry, results, folders)
         elif state != "open":
             end = TrialEnd(state, record.error, record.violations)
-        return Trial(number, label, experiment, stages, end)
+        return Trial(number, label, experiment, record.role, stages, end)
 
     def _stage(self, kind: str, identity: str) -> Stage:
         """A stage as its folder describes it: an older revision's too, which the code of today would name otherwise."""

@@ -54,6 +54,8 @@ class Synced:
     """Parts that MLflow lacked; 0 where it had all of it."""
     problem: str | None = None
     """Why the study is not all in MLflow."""
+    trials_sent: int = 0
+    """Trials of which MLflow lacked something; other parts are the study's own: its leaderboard, report and samples."""
     unregistered: str | None = None
     """Why its models are not in MLflow's registry, where MLflow does not take them."""
 
@@ -74,6 +76,8 @@ class StudySync:
         self.address = redact(uri)
         self.parts = 0
         """Parts that have been sent."""
+        self.trials_sent: set[int] = set()
+        """Numbers of the trials of which something has been sent."""
         self._uri = uri
         self._experiment = experiment
         self._store = store
@@ -161,6 +165,7 @@ class StudySync:
             for problem in stored.problems:
                 refused(problem)
         for trial in stored.trials:
+            before = self.parts
             try:
                 runs.push_trial(trial, is_running=state == "at work")
             except Exception as error:
@@ -169,6 +174,9 @@ class StudySync:
                 # MLflow is there but does not take this trial; the others must not wait for it.
                 runs.forget(trial)
                 refused(f"trial {trial.number} ({trial.label}): {type(error).__name__}: {error}")
+            if self.parts > before:
+                self.trials_sent.add(trial.number)
+        self.trials_sent |= runs.set_roles(stored.trials)
         runs.push_system(SystemLog(self._folder).samples())
         if state == "at rest":
             if stored.leaderboard is not None:
@@ -267,4 +275,13 @@ def sync_study(
     finally:
         sync.release()
     problem = redact("; ".join(refused))[:500] if refused else None
-    return Synced(folder, sync.address, sync.page, len(stored.trials), sync.parts, problem, sync.unregistered)
+    return Synced(
+        folder,
+        sync.address,
+        sync.page,
+        trials=len(stored.trials),
+        parts=sync.parts,
+        problem=problem,
+        trials_sent=len(sync.trials_sent),
+        unregistered=sync.unregistered,
+    )

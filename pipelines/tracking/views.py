@@ -1,5 +1,7 @@
 """The views that MLflow opens with: trials as a leaderboard, and charts of quality against compute.
 
+Trials of a search whose best were trained again are in neither: their scores are of validation text, and chose.
+
 MLflow keeps a saved view in a tag of the experiment: its name and, as its pages serialize it, what they show. A view is
 opened by its key in the address, and listed under "Saved views".
 """

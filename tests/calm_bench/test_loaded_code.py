@@ -6,6 +6,7 @@ import gc
 import importlib
 import itertools
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
-    for name in ("loaded_head", "loaded_constants"):
+    for name in ("loaded_head", "loaded_constants", "slow_to_import"):
         sys.modules.pop(name, None)
 
 
@@ -49,6 +50,31 @@ def others_import(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_what_others_import_meanwhile_is_no_error(folder: Path, others_import: None) -> None:
     check_loaded([folder / "loaded_head.py"])
     assert str(folder) in own_roots()
+
+
+def test_what_another_thread_is_still_importing_has_not_changed(folder: Path) -> None:
+    """The constants below the line that it had come to were missing, which passed for an edit."""
+    begun, goes_on = threading.Event(), threading.Event()
+    (folder / "slow_to_import.py").write_text("import slow_pause\nslow_pause.wait()\nLIMIT = 3\n")
+    pause = ModuleType("slow_pause")
+
+    def wait() -> None:
+        begun.set()
+        assert goes_on.wait(60)
+
+    pause.wait = wait  # type: ignore[attr-defined]
+    sys.modules["slow_pause"] = pause
+    thread = threading.Thread(target=importlib.import_module, args=["slow_to_import"])
+    thread.start()
+    try:
+        assert begun.wait(60)
+        threading.Timer(0.5, goes_on.set).start()
+        check_loaded([folder / "slow_to_import.py"])
+        assert sys.modules["slow_to_import"].LIMIT == 3
+    finally:
+        goes_on.set()
+        thread.join()
+        del sys.modules["slow_pause"]
 
 
 @pytest.mark.parametrize("name", ["loaded_head.py", "loaded_constants.py"])

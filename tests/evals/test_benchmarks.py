@@ -198,6 +198,11 @@ def test_eval_prints_and_tracks_everything(
     wanted = {f"task/{name}", f"error/{name}", f"count/{name}_samples", "brierlm_matched", "error/brierlm_matched"}
     assert wanted | {"brier/brier_1_matched", "brier/brier_4_paper"} <= set(run.data.metrics)
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"evaluation.json", "samples.md"}
+    told = json.loads(Path(client.download_artifacts(run.info.run_id, "evaluation.json", str(tmp_path))).read_text())
+    for protocol, result in told["brierlm"].items():
+        # In the units of a study's rows.
+        assert run.data.metrics[f"brier/brier_1_{protocol}"] == pytest.approx(result["brier"][0])
+        assert run.data.metrics[f"error/brier_1_{protocol}"] == pytest.approx(result["brier_se"][0])
     texts = Path(client.download_artifacts(run.info.run_id, "samples.md", str(tmp_path))).read_text()
     assert "Temperature 1 " in texts
     assert "Temperature 0.5" in texts

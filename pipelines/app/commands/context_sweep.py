@@ -103,7 +103,7 @@ def _lengths(text: str | None, longest: int, chunk_size: int) -> list[int]:
 
 def _table(name: str, sweep: ContextSweep, width: int) -> RenderableType:
 
-    from pipelines.common.numbers import printable, with_error
+    from pipelines.common.numbers import clipped_with_error, interval, printable, with_error
 
     grid = plain_table(printable(name))
     lengths = sweep.protocol.ngram_lengths if width >= WIDE else ()
@@ -115,9 +115,9 @@ def _table(name: str, sweep: ContextSweep, width: int) -> RenderableType:
         parts = zip(lengths, point.brier, point.brier_se, strict=False)
         grid.add_row(
             f"{point.context_length:,}",
-            with_error(point.brierlm, point.brierlm_se),
+            clipped_with_error(point.brierlm, point.brierlm_se),
             "" if is_longest else with_error(point.difference, point.difference_se),
-            "" if is_longest else f"{low:.2f} to {high:.2f}",
+            "" if is_longest else interval(low, high),
             *(with_error(100 * value, 100 * error) for _, value, error in parts),
         )
     return grid

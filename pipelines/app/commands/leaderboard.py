@@ -53,7 +53,10 @@ def leaderboard(
     ] = None,
     conditions: Annotated[
         list[str] | None,
-        typer.Option("--filter", help="Only rows with K=4, 'brierlm>4', 'head!=flow'; several must all hold."),
+        typer.Option(
+            "--filter",
+            help="Only rows with K=4, 'brierlm>4', 'head!=flow'; several must all hold. Numbers as the table has them.",
+        ),
     ] = None,
     pareto: Annotated[
         str | None, typer.Option("--pareto", help="Mark the Pareto front of two columns, such as parameters,brierlm.")

@@ -76,12 +76,22 @@ def _tell(synced: Synced) -> None:
     if synced.problem is not None:
         say(screen, f"{name}  not sent: {synced.problem}", style="red")
         return
-    trials = f"{synced.trials} {'trial' if synced.trials == 1 else 'trials'}"
-    say(screen, f"{name}  {trials} {'sent to' if synced.parts else 'already all in'} {synced.address}")
+    say(screen, f"{name}  {_what_was_sent(synced)}")
     if synced.page is not None:
         say(screen, f"  leaderboard: {synced.page}")
     if synced.unregistered is not None:
         say(screen, f"MLflow {without_registry(synced.unregistered)}", style="yellow")
+
+
+def _what_was_sent(synced: Synced) -> str:
+    trials, address = f"{synced.trials} {'trial' if synced.trials == 1 else 'trials'}", synced.address
+    if not synced.parts:
+        return f"{trials} already all in {address}"
+    if not synced.trials_sent:
+        return f"{trials} already in {address}; what else it holds of the study was brought up to date"
+    if synced.trials_sent < synced.trials:
+        return f"{synced.trials_sent} of {trials} sent to {address}, which had the others"
+    return f"{trials} sent to {address}"
 
 
 def _to_dict(synced: Synced) -> dict[str, Any]:
@@ -91,6 +101,7 @@ def _to_dict(synced: Synced) -> dict[str, Any]:
         "leaderboard": synced.page,
         "trials": synced.trials,
         "sent": synced.parts > 0,
+        "trials_sent": synced.trials_sent,
         "problem": synced.problem,
         "models_not_registered": synced.unregistered,
     }

@@ -19,6 +19,7 @@ from pipelines.app.commands.options import (
     say,
     single_threaded,
 )
+from pipelines.common.numbers import short
 from pipelines.common.tables import plain_table
 
 
@@ -59,7 +60,7 @@ def sample_size(
         grid.add_column(heading, justify="right")
     for size in sizes:
         counts = (size.num_samples, size.num_documents, size.num_positions, size.num_continuations)
-        grid.add_row(*(f"{count:,}" for count in counts), f"{size.standard_error:.2f}")
+        grid.add_row(*(f"{count:,}" for count in counts), short(size.standard_error))
     screen = console()
     screen.print(grid)
     say(

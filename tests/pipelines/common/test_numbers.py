@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.common.numbers import clipped_with_error, printable, share_with_error, signed_with_error, with_error
+from pipelines.common.numbers import (
+    clipped_with_error,
+    interval,
+    printable,
+    share_with_error,
+    short,
+    signed_with_error,
+    with_error,
+)
 
 VALUES = st.floats(-1e6, 1e6)
 ERRORS = st.floats(1e-9, 1e6)
@@ -75,3 +83,20 @@ def test_names_on_a_line_keep_what_words_are_made_of() -> None:
     assert printable("👩\N{ZERO WIDTH JOINER}💻 می\N{ZERO WIDTH NON-JOINER}خواهم") == (
         "👩\N{ZERO WIDTH JOINER}💻 می\N{ZERO WIDTH NON-JOINER}خواهم"
     )
+
+
+def test_small_numbers_keep_two_digits() -> None:
+    assert [short(value) for value in (3.14159, 0.0998, 0.00432, 0.0, -0.004)] == [
+        "3.14",
+        "0.10",
+        "0.0043",
+        "0.00",
+        "-0.004",
+    ]
+    assert [short(value, 1) for value in (12.34, 1.0, 0.413)] == ["12.3", "1.0", "0.41"]
+    assert interval(-2.404, 0.861) == "-2.40 to 0.86"
+    assert interval(-0.00931, -0.00312) == "-0.0093 to -0.0031"
+    assert interval(-0.0001, 123.4) == "0.00 to 123.40"
+    assert interval(0.5, 0.5) == "0.5 to 0.5"
+    assert interval(0.71, 3.28, 1, signed=True) == "+0.7 to +3.3"
+    assert interval(-0.004, 0.0051, 1, signed=True) == "-0.0040 to +0.0051"

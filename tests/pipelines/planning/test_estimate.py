@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from calm_bench.config import Experiment
-from pipelines.common.numbers import MISSING
+from pipelines.common.numbers import MISSING, duration
 from pipelines.execution.events import StageCached, StageFinished, StudyStarted
 from pipelines.planning.calibration import Calibration, Measured
 from pipelines.planning.estimate import Estimate, estimate
@@ -228,6 +228,31 @@ def test_after_a_run_the_estimate_stands_beside_the_outcome(tmp_path: Path) -> N
     kept = json.loads((folder / ESTIMATE_FILE).read_text())
     assert kept["kinds"]["language_model"]["error"] == pytest.approx(-0.5)
     assert {entry["label"] for entry in kept["stages"].values()} == {str(stage) for stage in models}
+
+
+def test_a_time_that_nobody_knew_is_no_estimate_of_nothing(tmp_path: Path) -> None:
+    """It was shown as ``0 s estimated`` and ``100 % too low``, and the total was judged as if it had been in it."""
+    store = Store(tmp_path)
+    plan = plan_study(resolve_study("smoke", ["benchmarks.tasks=[stdlib_choice]"]), store)
+    expected = estimated(plan, store)
+    tasks = [stage for stage in expected.spans if stage.kind == "benchmarks"]
+    assert len(tasks) == 2
+    watcher = Forecast(plan, expected, assumed_speed)
+    for stage, span in expected.spans.items():
+        watcher.handle(StageFinished(stage, tmp_path, {}, 30.0 if stage in tasks else span.end - span.start))
+    outcome = watcher.finish(tmp_path)
+    assert outcome is not None
+    total, *kinds = outcome.lines()
+    assert total.startswith(f"{duration(expected.seconds)} estimated without 2 stages whose time was not known before")
+    assert "  2 x benchmarks: 1:00 taken, not known before" in kinds
+    assert "too low" not in "".join([total, *kinds])
+    kept = json.loads((tmp_path / ESTIMATE_FILE).read_text())
+    assert kept["kinds"]["benchmarks"]["error"] is kept["total"]["error"] is None
+    assert kept["kinds"]["benchmarks"]["not_estimated"] == kept["total"]["not_estimated"] == 2
+    assert "not_estimated" not in kept["kinds"]["language_model"]
+    cells = {one.kind: list(one.cells) for one in estimates_of(tmp_path)}
+    assert cells["benchmarks"][1:] == [MISSING, "1:00", MISSING]
+    assert cells["total"][-1] == MISSING
 
 
 def test_what_another_driver_ran_is_no_part_of_the_comparison(tmp_path: Path) -> None:

@@ -104,3 +104,17 @@ def test_the_end_of_a_run_says_what_tuning_gained_and_cost(make_entry: Make) -> 
     (said,) = [sentence for sentence in told.brief if sentence.startswith("Tuning")]
     assert said.startswith("Tuning K=4 (12 trials, 6.00e12 training FLOPs) gained +2")
     assert said in told.sentences
+
+
+def test_two_clipped_rows_have_no_gain_to_tell(make_entry: Make) -> None:
+    """Their difference is 0 without an error, which was told as ``+0.00±0`` and as chance."""
+    parts = {"brier": (0.1, 0.01, -0.002, -0.001), "brierlm": 0.0, "brierlm_se": 0.0}
+    rows = [
+        make_entry(label=role, trial=trial, role=role, **parts) for trial, role in enumerate(("selected", "untuned"))
+    ]
+    (gain,) = gains_of(rows)
+    assert gain.is_clipped
+    assert gain.sentence == (
+        "Tuning: no gain can be told, what it chose and what it began from both have BrierLM 0 (clipped: one of the "
+        "four Brier-n is not positive) (1 fresh training of each, on text that chose neither)."
+    )

@@ -375,3 +375,19 @@ def test_without_a_control_nothing_is_said_of_the_vector(make_entry: Make) -> No
     found = headline(family(make_entry, "token", {1e12: 14.0}) + family(make_entry, "K=4", {1e12: 5.0}))
     assert not found.vectors
     assert not any("pay?" in line for line in found.sentences)
+
+
+def test_the_claim_names_the_largest_model_and_small_scores_keep_their_digits(make_entry: Make) -> None:
+    """It named the size of the model with most training FLOPs, and a BrierLM of 0.004 was 0.0."""
+    rows = family(make_entry, "token", {1e12: 0.004, 2e12: 0.005}) + family(
+        make_entry, "K=4", {1e12: 0.0045, 2e12: 0.0}
+    )
+    sizes = (3e6, 1e6, 4.4e6, 2e6)
+    rows = [row.model_copy(update={"parameters": int(size)}) for row, size in zip(rows, sizes, strict=True)]
+    found = headline(rows)
+    (scale,) = [sentence for sentence in found.sentences if sentence.startswith("All of this")]
+    assert scale.startswith("All of this is about models of up to 4.40M parameters and 2.00e12 training FLOPs;")
+    text = " ".join(found.sentences)
+    assert "BrierLM 0.0," not in text
+    assert "At BrierLM 0.0045" in text
+    assert "Left out: 1 model (a score clipped" in text

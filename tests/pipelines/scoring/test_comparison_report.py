@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from evals.stats import ClusterSums
 from evals.sums import ScoredSums, compare_seeds
@@ -44,3 +48,25 @@ def test_a_model_that_is_not_clipped_is_compared_by_brierlm() -> None:
     assert lines[0].startswith("BrierLM of ours minus that of theirs: ")
     assert lines[1].startswith("95 % interval ")
     assert lines[1].endswith("p < 0.001: ours is better")
+
+
+def test_few_seeds_tell_little_of_a_component_either() -> None:
+    """Of two seeds a side 2.5 standard errors may be chance: Student's t with two degrees of freedom asks for 4.3."""
+    ours = [scored((0.20 + apart, 0.1, 0.05, -0.3), 1) for apart in (-0.02, 0.02)]
+    theirs = [scored((0.13 + apart, 0.1, 0.05, -0.3), 1) for apart in (-0.02, 0.02)]
+    lines = comparison_lines(("ours", "theirs"), (ours, theirs), compare_seeds(ours, theirs))
+    (first,) = [line.strip() for line in lines if line.startswith("  Brier-1")]
+    assert first == "Brier-1  7.0±2.8: the difference may be chance"
+    assert " and over seeds (2 and 2); " in lines[-1], "that of BrierLM is 0 and tells nothing of these"
+
+
+def test_a_small_difference_has_an_interval_with_digits() -> None:
+    """A score of a thousandth has errors of a thousandth: the interval was ``0.00 to 0.00``."""
+    first, second = scored((0.2, 0.1, 0.05, 0.04)), scored((0.1, 0.1, 0.06, 0.03), seed=1)
+    small = [replace(one, sums=replace(one.sums, totals=one.sums.totals / 1000)) for one in (first, second)]
+    large, tiny = (
+        [float(end) for end in re.findall(r"-?[0-9.]+", lines[1].partition(",")[0])[1:]]
+        for lines in (lines_of(first, second), lines_of(*small))
+    )
+    assert large[0] > 0
+    assert [1000 * end for end in tiny] == pytest.approx(large, rel=0.02)

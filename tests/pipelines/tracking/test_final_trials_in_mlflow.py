@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import zlib
+from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,8 +21,9 @@ from pipelines.search.drive import run_study
 from pipelines.store.store import Store
 from pipelines.store.study_folder import study_folder
 from pipelines.study.config import Study
-from pipelines.tracking.rows import entries_from_mlflow
-from pipelines.tracking.sync import sync_study
+from pipelines.tracking.client import connect
+from pipelines.tracking.rows import entries_from_mlflow, entry_in
+from pipelines.tracking.views import CHARTS, TABLE
 
 pytestmark = pytest.mark.slow
 
@@ -38,6 +42,27 @@ def study(small_study: Callable[..., Study]) -> Study:
     return small_study(search=SEARCH, final={"seeds": [1, 2]}, samples={"num_prompts": 0}, benchmarks={})
 
 
+def sync(store: Store, uri: str) -> str:
+    """What the command says."""
+    result = CliRunner().invoke(app, ["mlflow", "sync", "--store", str(store.root), "--uri", uri])
+    assert result.exit_code == 0, result.output
+    return " ".join(result.output.split())
+
+
+def roles_in_views(uri: str) -> list[list[str]]:
+    """Of each saved view, the roles of the trials that it shows."""
+    client = connect(uri)
+    experiment = client.get_experiment_by_name("calm-bench")
+    found = []
+    for key in (TABLE, CHARTS):
+        packed = json.loads(experiment.tags[f"mlflow.sharedViewState.{key}"])["state"].removeprefix("deflate;")
+        state = json.loads(zlib.decompress(b64decode(packed)))
+        shown = client.search_runs([experiment.experiment_id], state["searchFilter"])
+        rows = [entry_in(run.data.tags) for run in shown]
+        found.append(sorted(row.role for row in rows if row is not None))
+    return found
+
+
 def test_mlflow_ranks_the_final_trials_with_what_finding_them_took(
     study: Study, empty_database: Path, tmp_path: Path
 ) -> None:
@@ -51,11 +76,23 @@ def test_mlflow_ranks_the_final_trials_with_what_finding_them_took(
     uri = f"sqlite:///{database}"
 
     # Sent before the leaderboard is written, as while a study runs: nobody knows yet what the search took in all.
-    assert sync_study(store, folder, uri).problem is None
+    assert "6 trials sent to sqlite:///" in sync(store, uri)
     assert [row.role for row in entries_from_mlflow(uri, "calm-bench")] == ["selected"] * 2 + ["untuned"] * 2
 
+    # Its saved views show the final trials alone: the scores of the search are of validation text.
+    assert roles_in_views(uri) == [["selected"] * 2 + ["untuned"] * 2] * 2
+
     write_leaderboard(Leaderboard(rows_of(outcomes, study)), folder)
-    assert sync_study(store, folder, uri).problem is None
+    assert "2 of 6 trials sent to sqlite:///" in sync(store, uri)
+    assert "6 trials already all in sqlite:///" in sync(store, uri)
+    (folder / "report.html").write_text("<p>written after all else</p>")
+    assert "6 trials already in sqlite:///" in (said := sync(store, uri))
+    assert said.endswith("what else it holds of the study was brought up to date")
+    assert roles_in_views(uri) == [["selected"] * 2 + ["untuned"] * 2] * 2
+    client = connect(uri)
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    # All of them are found again: none is there twice.
+    assert len(client.search_runs(experiments)) == 1 + len(outcomes)
     board = load_board(folder)
     assert board is not None
     assert [measure.value for row in board for measure in row.measures if measure.key == "search_trials"] == [2.0, 2.0]
