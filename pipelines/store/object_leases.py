@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 
 from pipelines.store.holder import Holder, this_process
 from pipelines.store.lease import DeadLease, HeldLease, LeaseManager
@@ -37,24 +38,31 @@ class ObjectGrant:
     """A claim of this process that no other live claim stands beside."""
 
     def __init__(
-        self, objects: ObjectStore, key: str, content: bytes, heartbeat_s: float, has_rivals: Callable[[], bool]
+        self,
+        objects: ObjectStore,
+        key: str,
+        content: bytes,
+        heartbeat_s: float,
+        has_rivals: Callable[[], bool],
+        written: float,
     ) -> None:
         self._objects = objects
         self._key = key
         self._content = content
         self._overdue_s = 2 * heartbeat_s
         self._has_rivals = has_rivals
-        self._renewed = uptime_s()
+        # Not when this is known to have been written, which may be long after.
+        self._renewed = written
 
     def renew(self) -> bool:
         """Write the claim anew; False where it is gone, or where it was overdue and another one is there."""
         if not self._objects.exists(self._key):
             return False
-        slept = uptime_s() - self._renewed
+        now = uptime_s()
         self._objects.write(self._key, self._content)
-        if slept > self._overdue_s and self._has_rivals():
+        if now - self._renewed > self._overdue_s and self._has_rivals():
             return False
-        self._renewed = uptime_s()
+        self._renewed = now
         return True
 
     def withdraw(self) -> None:
@@ -72,7 +80,8 @@ class ObjectLeases:
         self.heartbeat_s = heartbeat_s
         self._objects = objects
         self._ahead: float | None = None
-        """By how many seconds the store's clock is ahead of :func:`uptime_s`; None before anything was written."""
+        """By how many seconds, at least, the store's clock is ahead of :func:`uptime_s`; None before anything was
+        written."""
         self._holders: dict[str, Holder | None] = {}
 
     def grant(self, name: str) -> ObjectGrant | None:
@@ -85,13 +94,17 @@ class ObjectLeases:
         content = json.dumps(asdict(holder)).encode()
         written = uptime_s()
         self._objects.write(key, content)
+        # A write may take minutes, by a network or a machine that sleeps: by the time before it, claims of others would
+        # be as much older as they are, and dead.
+        answered = uptime_s()
         deadline = time.monotonic() + CONTEST_S
         while key in (found := self._list(name)):
-            self._ahead = found[key].modified - written
+            self._ahead = found[key].modified - answered
             others = self._live({other: info for other, info in found.items() if other != key}, found[key].modified)
             if not others:
                 self._objects.delete(other for other in found if other != key)
-                return ObjectGrant(self._objects, key, content, self.heartbeat_s, lambda: self._has_rivals(name, key))
+                rivals = partial(self._has_rivals, name, key)
+                return ObjectGrant(self._objects, key, content, self.heartbeat_s, rivals, written)
             if min(others) < key or time.monotonic() > deadline:
                 break
             time.sleep(0.05)
