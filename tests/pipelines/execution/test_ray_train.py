@@ -65,7 +65,7 @@ def run_watched(stage: Stage, inputs: Mapping[str, Path], folder: Path, context:
             time.sleep(0.01)
         return step(self, *arguments, **options)
 
-    torch.optim.AdamW.step = waiting_step  # type: ignore[method-assign]
+    torch.optim.AdamW.step = waiting_step  # type: ignore[method-assign, assignment]
     try:
         return run_language_model(stage, inputs, folder, context)
     finally:
