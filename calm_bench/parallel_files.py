@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from calm_bench.devices import available_cpus
 
@@ -26,8 +26,21 @@ def map_files(read: Callable[[File], Found], files: Iterable[File]) -> list[Foun
     threads = min(MOST_THREADS, available_cpus(), len(listed))
     if threads < 2:
         return [read(file) for file in listed]
+    failed: list[int] = []
+
+    def read_unless_left(number: int, file: File) -> Found | None:
+        # The pool is told of an error by this function's caller, who may be late: thousands may be read meanwhile.
+        if failed and failed[0] < number:
+            return None
+        try:
+            return read(file)
+        except BaseException:
+            failed.append(number)
+            raise
+
     pool = ThreadPoolExecutor(threads, thread_name_prefix="files")
     try:
-        return list(pool.map(read, listed))
+        # None stands behind an error only, which is raised here.
+        return cast(list[Found], list(pool.map(read_unless_left, range(len(listed)), listed)))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 
 from pipelines.store import flags
 from pipelines.store.holder import Holder, this_process
@@ -39,24 +40,31 @@ class ObjectGrant:
     """A claim of this process that no other live claim stands beside."""
 
     def __init__(
-        self, objects: ObjectStore, key: str, content: bytes, heartbeat_s: float, has_rivals: Callable[[], bool]
+        self,
+        objects: ObjectStore,
+        key: str,
+        content: bytes,
+        heartbeat_s: float,
+        has_rivals: Callable[[], bool],
+        written: float,
     ) -> None:
         self._objects = objects
         self._key = key
         self._content = content
         self._overdue_s = 2 * heartbeat_s
         self._has_rivals = has_rivals
-        self._renewed = uptime_s()
+        # Not when this is known to have been written, which may be long after.
+        self._renewed = written
 
     def renew(self) -> bool:
         """Write the claim anew; False where it is gone, or where it was overdue and another one is there."""
         if not self._objects.exists(self._key):
             return False
-        slept = uptime_s() - self._renewed
+        now = uptime_s()
         self._objects.write(self._key, self._content)
-        if slept > self._overdue_s and self._has_rivals():
+        if now - self._renewed > self._overdue_s and self._has_rivals():
             return False
-        self._renewed = uptime_s()
+        self._renewed = now
         return True
 
     def withdraw(self) -> None:
@@ -74,7 +82,7 @@ class ObjectLeases:
         self.heartbeat_s = heartbeat_s
         self._objects = objects
         self._ahead: float | None = None
-        """By how many seconds the store's clock is ahead of :func:`uptime_s`; None while that is not known."""
+        """By how many seconds, at least, the store's clock is ahead of :func:`uptime_s`; None while it is not known."""
         self._has_asked = False
         self._holders: dict[str, Holder | None] = {}
 
@@ -88,13 +96,17 @@ class ObjectLeases:
         content = json.dumps(asdict(holder)).encode()
         written = uptime_s()
         self._objects.write(key, content)
+        # A write may take minutes, by a network or a machine that sleeps: by the time before it, claims of others would
+        # be as much older as they are, and dead.
+        answered = uptime_s()
         deadline = time.monotonic() + CONTEST_S
         while key in (found := self._list(name)):
-            self._ahead = found[key].modified - written
+            self._ahead = found[key].modified - answered
             others = self._live({other: info for other, info in found.items() if other != key}, found[key].modified)
             if not others:
                 self._objects.delete(other for other in found if other != key)
-                return ObjectGrant(self._objects, key, content, self.heartbeat_s, lambda: self._has_rivals(name, key))
+                rivals = partial(self._has_rivals, name, key)
+                return ObjectGrant(self._objects, key, content, self.heartbeat_s, rivals, written)
             if min(others) < key or time.monotonic() > deadline:
                 break
             time.sleep(0.05)
@@ -160,11 +172,13 @@ class ObjectLeases:
         Raises:
             OSError: the store is away, or may only be read.
         """
-        key, written = f"{flags.FOLDER}/asked-{uuid.uuid4().hex}", uptime_s()
+        key = f"{flags.FOLDER}/asked-{uuid.uuid4().hex}"
         self._objects.write(key, b"")
+        # As in :meth:`grant`: a claim must not look older than it is.
+        answered = uptime_s()
         try:
             for info in self._objects.list_one(key).values():
-                self._ahead = info.modified - written
+                self._ahead = info.modified - answered
         finally:
             self._objects.delete([key])
 

@@ -94,7 +94,7 @@ class ProgressSender:
         newest = max((info.modified for info in found.values()), default=0.0)
         old = {key for key, info in found.items() if newest - info.modified > OLD_S}
         others = [key for key in found if key not in old and key.rpartition("/")[2] not in self._sent]
-        ended = {key for key, content in self._objects.read_many(others).items() if _has_ended(content)}
+        ended = {key for key, content in self._objects.read_many(others).items() if has_ended(content)}
         self._objects.delete(old | ended)
 
     @property
@@ -102,7 +102,8 @@ class ProgressSender:
         return f"{STUDIES}/{self._folder.name}/{PROGRESS}"
 
 
-def _has_ended(content: bytes) -> bool:
+def has_ended(content: bytes) -> bool:
+    """Whether an account is of a driver that has said its last word."""
     try:
         return bool(json.loads(content)["state"] != "at work")
     except (ValueError, KeyError, TypeError):

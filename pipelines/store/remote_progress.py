@@ -26,6 +26,7 @@ from pipelines.store.lease import HeldLease, LeaseManager
 from pipelines.store.manifest import Manifest
 from pipelines.store.names import is_plain, stays_inside
 from pipelines.store.object_store import Found, ObjectStore
+from pipelines.store.progress_sender import has_ended
 from pipelines.store.study_copies import StudyCopies
 from pipelines.study.stage_folder import CONFIG_FILE, METRICS_FILE, StageRecord
 
@@ -90,9 +91,11 @@ class RemoteProgress:
             write_bytes(path, content)
             os.utime(path, (wanted[key].modified, wanted[key].modified))
         for folder in {path.parent for path in told}:
-            # The next driver has deleted what it found of those that had ended.
+            # The next driver has deleted what it found of those that had ended; one on this host may not have sent yet.
             for path in set(folder.glob("*.json")) - told:
-                path.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    if has_ended(path.read_bytes()):
+                        path.unlink()
 
     def under_way(self, names: Container[str]) -> dict[str, UnderWay]:
         """Those of the stages ``names`` on which somebody worked at the last :meth:`poll`; one listing at most.

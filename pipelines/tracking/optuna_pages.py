@@ -83,14 +83,16 @@ class StudyCopies:
             if searches:
                 self._seen[name] = stamps[name]
             found |= searches
-        copies = InMemoryStorage()
+        copies, names = InMemoryStorage(), [*self._names]
         for name in [*self._names, *(name for name in found if name not in self._names)]:
             if name not in found or not self._copy(name, found[name], copies):
                 if name in self._names:
                     optuna.copy_study(from_study_name=name, from_storage=self.storage, to_storage=copies)
-            elif name not in self._names:
-                self._names.append(name)
+            elif name not in names:
+                names.append(name)
+        # In this order: another thread may ask for the id of a name.
         self.storage = copies
+        self._names = names
         return True
 
     def study_id(self, folder: str) -> int | None:

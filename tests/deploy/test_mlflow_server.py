@@ -91,7 +91,7 @@ def test_the_server_of_the_compose_file_takes_runs_and_files(
         program, script, *names = buckets["command"]
         assert program == "python"
         made = start([sys.executable, str(COMPOSE.with_name(script)), *names], **environment)
-        assert made.wait(60) == 0, "the second time they are there already"
+        assert made.wait(240) == 0, "the second time they are there already"
 
     assert mlflow["environment"]["MLFLOW_BACKEND_STORE_URI"] == "postgresql://calm:@postgres:5432/mlflow"
     here = {"--host=0.0.0.0": "--host=127.0.0.1", "--port=5000": f"--port={port}", "--workers=2": "--workers=1"}

@@ -179,7 +179,7 @@ def test_only_who_has_reached_a_time_limit_is_queued_again(
         scheduler.cancel(job)
     else:
         job.send_signal(number)
-    said, _ = job.communicate(timeout=30)
+    said, _ = job.communicate(timeout=120)
     assert (job.returncode, scheduler.asked_again) == (143, queued), said
 
 
@@ -192,13 +192,13 @@ def test_a_job_that_is_told_to_end_while_ray_starts_begins_no_study(
         (tmp_path / "bin" / name).unlink()
     # Started, and not healthy yet.
     scheduler._program(
-        tmp_path / "bin" / "ray", '#!/bin/sh\n[ "$1" = start ] || exit 1\ntouch starting\nexec sleep 60\n'
+        tmp_path / "bin" / "ray", '#!/bin/sh\n[ "$1" = start ] || exit 1\ntouch starting\nexec sleep 600\n'
     )
     scheduler._program(tmp_path / "bin" / "calm-bench", "#!/bin/sh\ntouch begun\n")
     job = scheduler.begin()
     wait_for((tmp_path / "starting").exists, "Ray has begun to start", of=job)
     job.send_signal(number)
-    said, _ = job.communicate(timeout=30)
+    said, _ = job.communicate(timeout=120)
     assert (job.returncode, scheduler.asked_again) == (143, queued), said
     assert not (tmp_path / "begun").exists()
 
@@ -209,7 +209,7 @@ def test_ray_is_there_until_the_study_has_saved_and_no_longer(tmp_path: Path) ->
     for name in ("ray", "calm-bench"):
         (tmp_path / "bin" / name).unlink()
     scheduler._program(
-        tmp_path / "bin" / "ray", '#!/bin/sh\n[ "$1" = start ] || exit 0\necho $$ > ray.pid\nexec sleep 60\n'
+        tmp_path / "bin" / "ray", '#!/bin/sh\n[ "$1" = start ] || exit 0\necho $$ > ray.pid\nexec sleep 600\n'
     )
     scheduler._program(
         tmp_path / "bin" / "calm-bench",
@@ -217,15 +217,16 @@ def test_ray_is_there_until_the_study_has_saved_and_no_longer(tmp_path: Path) ->
         "touch begun\nwhile :; do sleep 0.01; done\n",
     )
     job = scheduler.begin()
-    wait_for(lambda: all((tmp_path / name).exists() for name in ("begun", "ray.pid")), "the study has begun", of=job)
-    ray = psutil.Process(int((tmp_path / "ray.pid").read_text()))
+    wait_for((tmp_path / "begun").exists, "the study has begun", of=job)
+    # It is there a moment before its content.
+    ray = psutil.Process(int(wait_for((tmp_path / "ray.pid").read_text, "Ray has begun", of=job)))
     wait_for(lambda: ray.name() == "sleep", "Ray has begun")
     for process in (psutil.Process(job.pid), *psutil.Process(job.pid).children(recursive=True)):
         # The one that asks for ray.pid every hundredth of a second may have ended.
         with suppress(psutil.NoSuchProcess):
             if "srun" not in " ".join(process.cmdline()):
                 process.terminate()
-    said, _ = job.communicate(timeout=30)
+    said, _ = job.communicate(timeout=120)
     assert (job.returncode, (tmp_path / "saved").exists()) == (143, True), said
     assert not ray.is_running() or ray.status() == psutil.STATUS_ZOMBIE
 

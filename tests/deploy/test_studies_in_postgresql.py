@@ -133,9 +133,9 @@ def _contents(uri: str) -> list[dict[str, Any]]:
         }
         tags = {key: value for key, value in run.data.tags.items() if key.startswith("calm_bench.")}
         if run.data.tags.get("calm_bench.role") == "study":
-            # Up to when the machine's load was sent, and the fingerprint of files of which one, the report, has links
-            # into an MLflow of its own.
-            for name in ("calm_bench.sent", "calm_bench.leaderboard"):
+            # How many samples of the machine were sent, and the fingerprint of files of which one, the report, has
+            # links into an MLflow of its own.
+            for name in ("calm_bench.samples", "calm_bench.leaderboard"):
                 tags.pop(name, None)
         files = sorted(file.path for file in client.list_artifacts(run.info.run_id))
         found.append(

@@ -158,7 +158,7 @@ def test_a_driver_that_is_told_to_stop_or_killed(
     assert watched.stand == "left"
     assert watched.note.endswith(f"faults.yaml --store {store.root} --local continues (in {watched.folder})")
     again = command("--local")
-    said, _ = again.communicate(timeout=120)
+    said, _ = again.communicate(timeout=400)
     assert again.returncode == 0, said
     assert poll(folder, store.root).stand == "finished"
     assert written_leaderboard(store) == undisturbed.leaderboard
@@ -168,7 +168,7 @@ def test_a_driver_that_is_told_to_stop_or_killed(
 @pytest.mark.extended
 def test_two_drivers_on_one_store(store: Store, command: Command, undisturbed: Outcome) -> None:
     drivers = [command("--local"), command("--local")]
-    said = [driver.communicate(timeout=120)[0] for driver in drivers]
+    said = [driver.communicate(timeout=400)[0] for driver in drivers]
     assert [driver.returncode for driver in drivers] == [0, 0], said
     assert written_leaderboard(store) == undisturbed.leaderboard
     assert weights(store) == undisturbed.weights

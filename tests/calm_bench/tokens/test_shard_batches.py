@@ -208,7 +208,7 @@ def test_the_cache_brings_in_order_and_forgets() -> None:
 
     def bring(shard: int) -> npt.NDArray[np.int64]:
         brought.append(shard)
-        may_go_on.wait(10)
+        assert may_go_on.wait(300)
         return np.array([shard])
 
     cache = ShardCache(bring, forgotten.append)

@@ -34,7 +34,7 @@ class Slow(LocalExecutor):
 
     def close(self) -> None:
         self.begun.set()
-        assert self.let.wait(60)
+        assert self.let.wait(300)
         super().close()
         self.ended.set()
 
@@ -47,7 +47,7 @@ def test_the_executor_ends_while_the_board_is_shown_and_before_the_run_does(tmp_
     seen: list[tuple[bool, bool]] = []
 
     def show(board: Leaderboard) -> None:
-        seen.append((executor.begun.wait(30), executor.ended.is_set()))
+        seen.append((executor.begun.wait(300), executor.ended.is_set()))
         executor.let.set()
 
     report = run_and_report(study, Console(quiet=True), show=show, context=RunContext(store, executor))

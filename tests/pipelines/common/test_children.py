@@ -60,7 +60,7 @@ def test_they_end_with_a_process_that_is_killed(program: str, arguments: list[st
     started = [psutil.Process(int(number)) for number in told.split()]
     starter.send_signal(signal.SIGKILL)
     starter.wait()
-    _, left = psutil.wait_procs(started, timeout=20)
+    _, left = psutil.wait_procs(started, timeout=60)
     for process in left:
         process.kill()
     assert not left

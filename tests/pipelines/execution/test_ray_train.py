@@ -37,15 +37,39 @@ TOLERANCE = 1e-5
 STRATEGIES: tuple[Literal["ddp", "fsdp"], ...] = ("ddp", "fsdp")
 
 
+HELD_STEP = 30
+"""Of an attempt; after two checkpoints or three."""
+
+
+def hold_file(root: Path) -> Path:
+    return root / "hold"
+
+
 def run_watched(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
-    """Train a language model, and note how many threads this process has and where it computes."""
+    """Train a language model, and note how many threads this process has and where it computes.
+
+    While there is a file ``hold`` in the store, it waits after some steps, until something has happened to it.
+    """
     from calm_bench.training.parallel import current_workers
     from pipelines.study.kinds.language_model import run_language_model
 
     variables = (os.environ.get(name) for name in ("OMP_NUM_THREADS", "PYTORCH_ALLOC_CONF"))
     told = (torch.get_num_threads(), *variables, context.device)
     (folder / f"worker-{current_workers().rank}").write_text(" ".join(map(str, told)))
-    return run_language_model(stage, inputs, folder, context)
+    step, taken = torch.optim.AdamW.step, 0
+
+    def waiting_step(self: torch.optim.AdamW, *arguments: Any, **options: Any) -> Any:
+        nonlocal taken
+        taken += 1
+        while taken == HELD_STEP and hold_file(folder.parents[1]).exists():
+            time.sleep(0.01)
+        return step(self, *arguments, **options)
+
+    torch.optim.AdamW.step = waiting_step  # type: ignore[method-assign, assignment]
+    try:
+        return run_language_model(stage, inputs, folder, context)
+    finally:
+        torch.optim.AdamW.step = step  # type: ignore[method-assign]
 
 
 def run_meeting(stage: Stage, inputs: Mapping[str, Path], folder: Path, context: StageContext) -> dict[str, Any]:
@@ -155,6 +179,7 @@ def test_two_workers_train_what_one_trains(shared: tuple[Store, RayExecutor], tm
     model = Stage("watched", 1, trained.config, trained.inputs)
     run_here(store, corpus, tokens, autoencoder)
 
+    hold_file(store.root).touch()
     running = executor.submit(model)
     wait_for_checkpoint(store, model, 0, running)
     workers = [p for p in psutil.Process().children(recursive=True) if "TrainWorker" in " ".join(p.cmdline())]
@@ -162,6 +187,7 @@ def test_two_workers_train_what_one_trains(shared: tuple[Store, RayExecutor], tm
     open_ports = [c for w in workers for c in w.net_connections("inet") if c.status == psutil.CONN_LISTEN]
     assert {port.laddr.ip.removeprefix("::ffff:") for port in open_ports} == {"127.0.0.1"}
     workers[1].kill()
+    hold_file(store.root).unlink()
     with pytest.raises(StageError, match=r"watched: (WorkerLost|LostPeer)") as caught:
         running.result()
     assert caught.value.cause == "transient"
@@ -171,9 +197,11 @@ def test_two_workers_train_what_one_trains(shared: tuple[Store, RayExecutor], tm
 
     reached = int(sorted((work / "checkpoints").glob("*.sha256"))[-1].stem.removeprefix("step-").partition(".")[0])
     divided = configured(executor, Execution(workers=2, cpus_per_stage=0.25, device="cpu", strategy="fsdp"))
+    hold_file(store.root).touch()
     running = divided.submit(model)
     wait_for_checkpoint(store, model, reached, running)
     divided.stop_stage(model)
+    hold_file(store.root).unlink()
     with pytest.raises(Interrupted, match=r"stopped after step \d+ of 600"):
         running.result()
     assert not (work / "stop").exists()

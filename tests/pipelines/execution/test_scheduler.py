@@ -31,7 +31,8 @@ def test_what_another_driver_is_at_comes_last(store: Store, toy: Toy, recorder: 
     assert lease is not None
     with lease:
         scheduler.submit()
-        for _ in range(20):
+        # A second each, at most.
+        for _ in range(120):
             if scheduler.is_idle:
                 break
             scheduler.wait()

@@ -65,6 +65,7 @@ def _end_this_process_when_claimed(store: Store, stage: Stage) -> None:
 
 def test_a_sigterm_that_comes_twice_at_once_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """As from Slurm, which tells every process of a job, and from its script, which hands it on."""
+    monkeypatch.setattr(interrupt, "ECHO_S", 600.0)
     with polite_stop() as request:
         for _ in range(3):
             os.kill(os.getpid(), signal.SIGTERM)

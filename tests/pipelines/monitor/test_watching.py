@@ -51,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def wait_for(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -67,15 +67,10 @@ def watch(root: Path, *arguments: str) -> tuple[int, str]:
 def test_who_watches_sees_what_the_driver_sees_until_the_end(course: Course, tmp_path: Path, folder: Path) -> None:
     study, driver = course(4), Driver(folder)
     driver.tell([*study.start(), *study.end(0), *study.run(2)])
-    wait_for(lambda: poll(folder, tmp_path).view.running)
-    watched = poll(folder, tmp_path)
-    assert watched.stand == "at work"
-    seen, own = watched.view, driver.tracker.view()
     # Who watches is told where the store is now: it may have moved since the driver wrote.
-    assert seen.folder == str(folder)
-    assert seen.model_copy(update={"elapsed_s": 0.0}) == own.model_copy(
-        update={"elapsed_s": 0.0, "folder": str(folder)}
-    )
+    own = driver.tracker.view().model_copy(update={"elapsed_s": 0.0, "folder": str(folder)})
+    wait_for(lambda: poll(folder, tmp_path).view.model_copy(update={"elapsed_s": 0.0}) == own)
+    assert poll(folder, tmp_path).stand == "at work"
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.parent.name != FOLDER}
     code, text = watch(tmp_path, "--once")
     assert code == 0
@@ -111,11 +106,13 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_a_driver_that_was_killed_is_known_by_its_process(tmp_path: Path, folder: Path) -> None:
     folder.mkdir(parents=True)
+    began = time.time()
     subprocess.run([sys.executable, "-c", KILLED], env={**os.environ, "STUDY_FOLDER": str(folder)}, check=False)
     watched = poll(folder, tmp_path)
+    hours = {time.strftime("%H:", time.localtime(moment)) for moment in (began, watched.since)}
     assert watched.stand == "left"
     command = f'calm-bench run k-ablation "tracking.uri=${{MLFLOW_TRACKING_URI:?}}" --store {tmp_path} continues'
-    assert f"no driver is at work since {time.strftime('%H:')}" in watched.note
+    assert any(f"no driver is at work since {hour}" in watched.note for hour in hours)
     assert command in watched.note
     assert watch(tmp_path, "k-ablation", "--plain")[0] == 1
     # The next driver clears away what this one left.
@@ -302,8 +299,10 @@ def test_a_disk_that_refuses_does_not_disturb_the_study(course: Course, folder: 
 def test_nothing_is_written_while_nothing_happens(course: Course, folder: Path) -> None:
     driver = Driver(folder)
     driver.tell(course(4).start())
-    (path,) = (folder / FOLDER).iterdir()
-    wait_for(lambda: _record(path).view.stages)
+    # Half a record may be there for a moment.
+    (path,) = (folder / FOLDER).glob("[!.]*")
+    told = driver.tracker.view().stages
+    wait_for(lambda: _record(path).view.stages == told)
     # Three heartbeats later it is the same file with a younger date.
     inode, touched = path.stat().st_ino, path.stat().st_mtime_ns
     wait_for(lambda: path.stat().st_mtime_ns > touched)

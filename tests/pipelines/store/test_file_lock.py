@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import psutil
@@ -40,9 +41,20 @@ def test_who_is_waited_for_is_named(
     while psutil.Process(holder.pid).status() != psutil.STATUS_STOPPED:
         pass
     holder.stdin.close()
-    threading.Timer(1.0, lambda: os.kill(holder.pid, signal.SIGCONT)).start()
+    said = ""
+
+    def let_go_when_it_is_said() -> None:
+        nonlocal said
+        deadline = time.monotonic() + 120
+        while not said and time.monotonic() < deadline:
+            said += capsys.readouterr().err
+            time.sleep(0.02)
+        os.kill(holder.pid, signal.SIGCONT)
+
+    thread = threading.Thread(target=let_go_when_it_is_said)
+    thread.start()
     with locked(path):
-        said = capsys.readouterr().err
+        thread.join()
     assert f"waiting for process {holder.pid} (it is stopped: fg or kill -CONT {holder.pid} lets it go on)" in said
     assert f"which holds the lock {path}" in said
     holder.wait()

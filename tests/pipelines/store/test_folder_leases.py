@@ -78,12 +78,12 @@ def _pretend_to_be_elsewhere(path: Path, seconds_old: float) -> None:
 
 
 def test_the_lease_of_another_host_expires(tmp_path: Path) -> None:
-    leases = leases_in(tmp_path, expiry_s=60, heartbeat_s=20)
+    leases = leases_in(tmp_path, expiry_s=3600, heartbeat_s=1200)
     lease = leases.acquire("thing")
     assert lease is not None
-    _pretend_to_be_elsewhere(tmp_path / "thing.json", seconds_old=50)
+    _pretend_to_be_elsewhere(tmp_path / "thing.json", seconds_old=3000)
     assert leases.acquire("thing") is None
-    _pretend_to_be_elsewhere(tmp_path / "thing.json", seconds_old=70)
+    _pretend_to_be_elsewhere(tmp_path / "thing.json", seconds_old=4200)
     taken_over = leases.acquire("thing")
     assert taken_over is not None
     lease.release()

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,7 +51,7 @@ STUDY = {
 
 
 def wait_for(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not (found := condition()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -113,13 +114,14 @@ def test_who_shares_only_the_store_sees_the_study_and_where_its_stages_run(
         assert lease is not None
         (running,) = watcher.poll(folder).view.running
         assert running.host == this_process().host.partition(" ")[0]
-        assert running.since == pytest.approx(began, abs=10)
+        assert began <= running.since <= time.time()
         worker.open_work(stages[0], "cpu")
         at_step(worker, stages[0], 10, 3.25)
         running = wait_for(lambda: next((one for one in watcher.poll(folder).view.running if one.step == 10), None))
         assert (running.label, running.total_steps, running.loss) == ("steps of seed 1", 100, 3.25)
         assert (running.tokens_per_second, running.trial, running.num_trials) == (5e3, 0, 1)
-        assert running.as_of == pytest.approx(time.time(), abs=30)
+        # S3 tells whole seconds.
+        assert began - 1 <= running.as_of <= time.time()
         at_step(worker, stages[0], 20, 2.5)
         wait_for(lambda: [one.loss for one in watcher.poll(folder).view.running] == [2.5])
         lease.release()
@@ -169,8 +171,10 @@ def test_a_driver_that_fell_silent_is_taken_for_dead_and_its_words_are_not_passe
     with driven(host("a"), [stage("steps")]) as recording:
         (key,) = wait_for(lambda: home.list(f"studies/{NAME}/{FOLDER}"))
         recording.close()
-    # As another host's that was cut off in the middle.
     wait_for(lambda: b'"finished"' in home.read(key))
+    # Until then it may send it once more.
+    wait_for(lambda: not [thread for thread in threading.enumerate() if thread.name == f"progress of {NAME}"])
+    # As another host's that was cut off in the middle.
     record = json.loads(home.read(key))
     record["driver"] |= {"host": "elsewhere"}
     home.write(key, json.dumps(record | {"state": "at work"}).encode())
@@ -236,6 +240,8 @@ import os, pathlib, time
 import torch
 from pipelines.store import progress_sender
 progress_sender.SEND_S = 0.5
+# On a busy machine its last word may take longer than a process waits for it.
+progress_sender.LAST_WORD_S = 60.0
 from pipelines.app.cli import main
 step, steps = torch.optim.AdamW.step, 0
 def waiting_step(self, *arguments):
@@ -301,7 +307,7 @@ def test_the_commands_on_two_hosts(url: str, tmp_path: Path) -> None:
     finally:
         first.send_signal(signal.SIGINT)
         may_go_on.touch()
-        first.communicate(timeout=120)
+        first.communicate(timeout=240)
     # Its last word was sent before it was gone.
     (record,) = (tmp_path / "home" / "studies").glob(f"tiny-*/{FOLDER}/*.json")
     assert json.loads(record.read_text())["state"] == "stopped"
@@ -349,3 +355,19 @@ def test_the_last_word_of_a_driver_here_stands_whatever_the_clocks(host: Host) -
     watcher = StudyWatcher(driver)
     folder = watcher.choose("tiny")[0]
     assert [watcher.poll(folder).stand for _ in range(2)] == ["finished", "finished"]
+
+
+@pytest.mark.parametrize("url", ["memory"], indirect=True)
+def test_who_watches_leaves_the_account_of_a_driver_here_that_has_sent_nothing_yet(host: Host) -> None:
+    driver = host("a", progress_every_s=3600.0)
+    objects = objects_of(driver)
+    with driven(driver, []) as recording:
+        (key,) = wait_for(lambda: objects.list(f"studies/{NAME}/{FOLDER}"))
+        (sent,) = (driver.root / "studies" / NAME / FOLDER).glob("*.json")
+        new, ended = sent.with_name("new.json"), sent.with_name("ended.json")
+        new.write_bytes(objects.read(key))
+        ended.write_text(json.dumps(json.loads(objects.read(key)) | {"state": "finished"}))
+        StudyWatcher(driver).choose("tiny")
+        assert new.is_file()
+        assert not ended.exists()
+        recording.close()

@@ -72,7 +72,7 @@ def test_checkpoints_are_uploaded_while_the_stage_runs(host: Host, stage: MakeSt
     (work / "checkpoints").mkdir()
     for content in ("3", "5"):
         (work / "checkpoints" / "step").write_text(content)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while _saved_step(objects_of(store), steps) != content:
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -158,7 +158,7 @@ def run(stage, inputs, folder, context):
     return run_steps(stage, inputs, folder, context)
 
 kind = StageKind("steps", run, uses_torch=False)
-store = Store(object_backend(sys.argv[2], 3.0, 0.5, 0.1))
+store = Store(object_backend(sys.argv[2], float(sys.argv[4]), 0.5, 0.1))
 stop = lambda: threading.Event().wait(float(sys.argv[3]))
 print(run_stage(store, Stage("steps", 1, {"seed": 0}), kind, StageContext("cpu", stop)), flush=True)
 """
@@ -169,9 +169,9 @@ def trainer(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Starts a process, as on a host of its own, that wants the same stage as all others."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(name: str, pause: float) -> subprocess.Popen[str]:
+    def start(name: str, pause: float, expiry_s: float = 600.0) -> subprocess.Popen[str]:
         monkeypatch.setenv("CALM_BENCH_CACHE", str(tmp_path / name))
-        command = [sys.executable, "-c", TRAIN, str(Path(__file__).parent), s3, str(pause)]
+        command = [sys.executable, "-c", TRAIN, str(Path(__file__).parent), s3, str(pause), str(expiry_s)]
         started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
         return started[-1]
 
@@ -197,7 +197,7 @@ def test_two_processes_on_one_s3_store_make_a_stage_once(s3: str, trainer: Any) 
 def test_a_killed_process_costs_what_it_did_since_its_last_upload(s3: str, trainer: Any) -> None:
     first = trainer("a", 0.3)
     home = ObjectStore(s3)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not [key for key in home.list("work") if key.count("/") == 1]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -206,7 +206,7 @@ def test_a_killed_process_costs_what_it_did_since_its_last_upload(s3: str, train
     # As if it were another host: only the clock of the store tells that the holder is dead.
     (claim,) = home.list("leases")
     home.write(claim, home.read(claim).replace(b'"host": "', b'"host": "elsewhere-'))
-    text, error = trainer("b", 0.0).communicate()
+    text, error = trainer("b", 0.0, expiry_s=3.0).communicate()
     assert error == ""
     assert text.count("begins") == 1
     assert "'first': 0" not in text

@@ -82,7 +82,7 @@ def test_the_dashboard_shows_all_studies_live_and_changes_none(store: Store) -> 
         trial_queue.tell(1, TrialResult([2.5]))
         trial_queue.close()
         shutil.copytree(journals[0].parent, journals[0].parent.with_name(f"earlier-{'0' * 16}"))
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while len(now := get(f"{base}/api/studies")["study_summaries"]) < 3:
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -142,7 +142,7 @@ def test_without_optuna_dashboard_mlflow_is_shown_and_ends_with_a_command_that_i
         # Which nobody hears; whoever ends it otherwise is in the next test.
         process.kill()
         process.wait(60)
-        _, left = psutil.wait_procs(started, timeout=30)
+        _, left = psutil.wait_procs(started, timeout=60)
         assert not left, "MLflow's server goes with the command"
 
 
