@@ -54,7 +54,7 @@ class StudyCopies:
     the label of the search behind where a study consists of several.
 
     A study keeps its id from copy to copy: a page that is open stays the page of its study. While a database is away
-    its studies stay as they were, which is said once on stderr.
+    its studies stay as they were, as does one whose journal is damaged, which is said once on stderr.
     """
 
     def __init__(self, root: Path) -> None:
@@ -80,7 +80,8 @@ class StudyCopies:
             if stamps[name] is not None and stamps[name] == self._seen.get(name):
                 continue
             searches = self._searches(source)
-            if searches:
+            if searches or source.address is None:
+                # A journal that is damaged is as damaged the next time, until it changes.
                 self._seen[name] = stamps[name]
             found |= searches
         copies, names = InMemoryStorage(), [*self._names]
@@ -115,7 +116,7 @@ class StudyCopies:
                 return {}
             with complaints(source.address or ""):
                 names = optuna.get_all_study_names(storage)
-        except PostgresqlError as error:
+        except Exception as error:  # nothing that one place holds may take the pages of the others
             self._say_away(source, error)
             return {}
         # A journal holds one study, a database those of many.
@@ -149,11 +150,10 @@ class StudyCopies:
                 optuna.copy_study(
                     from_study_name=found.name, from_storage=found.storage, to_storage=copies, to_study_name=name
                 )
-        except PostgresqlError as error:
+        except Exception as error:  # nothing that one place holds may take the pages of the others
             self._say_away(source, error)
             return False
-        if source.address is not None:
-            self._away.discard(source.address)
+        self._away.discard(source.address or source.name)
         metrics = _objectives(source.folder)
         copied = optuna.load_study(study_name=name, storage=copies)
         if len(metrics) == len(copied.directions):
@@ -163,13 +163,18 @@ class StudyCopies:
                 copied.set_metric_names(metrics)
         return True
 
-    def _say_away(self, source: TrialSource, error: PostgresqlError) -> None:
-        address = source.address or ""
-        if address not in self._away:
-            known = "what it said before is shown meanwhile"
-            told = known if source.name in self._names else "its studies are shown when it answers"
-            print(f"{error}; {told}", file=sys.stderr, flush=True)
-        self._away.add(address)
+    def _say_away(self, source: TrialSource, error: Exception) -> None:
+        place = source.address or source.name
+        if place not in self._away:
+            is_told = isinstance(error, PostgresqlError)
+            reason = error if is_told else f"trials of {source.name} cannot be read ({type(error).__name__}: {error})"
+            shown = "what it said before is shown meanwhile"
+            told = shown if source.name in self._names else "its studies are shown when it can be read"
+            print(redact(f"{reason}; {told}"), file=sys.stderr, flush=True)
+        self._away.add(place)
+        if source.address is None:
+            # It has read a part.
+            self._opened.pop(source.name, None)
 
 
 def _objectives(folder: Path) -> list[str]:
@@ -253,7 +258,7 @@ class OptunaPages:
             try:
                 if self._copies.refresh():
                     self._application = self._wsgi(self._copies.storage)
-            except Exception as error:  # a journal that is damaged must not take the pages of the others
+            except Exception as error:  # the folder of the store may be away
                 reason = redact(f"{type(error).__name__}: {error}")
                 print(f"Optuna's pages show studies as they were: {reason}", file=sys.stderr, flush=True)
 

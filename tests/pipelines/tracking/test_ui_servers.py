@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import optuna
 import psutil
 import pytest
 
@@ -110,6 +111,30 @@ def test_every_search_of_a_study_has_its_page(store: Store, small_study: Callabl
         " / kind=token",
         " / kind=calm",
     }
+
+
+def test_a_damaged_journal_takes_its_own_pages_alone(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    from pipelines.tracking.optuna_pages import StudyCopies
+
+    damaged, other = sorted((store.root / "studies").glob("*/optuna.journal"))
+    whole = damaged.read_bytes()
+    damaged.write_bytes(b"\0" * 512 + b"\n" + whole)
+    copies = StudyCopies(store.root)
+
+    def trials() -> dict[str, int]:
+        copies.refresh()
+        return {one.study_name: one.n_trials for one in optuna.get_all_study_summaries(copies.storage)}
+
+    assert trials() == {other.parent.name: 2}
+    assert not copies.refresh()
+    assert f"trials of {damaged.parent.name} cannot be read" in capsys.readouterr().err
+    damaged.write_bytes(whole)
+    before = trials()
+    assert before.keys() == {damaged.parent.name, other.parent.name}
+    # What was read before stays.
+    damaged.write_bytes(whole + b"\0" * 512 + b"\n" + whole)
+    assert trials() == before
+    assert "what it said before is shown meanwhile" in capsys.readouterr().err
 
 
 def test_what_is_missing_is_said(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
