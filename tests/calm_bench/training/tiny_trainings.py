@@ -201,8 +201,9 @@ def assert_alike(
         assert values.keys() == expected.keys()
         for name in expected.keys() - set(besides):
             value = expected[name]
-            # A loss is a mean and a norm is not: it amplifies what the sums before it have left.
-            own = max(100 * TOLERANCE["fp32"], 10 * tolerance) if name.startswith("grad_norm") else tolerance
+            # A loss is a mean and a norm is not: it amplifies what sums before it have left. AdamW, which divides by
+            # what small gradients were, does so at every step: after twelve by 1.3e-3 on a processor of 2017.
+            own = max(500 * TOLERANCE["fp32"], 10 * tolerance) if name.startswith("grad_norm") else tolerance
             assert values[name] == pytest.approx(value, rel=own, abs=own), name
     models = [load_file(place / "model" / "model.safetensors") for place in (folder, whole)]
     assert models[0].keys() == models[1].keys()
