@@ -34,6 +34,7 @@ IMPORTERS = {
     "calm_bench/command.py": "a fixed name",
     "calm_bench/corpora/stdlib.py": "a fixed name",
     "calm_bench/families/base.py": "the network that a family of ours, or of an installed package, names in its class",
+    "calm_bench/loaded_code.py": "what is among the imported modules already, to wait for a thread that imports it",
     "calm_bench/own_code.py": "what the user names (calm_bench/trusted_code.py, --trust-code); names of registries, in "
     "our code, and entry points of installed packages",
     "calm_bench/tokens/choose_tokenizer.py": "names in our code, chosen by a key",
