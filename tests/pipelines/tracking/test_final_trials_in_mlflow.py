@@ -53,7 +53,7 @@ def roles_in_views(uri: str) -> list[list[str]]:
     """Of each saved view, the roles of the trials that it shows."""
     client = connect(uri)
     experiment = client.get_experiment_by_name("calm-bench")
-    found = []
+    found: list[list[str]] = []
     for key in (TABLE, CHARTS):
         packed = json.loads(experiment.tags[f"mlflow.sharedViewState.{key}"])["state"].removeprefix("deflate;")
         state = json.loads(zlib.decompress(b64decode(packed)))
