@@ -21,7 +21,7 @@ from pipelines.store import object_leases
 from pipelines.store.errors import StoreForbidden, StoreUnreachable
 from pipelines.store.holder import this_process
 from pipelines.store.lease import LeaseManager
-from pipelines.store.object_leases import leases_at
+from pipelines.store.object_leases import ObjectLeases, leases_at
 from pipelines.store.object_store import ObjectStore
 from pipelines.store.sweeping import find_waste, remove
 from tests.object_stores import objects_of
@@ -152,7 +152,8 @@ def test_a_clock_that_is_set_on_this_host_ends_no_other(
 
 
 @pytest.mark.parametrize("url", ["memory"], indirect=True)
-def test_who_writes_slowly_takes_nobody_for_dead(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("holds", [True, False], ids=["holds one", "only looks"])
+def test_who_writes_slowly_takes_nobody_for_dead(url: str, holds: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that sleeps amid a write, or whose network is away for a while: others went on renewing theirs."""
     home, waited, clock, write = ObjectStore(url), [0.0], object_leases.uptime_s, ObjectStore.write
     living = _elsewhere(home, "study-a")
@@ -166,12 +167,37 @@ def test_who_writes_slowly_takes_nobody_for_dead(url: str, monkeypatch: pytest.M
         patch.setattr(object_leases, "uptime_s", lambda: clock() + waited[0])
         with patch.context() as slowly:
             slowly.setattr(ObjectStore, "write", slow)
-            lease = claims.acquire("stage-1")
-        assert lease is not None
-        assert set(claims.held()) == {"stage-1", "study-a"}
+            lease = claims.acquire("stage-1") if holds else None
+            assert set(claims.held()) == ({"stage-1", "study-a"} if holds else {"study-a"})
         assert claims.sweep() == []
         assert home.exists(living)
-        lease.release()
+        if lease is not None:
+            lease.release()
+
+
+@pytest.mark.parametrize("url", ["memory"], indirect=True)
+@pytest.mark.parametrize("slow", ["claim", "renewal"])
+def test_a_claim_that_was_long_in_writing_is_lost_to_who_came_meanwhile(
+    url: str, slow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was written at some time in between, and may have expired since: who looked then took the lease."""
+    home, write = ObjectStore(url), ObjectStore.write
+    claims = ObjectLeases(home, heartbeat_s=0.5)
+
+    def slowly(self: ObjectStore, key: str, content: bytes) -> None:
+        time.sleep(1.2)
+        write(self, key, content)
+
+    with monkeypatch.context() as patch:
+        if slow == "claim":
+            patch.setattr(ObjectStore, "write", slowly)
+        grant = claims.grant("stage-1")
+        assert grant is not None
+        if slow == "renewal":
+            patch.setattr(ObjectStore, "write", slowly)
+            assert grant.renew()
+    _elsewhere(home, "stage-1")
+    assert not grant.renew()
 
 
 @pytest.mark.parametrize("url", ["memory"], indirect=True)
