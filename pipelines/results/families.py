@@ -11,6 +11,7 @@ from statistics import fmean
 
 from pipelines.results.answers import Basis, FamilyPoint
 from pipelines.results.entry import Entry, compute_of
+from pipelines.results.pairing import mean_of
 from pipelines.results.ranks import SIGNIFICANT
 from pipelines.results.trajectories import Point, Trajectory
 
@@ -195,8 +196,9 @@ def _snapshot(entry: Entry, points: Sequence[Point], number: int) -> Measured:
     from pipelines.results.pooling import joint
 
     score, error, seed_error = points[0].brierlm, points[0].brierlm_se, None
+    replicates = [point.replicates if point.brierlm > 0 else "" for point in points]
     if len(points) > 1:
-        score, error, seed_error = joint([(point.brierlm, point.brierlm_se) for point in points])
+        score, error, seed_error = joint([(point.brierlm, point.brierlm_se) for point in points], replicates)
     flops, cost = fmean(point.training_flops for point in points), compute_of(entry)
     point = FamilyPoint(
         f"{entry.label}, snapshot {number + 1}",
@@ -207,4 +209,4 @@ def _snapshot(entry: Entry, points: Sequence[Point], number: int) -> Measured:
         cost.inference,
         is_finished=False,
     )
-    return Measured(point, len(points), seed_error, points[0].replicates if len(points) == 1 else "")
+    return Measured(point, len(points), seed_error, mean_of(replicates))

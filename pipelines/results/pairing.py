@@ -147,14 +147,40 @@ def usable_replicates(text: str) -> Replicates | None:
     return found if found is not None and (found.scores > 0).all() else None
 
 
-def mean_of(entries: Sequence[Entry]) -> str:
-    """The replicates of the mean score of ``entries``; empty unless all carry them over the same documents."""
-    import numpy as np
-
+def mean_of(replicates: Sequence[str]) -> str:
+    """The replicates of a mean of scores; empty unless all scores have usable ones over the same documents."""
     from evals.replicates import Replicates
 
-    found = [replicates_of(entry) for entry in entries]
-    known = [one for one in found if one is not None]
-    if len(known) < len(found) or len({(one.documents, len(one.scores)) for one in known}) != 1:
-        return ""
-    return Replicates(known[0].documents, np.mean([one.scores for one in known], axis=0)).to_text()
+    found = _over_same_documents(replicates)
+    return "" if not found else Replicates(found[0].documents, _stacked(found).mean(axis=0)).to_text()
+
+
+def common_share(replicates: Sequence[str]) -> float:
+    """The error over documents of a mean of scores, as a share of the root mean square of theirs.
+
+    It is 1 where documents are as hard for all of them alike, and where that is not known: unless all have usable
+    replicates over the same documents.
+    """
+    import numpy as np
+
+    from evals.replicates import deviations
+
+    found = _over_same_documents(replicates)
+    if not found:
+        return 1.0
+    parts = deviations(_stacked(found))
+    own = float((parts**2).sum(axis=1).mean())
+    return float(np.sqrt((parts.mean(axis=0) ** 2).sum() / own)) if own > 0 else 1.0
+
+
+def _over_same_documents(replicates: Sequence[str]) -> list[Replicates]:
+    found = [one for one in map(usable_replicates, replicates) if one is not None]
+    alike = len({(one.documents, len(one.scores)) for one in found}) == 1
+    return found if alike and len(found) == len(replicates) else []
+
+
+def _stacked(found: Sequence[Replicates]) -> Floats:
+    """``[n, G]``"""
+    import numpy as np
+
+    return np.stack([one.scores for one in found])

@@ -1,9 +1,10 @@
 """One row for all seeds of a configuration, with both kinds of variance.
 
-The seeds of a configuration are scored on the same documents, so the error over documents does not shrink by having
-more of them; the error over seeds does. With S seeds whose scores vary by s^2 and errors e_i over documents the pooled
-error is ``sqrt(mean e_i^2 + s^2 / S)``. As s^2 holds some of the documents' and draws' variance too, this errs on the
-large side.
+The seeds of a configuration are scored on the same documents, so what makes a document easy or hard for all of them
+does not shrink by having more of them; what is each seed's own does, its draws and its strengths. With S seeds whose
+scores vary by s^2 and errors e_i over documents the pooled error is ``sqrt(r mean e_i^2 + s^2 / S)``, r being the share
+of their mean's variance over documents in the mean of theirs (:mod:`evals.replicates`), at most 1. It is 1 where that
+is not known, as of Brier-n and tasks. As s^2 / S holds what is each seed's own once more, this errs on the large side.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 from evals.task_score import TaskScore
 from pipelines.results.entry import Entry
-from pipelines.results.pairing import mean_of
+from pipelines.results.pairing import common_share, mean_of
 from pipelines.study.row import Measure
 
 _MEANS = (
@@ -56,7 +57,8 @@ def _pool(rows: Sequence[Entry]) -> Entry:
     first = rows[0]
     if len(rows) == 1:
         return first
-    score, error, seed_error = joint([(row.brierlm, row.brierlm_se) for row in rows])
+    replicates = [row.replicates if row.brierlm > 0 else "" for row in rows]
+    score, error, seed_error = joint([(row.brierlm, row.brierlm_se) for row in rows], replicates)
     parts = [joint([(row.brier[n], row.brier_se[n]) for row in rows]) for n in range(4)]
     means = {
         name: fmean(getattr(row, name) for row in rows)
@@ -75,7 +77,7 @@ def _pool(rows: Sequence[Entry]) -> Entry:
             "seed_error": seed_error,
             "brierlm": score,
             "brierlm_se": error,
-            "replicates": mean_of(rows),
+            "replicates": mean_of(replicates),
             "model_identities": tuple(row.model_identity for row in rows),
             "brier": tuple(part[0] for part in parts),
             "brier_se": tuple(part[1] for part in parts),
@@ -86,14 +88,16 @@ def _pool(rows: Sequence[Entry]) -> Entry:
     )
 
 
-def joint(scores: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
-    """Mean, its error, and the part of the error that is due to seeds."""
+def joint(scores: Sequence[tuple[float, float]], replicates: Sequence[str] = ()) -> tuple[float, float, float]:
+    """Mean, its error, and the part of the error that is due to seeds.
+
+    Args:
+        scores: of each seed, with its error over documents.
+        replicates: of each score, where it has them (:class:`~pipelines.results.entry.Entry`).
+    """
     seed_error = math.sqrt(variance(value for value, _ in scores) / len(scores))
-    return (
-        fmean(value for value, _ in scores),
-        math.hypot(_root_mean_square(e for _, e in scores), seed_error),
-        seed_error,
-    )
+    documents = common_share(replicates) * _root_mean_square(e for _, e in scores)
+    return fmean(value for value, _ in scores), math.hypot(documents, seed_error), seed_error
 
 
 def _root_mean_square(values: Iterable[float]) -> float:

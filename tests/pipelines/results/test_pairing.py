@@ -137,6 +137,28 @@ def test_seeds_keep_their_own_error_when_documents_are_paired(make_entry: Make) 
     assert not difference(*without).is_paired
 
 
+@pytest.mark.parametrize(("hard", "own"), [(0.06, 0.1), (0.0, 0.25)])
+def test_the_error_of_a_mean_over_seeds_is_what_it_varies_by(make_entry: Make, hard: float, own: float) -> None:
+    """Three seeds on other documents and with other draws, again and again: documents that are as hard for all of them
+    count whole, what is each seed's own counts by a third, and a third more for standing in the seeds' variance too."""
+    stream = np.random.default_rng(1)
+    index = np.repeat(np.arange(60), 10)
+    means, stated, alone = [], [], []
+    for number in range(300):
+        level = 0.4 + np.repeat(stream.normal(0, hard, 60), 10)[:, None]
+        seeds = [cluster_sums(level + stream.normal(0, own, (len(index), 4)), index) for _ in range(3)]
+        rows = [row(make_entry, s, 3 * number + seed, configuration="c", seed=seed) for seed, s in enumerate(seeds)]
+        (one,) = pooled(rows)
+        means.append(one.brierlm)
+        stated.append(one.brierlm_se**2)
+        alone.append(np.mean([each.brierlm_se**2 for each in rows]))
+    varies, common = np.var(means), hard**2 / 60 * 100**2
+    assert varies == pytest.approx(np.mean(alone) - 2 / 3 * (np.mean(alone) - common), rel=0.25)
+    assert np.mean(stated) == pytest.approx(2 * varies - common, rel=0.25)
+    (bare,) = pooled([each.model_copy(update={"replicates": ""}) for each in rows])
+    assert bare.brierlm_se > one.brierlm_se
+
+
 def test_a_baseline_is_compared_in_pairs(make_entry: Make) -> None:
     old, new = sums_of_models(2)
     before, after = row(make_entry, old), row(make_entry, new).model_copy(update={"label": "model 0"})
