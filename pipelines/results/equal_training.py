@@ -37,7 +37,8 @@ def differences_at_equal_training(entries: Sequence[Entry], pairs: Sequence[tupl
         names = models.name, reference.name
         is_clipped = row.brierlm == base.brierlm == 0
         if is_clipped:
-            text = clipped_difference(names, base_cost.training, *first_telling(row.parts, base.parts))
+            seeds = len(row.seeds) or 1, len(base.seeds) or 1
+            text = clipped_difference(names, base_cost.training, *first_telling(row.parts, base.parts, seeds))
         else:
             text = difference_in_words(names, base_cost.training, one, p_value, len(level), ratios, who)
         found.append(

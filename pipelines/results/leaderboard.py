@@ -57,7 +57,9 @@ class Group:
     def ranks(self) -> tuple[int, ...]:
         """Ranks of the rows in their order; rows that do not differ significantly share one."""
         scores = [(entry.brierlm, entry.brierlm_se) for entry in self.entries]
-        return tuple(shared_ranks(scores, self.differences.margins, [entry.parts for entry in self.entries]))
+        parts = [entry.parts for entry in self.entries]
+        seeds = [len(entry.seeds) or 1 for entry in self.entries]
+        return tuple(shared_ranks(scores, self.differences.margins, parts, seeds))
 
     def front(self, cost: Cost = "total_training_flops") -> tuple[Entry, ...]:
         """The rows that no other row beats in BrierLM for the same or less ``cost``, cheapest first; none whose cost is

@@ -102,3 +102,15 @@ def test_scores_clipped_to_zero_are_ranked_by_the_first_component_that_tells() -
     assert shared_ranks(scores, parts=[clear, level, better, best]) == [4, 4, 2, 1]
     assert shared_ranks(scores, parts=[clear, clear, better, best]) == [3, 3, 2, 1]
     assert shared_ranks(scores) == [2, 2, 2, 1]
+
+
+def test_few_seeds_widen_what_tells_clipped_scores_apart() -> None:
+    """Of three seeds a side, alike in error, 4 degrees of freedom: 2.776 errors; of three and one 8, of none 1.96."""
+    first, second = (((value, 0.01), (0.0, 0.1), (0.0, 0.1), (0.0, 0.1)) for value in (0.05, 0.05 + 0.0347))
+    scores = [(0.0, 0.0)] * 2
+    for seeds, quantile in ((1, 1), 1.960), ((3, 1), 2.306), ((3, 3), 2.776):
+        tells = quantile * 0.01 * 2**0.5 < 0.0347
+        assert first_telling(second, first, seeds)[0] == tells
+        assert shared_ranks(scores, parts=[first, second], seeds=seeds) == [1 + tells, 1]
+    assert [quantile * 0.01 * 2**0.5 < 0.0347 for quantile in (1.960, 2.306, 2.776)] == [True, True, False]
+    assert first_telling(second, first, (2, 2))[0] == 0
