@@ -99,9 +99,8 @@ def collect(store: Store, folders: Sequence[Path]) -> Report:
     studies = [_read(folder, variants.get(folder, "")) for folder in folders]
     origins: dict[Entry, Origin] = {}
     for index, study in enumerate(studies):
-        by_number = {trial.number: trial for trial in study.trials}
         for entry in study.entries:
-            origins.setdefault(entry, Origin(index, study.links, by_number.get(entry.trial)))
+            origins.setdefault(entry, Origin(index, study.links, _trial_of(entry, study.trials)))
     families = looks_of(origins)
     trajectories = trajectories_of(outcome for study in studies for outcome in _outcomes(study, files))
     environments = [Environment(files, study.trials) for study in studies]
@@ -134,6 +133,15 @@ def _read(folder: Path, variant: str) -> _Study:
         text, settings = "", {}
     entries = [entry.model_copy(update={"variant": variant}) for entry in load_board(folder) or ()]
     return _Study(folder, text, settings, load_trials(folder), entries, links_of(folder))
+
+
+def _trial_of(entry: Entry, trials: Sequence[TrialRecord]) -> TrialRecord | None:
+    """The trial of a row; None where the study does not list it any more.
+
+    While a study is made longer its leaderboard is the one of before, whose numbers may be other trials' by now.
+    """
+    alike = [one for one in trials if entry.model_identity in one.stages.values() and one.role == entry.role]
+    return next((one for one in alike if one.number == entry.trial), alike[0] if alike else None)
 
 
 def _outcomes(study: _Study, files: StageRecords) -> Iterable[TrialOutcome]:
