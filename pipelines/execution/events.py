@@ -28,6 +28,14 @@ class StudyStarted:
 
 
 @dataclass(frozen=True)
+class TrialsCounted:
+    """The search has ended, and it is known how many are trained again: selections may coincide or be missing."""
+
+    num_trials: int
+    """Of the study in all."""
+
+
+@dataclass(frozen=True)
 class StudyStopping:
     """A polite stop was asked for: running stages save their state and end, nothing new is started."""
 
@@ -158,6 +166,7 @@ class TrialFailed:
 
 Event = (
     StudyStarted
+    | TrialsCounted
     | StudyStopping
     | StudyFinished
     | StageQueued

@@ -68,6 +68,7 @@ class StudyState:
     _users: dict[Stage, tuple[int, int]] = field(default_factory=dict)
     """Users of each stage: the first trial that needs it, and how many do."""
     _num_known: int = 0
+    _is_small: bool = True
     _ended: deque[TrialView] = field(default_factory=lambda: deque(maxlen=ENDED_SHOWN))
     _failed: deque[TrialView] = field(default_factory=lambda: deque(maxlen=FAILED_SHOWN))
 
@@ -86,6 +87,9 @@ class StudyState:
                 self.folder = str(event.folder)
                 self._objective = event.objectives[0]
                 self.expected_s = planned_seconds(event.folder)
+                self._is_small = self.num_trials <= SMALL
+            case events.TrialsCounted():
+                self.num_trials = event.num_trials
             case events.StudyStopping():
                 self.stopping = event.reason
             case events.StageQueued():
@@ -217,7 +221,7 @@ class StudyState:
             num_stages=len(stages),
             note=printable(_reason(outcome)),
         )
-        if self.num_trials <= SMALL:
+        if self._is_small:
             self._trials[outcome.number] = _Trial(outcome.number, view.label, stages, view)
         if not outcome.cached:
             self._ended.append(view)
@@ -225,8 +229,11 @@ class StudyState:
             self._failed.append(view)
 
     def _rate(self, outcome: TrialOutcome) -> None:
-        """Keep the best trial by the study's first objective; one that violates no constraint is better."""
-        if not outcome.values:
+        """Keep the best trial of the search by the study's first objective; one that violates no constraint is better.
+
+        What is trained again afterwards is scored on other text, with other seeds: it is no better by a higher score.
+        """
+        if not outcome.values or outcome.role != "search":
             return
         sign = 1.0 if self._objective.direction == "maximize" else -1.0
         rating = (not outcome.violations, sign * outcome.values[0])
@@ -236,7 +243,7 @@ class StudyState:
             self.best = printable(f"{outcome.label}, {_value(self._objective, outcome)}{violating}")
 
     def _trial_views(self) -> list[TrialView]:
-        if self.num_trials <= SMALL:
+        if self._is_small:
             return [self._trial_view(trial) for _, trial in sorted(self._trials.items())]
         # Failed trials come last: a screen that is too small for all of them shows the last.
         ended = [view for view in self._ended if view not in self._failed]

@@ -16,8 +16,10 @@ from pipelines.planning.trials_to_run import trials_to_run
 from pipelines.store.kept_corpus import corpus_identity_in
 from pipelines.store.store import Store
 from pipelines.store.study_folder import study_folder
+from pipelines.store.trial_record import TrialRecord
 from pipelines.study.config import Study
 from pipelines.study.graph import CorpusIdentity, stages_for
+from pipelines.study.named_content import named_content
 from pipelines.study.price import BYTES_VOCABULARY, price_of
 from pipelines.study.search_settings import Parameter, Search
 from pipelines.study.space import grid_points, label_of, settings_at
@@ -59,7 +61,9 @@ def plan_study(study: Study, store: Store, speed_of: Callable[[Workload], Speed]
     stages = tuple(_stages(trials, store))
     if is_known:
         return Plan(study, tuple(trials), stages, budget=rule.budget)
-    sampled, drawn, done = _sampled(study, expand, trials_to_run(study, folder))
+    # Only what a study names, and does not hold, makes other trials of those that it lists.
+    is_current = expand.is_current if named_content(study) is not None else lambda record: True
+    sampled, drawn, done = _sampled(study, expand, trials_to_run(study, folder, is_current))
     return Plan(study, tuple(trials), stages, sampled, drawn, done, rule.budget)
 
 
@@ -102,6 +106,11 @@ class _Expansion:
             return PlannedTrial(number, label, settings, error=str(error))
         price = price_of(experiment, _known_vocab_size(graph, self.store) or assumed)
         return PlannedTrial(number, label, settings, graph, price, experiment=experiment)
+
+    def is_current(self, record: TrialRecord) -> bool:
+        """Whether the stages of a trial that is listed are what they would be now."""
+        graph = self(record.number, record.label, record.settings).graph
+        return record.stages == {stage.kind: stage.identity for stage in (graph.stages if graph else ())}
 
     def trained(self, settings: Mapping[str, Any]) -> tuple[Experiment, int | None]:
         """The experiment at ``settings`` with its length, and the vocabulary that this length is for, where it is not

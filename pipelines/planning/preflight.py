@@ -18,7 +18,7 @@ from pipelines.planning.sound_settings import check_settings
 from pipelines.study.config import Study
 from pipelines.study.graph import OWN_TOKENIZERS, hub_revision
 from pipelines.study.kinds.evaluation import MIN_WINDOWS
-from pipelines.study.search_settings import leaves
+from pipelines.study.named_content import given
 
 FOLDERS = {
     "tokens.tokenizer": tokenizer_fault,
@@ -71,23 +71,23 @@ def check_study(study: Study, fetch: bool = False) -> list[str]:
             f"evaluation.max_windows={windows}: a score with an error needs {MIN_WINDOWS} windows or more"
         )
     for setting, variable in ADDRESSES.items():
-        (address, *_) = _given(study, setting)
+        (address, *_) = given(study, setting)
         if address is not None and "***@" in address:
             raise ConfigurationError(
                 f"{setting}={address} has lost its password, which no store keeps: give the whole address beside the "
                 f"file ({setting}=ADDRESS), or {setting}=null for that of {variable}"
             )
     for setting, fault_in in FOLDERS.items():
-        for name in set(_given(study, setting)) - {None, *OWN_TOKENIZERS}:
+        for name in set(given(study, setting)) - {None, *OWN_TOKENIZERS}:
             # What Git LFS left in place of weights would be seen after whatever is trained before they are read.
             if (wrong := fault_in(Path(name).expanduser())) is not None:
                 raise ConfigurationError(f"{setting}={name}: {wrong}")
-    for name in set(_given(study, "tokens.tokenizer")) - {*OWN_TOKENIZERS}:
+    for name in set(given(study, "tokens.tokenizer")) - {*OWN_TOKENIZERS}:
         _check_tokenizer(name)
     if fetch:
         _fetch_tokenizer(study.tokens)
     notes: dict[str, None] = {}
-    tokenizers = list(dict.fromkeys(_given(study, "tokens.tokenizer")))
+    tokenizers = list(dict.fromkeys(given(study, "tokens.tokenizer")))
     for benchmarks in _variants(study):
         if benchmarks.scorer is not None:
             # Of token models too, whose scores it does not enter: a misspelt word is nobody's intention.
@@ -163,21 +163,6 @@ def _fetch_tokenizer(tokens: Tokens) -> None:
             f"{error}. Where the store holds its tokens, tokens.revision=COMMIT goes on with them (the commit stands "
             "in config.json of their stage)"
         ) from error
-
-
-def _given(study: Study, setting: str) -> Iterator[Any]:
-    """What the base experiment has as ``setting``, and what points of the search have instead."""
-    value: Any = study
-    for name in setting.split("."):
-        value = getattr(value, name)
-    yield value
-    search = study.search
-    bundles: list[dict[str, Any]] = [dict(search.fixed_settings)]
-    for parameter in search.parameters:
-        bundles += [{parameter.name: value} for value in parameter.values or ()]
-        bundles += (parameter.choices or {}).values()
-    for bundle in bundles:
-        yield from (given for key, part in bundle.items() for path, given in leaves(key, part) if path == setting)
 
 
 def _check_scorer(name: str) -> None:

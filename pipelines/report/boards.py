@@ -159,11 +159,12 @@ class _Trainings:
         for entry in pooled_ones:
             if entry.seed in row.seeds or entry is row:
                 origin = self._origins[entry]
+                number = entry.trial if origin.trial is None else origin.trial.number
                 member = SeedRun(
                     origin.study,
-                    entry.trial,
+                    number,
                     entry.seed,
-                    origin.links.trial(entry.trial),
+                    None if origin.trial is None else origin.links.trial(number),
                     entry.model_identity,
                     origin.trained | {"language_model": entry.model_identity},
                 )

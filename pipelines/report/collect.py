@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -99,9 +99,10 @@ def collect(store: Store, folders: Sequence[Path]) -> Report:
     studies = [_read(folder, variants.get(folder, "")) for folder in folders]
     origins: dict[Entry, Origin] = {}
     for index, study in enumerate(studies):
-        by_number = {trial.number: trial for trial in study.trials}
+        by_model = _by_model(study.trials)
         for entry in study.entries:
-            origins.setdefault(entry, Origin(index, study.links, by_number.get(entry.trial)))
+            alike = by_model.get((entry.model_identity, entry.role), ())
+            origins.setdefault(entry, Origin(index, study.links, _trial_of(entry, alike)))
     families = looks_of(origins)
     trajectories = trajectories_of(outcome for study in studies for outcome in _outcomes(study, files))
     environments = [Environment(files, study.trials) for study in studies]
@@ -134,6 +135,23 @@ def _read(folder: Path, variant: str) -> _Study:
         text, settings = "", {}
     entries = [entry.model_copy(update={"variant": variant}) for entry in load_board(folder) or ()]
     return _Study(folder, text, settings, load_trials(folder), entries, links_of(folder))
+
+
+def _by_model(trials: Iterable[TrialRecord]) -> dict[tuple[str, str], list[TrialRecord]]:
+    """Trials by the identity of each of their stages, a model's among them, and by role."""
+    found: dict[tuple[str, str], list[TrialRecord]] = defaultdict(list)
+    for trial in trials:
+        for identity in trial.stages.values():
+            found[identity, trial.role].append(trial)
+    return found
+
+
+def _trial_of(entry: Entry, alike: Sequence[TrialRecord]) -> TrialRecord | None:
+    """The trial of a row among those ``alike`` in model and role; None where the study does not list it any more.
+
+    While a study is made longer its leaderboard is the one of before, whose numbers may be other trials' by now.
+    """
+    return next((one for one in alike if one.number == entry.trial), alike[0] if alike else None)
 
 
 def _outcomes(study: _Study, files: StageRecords) -> Iterable[TrialOutcome]:

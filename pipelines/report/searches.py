@@ -26,10 +26,12 @@ ENOUGH = 10
 def search_of(search: Configured, trials: Sequence[TrialRecord]) -> Search | None:
     """The search's points with their first objective, and how much each parameter mattered to it.
 
-    None where nothing is searched over.
+    None where nothing is searched over. Trials that were trained again are no points of it: they have other seeds, and
+    scores on other text.
     """
     if not search.parameters:
         return None
+    trials = [trial for trial in trials if trial.role == "search"]
     objective = search.objectives[0]
     points = []
     for trial in trials:

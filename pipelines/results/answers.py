@@ -162,6 +162,8 @@ class Gain:
     sentence: str = ""
     is_clipped: bool = False
     """Both scores are clipped to 0, so that their difference says nothing."""
+    study: str = ""
+    """What the study of the search is called, where there are gains of several."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Fresh trainings of both settings, scored on fresh text, are free of that, whatev
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -18,16 +19,26 @@ from pipelines.results.pooling import pooled
 
 
 def gains_of(entries: Iterable[Entry]) -> list[Gain]:
-    """The gain of every search of which both rows are there, in the order of their trials.
+    """The gain of every search of which both rows are there, study by study in the order of their trials.
 
     Settings that were tuned to what they began from have one row and no gain to be measured.
     """
-    rows = pooled(entry for entry in entries if entry.role != "search")
-    untuned = {row.stratum: row for row in rows if row.role == "untuned"}
+    studies: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    for entry in entries:
+        if entry.role != "search":
+            studies[entry.study, entry.study_identity].append(entry)
+    names = _names(studies)
+    return [gain for key, rows in studies.items() for gain in _gains_of_study(rows, names[key])]
+
+
+def _gains_of_study(entries: Iterable[Entry], study: str) -> list[Gain]:
+    """What the searches of one study gained: what another one began from, or trained alike, is none of its rows."""
+    rows = pooled(entries)
+    untuned = {(row.stratum, row.protocol_hash): row for row in rows if row.role == "untuned"}
     found = []
     for row in leading(rows):
-        start = untuned.get(row.stratum)
-        if start is None or start.protocol_hash != row.protocol_hash:
+        start = untuned.get((row.stratum, row.protocol_hash))
+        if start is None:
             continue
         apart = difference(row, start)
         spent = {measure.key: measure.value for measure in row.measures}
@@ -36,9 +47,19 @@ def gains_of(entries: Iterable[Entry]) -> list[Gain]:
         gained = apart.value, apart.error, *apart.interval
         is_clipped = row.brierlm == start.brierlm == 0
         count = None if trials is None else int(trials)
-        one = Gain(row.stratum, row.label, *gained, seeds, count, flops, is_clipped=is_clipped)
+        one = Gain(row.stratum, row.label, *gained, seeds, count, flops, is_clipped=is_clipped, study=study)
         found.append(replace(one, sentence=sentences.gain(one)))
     return found
+
+
+def _names(studies: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """What each study, given by name and identity, is called beside the others; empty where it is the only one."""
+    keys = list(studies)
+    called = [name for name, _ in keys]
+    return {
+        (name, identity): "" if len(keys) == 1 else name if called.count(name) == 1 else f"{name}-{identity[:4]}"
+        for name, identity in keys
+    }
 
 
 def leading(rows: Iterable[Entry]) -> list[Entry]:
@@ -46,9 +67,9 @@ def leading(rows: Iterable[Entry]) -> list[Entry]:
 
     Which of several is best on test text must not decide which one stands for the search.
     """
-    first: dict[tuple[str, str, str], Entry] = {}
+    first: dict[tuple[str, str, str, str], Entry] = {}
     for row in sorted((row for row in rows if row.role == "selected"), key=lambda row: row.trial):
-        first.setdefault((row.study, row.stratum, row.protocol_hash), row)
+        first.setdefault((row.study, row.study_identity, row.stratum, row.protocol_hash), row)
     return list(first.values())
 
 

@@ -247,6 +247,8 @@ def whole(
 def gain(found: Gain) -> str:
     """What one search gained, and what it spent."""
     what = f"Tuning {found.stratum}" if found.stratum else "Tuning"
+    if found.study:
+        what += f" in {found.study}"
     if found.trials is not None and found.search_flops is not None:
         what += f" ({found.trials} trials, {scientific(found.search_flops)} training FLOPs)"
     again = f"{found.seeds} fresh {'training' if found.seeds == 1 else 'trainings'} of each, on text that chose neither"

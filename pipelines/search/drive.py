@@ -22,6 +22,7 @@ from pipelines.execution.events import (
     StudyStopping,
     TrialFailed,
     TrialFinished,
+    TrialsCounted,
     TrialStarted,
 )
 from pipelines.execution.executor import Executor
@@ -41,7 +42,7 @@ from pipelines.store.place import keeping_store
 from pipelines.store.store import Store
 from pipelines.store.study_folder import study_folder
 from pipelines.store.study_record import save_study
-from pipelines.store.trial_record import TrialRecord, save_trials
+from pipelines.store.trial_record import TrialRecord, forget_earlier, keep_earlier, save_trials
 from pipelines.study.config import Study
 from pipelines.study.graph import stages_for
 from pipelines.study.identity import study_identity
@@ -116,8 +117,11 @@ def _run_study(
         if (unused := unused_trials(storage, folder)) is not None:
             print(unused, file=sys.stderr, flush=True)
         save_study(folder, study)
+        if study.final is not None:
+            keep_earlier(folder)
         told = listener or Listeners()
-        told.handle(StudyStarted(study.name, name, folder, queue.num_trials, study.search.objectives))
+        num_trials = queue.num_trials
+        told.handle(StudyStarted(study.name, name, folder, num_trials, study.search.objectives))
         first = Scheduler(store, executor, told, study.execution.retries, lambda: bool(request))
         vocabularies = Vocabularies(store, graph_for, first, lambda: bool(request))
         rule = rule_for(study, folder, speed_of, writes=True, size_of=vocabularies)
@@ -137,6 +141,7 @@ def _run_study(
             if not run.open:
                 if stopping or not run.begin_final():
                     break
+                num_trials = queue.num_trials
                 continue
             run.scheduler.wait()
             run.finish_trials()
@@ -145,7 +150,7 @@ def _run_study(
     # Also where all trials had ended by then: who wants it gone does not want to wait for tables and pictures.
     if request:
         raise StudyInterrupted(
-            f"stopped by {request.reason}: {len(run.outcomes)} of {queue.num_trials} trials have ended, and what the "
+            f"stopped by {request.reason}: {len(run.outcomes)} of {num_trials} trials have ended, and what the "
             f"others had reached is kept in {store.uri}. The same command goes on from there."
         )
     outcomes = sorted(run.outcomes.values(), key=lambda outcome: outcome.number)
@@ -216,8 +221,8 @@ class _Run:
         if self.study.final is None or self.queue.has_final:
             return False
         selected = select(self.study, list(self.outcomes.values()))
-        if selected:
-            self.queue.add_final(selected)
+        self.queue.add_final(selected)
+        self.listener.handle(TrialsCounted(self.queue.num_trials))
         return bool(selected)
 
     def _start(self, asked: StudyTrial) -> None:
@@ -284,6 +289,8 @@ class _Run:
         ended = {number: TrialRecord.of(outcome, outcome.state) for number, outcome in self.outcomes.items()}
         under_way = {number: TrialRecord.of(trial.outcome, "open") for number, trial in self.open.items()}
         save_trials(self.folder, [record for _, record in sorted((under_way | ended).items())])
+        if self.queue.has_final:
+            forget_earlier(self.folder)
         self.store.studies.save(self.folder.name)
         # All trials are written for each that ends: of thousands, several at once.
         self._next_write = monotonic() + WRITES_SHARE * (monotonic() - began)
@@ -312,8 +319,12 @@ class _Run:
     def _fail(self, asked: StudyTrial, outcome: TrialOutcome) -> None:
         self.outcomes[outcome.number] = outcome
         if asked.state == "open":
-            pruned = outcome.state == "pruned"
-            told = TrialResult(error=outcome.error, pruned=pruned, rungs=self._rungs(outcome.number))
+            told = TrialResult(
+                error=outcome.error,
+                pruned=outcome.state == "pruned",
+                invalid=outcome.state == "invalid",
+                rungs=self._rungs(outcome.number),
+            )
             self.queue.tell(outcome.number, told)
         self._changed = True
         self.listener.handle(TrialFailed(outcome))

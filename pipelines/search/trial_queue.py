@@ -23,7 +23,8 @@ STARTUP_TRIALS = 6
 """Trials of ``tpe`` that are drawn at random before the model of the space is worth asking."""
 
 
-TrialRequestState = Literal["open", "complete", "failed", "pruned"]
+TrialRequestState = Literal["open", "complete", "failed", "invalid", "pruned"]
+"""``invalid``: it could not be run as its study was then. Nothing of it was tried, so whoever asks looks anew."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class TrialRequest:
     point: Point
     state: TrialRequestState
     error: str | None = None
-    """Why it failed or was pruned."""
+    """Why it failed, could not be run or was pruned."""
     rungs: Mapping[int, float] = field(default_factory=dict)
     """Validation loss by rung of the pruner, as it was told."""
 
@@ -47,6 +48,8 @@ class TrialResult:
     error: str | None = None
     pruned: bool = False
     """Stopped because it was worse than others, and not by an error."""
+    invalid: bool = False
+    """Not run, because it cannot be."""
     constraints: Mapping[str, float] = field(default_factory=dict)
     """By how much each is broken; zero or less is kept."""
     rungs: Mapping[int, float] = field(default_factory=dict)
@@ -75,6 +78,7 @@ class TrialQueue:
         self._seed = seed
         self._space = distributions(search)
         self._points = grid_points(search) if search.sampler == "grid" else []
+        self._wanted = len(self._points) if search.sampler == "grid" else search.num_trials or 0
         self._untold: dict[int, TrialResult] = {}
         self._num_given = 0
         # As a study would keep it, so that both remember the same ended trials.
@@ -95,8 +99,10 @@ class TrialQueue:
 
     @property
     def num_trials(self) -> int:
-        """How many trials the study will have, a retried one counted once."""
-        return len(self._points) if self._search.sampler == "grid" else self._search.num_trials or 0
+        """How many trials the search will have, a retried one counted once; those that a longer search asked for
+        before count too."""
+        asked = sum(1 for trial in self._storage.exclusively(self._frozen) if "retry_of" not in trial.user_attrs)
+        return max(self._wanted, asked)
 
     def new_trials(self) -> list[TrialRequest]:
         """The trials, by number, that no earlier call has given out.
@@ -144,7 +150,7 @@ class TrialQueue:
     def _ask(self) -> list[optuna.trial.FrozenTrial]:
         """Ask for as many trials as may be under way; all there are then. The guard must be held."""
         trials = self._whole(self._frozen())
-        missing = self.num_trials - sum(1 for trial in trials if "retry_of" not in trial.user_attrs)
+        missing = self._wanted - sum(1 for trial in trials if "retry_of" not in trial.user_attrs)
         if self._search.sampler == "tpe":
             told = sum(1 for trial in trials if trial.state.is_finished())
             missing = min(missing, told + self._search.concurrent_trials - len(trials))
@@ -218,6 +224,8 @@ class TrialQueue:
             self._study.tell(number, list(told.values), skip_if_finished=True)
             return
         trial.set_user_attr("error", told.error or "unknown")
+        if told.invalid:
+            trial.set_user_attr("invalid", True)
         state = TrialState.PRUNED if told.pruned else TrialState.FAIL
         self._study.tell(number, state=state, skip_if_finished=True)
 
@@ -287,5 +295,7 @@ def _asked(trial: optuna.trial.FrozenTrial) -> TrialRequest:
         TrialState.PRUNED: "pruned",
     }
     state: TrialRequestState = states.get(trial.state, "open")
-    error = str(trial.user_attrs.get("error", "unknown")) if state in ("failed", "pruned") else None
+    if state == "failed" and trial.user_attrs.get("invalid"):
+        state = "invalid"
+    error = str(trial.user_attrs.get("error", "unknown")) if state not in ("open", "complete") else None
     return TrialRequest(trial.number, dict(trial.params), state, error, dict(trial.intermediate_values))

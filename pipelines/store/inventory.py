@@ -12,7 +12,7 @@ from pipelines.common.record_file import RecordError
 from pipelines.store.contents import StageFiles
 from pipelines.store.refs import StageRef, StudyRef
 from pipelines.store.store import Store
-from pipelines.store.trial_record import load_trials, refs_of
+from pipelines.store.trial_record import earlier_refs, load_trials, refs_of
 
 StoredState = Literal["done", "running", "unfinished", "abandoned"]
 """``running``: a live process holds it. ``unfinished``: a study that has not ended will go on with it.
@@ -30,9 +30,9 @@ class StudyNeeds:
     name: str
     folder: Path
     stages: frozenset[str]
-    """Stages of all its trials."""
+    """Stages of all its trials, and of final ones of before that it may have again."""
     to_do: frozenset[str]
-    """Stages of its open trials: what is started of these will be continued."""
+    """Stages of its open trials, and of final ones of before: what is started of these will be continued."""
     ended_with: frozenset[str] = frozenset()
     """Stages of its complete trials, all of which were finished once."""
 
@@ -83,7 +83,9 @@ def studies_in(store: Store) -> list[StudyNeeds]:
         to_do, ended_with = (
             _names(refs_of(trial for trial in trials if trial.state == state)) for state in ("open", "complete")
         )
-        found.append(StudyNeeds(StudyRef.of(folder).name, folder, _names(refs_of(trials)), to_do, ended_with))
+        earlier = _names(earlier_refs(folder))
+        needed = _names(refs_of(trials)) | earlier
+        found.append(StudyNeeds(StudyRef.of(folder).name, folder, needed, to_do | earlier, ended_with))
     return found
 
 

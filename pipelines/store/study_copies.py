@@ -16,9 +16,9 @@ from pipelines.store.layout import JOURNAL, LEADERBOARD_FILE, PROGRESS, STUDIES
 from pipelines.store.names import is_plain, stays_inside
 from pipelines.store.object_store import ObjectStore
 from pipelines.store.study_record import STUDY_FILE
-from pipelines.store.trial_record import TRIALS_FILE, load_trials, refs_of
+from pipelines.store.trial_record import EARLIER_FILE, TRIALS_FILE, load_trials, refs_of
 
-READ = (TRIALS_FILE, LEADERBOARD_FILE, STUDY_FILE)
+READ = (TRIALS_FILE, EARLIER_FILE, LEADERBOARD_FILE, STUDY_FILE)
 """What commands read of studies that they do not run."""
 
 

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 
 from calm_bench.atomic import write_json
 from calm_bench.frozen import Frozen
-from pipelines.common.record_file import read_json, validated
+from pipelines.common.record_file import RecordError, read_json, validated
 from pipelines.store.refs import StageRef
 from pipelines.study.trial import TrialRole
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pipelines.study.trial import TrialOutcome
 
 TRIALS_FILE = "trials.json"
+EARLIER_FILE = "earlier.json"
+"""Names of stages of the final trials that an earlier run listed, while it is not known which ones are wanted now."""
 _REMEDY = "run the study again, which writes it anew, or remove its folder"
 
 RecordedState = Literal["open", "complete", "failed", "invalid", "pruned"]
@@ -71,6 +73,7 @@ class TrialRecord(Frozen):
 
 
 _TRIALS = TypeAdapter(tuple[TrialRecord, ...])
+_NAMES = TypeAdapter(tuple[str, ...])
 
 
 def has_begun(folder: Path) -> bool:
@@ -92,6 +95,36 @@ def load_trials(folder: Path) -> tuple[TrialRecord, ...]:
 def save_trials(folder: Path, trials: Sequence[TrialRecord]) -> None:
     """Write the trials of the study in ``folder``, whole or not at all."""
     write_json(folder / TRIALS_FILE, _TRIALS.dump_python(tuple(trials)))
+
+
+def keep_earlier(folder: Path) -> None:
+    """Let the stages of the final trials that the study in ``folder`` lists be needed until :func:`forget_earlier`.
+
+    To be called by a driver before it lists its own trials: final ones are known once the search has ended, and are
+    mostly the same again.
+    """
+    try:
+        trials = load_trials(folder)
+    except (FileNotFoundError, RecordError):
+        return
+    if found := {ref.name for ref in refs_of(trial for trial in trials if trial.role != "search")}:
+        write_json(folder / EARLIER_FILE, sorted(found | {ref.name for ref in earlier_refs(folder)}))
+
+
+def earlier_refs(folder: Path) -> frozenset[StageRef]:
+    """The stages that :func:`keep_earlier` noted; none where nothing is noted, or it cannot be read."""
+    try:
+        names = _NAMES.validate_python(read_json(folder / EARLIER_FILE, _REMEDY))
+    except (OSError, RecordError, ValidationError):
+        return frozenset()
+    return frozenset(ref for ref in map(StageRef.parse, names) if ref.is_plain)
+
+
+def forget_earlier(folder: Path) -> None:
+    """Take back :func:`keep_earlier`, once the study lists the final trials of today."""
+    if earlier_refs(folder):
+        # Not removed: what a store elsewhere has of a study is replaced and never deleted.
+        write_json(folder / EARLIER_FILE, [])
 
 
 def refs_of(trials: Iterable[TrialRecord]) -> frozenset[StageRef]:

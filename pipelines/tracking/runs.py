@@ -6,9 +6,7 @@ follow from the files, so a batch that is sent twice is the same rows. A trial i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,12 +21,14 @@ from pipelines.tracking import tags as tag_names
 from pipelines.tracking.client import runs
 from pipelines.tracking.description import LONGEST, end_note, study_head, study_note
 from pipelines.tracking.known_run import KnownRun
-from pipelines.tracking.metric_streams import METRICS_PER_BATCH, MetricStreams
-from pipelines.tracking.metrics import overrides_of, parameters_of
+from pipelines.tracking.metric_streams import MetricStreams
+from pipelines.tracking.metrics import parameters_of
 from pipelines.tracking.registry import Registry
 from pipelines.tracking.results import provenance_of, push_result
+from pipelines.tracking.settings import LONGEST_SETTING, PARAMETERS_PER_BATCH, write_settings
 from pipelines.tracking.study_files import WRITTEN_AS, Trial, TrialEnd
 from pipelines.tracking.system_metrics import Sample
+from pipelines.tracking.system_samples import push_samples
 from pipelines.tracking.times import trial_end, trial_start
 
 if TYPE_CHECKING:
@@ -38,12 +38,11 @@ T = TypeVar("T")
 
 _NOTE = "mlflow.note.content"
 """Tag: what MLflow shows as a run's description."""
-_AS_DESCRIBED = "2"
-"""Value of :data:`pipelines.tracking.tags.DESCRIBED` on a study; raised when more is written there."""
+_AS_DESCRIBED = "3"
+"""Beginning of :data:`pipelines.tracking.tags.DESCRIBED` on a study; raised when more is written there."""
 
 _TRIAL = "trial"
 _STATUS = {"complete": "FINISHED", "failed": "FAILED", "invalid": "FAILED", "pruned": "KILLED"}
-_PARAMETERS_PER_BATCH = 100
 
 
 class StudyRuns:
@@ -77,6 +76,12 @@ class StudyRuns:
         self._streams = MetricStreams(progress)
         self._parent = self._find_or_create_parent()
         self._children: dict[str, KnownRun] = {}
+        self._former = {
+            key: known
+            for run in runs(client, [experiment_id], role=tag_names.FORMER, study_identity=identity)
+            if (key := (known := KnownRun.of(client, run)).tags.get(tag_names.TRIAL_KEY)) is not None
+        }
+        """Runs of trials that the study had and may have again."""
         for role in (_TRIAL, tag_names.SEARCH):
             for run in runs(client, [experiment_id], role=role, study_identity=identity):
                 self._know(KnownRun.of(self._client, run))
@@ -112,7 +117,7 @@ class StudyRuns:
             is_running: a trial that has not ended is under way.
         """
         end = trial.end
-        run = self._children.get(trial.key)
+        run = self._children.get(trial.key) or self._take_back(trial)
         if run is not None and end is not None and run.tags.get(tag_names.COMPLETE) == self._mark(end):
             return
         if run is not None and end is None and run.tags.get(tag_names.STATE) == "complete":
@@ -160,6 +165,14 @@ class StudyRuns:
                 self._progress()
         return changed
 
+    def retire_others(self, trials: Iterable[Trial]) -> None:
+        """Mark the runs of what is none of ``trials``, which are all that the study has, as former ones: of final
+        trials with other seeds or of another selection, of a trial that was tried again."""
+        keys = {trial.key for trial in trials}
+        for key in [key for key in self._children if key not in keys]:
+            self._retire(key)
+            self._progress()
+
     def _mark(self, end: TrialEnd) -> str:
         """What a run is tagged with when all of ``end`` has arrived, the copy of its model too where one is wanted."""
         return f"{end.digest} with model" if self._study.tracking.log_models and end.entry is not None else end.digest
@@ -169,34 +182,12 @@ class StudyRuns:
         self._streams.forget(trial)
 
     def push_system(self, samples: Iterable[Sample]) -> None:
-        """Send the samples of the machine that have not arrived; their step is in seconds since the study's start.
-
-        Those that have are counted: of drivers side by side, and of clocks that are set back, a later line of the log
-        may be of an earlier time. Hosts that share no disk have a log each, known by the time of its first line.
+        """Send the samples of the machine that have not arrived.
 
         Args:
             samples: all of a log, in the order in which they were written.
         """
-        from mlflow.entities import Metric, RunTag
-
-        rest = iter(samples)
-        first = next(rest, None)
-        if first is None:
-            return
-        arrived: dict[str, int] = json.loads(self._parent.tags.get(tag_names.SAMPLES, "{}"))
-        log = str(first.time)
-        new = list(islice(chain([first], rest), arrived.get(log, 0), None))
-        for batch in _chunks(new, METRICS_PER_BATCH // max([1, *(len(sample.values) for sample in new)])):
-            metrics = [
-                Metric(name, value, sample.time, max(0, sample.time - self._start) // 1000)
-                for sample in batch
-                for name, value in sample.values.items()
-            ]
-            arrived[log] = arrived.get(log, 0) + len(batch)
-            tag = RunTag(tag_names.SAMPLES, json.dumps(arrived))
-            self._client.log_batch(self.parent_id, metrics=metrics, tags=[tag])
-            self._parent.tags[tag_names.SAMPLES] = tag.value
-            self._progress()
+        push_samples(self._client, self._parent, samples, self._progress)
 
     def set_working(self) -> None:
         """Show the study as running again, after an earlier end."""
@@ -279,16 +270,14 @@ class StudyRuns:
             )
         parent = KnownRun.of(self._client, found)
         self._start = parent.start
-        if parent.tags.get(tag_names.DESCRIBED) != _AS_DESCRIBED:
-            from mlflow.entities import Param
-
-            parameters = [Param(name, value[:6000]) for name, value in overrides_of(self._study).items()]
-            for batch in _chunks(parameters, _PARAMETERS_PER_BATCH):
-                self._client.log_batch(parent.run_id, params=batch)
+        configuration = _study_yaml(self._study)
+        described = f"{_AS_DESCRIBED} {fingerprint(configuration)}"
+        if parent.tags.get(tag_names.DESCRIBED) != described:
+            write_settings(self._client, parent.run_id, self._study)
             for name, value in self._tags_of_all().items():
                 self._client.set_tag(parent.run_id, name, value)
-            self._client.log_text(parent.run_id, _study_yaml(self._study), STUDY_FILE)
-            parent.tag(tag_names.DESCRIBED, _AS_DESCRIBED)
+            self._client.log_text(parent.run_id, configuration, STUDY_FILE)
+            parent.tag(tag_names.DESCRIBED, described)
         return parent
 
     def _create_child(self, trial: Trial, start: int) -> KnownRun:
@@ -312,8 +301,8 @@ class StudyRuns:
         import yaml
         from mlflow.entities import Param
 
-        parameters = [Param(name, value[:6000]) for name, value in parameters_of(trial.experiment).items()]
-        for batch in _chunks(parameters, _PARAMETERS_PER_BATCH):
+        parameters = [Param(name, value[:LONGEST_SETTING]) for name, value in parameters_of(trial.experiment).items()]
+        for batch in _chunks(parameters, PARAMETERS_PER_BATCH):
             self._client.log_batch(run.run_id, params=batch)
         text = yaml.safe_dump(trial.experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         self._client.log_text(run.run_id, redact(text), "experiment.yaml")
@@ -330,11 +319,31 @@ class StudyRuns:
                 run.untag(name)
 
     def _retire_former(self, trial: Trial) -> None:
-        """A trial's result by older code is a row no more, as it is none in the files."""
-        for key, run in self._children.items():
+        """A trial's result by older code is a row no more, as it is none in the files.
+
+        Where final trials follow those of the search, a longer search has their numbers: they are rows until it is
+        known which ones there are now (:meth:`retire_others`).
+        """
+        if self._study.final is not None:
+            return
+        for key in list(self._children):
             if key != trial.key and key.partition("/")[0] == str(trial.number):
-                run.tag(tag_names.ROLE, tag_names.FORMER)
-                self._registry.quarantine(run.run_id)
+                self._retire(key)
+
+    def _retire(self, key: str) -> None:
+        run = self._former[key] = self._children.pop(key)
+        run.tag(tag_names.ROLE, tag_names.FORMER)
+        self._registry.quarantine(run.run_id)
+
+    def _take_back(self, trial: Trial) -> KnownRun | None:
+        """The run of a trial that the study had before, to be completed as any other; None where there is none."""
+        run = self._former.pop(trial.key, None)
+        if run is not None:
+            run.untag(tag_names.COMPLETE)
+            run.untag(tag_names.STATE)
+            run.tag(tag_names.ROLE, _TRIAL)
+            self._children[trial.key] = run
+        return run
 
 
 def _study_yaml(study: Study) -> str:

@@ -12,6 +12,7 @@ from calm_bench.config import Experiment
 from calm_bench.fingerprint import identity as fingerprint
 from calm_bench.overrides import apply_settings
 from pipelines.common.record_file import RecordError
+from pipelines.planning.trials_to_run import trials_to_run
 from pipelines.results.entry import Entry, entry_from
 from pipelines.results.final_rows import with_search_cost
 from pipelines.results.leaderboard import Leaderboard, LeaderboardError, load_board
@@ -23,7 +24,6 @@ from pipelines.store.trial_record import TrialRecord, has_begun, load_trials
 from pipelines.study.config import Study
 from pipelines.study.stage import Stage, StageGraph
 from pipelines.study.stage_folder import StageRecord, is_finished, read_result
-from pipelines.study.strata import num_trials
 from pipelines.study.trial import TrialOutcome
 from pipelines.tracking.address import TrackingError
 from pipelines.tracking.system_metrics import SystemLog
@@ -92,12 +92,25 @@ class StoredStudy:
     """As its last complete run wrote it."""
     problems: Sequence[str] = ()
     """Trials that are missing here, and why."""
+    num_to_run: int = 0
+    """Trials that it has not yet, or that have not ended."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether these are all trials, and the leaderboard is theirs: as the last run left them, which came to its
+        end."""
+        if self.num_to_run or self.problems or self.leaderboard is None:
+            return False
+        ends = {trial.number: trial.end for trial in self.trials}
+        rows = {number: end.entry.model_identity for number, end in ends.items() if end is not None and end.entry}
+        is_theirs = all(rows.get(row.trial) == row.model_identity for row in self.leaderboard)
+        return is_theirs and None not in ends.values()
 
     @property
     def status(self) -> str:
         """Status of its run in MLflow, when nobody works on it."""
         ends = [trial.end for trial in self.trials if trial.end is not None]
-        if len(self.trials) < num_trials(self.study) or len(ends) < len(self.trials):
+        if self.num_to_run or self.problems or len(ends) < len(self.trials):
             return "KILLED"
         return "FINISHED" if any(end.state == "complete" for end in ends) else "FAILED"
 
@@ -134,6 +147,7 @@ class StudyFiles:
             leaderboard = load_board(self._folder)
             rows = {entry.trial: entry for entry in leaderboard or ()}
             records = load_trials(self._folder) if has_begun(self._folder) else ()
+            num_to_run = trials_to_run(study, self._folder)
         except (OSError, RecordError, LeaderboardError) as error:
             raise TrackingError(
                 f"the study in {self._folder} cannot be read ({type(error).__name__}: {error})"
@@ -148,7 +162,7 @@ class StudyFiles:
         starts = [start for trial in trials if (start := trial_start(trial.stages, 0)) is not None]
         made = round(1000 * configuration.path.stat().st_mtime)
         start = SystemLog(self._folder).start() or min(starts, default=made)
-        return StoredStudy(study, start, trials, leaderboard, problems)
+        return StoredStudy(study, start, trials, leaderboard, problems, num_to_run)
 
     def _trial(self, study: Study, record: TrialRecord, rows: Mapping[int, Entry]) -> Trial:
         read_from = record, rows.get(record.number)
@@ -198,7 +212,8 @@ class StudyFiles:
                 entry = with_search_cost(entry, rows.get(number))
             except (OSError, ValueError, KeyError, TypeError):
                 # Parts of its stages were deleted, or an older version wrote them.
-                if number not in rows:
+                if number not in rows or rows[number].model_identity not in names.values():
+                    # On a leaderboard of before the number may be another trial's.
                     raise
                 entry = rows[number]
             end = TrialEnd(state, None, record.violations, entry, results, folders)

@@ -179,6 +179,8 @@ class StudySync:
         self.trials_sent |= runs.set_roles(stored.trials)
         runs.push_system(SystemLog(self._folder).samples())
         if state == "at rest":
+            if stored.is_whole:
+                runs.retire_others(stored.trials)
             if stored.leaderboard is not None:
                 runs.push_leaderboard(stored.leaderboard, published_files(self._folder), stored.trials)
             runs.end(stored.status, stored.trials)

@@ -5,7 +5,8 @@ from __future__ import annotations
 ROLE = "calm_bench.role"
 """``study`` on the parent run, ``trial`` on its children, ``evaluation`` on a run of its own."""
 FORMER = "former trial"
-"""Value of :data:`ROLE` where the trial has another result by now; also on the version of its model."""
+"""Value of :data:`ROLE` where the trial has another result by now, or is none of its study's any more; also on the
+version of its model."""
 SEARCH = "search trial"
 """Value of :data:`ROLE` on a trial of a search whose best trials were trained again: its score, on validation text,
 chose among settings and is no row of the leaderboard any more."""

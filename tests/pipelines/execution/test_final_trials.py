@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipelines.execution.events import TrialFinished
+from pipelines.execution.events import StageFinished, StudyStarted, TrialFinished, TrialsCounted
+from pipelines.execution.local_executor import LocalExecutor
 from pipelines.results.final_rows import rows_of
-from pipelines.search.drive import StudyInterrupted
+from pipelines.search.drive import StudyInterrupted, run_study
 from pipelines.store.store import Store
 from pipelines.store.study_folder import study_folder
-from pipelines.study.config import Study
+from pipelines.store.sweeping import find_waste, remove
+from pipelines.store.trial_record import earlier_refs
+from pipelines.study.config import Final, Study
 from pipelines.study.trial import TrialOutcome
 
 Run = Callable[..., list[TrialOutcome]]
@@ -93,12 +99,87 @@ def test_a_longer_search_selects_anew_and_keeps_what_it_had(run: Run, study: Stu
     assert [one.number for one in outcomes[6:]] == list(range(6, 14))
 
 
+@pytest.mark.parametrize("seeds", [[1], [1, 2, 3], [3, 1], [4]])
+def test_other_seeds_are_what_is_trained_and_shown(
+    run: Run, study: Study, tmp_path: Path, recorder: Any, seeds: list[int]
+) -> None:
+    """More seeds, fewer, others and in another order: as if the study had asked for them from the beginning."""
+    run(study)
+    assert study.final is not None
+    other = study.model_copy(update={"final": study.final.model_copy(update={"seeds": tuple(seeds)})})
+    listener = recorder()
+    outcomes = run(other, listener)
+    assert [one.settings["seed"] for one in outcomes[4:]] == seeds * 4
+    trained = [
+        event.stage.config["seed"]
+        for event in listener.events
+        if isinstance(event, StageFinished) and event.stage.kind == "language_model"
+    ]
+    assert sorted(trained) == sorted(seed for seed in seeds for _ in range(4) if seed not in (1, 2))
+    executor = LocalExecutor(alone := Store(tmp_path / "alone"), "cpu")
+    assert _told(run_study(other, alone, executor)) == _told(outcomes)
+    executor.close()
+
+
+def test_final_trials_are_kept_while_a_longer_search_may_want_them_again(
+    run: Run, study: Study, store: Store, recorder: Any
+) -> None:
+    """Until the search has ended they stand on the leaderboard and in no list of trials: store gc must know of them."""
+
+    def stop(event: Any) -> None:
+        if isinstance(event, TrialFinished) and event.outcome.number == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    run(study)
+    longer = study.model_copy(update={"search": study.search.model_copy(update={"num_trials": 3})})
+    for _ in range(2):
+        with pytest.raises(StudyInterrupted):
+            run(longer, recorder(stop))
+        assert find_waste(store) == []
+    remove(store, find_waste(store))
+    listener = recorder()
+    outcomes = run(longer, listener)
+    # The selection may be another one, what the searches began from is the same.
+    cached = {
+        event.outcome.number for event in listener.events if isinstance(event, TrialFinished) and event.outcome.cached
+    }
+    assert {one.number for one in outcomes if one.role == "untuned"} <= cached
+    assert earlier_refs(study_folder(study, store)) == frozenset()
+    without = study.model_copy(update={"search": longer.search, "final": None})
+    run(without)
+    assert {item.stage.kind for item in find_waste(store) if item.stage} == {
+        "language_model",
+        "evaluation",
+        "autoencoder",
+    }
+
+
+@pytest.mark.parametrize(("top", "selected"), [(1, 1), (9, 2)])
+def test_it_is_said_how_many_trials_there_are_once_that_is_known(
+    run: Run, study: Study, recorder: Any, top: int, selected: int
+) -> None:
+    """No more can be selected than were tried."""
+    final = {"seeds": (1,), "top": top}
+    listener = recorder()
+    outcomes = run(study.model_copy(update={"final": Final.model_validate(final)}), listener)
+    (started,) = [event for event in listener.events if isinstance(event, StudyStarted)]
+    (counted,) = [event for event in listener.events if isinstance(event, TrialsCounted)]
+    assert started.num_trials == 4 + 2 * (top + 1)
+    assert counted.num_trials == len(outcomes) == 4 + 2 * (selected + 1)
+
+
+def test_a_search_that_was_longer_keeps_its_trials_and_counts_them(run: Run, study: Study, recorder: Any) -> None:
+    run(study)
+    listener = recorder()
+    shorter = study.model_copy(update={"search": study.search.model_copy(update={"num_trials": 1}), "final": None})
+    assert len(run(shorter, listener)) == 4
+    (started,) = [event for event in listener.events if isinstance(event, StudyStarted)]
+    assert started.num_trials == 4
+
+
 def test_stopped_between_search_and_final_it_goes_on_with_the_same_trials(
     run: Run, study: Study, recorder: Any, tmp_path: Any
 ) -> None:
-    import os
-    import signal
-
     def stop(event: Any) -> None:
         if isinstance(event, TrialFinished) and event.outcome.number == 5:
             os.kill(os.getpid(), signal.SIGINT)

@@ -125,6 +125,26 @@ def test_workers_that_cannot_share_a_batch_are_refused_before_the_autoencoder_is
     assert (kept.state, kept.values) == ("complete", alone.values)
 
 
+def test_a_trial_that_could_not_be_run_is_run_when_it_can_be(
+    run: Callable[..., list[TrialOutcome]], store: Store, tiny_study: TinyStudy, recorder: Any
+) -> None:
+    """Nothing of it was tried, so it is no failure that only --retry-failed would try again."""
+    search = _search(small={"model.kind": "token", "model.training.batch_size": 2}, other={"model.kind": "token"})
+
+    def states(workers: int, **options: bool) -> list[str]:
+        return [one.state for one in run(tiny_study(search=search, execution={"workers": workers}), **options)]
+
+    # Workers that are asked for are none without Ray.
+    assert states(3) == ["invalid", "complete"]
+    assert states(3) == ["invalid", "complete"]
+    assert states(3, retry_failed=True) == ["invalid", "complete"]
+    for _ in range(2):
+        first, second = run(tiny_study(search=search))
+        assert (first.state, first.error, second.cached) == ("complete", None, True)
+        assert (first.number, second.number) == (0, 1)
+    assert first.cached
+
+
 def test_text_too_short_for_the_model_is_known_before_its_autoencoder_is_trained(
     run: Callable[..., list[TrialOutcome]], tiny_study: TinyStudy, recorder: Any
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,20 @@ def test_the_best_trial_keeps_the_constraints_and_follows_the_objective() -> Non
         outcome = TrialOutcome(number, f"t{number}", {}, "complete", values=(value,), violations=violations)
         state.note(events.TrialFinished(outcome))
     assert state.best == "t1, validation loss 1.5"
+
+
+def test_what_is_trained_again_is_not_the_best_of_the_search_and_is_counted_when_it_is_known() -> None:
+    """It is scored on other text; selections may coincide or be missing, so that there are fewer than there may be."""
+    state = StudyState()
+    state.note(events.StudyStarted("s", "ab", Path("s"), 8, (Objective(),)))
+    outcome = TrialOutcome(0, "t0", {}, "complete", values=(2.0,))
+    state.note(events.TrialFinished(outcome))
+    state.note(events.TrialsCounted(2))
+    state.note(events.TrialFinished(replace(outcome, number=1, label="t1", values=(9.0,), role="selected")))
+    view = state.view(1.0)
+    assert (view.complete, view.num_trials) == (2, 2)
+    assert view.best.startswith("t0")
+    assert [trial.number for trial in view.trials] == [0, 1]
 
 
 def test_a_stage_that_nobody_needs_any_more_leaves_the_budget(course: Course) -> None:

@@ -88,6 +88,32 @@ def test_it_says_nothing_of_the_machines_name_and_paths(builder: Any) -> None:
     assert "stages/language_model" not in text
 
 
+def test_numbers_that_became_other_trials_lead_to_no_other_model(builder: Any) -> None:
+    """A search that is made longer, whose leaderboard is still the one of before: 2 and 3 were final trials."""
+    folder = builder.study(4)
+    trials = json.loads((folder / "trials.json").read_text())
+    new = [
+        {
+            **trials[number],
+            "number": number,
+            "stages": dict.fromkeys(trials[number]["stages"], f"{number:016x}"),
+            "violations": ["parameters <= 1 (found 2)"],
+        }
+        for number in (2, 3)
+    ]
+    write_json(folder / "trials.json", [*trials[:2], *new, trials[2] | {"number": 4}])
+    record = json.loads((folder / "mlflow.json").read_text())
+    write_json(folder / "mlflow.json", record | {"runs": {str(n): f"{n:032x}" for n in range(5)}})
+    (board,) = collect(builder.store, [folder]).boards
+    members = {member.model: (member.trial, member.url, member.trained) for row in board.rows for member in row.members}
+    kept, gone = (trial["stages"]["language_model"] for trial in trials[2:])
+    assert members[kept][0] == 4
+    assert members[kept][1].endswith(f"/runs/{4:032x}")
+    assert members[kept][2]["autoencoder"] == trials[2]["stages"]["autoencoder"]
+    assert members[gone][1:] == (None, {"language_model": gone})
+    assert not any(row.violations for row in board.rows)
+
+
 def test_a_store_without_its_stages_still_has_a_board(builder: Any, tmp_path: Path) -> None:
     folder = builder.study(4)
     (builder.store.root / "stages").rename(tmp_path / "swept")
@@ -123,7 +149,7 @@ def test_seeds_of_one_configuration_are_one_row_with_a_link_each(builder: Any) -
     seeds = [entry.model_copy(update={"seed": seed, "trial": seed, "brierlm": 10.0 + seed}) for seed in (2, 0, 1)]
     links = Links("http://x", "1", None, {str(n): f"run{n}" for n in range(3)})
     trial = TrialRecord(number=0, state="complete", violations=("K <= 2",))
-    origins = {seed: Origin(0, links, trial) for seed in seeds}
+    origins = {seed: Origin(0, links, trial.model_copy(update={"number": seed.trial})) for seed in seeds}
     (board,) = boards_of(origins, {}, looks_of(origins), [])
     (row,) = board.rows
     assert [member.seed for member in row.members] == [0, 1, 2]

@@ -62,6 +62,17 @@ def test_failed_and_pruned_trials_do_not_count() -> None:
     assert found.points[-1]["value"] is None
 
 
+def test_what_was_trained_again_is_no_point_of_the_search() -> None:
+    """Its score is of other text and seeds: of few trials of a search it made enough, and their weights others."""
+    final = [trial(20 + n, 1e-3, 32, 500.0, role="selected" if n % 2 else "untuned") for n in range(6)]
+    found = search_of(SEARCH, trials(ENOUGH - 1) + final)
+    assert found is not None
+    assert found.why.startswith(f"{ENOUGH - 1} finished trials are too few")
+    assert [point["trial"] for point in found.points] == list(range(ENOUGH - 1))
+    alone, beside = search_of(SEARCH, trials(30)), search_of(SEARCH, trials(30) + final)
+    assert alone == beside
+
+
 def test_one_parameter_has_nothing_to_be_weighed_against() -> None:
     search = Search(sampler="random", num_trials=20, parameters=(RATE,))
     found = search_of(search, trials(20))

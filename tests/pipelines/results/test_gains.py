@@ -91,6 +91,29 @@ def test_the_first_of_several_stands_for_its_search_whatever_test_text_says(make
     assert without_untuned(rows[3:]) == rows[3:]
 
 
+def test_each_study_is_compared_with_what_it_began_from_itself(make_entry: Make) -> None:
+    """A renamed study and one of the same name with a wider range, whose searches are called alike."""
+    rows = []
+    for (study, identity), chosen, start in (
+        (("first", "aa" * 8), 5.0, 4.0),
+        (("second", "bb" * 8), 9.0, 3.0),
+        (("second", "cc" * 8), 8.0, 3.0),
+    ):
+        of = {"study": study, "study_identity": identity, "stratum": "K=4"}
+        rows.append(make_entry(trial=4, role="selected", brierlm=chosen, configuration=f"{identity} tuned", **of))
+        # The last two began from the same settings, which were trained once.
+        rows.append(make_entry(trial=5, role="untuned", brierlm=start, configuration=f"{study} untuned", seed=1, **of))
+    for order in (rows, rows[::-1]):
+        gains = gains_of(order)
+        assert {(gain.study, gain.value) for gain in gains} == {
+            ("first", 1.0),
+            ("second-bbbb", 6.0),
+            ("second-cccc", 5.0),
+        }
+        assert all(gain.sentence.startswith(f"Tuning K=4 in {gain.study}") for gain in gains)
+    assert [row.brierlm for row in leading(rows)] == [5.0, 9.0, 8.0]
+
+
 def test_without_what_it_began_from_there_is_no_gain_to_tell(make_entry: Make) -> None:
     assert gains_of([make_entry(role="selected"), make_entry(role="search", trial=1)]) == []
 

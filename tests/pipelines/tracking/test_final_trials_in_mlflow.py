@@ -8,8 +8,12 @@ import zlib
 from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
 from typer.testing import CliRunner
 
 from pipelines.app.cli import app
@@ -104,3 +108,55 @@ def test_mlflow_ranks_the_final_trials_with_what_finding_them_took(
         ]
         assert printed[0] == printed[1]
     assert "Tuning (2 trials," in " ".join(printed[0].split())
+
+
+def test_mlflow_follows_a_study_that_is_edited(
+    small_study: Callable[..., Study], empty_database: Path, tmp_path: Path
+) -> None:
+    """Other seeds, fewer selected, a longer search, no final trials at all: rows, state and settings are those of the
+    files each time, and what was there before comes back as it was."""
+    store = Store(tmp_path / "store")
+    store.root.mkdir()
+    database = store.root / "mlflow.db"
+    shutil.copy(empty_database, database)
+    uri, client = f"sqlite:///{database}", connect(f"sqlite:///{database}")
+    boards: list[str] = []
+
+    def told(num_trials: int, **final: Any) -> str:
+        """The study's state, once the files of a run are in MLflow."""
+        wanted = {"final": final} if final else {}
+        search = SEARCH | {"num_trials": num_trials}
+        study = small_study(search=search, samples={"num_prompts": 0}, benchmarks={}, **wanted)
+        executor = LocalExecutor(store, "cpu")
+        outcomes = run_study(study, store, executor)
+        executor.close()
+        folder = study_folder(study, store)
+        write_leaderboard(Leaderboard(rows_of(outcomes, study)), folder)
+        sync(store, uri)
+        board = load_board(folder)
+        assert board is not None
+        boards.append(board.to_json())
+        assert Leaderboard(entries_from_mlflow(uri, "calm-bench")).to_json() == boards[-1]
+        (run,) = (run for run in all_runs(client) if run.data.tags["calm_bench.role"] == "study")
+        kept = yaml.safe_load(Path(client.download_artifacts(run.info.run_id, "study.yaml")).read_text())
+        assert (kept["search"]["num_trials"], kept.get("final", {}).get("seeds")) == (num_trials, final.get("seeds"))
+        settings = run.data.tags | run.data.params
+        assert settings["search.num_trials"] == str(num_trials)
+        assert settings.get("final.seeds") == (json.dumps(final["seeds"]) if final else None)
+        assert "search.num_trials" not in run.data.params, "MLflow changes no parameter"
+        return str(run.info.status)
+
+    assert told(2, seeds=[1, 2], top=2) == "FINISHED"
+    assert told(2, seeds=[1]) == "FINISHED"
+    assert told(3, seeds=[2]) == "FINISHED"
+    assert told(3) == "FINISHED"
+    # No more than three can be selected.
+    assert told(3, seeds=[1], top=5) == "FINISHED"
+    assert told(3, seeds=[2]) == "FINISHED"
+    assert boards[5] == boards[2]
+    keys = [run.data.tags["calm_bench.trial"] for run in all_runs(client) if "calm_bench.trial" in run.data.tags]
+    assert len(set(keys)) == len(keys), "a trial that the study has again has its run again"
+
+
+def all_runs(client: MlflowClient) -> list[Run]:
+    return list(client.search_runs([found.experiment_id for found in client.search_experiments()]))
