@@ -151,15 +151,19 @@ class RayExecutor:
         gpus = self._execution.gpus_per_stage if kind.uses_device else 0.0
         memory = self._execution.memory_per_stage
         group = self._group(kind)
+        own_gpus = gpus if group is None else 0.0
         parts = self._part_workers(stage, kind)
         is_alone = group is None and parts is None
         if not is_alone:
             # The workers take the resources of the stage; the task only waits for them.
             memory = None
-        task = ray.remote(call_checked).options(
+        # A process that has begun on one GPU stays on it, whichever Ray shows it next, and keeps memory there: it ends
+        # with its stage. Ray does so by itself only where GPUs are named in the decorator.
+        remote = ray.remote(max_calls=1)(call_checked) if own_gpus else ray.remote(call_checked)
+        task = remote.options(
             name=str(stage),
             num_cpus=self._execution.cpus_per_stage if is_alone else 0,
-            num_gpus=gpus if group is None else 0,
+            num_gpus=own_gpus,
             memory=None if memory is None else int(memory * GIB),
             # The study itself tries again: Ray would do so for want of memory too, and nobody would hear of it.
             max_retries=0,

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -91,6 +92,23 @@ def test_stages_on_ray(store: Store, toy: Toy, tmp_path_factory: pytest.TempPath
     finally:
         executor.close()
     assert not any((store.root / "stop").iterdir())
+
+
+@pytest.mark.slow
+def test_a_process_that_had_a_gpu_is_not_used_again(store: Store, toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would stay on the GPU that it had first, whichever Ray shows it next. Ray only counts the one it has here."""
+    init = ray_instance._init
+
+    def with_a_gpu(execution: Execution, address: str, options: dict[str, Any]) -> str | None:
+        return init(execution, address, {**options, "num_gpus": 1})
+
+    monkeypatch.setattr(ray_instance, "_init", with_a_gpu)
+    executor = RayExecutor(store, Execution(cpus_per_stage=0.5, gpus_per_stage=1, max_parallel=1))
+    try:
+        pids = [executor.submit(toy("draw", seed=seed)).result()["pid"] for seed in range(3)]
+    finally:
+        executor.close()
+    assert len(set(pids)) == 3, pids
 
 
 def test_ray_is_not_started_for_nothing(store: Store) -> None:
