@@ -6,6 +6,7 @@ Shape letters: R rows, r rows that are still asked for, K tokens of a chunk, d h
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -108,7 +109,7 @@ class _FixedSteps:
         self._model, self._cache, self._next = model, cache, following
         self._asked: Tensor | None = None
         """Long [r], those of the R rows that are still asked for; unset means all."""
-        self._step = Recorded(self._hidden)
+        self._step = self._recorded()
 
     def read(self, chunks: Tensor) -> Tensor:
         if self._asked is None:
@@ -124,9 +125,15 @@ class _FixedSteps:
             return
         self._cache.keep(rows)
         self._next, self._asked = self._next[rows], None
-        self._step = Recorded(self._hidden)
+        self._step = self._recorded()
 
-    def _hidden(self, chunks: Tensor) -> Tensor:
-        hidden = self._model.read(chunks, self._next, self._cache)[:, -1]
-        self._next += 1  # where it is, since a recorded step reads the same memory every time
-        return hidden
+    def _recorded(self) -> Recorded:
+        # No method of this object's, which would then hold itself: a GPU's memory would be held until Python looks for
+        # such circles, which it does for want of its own memory, not of a GPU's.
+        return Recorded(partial(_step, self._model, self._cache, self._next))
+
+
+def _step(model: ChunkLanguageModel, cache: FixedCache, following: Tensor, chunks: Tensor) -> Tensor:
+    hidden = model.read(chunks, following, cache)[:, -1]
+    following += 1  # where it is, since a recorded step reads the same memory every time
+    return hidden

@@ -6,6 +6,7 @@ Recorded once, they are launched together.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 
@@ -54,10 +55,12 @@ def can_record(device: torch.device) -> bool:
 
 def _recorded(function: Callable[[Tensor], Tensor], given: Tensor) -> Callable[[Tensor], Tensor]:
     inputs = given.clone()
-    graph = torch.cuda.CUDAGraph()
-    # Nothing is computed here. Other threads may go on allocating.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        outputs = function(inputs)
+    # Only operations of the current device are recorded: those of another one would be done once and never again.
+    with torch.cuda.device(given.device):
+        graph = torch.cuda.CUDAGraph()
+        # Nothing is computed here. Other threads may go on allocating.
+        with torch.cuda.graph(graph, stream=_stream(given.device), capture_error_mode="thread_local"):
+            outputs = function(inputs)
 
     def play(given: Tensor) -> Tensor:
         inputs.copy_(given)
@@ -66,3 +69,10 @@ def _recorded(function: Callable[[Tensor], Tensor], given: Tensor) -> Callable[[
         return outputs.clone()
 
     return play
+
+
+@functools.cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all recordings on ``device``: the matrix library keeps memory for each. The one that torch has by itself
+    is on the device that was current when something was first recorded in this process."""
+    return torch.cuda.Stream(device)

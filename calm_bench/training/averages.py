@@ -43,8 +43,13 @@ class Averages:
 
 
 def fetched(values: Mapping[Name, Tensor | float]) -> dict[Name, float]:
-    """Scalars as numbers, with one wait for the device however many there are."""
+    """Scalars as numbers, with one wait for the device however many there are.
+
+    A few may lie on the CPU beside a GPU's: the norm of no gradients at all, and what a head from elsewhere tells.
+    """
     tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
-    numbers = torch.stack([value.detach().float() for value in tensors.values()]).tolist() if tensors else []
+    device = next((value.device for value in tensors.values() if value.device.type != "cpu"), None)
+    scalars = [value.detach().to(device, torch.float32) for value in tensors.values()]
+    numbers = torch.stack(scalars).tolist() if scalars else []
     read = dict(zip(tensors, numbers, strict=True))
     return {name: read[name] if name in read else float(value) for name, value in values.items()}

@@ -91,8 +91,9 @@ class Checkpoints:
             if name not in shapes or len(tensor)
         }
         if workers.is_first or shapes:
-            if self._pinned:
-                torch.cuda.synchronize()
+            # The device that is current may be another one.
+            for device in {tensor.device for tensor in own.values() if tensor.is_cuda}:
+                torch.cuda.synchronize(device)
             self._writing.start(lambda: self._write(counters, part, copied, shapes))
 
     def join(self) -> None:

@@ -103,9 +103,9 @@ class DistributedGroup(Workers):
 
     def totals(self, terms: Sequence[tuple[Share, Terms]], parts: int) -> list[tuple[Terms, int]]:
         names = list(terms[0][1])
-        own = torch.stack(
-            [sum((share.fraction * each[name].float() for share, each in terms), torch.zeros(())) for name in names]
-        )
+        # What a head from elsewhere tells may lie on the CPU beside a loss on a GPU.
+        zero = torch.zeros((), device=terms[0][1]["loss"].device)
+        own = torch.stack([sum((share.fraction * each[name].float() for share, each in terms), zero) for name in names])
         dist.all_reduce(own)
         return [(dict(zip(names, own.unbind(), strict=True)), parts)]
 

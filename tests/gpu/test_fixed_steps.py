@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -90,6 +95,61 @@ def test_what_cannot_be_recorded_says_how_to_do_without(monkeypatch: pytest.Monk
     with pytest.raises(RuntimeError) as failed:
         step(torch.zeros(1))
     assert failed.value.__notes__ == ["CALM_BENCH_CUDA_GRAPHS=0 generates without CUDA graphs"]
+
+
+def test_memory_of_a_generation_is_let_go_of_with_it() -> None:
+    """Python looks for objects that hold each other when its own memory runs short, not a GPU's."""
+    gc.collect()
+    gc.disable()
+    try:
+        with pretended_gpu(), torch.no_grad():
+            reader = Reader(language_model("energy").eval().to(GPU), PROMPTS[:4], more=4)
+            reader.read(torch.zeros((4, 2), dtype=torch.long, device=GPU))
+            reader.keep([0, 2])
+            reader.read(torch.zeros((2, 2), dtype=torch.long, device=GPU))
+            held = weakref.ref(reader._steps._cache)
+            assert held() is not None
+            del reader
+            assert held() is None
+    finally:
+        gc.enable()
+
+
+class Devices:
+    """Which device is current, and what is recorded where, of a torch that has none."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.current, self.recorded_on = torch.device("cuda:0"), list[tuple[torch.device, torch.device]]()
+        patch.setattr(torch.cuda, "device", self.on)
+        patch.setattr(torch.cuda, "Stream", lambda device=None: device or self.current)
+        patch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: None))
+        patch.setattr(torch.cuda, "graph", self.graph)
+
+    @contextmanager
+    def on(self, device: torch.device) -> Iterator[None]:
+        before, self.current = self.current, device
+        yield
+        self.current = before
+
+    @contextmanager
+    def graph(self, graph: Any, stream: Any = None, **settings: Any) -> Iterator[None]:
+        # torch's own stream is that of the device on which the process recorded first.
+        self.recorded_on.append((self.current, stream or torch.device("cuda:0")))
+        yield
+
+
+def test_steps_are_recorded_on_the_device_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of another than the current one would be computed once, and a playback would repeat their result."""
+    devices = Devices(monkeypatch)
+    monkeypatch.setattr("calm_bench.sampling.recorded.can_record", lambda device: True)
+    for name in ("cuda:1", "cuda:0", "cuda:1"):
+        values: Any = SimpleNamespace(device=torch.device(name), copy_=lambda other: None)
+        values.clone = lambda values=values: values
+        step = Recorded(lambda given: given)
+        for _ in range(AS_IT_IS + 2):
+            assert step(values) is values
+    asked = [torch.device(name) for name in ("cuda:1", "cuda:0", "cuda:1")]
+    assert devices.recorded_on == list(zip(asked, asked, strict=True))
 
 
 @pytest.mark.gpu

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from calm_bench.seeding import generator
 from calm_bench.training.autoencoder import training_loss
 from calm_bench.training.checkpoint import Checkpoints, Counters
 from calm_bench.training.loop import Loop
+from calm_bench.training.recorder import METRICS_FILE
 from calm_bench.training.task import Loss, TrainingTask
 from evals.estimators import Estimator, score_windows
 from evals.samplers import ModelSampler
@@ -121,6 +123,41 @@ def test_a_checkpoint_waits_once_for_its_copies(gpu: PretendedGpu, tmp_path: Pat
         checkpoints.save(loop.trainee.module, loop.optimizer, Counters(step, 1.0, 0, {}, {}))
         assert [where.partition(" at ")[0] for where in gpu.waits.elements()] == ["synchronize"]
     checkpoints.join()
+
+
+def test_a_checkpoint_waits_for_the_device_that_it_copies_from(
+    gpu: PretendedGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for the one that is current, which another GPU may be: what is written then is not copied yet."""
+    waited: list[tuple[torch.device, ...]] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda *devices: waited.append(devices))
+    loop = training("token", tmp_path, 100, log_every=50)
+    loop.train_step()
+    checkpoints = Checkpoints(tmp_path / "saved")
+    checkpoints.save(loop.trainee.module, loop.optimizer, Counters(1, 1.0, 0, {}, {}))
+    checkpoints.join()
+    assert waited == [(torch.device(GPU),)]
+
+
+def test_what_is_told_on_the_cpu_is_logged_beside_what_is_on_the_gpu(gpu: PretendedGpu, tmp_path: Path) -> None:
+    """A part without any parameter has the norm of nothing; a head from elsewhere may tell any number."""
+    model = language_model("token").to(GPU)
+
+    def loss(batch: Tensor, noise: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        found, terms = model.loss(batch, noise)
+        return found, {**terms, "constant": torch.tensor(0.5)}
+
+    parts = {"head": [], "backbone": [name for name, _ in model.named_parameters()]}
+    task = TrainingTask(model, loss, loss, tokens(1), 1.0, parts)
+    config = Training(num_steps=2, batch_size=4, sequence_length=LENGTH, gradient_accumulation=2, log_every=1)
+    Loop(task, SameBatch(), config, tmp_path, 0, GPU, lambda: False).run()
+    lines = [json.loads(line) for line in (tmp_path / METRICS_FILE).read_text().splitlines()]
+    logged = [line["metrics"] for line in lines if line["split"] == "train"]
+    assert len(logged) == 2
+    for metrics in logged:
+        assert metrics["constant"] == 0.5
+        assert metrics["grad_norm_head"] == 0.0
+        assert metrics["grad_norm_backbone"] == pytest.approx(metrics["grad_norm"])
 
 
 def shallow(kind: str, num_layers: int) -> ChunkLanguageModel:
