@@ -14,7 +14,14 @@ Cause = Literal["permanent", "transient", "memory"]
 """``transient``: a worker, a disk or a network let the stage down, and the next try may do better. ``memory``: it does
 not fit, and would not fit the next time either. ``permanent``: the same would happen again."""
 
-_MEMORY_TEXTS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+_MEMORY_TEXTS = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    # Of cuBLAS and cuDNN, where a GPU is full.
+    "status_alloc_failed",
+)
 _MISTAKES = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 """Errors of files that lie in what was asked for rather than in the machine."""
 _IO_TEXTS = ("i/o error", "no space left on device", "disk quota exceeded", "file too large")
@@ -68,6 +75,13 @@ def cause_of(error: BaseException) -> Cause:
     if any(_is_transient(link) for link in chain):
         return "transient"
     return "permanent"
+
+
+def let_go(error: BaseException) -> None:
+    """Clear the variables of the calls that ``error`` has left, and what it was raised from: a model on a GPU, whose
+    memory the next stage needs, would be held as long as somebody holds the error."""
+    for link in _chain(error):
+        traceback.clear_frames(link.__traceback__)
 
 
 def kernel_kills() -> int:

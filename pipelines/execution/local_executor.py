@@ -10,7 +10,7 @@ from typing import Any
 
 from calm_bench.training_options import DEFAULT_OPTIONS, TrainingOptions
 from pipelines.common.compiled_modules import way_out
-from pipelines.execution.failures import cause_of
+from pipelines.execution.failures import cause_of, let_go
 from pipelines.execution.run_stage import StageError, run_stage
 from pipelines.store.store import Store
 from pipelines.study.stage import Interrupted, Stage
@@ -66,6 +66,7 @@ class LocalExecutor:
                 context = StageContext(self._device, self._stop(stage), self._training)
                 result = run_stage(self._store, stage, kind, context)
             except (StageError, Interrupted) as error:
+                let_go(error)
                 future.set_exception(error)
             except BaseException as error:
                 # Nobody else watches this thread: an error of the store itself must reach the driver too.

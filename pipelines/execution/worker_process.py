@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -98,6 +99,10 @@ def prepare_process(kind: StageKind, device: str) -> str:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("no GPU is visible to this worker: set execution.gpus_per_stage=1, or execution.device=cpu")
+    if device == "cuda":
+        # What an earlier stage of this process left in circles, Python would look for when its own memory runs short.
+        gc.collect()
+        torch.cuda.empty_cache()
     # A worker of Ray may have trained before, and may do so again.
     set_tf32(device, not kind.data_parallel)
     return device

@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
+import weakref
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +14,8 @@ from pipelines.execution.local_executor import LocalExecutor
 from pipelines.execution.run_stage import StageError
 from pipelines.store.store import Store
 from pipelines.study.stage import Interrupted, Stage
+from pipelines.study.stage_context import StageContext
+from pipelines.study.stage_kind import STAGE_KINDS, StageKind
 
 Toy = Callable[..., Stage]
 
@@ -36,6 +42,28 @@ def test_a_failure_names_the_stage_and_the_cause(store: Store, toy: Toy) -> None
     assert not store.is_claimed(toy("fail"))
     assert "run_fail" in (store.work_folder(toy("fail")) / "error.txt").read_text()
     assert executor.submit(toy("draw")).result(), "the worker goes on after a failure"
+    executor.close()
+
+
+def test_what_a_failed_stage_held_is_let_go_of(store: Store, toy: Toy) -> None:
+    """A model on a GPU is memory that the next stage needs, whoever keeps the error."""
+    held: list[weakref.ref[Any]] = []
+
+    class Model:
+        pass
+
+    def run_held(stage: Stage, inputs: Any, folder: Path, context: StageContext) -> dict[str, Any]:
+        model = Model()
+        held.append(weakref.ref(model))
+        raise ArithmeticError("it does not fit")
+
+    STAGE_KINDS.register("held", StageKind("held", run_held, uses_torch=False))
+    executor = LocalExecutor(store)
+    error = executor.submit(toy("held")).exception()
+    assert isinstance(error, StageError)
+    assert isinstance(error.__cause__, ArithmeticError)
+    assert "run_held" in "".join(traceback.format_exception(error)), "where it was raised is still told"
+    assert held[0]() is None
     executor.close()
 
 

@@ -165,6 +165,7 @@ def _raised_from(error: Exception, cause: Exception) -> Exception:
         (FileNotFoundError("absent.txt"), "permanent"),
         (MemoryError(), "memory"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "memory"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate"), "memory"),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "permanent"),
         (_raised_from(ValueError("no model in the folder"), TimeoutError("file server")), "transient"),
