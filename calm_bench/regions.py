@@ -56,7 +56,7 @@ def backend_for(device: str) -> str | None:
     """What a training on ``device`` compiles its regions with, as :data:`VARIABLE` and the machine have it.
 
     None: it runs them as they are. Otherwise graphs of trainings before are forgotten, since torch compiles no function
-    for more than a few shapes.
+    for more than a few shapes; and what several workers compile is what one does.
     """
     wanted, on_gpu = os.environ.get(VARIABLE, ""), device.startswith("cuda")
     if wanted == "0" or (not on_gpu and wanted != "1"):
@@ -66,6 +66,9 @@ def backend_for(device: str) -> str | None:
     if not any(shutil.which(name) for name in ([named] if named else usual)) or (on_gpu and not _has_triton()):
         return None
     torch.compiler.reset()
+    # Of a model whose gradients workers average, torch would cut each graph where the messages end, so that they could
+    # be sent sooner. A layer is short already, and its kernels would be others than those of a single worker.
+    torch._dynamo.config.optimize_ddp = False
     return "inductor"
 
 

@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Generator
 from torch.fx import GraphModule
 
 from calm_bench.arithmetic import training_arithmetic
 from calm_bench.config import Training
+from calm_bench.lm.backbone import Layer, causal, rotary_angles
 from calm_bench.regions import VARIABLE, backend_for, compiling
 from calm_bench.training.autoencoder import training_loss
+from calm_bench.training.distributed_group import DistributedGroup
 from calm_bench.training.loop import Loop
 from calm_bench.training.task import Loss, TrainingTask
 from tests.gpu.small_models import LANGUAGE_MODELS, LENGTH, autoencoder, language_model, tokens
@@ -80,6 +83,36 @@ def test_layers_that_are_computed_again_are_compiled_as_they_were(kind: str) -> 
     plain, compiled = found
     for one, other in zip(compiled, plain, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_layers_are_compiled_among_workers_as_they_are_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch by itself cuts the graph of a layer of a megabyte or more in two there."""
+    monkeypatch.setenv(VARIABLE, "1")
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(torch._dynamo.config, "optimize_ddp", True)
+    graphs: list[str] = []
+
+    def counted(graph: GraphModule, inputs: list[Any]) -> Callable[..., Any]:
+        graphs.append(str(graph.graph))
+        return graph.forward
+
+    found = []
+    dist.init_process_group("gloo", rank=0, world_size=1, store=dist.FileStore(str(tmp_path / "store"), 1))
+    try:
+        for is_shared in (False, True):
+            assert backend_for("cpu") == "inductor"
+            layer = Layer(256, 688, 4, 4, 1e-5)
+            group = DistributedGroup("ddp")
+            group.prepare(layer, [], skips_parameters=False)
+            call: Any = group.call if is_shared else lambda function, *inputs: function(*inputs)
+            angles = rotary_angles(torch.arange(3), 64, 1e4, torch.float32)
+            graphs.clear()
+            with compiling(counted):
+                call(layer, torch.ones(1, 3, 256), *angles, causal)
+            found.append(list(graphs))
+    finally:
+        dist.destroy_process_group()
+    assert found[0] == found[1]
 
 
 NETWORK = {"Layer.forward", "GatedBlock.forward", "AdaLNBlock.forward", "AdaLNFinal.forward"}
