@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from math import ceil
 from pathlib import Path
 from typing import Literal
@@ -180,10 +181,8 @@ def _of_gpus(name: str, gpu: Gpu, count: int, execution: Execution, mfu: float |
 
 
 def local_gpus(folder: Path = Path("/proc/driver/nvidia/gpus")) -> list[Gpu]:
-    """The NVIDIA GPUs of this machine as its driver lists them, without torch; one that is not in the table is taken
-    for a T4."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
-        return []
+    """The NVIDIA GPUs of this machine that this process may see, as its driver lists them, without torch; one that is
+    not in the table is taken for a T4."""
     found = []
     for information in sorted(folder.glob("*/information")):
         try:
@@ -192,4 +191,15 @@ def local_gpus(folder: Path = Path("/proc/driver/nvidia/gpus")) -> list[Gpu]:
             continue
         fitting = [gpu for name, gpu in GPUS.items() if re.search(rf"\b{name}\b", model)]
         found.append(fitting[-1] if fitting else GPUS["t4"])
-    return found
+    return _visible(found, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def _visible(gpus: list[Gpu], names: str | None) -> list[Gpu]:
+    """Those of ``names``, by number or by identity with commas, as CUDA reads them: up to the first that is none."""
+    if names is None:
+        return gpus
+    wanted = list(takewhile(lambda name: name and name != "-1", map(str.strip, names.split(","))))
+    if all(map(str.isdigit, wanted)):
+        return [gpus[int(name)] for name in takewhile(lambda name: int(name) < len(gpus), wanted)]
+    # Nothing here tells which is which; a machine has GPUs of one kind.
+    return gpus[: len(wanted)]

@@ -66,10 +66,34 @@ def test_what_is_no_machine_is_refused(name: str, mfu: float | None, message: st
         machine_named(name, Execution(), mfu)
 
 
-def test_the_drivers_list_of_gpus_is_read_without_torch(tmp_path: Path) -> None:
+def test_the_drivers_list_of_gpus_is_read_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     for number, model in enumerate(("NVIDIA H100 80GB HBM3", "NVIDIA GeForce RTX 4090", "Something else")):
         folder = tmp_path / f"0000:0{number}:00.0"
         folder.mkdir()
         (folder / "information").write_text(f"Model: \t\t {model}\nIRQ: 1\n")
     assert local_gpus(tmp_path) == [GPUS["h100"], GPUS["4090"], GPUS["t4"]]
     assert local_gpus(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize(
+    ("names", "seen"),
+    [
+        ("", []),
+        ("-1", []),
+        ("0,2", ["h100", "a100"]),
+        (" 1 , 0", ["4090", "h100"]),
+        ("0,-1,2", ["h100"]),
+        ("2,7", ["a100"]),
+        ("GPU-8932f937,GPU-1dc0a2b4", ["h100", "4090"]),
+    ],
+)
+def test_gpus_that_this_process_may_not_see_are_left_out(
+    names: str, seen: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, model in enumerate(("NVIDIA H100 80GB HBM3", "NVIDIA GeForce RTX 4090", "NVIDIA A100-SXM4-80GB")):
+        folder = tmp_path / f"0000:0{number}:00.0"
+        folder.mkdir()
+        (folder / "information").write_text(f"Model: \t\t {model}\nIRQ: 1\n")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", names)
+    assert local_gpus(tmp_path) == [GPUS[name] for name in seen]
