@@ -5,8 +5,9 @@
     python -m bench.gpu --only checks,steps   # some of the sections
     python -m bench.gpu --peak 312e12         # a GPU that is not in the list of bench.gpu_rates, for its MFU
 
-Prints tables in Markdown as they get done, and keeps all of it in ``gpu.json`` and ``gpu.md`` (``--out``); what was
-found stays where the time runs out, or a part fails. Ends with 1 where a check does not hold or something failed.
+Prints tables in Markdown as they get done, and keeps all of it in ``gpu.json`` and ``gpu.md`` (``--out``), which are
+whole after every line: what was found stays where the time runs out, a part fails, hangs or takes its process with it.
+Ends with 1 where a check does not hold or something failed.
 
 Besides torch it needs numpy, pydantic, safetensors and pyarrow, and a C compiler for what is compiled.
 """
@@ -14,48 +15,29 @@ Besides torch it needs numpy, pydantic, safetensors and pyarrow, and a C compile
 from __future__ import annotations
 
 import argparse
-import gc
 import json
+import os
+import queue
+import signal
+import subprocess
 import sys
+import threading
 import time
-import traceback
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from bench.gpu_checks import checks, compiled_checks
-from bench.gpu_device import Case, Device, Row
-from bench.gpu_rates import checkpoints, generation, machine, more_steps, scoring, steps, validation
+from bench.gpu_cases import DEVICE_LOST, SECTIONS
+from bench.gpu_device import Row
 
-SECTIONS: dict[str, Callable[[Device, float | None], list[Case]]] = {
-    "machine": machine,
-    "checks": checks,
-    "steps": steps,
-    "validation": validation,
-    "scoring": scoring,
-    "generation": generation,
-    "checkpoints": checkpoints,
-    "compiled": compiled_checks,
-    "more": more_steps,
-}
-"""What there may be no time for comes last."""
+CASES = ("-m", "bench.gpu_cases")
+"""What Python runs to do the cases."""
 MINUTES = 14.0
-
-
-def run(name: str, work: Callable[[], Row]) -> Row:
-    """The row of one case, or its error; the device is left empty."""
-    begun = time.perf_counter()
-    try:
-        found = {"": name, **work()}
-    except Exception as error:
-        traceback.print_exc()
-        found = {"": name, "error": f"{type(error).__name__}: {error}".splitlines()[0][:200]}
-    torch.compiler.reset()
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return found | {"took, s": round(time.perf_counter() - begun, 1)}
+SILENCE_S = 240.0
+"""After so long without an answer a case has hung; compiling all of the largest takes less."""
 
 
 def markdown(section: str, rows: list[Row]) -> str:
@@ -73,40 +55,120 @@ def cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+@dataclass
+class Found:
+    """All rows so far, and the files that hold them."""
+
+    folder: Path
+    device: str = ""
+    begun: str = field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M"))
+    sections: dict[str, list[Row]] = field(default_factory=dict)
+
+    def add(self, section: str, row: Row) -> None:
+        if section not in self.sections:
+            self.show_last()
+        self.sections.setdefault(section, []).append(row)
+        print(json.dumps(row), file=sys.stderr, flush=True)
+        kept = {"device": self.device, "torch": torch.__version__, "begun": self.begun, "sections": self.sections}
+        (self.folder / "gpu.json").write_text(json.dumps(kept, indent=1) + "\n")
+        heading = f"{self.device}, torch {torch.__version__}, {self.begun}\n\n"
+        (self.folder / "gpu.md").write_text(heading + "\n".join(markdown(*each) for each in self.sections.items()))
+
+    def show_last(self) -> None:
+        """Print the section that was added to last."""
+        for each in list(self.sections.items())[-1:]:
+            print(markdown(*each), flush=True)
+
+    @property
+    def rows(self) -> list[Row]:
+        return [row for each in self.sections.values() for row in each]
+
+
+class Worker:
+    """The process that does the cases, all but the first ``done``."""
+
+    def __init__(self, given: argparse.Namespace, seconds: float, done: int) -> None:
+        reading, writing = os.pipe()
+        command = [sys.executable, *CASES, "--device", given.device, "--only", given.only]
+        command += ["--seconds", str(seconds), "--done", str(done), "--tell", str(writing)]
+        command += [] if given.peak is None else ["--peak", str(given.peak)]
+        self._process = subprocess.Popen(command, pass_fds=[writing])
+        os.close(writing)
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._is_silent = False
+        threading.Thread(target=self._read, args=(reading,), daemon=True).start()
+
+    def _read(self, reading: int) -> None:
+        with os.fdopen(reading) as told:
+            for line in told:
+                self._lines.put(line)
+        self._lines.put(None)
+
+    def told(self, silence_s: float) -> Iterator[Row]:
+        """What it tells, until it ends or tells nothing for so long."""
+        try:
+            while (line := self._lines.get(timeout=silence_s)) is not None:
+                yield json.loads(line)
+        except queue.Empty:
+            self._is_silent = True
+
+    def end(self) -> tuple[int, str]:
+        """End it; its exit code, and what it was ended by."""
+        with suppress(subprocess.TimeoutExpired):
+            # After its last word it has nothing to do but to end.
+            if not self._is_silent:
+                self._process.wait(timeout=10)
+        self._process.kill()
+        code = self._process.wait()
+        if self._is_silent:
+            return code, "it gave no answer, and was ended"
+        return code, f"its process was ended by {signal.Signals(-code).name}" if code < 0 else f"it ended with {code}"
+
+
+def measure(given: argparse.Namespace, found: Found) -> None:
+    """Do all cases, in as many processes as it takes."""
+    begun, done = time.perf_counter(), 0
+    while True:
+        worker = Worker(given, 60 * given.minutes - (time.perf_counter() - begun), done)
+        section, name, is_all = "", None, False
+        for told in worker.told(given.silence):
+            found.device = told.get("device", found.device)
+            is_all = "all" in told
+            if "begins" in told:
+                section, name = told["section"], told["begins"]
+            elif "row" in told:
+                found.add(section, told["row"])
+                done, name = done + 1, None
+        code, ended = worker.end()
+        if is_all:
+            return
+        if name is not None:
+            found.add(section, {"": name, "error": ended})
+            done += 1
+        elif code != DEVICE_LOST:
+            found.add(section or "machine", {"": "nothing more was begun", "error": ended})
+            return
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--device", default="cuda", help="cuda, or cpu to rehearse")
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, with commas")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="nothing is begun after so long")
+    parser.add_argument("--silence", type=float, default=SILENCE_S, help="seconds after which a case has hung")
     parser.add_argument("--peak", type=float, help="FLOPs a second of the GPU, dense bf16")
     parser.add_argument("--out", type=Path, default=Path(), help="folder of gpu.json and gpu.md")
     given = parser.parse_args()
-    wanted = given.only.split(",")
-    if unknown := set(wanted) - SECTIONS.keys():
+    if unknown := set(given.only.split(",")) - SECTIONS.keys():
         parser.error(f"there is no section {', '.join(sorted(unknown))}: there are {', '.join(SECTIONS)}")
     if given.device != "cpu" and not torch.cuda.is_available():
         sys.exit("There is no GPU here; --device cpu rehearses what would be measured.")
-    torch.set_num_threads(1 if given.device == "cpu" else torch.get_num_threads())
-    device, begun = Device(given.device), time.perf_counter()
-    model = torch.cuda.get_device_name() if device.is_gpu else "CPU"
-    found: dict[str, list[Row]] = {}
-    kept = {"device": model, "torch": torch.__version__, "begun": time.strftime("%Y-%m-%d %H:%M"), "sections": found}
     given.out.mkdir(parents=True, exist_ok=True)
-    for section in wanted:
-        found[section] = []
-        for name, work in SECTIONS[section](device, given.peak):
-            if time.perf_counter() - begun > 60 * given.minutes:
-                found[section].append({"": name, "error": "left out: the time was over"})
-            else:
-                found[section].append(run(name, work))
-            print(json.dumps(found[section][-1], default=str), file=sys.stderr, flush=True)
-            (given.out / "gpu.json").write_text(json.dumps(kept, indent=1, default=str) + "\n")
-        print(markdown(section, found[section]), flush=True)
-    heading = f"{model}, torch {torch.__version__}, {kept['begun']}\n\n"
-    (given.out / "gpu.md").write_text(heading + "\n".join(markdown(*each) for each in found.items()))
-    rows = [row for each in found.values() for row in each]
-    failed = [row[""] for row in rows if "error" in row or row.get("holds") is False]
-    print(f"{len(rows)} rows in {time.perf_counter() - begun:.0f} s; failed: {', '.join(failed) or 'none'}")
+    found, begun = Found(given.out), time.perf_counter()
+    measure(given, found)
+    found.show_last()
+    failed = [row[""] for row in found.rows if "error" in row or row.get("holds") is False]
+    print(f"{len(found.rows)} rows in {time.perf_counter() - begun:.0f} s; failed: {', '.join(failed) or 'none'}")
     sys.exit(1 if failed else 0)
 
 

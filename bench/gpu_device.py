@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, TypeVar
@@ -40,13 +41,25 @@ class Device:
         return self.name.startswith("cuda")
 
     @property
+    def model(self) -> str:
+        return torch.cuda.get_device_name() if self.is_gpu else "CPU"
+
+    @property
     def vocab_size(self) -> int:
         return paper_sizes.VOCAB_SIZE if self.is_gpu else 300
 
     @property
-    def backend(self) -> str | None:
-        """What regions are compiled with; a CPU only traces them, which takes seconds."""
-        return backend_for(self.name) if self.is_gpu else "aot_eager"
+    def backend(self) -> str:
+        """What regions are compiled with; a CPU only traces them, which takes seconds.
+
+        Raises:
+            RuntimeError: this machine compiles nothing, so what is called compiled would not be.
+        """
+        if not self.is_gpu:
+            return "aot_eager"
+        if (backend := backend_for(self.name)) is None:
+            raise RuntimeError("nothing is compiled here: Triton or a C compiler is missing, or CALM_BENCH_COMPILE=0")
+        return backend
 
     def rows(self, count: int) -> int:
         """Sequences at once."""
@@ -95,6 +108,10 @@ class Device:
     def generator(self, seed: int = 0) -> torch.Generator:
         return torch.Generator(self.name).manual_seed(seed)
 
+    def autocast(self, is_bf16: bool) -> AbstractContextManager[object]:
+        """As a training in bf16 computes, or in fp32."""
+        return torch.autocast(torch.device(self.name).type, dtype=torch.bfloat16, enabled=is_bf16)
+
     def synchronize(self) -> None:
         if self.is_gpu:
             torch.cuda.synchronize()
@@ -136,6 +153,12 @@ class Device:
             finally:
                 torch.cuda.set_sync_debug_mode("default")
         return sum("synchroniz" in str(warning.message) for warning in seen)
+
+
+def near(distances: Iterable[float | None], limit: float) -> bool:
+    """Whether all are below ``limit``; NaN is not, whatever stands beside it, and neither is nothing at all."""
+    numbers = [each for each in distances if each is not None]
+    return bool(numbers) and all(each < limit for each in numbers)
 
 
 def apart(found: Tensor, expected: Tensor) -> float:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -77,9 +78,8 @@ def machine(device: Device, peak: float | None) -> list[Case]:
             found |= {"GB": properties.total_memory / 1e9, "multiprocessors": properties.multi_processor_count}
         return found
 
-    name = torch.cuda.get_device_name() if device.is_gpu else "CPU"
     return [
-        (name, described),
+        (device.model, described),
         ("products in bf16", partial(products, torch.bfloat16)),
         ("products in TF32", partial(products, torch.float32, True)),
         ("products in fp32", partial(products, torch.float32)),
@@ -136,8 +136,7 @@ def more_steps(device: Device, peak: float | None) -> list[Case]:
 def step(device: Device, peak: float | None, preset: str, kind: str, rows: int, compiled: bool) -> Row:
     """Time, share of the peak, memory against the plan, and waits."""
     if peak is None and device.is_gpu:
-        name = torch.cuda.get_device_name()
-        peak = next((flops for part, flops in PEAKS.items() if part in name), None)
+        peak = next((flops for part, flops in PEAKS.items() if part in device.model), None)
 
     rows = device.rows(rows)
     with TemporaryDirectory() as folder:
@@ -258,7 +257,6 @@ def generation(device: Device, peak: float | None) -> list[Case]:
     number = WRITTEN if device.is_gpu else 16
 
     def write(kind: str, rows: int, recorded: bool) -> Row:
-        with_variable(VARIABLE, "1" if recorded else "0")
         set_tf32(device.name, True)
         model = device.language_model("paper-m", kind).eval()
         prompts = [[1] * PROMPT] * rows
@@ -270,13 +268,10 @@ def generation(device: Device, peak: float | None) -> list[Case]:
             written = generate_batch(model, prompts, number, generators, device.vocab_size - 1)
             length[0] = sum(len(text.tokens) for text in written)
 
-        try:
+        with patch.dict(os.environ, {VARIABLE: "1" if recorded else "0"}):
             device.clear_peak()
             seconds, _ = device.seconds(work, 2)
             waits = device.waits(work)
-        finally:
-            set_tf32(device.name, False)
-            with_variable(VARIABLE, None)
         steps = number // model.chunk_size
         per_step = None if waits is None else waits / steps
         return {"tokens/s": round(length[0] / seconds), "ms a step": 1e3 * seconds / steps, "waits a step": per_step}
@@ -287,13 +282,6 @@ def generation(device: Device, peak: float | None) -> list[Case]:
         for rows in (1, 16)
         for recorded in (True, False)
     ]
-
-
-def with_variable(name: str, value: str | None) -> None:
-    if value is None:
-        os.environ.pop(name, None)
-    else:
-        os.environ[name] = value
 
 
 def checkpoints(device: Device, peak: float | None) -> list[Case]:
