@@ -12,9 +12,11 @@ import functools
 import importlib.util
 import os
 import shutil
+import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -23,7 +25,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 VARIABLE = "CALM_BENCH_COMPILE"
-"""``0``: nothing is compiled. ``1``: on a CPU too. Unset: on a GPU, if its compiler is there."""
+"""``0``: nothing is compiled. ``1``: on a CPU too. Unset: on a GPU, if all that compiles for it is there."""
 
 _backend: ContextVar[str | Callable[..., object] | None] = ContextVar("backend", default=None)
 
@@ -63,7 +65,9 @@ def backend_for(device: str) -> str | None:
         return None
     # On a GPU too: Triton builds what launches its kernels with a C compiler.
     named, usual = (os.environ.get("CC"), ("cc", "gcc", "clang")) if on_gpu else (os.environ.get("CXX"), ("g++",))
-    if not any(shutil.which(name) for name in ([named] if named else usual)) or (on_gpu and not _has_triton()):
+    if not any(shutil.which(name) for name in ([named] if named else usual)) or not _has_headers():
+        return None
+    if on_gpu and not _has_triton():
         return None
     torch.compiler.reset()
     # Of a model whose gradients workers average, torch would cut each graph where the messages end, so that they could
@@ -74,6 +78,12 @@ def backend_for(device: str) -> str | None:
 
 def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
+
+
+def _has_headers() -> bool:
+    """Whether Python's own are here, against which kernels are built; many systems have them in a package apart."""
+    places = {sysconfig.get_path("include"), sysconfig.get_path("include", "posix_prefix")}
+    return any(Path(place, "Python.h").is_file() for place in places)
 
 
 def compiles_regions() -> bool:

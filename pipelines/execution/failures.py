@@ -46,11 +46,17 @@ class WorkerFailed(RunError):
     def of(error: BaseException) -> WorkerFailed:
         """The words of ``error``, which is being handled."""
         return WorkerFailed(
-            type(error).__name__, str(error), traceback.format_exc(), cause_of(error), input_may_explain(error)
+            type(error).__name__, with_notes(error), traceback.format_exc(), cause_of(error), input_may_explain(error)
         )
 
     def __str__(self) -> str:
         return self.text
+
+
+def with_notes(error: BaseException) -> str:
+    """What ``error`` says, with what was noted on its way: how to do without what failed."""
+    notes = "; ".join(getattr(error, "__notes__", ()))
+    return f"{error} ({notes})" if notes else str(error)
 
 
 def name_of(error: BaseException) -> str:

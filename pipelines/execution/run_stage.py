@@ -19,7 +19,7 @@ from calm_bench.trusted_code import targets_in, trust_code
 from calm_bench.working_directory import leave_removed
 from pipelines.common.compiled_modules import way_out
 from pipelines.common.redact import redact
-from pipelines.execution.failures import Cause, WorkerFailed, cause_of, input_may_explain, name_of
+from pipelines.execution.failures import Cause, WorkerFailed, cause_of, input_may_explain, name_of, with_notes
 from pipelines.execution.worker_group import WorkerGroup
 from pipelines.execution.worker_process import import_modules, prepare_process
 from pipelines.store.errors import CorruptedStage
@@ -239,5 +239,5 @@ def _told(stage: Stage, kind: StageKind, work: Path, error: Exception, group: Wo
             limited = f"ulimit -v leaves each process {limit / 2**30:.3g} GiB; raise it ({lifted('v')}), else "
         message = f"{stage}: out of memory ({name_of(error)}: {first_line}); {limited}{advice}{where}"
         return StageError(redact(message), details, cause)
-    told = way_out(name_of(error), str(error)) or f"{name_of(error)}: {error}"
+    told = way_out(name_of(error), str(error)) or f"{name_of(error)}: {with_notes(error)}"
     return StageError(redact(f"{stage}: {told}{where}"), details, cause)

@@ -89,8 +89,7 @@ def test_layers_are_compiled_among_workers_as_they_are_alone(tmp_path: Path, mon
     """torch by itself cuts the graph of a layer of a megabyte or more in two there."""
     monkeypatch.setenv(VARIABLE, "1")
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(torch._dynamo.config, "optimize_ddp", True)
-    graphs: list[str] = []
+    graphs, before = list[str](), torch._dynamo.config.optimize_ddp
 
     def counted(graph: GraphModule, inputs: list[Any]) -> Callable[..., Any]:
         graphs.append(str(graph.graph))
@@ -100,6 +99,7 @@ def test_layers_are_compiled_among_workers_as_they_are_alone(tmp_path: Path, mon
     dist.init_process_group("gloo", rank=0, world_size=1, store=dist.FileStore(str(tmp_path / "store"), 1))
     try:
         for is_shared in (False, True):
+            torch._dynamo.config.optimize_ddp = True
             assert backend_for("cpu") == "inductor"
             layer = Layer(256, 688, 4, 4, 1e-5)
             group = DistributedGroup("ddp")
@@ -111,6 +111,7 @@ def test_layers_are_compiled_among_workers_as_they_are_alone(tmp_path: Path, mon
                 call(layer, torch.ones(1, 3, 256), *angles, causal)
             found.append(list(graphs))
     finally:
+        torch._dynamo.config.optimize_ddp = before
         dist.destroy_process_group()
     assert found[0] == found[1]
 
@@ -237,6 +238,18 @@ def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv(VARIABLE, "1")
     assert backend_for("cpu") is None
     assert backend_for("cuda:0") is None
+
+
+def test_without_the_headers_of_python_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Every kernel would fail to be built; systems have them in a package of its own, as python3-dev."""
+    monkeypatch.setenv(VARIABLE, "1")
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr("calm_bench.regions._has_triton", lambda: True)
+    monkeypatch.setattr("sysconfig.get_path", lambda *names: str(tmp_path))
+    assert backend_for("cpu") is None
+    assert backend_for("cuda:0") is None
+    (tmp_path / "Python.h").touch()
+    assert backend_for("cpu") == backend_for("cuda:0") == "inductor"
 
 
 def test_a_row_tells_compiled_from_uncompiled() -> None:

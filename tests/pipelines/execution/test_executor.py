@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.execution.failures import WorkerFailed
 from pipelines.execution.local_executor import LocalExecutor
 from pipelines.execution.run_stage import StageError
 from pipelines.store.store import Store
@@ -65,6 +66,26 @@ def test_what_a_failed_stage_held_is_let_go_of(store: Store, toy: Toy) -> None:
     assert "run_held" in "".join(traceback.format_exception(error)), "where it was raised is still told"
     assert held[0]() is None
     executor.close()
+
+
+def test_a_failure_is_told_with_what_was_noted_of_it(store: Store, toy: Toy) -> None:
+    """As code that cannot be compiled, or a step that cannot be recorded, says how to do without."""
+
+    def run_noted(stage: Stage, inputs: Any, folder: Path, context: StageContext) -> dict[str, Any]:
+        error = RuntimeError("no Python.h")
+        error.add_note("CALM_BENCH_COMPILE=0 trains without compiling")
+        raise error
+
+    STAGE_KINDS.register("noted", StageKind("noted", run_noted, uses_torch=False))
+    executor = LocalExecutor(store)
+    told = r"noted: RuntimeError: no Python.h \(CALM_BENCH_COMPILE=0 trains without compiling\) \(traceback in"
+    with pytest.raises(StageError, match=told):
+        executor.submit(toy("noted")).result()
+    executor.close()
+    with pytest.raises(RuntimeError) as raised:
+        run_noted(toy("noted"), {}, Path(), StageContext("cpu", lambda: False))
+    told = str(WorkerFailed.of(raised.value))
+    assert told == "no Python.h (CALM_BENCH_COMPILE=0 trains without compiling)"
 
 
 def test_a_stopped_stage_continues_in_the_next_run(store: Store, toy: Toy) -> None:
