@@ -9,9 +9,8 @@ from concurrent.futures import Future
 from typing import Any
 
 from calm_bench.training_options import DEFAULT_OPTIONS, TrainingOptions
-from pipelines.common.compiled_modules import way_out
-from pipelines.execution.failures import cause_of, let_go
-from pipelines.execution.run_stage import StageError, run_stage
+from pipelines.execution.failures import let_go
+from pipelines.execution.run_stage import StageError, run_stage, stage_error
 from pipelines.store.store import Store
 from pipelines.study.stage import Interrupted, Stage
 from pipelines.study.stage_context import StageContext
@@ -69,10 +68,8 @@ class LocalExecutor:
                 let_go(error)
                 future.set_exception(error)
             except BaseException as error:
-                # Nobody else watches this thread: an error of the store itself must reach the driver too.
-                name = type(error).__name__
-                told = way_out(name, str(error)) or f"{name}: {error}"
-                future.set_exception(StageError(f"{stage}: {told}", cause=cause_of(error)))
+                # Nobody else watches this thread: whatever ends a stage must reach the driver.
+                future.set_exception(stage_error(stage, error))
             else:
                 future.set_result(result)
 

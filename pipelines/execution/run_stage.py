@@ -14,6 +14,7 @@ from typing import Any
 from calm_bench.atomic import write_bytes
 from calm_bench.devices import address_limit
 from calm_bench.errors import RunError
+from calm_bench.kept_folders import FolderGone
 from calm_bench.shell_limits import lifted
 from calm_bench.trusted_code import targets_in, trust_code
 from calm_bench.working_directory import leave_removed
@@ -68,12 +69,24 @@ def run_stage(
 
     Raises:
         Interrupted: ``context.stop()`` turned true.
-        StageError: the stage raised; the message says what and where the traceback is kept. Inputs that turned out to
-            be damaged are quarantined by then, and ``cause`` is ``transient``.
+        StageError: the stage raised, or the store did when it was asked for the stage or its lease; the message says
+            what, and where the traceback of the first is kept. Inputs that turned out to be damaged are quarantined by
+            then, and ``cause`` is ``transient``.
         FolderGone: somebody moved or removed the store.
     """
     with keeping_store(store, WORK):
-        return _run_stage(store, stage, kind, context, group)
+        try:
+            return _run_stage(store, stage, kind, context, group)
+        except (StageError, Interrupted, FolderGone):
+            raise
+        except Exception as error:
+            # A store that is away for a while is no fault of the stage, and may be back at the next attempt.
+            raise stage_error(stage, error) from error
+
+
+def stage_error(stage: Stage, error: BaseException) -> StageError:
+    """``error``, which is being handled, as that of an attempt at ``stage`` that left nothing in its work folder."""
+    return StageError(redact(f"{stage}: {_in_words(error)}"), redact(traceback.format_exc()), cause_of(error))
 
 
 def _run_stage(
@@ -239,5 +252,8 @@ def _told(stage: Stage, kind: StageKind, work: Path, error: Exception, group: Wo
             limited = f"ulimit -v leaves each process {limit / 2**30:.3g} GiB; raise it ({lifted('v')}), else "
         message = f"{stage}: out of memory ({name_of(error)}: {first_line}); {limited}{advice}{where}"
         return StageError(redact(message), details, cause)
-    told = way_out(name_of(error), str(error)) or f"{name_of(error)}: {with_notes(error)}"
-    return StageError(redact(f"{stage}: {told}{where}"), details, cause)
+    return StageError(redact(f"{stage}: {_in_words(error)}{where}"), details, cause)
+
+
+def _in_words(error: BaseException) -> str:
+    return way_out(name_of(error), str(error)) or f"{name_of(error)}: {with_notes(error)}"

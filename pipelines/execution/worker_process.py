@@ -16,11 +16,15 @@ from calm_bench.freed_memory import keep_freed_memory
 from pipelines.store.flags import Flag
 from pipelines.study.stage_kind import StageKind
 
+LOOK_S = 1.0
+"""How long a look for stop flags is waited for, which a server that is away would hold up for minutes."""
+
 
 class StopFiles:
     """``stop()`` for workers in other processes: true once one of the flags is raised.
 
-    They are looked for every so often only: a few times a second on a file system.
+    They are looked for every so often only: a few times a second on a file system. A training asks between two steps
+    and must not stand still while an object store is away, so nobody waits longer than :data:`LOOK_S` for a look.
     """
 
     def __init__(self, *flags: Flag, every_s: float = 0.25) -> None:
@@ -28,13 +32,19 @@ class StopFiles:
         self._every_s = every_s
         self._next = 0.0
         self._stopped = False
+        self._look: threading.Thread | None = None
 
     def __call__(self) -> bool:
         now = time.monotonic()
-        if not self._stopped and now >= self._next:
+        if not self._stopped and now >= self._next and (self._look is None or not self._look.is_alive()):
             self._next = now + self._every_s
-            self._stopped = any(flag.exists() for flag in self._flags)
+            self._look = threading.Thread(target=self._find, name="stop flags", daemon=True)
+            self._look.start()
+            self._look.join(LOOK_S)
         return self._stopped
+
+    def _find(self) -> None:
+        self._stopped = any(flag.exists() for flag in self._flags)
 
 
 @contextmanager

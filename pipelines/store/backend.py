@@ -74,10 +74,16 @@ class FinishedStages(Protocol):
         """Folders of those of ``stages`` that are finished, with their small files at least: all but weights and texts.
 
         Many that are elsewhere come together, not one by one.
+
+        Raises:
+            CorruptedStage: a file that had to come from elsewhere is not what was published.
         """
 
     def address(self, stage: Stage) -> str:
         """Where the finished stage is kept, for people and leaderboards."""
+
+    def sign(self, ref: StageRef) -> Path | str:
+        """What makes the stage a finished one, for people: without it there is none, whatever else is kept of it."""
 
     def publish(self, stage: Stage) -> None:
         """Make the complete work folder the finished stage. Where another process was first, its work stands."""

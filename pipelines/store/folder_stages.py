@@ -67,6 +67,9 @@ class FolderStages:
         # Below the store, which may move.
         return self._workspace.folder(stage).relative_to(self._root).as_posix()
 
+    def sign(self, ref: StageRef) -> Path:
+        return self._workspace.folder(ref)
+
     def publish(self, stage: Stage) -> None:
         self._workspace.move_to_finished(stage)
 

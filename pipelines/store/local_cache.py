@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pipelines.store import manifest
 from pipelines.store.errors import CorruptedStage
 from pipelines.store.integrity import RECORD, verify_folder
 from pipelines.store.layout import stage_folder
+from pipelines.store.manifest import FileEntry
 from pipelines.store.object_store import ObjectStore
 from pipelines.store.published_index import PublishedIndex
 from pipelines.store.refs import StageRef
@@ -99,20 +101,43 @@ class LocalCache:
         return final
 
     def prefetch(self, names: Iterable[str]) -> None:
-        """Download the small files of the finished stages ``names``, many at once; what is here is left alone."""
+        """Download the small files of the finished stages ``names``, many at once; what is here is left alone.
+
+        Raises:
+            CorruptedStage: some are not what was published, and are not kept; the other stages are here then.
+        """
         missing = [ref for ref in map(StageRef.parse, names) if not self.folder(ref.kind, ref.identity).is_dir()]
         if not missing:
             return
+        damage: dict[StageRef, list[str]] = defaultdict(list)
         with self._incoming() as incoming:
-            pairs: list[tuple[str, Path]] = []
-            for ref in missing:
-                for file, piece in self._published.record(ref.name).files.items():
-                    if file != RECORD and (piece.bytes <= SMALL_BYTES or file.endswith(".jsonl")):
-                        arriving = incoming / ref.kind / ref.identity / file
-                        pairs.append((f"{prefix_of(ref.kind, ref.identity)}/{piece.object}", arriving))
-            self._objects.download(pairs)
+            wanted = [(ref, name, piece) for ref in missing for name, piece in self._small(ref)]
+            files = [
+                (
+                    f"{prefix_of(ref.kind, ref.identity)}/{piece.object}",
+                    incoming / ref.kind / ref.identity / name,
+                    piece,
+                )
+                for ref, name, piece in wanted
+            ]
+            for (ref, name, _), problem in zip(wanted, manifest.fetch_files(self._objects, files), strict=True):
+                if problem:
+                    damage[ref].append(f"{name} {problem}")
             for folder in incoming.glob("*/*"):
-                _move(folder, self.folder(folder.parent.name, folder.name))
+                if StageRef(folder.parent.name, folder.name) not in damage:
+                    _move(folder, self.folder(folder.parent.name, folder.name))
+        if damage:
+            raise CorruptedStage([self._told(ref, problems) for ref, problems in damage.items()])
+
+    def _small(self, ref: StageRef) -> Iterator[tuple[str, FileEntry]]:
+        """The files of a stage's summary."""
+        for name, piece in self._published.record(ref.name).files.items():
+            if name != RECORD and (piece.bytes <= SMALL_BYTES or name.endswith(".jsonl")):
+                yield name, piece
+
+    def _told(self, ref: StageRef, problems: Sequence[str]) -> str:
+        where, record = self._objects.uri(prefix_of(ref.kind, ref.identity)), self._published.uri(ref.name)
+        return f"{where} is damaged ({', '.join(problems)}): remove {record}, and calm-bench run STUDY makes it again"
 
     @contextmanager
     def _incoming(self) -> Iterator[Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,21 @@ def fetch(
     A file that is not what it was is not left behind.
     """
     chosen = list(bundle.files if names is None else names)
-    pairs = [(f"{prefix}/{bundle.files[name].object}", into / name) for name in chosen]
+    files = [(f"{prefix}/{bundle.files[name].object}", into / name, bundle.files[name]) for name in chosen]
+    problems = fetch_files(objects, files)
+    return [f"{name} {problem}" for name, problem in zip(chosen, problems, strict=True) if problem]
+
+
+def fetch_files(objects: ObjectStore, files: Sequence[tuple[str, Path, FileEntry]]) -> list[str | None]:
+    """Download files, of several bundles perhaps, and compare their hashes.
+
+    Args:
+        files: key, where it goes, and what it was when it was uploaded.
+
+    Returns:
+        What is wrong with each, which is then not left behind; None where it is what it was.
+    """
+    pairs = [(key, path) for key, path, _ in files]
     try:
         objects.download(pairs)
     except FileNotFoundError:
@@ -137,11 +151,11 @@ def fetch(
                 objects.download([pair])
             except FileNotFoundError:
                 pair[1].unlink(missing_ok=True)
-    problems = map_files(lambda name: _difference(into / name, bundle.files[name]), chosen)
-    for name, problem in zip(chosen, problems, strict=True):
+    problems = map_files(lambda file: _difference(file[1], file[2]), files)
+    for (_, path), problem in zip(pairs, problems, strict=True):
         if problem:
-            (into / name).unlink(missing_ok=True)
-    return [f"{name} {problem}" for name, problem in zip(chosen, problems, strict=True) if problem]
+            path.unlink(missing_ok=True)
+    return problems
 
 
 def _difference(path: Path, piece: FileEntry) -> str | None:

@@ -82,6 +82,9 @@ class ObjectStages:
         upload = found.files[RECORD].object.partition("/")[0]
         return self._objects.uri(f"{prefix_of(stage.kind, stage.identity)}/{upload}")
 
+    def sign(self, ref: StageRef) -> str:
+        return self._published.uri(ref.name)
+
     def publish(self, stage: Stage) -> None:
         self._work.stop_uploading(stage)
         # Another process has published the same while this one was taken for dead: its stage stands.

@@ -41,6 +41,10 @@ def _opened(where: str | Path) -> Store:
         return Store(Path(where).expanduser())
     protocol, rest = found["protocol"].lower(), found["rest"]
     _refuse_credentials(protocol, rest)
+    if any(sign in rest for sign in "*[]"):
+        raise ConfigurationError(
+            f"{protocol}://{rest}: *, [ and ] are patterns where objects are read: name it otherwise"
+        )
     url = f"{protocol}://{rest}"
     if protocol in _READ_ONLY:
         raise ConfigurationError(f"{url} cannot be written to: a store needs s3://, gs://, file:// or the like")

@@ -34,6 +34,10 @@ class PublishedIndex:
     def key(name: str) -> str:
         return f"{FOLDER}/{name}.json"
 
+    def uri(self, name: str) -> str:
+        """The address of the record of ``name``, for people: who removes it removes the stage."""
+        return self._objects.uri(self.key(name))
+
     def has(self, name: str) -> bool:
         """Whether a record of ``name`` is there that can be read; what was there a moment ago counts."""
         with self._lock:
@@ -69,7 +73,7 @@ class PublishedIndex:
         """
         with self._lock:
             if not self.has(name) and not self.has_now(name):
-                raise FileNotFoundError(f"{self._objects.uri(self.key(name))} is not there, or is no record")
+                raise FileNotFoundError(f"{self.uri(name)} is not there, or is no record")
             return self._records[name]
 
     def descriptions(self, kind: str) -> Iterator[StageRecord]:

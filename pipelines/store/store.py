@@ -148,12 +148,19 @@ class Store:
         """Folders of those of ``stages`` that are finished, with their small files at least: all but weights and texts.
 
         Many that are elsewhere come together, not one by one.
+
+        Raises:
+            CorruptedStage: a file that had to come from elsewhere is not what was published; says what to do.
         """
         return self._stages.summaries(stages)
 
     def address(self, stage: Stage) -> str:
         """Where the finished stage is kept, for people and leaderboards; below the store, if that may move."""
         return self._stages.address(stage)
+
+    def sign(self, kind: str, identity: str) -> Path | str:
+        """What somebody removes who wants the finished stage of that name made anew: its folder, or its record."""
+        return self._stages.sign(StageRef(kind, identity))
 
     def find_folder(self, kind: str, identity: str) -> Path | None:
         """The folder of the finished stage of that name with all its files; None if there is none."""

@@ -91,7 +91,7 @@ def verify(store: StorePath = None, as_json: AsJson = False) -> None:
             say(screen, f"{stage.label}: {'; '.join(problems)}", style="red")
             users = ", ".join(stage.studies)
             again = f"; calm-bench run STUDY makes it again, of {users}" if users else ""
-            say(screen, f"    remove {stage.folder}{again}")
+            say(screen, f"    remove {opened.sign(stage.kind, stage.identity)}{again}")
         for one in missing:
             are = "a stage that is" if len(one.names) == 1 else f"{len(one.names)} stages that are"
             named = ", ".join(one.names[:MOST_NAMED]) + (", ..." if len(one.names) > MOST_NAMED else "")

@@ -116,3 +116,10 @@ def test_credentials_are_in_no_file(url: str, stage: Callable[..., Stage], do: A
     contents += [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert len(contents) > 10
     assert not any(SECRET.encode() in content for content in contents)
+
+
+@pytest.mark.parametrize("name", ["runs [old]", "all*"])
+def test_a_name_by_which_no_object_could_be_read_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"\*, \[ and \] are patterns"):
+        open_store(f"s3://bucket/{name}")
+    assert open_store("s3://bucket/a #1%41\u00fc").uri == "s3://bucket/a #1%41\u00fc"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import shutil
 import socket
 from collections.abc import Callable
@@ -146,6 +147,40 @@ def test_a_missing_object_is_damage(host: Host, stage: MakeStage, do: Do) -> Non
     objects_of(store).delete([_weights_key(objects_of(store), made)])
     assert store.corruption(made) == ["model/weights.bin is missing"]
     assert store.verify("count", made.identity) == ["model/weights.bin is missing"]
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_a_damaged_small_file_is_named_with_what_to_remove(is_lost: bool, host: Host, stage: MakeStage, do: Do) -> None:
+    whole, damaged = stage(seed=1), stage(seed=2)
+    for made in (whole, damaged):
+        do(host("a"), made)
+    store = host("b")
+    home, place = objects_of(store), f"stages/count/{damaged.identity}"
+    (metrics,) = [key for key in home.list(place) if key.endswith("metrics.jsonl")]
+    if is_lost:
+        home.delete([metrics])
+    else:
+        home.write(metrics, home.read(metrics)[:10])
+    problem = "metrics.jsonl is missing" if is_lost else "metrics.jsonl has other content than was published"
+    with pytest.raises(CorruptedStage) as refused:
+        store.summaries([whole, damaged])
+    told = re.fullmatch(
+        rf"{re.escape(home.uri(place))} is damaged \({re.escape(problem)}\): "
+        r"remove (\S+), and calm-bench run STUDY makes it again",
+        str(refused.value),
+    )
+    assert told is not None, refused.value
+    assert not store.folder(damaged).exists()
+    assert list(store.folder(whole).glob("metrics.jsonl")), "the others are here"
+    # As it is advised, here and by calm-bench store verify.
+    assert told[1] == store.sign("count", damaged.identity)
+    home.delete([home.key_of(told[1])])
+    assert not host("c").is_done(damaged)
+    assert do(host("c"), damaged) == {"value": 2}
+    assert (host("b").summaries([damaged])[damaged] / "metrics.jsonl").read_bytes() == home.read(
+        next(key for key in home.list(place) if key.endswith("metrics.jsonl") and key != metrics)
+    )
+    assert host("b").verify("count", damaged.identity) == []
 
 
 def test_a_stage_under_the_name_of_another_is_damage(host: Host, stage: MakeStage, do: Do) -> None:
