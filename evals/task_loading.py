@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -55,6 +56,7 @@ def load_tasks(
     from evals.data_caches import transformed_anew
     from evals.questions import check_questions
 
+    logging.getLogger("lm_eval.api.task").addFilter(_is_about_tasks)
     named = [parse_task_name(specification) for specification in dict.fromkeys(specifications)]
     files = {name: read_task_file(name.file) for name in named if name.file is not None}
     wanted = dict(commits or {})
@@ -71,6 +73,12 @@ def load_tasks(
                         check_questions(made, name.name, limit, longest)
                 loaded[part] |= content
     return loaded, manager
+
+
+def _is_about_tasks(record: logging.LogRecord) -> bool:
+    """False of lm-eval's advice on an option of its own command, which it gives for every task with a function as data
+    set: ours among them, and other commands have no such option."""
+    return "`--metadata`" not in record.getMessage()
 
 
 def check_tasks(

@@ -102,7 +102,7 @@ def claim(
     )
     fours = [family for family in families if family.kind == "calm" and family.chunk_size == PAPER_CHUNK_SIZE]
     if not has_token_model or not fours:
-        lacks = "no token model" if not has_token_model else "no model with K=4"
+        lacks = "no token model" if not has_token_model else "no CALM with K=4"
         return Claim("open", "open", (stated, f"The paper's claim on K=4 is left open: this study has {lacks}."))
     verdicts: list[tuple[Verdict, Verdict]] = []
     sentences = [stated]

@@ -18,12 +18,16 @@ class Effort(Frozen):
     trials: PositiveInt
     flops: Annotated[float, Field(ge=0)]
     """Training FLOPs of all its trials, autoencoders included, each training once."""
+    model: Annotated[dict[str, Any], Field(exclude_if=lambda model: not model)] = Field(default_factory=dict)
+    """Dotted path of the experiment -> the value that makes a model of this kind. One that differs in any of them, as
+    with another head, was in no trial of the search."""
 
 
 class TunedBy(Frozen):
     """The search of another study that chose settings of this one.
 
-    A row whose settings or seed differ from what stands here was not chosen by it, and tells of no search.
+    A row whose settings, seed or kind of model differ from what stands here was not chosen by it, and tells of no
+    search.
     """
 
     study: str
@@ -39,9 +43,14 @@ class TunedBy(Frozen):
         """What was spent on the settings of ``experiment``, the trial ``label``; None where this search chose none."""
         if experiment.seed in self.seeds:
             return None
-        if any(_value(experiment, path) != value for path, value in self.settings.items()):
+        effort = self.effort.get(label)
+        if effort is None or not _has(experiment, self.settings) or not _has(experiment, effort.model):
             return None
-        return self.effort.get(label)
+        return effort
+
+
+def _has(experiment: Experiment, settings: dict[str, Any]) -> bool:
+    return all(_value(experiment, path) == value for path, value in settings.items())
 
 
 def _value(experiment: Experiment, path: str) -> Any:

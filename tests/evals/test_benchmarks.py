@@ -23,7 +23,7 @@ from evals.benchmarks import run_tasks
 from evals.choices import accuracy_error, mean_error, ratio_error
 from evals.harness import CalmBenchLM
 from evals.harness_reader import HarnessSettings
-from evals.task_loading import MissingData, load_tasks
+from evals.task_loading import MissingData, check_tasks, load_tasks
 from pipelines.app.cli import main
 from pipelines.app.commands.lm_eval import with_our_tasks
 from tests.evals.own_tasks import ROWS, write_task
@@ -348,3 +348,11 @@ def test_a_copy_of_a_question_is_one_whatever_number_it_has(tmp_path: Path) -> N
     }
     path = write_task(tmp_path, rows=rows, **rolling, metric_list=[{"metric": "bits_per_byte"}])
     assert run_tasks(harness("token"), [str(path)])[0].num_documents == 4
+
+
+def test_tasks_are_checked_without_advice_on_an_option_of_lm_eval(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Beside a task of one's own those that ship are loaded too, whose data sets are functions."""
+    check_tasks([str(write_task(tmp_path)), "markov_choice"], limit=2)
+    assert [record.getMessage() for record in caplog.records if "--metadata" in record.getMessage()] == []

@@ -185,6 +185,12 @@ def test_without_a_token_model_the_claim_is_left_open(make_entry: Make) -> None:
     assert "no token model" in found.claim.sentences[1]
 
 
+def test_a_chunk_model_of_four_tokens_is_not_what_the_claim_is_about(make_entry: Make) -> None:
+    (patch,) = family(make_entry, "K=4", {1e12: 7.0}, head=None, autoencoder_training_flops=0.0)
+    rows = [*family(make_entry, "token", {1e12: 5.0}), patch.model_copy(update={"kind": "patch"})]
+    assert headline(rows).claim.sentences[1].endswith("this study has no CALM with K=4.")
+
+
 @pytest.mark.parametrize("shift", [-30.0, 0.0])
 def test_negative_scores_are_scores(make_entry: Make, shift: float) -> None:
     answer = headline(study(make_entry, 2.0, lambda compute: saturating(compute) + shift)).answers[0]

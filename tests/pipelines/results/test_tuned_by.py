@@ -50,6 +50,25 @@ def test_a_row_tells_of_the_search_that_chose_its_settings(
     assert (told in caption(Leaderboard([row]).groups[0])) is (trials is not None)
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        ["model.head={kind: custom, target: my_heads:GaussianHead}"],
+        ["model.kind=custom", "model.custom.target=my_family:Bigram"],
+        ["model.head.kind=diffusion"],
+    ],
+)
+def test_a_model_of_another_kind_was_in_no_trial_of_the_search(other: list[str]) -> None:
+    """It has the label of the row whose head or family it takes the place of."""
+    for settings, told in (([], True), (other, False)):
+        default = resolve_study("k-ablation", ["search.parameters.0.include=[K=4]", *settings])
+        (parameter,) = default.search.parameters
+        assert parameter.choices is not None
+        assert default.tuned_by is not None
+        experiment = apply_settings(default.experiment(), parameter.choices["K=4"])
+        assert (default.tuned_by.effort_for("K=4", experiment) is not None) is told
+
+
 def test_a_study_without_one_is_the_study_it_was() -> None:
     alone = Study.model_validate({"name": "k-ablation"})
     assert "tuned_by" not in alone.model_dump(mode="json")
