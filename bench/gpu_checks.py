@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -142,8 +143,9 @@ def gradient_of_blocks(device: Device) -> Row:
         own = weight.clone().requires_grad_()
         with device.autocast(is_bf16):
             blockwise.cross_entropy(hidden, own, targets, at_once * vocab_size).backward()
-        assert own.grad is not None
-        return own.grad
+        summed: Tensor | None = own.grad
+        assert summed is not None
+        return summed
 
     truth = gradient(False, 2048)
     one, many = (apart(gradient(True, at_once), truth) for at_once in (rows // 8, 16))
@@ -168,7 +170,7 @@ def compiled(device: Device, kind: str, is_bf16: bool = False) -> Row:
         found.append(
             (loss, torch.cat([each.grad.flatten() for each in own.module.parameters() if each.grad is not None]))
         )
-    return as_it_is(*found, took, is_bf16)
+    return as_it_is(found[0], found[1], took, is_bf16)
 
 
 def computed_again(device: Device) -> Row:
@@ -186,7 +188,7 @@ def computed_again(device: Device) -> Row:
         took = time.perf_counter() - begun
         gradients = [each.grad.flatten() for each in model.parameters() if each.grad is not None]
         found.append((loss, torch.cat(gradients)))
-    return as_it_is(*found, took)
+    return as_it_is(found[0], found[1], took)
 
 
 def as_it_is(
@@ -218,7 +220,7 @@ def documents(device: Device, is_bf16: bool = False) -> Row:
             device.synchronize()
             times.append(time.perf_counter() - begun)
         found.append((loss, torch.cat([gradient.flatten() for gradient in gradients])))
-    return {**as_it_is(*found, times[2], is_bf16), "times as fast": times[1] / times[3]}
+    return {**as_it_is(found[0], found[1], times[2], is_bf16), "times as fast": times[1] / times[3]}
 
 
 def flex_attention(device: Device) -> Row:
@@ -248,21 +250,18 @@ def flex_attention(device: Device) -> Row:
     def masked() -> Tensor:
         return attend(query.transpose(1, 2), key, value, mask).transpose(1, 2)
 
-    def with_gradients(attended: Tensor) -> list[Tensor]:
+    def blocked() -> Tensor:
+        attended: Tensor = flex(query, key, value, block_mask=by_blocks)
+        return attended
+
+    def with_gradients(work: Callable[[], Tensor]) -> list[Tensor]:
+        attended = work()
         # Its backward pass does not exist on CPUs.
         gradients = torch.autograd.grad(attended.float().square().sum(), given) if device.is_gpu else ()
         return [attended, *gradients]
 
-    distances = [
-        apart(one, other)
-        for one, other in zip(
-            with_gradients(flex(query, key, value, block_mask=by_blocks)), with_gradients(masked()), strict=True
-        )
-    ]
-    times = [
-        device.seconds(lambda work=work: with_gradients(work()))[0]
-        for work in (masked, lambda: flex(query, key, value, block_mask=by_blocks))
-    ]
+    distances = [apart(one, other) for one, other in zip(with_gradients(blocked), with_gradients(masked), strict=True)]
+    times = [device.seconds(partial(with_gradients, work))[0] for work in (masked, blocked)]
     limit = 0.02 if device.is_gpu else AS_A_CPU
     found: Row = {"found": distances[0], "of gradients": max(distances[1:], default=None), "expected": f"< {limit}"}
     return {**found, "holds": near(distances, limit), "times as fast": times[0] / times[1]}

@@ -96,7 +96,7 @@ def test_layers_are_compiled_among_workers_as_they_are_alone(tmp_path: Path, mon
         return graph.forward
 
     found = []
-    dist.init_process_group("gloo", rank=0, world_size=1, store=dist.FileStore(str(tmp_path / "store"), 1))
+    dist.init_process_group("gloo", f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
         for is_shared in (False, True):
             torch._dynamo.config.optimize_ddp = True
