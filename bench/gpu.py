@@ -129,7 +129,7 @@ def measure(given: argparse.Namespace, found: Found) -> None:
     """Do all cases, in as many processes as it takes."""
     begun, done = time.perf_counter(), 0
     while True:
-        worker = Worker(given, 60 * given.minutes - (time.perf_counter() - begun), done)
+        worker = Worker(given, max(0.0, 60 * given.minutes - (time.perf_counter() - begun)), done)
         section, name, is_all = "", None, False
         for told in worker.told(given.silence):
             found.device = told.get("device", found.device)

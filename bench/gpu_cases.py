@@ -90,7 +90,7 @@ def main() -> None:
         tell({"device": device.model})
         for section, (name, work) in listed(device, given.only.split(","), given.peak)[given.done :]:
             tell({"section": section, "begins": name})
-            if time.perf_counter() - begun > given.seconds:
+            if time.perf_counter() - begun >= given.seconds:
                 tell({"row": {"": name, "error": "left out: the time was over"}})
                 continue
             tell({"row": run(name, work, device)})

@@ -56,7 +56,7 @@ def can_record(device: torch.device) -> bool:
 def _recorded(function: Callable[[Tensor], Tensor], given: Tensor) -> Callable[[Tensor], Tensor]:
     inputs = given.clone()
     # Only operations of the current device are recorded: those of another one would be done once and never again.
-    with torch.cuda.device(given.device):
+    with torch.cuda.device_of(given):
         graph = torch.cuda.CUDAGraph()
         # Nothing is computed here. Other threads may go on allocating.
         with torch.cuda.graph(graph, stream=_stream(given.device), capture_error_mode="thread_local"):

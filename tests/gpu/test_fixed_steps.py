@@ -120,14 +120,14 @@ class Devices:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.current, self.recorded_on = torch.device("cuda:0"), list[tuple[torch.device, torch.device]]()
-        patch.setattr(torch.cuda, "device", self.on)
+        patch.setattr(torch.cuda, "device_of", self.on)
         patch.setattr(torch.cuda, "Stream", lambda device=None: device or self.current)
         patch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: None))
         patch.setattr(torch.cuda, "graph", self.graph)
 
     @contextmanager
-    def on(self, device: torch.device) -> Iterator[None]:
-        before, self.current = self.current, device
+    def on(self, tensor: Any) -> Iterator[None]:
+        before, self.current = self.current, tensor.device
         yield
         self.current = before
 

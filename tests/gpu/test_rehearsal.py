@@ -8,14 +8,19 @@ import subprocess
 import sys
 from math import nan
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
-from bench import gpu
-from bench.gpu_checks import as_it_is
-from bench.gpu_device import near
+if TYPE_CHECKING:
+    from bench import gpu
+
+
+@pytest.fixture
+def with_bench(pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of the benchmarks can be imported from: it is part of no installation."""
+    monkeypatch.syspath_prepend(pytestconfig.rootpath)
 
 
 def rehearsed(folder: Path, root: Path, *more: str) -> tuple[int, dict[str, Any], str]:
@@ -76,6 +81,8 @@ tell(all=True)
 
 
 def measured(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> gpu.Found:
+    from bench import gpu
+
     cases = folder / "cases.py"
     cases.write_text(text)
     monkeypatch.setattr(gpu, "CASES", (str(cases),))
@@ -85,6 +92,7 @@ def measured(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> gpu.Fo
     return found
 
 
+@pytest.mark.usefixtures("with_bench")
 def test_a_case_that_takes_its_process_with_it_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = measured(tmp_path, CASES, monkeypatch)
     assert found.sections == {
@@ -101,12 +109,17 @@ def test_a_case_that_takes_its_process_with_it_costs_no_other(tmp_path: Path, mo
     assert "## last" in text
 
 
+@pytest.mark.usefixtures("with_bench")
 def test_what_cannot_begin_is_told_and_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = measured(tmp_path, "raise SystemExit(1)", monkeypatch)
     assert found.sections == {"machine": [{"": "nothing more was begun", "error": "it ended with 1"}]}
 
 
+@pytest.mark.usefixtures("with_bench")
 def test_what_is_no_number_does_not_hold() -> None:
+    from bench.gpu_checks import as_it_is
+    from bench.gpu_device import near
+
     assert near((0.1, 0.2), 0.3)
     assert not near((0.1, nan), 0.3)
     assert not near((nan, 0.1), 0.3)
